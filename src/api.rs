@@ -1,0 +1,99 @@
+//! The protocols. Wire formats live only here: decode, call one function, encode.
+
+pub mod grpc;
+pub mod http;
+mod infer;
+pub mod metrics;
+mod parameters;
+
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::{
+    error::{Error, Result},
+    router::{Router, Table, Version},
+};
+
+/// The server's name in its metadata.
+pub const SERVER_NAME: &str = "onnxd";
+
+/// The server's version in its metadata.
+pub const SERVER_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The protocol extensions that are implemented; clients look here before they use one.
+pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
+
+/// The framework in a model's metadata, as Triton calls it.
+pub const PLATFORM: &str = "onnxruntime_onnx";
+
+/// Bytes of a request at most, over every protocol.
+pub const MAX_REQUEST_BYTES: usize = 256 << 20;
+
+/// What every protocol needs to answer.
+#[derive(Clone)]
+pub struct Context {
+    /// Where inference requests go.
+    pub router: Arc<Router>,
+    /// Where the server is in its life.
+    pub lifecycle: watch::Receiver<Lifecycle>,
+}
+
+/// Where the server is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifecycle {
+    /// The models are being loaded for the first time.
+    Starting,
+    /// Requests are answered.
+    Serving,
+    /// Requests are still answered, but no new clients should come.
+    Draining,
+}
+
+impl Context {
+    /// Whether new clients should come.
+    pub fn is_ready(&self) -> bool {
+        *self.lifecycle.borrow() == Lifecycle::Serving
+    }
+
+    /// Whether a request for the model, or for one version of it, would find a version.
+    fn model_ready(&self, model: &str, version: Option<u64>) -> Result<bool> {
+        let table = self.router.table();
+        table.model(model)?;
+        Ok(table.pick(model, version).is_ok())
+    }
+
+    /// The version that would answer, and the table that says so.
+    fn version(&self, model: &str, version: Option<u64>) -> Result<(Arc<Table>, Arc<Version>)> {
+        let table = self.router.table();
+        let version = table.pick(model, version)?.clone();
+        Ok((table, version))
+    }
+}
+
+/// The version that a request names; an empty string leaves the choice to the server.
+fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse() {
+        Ok(version) if version > 0 => Ok(Some(version)),
+        _ => Err(Error::invalid(format!(
+            "failed to get the version of model '{model}' from '{text}': a version is an integer > 0"
+        ))),
+    }
+}
+
+/// What was derived for a version, told as properties in its metadata.
+fn properties(version: &Version) -> [(&'static str, String); 4] {
+    let derived = &version.derived;
+    let batching = match &derived.batching {
+        Ok(rows) => format!("on: up to {rows} rows"),
+        Err(why) => format!("off: {why}"),
+    };
+    [
+        ("batching", batching),
+        ("instances", derived.instances.to_string()),
+        ("intra_op_threads", derived.intra_op_threads.to_string()),
+        ("generation", version.generation.to_string()),
+    ]
+}

@@ -1,0 +1,73 @@
+//! The Open Inference Protocol over HTTP, with the binary tensor extension.
+
+mod decode;
+mod encode;
+mod json;
+mod service;
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde_json::json;
+
+use super::Context;
+use crate::error::{Code, Error};
+
+/// Length of the JSON in a body with binary tensors behind it. Header names compare without case.
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Tells which version answered.
+const MODEL_VERSION: HeaderName = HeaderName::from_static("onnxd-model-version");
+
+/// Every HTTP endpoint.
+pub fn routes(context: Context) -> axum::Router {
+    axum::Router::new()
+        .route("/v2", get(service::server_metadata))
+        .route("/v2/health/live", get(service::live))
+        .route("/v2/health/ready", get(service::ready))
+        .route("/v2/models/{model}", get(service::model_metadata))
+        .route("/v2/models/{model}/versions/{version}", get(service::model_metadata))
+        .route("/v2/models/{model}/ready", get(service::model_ready))
+        .route("/v2/models/{model}/versions/{version}/ready", get(service::model_ready))
+        .route("/v2/models/{model}/infer", post(service::infer))
+        .route("/v2/models/{model}/versions/{version}/infer", post(service::infer))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(context)
+}
+
+async fn not_found(uri: axum::http::Uri) -> Response {
+    message(
+        StatusCode::NOT_FOUND,
+        format!("Not Found: there is nothing at {}", uri.path()),
+    )
+}
+
+async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Response {
+    message(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("Method Not Allowed: {} does not take {method}", uri.path()),
+    )
+}
+
+/// An error as every endpoint tells it.
+fn message(status: StatusCode, message: String) -> Response {
+    (status, Json(json!({ "error": message }))).into_response()
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.code().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = message(status, self.message().into());
+        if self.code() == Code::ResourceExhausted {
+            // Queues drain in milliseconds; one second is the least that the header can say.
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

@@ -1,0 +1,75 @@
+//! The server's words into bodies.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header::CONTENT_TYPE},
+    response::Response,
+};
+use std::io::Write;
+
+use super::{JSON_LENGTH, MODEL_VERSION, decode::Binary, json};
+use crate::{router::Answer, tensor::OutputTensor};
+
+/// An answer: JSON, with the outputs that were asked for in binary behind it.
+pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response {
+    let mut body = Vec::with_capacity(256);
+    body.push(b'{');
+    if !id.is_empty() {
+        body.extend_from_slice(b"\"id\":");
+        string(&mut body, id);
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"model_name\":");
+    string(&mut body, &answer.version.model);
+    let _ = write!(body, ",\"model_version\":\"{}\",\"outputs\":[", answer.version.version);
+    let mut behind = Vec::new();
+    for (index, output) in answer.output.tensors.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        let is_binary = binary.is_binary(&output.name);
+        tensor(&mut body, output, is_binary);
+        if is_binary {
+            behind.push(output.tensor.data());
+        }
+    }
+    body.extend_from_slice(b"]}");
+    let json_length = body.len();
+    for data in &behind {
+        body.extend_from_slice(data);
+    }
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    headers.insert(MODEL_VERSION, HeaderValue::from(answer.version.version));
+    if behind.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    } else {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+    }
+    response
+}
+
+fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
+    body.extend_from_slice(b"{\"name\":");
+    string(body, &output.name);
+    let (datatype, shape) = (output.tensor.datatype(), output.tensor.shape());
+    let _ = write!(body, ",\"datatype\":\"{datatype}\",\"shape\":{shape},");
+    if is_binary {
+        let _ = write!(
+            body,
+            "\"parameters\":{{\"binary_data_size\":{}}}",
+            output.tensor.data().len()
+        );
+    } else {
+        body.extend_from_slice(b"\"data\":");
+        json::write(body, &output.tensor);
+    }
+    body.push(b'}');
+}
+
+/// A JSON string.
+fn string(body: &mut Vec<u8>, text: &str) {
+    // Writing a string into memory can't fail.
+    let _ = serde_json::to_writer(body, text);
+}

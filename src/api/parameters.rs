@@ -1,0 +1,122 @@
+//! The parameters that requests and tensors carry, whichever protocol brings them.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Code, Error, Result};
+
+/// A parameter's value.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Parameter {
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    String(String),
+}
+
+/// What the parameters of a request ask for.
+#[derive(Debug, Default)]
+pub(super) struct RequestParameters {
+    /// When the answer stops being useful.
+    pub deadline: Option<Instant>,
+    /// Whether outputs come in binary unless they say otherwise (HTTP only).
+    pub binary_data_output: bool,
+}
+
+impl RequestParameters {
+    /// Reads them, as of `now`. Parameters that the server does not know are the model's or another server's and are ignored;
+    /// those that would change the answer, were they honoured, are refused.
+    pub(super) fn read(parameters: impl Iterator<Item = (String, Parameter)>, now: Instant) -> Result<Self> {
+        let mut read = RequestParameters::default();
+        for (name, value) in parameters {
+            match name.as_str() {
+                "timeout" => {
+                    // Microseconds, as in Triton; zero means none.
+                    let microseconds = unsigned(&name, &value)?;
+                    let deadline = now.checked_add(Duration::from_micros(microseconds));
+                    read.deadline = deadline.filter(|_| microseconds > 0);
+                }
+                "binary_data_output" => read.binary_data_output = boolean(&name, &value)?,
+                "sequence_id" | "sequence_start" | "sequence_end" if !is_zero(&value) => {
+                    return Err(unsupported(format!("parameter '{name}': sequences are not supported")));
+                }
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Reads the parameters of a tensor: what it says of its binary form, as far as the protocol has one.
+#[derive(Debug, Default)]
+pub(super) struct TensorParameters {
+    /// Bytes of the tensor behind the JSON (inputs over HTTP).
+    pub binary_data_size: Option<usize>,
+    /// Whether the output comes in binary (outputs over HTTP).
+    pub binary_data: Option<bool>,
+}
+
+impl TensorParameters {
+    /// Reads the parameters of the tensor that `what` names, such as "input 'x'".
+    pub(super) fn read(what: &str, parameters: impl Iterator<Item = (String, Parameter)>) -> Result<Self> {
+        let mut read = TensorParameters::default();
+        for (name, value) in parameters {
+            match name.as_str() {
+                "binary_data_size" => {
+                    let size = unsigned(&name, &value).map_err(|error| Error::invalid(format!("{what}: {error}")))?;
+                    read.binary_data_size = usize::try_from(size).ok();
+                }
+                "binary_data" => {
+                    let binary = boolean(&name, &value).map_err(|error| Error::invalid(format!("{what}: {error}")))?;
+                    read.binary_data = Some(binary);
+                }
+                "classification" if !is_zero(&value) => {
+                    return Err(unsupported(format!(
+                        "{what}: parameter 'classification' is not supported"
+                    )));
+                }
+                "shared_memory_region" => {
+                    return Err(unsupported(format!(
+                        "{what}: shared memory is not supported, send the tensor's data"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+}
+
+fn unsigned(name: &str, value: &Parameter) -> Result<u64> {
+    match value {
+        Parameter::Uint(value) => Ok(*value),
+        Parameter::Int(value) if *value >= 0 => Ok(value.unsigned_abs()),
+        other => Err(Error::invalid(format!(
+            "parameter '{name}' must be an integer of at least 0, got {other:?}"
+        ))),
+    }
+}
+
+fn boolean(name: &str, value: &Parameter) -> Result<bool> {
+    match value {
+        Parameter::Bool(value) => Ok(*value),
+        other => Err(Error::invalid(format!(
+            "parameter '{name}' must be true or false, got {other:?}"
+        ))),
+    }
+}
+
+/// Whether the value is the one that stands for "not used".
+fn is_zero(value: &Parameter) -> bool {
+    match value {
+        Parameter::Bool(value) => !value,
+        Parameter::Int(value) => *value == 0,
+        Parameter::Uint(value) => *value == 0,
+        Parameter::Double(value) => *value == 0.0,
+        Parameter::String(value) => value.is_empty(),
+    }
+}
+
+fn unsupported(message: String) -> Error {
+    Error::new(Code::Unimplemented, message)
+}

@@ -1,0 +1,296 @@
+//! Requests gather here and run in batches.
+//!
+//! A [`Batcher`] belongs to one loaded version. It holds the queue (the policy, which is pure) and the idle instances; it is a
+//! state machine that something drives. What drives it now are the threads of [`Compute`]: they call [`Batcher::drive`],
+//! which takes a batch and an instance, runs the one on the other, and answers.
+
+mod compute;
+mod queue;
+mod run;
+
+pub use compute::Compute;
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::{sync::oneshot, time::timeout_at};
+
+use crate::{
+    engine::Instance,
+    error::{Code, Error, Result},
+    metrics::VersionMetrics,
+    tensor::{Tensor, concatenate, slice_rows},
+};
+use queue::{Cancel, Limits, Next, Queue, Waiting};
+
+/// How a version's requests are batched and run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether requests are joined; otherwise each runs alone, whatever its rows.
+    pub batched: bool,
+    /// Input and axis of every extent behind axis 0 that the signature leaves open: requests are joined only where they agree
+    /// in them. Empty where the version is not batched.
+    pub open_axes: Vec<(usize, usize)>,
+    /// Rows of a batch at most.
+    pub max_batch_size: usize,
+    /// How long a request may wait for others while an instance is free.
+    pub max_queue_delay: Duration,
+    /// Requests that wait at most.
+    pub max_queue_size: usize,
+    /// Threads that a run uses, which is what it counts for among the compute slots.
+    pub intra_op_threads: usize,
+}
+
+/// The queue and the instances of one loaded version.
+pub struct Batcher {
+    /// "model 'm' version 1", for messages.
+    label: String,
+    settings: Settings,
+    metrics: Arc<VersionMetrics>,
+    compute: Compute,
+    // A std mutex: it is held for a few pushes and pops, never across a run or an await.
+    state: Mutex<State>,
+}
+
+struct State {
+    queue: Queue<Job>,
+    idle: Vec<Instance>,
+    /// Calls of `drive` that are on their way; enough of them means that a push need not ask for one more.
+    scheduled: usize,
+    /// When a call of `drive` is due because a batch waits for more.
+    timer: Option<Instant>,
+}
+
+/// A request, or a piece of an over-size one, while it waits and runs.
+struct Job {
+    inputs: Vec<Tensor>,
+    reply: oneshot::Sender<Result<Vec<Tensor>>>,
+}
+
+impl Cancel for Job {
+    fn is_cancelled(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+impl Batcher {
+    /// A batcher over these instances of the version that `model` and `version` name.
+    pub fn new(
+        model: &str,
+        version: u64,
+        instances: Vec<Instance>,
+        settings: Settings,
+        metrics: Arc<VersionMetrics>,
+        compute: Compute,
+    ) -> Arc<Self> {
+        let limits = Limits {
+            max_rows: if settings.batched { settings.max_batch_size } else { 0 },
+            max_jobs: settings.max_queue_size,
+            max_delay: if settings.batched {
+                settings.max_queue_delay
+            } else {
+                Duration::ZERO
+            },
+        };
+        let state = State {
+            queue: Queue::new(limits),
+            idle: instances,
+            scheduled: 0,
+            timer: None,
+        };
+        let label = format!("model '{model}' version {version}");
+        Arc::new(Batcher {
+            label,
+            settings,
+            metrics,
+            compute,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Runs a request: one tensor per input in the model's order, checked against the signature, all with the same number of
+    /// rows where the version is batched. Gives one tensor per output. Dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// The queue is full, the deadline has passed, or the run failed.
+    pub async fn submit(self: &Arc<Self>, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
+        let answers = self.enqueue(inputs, deadline)?;
+        let mut parts = Vec::with_capacity(answers.len());
+        // An error drops the answers that are still to come, which cancels their jobs.
+        for answer in answers {
+            parts.push(self.answer(answer, deadline).await?);
+        }
+        self.rejoin(parts)
+    }
+
+    /// Puts the request into the queue, in pieces where it has more rows than a batch may have.
+    fn enqueue(
+        self: &Arc<Self>,
+        inputs: Vec<Tensor>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<oneshot::Receiver<Result<Vec<Tensor>>>>> {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(self.too_late());
+        }
+        let mut answers = Vec::with_capacity(1);
+        let mut jobs = Vec::with_capacity(1);
+        for inputs in self.pieces(inputs) {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let rows = if self.settings.batched {
+                inputs.first().map_or(1, |input| input.shape().rows())
+            } else {
+                1
+            };
+            jobs.push(Waiting {
+                key: self.key(&inputs),
+                rows,
+                arrived: now,
+                deadline,
+                job: Job { inputs, reply },
+            });
+        }
+        let mut state = self.state();
+        let pushed = state.queue.push(jobs, now);
+        let wake = pushed.is_ok() && state.scheduled < state.idle.len();
+        state.scheduled += usize::from(wake);
+        drop(state);
+        if wake {
+            self.compute.schedule(self);
+        }
+        match pushed {
+            Ok(dropped) => {
+                self.refuse(dropped);
+                Ok(answers)
+            }
+            Err(_) => Err(Error::new(
+                Code::ResourceExhausted,
+                format!(
+                    "the queue of {} is full: {} requests wait; try again later",
+                    self.label, self.settings.max_queue_size
+                ),
+            )),
+        }
+    }
+
+    /// The request, cut into pieces of at most the rows of a batch.
+    fn pieces(&self, inputs: Vec<Tensor>) -> Vec<Vec<Tensor>> {
+        let rows = inputs.first().map_or(1, |input| input.shape().rows());
+        let most = self.settings.max_batch_size;
+        if !self.settings.batched || rows <= most {
+            return vec![inputs];
+        }
+        let piece = |start: usize| {
+            inputs
+                .iter()
+                .map(|input| slice_rows(input, start, most.min(rows - start)))
+                .collect()
+        };
+        (0..rows).step_by(most).map(piece).collect()
+    }
+
+    /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
+    fn key(&self, inputs: &[Tensor]) -> queue::Key {
+        let open = |&(input, axis): &(usize, usize)| inputs[input].shape().extents()[axis];
+        self.settings.open_axes.iter().map(open).collect()
+    }
+
+    async fn answer(
+        &self,
+        answer: oneshot::Receiver<Result<Vec<Tensor>>>,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Tensor>> {
+        let received = match deadline {
+            None => answer.await,
+            Some(deadline) => timeout_at(deadline.into(), answer).await.map_err(|_| self.too_late())?,
+        };
+        received.unwrap_or_else(|_| {
+            Err(Error::internal(format!(
+                "{} lost a request: this is a defect",
+                self.label
+            )))
+        })
+    }
+
+    /// Joins the answers of a request's pieces.
+    fn rejoin(&self, mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
+        if parts.len() == 1 {
+            return Ok(parts.remove(0));
+        }
+        let outputs = parts.first().map_or(0, Vec::len);
+        let join = |output: usize| concatenate(&parts.iter().map(|part| &part[output]).collect::<Vec<_>>());
+        let joined: Option<Vec<Tensor>> = (0..outputs).map(join).collect();
+        joined.ok_or_else(|| {
+            Error::internal(format!(
+                "{} gave outputs of different shapes for parts of one request, which was split because a batch holds at most {} rows",
+                self.label, self.settings.max_batch_size
+            ))
+        })
+    }
+
+    /// Takes what is due and runs it on an idle instance, if there is both. Called by whatever drives the batcher.
+    fn drive(self: &Arc<Self>) {
+        let mut state = self.state();
+        // Read under the lock: no job in the queue arrived later.
+        let now = Instant::now();
+        state.scheduled = state.scheduled.saturating_sub(1);
+        if state.timer.is_some_and(|timer| timer <= now) {
+            state.timer = None;
+        }
+        let Some(mut instance) = state.idle.pop() else { return };
+        let (next, dropped) = state.queue.take(now);
+        let batch = match next {
+            Next::Run(batch) => batch,
+            Next::WaitUntil(until) => {
+                state.idle.push(instance);
+                let earlier = state.timer.is_none_or(|timer| until < timer);
+                if earlier {
+                    state.timer = Some(until);
+                }
+                drop(state);
+                if earlier {
+                    self.compute.schedule_at(until, self);
+                }
+                return self.refuse(dropped);
+            }
+            Next::Idle => {
+                state.idle.push(instance);
+                drop(state);
+                return self.refuse(dropped);
+            }
+        };
+        drop(state);
+        self.refuse(dropped);
+        self.run(&mut instance, batch, now);
+        let mut state = self.state();
+        state.idle.push(instance);
+        let more = !state.queue.is_empty();
+        state.scheduled += usize::from(more);
+        drop(state);
+        if more {
+            // To the end of the line: versions take turns.
+            self.compute.schedule(self);
+        }
+    }
+
+    /// Answers jobs that will not run. Who has gone does not hear it; who still waits is late.
+    fn refuse(&self, dropped: Vec<Job>) {
+        for job in dropped {
+            let _ = job.reply.send(Err(self.too_late()));
+        }
+    }
+
+    fn too_late(&self) -> Error {
+        Error::new(
+            Code::DeadlineExceeded,
+            format!("the request's deadline passed before {} answered", self.label),
+        )
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is consistent at every point where a panic could happen.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,163 @@
+//! The policy: which waiting jobs run next, together. Pure: time comes as an argument, there are no threads and no tensors,
+//! and property tests hold its promises.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// What jobs must have in common to run together, beyond the model's signature: the extents of the inputs' variable inner
+/// axes. Empty, and then costs no memory, for models that have none.
+pub(super) type Key = Box<[usize]>;
+
+/// How a queue behaves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Rows of a batch at most.
+    pub max_rows: usize,
+    /// Jobs waiting at most.
+    pub max_jobs: usize,
+    /// How long the first of a batch may wait for others while an instance is free.
+    pub max_delay: Duration,
+}
+
+/// A waiting job with what the policy needs to know of it.
+#[derive(Debug)]
+pub(super) struct Waiting<J> {
+    pub key: Key,
+    pub rows: usize,
+    pub arrived: Instant,
+    pub deadline: Option<Instant>,
+    pub job: J,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Next<J> {
+    /// Run these as one batch. They are in order of arrival, have one key, and at most `max_rows` rows (a job that alone has
+    /// more runs alone).
+    Run(Vec<Waiting<J>>),
+    /// Ask again then, or when more has come.
+    WaitUntil(Instant),
+    /// Nothing waits.
+    Idle,
+}
+
+/// A job whose waiter may have gone.
+pub(super) trait Cancel {
+    /// Whether nobody waits for the answer any more.
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Jobs in order of arrival.
+#[derive(Debug)]
+pub(super) struct Queue<J> {
+    limits: Limits,
+    waiting: VecDeque<Waiting<J>>,
+}
+
+impl<J: Cancel> Queue<J> {
+    pub(super) fn new(limits: Limits) -> Self {
+        Queue {
+            limits,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Appends the jobs of one request, all or none: none where the queue is full of jobs that are still wanted. Jobs of one
+    /// request are let in while there is room for one of them, so that no request is too large to be ever let in.
+    ///
+    /// Returns jobs that are dropped because nobody wants them any more; on a full queue the request comes back as the error.
+    pub(super) fn push(&mut self, request: Vec<Waiting<J>>, now: Instant) -> Result<Vec<J>, Vec<Waiting<J>>> {
+        let mut dropped = Vec::new();
+        if self.waiting.len() >= self.limits.max_jobs {
+            dropped = self.drop_dead(now);
+        }
+        if self.waiting.len() >= self.limits.max_jobs {
+            return Err(request);
+        }
+        self.waiting.extend(request);
+        Ok(dropped)
+    }
+
+    /// The next batch for an instance that is free at `now`, and the jobs that were dropped on the way because their deadline
+    /// has passed or nobody waits for them.
+    pub(super) fn take(&mut self, now: Instant) -> (Next<J>, Vec<J>) {
+        let mut dropped = Vec::new();
+        while self.waiting.front().is_some_and(|job| job.is_dead(now)) {
+            dropped.extend(self.waiting.pop_front().map(|waiting| waiting.job));
+        }
+        let Some(first) = self.waiting.front() else {
+            return (Next::Idle, dropped);
+        };
+        if let Some(until) = self.wait_until(first, now) {
+            return (Next::WaitUntil(until), dropped);
+        }
+        (Next::Run(self.gather(now, &mut dropped)), dropped)
+    }
+
+    /// Until when the batch that `first` begins should wait for more; `None`: run it now.
+    fn wait_until(&self, first: &Waiting<J>, now: Instant) -> Option<Instant> {
+        let until = first.arrived + self.limits.max_delay;
+        if until <= now {
+            return None;
+        }
+        let mut rows = 0;
+        for job in self.waiting.iter().filter(|job| job.key == first.key) {
+            rows += job.rows;
+            // Full, or a job would be late: nothing is gained by waiting.
+            if rows >= self.limits.max_rows || job.deadline.is_some_and(|deadline| deadline <= until) {
+                return None;
+            }
+        }
+        Some(until)
+    }
+
+    /// Takes the first job and those behind it that may join, and leaves the others in their order.
+    fn gather(&mut self, now: Instant, dropped: &mut Vec<J>) -> Vec<Waiting<J>> {
+        let mut batch: Vec<Waiting<J>> = Vec::new();
+        let mut rows = 0;
+        let mut passed = Vec::new();
+        while let Some(job) = self.waiting.pop_front() {
+            if job.is_dead(now) {
+                dropped.push(job.job);
+            } else if batch.first().is_some_and(|first| first.key != job.key) {
+                passed.push(job);
+            } else if batch.is_empty() || rows + job.rows <= self.limits.max_rows {
+                rows += job.rows;
+                batch.push(job);
+                if rows >= self.limits.max_rows {
+                    break;
+                }
+            } else {
+                // Later ones that would fit don't overtake it.
+                self.waiting.push_front(job);
+                break;
+            }
+        }
+        for job in passed.into_iter().rev() {
+            self.waiting.push_front(job);
+        }
+        batch
+    }
+
+    fn drop_dead(&mut self, now: Instant) -> Vec<J> {
+        let (dead, alive) = self
+            .waiting
+            .drain(..)
+            .partition::<VecDeque<_>, _>(|job| job.is_dead(now));
+        self.waiting = alive;
+        dead.into_iter().map(|waiting| waiting.job).collect()
+    }
+}
+
+impl<J: Cancel> Waiting<J> {
+    /// Whether running it would help nobody.
+    fn is_dead(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now) || self.job.is_cancelled()
+    }
+}

@@ -1,0 +1,94 @@
+//! Running a batch and answering everyone in it.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use super::{Batcher, Job, Waiting};
+use crate::{
+    engine::{Instance, Ran},
+    error::Error,
+    metrics::Phase,
+    tensor::{Tensor, slice_rows},
+};
+
+impl Batcher {
+    /// Runs a batch that was taken from the queue at `taken` and answers every job in it.
+    pub(super) fn run(&self, instance: &mut Instance, batch: Vec<Waiting<Job>>, taken: Instant) {
+        for waiting in &batch {
+            self.metrics.left_queue(taken - waiting.arrived);
+        }
+        self.run_or_bisect(instance, batch);
+    }
+
+    /// Where a batch fails, one job may be to blame: the halves are run on their own, down to the culprit, which alone gets
+    /// the error.
+    fn run_or_bisect(&self, instance: &mut Instance, mut batch: Vec<Waiting<Job>>) {
+        match self.try_run(instance, &batch) {
+            Ok(answers) => {
+                for (waiting, answer) in batch.into_iter().zip(answers) {
+                    // Nobody may be waiting any more.
+                    let _ = waiting.job.reply.send(Ok(answer));
+                }
+            }
+            Err(_) if batch.len() > 1 => {
+                let second = batch.split_off(batch.len() / 2);
+                self.run_or_bisect(instance, batch);
+                self.run_or_bisect(instance, second);
+            }
+            Err(why) => {
+                for waiting in batch {
+                    let _ = waiting
+                        .job
+                        .reply
+                        .send(Err(Error::internal(format!("{} failed to run: {why}", self.label))));
+                }
+            }
+        }
+    }
+
+    /// Runs the jobs as one batch and cuts the outputs into their answers.
+    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<Vec<Vec<Tensor>>, String> {
+        let inputs: Vec<&[Tensor]> = batch.iter().map(|waiting| waiting.job.inputs.as_slice()).collect();
+        let rows: usize = batch.iter().map(|waiting| waiting.rows).sum();
+        let requests = batch.len() as u64;
+        // A panic would be a defect, but not one that may take the instance, and with it the version, away.
+        let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
+        let Ran { outputs, input, run } = ran.map_err(|_| "the engine panicked: this is a defect of the server")?;
+        self.metrics.batch_ran(rows as u64);
+        self.metrics.phase_took(Phase::Input, input, requests);
+        self.metrics.phase_took(Phase::Run, run, requests);
+        let outputs = outputs?;
+        let started = Instant::now();
+        let answers = cut(batch, outputs, rows)?;
+        self.metrics.phase_took(Phase::Output, started.elapsed(), requests);
+        Ok(answers)
+    }
+}
+
+/// Each job's rows of the outputs. The outputs of a lone job are its own as they are.
+fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Vec<Vec<Tensor>>, String> {
+    if batch.len() == 1 {
+        return Ok(vec![outputs]);
+    }
+    if let Some(index) = outputs
+        .iter()
+        .position(|output| output.shape().extents().first() != Some(&rows))
+    {
+        return Err(format!(
+            "output {index} has shape {} for a batch of {rows} rows",
+            outputs[index].shape()
+        ));
+    }
+    let mut start = 0;
+    let mut answer = |waiting: &Waiting<Job>| {
+        let first = start;
+        start += waiting.rows;
+        outputs
+            .iter()
+            .map(|output| slice_rows(output, first, waiting.rows))
+            .collect()
+    };
+    Ok(batch.iter().map(&mut answer).collect())
+}

@@ -1,0 +1,76 @@
+//! ONNX Runtime: the only room that knows `ort`.
+//!
+//! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is one session with the buffers that batches
+//! are stacked in. Every call blocks: who runs them, and when, is the batcher's business.
+
+mod buffer;
+mod element;
+mod instance;
+
+pub use instance::{Instance, Ran};
+
+use ort::{
+    environment::Environment,
+    logging::{LogLevel, LoggerFunction},
+    session::Session,
+};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
+
+/// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    environment: Environment,
+}
+
+impl Engine {
+    /// Loads the library. Telemetry must have been disabled in the environment before this ([`crate::runtime`]).
+    ///
+    /// # Errors
+    /// The library can't be loaded or is not of the version that this build needs; the message names the file.
+    pub fn start(library: &Path) -> Result<Self, String> {
+        let failed =
+            |error: &dyn std::fmt::Display| format!("{} can't be used as ONNX Runtime: {error}", library.display());
+        let builder = ort::init_from(library).map_err(|error| failed(&error))?;
+        let builder = builder.with_name("onnxd").with_telemetry(false).with_logger(logger());
+        let environment = builder.build().map_err(|error| failed(&error))?;
+        Ok(Engine { environment })
+    }
+
+    /// What ONNX Runtime says of its own build, such as its branch and commit.
+    pub fn build_info(&self) -> &'static str {
+        ort::info()
+    }
+
+    /// Loads a model for runs that use `threads` threads.
+    ///
+    /// # Errors
+    /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
+    pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, String> {
+        let session = self
+            .session(model, threads)
+            .map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
+        Instance::new(session)
+    }
+
+    fn session(&self, model: &Path, threads: NonZeroUsize) -> ort::Result<Session> {
+        Session::builder(&self.environment)?
+            .with_intra_threads(threads.get())?
+            .with_inter_threads(1)?
+            // Spinning threads would take the cores that the transport and other models need.
+            .with_config_entry("session.intra_op.allow_spinning", "0")?
+            .with_config_entry("session.inter_op.allow_spinning", "0")?
+            // A pattern is planned for one shape; batches have many.
+            .with_memory_pattern(false)?
+            .commit_from_file(model)
+    }
+}
+
+/// ONNX Runtime's log lines go to ours.
+fn logger() -> LoggerFunction {
+    Arc::new(|level, category, _id, location, message| match level {
+        LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
+        LogLevel::Warning => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
+        // Not an error of the server: whatever fails comes back as an error to the caller, which reports it.
+        LogLevel::Error | LogLevel::Fatal => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
+    })
+}

@@ -1,0 +1,71 @@
+//! Memory that a batch's rows are stacked in: aligned, kept from batch to batch, given back after an unusually large one.
+
+use bytes::Bytes;
+
+use crate::tensor::Datatype;
+
+/// One cache line, which is more than any element's alignment.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+const LINE: usize = size_of::<Line>();
+
+/// Runs in a row that would have fitted in a quarter of the memory before it is given back.
+const PATIENCE: u32 = 1000;
+
+/// The memory for one input.
+#[derive(Default)]
+pub(super) struct Buffer {
+    lines: Vec<Line>,
+    spare_runs: u32,
+}
+
+impl Buffer {
+    /// A pointer to the parts, one behind the other, aligned for `datatype`. A single part that is aligned already is pointed
+    /// to where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
+    pub(super) fn stack<'p>(
+        &mut self,
+        datatype: Datatype,
+        parts: impl Iterator<Item = &'p Bytes> + Clone,
+    ) -> *const u8 {
+        let mut rest = parts.clone();
+        if let (Some(only), None) = (rest.next(), rest.next())
+            && only.as_ptr().addr().is_multiple_of(datatype.size())
+        {
+            return only.as_ptr();
+        }
+        let length = parts.clone().map(Bytes::len).sum::<usize>();
+        self.reserve(length.div_ceil(LINE).max(1));
+        let bytes = self.bytes();
+        let mut start = 0;
+        for part in parts {
+            bytes[start..start + part.len()].copy_from_slice(part);
+            start += part.len();
+        }
+        bytes.as_ptr()
+    }
+
+    fn reserve(&mut self, lines: usize) {
+        if lines > self.lines.len() {
+            self.lines.resize(lines, Line([0; LINE]));
+        }
+        self.spare_runs = if lines * 4 < self.lines.len() {
+            self.spare_runs + 1
+        } else {
+            0
+        };
+        if self.spare_runs > PATIENCE {
+            self.lines.truncate(lines);
+            self.lines.shrink_to_fit();
+            self.spare_runs = 0;
+        }
+    }
+
+    #[allow(unsafe_code, reason = "a byte view of the aligned lines")]
+    fn bytes(&mut self) -> &mut [u8] {
+        let length = self.lines.len() * LINE;
+        // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the borrow of self is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), length) }
+    }
+}

@@ -1,0 +1,36 @@
+//! An inference server for ONNX models.
+//!
+//! # Layout
+//!
+//! A file imports only from floors below its own; on one floor only along the arrows. A test holds it.
+//!
+//! ```text
+//! 5  main, cli, server                 composition: knows everyone, known by no one
+//! 4  api: grpc, http, metrics          the protocols: decode, call one function, encode
+//! 3  registry -> repository            control: what should be loaded; files, clocks, slow things
+//! 2  router                            data: one immutable routing table in one ArcSwap
+//! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
+//! 0  tensor, error, config, metrics    words; no sockets, no threads, no files
+//! ```
+//!
+//! `ARCHITECTURE.md` has the whole map.
+
+pub mod error;
+
+pub mod config;
+pub mod metrics;
+pub mod tensor;
+
+pub mod batcher;
+pub mod engine;
+pub mod runtime;
+
+pub mod router;
+
+pub mod registry;
+pub mod repository;
+
+pub mod api;
+
+pub mod cli;
+pub mod server;

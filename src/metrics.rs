@@ -1,0 +1,12 @@
+//! What is counted, and how it is told to Prometheus.
+//!
+//! A version owns its metrics: they are made with it, recorded by plain atomics without a look-up, and their series end when
+//! it goes (the text is rendered from those that still live). What belongs to the process goes through the `metrics` facade.
+
+mod exposition;
+mod histogram;
+mod version;
+
+pub use exposition::{Exposition, ProcessMetrics};
+pub use histogram::Histogram;
+pub use version::{Phase, RequestTimer, VersionMetrics};

@@ -1,0 +1,172 @@
+//! Loading one version, aside: nothing here is seen by requests until the registry publishes it.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    plan::Desired,
+    probe::{Probe, probe, warm_up},
+};
+use crate::{
+    batcher::{Batcher, Compute, Settings},
+    config::{Batching, ModelConfig},
+    engine::{Engine, Instance},
+    metrics::Exposition,
+    router::{Derived, Version},
+    tensor::{Dimension, Signature},
+};
+
+/// Rows of a batch where the configuration does not say.
+const DEFAULT_MAX_BATCH_SIZE: usize = 64;
+
+/// Requests that wait at most where the configuration does not say.
+const DEFAULT_MAX_QUEUE_SIZE: usize = 1024;
+
+/// Files of this size are loaded for all CPUs at once; smaller ones are first tried with one thread, which costs a second
+/// load where that turns out too slow.
+const SURELY_LARGE: u64 = 16 << 20;
+
+/// A model that answers one row within this time, on one thread, gains nothing from more: the hand-over between them costs as
+/// much as they save, and other models need the cores.
+const FAST: Duration = Duration::from_millis(1);
+
+/// Loads versions.
+#[derive(Clone)]
+pub struct Loader {
+    engine: Engine,
+    compute: Compute,
+    exposition: Arc<Exposition>,
+    last_generation: Arc<AtomicU64>,
+}
+
+impl Loader {
+    /// A loader for versions that run on `compute` and are told in `exposition`.
+    pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>) -> Self {
+        Loader {
+            engine,
+            compute,
+            exposition,
+            last_generation: Arc::default(),
+        }
+    }
+
+    /// CPUs that runs may use.
+    pub(super) fn cpus(&self) -> usize {
+        self.compute.cpus()
+    }
+
+    /// Loads, checks and warms up a version.
+    pub(super) fn load(&self, model: &str, version: u64, desired: &Desired) -> Result<Version, String> {
+        let started = Instant::now();
+        let generation = self.last_generation.fetch_add(1, Relaxed) + 1;
+        let (config, path) = (&desired.config, &desired.source.path);
+        let at_path = |why: String| format!("{}: {why}", path.display());
+        let (first, threads, probe) = self.first_instance(desired).map_err(at_path)?;
+        let signature = first.signature().clone();
+        let mut instances = vec![first];
+        while instances.len() < config.instances.unwrap_or(1) {
+            let mut instance = self.engine.load(path, threads).map_err(at_path)?;
+            warm_up(&mut instance);
+            instances.push(instance);
+        }
+        if !desired.source.fingerprint.is_current() {
+            return Err(at_path(
+                "it changed while it was loaded; it is loaded again once it rests".into(),
+            ));
+        }
+        let settings = settings(config, &signature, threads, probe.batching.is_ok());
+        let derived = Derived {
+            batching: probe.batching.map(|()| settings.max_batch_size),
+            instances: instances.len(),
+            intra_op_threads: threads.get(),
+        };
+        let metrics = self.exposition.version(model, version);
+        metrics.loaded(started.elapsed());
+        let batching = derived
+            .batching
+            .as_ref()
+            .map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
+        tracing::info!(
+            model,
+            version,
+            generation,
+            batching,
+            instances = derived.instances,
+            intra_op_threads = derived.intra_op_threads,
+            seconds = started.elapsed().as_secs_f64(),
+            "ready"
+        );
+        let batcher = Batcher::new(
+            model,
+            version,
+            instances,
+            settings,
+            metrics.clone(),
+            self.compute.clone(),
+        );
+        Ok(Version {
+            model: model.into(),
+            version,
+            generation,
+            signature,
+            derived,
+            metrics,
+            batcher,
+        })
+    }
+
+    /// The first instance, warm, with the number of threads that suits the model and what the probe found.
+    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, Probe), String> {
+        let (config, source) = (&desired.config, &desired.source);
+        if !source.path.exists() {
+            return Err("there is no such file".into());
+        }
+        let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
+        let configured = config.intra_op_threads.and_then(NonZeroUsize::new);
+        let large = source.fingerprint.size() >= SURELY_LARGE;
+        let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
+        let mut instance = self.engine.load(&source.path, threads)?;
+        let probe = probe(&mut instance, config.batching);
+        let too_slow = probe.row.is_some_and(|row| row > FAST);
+        if configured.is_some() || !too_slow || threads == all {
+            return Ok((instance, threads, probe));
+        }
+        let mut instance = self.engine.load(&source.path, all)?;
+        warm_up(&mut instance);
+        Ok((instance, all, probe))
+    }
+}
+
+/// The batcher's settings: what is configured, and the defaults.
+fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, batched: bool) -> Settings {
+    let inputs = signature.inputs.iter().enumerate().filter(|_| batched);
+    let open_axes = inputs.flat_map(|(input, spec)| {
+        let axes = spec.shape.iter().enumerate().skip(1);
+        let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
+        open.map(move |(axis, _)| (input, axis))
+    });
+    Settings {
+        batched,
+        open_axes: open_axes.collect(),
+        max_batch_size: config.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
+        max_queue_delay: config.max_queue_delay.unwrap_or_default(),
+        max_queue_size: config.max_queue_size.unwrap_or(DEFAULT_MAX_QUEUE_SIZE),
+        intra_op_threads: threads.get(),
+    }
+}
+
+/// Whether the configuration and the signature allow batches at all.
+pub(super) fn may_batch(batching: Batching, signature: &Signature) -> Result<(), String> {
+    match batching {
+        Batching::Off => Err("config.toml says batching = \"off\"".into()),
+        Batching::Auto => signature.batch_axis(),
+        // Told that axis 0 is the batch, only what rules it out counts: the probe decides.
+        Batching::On => signature.open_batch_axis(),
+    }
+}

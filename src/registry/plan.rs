@@ -1,0 +1,100 @@
+//! What is to be done: pure functions from what is wanted and what is there.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    config::ModelConfig,
+    repository::{Model, Source},
+    router::Version,
+};
+
+/// A version of a model.
+pub(super) type Key = (String, u64);
+
+/// What a version should be loaded from, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Desired {
+    pub source: Source,
+    /// Without aliases: they don't touch what is loaded.
+    pub config: ModelConfig,
+}
+
+/// What is there of a version.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// What the last load was asked for, however it ended: it is not tried again until something else is desired.
+    pub attempted: Desired,
+    pub serving: Option<Arc<Version>>,
+    /// Why the last load failed.
+    pub failure: Option<Arc<str>>,
+}
+
+impl Slot {
+    /// A slot that nothing has been loaded into yet.
+    pub(super) fn new(attempted: Desired) -> Self {
+        Slot {
+            attempted,
+            serving: None,
+            failure: None,
+        }
+    }
+
+    fn is_new(&self) -> bool {
+        self.serving.is_none() && self.failure.is_none()
+    }
+}
+
+/// What to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub load: Vec<(Key, Desired)>,
+    pub unload: Vec<Key>,
+}
+
+/// The difference between what the models' folders hold and what is there. Of a model with a problem, which may be half read,
+/// nothing changes.
+pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>) -> Plan {
+    let mut plan = Plan::default();
+    for (name, model) in models.iter().filter(|(_, model)| model.problem.is_none()) {
+        let config = model.config.without_aliases();
+        for (version, source) in &model.versions {
+            let key = (name.clone(), *version);
+            let desired = Desired {
+                source: source.clone(),
+                config: config.clone(),
+            };
+            if slots
+                .get(&key)
+                .is_none_or(|slot| slot.is_new() || slot.attempted != desired)
+            {
+                plan.load.push((key, desired));
+            }
+        }
+    }
+    let is_wanted = |(name, version): &Key| match models.get(name) {
+        Some(model) => model.problem.is_some() || model.versions.contains_key(version),
+        None => false,
+    };
+    plan.unload = slots.keys().filter(|key| !is_wanted(key)).cloned().collect();
+    plan
+}
+
+/// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
+/// written, and folders between removal and return, are so left alone until they rest.
+pub(super) fn settle(
+    acted_on: &BTreeMap<String, Model>,
+    previous: &BTreeMap<String, Model>,
+    current: &BTreeMap<String, Model>,
+) -> BTreeMap<String, Model> {
+    let names = acted_on.keys().chain(current.keys());
+    let settled = |name: &String| {
+        let (previous, current) = (previous.get(name), current.get(name));
+        let chosen = if previous == current {
+            current
+        } else {
+            acted_on.get(name)
+        };
+        chosen.map(|model| (name.clone(), model.clone()))
+    };
+    names.filter_map(settled).collect()
+}

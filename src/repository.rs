@@ -1,0 +1,153 @@
+//! The model repository: a folder, read as it is now.
+//!
+//! `DIR/<model>/<version>/model.onnx` (Triton's layout), `DIR/<model>/<version>.onnx`, or `DIR/<model>.onnx` (version 1); a
+//! model's folder may hold a `config.toml`. Everything else is ignored. What is read is judged by the registry.
+
+mod fingerprint;
+
+pub use fingerprint::Fingerprint;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::config::ModelConfig;
+
+/// What a repository holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// The models by name.
+    pub models: BTreeMap<String, Model>,
+}
+
+/// A model in the repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Model {
+    /// Its settings; none were written: the defaults.
+    pub config: ModelConfig,
+    /// Its versions.
+    pub versions: BTreeMap<u64, Source>,
+    /// Why the folder could not be read as a whole, for people. What it says of settings and versions is incomplete then.
+    pub problem: Option<String>,
+}
+
+/// The files of a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The model file.
+    pub path: PathBuf,
+    /// The state of that file and of those beside it that may belong to it.
+    pub fingerprint: Fingerprint,
+}
+
+const MODEL_FILE: &str = "model.onnx";
+const CONFIG_FILE: &str = "config.toml";
+
+/// Reads a repository.
+///
+/// # Errors
+/// The folder itself can't be read; the message names it. What is wrong inside is told per model.
+pub fn scan(folder: &Path) -> Result<Scan, String> {
+    let failed = |error: io::Error| format!("the model repository {} can't be read: {error}", folder.display());
+    let mut scan = Scan::default();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let path = entry.path();
+        let Some(name) = visible_name(&path) else { continue };
+        if path.is_dir() {
+            if let Some(model) = scan_model(&path) {
+                scan.add(name.to_owned(), model);
+            }
+        } else if let Some(model) = name.strip_suffix(".onnx").filter(|model| !model.is_empty()) {
+            let mut found = Model::default();
+            found.add_version("1", path.clone(), None);
+            scan.add(model.to_owned(), found);
+        }
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    fn add(&mut self, name: String, model: Model) {
+        use std::collections::btree_map::Entry;
+        match self.models.entry(name) {
+            Entry::Vacant(entry) => {
+                entry.insert(model);
+            }
+            Entry::Occupied(mut entry) => {
+                let problem = format!(
+                    "both a file {0}.onnx and a folder {0} claim the model's name",
+                    entry.key()
+                );
+                entry.get_mut().problem = Some(problem);
+            }
+        }
+    }
+}
+
+/// The model in a folder; `None` where nothing in it looks like one.
+fn scan_model(folder: &Path) -> Option<Model> {
+    let mut model = Model::default();
+    let config = folder.join(CONFIG_FILE);
+    let mut has_config = true;
+    match fs::read_to_string(&config) {
+        Ok(text) => match ModelConfig::parse(&text) {
+            Ok(config) => model.config = config,
+            Err(why) => model.problem = Some(format!("{}: {why}", config.display())),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => has_config = false,
+        Err(error) => model.problem = Some(format!("{} can't be read: {error}", config.display())),
+    }
+    if let Err(error) = scan_versions(folder, &mut model) {
+        model.problem = Some(format!("{} can't be read: {error}", folder.display()));
+    }
+    (has_config || model.problem.is_some() || !model.versions.is_empty()).then_some(model)
+}
+
+fn scan_versions(folder: &Path, model: &mut Model) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(name) = visible_name(&path) else { continue };
+        if path.is_dir() {
+            if is_number(name) {
+                model.add_version(name, path.join(MODEL_FILE), Some(&path));
+            }
+        } else if let Some(number) = name.strip_suffix(".onnx").filter(|stem| is_number(stem)) {
+            model.add_version(number, path.clone(), None);
+        }
+    }
+    Ok(())
+}
+
+impl Model {
+    /// Adds the version that `number` names; `folder` is its own, where it has one.
+    fn add_version(&mut self, number: &str, path: PathBuf, folder: Option<&Path>) {
+        let Some(version) = number.parse().ok().filter(|&version: &u64| version > 0) else {
+            self.problem = Some(format!(
+                "{}: a version is a positive integer below 2^64, got '{number}'",
+                path.display()
+            ));
+            return;
+        };
+        let fingerprint = Fingerprint::take(&path, folder);
+        let source = Source {
+            path: path.clone(),
+            fingerprint,
+        };
+        if let Some(other) = self.versions.insert(version, source) {
+            let (a, b) = (other.path.display(), path.display());
+            self.problem = Some(format!("version {version} stands there twice: {a} and {b}"));
+        }
+    }
+}
+
+/// The name of a file or folder, unless it is hidden or not text.
+fn visible_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str().filter(|name| !name.starts_with('.'))
+}
+
+fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}

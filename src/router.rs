@@ -1,0 +1,81 @@
+//! Which version answers a request, and the table that says so.
+//!
+//! There is one immutable table in one `ArcSwap`: what changes together is swapped together. Control builds a whole new table
+//! and publishes it; requests load it once. A request that has picked a version keeps it alive until it is answered.
+
+mod table;
+mod version;
+
+pub use table::{ModelEntry, Table, VersionEntry};
+pub use version::{Derived, Version};
+
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use crate::{
+    error::Result,
+    metrics::ProcessMetrics,
+    tensor::{Output, Request},
+};
+
+/// An answer and who gave it.
+#[derive(Debug)]
+pub struct Answer {
+    /// The version that answered.
+    pub version: Arc<Version>,
+    /// The outputs.
+    pub output: Output,
+}
+
+/// Sends requests to versions.
+pub struct Router {
+    table: ArcSwap<Table>,
+    /// Tells watchers that a new table is there.
+    published: watch::Sender<()>,
+    process: ProcessMetrics,
+}
+
+impl Router {
+    /// A router with an empty table.
+    pub fn new(process: ProcessMetrics) -> Self {
+        Router {
+            table: ArcSwap::default(),
+            published: watch::Sender::new(()),
+            process,
+        }
+    }
+
+    /// The present table.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Replaces the table: requests that come from now on see the new one, whole.
+    pub fn publish(&self, table: Table) {
+        self.table.store(Arc::new(table));
+        self.published.send_replace(());
+    }
+
+    /// Changes whenever a table is published.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
+    /// Answers a request. Dropping the future cancels it.
+    ///
+    /// # Errors
+    /// There is no such model or version, it is not ready, the request does not fit its signature, the queue is full, the
+    /// deadline passed, or the run failed.
+    pub async fn infer(&self, request: Request) -> Result<Answer> {
+        let picked = self.table.load().pick(&request.model, request.version).cloned();
+        let version = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
+        let output = version.infer(request).await?;
+        Ok(Answer { version, output })
+    }
+
+    /// A request ended before it was decoded.
+    pub fn undecoded(&self, error: &crate::error::Error) {
+        self.process.unrouted(error.code());
+    }
+}

@@ -1,0 +1,92 @@
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
+
+use crate::{
+    batcher::Batcher,
+    error::{Error, Result},
+    metrics::{RequestTimer, VersionMetrics},
+    tensor::{Output, OutputTensor, Request, Signature, Tensor},
+};
+
+/// One loading of a version's files: what answers requests.
+pub struct Version {
+    /// The model's name.
+    pub model: Arc<str>,
+    /// The version's number.
+    pub version: u64,
+    /// Which loading of the version this is; counts up over the server's life.
+    pub generation: u64,
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// What was derived for it.
+    pub derived: Derived,
+    /// What it counts.
+    pub metrics: Arc<VersionMetrics>,
+    /// What runs it.
+    pub batcher: Arc<Batcher>,
+}
+
+/// What was derived for a version, to be seen by people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived {
+    /// Rows of a batch at most where requests are batched, else why they are not.
+    pub batching: Result<usize, String>,
+    /// Sessions.
+    pub instances: usize,
+    /// Threads of a run.
+    pub intra_op_threads: usize,
+}
+
+impl Version {
+    /// Answers a request.
+    pub(super) async fn infer(&self, request: Request) -> Result<Output> {
+        let timer = RequestTimer::start(&self.metrics);
+        let answer = self.answer(request).await;
+        timer.finish(&answer);
+        answer
+    }
+
+    async fn answer(&self, request: Request) -> Result<Output> {
+        let wanted = self.signature.wanted_outputs(&self.model, &request.outputs)?;
+        let inputs = self.signature.check(&self.model, request.inputs)?;
+        self.check_rows(&inputs)?;
+        let outputs = self.batcher.submit(inputs, request.deadline).await?;
+        let named = |index: usize| OutputTensor {
+            name: self.signature.outputs[index].name.clone(),
+            tensor: outputs[index].clone(),
+        };
+        Ok(Output {
+            tensors: wanted.into_iter().map(named).collect(),
+        })
+    }
+
+    /// Where axis 0 is the batch, all inputs have the same extent of it.
+    fn check_rows(&self, inputs: &[Tensor]) -> Result<()> {
+        let Some(first) = inputs.first().filter(|_| self.derived.batching.is_ok()) else {
+            return Ok(());
+        };
+        let rows = first.shape().rows();
+        let Some(index) = inputs.iter().position(|input| input.shape().rows() != rows) else {
+            return Ok(());
+        };
+        Err(Error::invalid(format!(
+            "input '{}' of model '{}': batch size (axis 0) is {}, but input '{}' has {rows}",
+            self.signature.inputs[index].name,
+            self.model,
+            inputs[index].shape().rows(),
+            self.signature.inputs[0].name,
+        )))
+    }
+}
+
+impl Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} version {} generation {}",
+            self.model, self.version, self.generation
+        )
+    }
+}

@@ -1,0 +1,180 @@
+//! The server as a whole: builds every room, opens the doors, and closes them again in order.
+
+mod listener;
+mod log;
+mod signals;
+
+use std::{
+    num::NonZeroUsize,
+    path::Path,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+use crate::{
+    api::{self, Context, Lifecycle, SERVER_VERSION},
+    batcher::Compute,
+    cli::Settings,
+    config::Listen,
+    engine::Engine,
+    metrics::Exposition,
+    registry::{Loader, Registry},
+    repository,
+    router::Router,
+    runtime,
+};
+use listener::Door;
+use log::Console;
+use signals::Signals;
+
+pub use log::report;
+
+/// How long clients of HTTP/1.1 that keep a connection open are given to send one more request on it, whose answer then tells
+/// them that the connection closes. Closing at once could meet a request on its way.
+const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves the repository until a signal comes. Returns the exit code of an orderly end.
+///
+/// # Errors
+/// The server can't start; the message says why and what to do.
+pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
+    let console = Console::start(settings)?;
+    // Before anything is built: a wrong folder is the commonest mistake.
+    repository::scan(folder)?;
+    let library = runtime::locate().map_err(|error| error.to_string())?;
+    let engine = Engine::start(&library)?;
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cpus)
+        .thread_name("io")
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
+    let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+    let build = [
+        ("version", SERVER_VERSION.to_owned()),
+        ("onnxruntime", runtime::fetch::VERSION.to_owned()),
+    ];
+    let (exposition, process) = Exposition::new(&build);
+    let exposition = Arc::new(exposition);
+    let router = Arc::new(Router::new(process));
+    let loader = Loader::new(engine, compute.clone(), exposition.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
+    let lifecycle = watch::Sender::new(Lifecycle::Starting);
+    let context = Context {
+        router,
+        lifecycle: lifecycle.subscribe(),
+    };
+
+    let code = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let doors = open_doors(settings, &context, &exposition).await?;
+        let period = settings.poll_interval.unwrap_or(Duration::from_secs(1));
+        let started = lifecycle.clone();
+        let registry = thread::Builder::new().name("registry".into()).spawn(move || {
+            if let Err(why) = registry.load_all(&|event| console.progress(&event)) {
+                tracing::error!("{why}; it is tried again");
+            }
+            // Unless the end has begun meanwhile.
+            started.send_if_modified(|now| {
+                let starting = *now == Lifecycle::Starting;
+                if starting {
+                    *now = Lifecycle::Serving;
+                    tracing::info!("ready");
+                }
+                starting
+            });
+            registry.follow(period);
+        });
+        let registry = registry.map_err(|error| format!("the registry's thread can't be started: {error}"))?;
+
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
+        tokio::spawn(signals.exit_at_next());
+        lifecycle.send_replace(Lifecycle::Draining);
+        stop.store(true, Ordering::Relaxed);
+        registry.thread().unpark();
+        tokio::time::sleep(settings.drain_delay.unwrap_or_default()).await;
+        let limit = settings.drain_timeout.unwrap_or(Duration::from_secs(30));
+        let drained = close_doors(doors, limit).await;
+        // It stops at the end of a load that it is in, which may take a while.
+        let ended = tokio::task::spawn_blocking(|| registry.join());
+        let ended = tokio::time::timeout(limit, ended).await.is_ok();
+        Ok::<_, String>(if drained && ended {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    })?;
+    runtime.shutdown_background();
+    compute.stop();
+    tracing::info!("stopped");
+    Ok(code)
+}
+
+/// Opens a port for each protocol that is not off, and logs where.
+async fn open_doors(settings: &Settings, context: &Context, exposition: &Arc<Exposition>) -> Result<Vec<Door>, String> {
+    let routes: [(&'static str, &Option<Listen>, &str, axum::Router, Duration); 3] = [
+        (
+            "http",
+            &settings.http,
+            "0.0.0.0:8000",
+            api::http::routes(context.clone()),
+            KEEP_ALIVE_GRACE,
+        ),
+        (
+            "grpc",
+            &settings.grpc,
+            "0.0.0.0:8001",
+            api::grpc::routes(context.clone()),
+            Duration::ZERO,
+        ),
+        (
+            "metrics",
+            &settings.metrics,
+            "0.0.0.0:8002",
+            api::metrics::routes(exposition.clone()),
+            Duration::ZERO,
+        ),
+    ];
+    let mut doors = Vec::new();
+    for (protocol, configured, default, routes, grace) in routes {
+        let address = match configured {
+            Some(Listen::Off) => continue,
+            Some(Listen::At(address)) => address,
+            None => default,
+        };
+        let wrong = |error: std::io::Error| {
+            format!(
+                "{protocol}: can't listen on {address}: {error}; choose another with --{protocol} HOST:PORT, or off"
+            )
+        };
+        let listener = TcpListener::bind(address).await.map_err(wrong)?;
+        let bound = listener.local_addr().map_err(wrong)?;
+        tracing::info!(protocol, address = %bound, "listening");
+        doors.push(Door::open(protocol, listener, routes, grace, context.lifecycle.clone()));
+    }
+    Ok(doors)
+}
+
+/// Closes every port and waits for the requests in flight. False where they did not end in time.
+async fn close_doors(doors: Vec<Door>, limit: Duration) -> bool {
+    let mut closing = JoinSet::new();
+    for door in doors {
+        closing.spawn(door.close());
+    }
+    let closed = async { while closing.join_next().await.is_some() {} };
+    let in_time = tokio::time::timeout(limit, closed).await.is_ok();
+    if !in_time {
+        tracing::error!("requests in flight did not end within {limit:?} and are cut off");
+    }
+    in_time
+}

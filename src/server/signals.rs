@@ -1,0 +1,40 @@
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that end the server.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// From now on they don't end the process by themselves.
+    pub(super) fn listen() -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("signals can't be handled: {error}"));
+        Ok(Signals {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    /// The name of the next signal.
+    pub(super) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+        }
+    }
+
+    /// Ends the process at once at the next signal, with the exit code that shells give to one that a signal ended.
+    pub(super) async fn exit_at_next(mut self) {
+        let signal = self.next().await;
+        tracing::warn!(signal, "ending at once");
+        exit_now(128 + if signal == "SIGINT" { 2 } else { 15 });
+    }
+}
+
+/// Ends the process without running destructors: those of ONNX Runtime would pull memory away from under runs.
+#[allow(unsafe_code, reason = "a system call")]
+fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit takes any code, does not return and touches no memory of the process.
+    unsafe { libc::_exit(code) }
+}

@@ -1,0 +1,171 @@
+//! Tensors, what a model takes and gives, and requests: the words that every room speaks. Values only: no sockets, no
+//! threads, no files.
+
+mod datatype;
+mod request;
+mod rows;
+mod signature;
+
+pub use datatype::Datatype;
+pub use request::{Inputs, NamedTensor, Output, OutputTensor, Request};
+pub use rows::{concatenate, slice_rows};
+pub use signature::{Dimension, Signature, TensorSpec};
+
+use bytes::Bytes;
+use std::fmt::{self, Display, Write as _};
+
+use crate::error::{Error, Result};
+
+// Elements travel and are stored little-endian, and go to ONNX Runtime as they are.
+#[cfg(target_endian = "big")]
+compile_error!("onnxd needs a little-endian machine: the protocol's tensors are little-endian");
+
+/// A tensor: shared storage with a view. The bytes may be a slice of a message from the wire or of a batch's output; cloning
+/// and slicing copy nothing. Elements are row-major and little-endian, one byte each for BOOL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    datatype: Datatype,
+    shape: Shape,
+    data: Bytes,
+}
+
+impl Tensor {
+    /// A tensor of `data`, whose length must be what datatype and shape say.
+    ///
+    /// # Errors
+    /// The message says what the size should be; the caller, who knows them, puts model and tensor in front.
+    pub fn new(datatype: Datatype, shape: Shape, data: Bytes) -> Result<Self> {
+        let expected = shape.bytes(datatype)?;
+        if expected != data.len() {
+            return Err(Error::invalid(format!(
+                "shape {shape} of {datatype} takes {expected} bytes, got {} bytes",
+                data.len()
+            )));
+        }
+        if datatype == Datatype::Bool
+            && let Some(byte) = data.iter().find(|byte| **byte > 1)
+        {
+            return Err(Error::invalid(format!("a BOOL element is the byte 0 or 1, got {byte}")));
+        }
+        Ok(Tensor { datatype, shape, data })
+    }
+
+    /// Type of the elements.
+    pub fn datatype(&self) -> Datatype {
+        self.datatype
+    }
+
+    /// Extent of each axis.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The elements.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The elements, without the rest.
+    pub fn into_data(self) -> Bytes {
+        self.data
+    }
+}
+
+/// Extents of a tensor's axes; no axes at all (rank 0) is a scalar. The number of bytes is checked against overflow where it
+/// is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// A shape with these extents.
+    pub fn new(extents: Vec<usize>) -> Self {
+        Shape(extents)
+    }
+
+    /// A shape as the wire has it: signed.
+    ///
+    /// # Errors
+    /// A negative extent.
+    pub fn from_wire(extents: &[i64]) -> Result<Self> {
+        let extent = |&extent: &i64| {
+            usize::try_from(extent).map_err(|_| {
+                Error::invalid(format!(
+                    "shape {extents:?} has a negative extent {extent}; give the extent that the data has"
+                ))
+            })
+        };
+        extents.iter().map(extent).collect::<Result<_>>().map(Shape)
+    }
+
+    /// The extents.
+    pub fn extents(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The extents as the wire has them.
+    pub fn to_wire(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().map(|&extent| extent as i64)
+    }
+
+    /// Extent of axis 0; 1 for a scalar.
+    pub fn rows(&self) -> usize {
+        self.0.first().copied().unwrap_or(1)
+    }
+
+    /// Number of elements.
+    ///
+    /// # Errors
+    /// It does not fit in the address space.
+    pub fn elements(&self) -> Result<usize> {
+        // A zero anywhere makes the tensor empty, however absurd the other extents.
+        if self.0.contains(&0) {
+            return Ok(0);
+        }
+        let product = self
+            .0
+            .iter()
+            .try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        product.ok_or_else(|| Error::invalid(format!("shape {self} has more elements than memory can hold")))
+    }
+
+    /// Number of bytes that elements of `datatype` take in this shape.
+    ///
+    /// # Errors
+    /// It does not fit in the address space.
+    pub fn bytes(&self, datatype: Datatype) -> Result<usize> {
+        let bytes = self
+            .elements()?
+            .checked_mul(datatype.size())
+            .filter(|&bytes| isize::try_from(bytes).is_ok());
+        bytes.ok_or_else(|| {
+            Error::invalid(format!(
+                "shape {self} of {datatype} has more bytes than memory can hold"
+            ))
+        })
+    }
+
+    /// The same shape with another extent of axis 0.
+    pub(crate) fn with_rows(&self, rows: usize) -> Shape {
+        let mut extents = self.0.clone();
+        if let Some(first) = extents.first_mut() {
+            *first = rows;
+        }
+        Shape(extents)
+    }
+}
+
+impl Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_list(f, &self.0)
+    }
+}
+
+/// `[a,b,c]`, as error messages and logs show shapes.
+fn write_list<T: Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
+    f.write_char('[')?;
+    for (index, item) in items.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        write!(f, "{separator}{item}")?;
+    }
+    f.write_char(']')
+}

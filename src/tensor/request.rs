@@ -1,0 +1,54 @@
+use bytes::Bytes;
+use std::{sync::Arc, time::Instant};
+
+use super::Tensor;
+
+/// A request for an inference, as decoded from whatever protocol it came by.
+#[derive(Debug)]
+pub struct Request {
+    /// The model's name.
+    pub model: String,
+    /// The version; `None` leaves the choice to the server.
+    pub version: Option<u64>,
+    /// The input tensors.
+    pub inputs: Inputs,
+    /// Names of the outputs wanted, in the order wanted; empty: all of them in the model's order.
+    pub outputs: Vec<String>,
+    /// When the answer stops being useful: the request is dropped where it has not begun to run by then.
+    pub deadline: Option<Instant>,
+}
+
+/// The tensors of a request.
+#[derive(Debug)]
+pub enum Inputs {
+    /// Tensors with all that the protocol says of them, in any order.
+    Named(Vec<NamedTensor>),
+    /// The bare elements of the model's only input, which the model's signature gives a name, datatype and shape (of one
+    /// row).
+    Raw(Bytes),
+}
+
+/// A tensor with its name.
+#[derive(Debug)]
+pub struct NamedTensor {
+    /// Name of the model's input.
+    pub name: String,
+    /// The value.
+    pub tensor: Tensor,
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Output {
+    /// The outputs asked for, in the order asked for.
+    pub tensors: Vec<OutputTensor>,
+}
+
+/// One output of an answer.
+#[derive(Debug)]
+pub struct OutputTensor {
+    /// Name of the model's output; shared with the version's signature.
+    pub name: Arc<str>,
+    /// The value.
+    pub tensor: Tensor,
+}
