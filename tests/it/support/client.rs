@@ -1,0 +1,151 @@
+//! Clients of both protocols.
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use onnxd::api::grpc::proto::{
+    ModelInferRequest, ModelInferResponse, grpc_inference_service_client::GrpcInferenceServiceClient,
+    health::health_client::HealthClient, model_infer_request::InferInputTensor,
+};
+use serde_json::Value;
+use std::net::SocketAddr;
+use tonic::{Status, transport::Channel};
+
+use super::server::Server;
+
+/// A connection over gRPC.
+pub async fn channel(server: &Server) -> Channel {
+    Channel::from_shared(format!("http://{}", server.grpc))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+pub async fn inference(server: &Server) -> GrpcInferenceServiceClient<Channel> {
+    GrpcInferenceServiceClient::new(channel(server).await).max_decoding_message_size(usize::MAX)
+}
+
+pub async fn health(server: &Server) -> HealthClient<Channel> {
+    HealthClient::new(channel(server).await)
+}
+
+/// A request with one raw input.
+pub fn raw_request(model: &str, input: &str, datatype: &str, shape: &[i64], data: Vec<u8>) -> ModelInferRequest {
+    ModelInferRequest {
+        model_name: model.into(),
+        inputs: vec![InferInputTensor {
+            name: input.into(),
+            datatype: datatype.into(),
+            shape: shape.into(),
+            ..InferInputTensor::default()
+        }],
+        raw_input_contents: vec![Bytes::from(data)],
+        ..ModelInferRequest::default()
+    }
+}
+
+/// The little-endian bytes of numbers.
+pub fn float_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+pub fn int64_bytes(values: &[i64]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// The numbers of an answer's first output.
+pub fn floats(response: &ModelInferResponse) -> Vec<f32> {
+    response.raw_output_contents[0]
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
+        .collect()
+}
+
+pub fn int64s(response: &ModelInferResponse) -> Vec<i64> {
+    response.raw_output_contents[0]
+        .as_chunks()
+        .0
+        .iter()
+        .map(|bytes| i64::from_le_bytes(*bytes))
+        .collect()
+}
+
+pub async fn infer(
+    client: &GrpcInferenceServiceClient<Channel>,
+    request: ModelInferRequest,
+) -> Result<ModelInferResponse, Status> {
+    client
+        .clone()
+        .model_infer(request)
+        .await
+        .map(tonic::Response::into_inner)
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    /// The message of an error.
+    pub fn error(&self) -> String {
+        self.json()["error"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no error: {:?}", self.body))
+            .into()
+    }
+}
+
+pub async fn send(request: Request<Body>) -> Answer {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> Answer {
+    send(
+        Request::get(format!("http://{address}{path}"))
+            .body(Body::empty())
+            .unwrap(),
+    )
+    .await
+}
+
+pub async fn post(address: SocketAddr, path: &str, body: impl Into<Body>) -> Answer {
+    send(
+        Request::post(format!("http://{address}{path}"))
+            .body(body.into())
+            .unwrap(),
+    )
+    .await
+}
+
+/// The value of a series in `/metrics`: the sum over those whose line begins with the name and holds all labels.
+pub async fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
+    let text = get(server.metrics, "/metrics").await.body;
+    let text = std::str::from_utf8(&text).unwrap().to_owned();
+    let lines = text
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let fitting = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
+    fitting
+        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
+        .sum()
+}

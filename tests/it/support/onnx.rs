@@ -1,0 +1,350 @@
+//! Makes small ONNX models: the messages of onnx.proto (field numbers as in ONNX 1.23) as far as they are needed.
+
+use prost::Message;
+use std::{fs, path::Path};
+
+/// Element types of onnx.proto's TensorProto.DataType, with the protocol's names.
+pub const ELEMENT_TYPES: [(&str, i32, usize); 11] = [
+    ("FP32", 1, 4),
+    ("UINT8", 2, 1),
+    ("INT8", 3, 1),
+    ("UINT16", 4, 2),
+    ("INT16", 5, 2),
+    ("INT32", 6, 4),
+    ("INT64", 7, 8),
+    ("BOOL", 9, 1),
+    ("FP64", 11, 8),
+    ("UINT32", 12, 4),
+    ("UINT64", 13, 8),
+];
+
+pub const FLOAT: i32 = 1;
+pub const INT64: i32 = 7;
+pub const BOOL: i32 = 9;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Model {
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<Graph>,
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSet>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct OperatorSet {
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    #[prost(int64, tag = "2")]
+    pub version: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    pub node: Vec<Node>,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    #[prost(message, repeated, tag = "5")]
+    pub initializer: Vec<Tensor>,
+    #[prost(message, repeated, tag = "11")]
+    pub input: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "12")]
+    pub output: Vec<ValueInfo>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Node {
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
+    #[prost(string, tag = "4")]
+    pub op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    pub attribute: Vec<Attribute>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Attribute {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(int64, tag = "3")]
+    pub i: i64,
+    #[prost(message, optional, tag = "6")]
+    pub g: Option<Graph>,
+    #[prost(int32, tag = "20")]
+    pub kind: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Tensor {
+    #[prost(int64, repeated, tag = "1")]
+    pub dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    pub data_type: i32,
+    #[prost(string, tag = "8")]
+    pub name: String,
+    #[prost(bytes = "vec", tag = "9")]
+    pub raw_data: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueInfo {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub r#type: Option<Type>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Type {
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorType {
+    #[prost(int32, tag = "1")]
+    pub elem_type: i32,
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShape>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorShape {
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<Dim>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Dim {
+    #[prost(oneof = "DimValue", tags = "1, 2")]
+    pub value: Option<DimValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub enum DimValue {
+    #[prost(int64, tag = "1")]
+    Fixed(i64),
+    #[prost(string, tag = "2")]
+    Symbol(String),
+}
+
+/// An input or output; a dimension is a number or a name.
+pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo {
+    let dim = |text: &&str| {
+        let value = text
+            .parse()
+            .map(DimValue::Fixed)
+            .unwrap_or_else(|_| DimValue::Symbol(text.to_string()));
+        Dim { value: Some(value) }
+    };
+    let shape = Some(TensorShape {
+        dim: dims.iter().map(dim).collect(),
+    });
+    ValueInfo {
+        name: name.into(),
+        r#type: Some(Type {
+            tensor_type: Some(TensorType { elem_type, shape }),
+        }),
+    }
+}
+
+pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
+    let strings = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+    Node {
+        op_type: op_type.into(),
+        input: strings(inputs),
+        output: strings(outputs),
+        attribute: Vec::new(),
+    }
+}
+
+impl Node {
+    pub fn int(mut self, name: &str, i: i64) -> Self {
+        self.attribute.push(Attribute {
+            name: name.into(),
+            i,
+            g: None,
+            kind: 2,
+        });
+        self
+    }
+
+    pub fn graph(mut self, name: &str, graph: Graph) -> Self {
+        self.attribute.push(Attribute {
+            name: name.into(),
+            i: 0,
+            g: Some(graph),
+            kind: 5,
+        });
+        self
+    }
+}
+
+pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> Tensor {
+    let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor {
+        dims: dims.into(),
+        data_type: FLOAT,
+        name: name.into(),
+        raw_data,
+    }
+}
+
+pub fn int64s(name: &str, dims: &[i64], values: &[i64]) -> Tensor {
+    let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    Tensor {
+        dims: dims.into(),
+        data_type: INT64,
+        name: name.into(),
+        raw_data,
+    }
+}
+
+impl Graph {
+    /// Writes the graph as `path`, creating its folder.
+    pub fn save(self, path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, self.encode()).unwrap();
+    }
+
+    /// The graph as a model file's bytes.
+    pub fn encode(self) -> Vec<u8> {
+        let opset = OperatorSet {
+            domain: String::new(),
+            version: 17,
+        };
+        Model {
+            ir_version: 8,
+            graph: Some(self),
+            opset_import: vec![opset],
+        }
+        .encode_to_vec()
+    }
+}
+
+/// `y = x + number`, FP32 [batch,2].
+pub fn add(number: f32) -> Graph {
+    Graph {
+        name: "add".into(),
+        node: vec![node("Add", &["x", "number"], &["y"])],
+        initializer: vec![floats("number", &[1], &[number])],
+        input: vec![value("x", FLOAT, &["batch", "2"])],
+        output: vec![value("y", FLOAT, &["batch", "2"])],
+    }
+}
+
+/// `y = x` of the given element type and dimensions.
+pub fn identity(elem_type: i32, dims: &[&str]) -> Graph {
+    Graph {
+        name: "identity".into(),
+        node: vec![node("Identity", &["x"], &["y"])],
+        initializer: vec![],
+        input: vec![value("x", elem_type, dims)],
+        output: vec![value("y", elem_type, dims)],
+    }
+}
+
+/// `y = iterations`, INT64 [batch,1], after as many rounds of a matrix product as the largest of them: a run that takes as
+/// long as the test wants.
+pub fn slow() -> Graph {
+    const SIDE: i64 = 64;
+    let body = Graph {
+        name: "round".into(),
+        node: vec![
+            node("MatMul", &["state", "state"], &["product"]),
+            node("Softmax", &["product"], &["next"]),
+            node("Identity", &["go"], &["again"]),
+        ],
+        initializer: vec![],
+        input: vec![
+            value("round", INT64, &[]),
+            value("go", BOOL, &[]),
+            value("state", FLOAT, &["64", "64"]),
+        ],
+        output: vec![value("again", BOOL, &[]), value("next", FLOAT, &["64", "64"])],
+    };
+    let start: Vec<f32> = (0..SIDE * SIDE).map(|index| (index % 7) as f32 / 100.0).collect();
+    Graph {
+        name: "slow".into(),
+        node: vec![
+            node("ReduceMax", &["iterations"], &["rounds"]).int("keepdims", 0),
+            node("Loop", &["rounds", "", "start"], &["end"]).graph("body", body),
+            // Every element of a softmax is less than 2, so this adds 0; it keeps the loop from being optimised away.
+            node("ReduceMax", &["end"], &["largest"]).int("keepdims", 0),
+            node("Div", &["largest", "two"], &["fraction"]),
+            node("Floor", &["fraction"], &["floor"]),
+            node("Cast", &["floor"], &["zero"]).int("to", INT64.into()),
+            node("Add", &["iterations", "zero"], &["y"]),
+        ],
+        initializer: vec![floats("start", &[SIDE, SIDE], &start), floats("two", &[], &[2.0])],
+        input: vec![value("iterations", INT64, &["batch", "1"])],
+        output: vec![value("y", INT64, &["batch", "1"])],
+    }
+}
+
+/// `y = table[x]`, x INT64 [batch,1], y FP32 [batch,1,2]: fails for an index out of 0 to 3.
+pub fn lookup() -> Graph {
+    Graph {
+        name: "lookup".into(),
+        node: vec![node("Gather", &["table", "x"], &["y"])],
+        initializer: vec![floats("table", &[4, 2], &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5])],
+        input: vec![value("x", INT64, &["batch", "1"])],
+        output: vec![value("y", FLOAT, &["batch", "1", "2"])],
+    }
+}
+
+/// `y = softmax of x over the batch`, FP32 [batch,2]: rows influence each other.
+pub fn across_rows() -> Graph {
+    Graph {
+        name: "across_rows".into(),
+        node: vec![node("Softmax", &["x"], &["y"]).int("axis", 0)],
+        initializer: vec![],
+        input: vec![value("x", FLOAT, &["batch", "2"])],
+        output: vec![value("y", FLOAT, &["batch", "2"])],
+    }
+}
+
+/// A multilayer perceptron with these widths, ReLU between, FP32 [batch,first] to [batch,last].
+pub fn mlp(widths: &[usize]) -> Graph {
+    let mut graph = Graph {
+        name: "mlp".into(),
+        ..Graph::default()
+    };
+    let last = widths.len() - 2;
+    let mut from = "x".to_string();
+    for layer in 0..=last {
+        let (rows, columns) = (widths[layer], widths[layer + 1]);
+        let weight = |index: usize| ((index * 7919 + layer * 104_729) % 2001) as f32 / 1000.0 - 1.0;
+        let weights: Vec<f32> = (0..rows * columns)
+            .map(|index| weight(index) / (rows as f32).sqrt())
+            .collect();
+        let biases: Vec<f32> = (0..columns).map(|index| weight(index) / 10.0).collect();
+        graph
+            .initializer
+            .push(floats(&format!("w{layer}"), &[rows as i64, columns as i64], &weights));
+        graph
+            .initializer
+            .push(floats(&format!("b{layer}"), &[columns as i64], &biases));
+        let sum = if layer == last {
+            "y".to_string()
+        } else {
+            format!("sum{layer}")
+        };
+        graph.node.push(node(
+            "Gemm",
+            &[&from, &format!("w{layer}"), &format!("b{layer}")],
+            &[&sum],
+        ));
+        if layer < last {
+            from = format!("relu{layer}");
+            graph.node.push(node("Relu", &[&sum], &[&from]));
+        }
+    }
+    graph.input = vec![value("x", FLOAT, &["batch", &widths[0].to_string()])];
+    graph.output = vec![value("y", FLOAT, &["batch", &widths[widths.len() - 1].to_string()])];
+    graph
+}

@@ -1,0 +1,91 @@
+//! Real clients and the reference: Python with what `tests/python/requirements.txt` names, installed once into the user's
+//! cache directory.
+
+use onnxd::runtime::fetch;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+const REQUIREMENTS: &str = include_str!("../../python/requirements.txt");
+
+/// Runs a script of `tests/python` with arguments and returns what it printed. `None` where Python or the packages can't be
+/// had: the test is skipped by name, or fails where `ONNXD_TEST_REQUIRE` is set.
+pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
+    let packages = match packages() {
+        Ok(packages) => packages,
+        Err(why) if std::env::var_os("ONNXD_TEST_REQUIRE").is_some() => panic!("{test} needs Python packages: {why}"),
+        Err(why) => {
+            eprintln!("SKIPPED {test}: {why}");
+            return None;
+        }
+    };
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
+    let output = Command::new("python3")
+        .arg(scripts.join(script))
+        .args(arguments)
+        .env("PYTHONPATH", packages)
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        // The reference must not report to its maker either.
+        .env("ORT_DISABLE_TELEMETRY", "1")
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{script} failed: {}\n{out}\n{err}",
+        output.status
+    );
+    Some(out)
+}
+
+/// The folder that the packages are installed in. Safe when two runs come at once: one installs, the other waits.
+fn packages() -> Result<PathBuf, String> {
+    let cache = fetch::cache_directory().ok_or("there is no home directory for a cache")?;
+    // Named by its contents, so that other requirements get a folder of their own.
+    let name = format!("test-python-{:016x}", fingerprint(REQUIREMENTS));
+    let (folder, lock) = (cache.join(&name), cache.join(format!("{name}.lock")));
+    fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
+    let lock = File::create(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
+    lock.lock().map_err(|error| error.to_string())?;
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let incoming = cache.join(format!("{name}.incoming"));
+    let _ = fs::remove_dir_all(&incoming);
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");
+    let installed = Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-input",
+            "--only-binary=:all:",
+        ])
+        .arg("--target")
+        .arg(&incoming)
+        .arg("-r")
+        .arg(requirements)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("python3 can't be run: {error}"))?;
+    if !installed.status.success() {
+        return Err(format!(
+            "pip install failed: {}",
+            String::from_utf8_lossy(&installed.stderr)
+        ));
+    }
+    fs::rename(&incoming, &folder).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+/// FNV-1a, 64 bits.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

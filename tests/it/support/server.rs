@@ -1,0 +1,199 @@
+//! A real `onnxd` process on ports of its own.
+
+use serde_json::Value;
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, ChildStderr, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long anything that must happen may take, however slow the machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    log: Arc<Log>,
+    pub http: SocketAddr,
+    pub grpc: SocketAddr,
+    pub metrics: SocketAddr,
+}
+
+impl Server {
+    /// Starts `onnxd serve` on a repository and waits until it is ready.
+    pub fn start(repository: &Path) -> Self {
+        Server::start_with(repository, &[])
+    }
+
+    /// The same with more options.
+    pub fn start_with(repository: &Path, options: &[&str]) -> Self {
+        let mut command = onnxd();
+        command
+            .arg("serve")
+            .arg(repository)
+            .args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command
+            .args([
+                "--metrics",
+                "127.0.0.1:0",
+                "--poll-interval",
+                "50ms",
+                "--log-format",
+                "json",
+            ])
+            .args(options);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = Log::follow(child.stderr.take().unwrap());
+        let mut addresses = HashMap::new();
+        for protocol in ["http", "grpc", "metrics"] {
+            let line = log.wait_for(|line| line["message"] == "listening" && line["protocol"] == protocol);
+            addresses.insert(protocol, line["address"].as_str().unwrap().parse().unwrap());
+        }
+        log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
+        Server {
+            child,
+            log,
+            http: addresses["http"],
+            grpc: addresses["grpc"],
+            metrics: addresses["metrics"],
+        }
+    }
+
+    /// Waits for a log line.
+    pub fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.log.wait_for(wanted)
+    }
+
+    /// Number of log lines that fit.
+    pub fn count_log(&self, wanted: impl Fn(&Value) -> bool) -> usize {
+        self.log
+            .state
+            .lock()
+            .unwrap()
+            .lines
+            .iter()
+            .filter(|line| wanted(line))
+            .count()
+    }
+
+    /// Sends a signal, such as "TERM".
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> ExitStatus {
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                since.elapsed() < PATIENCE,
+                "the server does not end; its log:\n{}",
+                self.log
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("the server's log:\n{}", self.log);
+        }
+    }
+}
+
+/// The command under test, with nothing of the caller's settings.
+pub fn onnxd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onnxd"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ONNXD_") && name != "ONNXD_CACHE_DIR") {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A log, read by a thread as it comes.
+#[derive(Default)]
+struct Log {
+    state: Mutex<LogState>,
+    more: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<Value>,
+    ended: bool,
+}
+
+impl Log {
+    fn follow(stderr: ChildStderr) -> Arc<Self> {
+        let log = Arc::new(Log::default());
+        let writer = log.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                writer.state.lock().unwrap().lines.push(line);
+                writer.more.notify_all();
+            }
+            writer.state.lock().unwrap().ended = true;
+            writer.more.notify_all();
+        });
+        log
+    }
+
+    fn wait_for(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut state = self.state.lock().unwrap();
+        let mut read = 0;
+        loop {
+            if let Some(line) = state.lines[read..].iter().find(|line| wanted(line)) {
+                return line.clone();
+            }
+            read = state.lines.len();
+            let (now, timeout) = self.more.wait_timeout(state, PATIENCE).unwrap();
+            state = now;
+            if timeout.timed_out() || state.ended && state.lines.len() == read {
+                drop(state);
+                panic!("the log does not say what it should:\n{self}");
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.state
+            .lock()
+            .unwrap()
+            .lines
+            .iter()
+            .try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// Waits until something holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let since = Instant::now();
+    while !holds().await {
+        assert!(since.elapsed() < PATIENCE, "it does not come true: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
