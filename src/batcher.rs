@@ -154,25 +154,22 @@ impl Batcher {
         }
         let mut state = self.state();
         let pushed = state.queue.push(jobs, now);
-        let wake = pushed.is_ok() && state.scheduled < state.idle.len();
+        let wake = pushed.accepted && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
         if wake {
             self.compute.schedule(self);
         }
-        match pushed {
-            Ok(dropped) => {
-                self.refuse(dropped);
-                Ok(answers)
-            }
-            Err(_) => Err(Error::new(
-                Code::ResourceExhausted,
-                format!(
-                    "the queue of {} is full: {} requests wait; try again later",
-                    self.label, self.settings.max_queue_size
-                ),
-            )),
+        self.refuse(pushed.dropped);
+        if pushed.accepted {
+            return Ok(answers);
         }
+        let most = self.settings.max_queue_size;
+        let message = format!(
+            "the queue of {} is full: {most} requests wait; try again later",
+            self.label
+        );
+        Err(Error::new(Code::ResourceExhausted, message))
     }
 
     /// The request, cut into pieces of at most the rows of a batch.

@@ -182,10 +182,13 @@ impl Registry {
             .entry(key.clone())
             .or_insert_with(|| Slot::new(desired.clone()));
         slot.attempted = desired;
+        let mut ready = None;
         match loaded {
             Ok(version) => {
+                let version = Arc::new(version);
                 slot.failure = None;
-                self.retired.extend(slot.serving.replace(Arc::new(version)));
+                self.retired.extend(slot.serving.replace(version.clone()));
+                ready = Some(version);
             }
             Err(why) if slot.serving.is_some() => {
                 tracing::error!(
@@ -201,6 +204,24 @@ impl Registry {
             }
         }
         self.publish();
+        // Said once it is true.
+        if let Some(version) = ready {
+            let derived = &version.derived;
+            let batching = derived
+                .batching
+                .as_ref()
+                .map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
+            tracing::info!(
+                model = key.0,
+                version = key.1,
+                generation = version.generation,
+                batching,
+                instances = derived.instances,
+                intra_op_threads = derived.intra_op_threads,
+                seconds = version.load_time.as_secs_f64(),
+                "ready"
+            );
+        }
         self.free_retired();
     }
 

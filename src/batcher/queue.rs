@@ -43,6 +43,15 @@ pub(super) enum Next<J> {
     Idle,
 }
 
+/// What came of a push.
+#[derive(Debug)]
+pub(super) struct Pushed<J> {
+    /// Whether the request is in the queue now.
+    pub accepted: bool,
+    /// Jobs that made room, because nobody wants them any more.
+    pub dropped: Vec<J>,
+}
+
 /// A job whose waiter may have gone.
 pub(super) trait Cancel {
     /// Whether nobody waits for the answer any more.
@@ -70,18 +79,14 @@ impl<J: Cancel> Queue<J> {
 
     /// Appends the jobs of one request, all or none: none where the queue is full of jobs that are still wanted. Jobs of one
     /// request are let in while there is room for one of them, so that no request is too large to be ever let in.
-    ///
-    /// Returns jobs that are dropped because nobody wants them any more; on a full queue the request comes back as the error.
-    pub(super) fn push(&mut self, request: Vec<Waiting<J>>, now: Instant) -> Result<Vec<J>, Vec<Waiting<J>>> {
-        let mut dropped = Vec::new();
-        if self.waiting.len() >= self.limits.max_jobs {
-            dropped = self.drop_dead(now);
+    pub(super) fn push(&mut self, request: Vec<Waiting<J>>, now: Instant) -> Pushed<J> {
+        let is_full = |queue: &Self| queue.waiting.len() >= queue.limits.max_jobs;
+        let dropped = if is_full(self) { self.drop_dead(now) } else { Vec::new() };
+        let accepted = !is_full(self);
+        if accepted {
+            self.waiting.extend(request);
         }
-        if self.waiting.len() >= self.limits.max_jobs {
-            return Err(request);
-        }
-        self.waiting.extend(request);
-        Ok(dropped)
+        Pushed { accepted, dropped }
     }
 
     /// The next batch for an instance that is free at `now`, and the jobs that were dropped on the way because their deadline
@@ -161,3 +166,6 @@ impl<J: Cancel> Waiting<J> {
         self.deadline.is_some_and(|deadline| deadline <= now) || self.job.is_cancelled()
     }
 }
+
+#[cfg(test)]
+mod tests;

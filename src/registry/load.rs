@@ -87,21 +87,8 @@ impl Loader {
             intra_op_threads: threads.get(),
         };
         let metrics = self.exposition.version(model, version);
-        metrics.loaded(started.elapsed());
-        let batching = derived
-            .batching
-            .as_ref()
-            .map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
-        tracing::info!(
-            model,
-            version,
-            generation,
-            batching,
-            instances = derived.instances,
-            intra_op_threads = derived.intra_op_threads,
-            seconds = started.elapsed().as_secs_f64(),
-            "ready"
-        );
+        let load_time = started.elapsed();
+        metrics.loaded(load_time);
         let batcher = Batcher::new(
             model,
             version,
@@ -116,6 +103,7 @@ impl Loader {
             generation,
             signature,
             derived,
+            load_time,
             metrics,
             batcher,
         })

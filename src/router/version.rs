@@ -1,6 +1,7 @@
 use std::{
     fmt::{self, Debug},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -22,6 +23,8 @@ pub struct Version {
     pub signature: Signature,
     /// What was derived for it.
     pub derived: Derived,
+    /// How long it took to load, checks and warm-up included.
+    pub load_time: Duration,
     /// What it counts.
     pub metrics: Arc<VersionMetrics>,
     /// What runs it.

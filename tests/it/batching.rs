@@ -1,19 +1,30 @@
 //! Requests that come together run together, and nobody notices but the machine.
 
-use std::{sync::Arc, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tonic::Code;
 
 use crate::support::{
-    client::{channel, float_bytes, floats, infer, inference, int64_bytes, int64s, metric, raw_request},
+    client::{float_bytes, floats, get, infer, inference, int64_bytes, metric, raw_request},
+    load::pending,
     onnx,
-    server::{Server, eventually},
+    server::Server,
 };
+
+/// A repository with one model and its configuration.
+fn repository(name: &str, graph: onnx::Graph, config: &str) -> TempDir {
+    let repository = TempDir::new().unwrap();
+    let folder = repository.path().join(name);
+    graph.save(&folder.join("1/model.onnx"));
+    fs::write(folder.join("config.toml"), config).unwrap();
+    repository
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_rows_share_batches_and_keep_their_answers() {
-    let repository = TempDir::new().unwrap();
-    onnx::mlp(&[32, 64, 64, 2]).save(&repository.path().join("mlp/1/model.onnx"));
-    let server = Arc::new(Server::start(repository.path()));
+    let repository = repository("mlp", onnx::mlp(&[32, 64, 64, 2]), "");
+    let server = Server::start(repository.path());
     let row = |seed: usize| -> Vec<f32> {
         (0..32)
             .map(|index| ((seed * 31 + index * 17) % 101) as f32 / 101.0)
@@ -30,11 +41,15 @@ async fn concurrent_rows_share_batches_and_keep_their_answers() {
         .unwrap();
         expected.push(floats(&answer));
     }
-    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 64.0);
+    assert_eq!(
+        metric(&server, "onnxd_batch_rows_count", &[]).await,
+        64.0,
+        "each alone was its own batch"
+    );
     let client = inference(&server).await;
-    let mut tasks = tokio::task::JoinSet::new();
-    for seed in 0..64 {
-        let (client, expected) = (client.clone(), expected[seed].clone());
+    let mut tasks = JoinSet::new();
+    for (seed, expected) in expected.into_iter().enumerate() {
+        let client = client.clone();
         tasks.spawn(async move {
             for _ in 0..50 {
                 let request = raw_request("mlp", "x", "FP32", &[1, 32], float_bytes(&row(seed)));
@@ -48,14 +63,180 @@ async fn concurrent_rows_share_batches_and_keep_their_answers() {
             }
         });
     }
-    while let Some(done) = tasks.join_next().await {
-        done.unwrap();
-    }
-    let (rows, batches) = (
-        metric(&server, "onnxd_rows_total", &[]).await,
-        metric(&server, "onnxd_batch_rows_count", &[]).await,
-    );
+    tasks.join_all().await;
+    let rows = metric(&server, "onnxd_rows_total", &[]).await;
+    let batches = metric(&server, "onnxd_batch_rows_count", &[]).await;
     assert_eq!(rows, 64.0 * 51.0);
-    assert!(batches < rows, "{rows} rows in {batches} batches");
-    let _ = (channel(&server).await, Duration::ZERO);
+    assert!(batches < rows, "{rows} rows ran in {batches} batches");
+    assert_eq!(
+        metric(&server, "onnxd_batch_rows_bucket", &["le=\"64\""]).await,
+        batches,
+        "no batch is larger than 64"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_gathers_a_full_batch() {
+    // Longer than any test may take: only a full batch ends the wait.
+    let repository = repository("add", onnx::add(1.0), "max_batch_size = 4\nmax_queue_delay = \"1h\"");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let mut tasks = JoinSet::new();
+    for number in 0..4 {
+        let client = client.clone();
+        tasks.spawn(async move {
+            let x = number as f32;
+            let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[x, x * 10.0]));
+            assert_eq!(
+                floats(&infer(&client, request).await.unwrap()),
+                [x + 1.0, x * 10.0 + 1.0]
+            );
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_rows_total", &[]).await, 4.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_ends() {
+    let repository = repository("add", onnx::add(1.0), "max_queue_delay = \"20ms\"");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    for _ in 0..3 {
+        let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
+        assert_eq!(floats(&infer(&client, request).await.unwrap()), [2.0, 3.0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_does_not_outlast_a_deadline() {
+    let repository = repository("add", onnx::add(1.0), "max_queue_delay = \"2h\"");
+    let server = Server::start(repository.path());
+    let mut request = tonic::Request::new(raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0])));
+    request.set_timeout(Duration::from_secs(3600));
+    let answer = inference(&server).await.model_infer(request).await.unwrap();
+    assert_eq!(floats(answer.get_ref()), [2.0, 3.0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_larger_than_a_batch_is_split_and_rejoined() {
+    let repository = repository("add", onnx::add(1.0), "max_batch_size = 4");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let x: Vec<f32> = (0..22).map(|value| value as f32).collect();
+    let answer = infer(&client, raw_request("add", "x", "FP32", &[11, 2], float_bytes(&x)))
+        .await
+        .unwrap();
+    assert_eq!(answer.outputs[0].shape, [11, 2]);
+    assert_eq!(floats(&answer), x.iter().map(|value| value + 1.0).collect::<Vec<_>>());
+    assert_eq!(metric(&server, "onnxd_rows_total", &[]).await, 11.0);
+    assert_eq!(metric(&server, "onnxd_batch_rows_bucket", &["le=\"4\""]).await, 3.0);
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 3.0);
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"ok\""]).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_fails_fails_alone() {
+    let repository = repository("lookup", onnx::lookup(), "max_batch_size = 8\nmax_queue_delay = \"1h\"");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let mut tasks = JoinSet::new();
+    for number in 0..8 {
+        let client = client.clone();
+        tasks.spawn(async move {
+            let x = if number == 5 { 99 } else { number % 4 };
+            let answer = infer(&client, raw_request("lookup", "x", "INT64", &[1, 1], int64_bytes(&[x]))).await;
+            if number == 5 {
+                let error = answer.unwrap_err();
+                assert_eq!(error.code(), Code::Internal);
+                assert!(error.message().contains("'lookup' version 1"), "{error}");
+                assert!(error.message().contains("99"), "{error}");
+            } else {
+                assert_eq!(floats(&answer.unwrap()), [x as f32, x as f32 + 0.5]);
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"ok\""]).await, 7.0);
+    assert_eq!(
+        metric(&server, "onnxd_requests_total", &["code=\"internal\""]).await,
+        1.0
+    );
+    // 8, then 4 and 4; of the failing half 2 and 2, then 1 and 1.
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 7.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_influence_each_other_are_not_joined() {
+    let repository = repository("across", onnx::across_rows(), "");
+    onnx::add(1.0).save(&repository.path().join("off/1/model.onnx"));
+    fs::write(repository.path().join("off/config.toml"), "batching = \"off\"").unwrap();
+    let server = Server::start(repository.path());
+    let batching = async |model: &str| {
+        let metadata = get(server.http, &format!("/v2/models/{model}")).await.json();
+        metadata["properties"]["batching"].as_str().unwrap().to_owned()
+    };
+    assert!(
+        batching("across").await.starts_with("off: rows influence each other"),
+        "{}",
+        batching("across").await
+    );
+    assert!(batching("off").await.contains("config.toml"));
+    let client = inference(&server).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..16 {
+        let client = client.clone();
+        tasks.spawn(async move {
+            for _ in 0..10 {
+                let request = raw_request("across", "x", "FP32", &[1, 2], float_bytes(&[3.0, 4.0]));
+                assert_eq!(floats(&infer(&client, request).await.unwrap()), [1.0, 1.0]);
+            }
+        });
+    }
+    tasks.join_all().await;
+    assert_eq!(
+        metric(&server, "onnxd_batch_rows_count", &["model=\"across\""]).await,
+        160.0
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_inner_shapes_never_mix() {
+    let dims = ["batch", "length"];
+    // Ten rows make a batch; the two lengths have five each, so neither fills one until the second round comes.
+    let repository = repository(
+        "identity",
+        onnx::identity(onnx::FLOAT, &dims),
+        "max_batch_size = 10\nmax_queue_delay = \"1h\"",
+    );
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let mut tasks = JoinSet::new();
+    for number in 0..20_usize {
+        let client = client.clone();
+        tasks.spawn(async move {
+            let x: Vec<f32> = (0..2 + number % 2).map(|index| (number * 10 + index) as f32).collect();
+            let request = raw_request("identity", "x", "FP32", &[1, x.len() as i64], float_bytes(&x));
+            assert_eq!(floats(&infer(&client, request).await.unwrap()), x);
+        });
+        if number == 9 {
+            pending(&server, 10.0).await;
+            assert_eq!(
+                metric(&server, "onnxd_rows_total", &[]).await,
+                0.0,
+                "five rows of a length are no full batch"
+            );
+        }
+    }
+    tasks.join_all().await;
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 2.0);
+}
+
+#[test]
+fn the_sample_models_are_batched() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let server = Server::start(&models);
+    let ready = |line: &serde_json::Value| line["message"] == "ready" && line["batching"] == "up to 64 rows";
+    assert_eq!(server.count_log(ready), 4);
 }

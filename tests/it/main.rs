@@ -2,4 +2,8 @@
 #![allow(unreachable_pub, reason = "the crate is a test: nothing is public")]
 
 mod batching;
+mod floors;
+mod overload;
+mod shutdown;
 mod support;
+mod swap;

@@ -1,6 +1,8 @@
 //! What the tests have in common.
 
 pub mod client;
+pub mod h1;
+pub mod load;
 pub mod onnx;
 pub mod python;
 pub mod server;

@@ -1,0 +1,220 @@
+//! The end: whoever was let in is answered.
+
+use http::StatusCode;
+use std::{
+    error::Error as _,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+
+use crate::support::{
+    client::{channel, float_bytes, floats, get, health, infer, inference, int64_bytes, metric, raw_request},
+    h1::Connection,
+    load::occupy,
+    onnx,
+    server::{Server, eventually},
+};
+use onnxd::api::grpc::proto::{
+    ServerReadyRequest,
+    health::{HealthCheckRequest, health_check_response::ServingStatus},
+};
+
+fn start(options: &[&str]) -> (TempDir, Server) {
+    let repository = TempDir::new().unwrap();
+    onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
+    onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
+    let server = Server::start_with(repository.path(), options);
+    (repository, server)
+}
+
+/// Whether nothing of the request was processed, by the protocol's own word: the server did not take the connection; or it
+/// had said that the connection ends before the request went out on it (what hyper's client calls cancelled), or while it was
+/// on its way (GOAWAY with NO_ERROR, RFC 9113 section 6.8).
+fn is_refused(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        let went_away = |error: &h2::Error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        if error.downcast_ref::<io::Error>().is_some_and(refused)
+            || error
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(hyper::Error::is_canceled)
+            || error.downcast_ref::<h2::Error>().is_some_and(went_away)
+        {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_no_accepted_request_fails() {
+    let (_repository, mut server) = start(&[]);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for number in 0..8 {
+        let (client, answered) = (inference(&server).await, answered.clone());
+        tasks.spawn(async move {
+            loop {
+                let x = number as f32;
+                match infer(
+                    &client,
+                    raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[x, 0.0])),
+                )
+                .await
+                {
+                    Ok(answer) => assert_eq!(floats(&answer), [x + 1.0, 1.0]),
+                    Err(status) => {
+                        assert!(is_refused(&status), "an accepted request failed: {status:?}");
+                        return;
+                    }
+                }
+                answered.fetch_add(1, Relaxed);
+            }
+        });
+    }
+    for _ in 0..8 {
+        let (address, answered) = (server.http, answered.clone());
+        tasks.spawn_blocking(move || {
+            let body = br#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#;
+            let mut connection = Connection::open(address).unwrap();
+            loop {
+                let reply = connection
+                    .post("/v2/models/add/infer", body)
+                    .expect("an accepted request failed");
+                assert_eq!(reply.status, 200);
+                assert!(String::from_utf8(reply.body).unwrap().contains("[2.0,3.0]"));
+                answered.fetch_add(1, Relaxed);
+                if reply.closes {
+                    match Connection::open(address) {
+                        Ok(next) => connection = next,
+                        Err(error) => return assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
+                    }
+                }
+            }
+        });
+    }
+    eventually("the load runs", async || answered.load(Relaxed) > 500).await;
+    server.signal("TERM");
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_is_finished_while_readiness_is_off() {
+    let (_repository, mut server) = start(&["--drain-delay", "1h"]);
+    let client = inference(&server).await;
+    let mut watch = health(&server)
+        .await
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert_eq!(get(server.http, "/v2/health/ready").await.status, StatusCode::OK);
+    let running = occupy(&server, Duration::from_secs(1)).await;
+    server.signal("TERM");
+    server.wait_for_log(|line| line["signal"] == "SIGTERM");
+    assert_eq!(
+        watch.message().await.unwrap().unwrap().status(),
+        ServingStatus::NotServing
+    );
+    assert!(watch.message().await.unwrap().is_none(), "a watch ends with the server");
+    assert_eq!(
+        get(server.http, "/v2/health/ready").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    assert_eq!(get(server.http, "/v2/health/live").await.status, StatusCode::OK);
+    assert!(
+        !client
+            .clone()
+            .server_ready(ServerReadyRequest {})
+            .await
+            .unwrap()
+            .into_inner()
+            .ready
+    );
+    // Who has not noticed yet is still answered.
+    let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
+    assert_eq!(floats(&infer(&client, request).await.unwrap()), [2.0, 3.0]);
+    assert!(running.await.unwrap().is_ok());
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(143), "a second signal ends it at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_waits_for_a_running_request() {
+    let (_repository, mut server) = start(&[]);
+    let running = occupy(&server, Duration::from_secs(1)).await;
+    // Connections that nobody uses hold nothing up.
+    let (_idle, _idle_http) = (channel(&server).await, Connection::open(server.http).unwrap());
+    server.signal("INT");
+    assert!(running.await.unwrap().is_ok());
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_bounded() {
+    let (_repository, mut server) = start(&["--drain-timeout", "100ms"]);
+    let running = occupy(&server, Duration::from_secs(5)).await;
+    server.signal("TERM");
+    let error = running.await.unwrap().unwrap_err();
+    assert_ne!(error.code(), Code::Ok);
+    assert_eq!(server.wait().code(), Some(1), "what was in flight was cut off");
+    assert_eq!(server.count_log(|line| line["level"] == "ERROR"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let (_repository, mut server) = start(&[]);
+    let running = occupy(&server, Duration::from_secs(30)).await;
+    server.signal("TERM");
+    server.wait_for_log(|line| line["signal"] == "SIGTERM");
+    server.signal("INT");
+    assert_eq!(server.wait().code(), Some(130));
+    assert!(running.await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_stops_reading_hurts_nobody() {
+    let (_repository, mut server) = start(&["--drain-timeout", "2s"]);
+    onnx::identity(onnx::FLOAT, &["batch", "length"]).save(&_repository.path().join("echo/1/model.onnx"));
+    server.wait_for_log(|line| line["message"] == "ready" && line["model"] == "echo");
+    // An answer far larger than what the kernel buffers, that is never read.
+    let length = 4 << 20;
+    let mut body = format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1,{length}],"datatype":"FP32","parameters":{{"binary_data_size":{}}}}}]}}"#,
+        length * 4
+    )
+    .into_bytes();
+    let head = format!(
+        "POST /v2/models/echo/infer HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: {}\r\nContent-Length: {}\r\n\r\n",
+        body.len(),
+        body.len() + length * 4
+    );
+    body.resize(body.len() + length * 4, 0);
+    let mut stopped = std::net::TcpStream::connect(server.http).unwrap();
+    io::Write::write_all(&mut stopped, head.as_bytes()).unwrap();
+    io::Write::write_all(&mut stopped, &body).unwrap();
+    eventually("it has been answered", async || {
+        metric(&server, "onnxd_requests_total", &["model=\"echo\"", "code=\"ok\""]).await == 1.0
+    })
+    .await;
+    let client = inference(&server).await;
+    for x in 0..20 {
+        let request = raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[x]));
+        assert!(infer(&client, request).await.is_ok());
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(1), "it was cut off at the limit");
+}

@@ -1,0 +1,44 @@
+//! Keeping an instance busy for as long as a test needs.
+
+use onnxd::api::grpc::proto::ModelInferResponse;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+use tonic::Status;
+
+use super::{
+    client::{infer, inference, int64_bytes, metric, raw_request},
+    server::{Server, eventually},
+};
+
+/// A request that runs on the only instance of the model `slow` ([`super::onnx::slow`]) for about `duration`, measured on
+/// this machine first. Returns once it runs.
+pub async fn occupy(server: &Server, duration: Duration) -> JoinHandle<Result<ModelInferResponse, Status>> {
+    let client = inference(server).await;
+    let request = |rounds: i64| raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[rounds]));
+    let mut rounds = 100;
+    let rounds = loop {
+        let started = Instant::now();
+        infer(&client, request(rounds)).await.unwrap();
+        let took = started.elapsed();
+        if took > Duration::from_millis(50) {
+            break (rounds as f64 * duration.as_secs_f64() / took.as_secs_f64()) as i64;
+        }
+        rounds *= 4;
+    };
+    let before = left_queue(server).await;
+    let running = tokio::spawn(async move { infer(&client, request(rounds)).await });
+    eventually("the request runs", async || left_queue(server).await > before).await;
+    running
+}
+
+async fn left_queue(server: &Server) -> f64 {
+    metric(server, "onnxd_queue_duration_seconds_count", &["model=\"slow\""]).await
+}
+
+/// Waits until so many requests wait or run.
+pub async fn pending(server: &Server, requests: f64) {
+    eventually("requests are pending", async || {
+        metric(server, "onnxd_pending_requests", &[]).await == requests
+    })
+    .await;
+}

@@ -1,0 +1,179 @@
+//! Versions are replaced under load, and no request fails for it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::support::{
+    client::{float_bytes, floats, get, infer, inference, metric, raw_request},
+    h1::Connection,
+    onnx,
+    server::{Server, eventually},
+};
+
+/// Clients of both protocols that ask `add` for `0 + number` without a pause, and take any number that was ever there.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    tasks: JoinSet<()>,
+}
+
+impl Load {
+    async fn start(server: &Server) -> Self {
+        let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let mut tasks = JoinSet::new();
+        for _ in 0..8 {
+            let (client, stop, answered) = (inference(server).await, stop.clone(), answered.clone());
+            tasks.spawn(async move {
+                while !stop.load(Relaxed) {
+                    let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[0.0, 10.0]));
+                    let answer = floats(&infer(&client, request).await.expect("a request failed"));
+                    assert!(answer[0] >= 1.0 && answer[1] == answer[0] + 10.0, "{answer:?}");
+                    answered.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        for _ in 0..2 {
+            let (address, stop, answered) = (server.http, stop.clone(), answered.clone());
+            tasks.spawn_blocking(move || {
+                let mut connection = Connection::open(address).unwrap();
+                let body = br#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[0,10]}]}"#;
+                while !stop.load(Relaxed) {
+                    let reply = connection.post("/v2/models/add/infer", body).expect("a request failed");
+                    assert_eq!(reply.status, 200, "{}", String::from_utf8_lossy(&reply.body));
+                    answered.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let load = Load { stop, answered, tasks };
+        load.goes_on().await;
+        load
+    }
+
+    /// Waits until more has been answered.
+    async fn goes_on(&self) {
+        let before = self.answered.load(Relaxed);
+        eventually("the load goes on", async || self.answered.load(Relaxed) > before + 50).await;
+    }
+
+    async fn end(mut self) {
+        self.stop.store(true, Relaxed);
+        while let Some(task) = self.tasks.join_next().await {
+            task.unwrap();
+        }
+    }
+}
+
+/// The answer to `0 + number`.
+async fn number(server: &Server, version: &str) -> f32 {
+    let mut request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[0.0, 0.0]));
+    request.model_version = version.into();
+    floats(&infer(&inference(server).await, request).await.unwrap())[0]
+}
+
+fn rename_over(path: &Path, contents: &[u8]) {
+    let aside = path.with_extension("incoming");
+    fs::write(&aside, contents).unwrap();
+    fs::rename(&aside, path).unwrap();
+}
+
+fn repository() -> (TempDir, PathBuf) {
+    let repository = TempDir::new().unwrap();
+    let path = repository.path().join("add/1/model.onnx");
+    onnx::add(1.0).save(&path);
+    (repository, path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_a_file_under_load_fails_no_request() {
+    let (repository, path) = repository();
+    let server = Server::start(repository.path());
+    let load = Load::start(&server).await;
+    for swap in 2..=9 {
+        let contents = onnx::add(swap as f32).encode();
+        if swap % 2 == 0 {
+            rename_over(&path, &contents)
+        } else {
+            fs::write(&path, contents).unwrap()
+        }
+        eventually("the new file serves", async || number(&server, "").await == swap as f32).await;
+        load.goes_on().await;
+    }
+    load.end().await;
+    let generation = get(server.http, "/v2/models/add").await.json()["properties"]["generation"].clone();
+    assert_eq!(generation, "9", "each file was loaded once");
+    // The counters went on through the swaps.
+    assert!(metric(&server, "onnxd_requests_total", &["code=\"ok\""]).await > 8.0 * 50.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_does_not_replace_a_good_one() {
+    let (repository, path) = repository();
+    let server = Server::start(repository.path());
+    let load = Load::start(&server).await;
+    let good = fs::read(&path).unwrap();
+    for bad in [&b""[..], b"not a model", &good[..good.len() / 2]] {
+        let before = server.count_log(|line| line["level"] == "ERROR");
+        rename_over(&path, bad);
+        eventually("the refusal is logged", async || {
+            server.count_log(|line| line["level"] == "ERROR") > before
+        })
+        .await;
+        assert_eq!(number(&server, "").await, 1.0);
+        load.goes_on().await;
+    }
+    rename_over(&path, &onnx::add(5.0).encode());
+    eventually("a good file serves again", async || number(&server, "").await == 5.0).await;
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_come_and_go_under_load() {
+    let (repository, _) = repository();
+    let server = Server::start(repository.path());
+    let load = Load::start(&server).await;
+    for round in 0..3 {
+        let folder = repository.path().join("add/2");
+        // The folder is there before its file, as when it is copied.
+        fs::create_dir(&folder).unwrap();
+        onnx::add(7.0).save(&folder.join("model.onnx"));
+        eventually("the highest version serves", async || number(&server, "").await == 7.0).await;
+        assert_eq!(number(&server, "1").await, 1.0);
+        load.goes_on().await;
+        fs::remove_dir_all(&folder).unwrap();
+        eventually("the version below serves", async || number(&server, "").await == 1.0).await;
+        load.goes_on().await;
+        let unloaded =
+            |line: &serde_json::Value| line["version"] == 2 && line["message"] == "unloaded: its files are gone";
+        assert_eq!(server.count_log(unloaded), round + 1);
+    }
+    load.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_version_does_not_take_over_from_a_stable_one() {
+    let (repository, _) = repository();
+    let config = repository.path().join("add/config.toml");
+    fs::write(&config, "[aliases]\nstable = 1\n").unwrap();
+    let server = Server::start(repository.path());
+    let load = Load::start(&server).await;
+    onnx::add(2.0).save(&repository.path().join("add/2/model.onnx"));
+    server.wait_for_log(|line| line["message"] == "ready" && line["version"] == 2);
+    assert_eq!(number(&server, "2").await, 2.0);
+    assert_eq!(number(&server, "").await, 1.0);
+    rename_over(&config, b"[aliases]\nstable = 2\n");
+    eventually("stable has moved", async || number(&server, "").await == 2.0).await;
+    assert_eq!(
+        get(server.http, "/v2/models/add").await.json()["properties"]["generation"],
+        "2",
+        "nothing was loaded for that"
+    );
+    load.end().await;
+}
