@@ -1,5 +1,6 @@
 //! The server as a whole: builds every room, opens the doors, and closes them again in order.
 
+mod io;
 mod listener;
 mod log;
 mod signals;
@@ -29,6 +30,7 @@ use crate::{
     router::Router,
     runtime,
 };
+use io::IoThreads;
 use listener::Door;
 use log::Console;
 use signals::Signals;
@@ -51,12 +53,9 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let engine = Engine::start(&library)?;
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cpus)
-        .thread_name("io")
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
+    let io = IoThreads::start(cpus).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
     let build = [
         ("version", SERVER_VERSION.to_owned()),
@@ -76,7 +75,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 
     let code = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let doors = open_doors(settings, &context, &exposition).await?;
+        let doors = open_doors(settings, &context, &exposition, &io).await?;
         let period = settings.poll_interval.unwrap_or(Duration::from_secs(1));
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -121,7 +120,12 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 }
 
 /// Opens a port for each protocol that is not off, and logs where.
-async fn open_doors(settings: &Settings, context: &Context, exposition: &Arc<Exposition>) -> Result<Vec<Door>, String> {
+async fn open_doors(
+    settings: &Settings,
+    context: &Context,
+    exposition: &Arc<Exposition>,
+    io: &IoThreads,
+) -> Result<Vec<Door>, String> {
     let routes: [(&'static str, &Option<Listen>, &str, axum::Router, Duration); 3] = [
         (
             "http",
@@ -160,7 +164,8 @@ async fn open_doors(settings: &Settings, context: &Context, exposition: &Arc<Exp
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
         tracing::info!(protocol, address = %bound, "listening");
-        doors.push(Door::open(protocol, listener, routes, grace, context.lifecycle.clone()));
+        let lifecycle = context.lifecycle.clone();
+        doors.push(Door::open(protocol, listener, routes, grace, lifecycle, io.clone()));
     }
     Ok(doors)
 }

@@ -12,6 +12,7 @@ use tokio::{
 };
 use tower_service::Service;
 
+use super::io::IoThreads;
 use crate::api::Lifecycle;
 
 /// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
@@ -37,12 +38,13 @@ impl Door {
         routes: axum::Router,
         grace: Duration,
         lifecycle: watch::Receiver<Lifecycle>,
+        io: IoThreads,
     ) -> Self {
         let (close, closing) = oneshot::channel();
         let task = tokio::spawn(run(
             protocol,
             listener,
-            Connections::new(routes, grace, lifecycle),
+            Connections::new(routes, grace, lifecycle, io),
             closing,
         ));
         Door { close, task }
@@ -65,7 +67,10 @@ async fn run(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => connections.serve(stream),
+                Ok((stream, _)) => match stream.into_std() {
+                    Ok(stream) => connections.serve(stream),
+                    Err(error) => tracing::warn!(protocol, "a connection is lost: {error}"),
+                },
                 Err(error) => {
                     // Out of descriptors, most likely: it passes when connections end, and must not become a busy loop.
                     tracing::warn!(protocol, "a connection can't be accepted: {error}");
@@ -92,10 +97,11 @@ struct Connections {
     close: watch::Sender<bool>,
     grace: Duration,
     lifecycle: watch::Receiver<Lifecycle>,
+    io: IoThreads,
 }
 
 impl Connections {
-    fn new(routes: axum::Router, grace: Duration, lifecycle: watch::Receiver<Lifecycle>) -> Self {
+    fn new(routes: axum::Router, grace: Duration, lifecycle: watch::Receiver<Lifecycle>, io: IoThreads) -> Self {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http2()
@@ -111,6 +117,7 @@ impl Connections {
             close,
             grace,
             lifecycle,
+            io,
         }
     }
 
@@ -120,7 +127,7 @@ impl Connections {
             match listener.accept() {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(true)?;
-                    self.serve(TcpStream::from_std(stream)?);
+                    self.serve(stream);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -128,7 +135,8 @@ impl Connections {
         }
     }
 
-    fn serve(&mut self, stream: TcpStream) {
+    /// Serves a connection, which is in non-blocking mode.
+    fn serve(&mut self, stream: std::net::TcpStream) {
         // Answers are small and awaited; an error here shows on the first read.
         let _ = stream.set_nodelay(true);
         let (routes, lifecycle) = (self.routes.clone(), self.lifecycle.clone());
@@ -147,7 +155,11 @@ impl Connections {
             }
         });
         let (builder, mut close, grace) = (self.builder.clone(), self.close.subscribe(), self.grace);
-        self.tasks.spawn(async move {
+        let connection = async move {
+            // Registered with the thread that it will live on.
+            let Ok(stream) = TcpStream::from_std(stream) else {
+                return;
+            };
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);
             let closing = async {
@@ -161,6 +173,7 @@ impl Connections {
                 () = closing => connection.as_mut().graceful_shutdown(),
             }
             let _ = connection.await;
-        });
+        };
+        self.tasks.spawn_on(connection, self.io.next());
     }
 }
