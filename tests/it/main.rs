@@ -4,6 +4,7 @@
 mod batching;
 mod floors;
 mod overload;
+mod reference;
 mod shutdown;
 mod support;
 mod swap;

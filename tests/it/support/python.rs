@@ -4,6 +4,7 @@
 use onnxd::runtime::fetch;
 use std::{
     fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -17,16 +18,21 @@ pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
         Ok(packages) => packages,
         Err(why) if std::env::var_os("ONNXD_TEST_REQUIRE").is_some() => panic!("{test} needs Python packages: {why}"),
         Err(why) => {
-            eprintln!("SKIPPED {test}: {why}");
+            // Not by eprintln, which is shown only where a test fails.
+            let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
             return None;
         }
     };
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
     let output = Command::new("python3")
+        // Without the packages that the machine has: some spread over folders (google.protobuf), and halves would be mixed.
+        .arg("-S")
         .arg(scripts.join(script))
         .args(arguments)
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        // gRPC would ask a proxy for its way to this machine.
+        .env("no_grpc_proxy", "127.0.0.1")
         // The reference must not report to its maker either.
         .env("ORT_DISABLE_TELEMETRY", "1")
         .output()
@@ -44,8 +50,9 @@ pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
 /// The folder that the packages are installed in. Safe when two runs come at once: one installs, the other waits.
 fn packages() -> Result<PathBuf, String> {
     let cache = fetch::cache_directory().ok_or("there is no home directory for a cache")?;
-    // Named by its contents, so that other requirements get a folder of their own.
-    let name = format!("test-python-{:016x}", fingerprint(REQUIREMENTS));
+    // Named by what is in it, so that other requirements, and another Python, get a folder of their own.
+    let contents = format!("{}{REQUIREMENTS}", python_kind()?);
+    let name = format!("test-python-{:016x}", fingerprint(&contents));
     let (folder, lock) = (cache.join(&name), cache.join(format!("{name}.lock")));
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
     let lock = File::create(&lock).map_err(|error| format!("{}: {error}", lock.display()))?;
@@ -81,6 +88,17 @@ fn packages() -> Result<PathBuf, String> {
     }
     fs::rename(&incoming, &folder).map_err(|error| error.to_string())?;
     Ok(folder)
+}
+
+/// What compiled packages depend on: implementation, version, system and processor.
+fn python_kind() -> Result<String, String> {
+    const SCRIPT: &str = "import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform())";
+    let printed = Command::new("python3").args(["-S", "-c", SCRIPT]).output();
+    let printed = printed.map_err(|error| format!("python3 can't be run: {error}"))?;
+    if !printed.status.success() {
+        return Err(format!("python3 fails: {}", String::from_utf8_lossy(&printed.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&printed.stdout).into_owned())
 }
 
 /// FNV-1a, 64 bits.

@@ -1,0 +1,109 @@
+//! Answers are those of ONNX Runtime in Python, and clients that people already have get them: scripts of `tests/python`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+use crate::support::{client::metric, onnx, python, server::Server};
+
+/// Settings of a model whose batches wait until they are full, for any time that a test may take.
+const FULL_BATCHES: &str = "max_batch_size = 64\nmax_queue_delay = \"10m\"\n";
+
+/// Names that an address can't hold as they are; the script has them too.
+const ODD_NAMES: [&str; 2] = ["my model+1", "50%2B ä?#&=;:@"];
+
+/// Serves a repository and runs a script against it: what it printed, and the server.
+fn run(script: &str, repository: &Path) -> Option<(String, Server)> {
+    let server = Server::start(repository);
+    let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
+    let repository = repository.to_str().unwrap();
+    let arguments = ["--grpc", &grpc, "--http", &http, "--repository", repository];
+    let printed = python::run(script, &format!("{script}.py"), &arguments)?;
+    Some((printed, server))
+}
+
+/// The sample models and a multilayer perceptron.
+fn repository() -> TempDir {
+    let repository = TempDir::new().unwrap();
+    for model in ["simple", "purchase"] {
+        copy(&sample(model), &repository.path().join(model));
+    }
+    onnx::mlp(&[32, 64, 64, 2]).save(&repository.path().join("mlp/1/model.onnx"));
+    repository
+}
+
+fn sample(model: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models").join(model)
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_bit_equal_to_onnx_runtime() {
+    let repository = repository();
+    let Some((asked, server)) = run("bit_equal", repository.path()) else {
+        return;
+    };
+    // Every request was its own batch, which is what equality is promised for.
+    let asked: f64 = asked.trim().parse().unwrap();
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, asked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_clients_get_their_own_answers() {
+    let repository = repository();
+    for model in ["simple", "purchase", "mlp"] {
+        let full = repository.path().join(format!("{model}-full"));
+        copy(&repository.path().join(model), &full);
+        fs::write(full.join("config.toml"), FULL_BATCHES).unwrap();
+    }
+    let Some((_, server)) = run("concurrent_clients", repository.path()) else {
+        return;
+    };
+    for model in ["simple", "purchase", "mlp"] {
+        let label = format!("model=\"{model}-full\"");
+        let rows = metric(&server, "onnxd_rows_total", &[&label]).await;
+        let batches = metric(&server, "onnxd_batch_rows_count", &[&label]).await;
+        assert!(batches > 0.0);
+        assert_eq!(rows, batches * 64.0, "{model}");
+    }
+}
+
+#[test]
+fn tritonclient_finds_what_it_knows() {
+    let repository = repository();
+    for name in ODD_NAMES {
+        copy(&sample("simple"), &repository.path().join(name));
+    }
+    run("client_surface", repository.path());
+}
+
+#[test]
+fn tritonclient_raises_errors_that_help() {
+    run("client_errors", repository().path());
+}
+
+#[test]
+fn tritonclient_deadlines_are_kept() {
+    let repository = repository();
+    onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
+    run("deadlines", repository.path());
+}
+
+#[test]
+fn triton_examples_run() {
+    run("triton_examples", repository().path());
+}
