@@ -1,6 +1,9 @@
 //! The parameters that requests and tensors carry, whichever protocol brings them.
 
-use std::time::{Duration, Instant};
+use std::{
+    fmt::{self, Display},
+    time::{Duration, Instant},
+};
 
 use crate::error::{Code, Error, Result};
 
@@ -12,6 +15,19 @@ pub(super) enum Parameter {
     Uint(u64),
     Double(f64),
     String(String),
+}
+
+/// As messages show it.
+impl Display for Parameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Parameter::Bool(value) => value.fmt(f),
+            Parameter::Int(value) => value.fmt(f),
+            Parameter::Uint(value) => value.fmt(f),
+            Parameter::Double(value) => value.fmt(f),
+            Parameter::String(value) => write!(f, "'{value}'"),
+        }
+    }
 }
 
 /// What the parameters of a request ask for.
@@ -92,7 +108,7 @@ fn unsigned(name: &str, value: &Parameter) -> Result<u64> {
         Parameter::Uint(value) => Ok(*value),
         Parameter::Int(value) if *value >= 0 => Ok(value.unsigned_abs()),
         other => Err(Error::invalid(format!(
-            "parameter '{name}' must be an integer of at least 0, got {other:?}"
+            "parameter '{name}' must be an integer of at least 0, got {other}"
         ))),
     }
 }
@@ -101,7 +117,7 @@ fn boolean(name: &str, value: &Parameter) -> Result<bool> {
     match value {
         Parameter::Bool(value) => Ok(*value),
         other => Err(Error::invalid(format!(
-            "parameter '{name}' must be true or false, got {other:?}"
+            "parameter '{name}' must be true or false, got {other}"
         ))),
     }
 }

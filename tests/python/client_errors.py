@@ -58,16 +58,16 @@ FAULTS = [
     ),
     ("missing input", INVALID, ["'simple'", "'INPUT1'", "2", "1"], {"without": "INPUT1"}),
     ("unknown output", INVALID, ["'simple'", "'OUTPUT7'", "'OUTPUT0', 'OUTPUT1'"], {"outputs": ["OUTPUT0", "OUTPUT7"]}),
+    ("negative timeout", INVALID, ["'timeout'", "at least 0", "got -1"], {"timeout": -1}),
 ]
 
 
-def ask(module, client, model="simple", version="", inputs=None, without=None, outputs=(), **options):
+def ask(module, client, model="simple", version="", inputs=None, without=None, outputs=(), timeout=None, **options):
     inputs = {**GOOD, **(inputs or {})}
     inputs.pop(without, None)
     requested = [module.InferRequestedOutput(name) for name in outputs]
-    return client.infer(
-        model, infer_inputs(module, inputs, **options), model_version=version, outputs=requested or None
-    )
+    inputs = infer_inputs(module, inputs, **options)
+    return client.infer(model, inputs, model_version=version, outputs=requested or None, timeout=timeout)
 
 
 def assert_raises(what, status, words, call, *parameters, **options):
