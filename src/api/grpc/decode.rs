@@ -26,7 +26,7 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
     let mut outputs = Vec::with_capacity(message.outputs.len());
     for output in message.outputs {
         TensorParameters::read(
-            &format!("output '{}'", output.name),
+            &format!("output '{}' of model '{model}'", output.name),
             self::parameters(output.parameters),
         )?;
         outputs.push(output.name);
