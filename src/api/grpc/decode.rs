@@ -43,6 +43,13 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.
 fn inputs(model: &str, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
     let is_raw = !raw.is_empty();
+    // Before the entries are counted: who mixes the two forms learns just that. The words are Triton's.
+    if let Some(input) = inputs.iter().find(|input| is_raw && input.contents.is_some()) {
+        return Err(Error::invalid(format!(
+            "contents field must not be specified when using raw_input_contents for '{}' for model '{model}'",
+            input.name
+        )));
+    }
     if is_raw && raw.len() != inputs.len() {
         return Err(Error::invalid(format!(
             "model '{model}': raw_input_contents must have one entry for each of the {} inputs, got {}",
@@ -66,12 +73,7 @@ fn input(model: &str, input: InferInputTensor, raw: Option<Bytes>) -> Result<Nam
     let datatype = datatype(model, &input.name, &input.datatype)?;
     let shape = Shape::from_wire(&input.shape).map_err(|why| error(why.to_string()))?;
     let data = match (raw, &input.contents) {
-        (Some(_), Some(_)) => {
-            return Err(error(
-                "contents must not be given where raw_input_contents is used".into(),
-            ));
-        }
-        (Some(raw), None) => raw,
+        (Some(raw), _) => raw,
         (None, Some(contents)) => typed(datatype, contents).map_err(error)?,
         // Protobuf leaves out a message without fields: the contents of an empty tensor.
         (None, None) if shape.elements() == Ok(0) => Bytes::new(),
