@@ -40,21 +40,28 @@ pub(super) struct RequestParameters {
 }
 
 impl RequestParameters {
-    /// Reads them, as of `now`. Parameters that the server does not know are the model's or another server's and are ignored;
-    /// those that would change the answer, were they honoured, are refused.
-    pub(super) fn read(parameters: impl Iterator<Item = (String, Parameter)>, now: Instant) -> Result<Self> {
+    /// Reads those of a request for `model`, as of `now`. Parameters that the server does not know are the model's or another
+    /// server's and are ignored; those that would change the answer, were they honoured, are refused.
+    pub(super) fn read(
+        model: &str,
+        parameters: impl Iterator<Item = (String, Parameter)>,
+        now: Instant,
+    ) -> Result<Self> {
+        let named = |error: Error| Error::invalid(format!("request for model '{model}': {error}"));
         let mut read = RequestParameters::default();
         for (name, value) in parameters {
             match name.as_str() {
                 "timeout" => {
                     // Microseconds, as in Triton; zero means none.
-                    let microseconds = unsigned(&name, &value)?;
+                    let microseconds = unsigned(&name, &value).map_err(named)?;
                     let deadline = now.checked_add(Duration::from_micros(microseconds));
                     read.deadline = deadline.filter(|_| microseconds > 0);
                 }
-                "binary_data_output" => read.binary_data_output = boolean(&name, &value)?,
+                "binary_data_output" => read.binary_data_output = boolean(&name, &value).map_err(named)?,
                 "sequence_id" | "sequence_start" | "sequence_end" if !is_zero(&value) => {
-                    return Err(unsupported(format!("parameter '{name}': sequences are not supported")));
+                    return Err(unsupported(format!(
+                        "request for model '{model}': parameter '{name}': sequences are not supported"
+                    )));
                 }
                 _ => {}
             }

@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Request> {
     let model = message.model_name;
     let version = parse_version(&model, &message.model_version)?;
-    let parameters = RequestParameters::read(parameters(message.parameters), now)?;
+    let parameters = RequestParameters::read(&model, parameters(message.parameters), now)?;
     let inputs = inputs(&model, message.inputs, message.raw_input_contents)?;
     let mut outputs = Vec::with_capacity(message.outputs.len());
     for output in message.outputs {
@@ -42,6 +42,11 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.
 fn inputs(model: &str, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
+    // Before the entries are counted: an input in shared memory has none, and that is not what is wrong with it.
+    for input in &inputs {
+        let what = format!("input '{}' of model '{model}'", input.name);
+        TensorParameters::read(&what, parameters(input.parameters.clone()))?;
+    }
     let is_raw = !raw.is_empty();
     // Before the entries are counted: who mixes the two forms learns just that. The words are Triton's.
     if let Some(input) = inputs.iter().find(|input| is_raw && input.contents.is_some()) {
@@ -66,10 +71,6 @@ fn inputs(model: &str, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result
 
 fn input(model: &str, input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor> {
     let error = |what: String| input_error(model, &input.name, what);
-    TensorParameters::read(
-        &format!("input '{}' of model '{model}'", input.name),
-        parameters(input.parameters.clone()),
-    )?;
     let datatype = datatype(model, &input.name, &input.datatype)?;
     let shape = Shape::from_wire(&input.shape).map_err(|why| error(why.to_string()))?;
     let data = match (raw, &input.contents) {

@@ -103,7 +103,7 @@ pub(super) fn request(
             "the request for model '{model}' is not a valid JSON request: {error}"
         ))
     })?;
-    let parameters = RequestParameters::read(self::parameters(parsed.parameters), now)?;
+    let parameters = RequestParameters::read(&model, self::parameters(parsed.parameters), now)?;
     let mut inputs = Vec::with_capacity(parsed.inputs.len());
     for input in parsed.inputs {
         inputs.push(self::input(&model, input, &mut body)?);
