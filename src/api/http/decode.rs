@@ -2,9 +2,9 @@
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
-use std::time::Instant;
+use std::{fmt::Display, time::Instant};
 
 use super::{JSON_LENGTH, json};
 use crate::{
@@ -42,13 +42,13 @@ type Parameters = serde_json::Map<String, Value>;
 
 #[derive(Deserialize)]
 struct InferRequest<'a> {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     id: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     parameters: Parameters,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     outputs: Vec<RequestedOutput>,
 }
 
@@ -57,7 +57,7 @@ struct Input<'a> {
     name: String,
     shape: Vec<i64>,
     datatype: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     parameters: Parameters,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
@@ -66,8 +66,13 @@ struct Input<'a> {
 #[derive(Deserialize)]
 struct RequestedOutput {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     parameters: Parameters,
+}
+
+/// What is optional may also be null: so do serializers write what is not there.
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// An inference request that came at `now`.
@@ -98,11 +103,15 @@ pub(super) fn request(
         });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
-    let parsed: InferRequest<'_> = serde_json::from_slice(&json).map_err(|error| {
+    let invalid = |why: &dyn Display| {
         Error::invalid(format!(
-            "the request for model '{model}' is not a valid JSON request: {error}"
+            "the request for model '{model}' is not a valid JSON request: {why}"
         ))
-    })?;
+    };
+    let mut deserializer = serde_json::Deserializer::from_slice(&json);
+    let parsed = InferRequest::deserialize(&mut deserializer).map_err(|error| invalid(&error))?;
+    let behind = "there is more behind it; Inference-Header-Content-Length tells where binary data begins";
+    deserializer.end().map_err(|_| invalid(&behind))?;
     let parameters = RequestParameters::read(&model, self::parameters(parsed.parameters), now)?;
     let mut inputs = Vec::with_capacity(parsed.inputs.len());
     for input in parsed.inputs {
