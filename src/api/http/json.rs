@@ -116,7 +116,8 @@ impl Elements {
 }
 
 /// Writes the elements as a flat array. Floats are the shortest text that reads back as the same value; those that JSON has no
-/// number for are the tokens NaN, Infinity and -Infinity, which Python and JavaScript clients read.
+/// number for are the tokens NaN, Infinity and -Infinity, as other servers write and Python clients read them. Strict parsers
+/// don't: their clients ask for binary data.
 pub(super) fn write(out: &mut Vec<u8>, tensor: &Tensor) {
     macro_rules! elements {
         ($element:ty, $write:expr) => {
