@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    error::{Error, Result},
+    error::{Code, Error, Result},
     router::{Router, Table, Version},
 };
 
@@ -56,10 +56,15 @@ impl Context {
     }
 
     /// Whether a request for the model, or for one version of it, would find a version.
+    ///
+    /// # Errors
+    /// There is no such model or version.
     fn model_ready(&self, model: &str, version: Option<u64>) -> Result<bool> {
-        let table = self.router.table();
-        table.model(model)?;
-        Ok(table.pick(model, version).is_ok())
+        match self.router.table().pick(model, version) {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Code::NotFound => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     /// The version that would answer, and the table that says so.
@@ -75,8 +80,9 @@ fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
     if text.is_empty() {
         return Ok(None);
     }
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {
-        Ok(version) if version > 0 => Ok(Some(version)),
+        Ok(version) if version > 0 && digits => Ok(Some(version)),
         _ => Err(Error::invalid(format!(
             "failed to get the version of model '{model}' from '{text}': a version is an integer > 0"
         ))),
