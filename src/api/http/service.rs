@@ -1,8 +1,8 @@
 use axum::{
     Json,
-    body::Bytes,
-    extract::{Path, Request, State},
-    http::{HeaderMap, StatusCode, header},
+    body::{Bytes, HttpBody},
+    extract::{FromRequestParts, Path, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -31,6 +31,17 @@ impl Target {
     }
 }
 
+/// Like [`Path`], with an error that looks like the others.
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        let read = Path::from_request_parts(parts, state).await;
+        read.map(|Path(target)| target)
+            .map_err(|rejection| Error::invalid(format!("{}: {}", parts.uri.path(), rejection.body_text())))
+    }
+}
+
 pub(super) async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }
@@ -39,7 +50,7 @@ pub(super) async fn ready(State(context): State<Context>) -> Response {
     readiness(json!({ "ready": context.is_ready() }), context.is_ready())
 }
 
-pub(super) async fn model_ready(State(context): State<Context>, Path(target): Path<Target>) -> Result<Response> {
+pub(super) async fn model_ready(State(context): State<Context>, target: Target) -> Result<Response> {
     let ready = context.model_ready(&target.model, target.version()?)?;
     Ok(readiness(json!({ "name": target.model, "ready": ready }), ready))
 }
@@ -57,7 +68,7 @@ pub(super) async fn server_metadata() -> Response {
     Json(json!({ "name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS })).into_response()
 }
 
-pub(super) async fn model_metadata(State(context): State<Context>, Path(target): Path<Target>) -> Result<Response> {
+pub(super) async fn model_metadata(State(context): State<Context>, target: Target) -> Result<Response> {
     let (table, version) = context.version(&target.model, target.version()?)?;
     let versions = table
         .models
@@ -88,17 +99,22 @@ fn tensors_metadata(specs: &[TensorSpec]) -> Vec<Value> {
     specs.iter().map(metadata).collect()
 }
 
-pub(super) async fn infer(State(context): State<Context>, Path(target): Path<Target>, request: Request) -> Response {
+pub(super) async fn infer(State(context): State<Context>, target: Target, request: Request) -> Response {
     let (head, body) = request.into_parts();
     if let Some(response) = refuse_encoding(&head.headers) {
         return response;
     }
+    let too_large = || {
+        let limit = format!("the request body is larger than the limit of {MAX_REQUEST_BYTES} bytes");
+        message(StatusCode::PAYLOAD_TOO_LARGE, limit)
+    };
+    // Where the length is told beforehand, nobody has to wait for what is refused.
+    if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
+        return too_large();
+    }
     let body = match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            let limit = format!("the request body is larger than the limit of {MAX_REQUEST_BYTES} bytes");
-            return message(StatusCode::PAYLOAD_TOO_LARGE, limit);
-        }
+        Err(error) if error.is::<LengthLimitError>() => return too_large(),
         Err(error) => {
             return message(
                 StatusCode::BAD_REQUEST,
