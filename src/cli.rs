@@ -116,8 +116,18 @@ impl Serve {
     /// The settings, with what the configuration file adds where neither an option nor the environment says anything.
     ///
     /// # Errors
-    /// The file can't be read or is wrong; the message names it and the place in it.
+    /// The file can't be read or is wrong (the message names it and the place in it), or a setting makes no sense.
     pub fn merged(&self) -> Result<Settings, String> {
+        let settings = self.with_file()?;
+        if settings.poll_interval == Some(Duration::ZERO) {
+            return Err(
+                "--poll-interval (poll_interval) must be longer than 0s: looking without a pause takes a CPU".into(),
+            );
+        }
+        Ok(settings)
+    }
+
+    fn with_file(&self) -> Result<Settings, String> {
         let Some(path) = &self.config else {
             return Ok(self.settings.clone());
         };
