@@ -69,7 +69,10 @@ struct Lines(MultiProgress);
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.suspend(|| io::stderr().write_all(line)).map(|()| line.len())
+        // Who read the log may have ended. That is lost, and nothing else: told of an error, `tracing` would print it on the
+        // same stderr, which panics.
+        let _ = self.0.suspend(|| io::stderr().write_all(line));
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -86,7 +89,7 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// Tells why a command failed, on stderr.
-#[allow(clippy::print_stderr, reason = "logging may not have started")]
 pub fn report(why: &str) {
-    eprintln!("onnxd: {why}");
+    // Logging may not have started. Where nobody reads, the exit code has to say it.
+    let _ = writeln!(io::stderr(), "onnxd: {why}");
 }
