@@ -1,10 +1,19 @@
 //! Tests through the doors that users use: a real `onnxd` process, real sockets, real ONNX Runtime, real models.
 #![allow(unreachable_pub, reason = "the crate is a test: nothing is public")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod batching;
+mod cli;
+mod datatypes;
+mod deadlines;
 mod floors;
+mod grpc;
+mod health;
+mod http;
+mod metrics;
 mod overload;
 mod reference;
+mod repository;
 mod shutdown;
 mod support;
 mod swap;

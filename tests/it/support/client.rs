@@ -32,16 +32,21 @@ pub async fn health(server: &Server) -> HealthClient<Channel> {
     HealthClient::new(channel(server).await)
 }
 
+/// An input as a request over gRPC names it; its elements are raw, or come into `contents`.
+pub fn input(name: &str, datatype: &str, shape: &[i64]) -> InferInputTensor {
+    InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.into(),
+        ..InferInputTensor::default()
+    }
+}
+
 /// A request with one raw input.
 pub fn raw_request(model: &str, input: &str, datatype: &str, shape: &[i64], data: Vec<u8>) -> ModelInferRequest {
     ModelInferRequest {
         model_name: model.into(),
-        inputs: vec![InferInputTensor {
-            name: input.into(),
-            datatype: datatype.into(),
-            shape: shape.into(),
-            ..InferInputTensor::default()
-        }],
+        inputs: vec![self::input(input, datatype, shape)],
         raw_input_contents: vec![Bytes::from(data)],
         ..ModelInferRequest::default()
     }
@@ -106,6 +111,17 @@ impl Answer {
             .unwrap_or_else(|| panic!("no error: {:?}", self.body))
             .into()
     }
+
+    /// The JSON of a binary answer, and the bytes behind it.
+    pub fn binary(&self) -> (Value, Bytes) {
+        let length: usize = self.headers["inference-header-content-length"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let json = serde_json::from_slice(&self.body[..length]).unwrap();
+        (json, self.body.slice(length..))
+    }
 }
 
 pub async fn send(request: Request<Body>) -> Answer {
@@ -135,6 +151,23 @@ pub async fn post(address: SocketAddr, path: &str, body: impl Into<Body>) -> Ans
             .unwrap(),
     )
     .await
+}
+
+/// A body of JSON with binary tensors behind it, and the header that tells where they begin.
+pub fn with_binary(json: &Value, binary: &[u8]) -> (Vec<u8>, [(&'static str, String); 1]) {
+    let mut body = json.to_string().into_bytes();
+    let header = ("inference-header-content-length", body.len().to_string());
+    body.extend_from_slice(binary);
+    (body, [header])
+}
+
+/// Posts a body with headers.
+pub async fn post_with(address: SocketAddr, path: &str, headers: &[(&str, String)], body: impl Into<Body>) -> Answer {
+    let mut request = Request::post(format!("http://{address}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, value);
+    }
+    send(request.body(body.into()).unwrap()).await
 }
 
 /// The value of a series in `/metrics`: the sum over those whose line begins with the name and holds all labels.

@@ -194,16 +194,6 @@ pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> Tensor {
     }
 }
 
-pub fn int64s(name: &str, dims: &[i64], values: &[i64]) -> Tensor {
-    let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor {
-        dims: dims.into(),
-        data_type: INT64,
-        name: name.into(),
-        raw_data,
-    }
-}
-
 impl Graph {
     /// Writes the graph as `path`, creating its folder.
     pub fn save(self, path: &Path) {
@@ -245,6 +235,22 @@ pub fn identity(elem_type: i32, dims: &[&str]) -> Graph {
         initializer: vec![],
         input: vec![value("x", elem_type, dims)],
         output: vec![value("y", elem_type, dims)],
+    }
+}
+
+/// `sum = a + b` and `difference = a - b`, all FP32 [batch,2].
+pub fn pair() -> Graph {
+    Graph {
+        name: "pair".into(),
+        node: vec![
+            node("Add", &["a", "b"], &["sum"]),
+            node("Sub", &["a", "b"], &["difference"]),
+        ],
+        initializer: vec![],
+        input: ["a", "b"].map(|name| value(name, FLOAT, &["batch", "2"])).into(),
+        output: ["sum", "difference"]
+            .map(|name| value(name, FLOAT, &["batch", "2"]))
+            .into(),
     }
 }
 

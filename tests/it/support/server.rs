@@ -105,10 +105,6 @@ impl Server {
             thread::sleep(Duration::from_millis(5));
         }
     }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Server {

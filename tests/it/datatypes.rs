@@ -1,0 +1,351 @@
+//! Every datatype, rank and extent comes back as it went, whichever way it travels.
+
+use bytes::Bytes;
+use onnxd::api::grpc::proto::{InferTensorContents, ModelInferRequest};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tonic::transport::Channel;
+
+use crate::support::{
+    client::{float_bytes, infer, inference, input, int64_bytes, post, post_with, with_binary},
+    onnx::{self, BOOL, FLOAT, INT64, node, value},
+    server::Server,
+};
+use onnxd::api::grpc::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+
+/// Elements in every form that they travel in.
+struct Elements {
+    datatype: &'static str,
+    raw: Vec<u8>,
+    contents: InferTensorContents,
+    json: Value,
+}
+
+/// The extremes of every datatype, as far as JSON has numbers for them.
+fn extremes() -> Vec<Elements> {
+    macro_rules! elements {
+        ($datatype:literal, $field:ident, $values:expr) => {{
+            let values = $values;
+            Elements {
+                datatype: $datatype,
+                raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                contents: InferTensorContents {
+                    $field: values.iter().map(|&value| value.into()).collect(),
+                    ..InferTensorContents::default()
+                },
+                // As the shortest text, which for FP32 is another one than for the same value in FP64.
+                json: serde_json::from_str(&format!("{values:?}")).unwrap(),
+            }
+        }};
+    }
+    let bools = Elements {
+        datatype: "BOOL",
+        raw: vec![1, 0, 1],
+        contents: InferTensorContents {
+            bool_contents: vec![true, false, true],
+            ..InferTensorContents::default()
+        },
+        json: json!([true, false, true]),
+    };
+    // The smallest normal and subnormal numbers, and one that only just needs all its digits.
+    let fp32 = [f32::MIN, f32::MAX, f32::MIN_POSITIVE, 1e-45, -0.0, 0.1, 16_777_217.0];
+    let fp64 = [
+        f64::MIN,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        5e-324,
+        -0.0,
+        0.1,
+        9_007_199_254_740_993.0,
+    ];
+    vec![
+        bools,
+        elements!("UINT8", uint_contents, [u8::MIN, u8::MAX, 1]),
+        elements!("UINT16", uint_contents, [u16::MIN, u16::MAX, 1]),
+        elements!("UINT32", uint_contents, [u32::MIN, u32::MAX, 1]),
+        elements!("UINT64", uint64_contents, [u64::MIN, u64::MAX, 1]),
+        elements!("INT8", int_contents, [i8::MIN, i8::MAX, -1]),
+        elements!("INT16", int_contents, [i16::MIN, i16::MAX, -1]),
+        elements!("INT32", int_contents, [i32::MIN, i32::MAX, -1]),
+        elements!("INT64", int64_contents, [i64::MIN, i64::MAX, -1]),
+        elements!("FP32", fp32_contents, fp32),
+        elements!("FP64", fp64_contents, fp64),
+    ]
+}
+
+/// Sends `x` to a model whose `y` is the same, in every form, and expects it back in every form.
+async fn expect_back(
+    server: &Server,
+    client: &GrpcInferenceServiceClient<Channel>,
+    model: &str,
+    shape: &[i64],
+    elements: &Elements,
+) {
+    let Elements {
+        datatype,
+        raw,
+        contents,
+        json,
+    } = elements;
+    let mut request = ModelInferRequest {
+        model_name: model.into(),
+        inputs: vec![input("x", datatype, shape)],
+        raw_input_contents: vec![Bytes::from(raw.clone())],
+        ..ModelInferRequest::default()
+    };
+    let mut typed = request.clone();
+    typed.raw_input_contents.clear();
+    typed.inputs[0].contents = Some(contents.clone());
+    for (form, request) in [("raw", &mut request), ("typed", &mut typed)] {
+        let answer = infer(client, request.clone())
+            .await
+            .unwrap_or_else(|status| panic!("{model} {form}: {status}"));
+        let output = &answer.outputs[0];
+        assert_eq!(
+            (&*output.datatype, &*output.shape),
+            (*datatype, shape),
+            "{model} {form}"
+        );
+        assert_eq!(answer.raw_output_contents, [raw], "{model} {form}");
+    }
+
+    let path = format!("/v2/models/{model}/infer");
+    let input = json!({ "name": "x", "datatype": datatype, "shape": shape, "data": json });
+    let answer = post(server.http, &path, json!({ "inputs": [input] }).to_string()).await;
+    assert_eq!(answer.status, 200, "{model}: {:?}", answer.body);
+    let flat = if json.is_array() { json.clone() } else { json!([json]) };
+    let output = json!({ "name": "y", "datatype": datatype, "shape": shape, "data": flatten(&flat) });
+    assert_eq!(answer.json()["outputs"], json!([output]), "{model}");
+
+    let size = json!({ "binary_data_size": raw.len() });
+    let input = json!({ "name": "x", "datatype": datatype, "shape": shape, "parameters": size });
+    let request = json!({ "inputs": [input], "parameters": { "binary_data_output": true } });
+    let (body, headers) = with_binary(&request, raw);
+    let answer = post_with(server.http, &path, &headers, body).await;
+    assert_eq!(answer.status, 200, "{model}: {:?}", answer.body);
+    let (json, data) = answer.binary();
+    let output = json!({ "name": "y", "datatype": datatype, "shape": shape, "parameters": size });
+    assert_eq!((&json["outputs"], &data[..]), (&json!([output]), &raw[..]), "{model}");
+}
+
+/// Answers are flat, however requests nest.
+fn flatten(json: &Value) -> Vec<Value> {
+    match json {
+        Value::Array(items) => items.iter().flat_map(flatten).collect(),
+        other => vec![other.clone()],
+    }
+}
+
+fn fp32(values: &[f32], json: Value) -> Elements {
+    let contents = InferTensorContents {
+        fp32_contents: values.into(),
+        ..InferTensorContents::default()
+    };
+    Elements {
+        datatype: "FP32",
+        raw: float_bytes(values),
+        contents,
+        json,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_datatype_in_every_form() {
+    let repository = TempDir::new().unwrap();
+    for (name, elem_type, _) in onnx::ELEMENT_TYPES {
+        onnx::identity(elem_type, &["batch"]).save(&repository.path().join(format!("{name}.onnx")));
+    }
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let all = extremes();
+    assert_eq!(all.len(), onnx::ELEMENT_TYPES.len());
+    for elements in &all {
+        let size = onnx::ELEMENT_TYPES
+            .iter()
+            .find(|(name, ..)| *name == elements.datatype)
+            .unwrap()
+            .2;
+        let shape = [(elements.raw.len() / size) as i64];
+        expect_back(&server, &client, elements.datatype, &shape, elements).await;
+    }
+
+    // What JSON has no number for goes out as Python's clients read it.
+    let wide = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+    let narrow = wide.map(|value| value as f32);
+    for (datatype, raw) in [
+        ("FP32", float_bytes(&narrow)),
+        ("FP64", wide.iter().flat_map(|value| value.to_le_bytes()).collect()),
+    ] {
+        let parameters = json!({ "binary_data_size": raw.len() });
+        let request =
+            json!({ "inputs": [{ "name": "x", "datatype": datatype, "shape": [3], "parameters": parameters }] });
+        let (body, headers) = with_binary(&request, &raw);
+        let answer = post_with(server.http, &format!("/v2/models/{datatype}/infer"), &headers, body).await;
+        let body = std::str::from_utf8(&answer.body).unwrap();
+        assert!(body.ends_with("\"data\":[NaN,Infinity,-Infinity]}]}"), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_rank_and_extent() {
+    let repository = TempDir::new().unwrap();
+    for (name, dims) in [
+        ("scalar", &[][..]),
+        ("batched", &["batch", "n"]),
+        ("open", &["n", "m"]),
+        ("fixed", &["2", "3"]),
+    ] {
+        let mut graph = onnx::identity(FLOAT, dims);
+        if name == "open" {
+            // Axis 0 has another name in the output, so it is not the batch.
+            graph.output = vec![value("y", FLOAT, &["k", "m"])];
+        }
+        graph.save(&repository.path().join(format!("{name}.onnx")));
+    }
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+
+    expect_back(&server, &client, "scalar", &[], &fp32(&[1.5], json!(1.5))).await;
+    expect_back(&server, &client, "scalar", &[], &fp32(&[1.5], json!([1.5]))).await;
+    expect_back(
+        &server,
+        &client,
+        "fixed",
+        &[2, 3],
+        &fp32(
+            &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            json!([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        ),
+    )
+    .await;
+    for model in ["batched", "open"] {
+        expect_back(
+            &server,
+            &client,
+            model,
+            &[2, 1],
+            &fp32(&[1.0, 2.0], json!([[1.0], [2.0]])),
+        )
+        .await;
+        for (shape, json) in [([0, 3], json!([])), ([3, 0], json!([[], [], []])), ([0, 0], json!([]))] {
+            expect_back(&server, &client, model, &shape, &fp32(&[], json)).await;
+        }
+    }
+    for (model, shape, count, says) in [
+        ("scalar", &[1][..], 1, "expected shape [], got [1]"),
+        ("fixed", &[3, 2], 6, "expected shape [2,3], got [3,2]"),
+        ("fixed", &[1, 2, 3], 6, "expected shape [2,3], got [1,2,3]"),
+        ("fixed", &[0, 3], 0, "expected shape [2,3], got [0,3]"),
+    ] {
+        let request = ModelInferRequest {
+            model_name: model.into(),
+            inputs: vec![input("x", "FP32", shape)],
+            raw_input_contents: vec![float_bytes(&vec![0.0; count]).into()],
+            ..ModelInferRequest::default()
+        };
+        let status = infer(&client, request).await.unwrap_err();
+        assert!(
+            status.code() == tonic::Code::InvalidArgument && status.message().contains(says),
+            "{model}: {status:?}"
+        );
+    }
+
+    // More than fits in a message by the defaults of gRPC's libraries.
+    let large: Vec<f32> = (0..1_200_000).map(|index| index as f32).collect();
+    let request = ModelInferRequest {
+        model_name: "batched".into(),
+        inputs: vec![input("x", "FP32", &[2, 600_000])],
+        raw_input_contents: vec![float_bytes(&large).into()],
+        ..ModelInferRequest::default()
+    };
+    assert!(infer(&client, request).await.unwrap().raw_output_contents == [float_bytes(&large)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_inputs_and_outputs_and_none() {
+    let repository = TempDir::new().unwrap();
+    onnx::Graph {
+        name: "mixed".into(),
+        node: vec![
+            node("Identity", &["truth"], &["same truth"]),
+            node("Identity", &["count"], &["same count"]),
+            node("Identity", &["number"], &["same number"]),
+        ],
+        initializer: vec![],
+        input: vec![
+            value("number", FLOAT, &[]),
+            value("truth", BOOL, &["batch", "2"]),
+            value("count", INT64, &["batch"]),
+        ],
+        output: vec![
+            value("same truth", BOOL, &["batch", "2"]),
+            value("same count", INT64, &["batch"]),
+            value("same number", FLOAT, &[]),
+        ],
+    }
+    .save(&repository.path().join("mixed.onnx"));
+    onnx::Graph {
+        name: "constant".into(),
+        node: vec![node("Identity", &["number"], &["y"])],
+        initializer: vec![onnx::floats("number", &[2], &[0.5, 1.5])],
+        input: vec![],
+        output: vec![value("y", FLOAT, &["2"])],
+    }
+    .save(&repository.path().join("constant.onnx"));
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+
+    let request = ModelInferRequest {
+        model_name: "mixed".into(),
+        inputs: vec![
+            input("count", "INT64", &[3]),
+            input("truth", "BOOL", &[3, 2]),
+            input("number", "FP32", &[]),
+        ],
+        raw_input_contents: vec![
+            int64_bytes(&[5, 6, 7]).into(),
+            vec![1, 0, 0, 1, 1, 1].into(),
+            float_bytes(&[0.5]).into(),
+        ],
+        ..ModelInferRequest::default()
+    };
+    let answer = infer(&client, request).await.unwrap();
+    let told: Vec<_> = answer
+        .outputs
+        .iter()
+        .map(|output| (&*output.name, &*output.datatype, &*output.shape))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("same truth", "BOOL", &[3, 2][..]),
+            ("same count", "INT64", &[3]),
+            ("same number", "FP32", &[])
+        ]
+    );
+    assert_eq!(
+        answer.raw_output_contents,
+        [vec![1, 0, 0, 1, 1, 1], int64_bytes(&[5, 6, 7]), float_bytes(&[0.5])]
+    );
+
+    let request = json!({ "inputs": [
+        { "name": "truth", "datatype": "BOOL", "shape": [1, 2], "data": [false, true] },
+        { "name": "number", "datatype": "FP32", "shape": [], "data": [0.5] },
+        { "name": "count", "datatype": "INT64", "shape": [1], "data": [-5] },
+    ], "outputs": [{ "name": "same number" }, { "name": "same truth" }] });
+    let answer = post(server.http, "/v2/models/mixed/infer", request.to_string()).await;
+    let expected = json!([
+        { "name": "same number", "datatype": "FP32", "shape": [], "data": [0.5] },
+        { "name": "same truth", "datatype": "BOOL", "shape": [1, 2], "data": [false, true] },
+    ]);
+    assert_eq!(answer.json()["outputs"], expected);
+
+    let request = ModelInferRequest {
+        model_name: "constant".into(),
+        ..ModelInferRequest::default()
+    };
+    let answer = infer(&client, request).await.unwrap();
+    assert_eq!(answer.raw_output_contents, [float_bytes(&[0.5, 1.5])]);
+    let answer = post(server.http, "/v2/models/constant/infer", "{\"inputs\":[]}").await;
+    assert_eq!(answer.json()["outputs"][0]["data"], json!([0.5, 1.5]));
+}
