@@ -96,18 +96,9 @@ impl Batcher {
         let limits = Limits {
             max_rows: if settings.batched { settings.max_batch_size } else { 0 },
             max_jobs: settings.max_queue_size,
-            max_delay: if settings.batched {
-                settings.max_queue_delay
-            } else {
-                Duration::ZERO
-            },
+            max_delay: if settings.batched { settings.max_queue_delay } else { Duration::ZERO },
         };
-        let state = State {
-            queue: Queue::new(limits),
-            idle: instances,
-            scheduled: 0,
-            timer: None,
-        };
+        let state = State { queue: Queue::new(limits), idle: instances, scheduled: 0, timer: None };
         let label = format!("model '{model}' version {version}");
         Arc::new(Batcher {
             label,
@@ -146,18 +137,8 @@ impl Batcher {
         for inputs in self.pieces(inputs) {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
-            let rows = if self.settings.batched {
-                inputs.first().map_or(1, |input| input.shape().rows())
-            } else {
-                1
-            };
-            jobs.push(Waiting {
-                key: self.key(&inputs),
-                rows,
-                arrived: now,
-                deadline,
-                job: Job { inputs, reply },
-            });
+            let rows = if self.settings.batched { inputs.first().map_or(1, |input| input.shape().rows()) } else { 1 };
+            jobs.push(Waiting { key: self.key(&inputs), rows, arrived: now, deadline, job: Job { inputs, reply } });
         }
         let mut state = self.state();
         let pushed = state.queue.push(jobs, now);
@@ -172,10 +153,7 @@ impl Batcher {
             return Ok(answers);
         }
         let most = self.settings.max_queue_size;
-        let message = format!(
-            "the queue of {} is full: {most} requests wait; try again later",
-            self.label
-        );
+        let message = format!("the queue of {} is full: {most} requests wait; try again later", self.label);
         Err(Error::new(Code::ResourceExhausted, message))
     }
 
@@ -186,12 +164,8 @@ impl Batcher {
         if !self.settings.batched || rows <= most {
             return vec![inputs];
         }
-        let piece = |start: usize| {
-            inputs
-                .iter()
-                .map(|input| slice_rows(input, start, most.min(rows - start)))
-                .collect()
-        };
+        let piece =
+            |start: usize| inputs.iter().map(|input| slice_rows(input, start, most.min(rows - start))).collect();
         (0..rows).step_by(most).map(piece).collect()
     }
 
@@ -206,12 +180,7 @@ impl Batcher {
             None => answer.await,
             Some(deadline) => timeout_at(deadline.into(), answer).await.map_err(|_| self.too_late())?,
         };
-        received.unwrap_or_else(|_| {
-            Err(Error::internal(format!(
-                "{} lost a request: this is a defect",
-                self.label
-            )))
-        })
+        received.unwrap_or_else(|_| Err(Error::internal(format!("{} lost a request: this is a defect", self.label))))
     }
 
     /// Joins the answers of a request's pieces.
@@ -289,10 +258,7 @@ impl Batcher {
     }
 
     fn too_late(&self) -> Error {
-        Error::new(
-            Code::DeadlineExceeded,
-            format!("the request's deadline passed before {} answered", self.label),
-        )
+        Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -121,7 +121,7 @@ impl Serve {
         let settings = self.with_file()?;
         if settings.poll_interval == Some(Duration::ZERO) {
             return Err(
-                "--poll-interval (poll_interval) must be longer than 0s: looking without a pause takes a CPU".into(),
+                "--poll-interval (poll_interval) must be longer than 0s: looking without a pause takes a CPU".into()
             );
         }
         Ok(settings)
@@ -150,14 +150,9 @@ impl Serve {
 }
 
 fn parsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Listen>, D::Error> {
-    String::deserialize(deserializer)?
-        .parse()
-        .map(Some)
-        .map_err(D::Error::custom)
+    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    humantime::parse_duration(&String::deserialize(deserializer)?)
-        .map(Some)
-        .map_err(D::Error::custom)
+    humantime::parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
 }

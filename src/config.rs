@@ -66,19 +66,14 @@ impl ModelConfig {
             return Err(format!("{key} must be at least 1, got 0"));
         }
         if let Some((alias, _)) = config.aliases.iter().find(|(_, version)| **version == 0) {
-            return Err(format!(
-                "alias '{alias}' must point to a version, which is at least 1, got 0"
-            ));
+            return Err(format!("alias '{alias}' must point to a version, which is at least 1, got 0"));
         }
         Ok(config)
     }
 
     /// The settings that a version is loaded with: all but the aliases. Where they change, versions are loaded anew.
     pub fn without_aliases(&self) -> ModelConfig {
-        ModelConfig {
-            aliases: BTreeMap::new(),
-            ..self.clone()
-        }
+        ModelConfig { aliases: BTreeMap::new(), ..self.clone() }
     }
 }
 
@@ -166,10 +161,7 @@ mod tests {
             assert_eq!(address.parse(), Ok(Listen::At(address.into())));
         }
         for wrong in ["8000", ":8000", "host:", "host:99999", ""] {
-            assert!(
-                wrong.parse::<Listen>().unwrap_err().contains("is not an address"),
-                "{wrong}"
-            );
+            assert!(wrong.parse::<Listen>().unwrap_err().contains("is not an address"), "{wrong}");
         }
     }
 }

@@ -46,9 +46,7 @@ impl Engine {
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
     pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, String> {
-        let session = self
-            .session(model, threads)
-            .map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
+        let session = self.session(model, threads).map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
         Instance::new(session)
     }
 

@@ -77,10 +77,7 @@ pub struct Error {
 impl Error {
     /// A failure of the given kind.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Error {
-            code,
-            message: message.into(),
-        }
+        Error { code, message: message.into() }
     }
 
     /// A request that can't be right.

@@ -130,9 +130,7 @@ impl Registry {
             }
         }
         for (key, desired) in &plan.load {
-            self.slots
-                .entry(key.clone())
-                .or_insert_with(|| Slot::new(desired.clone()));
+            self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
         }
         self.publish();
         progress(Progress::Begin(plan.load.len()));
@@ -150,12 +148,8 @@ impl Registry {
             for _ in 0..threads {
                 let (done, todo, loader, stop) = (done.clone(), &todo, &loader, &stop);
                 scope.spawn(move || {
-                    let next = || {
-                        todo.lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .next()
-                            .filter(|_| !stop.load(Relaxed))
-                    };
+                    let next =
+                        || todo.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !stop.load(Relaxed));
                     while let Some((key, desired)) = next() {
                         let loaded = loader.load(&key.0, key.1, &desired);
                         if done.send((key, desired, loaded)).is_err() {
@@ -167,20 +161,14 @@ impl Registry {
             drop(done);
             for (key, desired, loaded) in results {
                 self.settle_load(&key, desired, loaded);
-                progress(Progress::Done {
-                    model: &key.0,
-                    version: key.1,
-                });
+                progress(Progress::Done { model: &key.0, version: key.1 });
             }
         });
     }
 
     /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
     fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Version, String>) {
-        let slot = self
-            .slots
-            .entry(key.clone())
-            .or_insert_with(|| Slot::new(desired.clone()));
+        let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
         slot.attempted = desired;
         let mut ready = None;
         match loaded {
@@ -191,11 +179,7 @@ impl Registry {
                 ready = Some(version);
             }
             Err(why) if slot.serving.is_some() => {
-                tracing::error!(
-                    model = key.0,
-                    version = key.1,
-                    "not reloaded, the one before goes on serving: {why}"
-                );
+                tracing::error!(model = key.0, version = key.1, "not reloaded, the one before goes on serving: {why}");
                 slot.failure = Some(why.into());
             }
             Err(why) => {
@@ -207,10 +191,8 @@ impl Registry {
         // Said once it is true.
         if let Some(version) = ready {
             let derived = &version.derived;
-            let batching = derived
-                .batching
-                .as_ref()
-                .map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
+            let batching =
+                derived.batching.as_ref().map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
             tracing::info!(
                 model = key.0,
                 version = key.1,
@@ -230,11 +212,7 @@ impl Registry {
         let mut table = Table::default();
         for (name, model) in &self.models {
             let stable = model.config.aliases.get(STABLE).copied();
-            let entry = ModelEntry {
-                stable,
-                problem: model.problem.clone(),
-                ..ModelEntry::default()
-            };
+            let entry = ModelEntry { stable, problem: model.problem.clone(), ..ModelEntry::default() };
             table.models.insert(name.clone(), entry);
         }
         for ((name, version), slot) in &self.slots {
@@ -243,12 +221,7 @@ impl Registry {
                 (None, Some(why)) => VersionEntry::Failed(why.clone()),
                 (None, None) => VersionEntry::Loading,
             };
-            table
-                .models
-                .entry(name.clone())
-                .or_default()
-                .versions
-                .insert(*version, entry);
+            table.models.entry(name.clone()).or_default().versions.insert(*version, entry);
         }
         self.router.publish(table);
     }

@@ -77,10 +77,7 @@ impl Scan {
                 entry.insert(model);
             }
             Entry::Occupied(mut entry) => {
-                let problem = format!(
-                    "both a file {0}.onnx and a folder {0} claim the model's name",
-                    entry.key()
-                );
+                let problem = format!("both a file {0}.onnx and a folder {0} claim the model's name", entry.key());
                 entry.get_mut().problem = Some(problem);
             }
         }
@@ -125,17 +122,12 @@ impl Model {
     /// Adds the version that `number` names; `folder` is its own, where it has one.
     fn add_version(&mut self, number: &str, path: PathBuf, folder: Option<&Path>) {
         let Some(version) = number.parse().ok().filter(|&version: &u64| version > 0) else {
-            self.problem = Some(format!(
-                "{}: a version is a positive integer below 2^64, got '{number}'",
-                path.display()
-            ));
+            self.problem =
+                Some(format!("{}: a version is a positive integer below 2^64, got '{number}'", path.display()));
             return;
         };
         let fingerprint = Fingerprint::take(&path, folder);
-        let source = Source {
-            path: path.clone(),
-            fingerprint,
-        };
+        let source = Source { path: path.clone(), fingerprint };
         if let Some(other) = self.versions.insert(version, source) {
             let (a, b) = (other.path.display(), path.display());
             self.problem = Some(format!("version {version} stands there twice: {a} and {b}"));

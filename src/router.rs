@@ -39,11 +39,7 @@ pub struct Router {
 impl Router {
     /// A router with an empty table.
     pub fn new(process: ProcessMetrics) -> Self {
-        Router {
-            table: ArcSwap::default(),
-            published: watch::Sender::new(()),
-            process,
-        }
+        Router { table: ArcSwap::default(), published: watch::Sender::new(()), process }
     }
 
     /// The present table.

@@ -28,11 +28,7 @@ fn search(named: Option<OsString>, executable: Option<&Path>, cached: Option<Pat
     if let Some(path) = named.filter(|path| !path.is_empty()).map(PathBuf::from) {
         // A bare file name would have the loader search the system's own directories instead.
         let path = path::absolute(&path).unwrap_or(path);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(NotFound::Named(path))
-        };
+        return if path.is_file() { Ok(path) } else { Err(NotFound::Named(path)) };
     }
     let beside = executable.and_then(Path::parent);
     let lib = beside.and_then(Path::parent).map(|parent| parent.join("lib"));
@@ -64,21 +60,14 @@ impl fmt::Display for NotFound {
             Self::Anywhere(places) => places,
         };
         let [name, _] = LIBRARY_NAMES;
-        writeln!(
-            f,
-            "the library of ONNX Runtime {} ({name}) was not found. Looked for:",
-            fetch::VERSION
-        )?;
+        writeln!(f, "the library of ONNX Runtime {} ({name}) was not found. Looked for:", fetch::VERSION)?;
         for place in places {
             writeln!(f, "  {}", place.display())?;
         }
         writeln!(f, "Do one of these:")?;
         writeln!(f, "- set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31")?;
         writeln!(f, "- put the library beside the executable, or into ../lib from there")?;
-        write!(
-            f,
-            "- run `cargo build` where `python3 -m pip --version` works and pip reaches a package index"
-        )?;
+        write!(f, "- run `cargo build` where `python3 -m pip --version` works and pip reaches a package index")?;
         if let Some(wheel) = fetch::wheel_for(env::consts::OS, env::consts::ARCH) {
             write!(
                 f,
@@ -99,10 +88,7 @@ impl std::error::Error for NotFound {}
 /// this from the environment when it is loaded.
 ///
 /// Must be the first thing that `main` does: no other thread may run yet.
-#[allow(
-    unsafe_code,
-    reason = "the library has no other switch that acts before it is loaded"
-)]
+#[allow(unsafe_code, reason = "the library has no other switch that acts before it is loaded")]
 pub fn disable_telemetry() {
     const VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
     if env::var_os(VARIABLE).is_none_or(|value| value != "1") {
@@ -132,24 +118,14 @@ mod tests {
 
         let message = find(None).unwrap_err().to_string();
         let wanted = [root.join("bin"), root.join("lib"), root.join("cache")];
-        for place in wanted
-            .iter()
-            .map(|path| path.to_str().unwrap())
-            .chain(["ORT_DYLIB_PATH", "cargo build"])
-        {
+        for place in wanted.iter().map(|path| path.to_str().unwrap()).chain(["ORT_DYLIB_PATH", "cargo build"]) {
             assert!(message.contains(place), "{place} is missing from: {message}");
         }
 
         // From the last place to the first: each goes before those that are there already.
         let (lib, beside) = (root.join("lib"), root.join("bin"));
         let named = root.join("named.so");
-        for path in [
-            &cached,
-            &lib.join(plain),
-            &lib.join(exact),
-            &beside.join(plain),
-            &beside.join(exact),
-        ] {
+        for path in [&cached, &lib.join(plain), &lib.join(exact), &beside.join(plain), &beside.join(exact)] {
             fs::write(path, "").unwrap();
             assert_eq!(&find(None).unwrap(), path);
         }

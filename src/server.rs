@@ -57,10 +57,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     let io = IoThreads::start(cpus).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
-    let build = [
-        ("version", SERVER_VERSION.to_owned()),
-        ("onnxruntime", runtime::fetch::VERSION.to_owned()),
-    ];
+    let build = [("version", SERVER_VERSION.to_owned()), ("onnxruntime", runtime::fetch::VERSION.to_owned())];
     let (exposition, process) = Exposition::new(&build);
     let exposition = Arc::new(exposition);
     let router = Arc::new(Router::new(process));
@@ -68,10 +65,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context {
-        router,
-        lifecycle: lifecycle.subscribe(),
-    };
+    let context = Context { router, lifecycle: lifecycle.subscribe() };
 
     let code = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -107,11 +101,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         // It stops at the end of a load that it is in, which may take a while.
         let ended = tokio::task::spawn_blocking(|| registry.join());
         let ended = tokio::time::timeout(limit, ended).await.is_ok();
-        Ok::<_, String>(if drained && ended {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok::<_, String>(if drained && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })?;
     runtime.shutdown_background();
     compute.stop();
@@ -127,27 +117,9 @@ async fn open_doors(
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let routes: [(&'static str, &Option<Listen>, &str, axum::Router, Duration); 3] = [
-        (
-            "http",
-            &settings.http,
-            "0.0.0.0:8000",
-            api::http::routes(context.clone()),
-            KEEP_ALIVE_GRACE,
-        ),
-        (
-            "grpc",
-            &settings.grpc,
-            "0.0.0.0:8001",
-            api::grpc::routes(context.clone()),
-            Duration::ZERO,
-        ),
-        (
-            "metrics",
-            &settings.metrics,
-            "0.0.0.0:8002",
-            api::metrics::routes(exposition.clone()),
-            Duration::ZERO,
-        ),
+        ("http", &settings.http, "0.0.0.0:8000", api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
+        ("grpc", &settings.grpc, "0.0.0.0:8001", api::grpc::routes(context.clone()), Duration::ZERO),
+        ("metrics", &settings.metrics, "0.0.0.0:8002", api::metrics::routes(exposition.clone()), Duration::ZERO),
     ];
     let mut doors = Vec::new();
     for (protocol, configured, default, routes, grace) in routes {

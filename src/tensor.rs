@@ -121,10 +121,7 @@ impl Shape {
         if self.0.contains(&0) {
             return Ok(0);
         }
-        let product = self
-            .0
-            .iter()
-            .try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        let product = self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
         product.ok_or_else(|| Error::invalid(format!("shape {self} has more elements than memory can hold")))
     }
 
@@ -133,15 +130,8 @@ impl Shape {
     /// # Errors
     /// It does not fit in the address space.
     pub fn bytes(&self, datatype: Datatype) -> Result<usize> {
-        let bytes = self
-            .elements()?
-            .checked_mul(datatype.size())
-            .filter(|&bytes| isize::try_from(bytes).is_ok());
-        bytes.ok_or_else(|| {
-            Error::invalid(format!(
-                "shape {self} of {datatype} has more bytes than memory can hold"
-            ))
-        })
+        let bytes = self.elements()?.checked_mul(datatype.size()).filter(|&bytes| isize::try_from(bytes).is_ok());
+        bytes.ok_or_else(|| Error::invalid(format!("shape {self} of {datatype} has more bytes than memory can hold")))
     }
 
     /// The same shape with another extent of axis 0.

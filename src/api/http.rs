@@ -40,17 +40,11 @@ pub fn routes(context: Context) -> axum::Router {
 }
 
 async fn not_found(uri: axum::http::Uri) -> Response {
-    message(
-        StatusCode::NOT_FOUND,
-        format!("Not Found: there is nothing at {}", uri.path()),
-    )
+    message(StatusCode::NOT_FOUND, format!("Not Found: there is nothing at {}", uri.path()))
 }
 
 async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Response {
-    message(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("Method Not Allowed: {} does not take {method}", uri.path()),
-    )
+    message(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {} does not take {method}", uri.path()))
 }
 
 /// An error as every endpoint tells it.
@@ -64,9 +58,7 @@ impl IntoResponse for Error {
         let mut response = message(status, self.message().into());
         if self.code() == Code::ResourceExhausted {
             // Queues drain in milliseconds; one second is the least that the header can say.
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }

@@ -16,10 +16,6 @@ pub(super) fn input_error(model: &str, input: &str, what: impl Display) -> Error
 pub(super) fn datatype(model: &str, input: &str, name: &str) -> Result<Datatype> {
     Datatype::from_name(name).ok_or_else(|| {
         let known = Datatype::ALL.map(Datatype::name).join(", ");
-        input_error(
-            model,
-            input,
-            format_args!("unknown datatype '{name}', expected one of {known}"),
-        )
+        input_error(model, input, format_args!("unknown datatype '{name}', expected one of {known}"))
     })
 }

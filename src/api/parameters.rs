@@ -94,14 +94,10 @@ impl TensorParameters {
                     read.binary_data = Some(binary);
                 }
                 "classification" if !is_zero(&value) => {
-                    return Err(unsupported(format!(
-                        "{what}: parameter 'classification' is not supported"
-                    )));
+                    return Err(unsupported(format!("{what}: parameter 'classification' is not supported")));
                 }
                 "shared_memory_region" => {
-                    return Err(unsupported(format!(
-                        "{what}: shared memory is not supported, send the tensor's data"
-                    )));
+                    return Err(unsupported(format!("{what}: shared memory is not supported, send the tensor's data")));
                 }
                 _ => {}
             }
@@ -114,18 +110,14 @@ fn unsigned(name: &str, value: &Parameter) -> Result<u64> {
     match value {
         Parameter::Uint(value) => Ok(*value),
         Parameter::Int(value) if *value >= 0 => Ok(value.unsigned_abs()),
-        other => Err(Error::invalid(format!(
-            "parameter '{name}' must be an integer of at least 0, got {other}"
-        ))),
+        other => Err(Error::invalid(format!("parameter '{name}' must be an integer of at least 0, got {other}"))),
     }
 }
 
 fn boolean(name: &str, value: &Parameter) -> Result<bool> {
     match value {
         Parameter::Bool(value) => Ok(*value),
-        other => Err(Error::invalid(format!(
-            "parameter '{name}' must be true or false, got {other}"
-        ))),
+        other => Err(Error::invalid(format!("parameter '{name}' must be true or false, got {other}"))),
     }
 }
 

@@ -43,25 +43,13 @@ impl Compute {
     /// # Errors
     /// The system gives no more threads.
     pub fn start(cpus: usize) -> io::Result<Self> {
-        let line = Line {
-            ready: VecDeque::new(),
-            later: BTreeMap::new(),
-            next_number: 0,
-            free: cpus,
-            stopping: false,
-        };
-        let shared = Arc::new(Shared {
-            cpus,
-            line: Mutex::new(line),
-            changed: Condvar::new(),
-            threads: Mutex::default(),
-        });
+        let line = Line { ready: VecDeque::new(), later: BTreeMap::new(), next_number: 0, free: cpus, stopping: false };
+        let shared =
+            Arc::new(Shared { cpus, line: Mutex::new(line), changed: Condvar::new(), threads: Mutex::default() });
         let compute = Compute { shared };
         for number in 0..cpus {
             let shared = compute.shared.clone();
-            let thread = thread::Builder::new()
-                .name(format!("compute-{number}"))
-                .spawn(move || shared.work())?;
+            let thread = thread::Builder::new().name(format!("compute-{number}")).spawn(move || shared.work())?;
             compute.threads().push(thread);
         }
         Ok(compute)
@@ -134,10 +122,7 @@ impl Shared {
                 None => self.changed.wait(line).unwrap_or_else(PoisonError::into_inner),
                 Some(when) => {
                     let timeout = when.saturating_duration_since(Instant::now());
-                    self.changed
-                        .wait_timeout(line, timeout)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
+                    self.changed.wait_timeout(line, timeout).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }

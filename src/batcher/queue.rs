@@ -67,10 +67,7 @@ pub(super) struct Queue<J> {
 
 impl<J: Cancel> Queue<J> {
     pub(super) fn new(limits: Limits) -> Self {
-        Queue {
-            limits,
-            waiting: VecDeque::new(),
-        }
+        Queue { limits, waiting: VecDeque::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -151,10 +148,7 @@ impl<J: Cancel> Queue<J> {
     }
 
     fn drop_dead(&mut self, now: Instant) -> Vec<J> {
-        let (dead, alive) = self
-            .waiting
-            .drain(..)
-            .partition::<VecDeque<_>, _>(|job| job.is_dead(now));
+        let (dead, alive) = self.waiting.drain(..).partition::<VecDeque<_>, _>(|job| job.is_dead(now));
         self.waiting = alive;
         dead.into_iter().map(|waiting| waiting.job).collect()
     }

@@ -39,10 +39,8 @@ impl Batcher {
             }
             Err(why) => {
                 for waiting in batch {
-                    let _ = waiting
-                        .job
-                        .reply
-                        .send(Err(Error::internal(format!("{} failed to run: {why}", self.label))));
+                    let _ =
+                        waiting.job.reply.send(Err(Error::internal(format!("{} failed to run: {why}", self.label))));
                 }
             }
         }
@@ -72,23 +70,14 @@ fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Vec<
     if batch.len() == 1 {
         return Ok(vec![outputs]);
     }
-    if let Some(index) = outputs
-        .iter()
-        .position(|output| output.shape().extents().first() != Some(&rows))
-    {
-        return Err(format!(
-            "output {index} has shape {} for a batch of {rows} rows",
-            outputs[index].shape()
-        ));
+    if let Some(index) = outputs.iter().position(|output| output.shape().extents().first() != Some(&rows)) {
+        return Err(format!("output {index} has shape {} for a batch of {rows} rows", outputs[index].shape()));
     }
     let mut start = 0;
     let mut answer = |waiting: &Waiting<Job>| {
         let first = start;
         start += waiting.rows;
-        outputs
-            .iter()
-            .map(|output| slice_rows(output, first, waiting.rows))
-            .collect()
+        outputs.iter().map(|output| slice_rows(output, first, waiting.rows)).collect()
     };
     Ok(batch.iter().map(&mut answer).collect())
 }

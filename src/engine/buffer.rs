@@ -50,11 +50,7 @@ impl Buffer {
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; LINE]));
         }
-        self.spare_runs = if lines * 4 < self.lines.len() {
-            self.spare_runs + 1
-        } else {
-            0
-        };
+        self.spare_runs = if lines * 4 < self.lines.len() { self.spare_runs + 1 } else { 0 };
         if self.spare_runs > PATIENCE {
             self.lines.truncate(lines);
             self.lines.shrink_to_fit();

@@ -37,19 +37,11 @@ pub struct Ran {
 impl Instance {
     pub(super) fn new(session: Session) -> Result<Self, String> {
         let inputs = specs("input", session.inputs())?;
-        let signature = Signature {
-            inputs,
-            outputs: specs("output", session.outputs())?,
-        };
+        let signature = Signature { inputs, outputs: specs("output", session.outputs())? };
         let buffers = signature.inputs.iter().map(|_| Buffer::default()).collect();
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
-        Ok(Instance {
-            session,
-            signature,
-            buffers,
-            memory,
-        })
+        Ok(Instance { session, signature, buffers, memory })
     }
 
     /// What the model takes and gives.
@@ -71,11 +63,7 @@ impl Instance {
                     regions.push(region);
                 }
                 Err(error) => {
-                    return Ran {
-                        outputs: Err(error.to_string()),
-                        input: started.elapsed(),
-                        run: Duration::ZERO,
-                    };
+                    return Ran { outputs: Err(error.to_string()), input: started.elapsed(), run: Duration::ZERO };
                 }
             }
         }
@@ -86,18 +74,13 @@ impl Instance {
             let names = self.signature.outputs.iter();
             names
                 .map(|spec| {
-                    let value = outputs
-                        .remove(&*spec.name)
-                        .ok_or_else(|| format!("no output '{}' came back", spec.name))?;
+                    let value =
+                        outputs.remove(&*spec.name).ok_or_else(|| format!("no output '{}' came back", spec.name))?;
                     output_tensor(value, spec, &regions)
                 })
                 .collect()
         });
-        Ran {
-            outputs,
-            input: stacked - started,
-            run,
-        }
+        Ran { outputs, input: stacked - started, run }
     }
 }
 
@@ -115,31 +98,19 @@ fn stack_input<'v>(
     let data = buffer.stack(first.datatype(), parts);
     let mut extents: Vec<i64> = first.shape().to_wire().collect();
     if let (Some(rows), true) = (extents.first_mut(), requests.len() > 1) {
-        *rows = requests
-            .iter()
-            .map(|request| request[index].shape().rows() as i64)
-            .sum();
+        *rows = requests.iter().map(|request| request[index].shape().rows() as i64).sum();
     }
     // SAFETY: `data` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which the run
     // consumes before the buffer is used again. ONNX Runtime does not write to the inputs of a graph.
-    let value = unsafe {
-        input_value(
-            first.datatype(),
-            memory.clone(),
-            data.cast_mut().cast(),
-            OrtShape::new(extents),
-        )
-    }?;
+    let value =
+        unsafe { input_value(first.datatype(), memory.clone(), data.cast_mut().cast(), OrtShape::new(extents)) }?;
     Ok((value, data.addr()..data.addr() + length))
 }
 
 /// Takes over an output. Its memory stays ONNX Runtime's until the last slice of it is dropped; nothing is copied, unless it
 /// lies in an input (a graph may pass an input through), which will be overwritten.
-#[allow(
-    unsafe_code,
-    reason = "reads the output's memory, whose type is known only at run time"
-)]
+#[allow(unsafe_code, reason = "reads the output's memory, whose type is known only at run time")]
 fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
     let wrong = |what: String| format!("output '{}' {what}", spec.name);
     let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
@@ -153,15 +124,9 @@ fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) ->
     if length == 0 {
         return Tensor::new(spec.datatype, shape, Bytes::new()).map_err(|error| wrong(error.to_string()));
     }
-    let value = value
-        .downcast::<ort::value::DynTensorValueType>()
-        .map_err(|error| wrong(error.to_string()))?;
+    let value = value.downcast::<ort::value::DynTensorValueType>().map_err(|error| wrong(error.to_string()))?;
     let start = value.data_ptr().cast::<u8>();
-    let memory = OutputMemory {
-        start,
-        length,
-        _value: value,
-    };
+    let memory = OutputMemory { start, length, _value: value };
     let data = if inputs.iter().any(|input| input.contains(&start.addr())) {
         Bytes::copy_from_slice(memory.as_ref())
     } else {
@@ -192,20 +157,12 @@ impl AsRef<[u8]> for OutputMemory {
 
 /// What the model declares of its inputs or outputs.
 fn specs(kind: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
-    outlets
-        .iter()
-        .map(|outlet| spec(outlet).map_err(|why| format!("{kind} '{}' {why}", outlet.name())))
-        .collect()
+    outlets.iter().map(|outlet| spec(outlet).map_err(|why| format!("{kind} '{}' {why}", outlet.name()))).collect()
 }
 
 /// What the model declares of an input or output, or why it can't be served.
 fn spec(outlet: &Outlet) -> Result<TensorSpec, String> {
-    let ValueType::Tensor {
-        ty,
-        shape,
-        dimension_symbols,
-    } = outlet.dtype()
-    else {
+    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
         return Err(format!("is {}: only tensors are served", outlet.dtype()));
     };
     let Some(datatype) = datatype(*ty) else {
@@ -216,9 +173,5 @@ fn spec(outlet: &Outlet) -> Result<TensorSpec, String> {
         Err(_) => Dimension::Symbolic((!symbol.is_empty()).then(|| symbol.as_str().into())),
     };
     let shape = shape.iter().zip(dimension_symbols.iter()).map(dimension).collect();
-    Ok(TensorSpec {
-        name: outlet.name().into(),
-        datatype,
-        shape,
-    })
+    Ok(TensorSpec { name: outlet.name().into(), datatype, shape })
 }

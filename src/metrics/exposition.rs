@@ -51,30 +51,16 @@ impl Exposition {
                 "onnxd_build_info",
                 "Versions of the server and of ONNX Runtime, as labels; always 1."
             );
-            metrics::describe_gauge!(
-                "process_start_time_seconds",
-                "Start time of the process since the Unix epoch."
-            );
-            let labels: Vec<Label> = build
-                .iter()
-                .map(|(key, value)| Label::new(*key, value.clone()))
-                .collect();
+            metrics::describe_gauge!("process_start_time_seconds", "Start time of the process since the Unix epoch.");
+            let labels: Vec<Label> = build.iter().map(|(key, value)| Label::new(*key, value.clone())).collect();
             metrics::gauge!("onnxd_build_info", labels).set(1.0);
             let unrouted =
                 Code::ALL.map(|code| metrics::counter!("onnxd_unrouted_requests_total", "code" => code.label()));
             (unrouted, metrics::gauge!("process_start_time_seconds"))
         });
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         started.set(now.as_secs_f64());
-        (
-            Exposition {
-                versions: Mutex::default(),
-                process,
-            },
-            ProcessMetrics { unrouted },
-        )
+        (Exposition { versions: Mutex::default(), process }, ProcessMetrics { unrouted })
     }
 
     /// The metrics of a version: those that live, so that a version loaded anew goes on counting where it was, else new ones.
@@ -96,22 +82,12 @@ impl Exposition {
             versions.values().filter_map(Weak::upgrade).collect()
         };
         let mut text = self.process.render();
-        let labelled: Vec<_> = live
-            .iter()
-            .map(|metrics| (metrics.as_ref(), Labels::new(metrics)))
-            .collect();
+        let labelled: Vec<_> = live.iter().map(|metrics| (metrics.as_ref(), Labels::new(metrics))).collect();
         for family in FAMILIES {
             write_help_line(&mut text, family.name, None, None, family.help);
             write_type_line(&mut text, family.name, None, None, family.kind);
             for (metrics, labels) in &labelled {
-                (family.write)(
-                    &mut Series {
-                        text: &mut text,
-                        name: family.name,
-                        labels,
-                    },
-                    metrics,
-                );
+                (family.write)(&mut Series { text: &mut text, name: family.name, labels }, metrics);
             }
             text.push('\n');
         }
@@ -298,10 +274,7 @@ impl Series<'_> {
     }
 
     fn microseconds(&mut self, version: &VersionMetrics, phase: Phase) {
-        self.value(
-            &[],
-            version.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000,
-        );
+        self.value(&[], version.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000);
     }
 
     /// A histogram that holds nanoseconds.
@@ -325,14 +298,9 @@ struct Labels(LabelSet);
 
 impl Labels {
     fn new(metrics: &VersionMetrics) -> Self {
-        let labels = vec![
-            Label::new("model", metrics.model.clone()),
-            Label::new("version", metrics.version.to_string()),
-        ];
-        Labels(LabelSet::from_key_and_global(
-            &Key::from_parts("", labels),
-            &Default::default(),
-        ))
+        let labels =
+            vec![Label::new("model", metrics.model.clone()), Label::new("version", metrics.version.to_string())];
+        Labels(LabelSet::from_key_and_global(&Key::from_parts("", labels), &Default::default()))
     }
 }
 

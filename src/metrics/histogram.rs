@@ -37,11 +37,7 @@ impl Histogram {
     /// An empty histogram with these upper bounds, which ascend.
     pub(super) fn new(bounds: &'static [u64]) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Histogram {
-            bounds,
-            buckets,
-            sum: AtomicU64::new(0),
-        }
+        Histogram { bounds, buckets, sum: AtomicU64::new(0) }
     }
 
     /// Counts one value.

@@ -54,10 +54,8 @@ impl Phase {
 impl VersionMetrics {
     /// Counters at zero.
     pub(super) fn new(model: &str, version: u64) -> Self {
-        let phase = || PhaseMetrics {
-            duration: Histogram::new(DURATION_BOUNDS),
-            request_nanoseconds: AtomicU64::new(0),
-        };
+        let phase =
+            || PhaseMetrics { duration: Histogram::new(DURATION_BOUNDS), request_nanoseconds: AtomicU64::new(0) };
         VersionMetrics {
             model: model.into(),
             version,
@@ -113,11 +111,7 @@ impl RequestTimer {
     /// A request has arrived.
     pub fn start(metrics: &Arc<VersionMetrics>) -> Self {
         metrics.pending.fetch_add(1, Relaxed);
-        RequestTimer {
-            metrics: metrics.clone(),
-            started: Instant::now(),
-            finished: false,
-        }
+        RequestTimer { metrics: metrics.clone(), started: Instant::now(), finished: false }
     }
 
     /// The request has been answered.
@@ -126,9 +120,7 @@ impl RequestTimer {
         match answer {
             Ok(_) => {
                 self.metrics.succeeded.fetch_add(1, Relaxed);
-                self.metrics
-                    .request_duration
-                    .record(nanoseconds(self.started.elapsed()));
+                self.metrics.request_duration.record(nanoseconds(self.started.elapsed()));
             }
             Err(error) => {
                 self.metrics.failed[error.code() as usize].fetch_add(1, Relaxed);

@@ -48,12 +48,7 @@ pub struct Loader {
 impl Loader {
     /// A loader for versions that run on `compute` and are told in `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>) -> Self {
-        Loader {
-            engine,
-            compute,
-            exposition,
-            last_generation: Arc::default(),
-        }
+        Loader { engine, compute, exposition, last_generation: Arc::default() }
     }
 
     /// CPUs that runs may use.
@@ -76,9 +71,7 @@ impl Loader {
             instances.push(instance);
         }
         if !desired.source.fingerprint.is_current() {
-            return Err(at_path(
-                "it changed while it was loaded; it is loaded again once it rests".into(),
-            ));
+            return Err(at_path("it changed while it was loaded; it is loaded again once it rests".into()));
         }
         let settings = settings(config, &signature, threads, probe.batching.is_ok());
         let derived = Derived {
@@ -89,24 +82,8 @@ impl Loader {
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();
         metrics.loaded(load_time);
-        let batcher = Batcher::new(
-            model,
-            version,
-            instances,
-            settings,
-            metrics.clone(),
-            self.compute.clone(),
-        );
-        Ok(Version {
-            model: model.into(),
-            version,
-            generation,
-            signature,
-            derived,
-            load_time,
-            metrics,
-            batcher,
-        })
+        let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
+        Ok(Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher })
     }
 
     /// The first instance, warm, with the number of threads that suits the model and what the probe found.

@@ -32,11 +32,7 @@ pub(super) struct Slot {
 impl Slot {
     /// A slot that nothing has been loaded into yet.
     pub(super) fn new(attempted: Desired) -> Self {
-        Slot {
-            attempted,
-            serving: None,
-            failure: None,
-        }
+        Slot { attempted, serving: None, failure: None }
     }
 
     fn is_new(&self) -> bool {
@@ -59,14 +55,8 @@ pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>
         let config = model.config.without_aliases();
         for (version, source) in &model.versions {
             let key = (name.clone(), *version);
-            let desired = Desired {
-                source: source.clone(),
-                config: config.clone(),
-            };
-            if slots
-                .get(&key)
-                .is_none_or(|slot| slot.is_new() || slot.attempted != desired)
-            {
+            let desired = Desired { source: source.clone(), config: config.clone() };
+            if slots.get(&key).is_none_or(|slot| slot.is_new() || slot.attempted != desired) {
                 plan.load.push((key, desired));
             }
         }
@@ -89,11 +79,7 @@ pub(super) fn settle(
     let names = acted_on.keys().chain(current.keys());
     let settled = |name: &String| {
         let (previous, current) = (previous.get(name), current.get(name));
-        let chosen = if previous == current {
-            current
-        } else {
-            acted_on.get(name)
-        };
+        let chosen = if previous == current { current } else { acted_on.get(name) };
         chosen.map(|model| (name.clone(), model.clone()))
     };
     names.filter_map(settled).collect()

@@ -44,37 +44,24 @@ pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
         let inputs = match made_up(&signature, rows, open) {
             Ok(inputs) => inputs,
             Err(why) => {
-                return Probe {
-                    batching: allowed.and(Err(why)),
-                    row: None,
-                };
+                return Probe { batching: allowed.and(Err(why)), row: None };
             }
         };
         let first = |inputs: &[Tensor]| -> Vec<Tensor> {
-            if rows == 1 {
-                inputs.to_vec()
-            } else {
-                inputs.iter().map(|input| slice_rows(input, 0, 1)).collect()
-            }
+            if rows == 1 { inputs.to_vec() } else { inputs.iter().map(|input| slice_rows(input, 0, 1)).collect() }
         };
         let one = first(&inputs);
         match instance.run(&[&one]).outputs {
             Ok(_) => {
                 let row = Some(time(instance, &one));
-                return Probe {
-                    batching: allowed.and_then(|()| independent(instance, &inputs)),
-                    row,
-                };
+                return Probe { batching: allowed.and_then(|()| independent(instance, &inputs)), row };
             }
             Err(why) if refusal.is_empty() => refusal = why,
             Err(_) => {}
         }
     }
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe {
-        batching: allowed.and(Err(why)),
-        row: None,
-    }
+    Probe { batching: allowed.and(Err(why)), row: None }
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs
@@ -103,29 +90,17 @@ fn time(instance: &mut Instance, row: &[Tensor]) -> Duration {
 
 /// Whether every row of a batch gets the answer that it gets alone.
 fn independent(instance: &mut Instance, inputs: &[Tensor]) -> Result<(), String> {
-    let names: Vec<Arc<str>> = instance
-        .signature()
-        .outputs
-        .iter()
-        .map(|spec| spec.name.clone())
-        .collect();
-    let rows: Vec<Vec<Tensor>> = (0..ROWS)
-        .map(|row| inputs.iter().map(|input| slice_rows(input, row, 1)).collect())
-        .collect();
+    let names: Vec<Arc<str>> = instance.signature().outputs.iter().map(|spec| spec.name.clone()).collect();
+    let rows: Vec<Vec<Tensor>> =
+        (0..ROWS).map(|row| inputs.iter().map(|input| slice_rows(input, row, 1)).collect()).collect();
     let batch: Vec<&[Tensor]> = rows.iter().map(Vec::as_slice).collect();
     let together = instance.run(&batch).outputs;
     let together = together.map_err(|why| format!("a probe with {ROWS} rows failed where one row ran: {why}"))?;
     for (index, row) in rows.iter().enumerate() {
-        let alone = instance
-            .run(&[row])
-            .outputs
-            .map_err(|why| format!("a probe with one row failed: {why}"))?;
+        let alone = instance.run(&[row]).outputs.map_err(|why| format!("a probe with one row failed: {why}"))?;
         for ((name, alone), together) in names.iter().zip(&alone).zip(&together) {
             if together.shape().extents().first() != Some(&ROWS) {
-                return Err(format!(
-                    "output '{name}' has shape {} for {ROWS} rows",
-                    together.shape()
-                ));
+                return Err(format!("output '{name}' has shape {} for {ROWS} rows", together.shape()));
             }
             let together = slice_rows(together, index, 1);
             if alone.shape() != together.shape() {
@@ -155,25 +130,14 @@ fn difference(alone: &Tensor, together: &Tensor) -> Option<(f64, f64)> {
         })
     };
     match alone.datatype() {
-        Datatype::Fp32 => floats(
-            |bytes| {
-                bytes
-                    .try_into()
-                    .map_or(f64::NAN, |bytes| f32::from_le_bytes(bytes).into())
-            },
-            4,
-        ),
+        Datatype::Fp32 => {
+            floats(|bytes| bytes.try_into().map_or(f64::NAN, |bytes| f32::from_le_bytes(bytes).into()), 4)
+        }
         Datatype::Fp64 => floats(|bytes| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes), 8),
         datatype => {
-            let integer = |bytes: &[u8]| {
-                bytes
-                    .iter()
-                    .rev()
-                    .fold(0, |value: u64, byte| value << 8 | u64::from(*byte)) as f64
-            };
-            pairs(datatype.size())
-                .find(|(a, b)| a != b)
-                .map(|(a, b)| (integer(a), integer(b)))
+            let integer =
+                |bytes: &[u8]| bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte)) as f64;
+            pairs(datatype.size()).find(|(a, b)| a != b).map(|(a, b)| (integer(a), integer(b)))
         }
     }
 }
@@ -182,11 +146,7 @@ fn difference(alone: &Tensor, together: &Tensor) -> Option<(f64, f64)> {
 /// have).
 fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<Vec<Tensor>, String> {
     let mut random = SplitMix(0);
-    signature
-        .inputs
-        .iter()
-        .map(|spec| made_up_input(spec, rows, open, &mut random))
-        .collect()
+    signature.inputs.iter().map(|spec| made_up_input(spec, rows, open, &mut random)).collect()
 }
 
 /// Bytes of one made-up input at most.
@@ -201,10 +161,7 @@ fn made_up_input(spec: &TensorSpec, rows: usize, open: usize, random: &mut Split
     let shape = Shape::new(spec.shape.iter().enumerate().map(extent).collect());
     let length = shape.bytes(spec.datatype).map_err(|error| error.to_string())?;
     if length > LARGEST_INPUT {
-        return Err(format!(
-            "input '{}' is too large to be probed: {rows} rows take {length} bytes",
-            spec.name
-        ));
+        return Err(format!("input '{}' is too large to be probed: {rows} rows take {length} bytes", spec.name));
     }
     let mut data = Vec::with_capacity(length);
     while data.len() < length {

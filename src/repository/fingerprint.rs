@@ -26,24 +26,15 @@ impl Fingerprint {
     pub(super) fn take(model: &Path, folder: Option<&Path>) -> Self {
         let mut paths: Vec<PathBuf> = match folder {
             None => vec![model.into()],
-            Some(folder) => fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .collect(),
+            Some(folder) => fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
         };
         paths.sort();
-        Fingerprint {
-            files: paths.into_iter().filter_map(file_state).collect(),
-        }
+        Fingerprint { files: paths.into_iter().filter_map(file_state).collect() }
     }
 
     /// Whether the files are still as they were.
     pub fn is_current(&self) -> bool {
-        self.files
-            .iter()
-            .all(|file| file_state(file.path.clone()).as_ref() == Some(file))
+        self.files.iter().all(|file| file_state(file.path.clone()).as_ref() == Some(file))
     }
 
     /// Bytes of all files.
@@ -54,10 +45,5 @@ impl Fingerprint {
 
 fn file_state(path: PathBuf) -> Option<FileState> {
     let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-    Some(FileState {
-        path,
-        size: metadata.len(),
-        modified: metadata.modified().ok(),
-        inode: metadata.ino(),
-    })
+    Some(FileState { path, size: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
 }

@@ -63,12 +63,7 @@ impl Table {
     /// # Errors
     /// There is no such model.
     pub fn model(&self, model: &str) -> Result<&ModelEntry> {
-        let unknown = || {
-            Error::new(
-                Code::NotFound,
-                format!("Request for unknown model: '{model}' is not found"),
-            )
-        };
+        let unknown = || Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"));
         self.models.get(model).ok_or_else(unknown)
     }
 }
@@ -80,32 +75,20 @@ impl ModelEntry {
     }
 
     fn version(&self, model: &str, number: u64) -> Result<&Arc<Version>> {
-        let named = if self.stable == Some(number) {
-            " (its stable version)"
-        } else {
-            ""
-        };
+        let named = if self.stable == Some(number) { " (its stable version)" } else { "" };
         match self.versions.get(&number) {
             Some(VersionEntry::Ready(version)) => Ok(version),
-            Some(VersionEntry::Loading) => Err(unavailable(format!(
-                "model '{model}' version {number}{named} is not ready: it is being loaded"
-            ))),
-            Some(VersionEntry::Failed(reason)) => Err(unavailable(format!(
-                "model '{model}' version {number}{named} is not ready: {reason}"
-            ))),
+            Some(VersionEntry::Loading) => {
+                Err(unavailable(format!("model '{model}' version {number}{named} is not ready: it is being loaded")))
+            }
+            Some(VersionEntry::Failed(reason)) => {
+                Err(unavailable(format!("model '{model}' version {number}{named} is not ready: {reason}")))
+            }
             None => {
                 let known: Vec<_> = self.versions.keys().map(u64::to_string).collect();
-                let known = if known.is_empty() {
-                    "none".into()
-                } else {
-                    known.join(", ")
-                };
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
                 let message = format!("model '{model}' has no version {number}{named}; its versions are: {known}");
-                let code = if named.is_empty() {
-                    Code::NotFound
-                } else {
-                    Code::Unavailable
-                };
+                let code = if named.is_empty() { Code::NotFound } else { Code::Unavailable };
                 Err(Error::new(code, message))
             }
         }
@@ -118,11 +101,7 @@ impl ModelEntry {
                 VersionEntry::Failed(reason) => format!("version {number}: {reason}"),
                 VersionEntry::Loading | VersionEntry::Ready(_) => format!("version {number} is being loaded"),
             }));
-            let reasons = if reasons.is_empty() {
-                "its folder holds none".into()
-            } else {
-                reasons.join("; ")
-            };
+            let reasons = if reasons.is_empty() { "its folder holds none".into() } else { reasons.join("; ") };
             unavailable(format!("model '{model}' has no version that is ready: {reasons}"))
         })
     }

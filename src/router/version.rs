@@ -60,9 +60,7 @@ impl Version {
             name: self.signature.outputs[index].name.clone(),
             tensor: outputs[index].clone(),
         };
-        Ok(Output {
-            tensors: wanted.into_iter().map(named).collect(),
-        })
+        Ok(Output { tensors: wanted.into_iter().map(named).collect() })
     }
 
     /// Where axis 0 is the batch, all inputs have the same extent of it.
@@ -86,10 +84,6 @@ impl Version {
 
 impl Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} version {} generation {}",
-            self.model, self.version, self.generation
-        )
+        write!(f, "{} version {} generation {}", self.model, self.version, self.generation)
     }
 }

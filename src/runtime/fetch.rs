@@ -88,11 +88,7 @@ fn cache_directory_from(
         return Some(xdg.join("onnxd"));
     }
     let home = home.filter(|path| path.is_absolute())?;
-    Some(if os == "macos" {
-        home.join("Library/Caches/onnxd")
-    } else {
-        home.join(".cache/onnxd")
-    })
+    Some(if os == "macos" { home.join("Library/Caches/onnxd") } else { home.join(".cache/onnxd") })
 }
 
 /// Where [`fetch`] puts the library of `wheel`.
@@ -150,10 +146,7 @@ fn is_pinned(path: &Path, wheel: &Wheel) -> bool {
 }
 
 fn sha256(content: &[u8]) -> String {
-    Sha256::digest(content)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Has pip put the wheel into `directory`, whatever platform and Python this machine has.
@@ -168,12 +161,7 @@ fn download(wheel: &Wheel, directory: &Path, pythons: &[&str]) -> Result<PathBuf
     let mut tried = Vec::new();
     for python in pythons {
         let mut pip = Command::new(python);
-        pip.args(PIP.split(' '))
-            .arg(wheel.platform)
-            .arg("-r")
-            .arg(&requirements)
-            .arg("-d")
-            .arg(directory);
+        pip.args(PIP.split(' ')).arg(wheel.platform).arg("-r").arg(&requirements).arg("-d").arg(directory);
         let output = match pip.stdin(Stdio::null()).output() {
             Ok(output) => output,
             Err(error) => {
@@ -199,13 +187,7 @@ fn gist(message: &str) -> String {
     let lines = message.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let (attempts, rest): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.contains("Retrying ("));
     let end = rest.len().saturating_sub(7);
-    attempts
-        .last()
-        .into_iter()
-        .chain(&rest[end..])
-        .copied()
-        .collect::<Vec<_>>()
-        .join("\n")
+    attempts.last().into_iter().chain(&rest[end..]).copied().collect::<Vec<_>>().join("\n")
 }
 
 /// Takes the library out of the wheel. It gets its name when it is whole and on disk.
@@ -222,9 +204,7 @@ fn unpack(wheel: &Wheel, archive: &Path, library: &Path) -> Result<(), FetchErro
 fn read_library(wheel: &Wheel, archive: &Path) -> io::Result<Vec<u8>> {
     let mut archive = zip::ZipArchive::new(File::open(archive)?)?;
     let mut content = Vec::new();
-    archive
-        .by_name(&format!("onnxruntime/capi/{}", wheel.library))?
-        .read_to_end(&mut content)?;
+    archive.by_name(&format!("onnxruntime/capi/{}", wheel.library))?.read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -272,10 +252,9 @@ impl fmt::Display for FetchError {
                 format!("the library in the wheel has SHA-256 {found}, not {expected}"),
                 "Use a package index that has the original wheel",
             ),
-            Self::File(action, error) => (
-                format!("cannot {action}: {error}"),
-                "Set ONNXD_CACHE_DIR to a directory that can be written",
-            ),
+            Self::File(action, error) => {
+                (format!("cannot {action}: {error}"), "Set ONNXD_CACHE_DIR to a directory that can be written")
+            }
         };
         write!(
             f,
@@ -315,14 +294,8 @@ mod tests {
         };
         let (own, xdg, home) = (("ONNXD_CACHE_DIR", "/own"), ("XDG_CACHE_HOME", "/xdg"), Some("/home"));
         assert_eq!(of(&[own, xdg], home, "linux").unwrap(), "/own");
-        assert_eq!(
-            of(&[("ONNXD_CACHE_DIR", ""), xdg], home, "linux").unwrap(),
-            "/xdg/onnxd"
-        );
-        assert_eq!(
-            of(&[("XDG_CACHE_HOME", "xdg")], home, "linux").unwrap(),
-            "/home/.cache/onnxd"
-        );
+        assert_eq!(of(&[("ONNXD_CACHE_DIR", ""), xdg], home, "linux").unwrap(), "/xdg/onnxd");
+        assert_eq!(of(&[("XDG_CACHE_HOME", "xdg")], home, "linux").unwrap(), "/home/.cache/onnxd");
         assert_eq!(of(&[], home, "macos").unwrap(), "/home/Library/Caches/onnxd");
         assert_eq!(of(&[], None, "linux"), None);
     }
@@ -336,14 +309,9 @@ mod tests {
         assert_eq!(fetch_with(&SMALL, &cache, &[]).unwrap(), library);
 
         fs::write(&library, "another").unwrap();
-        let error = fetch_with(&SMALL, &cache, &["/no/such/python"])
-            .unwrap_err()
-            .to_string();
+        let error = fetch_with(&SMALL, &cache, &["/no/such/python"]).unwrap_err().to_string();
         assert!(error.contains("/no/such/python: No such file"), "{error}");
-        assert!(
-            error.contains("Install Python 3") && error.contains("ORT_DYLIB_PATH"),
-            "{error}"
-        );
+        assert!(error.contains("Install Python 3") && error.contains("ORT_DYLIB_PATH"), "{error}");
         fs::remove_dir_all(&cache).unwrap();
     }
 
@@ -354,9 +322,7 @@ mod tests {
         for (content, right) in [("another", false), ("library", true)] {
             let mut writer = zip::ZipWriter::new(File::create(&archive).unwrap());
             let options = zip::write::SimpleFileOptions::default();
-            writer
-                .start_file("onnxruntime/capi/libonnxruntime.so", options)
-                .unwrap();
+            writer.start_file("onnxruntime/capi/libonnxruntime.so", options).unwrap();
             writer.write_all(content.as_bytes()).unwrap();
             writer.finish().unwrap();
             assert_eq!(unpack(&SMALL, &archive, &library).is_ok(), right);

@@ -37,12 +37,7 @@ impl IoThreads {
     /// Starts so many, at least one.
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let threads = (0..count.max(1)).map(IoThread::start).collect::<io::Result<_>>()?;
-        Ok(IoThreads {
-            shared: Arc::new(Shared {
-                threads,
-                next: AtomicUsize::new(0),
-            }),
-        })
+        Ok(IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) })
     }
 
     /// The thread for the next connection: they take turns.
@@ -62,9 +57,6 @@ impl IoThread {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
-        Ok(IoThread {
-            runtime: handle,
-            _stop: stop,
-        })
+        Ok(IoThread { runtime: handle, _stop: stop })
     }
 }

@@ -41,12 +41,7 @@ impl Door {
         io: IoThreads,
     ) -> Self {
         let (close, closing) = oneshot::channel();
-        let task = tokio::spawn(run(
-            protocol,
-            listener,
-            Connections::new(routes, grace, lifecycle, io),
-            closing,
-        ));
+        let task = tokio::spawn(run(protocol, listener, Connections::new(routes, grace, lifecycle, io), closing));
         Door { close, task }
     }
 
@@ -110,15 +105,7 @@ impl Connections {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME);
         let (builder, close) = (Arc::new(builder), watch::Sender::new(false));
-        Connections {
-            routes,
-            builder,
-            tasks: JoinSet::new(),
-            close,
-            grace,
-            lifecycle,
-            io,
-        }
+        Connections { routes, builder, tasks: JoinSet::new(), close, grace, lifecycle, io }
     }
 
     fn serve_backlog(&mut self, listener: TcpListener) -> io::Result<()> {
@@ -147,9 +134,7 @@ impl Connections {
             async move {
                 let mut response = answering.await?;
                 if keeps_alive && *lifecycle.borrow() == Lifecycle::Draining {
-                    response
-                        .headers_mut()
-                        .insert(CONNECTION, HeaderValue::from_static("close"));
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(response)
             }

@@ -25,18 +25,13 @@ impl Console {
         let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level '{level}': {error}"))?;
         // Bars draw on a terminal only.
         let bars = MultiProgress::new();
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(Lines(bars.clone()));
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(bars.clone()));
         let started = match settings.log_format.unwrap_or_default() {
             LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };
         started.map_err(|error| format!("logging can't be started: {error}"))?;
-        Ok(Console {
-            bars,
-            bar: Mutex::default(),
-        })
+        Ok(Console { bars, bar: Mutex::default() })
     }
 
     /// Shows how far the loading is.

@@ -18,10 +18,7 @@ pub fn slice_rows(tensor: &Tensor, start: usize, rows: usize) -> Tensor {
 pub fn concatenate(parts: &[&Tensor]) -> Option<Tensor> {
     let first = *parts.first()?;
     let inner = first.shape.extents().get(1..)?;
-    if parts
-        .iter()
-        .any(|part| part.datatype != first.datatype || part.shape.extents().get(1..) != Some(inner))
-    {
+    if parts.iter().any(|part| part.datatype != first.datatype || part.shape.extents().get(1..) != Some(inner)) {
         return None;
     }
     let rows = parts.iter().map(|part| part.shape.rows()).sum();
@@ -30,11 +27,7 @@ pub fn concatenate(parts: &[&Tensor]) -> Option<Tensor> {
         data.extend_from_slice(&part.data);
     }
     let shape: Shape = first.shape.with_rows(rows);
-    Some(Tensor {
-        datatype: first.datatype,
-        shape,
-        data: Bytes::from(data),
-    })
+    Some(Tensor { datatype: first.datatype, shape, data: Bytes::from(data) })
 }
 
 #[cfg(test)]
@@ -51,9 +44,7 @@ mod tests {
             let mut extents = vec![cuts.iter().sum()];
             extents.extend(inner);
             let shape = Shape::new(extents);
-            let data = (0..shape.bytes(datatype).unwrap())
-                .map(|index| (index % 251) as u8)
-                .collect::<Vec<_>>();
+            let data = (0..shape.bytes(datatype).unwrap()).map(|index| (index % 251) as u8).collect::<Vec<_>>();
             (Tensor::new(datatype, shape, Bytes::from(data)).unwrap(), cuts)
         })
     }
@@ -83,11 +74,7 @@ mod tests {
             Tensor::new(datatype, shape, Bytes::from(data)).unwrap()
         };
         let one = tensor(Datatype::Fp32, &[1, 2]);
-        for other in [
-            tensor(Datatype::Int32, &[1, 2]),
-            tensor(Datatype::Fp32, &[1, 3]),
-            tensor(Datatype::Fp32, &[1]),
-        ] {
+        for other in [tensor(Datatype::Int32, &[1, 2]), tensor(Datatype::Fp32, &[1, 3]), tensor(Datatype::Fp32, &[1])] {
             assert_eq!(concatenate(&[&one, &other]), None);
         }
         assert_eq!(concatenate(&[]), None);

@@ -73,10 +73,7 @@ impl Signature {
         let mut shared: Option<(&TensorSpec, &str)> = None;
         for spec in self.inputs.iter().chain(&self.outputs) {
             let Some(Dimension::Symbolic(Some(name))) = spec.shape.first() else {
-                return Err(format!(
-                    "axis 0 of '{}' has no name that says it is the batch",
-                    spec.name
-                ));
+                return Err(format!("axis 0 of '{}' has no name that says it is the batch", spec.name));
             };
             match shared {
                 None => shared = Some((spec, name)),
@@ -111,20 +108,13 @@ impl Signature {
             };
             self.inputs[index].check(model, &tensor)?;
             if ordered[index].replace(tensor).is_some() {
-                return Err(Error::invalid(format!(
-                    "input '{name}' already exists in request for model '{model}'"
-                )));
+                return Err(Error::invalid(format!("input '{name}' already exists in request for model '{model}'")));
             }
         }
         if ordered.iter().any(Option::is_none) {
             let given = ordered.iter().flatten().count();
-            let missing = names(
-                self.inputs
-                    .iter()
-                    .zip(&ordered)
-                    .filter(|(_, got)| got.is_none())
-                    .map(|(spec, _)| spec),
-            );
+            let missing =
+                names(self.inputs.iter().zip(&ordered).filter(|(_, got)| got.is_none()).map(|(spec, _)| spec));
             return Err(Error::invalid(format!(
                 "expected {} inputs but got {given} inputs for model '{model}'; missing {missing}",
                 self.inputs.len(),
@@ -150,9 +140,7 @@ impl Signature {
                 )));
             };
             if indices.contains(&index) {
-                return Err(Error::invalid(format!(
-                    "output '{name}' is requested twice from model '{model}'"
-                )));
+                return Err(Error::invalid(format!("output '{name}' is requested twice from model '{model}'")));
             }
             indices.push(index);
         }
@@ -211,20 +199,16 @@ impl TensorSpec {
 
     fn check(&self, model: &str, tensor: &Tensor) -> Result<()> {
         if tensor.datatype() != self.datatype {
-            return Err(self.error(
-                model,
-                format_args!("expected datatype {}, got {}", self.datatype, tensor.datatype()),
-            ));
+            return Err(
+                self.error(model, format_args!("expected datatype {}, got {}", self.datatype, tensor.datatype()))
+            );
         }
         let extents = tensor.shape().extents();
         let fits = extents.len() == self.shape.len()
-            && extents
-                .iter()
-                .zip(&self.shape)
-                .all(|(&extent, dimension)| match dimension {
-                    Dimension::Fixed(expected) => extent == *expected,
-                    Dimension::Symbolic(_) => true,
-                });
+            && extents.iter().zip(&self.shape).all(|(&extent, dimension)| match dimension {
+                Dimension::Fixed(expected) => extent == *expected,
+                Dimension::Symbolic(_) => true,
+            });
         if fits {
             Ok(())
         } else {
@@ -242,8 +226,5 @@ impl Display for TensorSpec {
 
 /// `'a', 'b'`, for messages.
 fn names<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> String {
-    specs
-        .map(|spec| format!("'{}'", spec.name))
-        .collect::<Vec<_>>()
-        .join(", ")
+    specs.map(|spec| format!("'{}'", spec.name)).collect::<Vec<_>>().join(", ")
 }

@@ -25,27 +25,15 @@ fn repository(name: &str, graph: onnx::Graph, config: &str) -> TempDir {
 async fn concurrent_rows_share_batches_and_keep_their_answers() {
     let repository = repository("mlp", onnx::mlp(&[32, 64, 64, 2]), "");
     let server = Server::start(repository.path());
-    let row = |seed: usize| -> Vec<f32> {
-        (0..32)
-            .map(|index| ((seed * 31 + index * 17) % 101) as f32 / 101.0)
-            .collect()
-    };
+    let row =
+        |seed: usize| -> Vec<f32> { (0..32).map(|index| ((seed * 31 + index * 17) % 101) as f32 / 101.0).collect() };
     let alone = inference(&server).await;
     let mut expected = Vec::new();
     for seed in 0..64 {
-        let answer = infer(
-            &alone,
-            raw_request("mlp", "x", "FP32", &[1, 32], float_bytes(&row(seed))),
-        )
-        .await
-        .unwrap();
+        let answer = infer(&alone, raw_request("mlp", "x", "FP32", &[1, 32], float_bytes(&row(seed)))).await.unwrap();
         expected.push(floats(&answer));
     }
-    assert_eq!(
-        metric(&server, "onnxd_batch_rows_count", &[]).await,
-        64.0,
-        "each alone was its own batch"
-    );
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 64.0, "each alone was its own batch");
     let client = inference(&server).await;
     let mut tasks = JoinSet::new();
     for (seed, expected) in expected.into_iter().enumerate() {
@@ -55,10 +43,7 @@ async fn concurrent_rows_share_batches_and_keep_their_answers() {
                 let request = raw_request("mlp", "x", "FP32", &[1, 32], float_bytes(&row(seed)));
                 let got = floats(&infer(&client, request).await.unwrap());
                 for (got, expected) in got.iter().zip(&expected) {
-                    assert!(
-                        (got - expected).abs() <= 1e-5 + 1e-3 * expected.abs(),
-                        "{got} for {expected}"
-                    );
+                    assert!((got - expected).abs() <= 1e-5 + 1e-3 * expected.abs(), "{got} for {expected}");
                 }
             }
         });
@@ -68,11 +53,7 @@ async fn concurrent_rows_share_batches_and_keep_their_answers() {
     let batches = metric(&server, "onnxd_batch_rows_count", &[]).await;
     assert_eq!(rows, 64.0 * 51.0);
     assert!(batches < rows, "{rows} rows ran in {batches} batches");
-    assert_eq!(
-        metric(&server, "onnxd_batch_rows_bucket", &["le=\"64\""]).await,
-        batches,
-        "no batch is larger than 64"
-    );
+    assert_eq!(metric(&server, "onnxd_batch_rows_bucket", &["le=\"64\""]).await, batches, "no batch is larger than 64");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,10 +68,7 @@ async fn a_delay_gathers_a_full_batch() {
         tasks.spawn(async move {
             let x = number as f32;
             let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[x, x * 10.0]));
-            assert_eq!(
-                floats(&infer(&client, request).await.unwrap()),
-                [x + 1.0, x * 10.0 + 1.0]
-            );
+            assert_eq!(floats(&infer(&client, request).await.unwrap()), [x + 1.0, x * 10.0 + 1.0]);
         });
     }
     tasks.join_all().await;
@@ -125,9 +103,7 @@ async fn a_request_larger_than_a_batch_is_split_and_rejoined() {
     let server = Server::start(repository.path());
     let client = inference(&server).await;
     let x: Vec<f32> = (0..22).map(|value| value as f32).collect();
-    let answer = infer(&client, raw_request("add", "x", "FP32", &[11, 2], float_bytes(&x)))
-        .await
-        .unwrap();
+    let answer = infer(&client, raw_request("add", "x", "FP32", &[11, 2], float_bytes(&x))).await.unwrap();
     assert_eq!(answer.outputs[0].shape, [11, 2]);
     assert_eq!(floats(&answer), x.iter().map(|value| value + 1.0).collect::<Vec<_>>());
     assert_eq!(metric(&server, "onnxd_rows_total", &[]).await, 11.0);
@@ -159,10 +135,7 @@ async fn a_request_that_fails_fails_alone() {
     }
     tasks.join_all().await;
     assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"ok\""]).await, 7.0);
-    assert_eq!(
-        metric(&server, "onnxd_requests_total", &["code=\"internal\""]).await,
-        1.0
-    );
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"internal\""]).await, 1.0);
     // 8, then 4 and 4; of the failing half 2 and 2, then 1 and 1.
     assert_eq!(metric(&server, "onnxd_batch_rows_count", &[]).await, 7.0);
 }
@@ -177,11 +150,7 @@ async fn rows_that_influence_each_other_are_not_joined() {
         let metadata = get(server.http, &format!("/v2/models/{model}")).await.json();
         metadata["properties"]["batching"].as_str().unwrap().to_owned()
     };
-    assert!(
-        batching("across").await.starts_with("off: rows influence each other"),
-        "{}",
-        batching("across").await
-    );
+    assert!(batching("across").await.starts_with("off: rows influence each other"), "{}", batching("across").await);
     assert!(batching("off").await.contains("config.toml"));
     let client = inference(&server).await;
     let mut tasks = JoinSet::new();
@@ -195,21 +164,15 @@ async fn rows_that_influence_each_other_are_not_joined() {
         });
     }
     tasks.join_all().await;
-    assert_eq!(
-        metric(&server, "onnxd_batch_rows_count", &["model=\"across\""]).await,
-        160.0
-    );
+    assert_eq!(metric(&server, "onnxd_batch_rows_count", &["model=\"across\""]).await, 160.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn different_inner_shapes_never_mix() {
     let dims = ["batch", "length"];
     // Ten rows make a batch; the two lengths have five each, so neither fills one until the second round comes.
-    let repository = repository(
-        "identity",
-        onnx::identity(onnx::FLOAT, &dims),
-        "max_batch_size = 10\nmax_queue_delay = \"1h\"",
-    );
+    let repository =
+        repository("identity", onnx::identity(onnx::FLOAT, &dims), "max_batch_size = 10\nmax_queue_delay = \"1h\"");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
     let mut tasks = JoinSet::new();
@@ -222,11 +185,7 @@ async fn different_inner_shapes_never_mix() {
         });
         if number == 9 {
             pending(&server, 10.0).await;
-            assert_eq!(
-                metric(&server, "onnxd_rows_total", &[]).await,
-                0.0,
-                "five rows of a length are no full batch"
-            );
+            assert_eq!(metric(&server, "onnxd_rows_total", &[]).await, 0.0, "five rows of a length are no full batch");
         }
     }
     tasks.join_all().await;

@@ -43,17 +43,10 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn help_and_version() {
     let version = format!("onnxd {}\n", env!("CARGO_PKG_VERSION"));
-    for (line, says) in [
-        ("--help", "Usage: onnxd"),
-        ("help serve", "Usage: onnxd serve"),
-        ("--version", &version),
-    ] {
+    for (line, says) in [("--help", "Usage: onnxd"), ("help serve", "Usage: onnxd serve"), ("--version", &version)] {
         let output = ended(onnxd().args(line.split_whitespace()));
         let (out, err) = (text(&output.stdout), text(&output.stderr));
-        assert!(
-            output.status.success() && err.is_empty() && out.contains(says),
-            "{line}: {output:?}"
-        );
+        assert!(output.status.success() && err.is_empty() && out.contains(says), "{line}: {output:?}");
     }
 
     // Every setting with its variable.
@@ -170,21 +163,14 @@ impl Running {
     /// Waits until it is ready, and reads its log no further, which must be in JSON.
     fn start(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap())
-            .lines()
-            .map_while(Result::ok);
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let mut said = Vec::new();
-        let mut running = Running {
-            child,
-            addresses: BTreeMap::new(),
-        };
+        let mut running = Running { child, addresses: BTreeMap::new() };
         for line in lines {
             let json: Value = serde_json::from_str(&line).unwrap_or_default();
             if json["message"] == "listening" {
                 let address = json["address"].as_str().unwrap().parse().unwrap();
-                running
-                    .addresses
-                    .insert(json["protocol"].as_str().unwrap().into(), address);
+                running.addresses.insert(json["protocol"].as_str().unwrap().into(), address);
             }
             if json["message"] == "ready" && json["target"] == "onnxd::server" {
                 return running;
@@ -205,31 +191,16 @@ async fn a_log_without_readers_ends_nothing() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
     let mut command = serve(repository.path());
-    command.args([
-        "--http",
-        "127.0.0.1:0",
-        "--grpc",
-        "off",
-        "--metrics",
-        "off",
-        "--poll-interval",
-        "50ms",
-    ]);
+    command.args(["--http", "127.0.0.1:0", "--grpc", "off", "--metrics", "off", "--poll-interval", "50ms"]);
     // Its log is not read any more from here on.
     let mut server = Running::start(&mut command);
     for number in [2, 3] {
         // Each load is logged.
         onnx::add(number as f32).save(&repository.path().join(format!("add{number}.onnx")));
         let path = format!("/v2/models/add{number}/ready");
-        eventually("the new model is served", async || {
-            get(server.addresses["http"], &path).await.status == 200
-        })
-        .await;
+        eventually("the new model is served", async || get(server.addresses["http"], &path).await.status == 200).await;
     }
-    let terminated = Command::new("kill")
-        .arg(server.child.id().to_string())
-        .status()
-        .unwrap();
+    let terminated = Command::new("kill").arg(server.child.id().to_string()).status().unwrap();
     assert!(terminated.success());
     assert_eq!(wait(&mut server.child), Some(0));
 }
@@ -264,18 +235,11 @@ async fn options_win_over_the_environment_and_that_over_the_file() {
     drop(server);
 
     // The environment over it, and options over both.
-    let server = Running::start(
-        serve(repository.path())
-            .env("ONNXD_CONFIG", &file)
-            .env("ONNXD_HTTP", "off"),
-    );
+    let server = Running::start(serve(repository.path()).env("ONNXD_CONFIG", &file).env("ONNXD_HTTP", "off"));
     assert_eq!(server.protocols(), ["grpc", "metrics"]);
     drop(server);
     let mut command = serve(repository.path());
-    command
-        .env("ONNXD_CONFIG", &file)
-        .env("ONNXD_HTTP", "off")
-        .env("ONNXD_METRICS", "off");
+    command.env("ONNXD_CONFIG", &file).env("ONNXD_HTTP", "off").env("ONNXD_METRICS", "off");
     let server = Running::start(command.args(["--http", "localhost:0", "--grpc", "off"]));
     assert_eq!(server.protocols(), ["http"]);
     drop(server);

@@ -41,23 +41,12 @@ fn extremes() -> Vec<Elements> {
     let bools = Elements {
         datatype: "BOOL",
         raw: vec![1, 0, 1],
-        contents: InferTensorContents {
-            bool_contents: vec![true, false, true],
-            ..InferTensorContents::default()
-        },
+        contents: InferTensorContents { bool_contents: vec![true, false, true], ..InferTensorContents::default() },
         json: json!([true, false, true]),
     };
     // The smallest normal and subnormal numbers, and one that only just needs all its digits.
     let fp32 = [f32::MIN, f32::MAX, f32::MIN_POSITIVE, 1e-45, -0.0, 0.1, 16_777_217.0];
-    let fp64 = [
-        f64::MIN,
-        f64::MAX,
-        f64::MIN_POSITIVE,
-        5e-324,
-        -0.0,
-        0.1,
-        9_007_199_254_740_993.0,
-    ];
+    let fp64 = [f64::MIN, f64::MAX, f64::MIN_POSITIVE, 5e-324, -0.0, 0.1, 9_007_199_254_740_993.0];
     vec![
         bools,
         elements!("UINT8", uint_contents, [u8::MIN, u8::MAX, 1]),
@@ -81,12 +70,7 @@ async fn expect_back(
     shape: &[i64],
     elements: &Elements,
 ) {
-    let Elements {
-        datatype,
-        raw,
-        contents,
-        json,
-    } = elements;
+    let Elements { datatype, raw, contents, json } = elements;
     let mut request = ModelInferRequest {
         model_name: model.into(),
         inputs: vec![input("x", datatype, shape)],
@@ -97,15 +81,9 @@ async fn expect_back(
     typed.raw_input_contents.clear();
     typed.inputs[0].contents = Some(contents.clone());
     for (form, request) in [("raw", &mut request), ("typed", &mut typed)] {
-        let answer = infer(client, request.clone())
-            .await
-            .unwrap_or_else(|status| panic!("{model} {form}: {status}"));
+        let answer = infer(client, request.clone()).await.unwrap_or_else(|status| panic!("{model} {form}: {status}"));
         let output = &answer.outputs[0];
-        assert_eq!(
-            (&*output.datatype, &*output.shape),
-            (*datatype, shape),
-            "{model} {form}"
-        );
+        assert_eq!((&*output.datatype, &*output.shape), (*datatype, shape), "{model} {form}");
         assert_eq!(answer.raw_output_contents, [raw], "{model} {form}");
     }
 
@@ -137,16 +115,8 @@ fn flatten(json: &Value) -> Vec<Value> {
 }
 
 fn fp32(values: &[f32], json: Value) -> Elements {
-    let contents = InferTensorContents {
-        fp32_contents: values.into(),
-        ..InferTensorContents::default()
-    };
-    Elements {
-        datatype: "FP32",
-        raw: float_bytes(values),
-        contents,
-        json,
-    }
+    let contents = InferTensorContents { fp32_contents: values.into(), ..InferTensorContents::default() };
+    Elements { datatype: "FP32", raw: float_bytes(values), contents, json }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,11 +130,7 @@ async fn every_datatype_in_every_form() {
     let all = extremes();
     assert_eq!(all.len(), onnx::ELEMENT_TYPES.len());
     for elements in &all {
-        let size = onnx::ELEMENT_TYPES
-            .iter()
-            .find(|(name, ..)| *name == elements.datatype)
-            .unwrap()
-            .2;
+        let size = onnx::ELEMENT_TYPES.iter().find(|(name, ..)| *name == elements.datatype).unwrap().2;
         let shape = [(elements.raw.len() / size) as i64];
         expect_back(&server, &client, elements.datatype, &shape, elements).await;
     }
@@ -172,10 +138,9 @@ async fn every_datatype_in_every_form() {
     // What JSON has no number for goes out as Python's clients read it.
     let wide = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     let narrow = wide.map(|value| value as f32);
-    for (datatype, raw) in [
-        ("FP32", float_bytes(&narrow)),
-        ("FP64", wide.iter().flat_map(|value| value.to_le_bytes()).collect()),
-    ] {
+    for (datatype, raw) in
+        [("FP32", float_bytes(&narrow)), ("FP64", wide.iter().flat_map(|value| value.to_le_bytes()).collect())]
+    {
         let parameters = json!({ "binary_data_size": raw.len() });
         let request =
             json!({ "inputs": [{ "name": "x", "datatype": datatype, "shape": [3], "parameters": parameters }] });
@@ -189,12 +154,9 @@ async fn every_datatype_in_every_form() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rank_and_extent() {
     let repository = TempDir::new().unwrap();
-    for (name, dims) in [
-        ("scalar", &[][..]),
-        ("batched", &["batch", "n"]),
-        ("open", &["n", "m"]),
-        ("fixed", &["2", "3"]),
-    ] {
+    for (name, dims) in
+        [("scalar", &[][..]), ("batched", &["batch", "n"]), ("open", &["n", "m"]), ("fixed", &["2", "3"])]
+    {
         let mut graph = onnx::identity(FLOAT, dims);
         if name == "open" {
             // Axis 0 has another name in the output, so it is not the batch.
@@ -212,21 +174,11 @@ async fn every_rank_and_extent() {
         &client,
         "fixed",
         &[2, 3],
-        &fp32(
-            &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-            json!([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
-        ),
+        &fp32(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], json!([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])),
     )
     .await;
     for model in ["batched", "open"] {
-        expect_back(
-            &server,
-            &client,
-            model,
-            &[2, 1],
-            &fp32(&[1.0, 2.0], json!([[1.0], [2.0]])),
-        )
-        .await;
+        expect_back(&server, &client, model, &[2, 1], &fp32(&[1.0, 2.0], json!([[1.0], [2.0]]))).await;
         for (shape, json) in [([0, 3], json!([])), ([3, 0], json!([[], [], []])), ([0, 0], json!([]))] {
             expect_back(&server, &client, model, &shape, &fp32(&[], json)).await;
         }
@@ -297,11 +249,7 @@ async fn several_inputs_and_outputs_and_none() {
 
     let request = ModelInferRequest {
         model_name: "mixed".into(),
-        inputs: vec![
-            input("count", "INT64", &[3]),
-            input("truth", "BOOL", &[3, 2]),
-            input("number", "FP32", &[]),
-        ],
+        inputs: vec![input("count", "INT64", &[3]), input("truth", "BOOL", &[3, 2]), input("number", "FP32", &[])],
         raw_input_contents: vec![
             int64_bytes(&[5, 6, 7]).into(),
             vec![1, 0, 0, 1, 1, 1].into(),
@@ -310,23 +258,12 @@ async fn several_inputs_and_outputs_and_none() {
         ..ModelInferRequest::default()
     };
     let answer = infer(&client, request).await.unwrap();
-    let told: Vec<_> = answer
-        .outputs
-        .iter()
-        .map(|output| (&*output.name, &*output.datatype, &*output.shape))
-        .collect();
+    let told: Vec<_> = answer.outputs.iter().map(|output| (&*output.name, &*output.datatype, &*output.shape)).collect();
     assert_eq!(
         told,
-        [
-            ("same truth", "BOOL", &[3, 2][..]),
-            ("same count", "INT64", &[3]),
-            ("same number", "FP32", &[])
-        ]
+        [("same truth", "BOOL", &[3, 2][..]), ("same count", "INT64", &[3]), ("same number", "FP32", &[])]
     );
-    assert_eq!(
-        answer.raw_output_contents,
-        [vec![1, 0, 0, 1, 1, 1], int64_bytes(&[5, 6, 7]), float_bytes(&[0.5])]
-    );
+    assert_eq!(answer.raw_output_contents, [vec![1, 0, 0, 1, 1, 1], int64_bytes(&[5, 6, 7]), float_bytes(&[0.5])]);
 
     let request = json!({ "inputs": [
         { "name": "truth", "datatype": "BOOL", "shape": [1, 2], "data": [false, true] },
@@ -340,10 +277,7 @@ async fn several_inputs_and_outputs_and_none() {
     ]);
     assert_eq!(answer.json()["outputs"], expected);
 
-    let request = ModelInferRequest {
-        model_name: "constant".into(),
-        ..ModelInferRequest::default()
-    };
+    let request = ModelInferRequest { model_name: "constant".into(), ..ModelInferRequest::default() };
     let answer = infer(&client, request).await.unwrap();
     assert_eq!(answer.raw_output_contents, [float_bytes(&[0.5, 1.5])]);
     let answer = post(server.http, "/v2/models/constant/infer", "{\"inputs\":[]}").await;

@@ -25,9 +25,7 @@ fn rounds(count: i64) -> ModelInferRequest {
 fn with_timeout(microseconds: u64) -> ModelInferRequest {
     let mut request = rounds(1);
     let parameter_choice = Some(ParameterChoice::Uint64Param(microseconds));
-    request
-        .parameters
-        .insert("timeout".into(), InferParameter { parameter_choice });
+    request.parameters.insert("timeout".into(), InferParameter { parameter_choice });
     request
 }
 
@@ -48,9 +46,7 @@ async fn late_requests_are_told_so() {
     onnx::slow().save(&repository.path().join("slow.onnx"));
     let server = Server::start(repository.path());
     // Not tonic's channel, which would keep the deadline by itself.
-    let client = Client::builder(TokioExecutor::new())
-        .http2_only(true)
-        .build_http::<tonic::body::Body>();
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<tonic::body::Body>();
     let uri = format!("http://{}", server.grpc).parse().unwrap();
     let mut client = GrpcInferenceServiceClient::with_origin(client, uri);
     let path = "/v2/models/slow/infer";
@@ -70,14 +66,8 @@ async fn late_requests_are_told_so() {
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
 
-    let status = client
-        .model_infer(with_metadata(Request::new(rounds(1)), "soon"))
-        .await
-        .unwrap_err();
-    assert!(
-        status.code() == Code::InvalidArgument && status.message().contains("\"soon\""),
-        "{status:?}"
-    );
+    let status = client.model_infer(with_metadata(Request::new(rounds(1)), "soon")).await.unwrap_err();
+    assert!(status.code() == Code::InvalidArgument && status.message().contains("\"soon\""), "{status:?}");
 
     // A run without end holds the only instance: nobody behind it can be answered. It goes with the server.
     let endless = inference(&server).await;
@@ -105,10 +95,7 @@ async fn late_requests_are_told_so() {
 
     let counted = metric(&server, "onnxd_requests_total", &["code=\"deadline_exceeded\""]).await;
     assert_eq!(counted, count as f64);
-    assert_eq!(
-        metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await,
-        count as f64
-    );
+    assert_eq!(metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await, count as f64);
     assert_eq!(pending().await, 1.0);
     endless.abort();
 }

@@ -83,14 +83,7 @@ fn sources() -> Vec<(PathBuf, String, String)> {
     collect(&root, &mut files);
     assert!(files.len() > 20, "the sources were not found");
     let source = |file: PathBuf| {
-        let first = file
-            .strip_prefix(&root)
-            .unwrap()
-            .iter()
-            .next()
-            .unwrap()
-            .to_str()
-            .unwrap();
+        let first = file.strip_prefix(&root).unwrap().iter().next().unwrap().to_str().unwrap();
         let room = first.trim_end_matches(".rs").to_owned();
         let text = fs::read_to_string(&file).unwrap();
         (file, room, text)
@@ -154,9 +147,7 @@ fn group_heads(group: &str) -> Vec<String> {
 }
 
 fn identifier(text: &str) -> String {
-    text.chars()
-        .take_while(|character| character.is_ascii_alphanumeric() || *character == '_')
-        .collect()
+    text.chars().take_while(|character| character.is_ascii_alphanumeric() || *character == '_').collect()
 }
 
 /// Whether the line names the crate in a path.

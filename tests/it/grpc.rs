@@ -111,10 +111,7 @@ fn typed(request: &mut ModelInferRequest, datatype: &str, contents: InferTensorC
 
 fn want(request: &mut ModelInferRequest, outputs: &[&str], parameter: Option<(&str, ParameterChoice)>) {
     for name in outputs {
-        let mut output = InferRequestedOutputTensor {
-            name: name.to_string(),
-            ..InferRequestedOutputTensor::default()
-        };
+        let mut output = InferRequestedOutputTensor { name: name.to_string(), ..InferRequestedOutputTensor::default() };
         if let Some((name, value)) = parameter.clone() {
             set(&mut output.parameters, name, value);
         }
@@ -123,9 +120,7 @@ fn want(request: &mut ModelInferRequest, outputs: &[&str], parameter: Option<(&s
 }
 
 fn set(parameters: &mut std::collections::HashMap<String, InferParameter>, name: &str, value: ParameterChoice) {
-    let value = InferParameter {
-        parameter_choice: Some(value),
-    };
+    let value = InferParameter { parameter_choice: Some(value) };
     parameters.insert(name.into(), value);
 }
 
@@ -139,13 +134,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
     let server = Server::start(repository.path());
     let client = inference(&server).await;
     let mut complaints = Vec::new();
-    for Wrong {
-        what,
-        change,
-        code,
-        says,
-    } in WRONG
-    {
+    for Wrong { what, change, code, says } in WRONG {
         let mut request = good();
         change(&mut request);
         match infer(&client, request).await {
@@ -178,19 +167,10 @@ async fn answers_name_what_answered() {
     let client = inference(&server).await;
 
     let answer = infer(&client, good()).await.unwrap();
-    assert_eq!(
-        (&*answer.model_name, &*answer.model_version, &*answer.id),
-        ("pair", "10", "")
-    );
-    let outputs: Vec<_> = answer
-        .outputs
-        .iter()
-        .map(|output| (&*output.name, &*output.datatype, &*output.shape))
-        .collect();
-    assert_eq!(
-        outputs,
-        [("sum", "FP32", &[1, 2][..]), ("difference", "FP32", &[1, 2][..])]
-    );
+    assert_eq!((&*answer.model_name, &*answer.model_version, &*answer.id), ("pair", "10", ""));
+    let outputs: Vec<_> =
+        answer.outputs.iter().map(|output| (&*output.name, &*output.datatype, &*output.shape)).collect();
+    assert_eq!(outputs, [("sum", "FP32", &[1, 2][..]), ("difference", "FP32", &[1, 2][..])]);
     let raw: Vec<_> = answer.raw_output_contents.iter().map(|raw| raw.to_vec()).collect();
     assert_eq!(raw, [float_bytes(&[4.0, 7.0]), float_bytes(&[-2.0, -3.0])]);
 
@@ -202,18 +182,11 @@ async fn answers_name_what_answered() {
     request.raw_input_contents.reverse();
     set(&mut request.parameters, "priority", ParameterChoice::Uint64Param(1));
     set(&mut request.parameters, "mine", ParameterChoice::DoubleParam(0.5));
-    set(
-        &mut request.parameters,
-        "timeout",
-        ParameterChoice::Uint64Param(u64::MAX),
-    );
+    set(&mut request.parameters, "timeout", ParameterChoice::Uint64Param(u64::MAX));
     want(&mut request, &["difference", "sum"], None);
     let answer = infer(&client, request).await.unwrap();
     assert_eq!((&*answer.model_version, &*answer.id), ("2", "my request \u{1f980}"));
-    assert_eq!(
-        answer.outputs.iter().map(|output| &*output.name).collect::<Vec<_>>(),
-        ["difference", "sum"]
-    );
+    assert_eq!(answer.outputs.iter().map(|output| &*output.name).collect::<Vec<_>>(), ["difference", "sum"]);
     assert_eq!(floats(&answer), [-2.0, -3.0]);
 
     let mut request = good();
@@ -224,17 +197,11 @@ async fn answers_name_what_answered() {
     let mut request = good();
     request.raw_input_contents.clear();
     for (input, row) in request.inputs.iter_mut().zip([[1.0, 2.0], [3.0, 5.0]]) {
-        input.contents = Some(InferTensorContents {
-            fp32_contents: row.into(),
-            ..InferTensorContents::default()
-        });
+        input.contents = Some(InferTensorContents { fp32_contents: row.into(), ..InferTensorContents::default() });
     }
     let answer = infer(&client, request).await.unwrap();
     assert_eq!(floats(&answer), [4.0, 7.0]);
-    assert!(
-        answer.outputs.iter().all(|output| output.contents.is_none()),
-        "clients read raw contents"
-    );
+    assert!(answer.outputs.iter().all(|output| output.contents.is_none()), "clients read raw contents");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,60 +214,26 @@ async fn metadata_tells_what_is_there() {
     let server = Server::start(repository.path());
     let mut client = inference(&server).await;
 
-    assert!(
-        client
-            .server_live(ServerLiveRequest {})
-            .await
-            .unwrap()
-            .into_inner()
-            .live
-    );
-    assert!(
-        client
-            .server_ready(ServerReadyRequest {})
-            .await
-            .unwrap()
-            .into_inner()
-            .ready
-    );
-    let metadata = client
-        .server_metadata(ServerMetadataRequest {})
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(
-        (&*metadata.name, &*metadata.version),
-        ("onnxd", env!("CARGO_PKG_VERSION"))
-    );
+    assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+    assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+    let metadata = client.server_metadata(ServerMetadataRequest {}).await.unwrap().into_inner();
+    assert_eq!((&*metadata.name, &*metadata.version), ("onnxd", env!("CARGO_PKG_VERSION")));
     assert_eq!(metadata.extensions, ["binary_tensor_data", "parameters"]);
 
-    let request = |name: &str, version: &str| ModelMetadataRequest {
-        name: name.into(),
-        version: version.into(),
-    };
+    let request = |name: &str, version: &str| ModelMetadataRequest { name: name.into(), version: version.into() };
     let metadata = client.model_metadata(request("pair", "")).await.unwrap().into_inner();
     assert_eq!((&*metadata.name, &*metadata.platform), ("pair", "onnxruntime_onnx"));
     assert_eq!(metadata.versions, ["1", "3"]);
     let told = |tensors: &[onnxd::api::grpc::proto::model_metadata_response::TensorMetadata]| -> Vec<_> {
-        tensors
-            .iter()
-            .map(|tensor| (tensor.name.clone(), tensor.datatype.clone(), tensor.shape.clone()))
-            .collect()
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.datatype.clone(), tensor.shape.clone())).collect()
     };
     let fp32 = |name: &str| (name.to_string(), "FP32".to_string(), vec![-1, 2]);
     assert_eq!(told(&metadata.inputs), ["a", "b"].map(fp32));
     assert_eq!(told(&metadata.outputs), ["sum", "difference"].map(fp32));
     assert_eq!(metadata.properties["batching"], "on: up to 64 rows");
 
-    let metadata = client
-        .model_metadata(request("across_rows", "1"))
-        .await
-        .unwrap()
-        .into_inner();
-    assert!(
-        metadata.properties["batching"].starts_with("off: rows influence each other"),
-        "{metadata:?}"
-    );
+    let metadata = client.model_metadata(request("across_rows", "1")).await.unwrap().into_inner();
+    assert!(metadata.properties["batching"].starts_with("off: rows influence each other"), "{metadata:?}");
 
     for (name, version, code, says) in [
         ("nobody", "", Code::NotFound, "'nobody'"),
@@ -308,18 +241,9 @@ async fn metadata_tells_what_is_there() {
         ("pair", "two", INVALID, "'two'"),
     ] {
         let status = client.model_metadata(request(name, version)).await.unwrap_err();
-        assert!(
-            status.code() == code && status.message().contains(says),
-            "{name} {version}: {status:?}"
-        );
-        let ready = ModelReadyRequest {
-            name: name.into(),
-            version: version.into(),
-        };
+        assert!(status.code() == code && status.message().contains(says), "{name} {version}: {status:?}");
+        let ready = ModelReadyRequest { name: name.into(), version: version.into() };
         let status = client.model_ready(ready).await.unwrap_err();
-        assert!(
-            status.code() == code && status.message().contains(says),
-            "{name} {version}: {status:?}"
-        );
+        assert!(status.code() == code && status.message().contains(says), "{name} {version}: {status:?}");
     }
 }

@@ -52,14 +52,8 @@ async fn the_server_and_every_model_tell_how_they_are() {
         assert_eq!(status.map_err(|status| status.code()), expected, "{name}");
     }
 
-    assert_eq!(
-        get(server.http, "/v2/health/live").await.json(),
-        json!({ "live": true })
-    );
-    assert_eq!(
-        get(server.http, "/v2/health/ready").await.json(),
-        json!({ "ready": true })
-    );
+    assert_eq!(get(server.http, "/v2/health/live").await.json(), json!({ "live": true }));
+    assert_eq!(get(server.http, "/v2/health/ready").await.json(), json!({ "ready": true }));
     for (model, version, expected) in [
         ("good", "", Ok(true)),
         ("good", "1", Ok(true)),
@@ -70,10 +64,7 @@ async fn the_server_and_every_model_tell_how_they_are() {
         ("broken", "1", Ok(false)),
         ("nobody", "", Err((Code::NotFound, "'nobody'"))),
     ] {
-        let request = ModelReadyRequest {
-            name: model.into(),
-            version: version.into(),
-        };
+        let request = ModelReadyRequest { name: model.into(), version: version.into() };
         let ready = client.model_ready(request).await.map(|ready| ready.into_inner().ready);
         let path = match version {
             "" => format!("/v2/models/{model}/ready"),
@@ -88,10 +79,7 @@ async fn the_server_and_every_model_tell_how_they_are() {
             }
             Err((code, says)) => {
                 let status = ready.unwrap_err();
-                assert!(
-                    status.code() == code && status.message().contains(says),
-                    "{path}: {status:?}"
-                );
+                assert!(status.code() == code && status.message().contains(says), "{path}: {status:?}");
                 assert_eq!(answer.status, if code == Code::NotFound { 404 } else { 400 }, "{path}");
                 assert!(answer.error().contains(says), "{path}: {answer:?}");
             }
@@ -152,14 +140,8 @@ async fn reflection_describes_the_services() {
     let server = Server::start(repository.path());
     let mut client = pb::v1::server_reflection_client::ServerReflectionClient::new(channel(&server).await);
     let mut ask = async |question| -> Result<MessageResponse, Status> {
-        let request = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(question),
-        };
-        let mut answers = client
-            .server_reflection_info(futures_util::stream::iter([request]))
-            .await?
-            .into_inner();
+        let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+        let mut answers = client.server_reflection_info(futures_util::stream::iter([request])).await?.into_inner();
         Ok(answers.message().await?.unwrap().message_response.unwrap())
     };
 
@@ -178,24 +160,14 @@ async fn reflection_describes_the_services() {
     };
     let described = files.file_descriptor_proto.concat();
     for name in ["ModelInferRequest", "raw_input_contents"] {
-        assert!(
-            described.windows(name.len()).any(|bytes| bytes == name.as_bytes()),
-            "{name} is not described"
-        );
+        assert!(described.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name} is not described");
     }
 
     // Tools of before 2023 ask under the older name.
     use pb::v1alpha as old;
     let mut client = old::server_reflection_client::ServerReflectionClient::new(channel(&server).await);
     let question = old::server_reflection_request::MessageRequest::ListServices(String::new());
-    let request = old::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(question),
-    };
-    let mut answers = client
-        .server_reflection_info(futures_util::stream::iter([request]))
-        .await
-        .unwrap()
-        .into_inner();
+    let request = old::ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+    let mut answers = client.server_reflection_info(futures_util::stream::iter([request])).await.unwrap().into_inner();
     assert!(answers.message().await.unwrap().is_some());
 }

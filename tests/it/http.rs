@@ -85,10 +85,7 @@ async fn answers_in_json_name_what_answered() {
     }
     request["inputs"][0]["parameters"] = json!(null);
     let answer = post(server.http, INFER, request.to_string()).await.json();
-    assert_eq!(
-        (&answer["id"], &answer["outputs"][0]["data"]),
-        (&json!(null), &json!([4.0, 7.0]))
-    );
+    assert_eq!((&answer["id"], &answer["outputs"][0]["data"]), (&json!(null), &json!([4.0, 7.0])));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,13 +135,8 @@ async fn tensors_travel_in_binary_as_asked() {
     for (model, row) in [("identity", vec![0.5, -0.5]), ("open", vec![1.0, 2.0, 3.0])] {
         let headers = [("inference-header-content-length", "0".to_string())];
         let path = format!("/v2/models/{model}/infer");
-        let (json, data) = post_with(server.http, &path, &headers, float_bytes(&row))
-            .await
-            .binary();
-        assert_eq!(
-            (&json["outputs"][0]["shape"], data.to_vec()),
-            (&json!([1, row.len()]), float_bytes(&row))
-        );
+        let (json, data) = post_with(server.http, &path, &headers, float_bytes(&row)).await.binary();
+        assert_eq!((&json["outputs"][0]["shape"], data.to_vec()), (&json!([1, row.len()]), float_bytes(&row)));
     }
 }
 
@@ -168,10 +160,7 @@ async fn metadata_and_names_of_any_kind() {
         "inputs": tensors(["a", "b"]), "outputs": tensors(["sum", "difference"]),
     });
     assert_eq!(told, expected);
-    assert_eq!(
-        get(server.http, "/v2/models/pair/versions/1").await.json()["versions"],
-        json!(["1"])
-    );
+    assert_eq!(get(server.http, "/v2/models/pair/versions/1").await.json()["versions"], json!(["1"]));
 
     let path = "/v2/models/my%20%22odd%22%20m%C3%B6del+1%25";
     let mut told = get(server.http, path).await.json();
@@ -179,10 +168,7 @@ async fn metadata_and_names_of_any_kind() {
     (expected["name"], expected["versions"]) = (json!(name), json!(["3"]));
     assert_eq!(told, expected);
     let answer = post(server.http, &format!("{path}/versions/3/infer"), good().to_string()).await;
-    assert_eq!(
-        (answer.status, &answer.json()["model_name"]),
-        (StatusCode::OK, &json!(name))
-    );
+    assert_eq!((answer.status, &answer.json()["model_name"]), (StatusCode::OK, &json!(name)));
     assert_eq!(get(server.http, &format!("{path}/ready")).await.status, StatusCode::OK);
 }
 
@@ -203,10 +189,7 @@ async fn connections_are_kept_and_may_be_http2() {
     ] {
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
         connection.ready().await.unwrap();
-        let answer = connection
-            .send_request(request.body(Body::from(body)).unwrap())
-            .await
-            .unwrap();
+        let answer = connection.send_request(request.body(Body::from(body)).unwrap()).await.unwrap();
         assert_eq!((answer.status(), answer.version()), (status, Version::HTTP_11));
         answer.into_body().collect().await.unwrap();
     }
@@ -218,17 +201,10 @@ async fn connections_are_kept_and_may_be_http2() {
     let answer = client.request(request.unwrap()).await.unwrap();
     assert_eq!((answer.status(), answer.version()), (StatusCode::OK, Version::HTTP_2));
     let body = answer.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(
-        serde_json::from_slice::<Value>(&body).unwrap()["outputs"][0]["data"],
-        json!([4.0, 7.0])
-    );
+    assert_eq!(serde_json::from_slice::<Value>(&body).unwrap()["outputs"][0]["data"], json!([4.0, 7.0]));
 
     // A body may also come in chunks of unknown total length.
-    let chunks = good()
-        .to_string()
-        .into_bytes()
-        .into_iter()
-        .map(|byte| Ok::<_, String>(vec![byte]));
+    let chunks = good().to_string().into_bytes().into_iter().map(|byte| Ok::<_, String>(vec![byte]));
     let request = Request::post(format!("http://{}{INFER}", server.http))
         .body(Body::from_stream(futures_util::stream::iter(chunks)));
     assert_eq!(send(request.unwrap()).await.status, StatusCode::OK);
@@ -240,18 +216,12 @@ async fn too_large_bodies_are_refused_at_once() {
     let repository = repository();
     let server = Server::start(repository.path());
     let mut stream = TcpStream::connect(server.http).await.unwrap();
-    let head = format!(
-        "POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n",
-        u64::MAX / 2
-    );
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", u64::MAX / 2);
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("limit of 268435456 bytes"), "{answer}");
-    assert_eq!(
-        post(server.http, INFER, good().to_string()).await.status,
-        StatusCode::OK
-    );
+    assert_eq!(post(server.http, INFER, good().to_string()).await.status, StatusCode::OK);
 }

@@ -42,10 +42,7 @@ const FAMILIES: [(&str, &str, &[&str]); 21] = [
 async fn scrape(server: &Server) -> String {
     let answer = get(server.metrics, "/metrics").await;
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        answer.headers["content-type"],
-        "text/plain; version=0.0.4; charset=utf-8"
-    );
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
@@ -72,15 +69,9 @@ async fn names_and_labels_are_as_documented() {
     for (name, kind, extra) in FAMILIES {
         assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1, "{name}");
         assert_eq!(text.matches(&format!("# TYPE {name} {kind}\n")).count(), 1, "{name}");
-        let suffixes = if kind == "histogram" {
-            &["_bucket", "_sum", "_count"][..]
-        } else {
-            &[""]
-        };
+        let suffixes = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
         for suffix in suffixes {
-            let lines = text
-                .lines()
-                .filter(|line| line.starts_with(&format!("{name}{suffix}{{")));
+            let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{suffix}{{")));
             let mut expected = BTreeSet::from(["model", "version"]);
             expected.extend(extra);
             expected.extend((*suffix == "_bucket").then_some("le"));
@@ -97,34 +88,20 @@ async fn names_and_labels_are_as_documented() {
         }
     }
     let known: BTreeSet<_> = FAMILIES.iter().map(|(name, ..)| *name).collect();
-    let process = [
-        "onnxd_unrouted_requests_total",
-        "onnxd_build_info",
-        "process_start_time_seconds",
-    ];
+    let process = ["onnxd_unrouted_requests_total", "onnxd_build_info", "process_start_time_seconds"];
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split_once(' ').unwrap().0;
-        assert!(
-            known.contains(name) || process.contains(&name),
-            "{name} is not in this test's list"
-        );
+        assert!(known.contains(name) || process.contains(&name), "{name} is not in this test's list");
     }
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    assert_eq!(
-        metric(&server, "onnxd_build_info", &[&version, "onnxruntime=\"1."]).await,
-        1.0
-    );
+    assert_eq!(metric(&server, "onnxd_build_info", &[&version, "onnxruntime=\"1."]).await, 1.0);
     assert!(metric(&server, "onnxd_load_duration_seconds", &["model=\"plain\""]).await > 0.0);
     lint(&text);
 }
 
 /// Prometheus' own opinion of our names; Triton's are as they are.
 fn lint(text: &str) {
-    let ours = |line: &&str| {
-        line.trim_start_matches("# HELP ")
-            .trim_start_matches("# TYPE ")
-            .starts_with("onnxd_")
-    };
+    let ours = |line: &&str| line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").starts_with("onnxd_");
     let ours: String = text.lines().filter(ours).flat_map(|line| [line, "\n"]).collect();
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
@@ -139,10 +116,7 @@ fn lint(text: &str) {
     };
     promtool.stdin.take().unwrap().write_all(ours.as_bytes()).unwrap();
     let said = promtool.wait_with_output().unwrap();
-    assert!(
-        said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(),
-        "{said:?}"
-    );
+    assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,13 +128,7 @@ async fn requests_are_counted_once_and_where_they_belong() {
     let server = Server::start(repository.path());
     let client = inference(&server).await;
     let add = |rows: i64, version: &str| {
-        let mut request = raw_request(
-            "add",
-            "x",
-            "FP32",
-            &[rows, 2],
-            float_bytes(&vec![0.0; rows as usize * 2]),
-        );
+        let mut request = raw_request("add", "x", "FP32", &[rows, 2], float_bytes(&vec![0.0; rows as usize * 2]));
         request.model_version = version.into();
         request
     };
@@ -168,18 +136,12 @@ async fn requests_are_counted_once_and_where_they_belong() {
         infer(&client, add(rows, version)).await.unwrap();
     }
     // Refused by its version; before it reached one; and failed in its run.
-    infer(&client, raw_request("add", "x", "FP32", &[2], float_bytes(&[0.0; 2])))
-        .await
-        .unwrap_err();
+    infer(&client, raw_request("add", "x", "FP32", &[2], float_bytes(&[0.0; 2]))).await.unwrap_err();
     infer(&client, add(1, "3")).await.unwrap_err();
     infer(&client, add(1, "last")).await.unwrap_err();
     post(server.http, "/v2/models/add/infer", "{").await;
-    let status = infer(
-        &client,
-        raw_request("lookup", "x", "INT64", &[1, 1], 9i64.to_le_bytes().into()),
-    )
-    .await
-    .unwrap_err();
+    let status =
+        infer(&client, raw_request("lookup", "x", "INT64", &[1, 1], 9i64.to_le_bytes().into())).await.unwrap_err();
     assert!(
         status.code() == tonic::Code::Internal && status.message().contains("model 'lookup' version 1 failed to run"),
         "{status:?}"
@@ -213,26 +175,11 @@ async fn requests_are_counted_once_and_where_they_belong() {
         (format!("nv_inference_count{{{one}}}"), 6.0),
         (format!("nv_inference_exec_count{{{one}}}"), 3.0),
         (format!("nv_inference_pending_request_count{{{one}}}"), 0.0),
-        (
-            "onnxd_requests_total{model=\"add\",version=\"2\",code=\"ok\"}".into(),
-            1.0,
-        ),
-        (
-            "onnxd_requests_total{model=\"add\",version=\"2\",code=\"invalid_argument\"}".into(),
-            1.0,
-        ),
-        (
-            "nv_inference_request_failure{model=\"add\",version=\"2\",reason=\"OTHER\"}".into(),
-            1.0,
-        ),
-        (
-            "onnxd_requests_total{model=\"lookup\",version=\"1\",code=\"internal\"}".into(),
-            1.0,
-        ),
-        (
-            "nv_inference_request_failure{model=\"lookup\",version=\"1\",reason=\"BACKEND\"}".into(),
-            1.0,
-        ),
+        ("onnxd_requests_total{model=\"add\",version=\"2\",code=\"ok\"}".into(), 1.0),
+        ("onnxd_requests_total{model=\"add\",version=\"2\",code=\"invalid_argument\"}".into(), 1.0),
+        ("nv_inference_request_failure{model=\"add\",version=\"2\",reason=\"OTHER\"}".into(), 1.0),
+        ("onnxd_requests_total{model=\"lookup\",version=\"1\",code=\"internal\"}".into(), 1.0),
+        ("nv_inference_request_failure{model=\"lookup\",version=\"1\",reason=\"BACKEND\"}".into(), 1.0),
         ("onnxd_unrouted_requests_total{code=\"not_found\"}".into(), 1.0),
         ("onnxd_unrouted_requests_total{code=\"invalid_argument\"}".into(), 2.0),
     ] {
@@ -276,9 +223,6 @@ async fn series_live_as_long_as_their_version() {
     })
     .await;
     fs::remove_dir_all(repository.path().join("add")).unwrap();
-    eventually("no series is left of the model", async || {
-        !scrape(&server).await.contains("model=\"add\"")
-    })
-    .await;
+    eventually("no series is left of the model", async || !scrape(&server).await.contains("model=\"add\"")).await;
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &[]).await, 0.0);
 }

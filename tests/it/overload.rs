@@ -43,10 +43,7 @@ async fn a_full_queue_refuses_at_once_and_the_accepted_go_on() {
     for _ in 0..10 {
         let error = infer(&client, quick(1)).await.unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
-        assert!(
-            error.message().contains("the queue of model 'slow' version 1 is full"),
-            "{error}"
-        );
+        assert!(error.message().contains("the queue of model 'slow' version 1 is full"), "{error}");
     }
     let answer = post(server.http, "/v2/models/slow/infer", QUICK_JSON).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
@@ -57,14 +54,8 @@ async fn a_full_queue_refuses_at_once_and_the_accepted_go_on() {
         assert_eq!(int64s(&request.await.unwrap().unwrap()), [number]);
     }
     assert!(running.await.unwrap().is_ok());
-    assert_eq!(
-        metric(&server, "onnxd_requests_total", &["code=\"resource_exhausted\""]).await,
-        11.0
-    );
-    assert_eq!(
-        metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await,
-        11.0
-    );
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"resource_exhausted\""]).await, 11.0);
+    assert_eq!(metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await, 11.0);
     assert!(infer(&client, quick(1)).await.is_ok(), "there is room again");
 }
 
@@ -104,20 +95,14 @@ async fn cancelled_and_expired_requests_never_run() {
     );
     let mut with_parameter = quick(1);
     let timeout = onnxd::api::grpc::proto::infer_parameter::ParameterChoice::Int64Param(30_000);
-    with_parameter.parameters.insert(
-        "timeout".into(),
-        onnxd::api::grpc::proto::InferParameter {
-            parameter_choice: Some(timeout),
-        },
-    );
+    with_parameter
+        .parameters
+        .insert("timeout".into(), onnxd::api::grpc::proto::InferParameter { parameter_choice: Some(timeout) });
     let error = infer(&client, with_parameter).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert!(error.message().contains("model 'slow' version 1"), "{error}");
     let body = QUICK_JSON.replacen('{', r#"{"parameters":{"timeout":30000},"#, 1);
-    assert_eq!(
-        post(server.http, "/v2/models/slow/infer", body).await.status,
-        StatusCode::GATEWAY_TIMEOUT
-    );
+    assert_eq!(post(server.http, "/v2/models/slow/infer", body).await.status, StatusCode::GATEWAY_TIMEOUT);
 
     // One that stays, behind them all.
     assert!(!running.is_finished(), "all that happened while the instance was busy");
@@ -148,12 +133,6 @@ async fn a_queue_of_requests_that_nobody_wants_is_not_full() {
     }
     assert!(!running.is_finished());
     assert_eq!(int64s(&infer(&client, quick(7)).await.unwrap()), [7]);
-    assert_eq!(
-        metric(&server, "onnxd_requests_total", &["code=\"resource_exhausted\""]).await,
-        0.0
-    );
-    assert_eq!(
-        metric(&server, "onnxd_requests_total", &["code=\"cancelled\""]).await,
-        6.0
-    );
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"resource_exhausted\""]).await, 0.0);
+    assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"cancelled\""]).await, 6.0);
 }

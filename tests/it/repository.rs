@@ -33,10 +33,7 @@ async fn added(server: &Server, model: &str) -> Result<(f64, u64), String> {
 async fn versions(server: &Server, model: &str) -> (Value, u64) {
     let metadata = get(server.http, &format!("/v2/models/{model}")).await.json();
     let generation = metadata["properties"]["generation"].as_str();
-    (
-        metadata["versions"].clone(),
-        generation.map_or(0, |text| text.parse().unwrap()),
-    )
+    (metadata["versions"].clone(), generation.map_or(0, |text| text.parse().unwrap()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -69,10 +66,7 @@ async fn every_layout_is_served() {
         assert_eq!(versions(&server, model).await.0, ready);
     }
     for model in [".hidden", "empty", "README", "README.md"] {
-        assert!(
-            added(&server, model).await.unwrap_err().contains("unknown model"),
-            "{model}"
-        );
+        assert!(added(&server, model).await.unwrap_err().contains("unknown model"), "{model}");
     }
 }
 
@@ -88,10 +82,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
         ("max_batch_size = 0", &["max_batch_size", "at least 1", "got 0"]),
         ("max_batch_size = -1", &["max_batch_size", "-1"]),
         ("max_batch_size = \"many\"", &["max_batch_size", "many"]),
-        (
-            "max_queue_delay = \"fast\"",
-            &["max_queue_delay", "'fast' is not a duration"],
-        ),
+        ("max_queue_delay = \"fast\"", &["max_queue_delay", "'fast' is not a duration"]),
         ("max_queue_delay = 5", &["max_queue_delay", "5"]),
         ("batching = \"maybe\"", &["batching", "maybe", "auto", "on", "off"]),
         ("instances = 0", &["instances", "at least 1"]),
@@ -110,10 +101,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     }
     let mut add = |model: &str, says: &[&'static str]| wrong.push((model.to_string(), says.to_vec()));
     write(&root.join("garbage/1/model.onnx"), "not a model");
-    add(
-        "garbage",
-        &["version 1", "garbage/1/model.onnx", "ONNX Runtime can't load it"],
-    );
+    add("garbage", &["version 1", "garbage/1/model.onnx", "ONNX Runtime can't load it"]);
     write(&root.join("nothing.onnx"), "");
     add("nothing", &["version 1", "nothing.onnx"]);
     fs::create_dir_all(root.join("missing/2")).unwrap();
@@ -145,10 +133,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
         let said = metadata.error();
         let unsaid = says.iter().any(|part| !said.contains(part)) || !said.contains(model);
         if metadata.status != 503 || unsaid || infer.as_ref() != Err(&said) {
-            complaints.push(format!(
-                "{model}: expected {says:?}, got {} {said:?} and {infer:?}",
-                metadata.status
-            ));
+            complaints.push(format!("{model}: expected {says:?}, got {} {said:?} and {infer:?}", metadata.status));
         }
         let logged = server.count_log(|line| {
             let message = line["message"].as_str().unwrap_or_default();
@@ -164,10 +149,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     assert_eq!(added(&server, "good").await, Ok((1.0, 1)));
     assert_eq!(added(&server, "half").await, Ok((1.0, 1)));
     let answer = get(server.http, "/v2/models/half/versions/2").await;
-    assert!(
-        answer.status == 503 && answer.error().contains("half/2/model.onnx"),
-        "{answer:?}"
-    );
+    assert!(answer.status == 503 && answer.error().contains("half/2/model.onnx"), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,12 +158,10 @@ async fn changes_are_followed() {
     let root = folder.path();
     let server = Server::start(root);
     let becomes = async |model: &str, expected: Result<(f64, u64), &str>| {
-        eventually(&format!("{model} answers {expected:?}"), async || {
-            match (added(&server, model).await, expected) {
-                (Ok(answer), Ok(expected)) => answer == expected,
-                (Err(said), Err(says)) => said.contains(says),
-                _ => false,
-            }
+        eventually(&format!("{model} answers {expected:?}"), async || match (added(&server, model).await, expected) {
+            (Ok(answer), Ok(expected)) => answer == expected,
+            (Err(said), Err(says)) => said.contains(says),
+            _ => false,
         })
         .await;
     };
@@ -256,10 +236,7 @@ async fn links_are_followed() {
     let turned = folder.path().join("model/.turned");
     std::os::unix::fs::symlink(releases.path().join("2"), &turned).unwrap();
     fs::rename(turned, link).unwrap();
-    eventually("the other release answers", async || {
-        added(&server, "model").await == Ok((2.0, 1))
-    })
-    .await;
+    eventually("the other release answers", async || added(&server, "model").await == Ok((2.0, 1))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,31 +260,19 @@ async fn stable_decides_until_it_is_told_otherwise() {
 
     // Turned over, without a load.
     write(&config, "[aliases]\nstable = 2");
-    eventually("version 2 is stable", async || {
-        added(&server, "model").await == Ok((2.0, 2))
-    })
-    .await;
-    assert_eq!(
-        server.count_log(|line| line["message"] == "ready" && line["model"] == "model"),
-        2
-    );
+    eventually("version 2 is stable", async || added(&server, "model").await == Ok((2.0, 2))).await;
+    assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "model"), 2);
 
     // Where it points nowhere, no other version steps in.
     write(&config, "[aliases]\nstable = 3");
     eventually("nothing is stable", async || added(&server, "model").await.is_err()).await;
     let said = added(&server, "model").await.unwrap_err();
-    assert!(
-        said.contains("no version 3 (its stable version)") && said.contains("versions are: 1, 2"),
-        "{said}"
-    );
+    assert!(said.contains("no version 3 (its stable version)") && said.contains("versions are: 1, 2"), "{said}");
     let answer = get(server.http, "/v2/models/model/ready").await;
     assert_eq!((answer.status.as_u16(), &answer.json()["ready"]), (503, &json!(false)));
     assert_eq!(get(server.http, "/v2/models/model/versions/1/ready").await.status, 200);
 
     // Without it, the highest answers again.
     fs::remove_file(&config).unwrap();
-    eventually("the highest answers", async || {
-        added(&server, "model").await == Ok((2.0, 2))
-    })
-    .await;
+    eventually("the highest answers", async || added(&server, "model").await == Ok((2.0, 2))).await;
 }

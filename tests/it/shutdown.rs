@@ -43,9 +43,7 @@ fn is_refused(status: &Status) -> bool {
         let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
         let went_away = |error: &h2::Error| error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
         if error.downcast_ref::<io::Error>().is_some_and(refused)
-            || error
-                .downcast_ref::<hyper::Error>()
-                .is_some_and(hyper::Error::is_canceled)
+            || error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled)
             || error.downcast_ref::<h2::Error>().is_some_and(went_away)
         {
             return true;
@@ -65,12 +63,7 @@ async fn under_load_no_accepted_request_fails() {
         tasks.spawn(async move {
             loop {
                 let x = number as f32;
-                match infer(
-                    &client,
-                    raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[x, 0.0])),
-                )
-                .await
-                {
+                match infer(&client, raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[x, 0.0]))).await {
                     Ok(answer) => assert_eq!(floats(&answer), [x + 1.0, 1.0]),
                     Err(status) => {
                         assert!(is_refused(&status), "an accepted request failed: {status:?}");
@@ -87,9 +80,7 @@ async fn under_load_no_accepted_request_fails() {
             let body = br#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#;
             let mut connection = Connection::open(address).unwrap();
             loop {
-                let reply = connection
-                    .post("/v2/models/add/infer", body)
-                    .expect("an accepted request failed");
+                let reply = connection.post("/v2/models/add/infer", body).expect("an accepted request failed");
                 assert_eq!(reply.status, 200);
                 assert!(String::from_utf8(reply.body).unwrap().contains("[2.0,3.0]"));
                 answered.fetch_add(1, Relaxed);
@@ -114,36 +105,17 @@ async fn under_load_no_accepted_request_fails() {
 async fn what_is_in_flight_is_finished_while_readiness_is_off() {
     let (_repository, mut server) = start(&["--drain-delay", "1h"]);
     let client = inference(&server).await;
-    let mut watch = health(&server)
-        .await
-        .watch(HealthCheckRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
+    let mut watch = health(&server).await.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     assert_eq!(get(server.http, "/v2/health/ready").await.status, StatusCode::OK);
     let running = occupy(&server, Duration::from_secs(1)).await;
     server.signal("TERM");
     server.wait_for_log(|line| line["signal"] == "SIGTERM");
-    assert_eq!(
-        watch.message().await.unwrap().unwrap().status(),
-        ServingStatus::NotServing
-    );
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
     assert!(watch.message().await.unwrap().is_none(), "a watch ends with the server");
-    assert_eq!(
-        get(server.http, "/v2/health/ready").await.status,
-        StatusCode::SERVICE_UNAVAILABLE
-    );
+    assert_eq!(get(server.http, "/v2/health/ready").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(get(server.http, "/v2/health/live").await.status, StatusCode::OK);
-    assert!(
-        !client
-            .clone()
-            .server_ready(ServerReadyRequest {})
-            .await
-            .unwrap()
-            .into_inner()
-            .ready
-    );
+    assert!(!client.clone().server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
     // Who has not noticed yet is still answered.
     let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
     assert_eq!(floats(&infer(&client, request).await.unwrap()), [2.0, 3.0]);

@@ -122,10 +122,7 @@ async fn a_bad_file_does_not_replace_a_good_one() {
     for bad in [&b""[..], b"not a model", &good[..good.len() / 2]] {
         let before = server.count_log(|line| line["level"] == "ERROR");
         rename_over(&path, bad);
-        eventually("the refusal is logged", async || {
-            server.count_log(|line| line["level"] == "ERROR") > before
-        })
-        .await;
+        eventually("the refusal is logged", async || server.count_log(|line| line["level"] == "ERROR") > before).await;
         assert_eq!(number(&server, "").await, 1.0);
         load.goes_on().await;
     }

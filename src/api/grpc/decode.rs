@@ -31,13 +31,7 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
         )?;
         outputs.push(output.name);
     }
-    Ok(Request {
-        model,
-        version,
-        inputs: Inputs::Named(inputs),
-        outputs,
-        deadline: parameters.deadline,
-    })
+    Ok(Request { model, version, inputs: Inputs::Named(inputs), outputs, deadline: parameters.deadline })
 }
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.
@@ -63,10 +57,7 @@ fn inputs(model: &str, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result
         )));
     }
     let mut raw = raw.into_iter();
-    inputs
-        .into_iter()
-        .map(|input| self::input(model, input, raw.next()))
-        .collect()
+    inputs.into_iter().map(|input| self::input(model, input, raw.next())).collect()
 }
 
 fn input(model: &str, input: InferInputTensor, raw: Option<Bytes>) -> Result<NamedTensor> {
@@ -79,16 +70,11 @@ fn input(model: &str, input: InferInputTensor, raw: Option<Bytes>) -> Result<Nam
         // Protobuf leaves out a message without fields: the contents of an empty tensor.
         (None, None) if shape.elements() == Ok(0) => Bytes::new(),
         (None, None) => {
-            return Err(error(
-                "there is no data: give contents, or raw_input_contents for all inputs".into(),
-            ));
+            return Err(error("there is no data: give contents, or raw_input_contents for all inputs".into()));
         }
     };
     let tensor = Tensor::new(datatype, shape, data).map_err(|why| error(why.to_string()))?;
-    Ok(NamedTensor {
-        name: input.name,
-        tensor,
-    })
+    Ok(NamedTensor { name: input.name, tensor })
 }
 
 /// The bytes of typed contents, which stand in the one field that fits the datatype.
@@ -114,38 +100,17 @@ fn typed(datatype: Datatype, contents: &InferTensorContents) -> Result<Bytes, St
         ("bytes_contents", bytes_contents.len()),
     ];
     let (field, data) = match datatype {
-        Datatype::Bool => (
-            "bool_contents",
-            bool_contents.iter().map(|&value| u8::from(value)).collect(),
-        ),
+        Datatype::Bool => ("bool_contents", bool_contents.iter().map(|&value| u8::from(value)).collect()),
         Datatype::Int8 => ("int_contents", narrow(datatype, int_contents, i8::to_le_bytes)?),
         Datatype::Int16 => ("int_contents", narrow(datatype, int_contents, i16::to_le_bytes)?),
-        Datatype::Int32 => (
-            "int_contents",
-            int_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
-        Datatype::Int64 => (
-            "int64_contents",
-            int64_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
+        Datatype::Int32 => ("int_contents", int_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Datatype::Int64 => ("int64_contents", int64_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
         Datatype::Uint8 => ("uint_contents", narrow(datatype, uint_contents, u8::to_le_bytes)?),
         Datatype::Uint16 => ("uint_contents", narrow(datatype, uint_contents, u16::to_le_bytes)?),
-        Datatype::Uint32 => (
-            "uint_contents",
-            uint_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
-        Datatype::Uint64 => (
-            "uint64_contents",
-            uint64_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
-        Datatype::Fp32 => (
-            "fp32_contents",
-            fp32_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
-        Datatype::Fp64 => (
-            "fp64_contents",
-            fp64_contents.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        ),
+        Datatype::Uint32 => ("uint_contents", uint_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Datatype::Uint64 => ("uint64_contents", uint64_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Datatype::Fp32 => ("fp32_contents", fp32_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Datatype::Fp64 => ("fp64_contents", fp64_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
     };
     if let Some((other, _)) = fields.iter().find(|(name, length)| *name != field && *length > 0) {
         return Err(format!("{datatype} elements must stand in {field}, got {other}"));

@@ -32,20 +32,15 @@ pub(super) fn response(answer: Answer, id: String) -> ModelInferResponse {
 
 /// The metadata of a version.
 pub(super) fn metadata(table: &Table, version: &Version) -> ModelMetadataResponse {
-    let versions = table
-        .models
-        .get(&*version.model)
-        .map(|model| model.ready().map(|ready| ready.version.to_string()).collect());
+    let versions =
+        table.models.get(&*version.model).map(|model| model.ready().map(|ready| ready.version.to_string()).collect());
     ModelMetadataResponse {
         name: version.model.to_string(),
         versions: versions.unwrap_or_default(),
         platform: PLATFORM.into(),
         inputs: version.signature.inputs.iter().map(tensor_metadata).collect(),
         outputs: version.signature.outputs.iter().map(tensor_metadata).collect(),
-        properties: properties(version)
-            .into_iter()
-            .map(|(key, value)| (key.into(), value))
-            .collect(),
+        properties: properties(version).into_iter().map(|(key, value)| (key.into(), value)).collect(),
     }
 }
 

@@ -44,10 +44,7 @@ impl health_server::Health for Health {
 fn status(context: &Context, service: &str) -> ServingStatus {
     let serving = match service {
         "" | INFERENCE_SERVICE => Some(context.is_ready()),
-        model => context
-            .model_ready(model, None)
-            .ok()
-            .map(|ready| ready && context.is_ready()),
+        model => context.model_ready(model, None).ok().map(|ready| ready && context.is_ready()),
     };
     match serving {
         Some(true) => ServingStatus::Serving,
@@ -65,12 +62,7 @@ fn changes(context: Context, service: String) -> impl Stream<Item = Result<Healt
         last: Option<ServingStatus>,
     }
     let tables = context.router.changes();
-    let watcher = Watcher {
-        context,
-        service,
-        tables,
-        last: None,
-    };
+    let watcher = Watcher { context, service, tables, last: None };
     stream::unfold(watcher, async |mut watcher| {
         loop {
             // Marked as seen before the status is read: a change in between wakes the next wait.

@@ -44,9 +44,7 @@ impl GrpcInferenceService for Service {
     }
 
     async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
-        Ok(Response::new(ServerReadyResponse {
-            ready: self.context.is_ready(),
-        }))
+        Ok(Response::new(ServerReadyResponse { ready: self.context.is_ready() }))
     }
 
     async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
@@ -81,10 +79,7 @@ impl GrpcInferenceService for Service {
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
         let timeout = grpc_timeout(request.metadata()).map_err(status)?;
-        self.infer(request.into_inner(), timeout)
-            .await
-            .map(Response::new)
-            .map_err(status)
+        self.infer(request.into_inner(), timeout).await.map(Response::new).map_err(status)
     }
 }
 

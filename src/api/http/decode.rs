@@ -86,27 +86,12 @@ pub(super) fn request(
     let json_length = json_length(&model, headers, body.len())?;
     if json_length == Some(0) {
         // A raw binary request: the body is the only input, and the answer is binary.
-        let request = Request {
-            model,
-            version,
-            inputs: Inputs::Raw(body),
-            outputs: Vec::new(),
-            deadline: None,
-        };
-        return Ok(Decoded {
-            request,
-            id: String::new(),
-            binary: Binary {
-                outputs: Vec::new(),
-                default: true,
-            },
-        });
+        let request = Request { model, version, inputs: Inputs::Raw(body), outputs: Vec::new(), deadline: None };
+        return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
     let invalid = |why: &dyn Display| {
-        Error::invalid(format!(
-            "the request for model '{model}' is not a valid JSON request: {why}"
-        ))
+        Error::invalid(format!("the request for model '{model}' is not a valid JSON request: {why}"))
     };
     let mut deserializer = serde_json::Deserializer::from_slice(&json);
     let parsed = InferRequest::deserialize(&mut deserializer).map_err(|error| invalid(&error))?;
@@ -119,9 +104,7 @@ pub(super) fn request(
     }
     if !body.is_empty() {
         let left = body.len();
-        return Err(Error::invalid(format!(
-            "unexpected additional input data for model '{model}': {left} bytes"
-        )));
+        return Err(Error::invalid(format!("unexpected additional input data for model '{model}': {left} bytes")));
     }
     let mut outputs = Vec::with_capacity(parsed.outputs.len());
     for output in parsed.outputs {
@@ -131,21 +114,8 @@ pub(super) fn request(
     }
     let wanted = outputs.iter().map(|(name, _)| name.clone()).collect();
     let inputs = Inputs::Named(inputs);
-    let request = Request {
-        model,
-        version,
-        inputs,
-        outputs: wanted,
-        deadline: parameters.deadline,
-    };
-    Ok(Decoded {
-        request,
-        id: parsed.id,
-        binary: Binary {
-            outputs,
-            default: parameters.binary_data_output,
-        },
-    })
+    let request = Request { model, version, inputs, outputs: wanted, deadline: parameters.deadline };
+    Ok(Decoded { request, id: parsed.id, binary: Binary { outputs, default: parameters.binary_data_output } })
 }
 
 /// Length of the JSON where the header tells it.
@@ -153,11 +123,7 @@ fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<u
     let Some(value) = headers.get(JSON_LENGTH) else {
         return Ok(None);
     };
-    let length = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .filter(|&length: &usize| length <= body);
+    let length = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|&length: &usize| length <= body);
     length.map(Some).ok_or_else(|| {
         Error::invalid(format!(
             "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {value:?}"
@@ -174,14 +140,10 @@ fn input(model: &str, input: Input<'_>, binary: &mut Bytes) -> Result<NamedTenso
     let read = TensorParameters::read(&what, parameters(input.parameters))?;
     let data = match (input.data, read.binary_data_size) {
         (Some(_), Some(_)) => {
-            return Err(error(
-                "give either data or the parameter binary_data_size, not both".into(),
-            ));
+            return Err(error("give either data or the parameter binary_data_size, not both".into()));
         }
         (None, None) => {
-            return Err(error(
-                "there is no data: give data, or the parameter binary_data_size".into(),
-            ));
+            return Err(error("there is no data: give data, or the parameter binary_data_size".into()));
         }
         (None, Some(size)) if size <= binary.len() => binary.split_to(size),
         (None, Some(size)) => {
@@ -196,10 +158,7 @@ fn input(model: &str, input: Input<'_>, binary: &mut Bytes) -> Result<NamedTenso
         }
     };
     let tensor = Tensor::new(datatype, shape, data).map_err(|why| error(why.to_string()))?;
-    Ok(NamedTensor {
-        name: input.name,
-        tensor,
-    })
+    Ok(NamedTensor { name: input.name, tensor })
 }
 
 /// Parameters, as every protocol has them. What is no scalar is not for this server.

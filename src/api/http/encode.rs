@@ -56,11 +56,7 @@ fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
     let (datatype, shape) = (output.tensor.datatype(), output.tensor.shape());
     let _ = write!(body, ",\"datatype\":\"{datatype}\",\"shape\":{shape},");
     if is_binary {
-        let _ = write!(
-            body,
-            "\"parameters\":{{\"binary_data_size\":{}}}",
-            output.tensor.data().len()
-        );
+        let _ = write!(body, "\"parameters\":{{\"binary_data_size\":{}}}", output.tensor.data().len());
     } else {
         body.extend_from_slice(b"\"data\":");
         json::write(body, &output.tensor);

@@ -11,10 +11,7 @@ use crate::tensor::{Datatype, Tensor};
 /// For people; the caller names the tensor.
 pub(super) fn read(datatype: Datatype, json: &str, expected: usize) -> Result<Vec<u8>, String> {
     // Memory follows what has come, not what a shape claims.
-    let mut elements = Elements {
-        datatype,
-        data: Vec::with_capacity(expected.min(json.len()) * datatype.size()),
-    };
+    let mut elements = Elements { datatype, data: Vec::with_capacity(expected.min(json.len()) * datatype.size()) };
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let read = Element(&mut elements).deserialize(&mut deserializer);
     read.map_err(|error| format!("data is not an array of {datatype}: {error}"))?;
@@ -94,9 +91,7 @@ impl Elements {
         let data = &mut self.data;
         macro_rules! push {
             ($integer:ty) => {
-                <$integer>::try_from(value)
-                    .map(|value| data.extend(value.to_le_bytes()))
-                    .ok()
+                <$integer>::try_from(value).map(|value| data.extend(value.to_le_bytes())).ok()
             };
         }
         let pushed = match self.datatype {

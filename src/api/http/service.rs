@@ -56,11 +56,7 @@ pub(super) async fn model_ready(State(context): State<Context>, target: Target) 
 }
 
 fn readiness(body: Value, ready: bool) -> Response {
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
 }
 
@@ -70,16 +66,10 @@ pub(super) async fn server_metadata() -> Response {
 
 pub(super) async fn model_metadata(State(context): State<Context>, target: Target) -> Result<Response> {
     let (table, version) = context.version(&target.model, target.version()?)?;
-    let versions = table
-        .models
-        .get(&target.model)
-        .into_iter()
-        .flat_map(|model| model.ready());
+    let versions = table.models.get(&target.model).into_iter().flat_map(|model| model.ready());
     let versions: Vec<String> = versions.map(|ready| ready.version.to_string()).collect();
-    let properties: serde_json::Map<_, _> = properties(&version)
-        .into_iter()
-        .map(|(key, value)| (key.into(), value.into()))
-        .collect();
+    let properties: serde_json::Map<_, _> =
+        properties(&version).into_iter().map(|(key, value)| (key.into(), value.into())).collect();
     let body = json!({
         "name": target.model,
         "versions": versions,
@@ -116,22 +106,16 @@ pub(super) async fn infer(State(context): State<Context>, target: Target, reques
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<LengthLimitError>() => return too_large(),
         Err(error) => {
-            return message(
-                StatusCode::BAD_REQUEST,
-                format!("the request body can't be read: {error}"),
-            );
+            return message(StatusCode::BAD_REQUEST, format!("the request body can't be read: {error}"));
         }
     };
-    answer(&context, target, &head.headers, body)
-        .await
-        .unwrap_or_else(Error::into_response)
+    answer(&context, target, &head.headers, body).await.unwrap_or_else(Error::into_response)
 }
 
 /// One inference: decode, call, encode.
 async fn answer(context: &Context, target: Target, headers: &HeaderMap, body: Bytes) -> Result<Response> {
-    let decoded = target
-        .version()
-        .and_then(|version| decode::request(target.model, version, headers, body, Instant::now()));
+    let decoded =
+        target.version().and_then(|version| decode::request(target.model, version, headers, body, Instant::now()));
     let decode::Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
     let answer = context.router.infer(request).await?;
     Ok(encode::response(&answer, &id, &binary))
@@ -139,9 +123,7 @@ async fn answer(context: &Context, target: Target, headers: &HeaderMap, body: By
 
 /// A body in an encoding is not decoded.
 fn refuse_encoding(headers: &HeaderMap) -> Option<Response> {
-    let encoding = headers
-        .get(header::CONTENT_ENCODING)
-        .filter(|encoding| *encoding != "identity")?;
+    let encoding = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")?;
     Some(message(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         format!("Content-Encoding {encoding:?} is not supported: send identity"),

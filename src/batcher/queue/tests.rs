@@ -41,11 +41,7 @@ impl Known {
 #[derive(Debug, Clone)]
 enum Step {
     /// A request of jobs with these rows, one key, and a deadline this far off.
-    Push {
-        key: usize,
-        rows: Vec<usize>,
-        deadline: Option<u64>,
-    },
+    Push { key: usize, rows: Vec<usize>, deadline: Option<u64> },
     /// The client of one of the waiting jobs goes.
     Cancel(prop::sample::Index),
     /// An instance is free.
@@ -55,11 +51,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let push = (
-        0..3usize,
-        prop::collection::vec(0..6usize, 1..4),
-        prop::option::weighted(0.3, 1..50u64),
-    );
+    let push = (0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
     let step = prop_oneof![
         4 => push.prop_map(|(key, rows, deadline)| Step::Push { key, rows, deadline }),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
@@ -97,27 +89,9 @@ impl History {
         for &rows in rows {
             let cancelled = Rc::new(Cell::new(false));
             let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
-            let job = TestJob {
-                id: self.next_id,
-                cancelled: cancelled.clone(),
-            };
-            known.push((
-                self.next_id,
-                Known {
-                    key,
-                    rows,
-                    arrived: self.now,
-                    deadline,
-                    cancelled,
-                },
-            ));
-            request.push(Waiting {
-                key: [key].into(),
-                rows,
-                arrived: self.now,
-                deadline,
-                job,
-            });
+            let job = TestJob { id: self.next_id, cancelled: cancelled.clone() };
+            known.push((self.next_id, Known { key, rows, arrived: self.now, deadline, cancelled }));
+            request.push(Waiting { key: [key].into(), rows, arrived: self.now, deadline, job });
             self.next_id += 1;
         }
         let alive = self.waiting.values().filter(|job| !job.is_dead(self.now)).count();
@@ -127,11 +101,7 @@ impl History {
             assert!(self.waiting.len() < self.limits.max_jobs, "let in though full");
             self.waiting.extend(known);
         } else {
-            assert!(
-                alive >= self.limits.max_jobs,
-                "refused with {alive} wanted jobs of {}",
-                self.limits.max_jobs
-            );
+            assert!(alive >= self.limits.max_jobs, "refused with {alive} wanted jobs of {}", self.limits.max_jobs);
         }
     }
 
@@ -145,11 +115,7 @@ impl History {
     fn take(&mut self) {
         let (next, dropped) = self.queue.take(self.now);
         self.dropped(dropped);
-        let oldest = self
-            .waiting
-            .iter()
-            .find(|(_, job)| !job.is_dead(self.now))
-            .map(|(id, job)| (*id, job.clone()));
+        let oldest = self.waiting.iter().find(|(_, job)| !job.is_dead(self.now)).map(|(id, job)| (*id, job.clone()));
         match next {
             Next::Idle => assert!(oldest.is_none(), "idle though {oldest:?} waits"),
             Next::WaitUntil(until) => {
@@ -178,14 +144,8 @@ impl History {
             assert!(last.is_none_or(|last| last < waiting.job.id), "overtaken within a key");
             rows += known.rows;
         }
-        assert!(
-            rows <= self.limits.max_rows || batch.len() == 1,
-            "{rows} rows in a batch"
-        );
-        let left_out = self
-            .waiting
-            .values()
-            .find(|job| job.key == key && !job.is_dead(self.now));
+        assert!(rows <= self.limits.max_rows || batch.len() == 1, "{rows} rows in a batch");
+        let left_out = self.waiting.values().find(|job| job.key == key && !job.is_dead(self.now));
         assert!(
             left_out.is_none_or(|job| rows >= self.limits.max_rows || rows + job.rows > self.limits.max_rows),
             "a batch of {rows} rows left {left_out:?} waiting"

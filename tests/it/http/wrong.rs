@@ -126,13 +126,7 @@ const ASIDE: &[Wrong] = &[
 
 impl Call {
     fn good() -> Self {
-        Call {
-            method: Method::POST,
-            path: INFER.into(),
-            headers: Vec::new(),
-            json: good(),
-            body: None,
-        }
+        Call { method: Method::POST, path: INFER.into(), headers: Vec::new(), json: good(), body: None }
     }
 
     fn to(&mut self, path: &str) {
@@ -207,25 +201,15 @@ async fn wrong_requests_are_told_what_is_wrong() {
     onnx::identity(onnx::FLOAT, &["1", "n", "m"]).save(&repository.path().join("open.onnx"));
     let server = Server::start(repository.path());
     let mut complaints = Vec::new();
-    for Wrong {
-        what,
-        change,
-        status,
-        says,
-    } in WRONG.iter().chain(ASIDE)
-    {
+    for Wrong { what, change, status, says } in WRONG.iter().chain(ASIDE) {
         let mut call = Call::good();
         change(&mut call);
         let answer = send(call.into_request(&server)).await;
         let said = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default()["error"].take();
-        let unsaid = says
-            .iter()
-            .any(|part| !said.as_str().is_some_and(|said| said.contains(part)));
+        let unsaid = says.iter().any(|part| !said.as_str().is_some_and(|said| said.contains(part)));
         if answer.status != *status || unsaid {
-            complaints.push(format!(
-                "{what}: expected {status} with {says:?}, got {} {:?}",
-                answer.status, answer.body
-            ));
+            complaints
+                .push(format!("{what}: expected {status} with {says:?}, got {} {:?}", answer.status, answer.body));
         }
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));

@@ -17,11 +17,7 @@ use super::server::Server;
 
 /// A connection over gRPC.
 pub async fn channel(server: &Server) -> Channel {
-    Channel::from_shared(format!("http://{}", server.grpc))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    Channel::from_shared(format!("http://{}", server.grpc)).unwrap().connect().await.unwrap()
 }
 
 pub async fn inference(server: &Server) -> GrpcInferenceServiceClient<Channel> {
@@ -63,32 +59,18 @@ pub fn int64_bytes(values: &[i64]) -> Vec<u8> {
 
 /// The numbers of an answer's first output.
 pub fn floats(response: &ModelInferResponse) -> Vec<f32> {
-    response.raw_output_contents[0]
-        .as_chunks()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-        .collect()
+    response.raw_output_contents[0].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }
 
 pub fn int64s(response: &ModelInferResponse) -> Vec<i64> {
-    response.raw_output_contents[0]
-        .as_chunks()
-        .0
-        .iter()
-        .map(|bytes| i64::from_le_bytes(*bytes))
-        .collect()
+    response.raw_output_contents[0].as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
 }
 
 pub async fn infer(
     client: &GrpcInferenceServiceClient<Channel>,
     request: ModelInferRequest,
 ) -> Result<ModelInferResponse, Status> {
-    client
-        .clone()
-        .model_infer(request)
-        .await
-        .map(tonic::Response::into_inner)
+    client.clone().model_infer(request).await.map(tonic::Response::into_inner)
 }
 
 /// An HTTP answer.
@@ -106,19 +88,12 @@ impl Answer {
 
     /// The message of an error.
     pub fn error(&self) -> String {
-        self.json()["error"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no error: {:?}", self.body))
-            .into()
+        self.json()["error"].as_str().unwrap_or_else(|| panic!("no error: {:?}", self.body)).into()
     }
 
     /// The JSON of a binary answer, and the bytes behind it.
     pub fn binary(&self) -> (Value, Bytes) {
-        let length: usize = self.headers["inference-header-content-length"]
-            .to_str()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let length: usize = self.headers["inference-header-content-length"].to_str().unwrap().parse().unwrap();
         let json = serde_json::from_slice(&self.body[..length]).unwrap();
         (json, self.body.slice(length..))
     }
@@ -128,29 +103,15 @@ pub async fn send(request: Request<Body>) -> Answer {
     let client = Client::builder(TokioExecutor::new()).build_http();
     let response = client.request(request).await.unwrap();
     let (head, body) = response.into_parts();
-    Answer {
-        status: head.status,
-        headers: head.headers,
-        body: body.collect().await.unwrap().to_bytes(),
-    }
+    Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
-    send(
-        Request::get(format!("http://{address}{path}"))
-            .body(Body::empty())
-            .unwrap(),
-    )
-    .await
+    send(Request::get(format!("http://{address}{path}")).body(Body::empty()).unwrap()).await
 }
 
 pub async fn post(address: SocketAddr, path: &str, body: impl Into<Body>) -> Answer {
-    send(
-        Request::post(format!("http://{address}{path}"))
-            .body(body.into())
-            .unwrap(),
-    )
-    .await
+    send(Request::post(format!("http://{address}{path}")).body(body.into()).unwrap()).await
 }
 
 /// A body of JSON with binary tensors behind it, and the header that tells where they begin.
@@ -174,11 +135,7 @@ pub async fn post_with(address: SocketAddr, path: &str, headers: &[(&str, String
 pub async fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
     let text = get(server.metrics, "/metrics").await.body;
     let text = std::str::from_utf8(&text).unwrap().to_owned();
-    let lines = text
-        .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     let fitting = lines.filter(|line| labels.iter().all(|label| line.contains(label)));
-    fitting
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
-        .sum()
+    fitting.map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()).sum()
 }

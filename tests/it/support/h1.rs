@@ -20,29 +20,19 @@ pub struct Reply {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        Ok(Connection {
-            stream: BufReader::new(TcpStream::connect(address)?),
-        })
+        Ok(Connection { stream: BufReader::new(TcpStream::connect(address)?) })
     }
 
     pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Reply> {
-        let mut request = format!(
-            "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        )
-        .into_bytes();
+        let mut request =
+            format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
         request.extend_from_slice(body);
         self.stream.get_mut().write_all(&request)?;
         self.reply()
     }
 
     fn reply(&mut self) -> io::Result<Reply> {
-        let cut_off = || {
-            io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                "the connection ended before an answer came",
-            )
-        };
+        let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before an answer came");
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
@@ -54,21 +44,11 @@ impl Connection {
                 line => lines.push(line.to_ascii_lowercase()),
             }
         }
-        let status = lines[0]
-            .split(' ')
-            .nth(1)
-            .and_then(|code| code.parse().ok())
-            .ok_or_else(cut_off)?;
+        let status = lines[0].split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(cut_off)?;
         let header = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let length = header("content-length:")
-            .and_then(|length| length.parse().ok())
-            .unwrap_or(0);
+        let length = header("content-length:").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok(Reply {
-            status,
-            body,
-            closes: header("connection:") == Some("close"),
-        })
+        Ok(Reply { status, body, closes: header("connection:") == Some("close") })
     }
 }

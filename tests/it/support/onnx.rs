@@ -135,63 +135,33 @@ pub enum DimValue {
 /// An input or output; a dimension is a number or a name.
 pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo {
     let dim = |text: &&str| {
-        let value = text
-            .parse()
-            .map(DimValue::Fixed)
-            .unwrap_or_else(|_| DimValue::Symbol(text.to_string()));
+        let value = text.parse().map(DimValue::Fixed).unwrap_or_else(|_| DimValue::Symbol(text.to_string()));
         Dim { value: Some(value) }
     };
-    let shape = Some(TensorShape {
-        dim: dims.iter().map(dim).collect(),
-    });
-    ValueInfo {
-        name: name.into(),
-        r#type: Some(Type {
-            tensor_type: Some(TensorType { elem_type, shape }),
-        }),
-    }
+    let shape = Some(TensorShape { dim: dims.iter().map(dim).collect() });
+    ValueInfo { name: name.into(), r#type: Some(Type { tensor_type: Some(TensorType { elem_type, shape }) }) }
 }
 
 pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
     let strings = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-    Node {
-        op_type: op_type.into(),
-        input: strings(inputs),
-        output: strings(outputs),
-        attribute: Vec::new(),
-    }
+    Node { op_type: op_type.into(), input: strings(inputs), output: strings(outputs), attribute: Vec::new() }
 }
 
 impl Node {
     pub fn int(mut self, name: &str, i: i64) -> Self {
-        self.attribute.push(Attribute {
-            name: name.into(),
-            i,
-            g: None,
-            kind: 2,
-        });
+        self.attribute.push(Attribute { name: name.into(), i, g: None, kind: 2 });
         self
     }
 
     pub fn graph(mut self, name: &str, graph: Graph) -> Self {
-        self.attribute.push(Attribute {
-            name: name.into(),
-            i: 0,
-            g: Some(graph),
-            kind: 5,
-        });
+        self.attribute.push(Attribute { name: name.into(), i: 0, g: Some(graph), kind: 5 });
         self
     }
 }
 
 pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> Tensor {
     let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor {
-        dims: dims.into(),
-        data_type: FLOAT,
-        name: name.into(),
-        raw_data,
-    }
+    Tensor { dims: dims.into(), data_type: FLOAT, name: name.into(), raw_data }
 }
 
 impl Graph {
@@ -203,16 +173,8 @@ impl Graph {
 
     /// The graph as a model file's bytes.
     pub fn encode(self) -> Vec<u8> {
-        let opset = OperatorSet {
-            domain: String::new(),
-            version: 17,
-        };
-        Model {
-            ir_version: 8,
-            graph: Some(self),
-            opset_import: vec![opset],
-        }
-        .encode_to_vec()
+        let opset = OperatorSet { domain: String::new(), version: 17 };
+        Model { ir_version: 8, graph: Some(self), opset_import: vec![opset] }.encode_to_vec()
     }
 }
 
@@ -242,15 +204,10 @@ pub fn identity(elem_type: i32, dims: &[&str]) -> Graph {
 pub fn pair() -> Graph {
     Graph {
         name: "pair".into(),
-        node: vec![
-            node("Add", &["a", "b"], &["sum"]),
-            node("Sub", &["a", "b"], &["difference"]),
-        ],
+        node: vec![node("Add", &["a", "b"], &["sum"]), node("Sub", &["a", "b"], &["difference"])],
         initializer: vec![],
         input: ["a", "b"].map(|name| value(name, FLOAT, &["batch", "2"])).into(),
-        output: ["sum", "difference"]
-            .map(|name| value(name, FLOAT, &["batch", "2"]))
-            .into(),
+        output: ["sum", "difference"].map(|name| value(name, FLOAT, &["batch", "2"])).into(),
     }
 }
 
@@ -266,11 +223,7 @@ pub fn slow() -> Graph {
             node("Identity", &["go"], &["again"]),
         ],
         initializer: vec![],
-        input: vec![
-            value("round", INT64, &[]),
-            value("go", BOOL, &[]),
-            value("state", FLOAT, &["64", "64"]),
-        ],
+        input: vec![value("round", INT64, &[]), value("go", BOOL, &[]), value("state", FLOAT, &["64", "64"])],
         output: vec![value("again", BOOL, &[]), value("next", FLOAT, &["64", "64"])],
     };
     let start: Vec<f32> = (0..SIDE * SIDE).map(|index| (index % 7) as f32 / 100.0).collect();
@@ -316,35 +269,18 @@ pub fn across_rows() -> Graph {
 
 /// A multilayer perceptron with these widths, ReLU between, FP32 [batch,first] to [batch,last].
 pub fn mlp(widths: &[usize]) -> Graph {
-    let mut graph = Graph {
-        name: "mlp".into(),
-        ..Graph::default()
-    };
+    let mut graph = Graph { name: "mlp".into(), ..Graph::default() };
     let last = widths.len() - 2;
     let mut from = "x".to_string();
     for layer in 0..=last {
         let (rows, columns) = (widths[layer], widths[layer + 1]);
         let weight = |index: usize| ((index * 7919 + layer * 104_729) % 2001) as f32 / 1000.0 - 1.0;
-        let weights: Vec<f32> = (0..rows * columns)
-            .map(|index| weight(index) / (rows as f32).sqrt())
-            .collect();
+        let weights: Vec<f32> = (0..rows * columns).map(|index| weight(index) / (rows as f32).sqrt()).collect();
         let biases: Vec<f32> = (0..columns).map(|index| weight(index) / 10.0).collect();
-        graph
-            .initializer
-            .push(floats(&format!("w{layer}"), &[rows as i64, columns as i64], &weights));
-        graph
-            .initializer
-            .push(floats(&format!("b{layer}"), &[columns as i64], &biases));
-        let sum = if layer == last {
-            "y".to_string()
-        } else {
-            format!("sum{layer}")
-        };
-        graph.node.push(node(
-            "Gemm",
-            &[&from, &format!("w{layer}"), &format!("b{layer}")],
-            &[&sum],
-        ));
+        graph.initializer.push(floats(&format!("w{layer}"), &[rows as i64, columns as i64], &weights));
+        graph.initializer.push(floats(&format!("b{layer}"), &[columns as i64], &biases));
+        let sum = if layer == last { "y".to_string() } else { format!("sum{layer}") };
+        graph.node.push(node("Gemm", &[&from, &format!("w{layer}"), &format!("b{layer}")], &[&sum]));
         if layer < last {
             from = format!("relu{layer}");
             graph.node.push(node("Relu", &[&sum], &[&from]));

@@ -39,11 +39,7 @@ pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(
-        output.status.success(),
-        "{script} failed: {}\n{out}\n{err}",
-        output.status
-    );
+    assert!(output.status.success(), "{script} failed: {}\n{out}\n{err}", output.status);
     Some(out)
 }
 
@@ -64,15 +60,7 @@ fn packages() -> Result<PathBuf, String> {
     let _ = fs::remove_dir_all(&incoming);
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");
     let installed = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-input",
-            "--only-binary=:all:",
-        ])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--only-binary=:all:"])
         .arg("--target")
         .arg(&incoming)
         .arg("-r")
@@ -81,10 +69,7 @@ fn packages() -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("python3 can't be run: {error}"))?;
     if !installed.status.success() {
-        return Err(format!(
-            "pip install failed: {}",
-            String::from_utf8_lossy(&installed.stderr)
-        ));
+        return Err(format!("pip install failed: {}", String::from_utf8_lossy(&installed.stderr)));
     }
     fs::rename(&incoming, &folder).map_err(|error| error.to_string())?;
     Ok(folder)
@@ -103,7 +88,5 @@ fn python_kind() -> Result<String, String> {
 
 /// FNV-1a, 64 bits.
 fn fingerprint(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -33,20 +33,8 @@ impl Server {
     /// The same with more options.
     pub fn start_with(repository: &Path, options: &[&str]) -> Self {
         let mut command = onnxd();
-        command
-            .arg("serve")
-            .arg(repository)
-            .args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command
-            .args([
-                "--metrics",
-                "127.0.0.1:0",
-                "--poll-interval",
-                "50ms",
-                "--log-format",
-                "json",
-            ])
-            .args(options);
+        command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
+        command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]).args(options);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
         let mut addresses = HashMap::new();
@@ -55,13 +43,7 @@ impl Server {
             addresses.insert(protocol, line["address"].as_str().unwrap().parse().unwrap());
         }
         log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
-        Server {
-            child,
-            log,
-            http: addresses["http"],
-            grpc: addresses["grpc"],
-            metrics: addresses["metrics"],
-        }
+        Server { child, log, http: addresses["http"], grpc: addresses["grpc"], metrics: addresses["metrics"] }
     }
 
     /// Waits for a log line.
@@ -71,22 +53,12 @@ impl Server {
 
     /// Number of log lines that fit.
     pub fn count_log(&self, wanted: impl Fn(&Value) -> bool) -> usize {
-        self.log
-            .state
-            .lock()
-            .unwrap()
-            .lines
-            .iter()
-            .filter(|line| wanted(line))
-            .count()
+        self.log.state.lock().unwrap().lines.iter().filter(|line| wanted(line)).count()
     }
 
     /// Sends a signal, such as "TERM".
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .args([&format!("-{signal}"), &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
@@ -97,11 +69,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(
-                since.elapsed() < PATIENCE,
-                "the server does not end; its log:\n{}",
-                self.log
-            );
+            assert!(since.elapsed() < PATIENCE, "the server does not end; its log:\n{}", self.log);
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -176,12 +144,7 @@ impl Log {
 
 impl std::fmt::Display for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.state
-            .lock()
-            .unwrap()
-            .lines
-            .iter()
-            .try_for_each(|line| writeln!(f, "{line}"))
+        self.state.lock().unwrap().lines.iter().try_for_each(|line| writeln!(f, "{line}"))
     }
 }
 
