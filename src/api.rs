@@ -92,12 +92,8 @@ fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
 /// What was derived for a version, told as properties in its metadata.
 fn properties(version: &Version) -> [(&'static str, String); 4] {
     let derived = &version.derived;
-    let batching = match &derived.batching {
-        Ok(rows) => format!("on: up to {rows} rows"),
-        Err(why) => format!("off: {why}"),
-    };
     [
-        ("batching", batching),
+        ("batching", derived.batching_text()),
         ("instances", derived.instances.to_string()),
         ("intra_op_threads", derived.intra_op_threads.to_string()),
         ("generation", version.generation.to_string()),

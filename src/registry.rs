@@ -11,6 +11,7 @@ pub use load::Loader;
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -42,6 +43,7 @@ pub struct Registry {
     retired: Vec<Arc<Version>>,
     /// Why the last scan failed, so that it is told once.
     scan_error: Option<String>,
+    next_generation: u64,
     /// Set when the server ends.
     stop: Arc<AtomicBool>,
 }
@@ -74,6 +76,7 @@ impl Registry {
             seen: Scan::default(),
             retired: Vec::new(),
             scan_error: None,
+            next_generation: 1,
             stop,
         }
     }
@@ -93,23 +96,27 @@ impl Registry {
     pub fn follow(mut self, period: Duration) {
         while !self.stop.load(Relaxed) {
             thread::park_timeout(period);
-            self.free_retired();
-            match repository::scan(&self.folder) {
-                Ok(scan) => {
-                    self.scan_error = None;
-                    let models = plan::settle(&self.models, &self.seen.models, &scan.models);
-                    self.seen = scan;
-                    if models != self.models {
-                        self.reconcile(models, 1, &|_| ());
-                    }
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        self.free_retired();
+        match repository::scan(&self.folder) {
+            Ok(scan) => {
+                self.scan_error = None;
+                let models = plan::settle(&self.models, &self.seen.models, &scan.models);
+                self.seen = scan;
+                if models != self.models {
+                    self.reconcile(models, 1, &|_| ());
                 }
-                // An unmounted disk is no wish to unload everything.
-                Err(error) if self.scan_error.as_ref() != Some(&error) => {
-                    tracing::error!("{error}; what is loaded goes on serving");
-                    self.scan_error = Some(error);
-                }
-                Err(_) => {}
             }
+            // An unmounted disk is no wish to unload everything.
+            Err(error) if self.scan_error.as_ref() != Some(&error) => {
+                tracing::error!("{error}; what is loaded goes on serving");
+                self.scan_error = Some(error);
+            }
+            Err(_) => {}
         }
     }
 
@@ -142,7 +149,9 @@ impl Registry {
     fn load(&mut self, todo: Vec<(Key, Desired)>, threads: usize, progress: &dyn Fn(Progress<'_>)) {
         let (loader, stop) = (self.loader.clone(), self.stop.clone());
         let threads = threads.min(todo.len());
-        let todo = Mutex::new(todo.into_iter());
+        let first_generation = self.next_generation;
+        self.next_generation += todo.len() as u64;
+        let todo = Mutex::new((first_generation..).zip(todo));
         let (done, results) = mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..threads {
@@ -150,8 +159,11 @@ impl Registry {
                 scope.spawn(move || {
                     let next =
                         || todo.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !stop.load(Relaxed));
-                    while let Some((key, desired)) = next() {
-                        let loaded = loader.load(&key.0, key.1, &desired);
+                    while let Some((generation, (key, desired))) = next() {
+                        // A panic would be a defect, here or in a library; it must cost this version only.
+                        let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &desired)));
+                        let loaded = loaded
+                            .unwrap_or_else(|_| Err("loading it panicked: this is a defect of the server".into()));
                         if done.send((key, desired, loaded)).is_err() {
                             return;
                         }
@@ -191,13 +203,11 @@ impl Registry {
         // Said once it is true.
         if let Some(version) = ready {
             let derived = &version.derived;
-            let batching =
-                derived.batching.as_ref().map_or_else(|why| format!("off: {why}"), |rows| format!("up to {rows} rows"));
             tracing::info!(
                 model = key.0,
                 version = key.1,
                 generation = version.generation,
-                batching,
+                batching = derived.batching_text(),
                 instances = derived.instances,
                 intra_op_threads = derived.intra_op_threads,
                 seconds = version.load_time.as_secs_f64(),

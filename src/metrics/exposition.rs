@@ -284,12 +284,15 @@ impl Series<'_> {
 
     /// A histogram whose values are told divided by `unit`.
     fn histogram(&mut self, histogram: &Histogram, unit: f64) {
-        for (bound, count) in histogram.cumulative() {
+        // The count is that of the last bucket: they must agree while others record.
+        let mut count = 0;
+        for (bound, cumulative) in histogram.cumulative() {
             let bound = bound.map_or("+Inf".into(), |bound| (bound as f64 / unit).to_string());
-            self.line(Some("bucket"), Some(("le", &bound)), count);
+            self.line(Some("bucket"), Some(("le", &bound)), cumulative);
+            count = cumulative;
         }
         self.line(Some("sum"), None, histogram.sum() as f64 / unit);
-        self.line(Some("count"), None, count(histogram));
+        self.line(Some("count"), None, count);
     }
 }
 

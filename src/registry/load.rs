@@ -2,15 +2,12 @@
 
 use std::{
     num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    plan::Desired,
+    plan::{Desired, Key},
     probe::{Probe, probe, warm_up},
 };
 use crate::{
@@ -42,13 +39,12 @@ pub struct Loader {
     engine: Engine,
     compute: Compute,
     exposition: Arc<Exposition>,
-    last_generation: Arc<AtomicU64>,
 }
 
 impl Loader {
     /// A loader for versions that run on `compute` and are told in `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>) -> Self {
-        Loader { engine, compute, exposition, last_generation: Arc::default() }
+        Loader { engine, compute, exposition }
     }
 
     /// CPUs that runs may use.
@@ -57,9 +53,8 @@ impl Loader {
     }
 
     /// Loads, checks and warms up a version.
-    pub(super) fn load(&self, model: &str, version: u64, desired: &Desired) -> Result<Version, String> {
-        let started = Instant::now();
-        let generation = self.last_generation.fetch_add(1, Relaxed) + 1;
+    pub(super) fn load(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Version, String> {
+        let (started, model, version) = (Instant::now(), model.as_str(), *version);
         let (config, path) = (&desired.config, &desired.source.path);
         let at_path = |why: String| format!("{}: {why}", path.display());
         let (first, threads, probe) = self.first_instance(desired).map_err(at_path)?;

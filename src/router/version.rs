@@ -42,6 +42,16 @@ pub struct Derived {
     pub intra_op_threads: usize,
 }
 
+impl Derived {
+    /// Whether requests are batched, or why not, for people.
+    pub fn batching_text(&self) -> String {
+        match &self.batching {
+            Ok(rows) => format!("on: up to {rows} rows"),
+            Err(why) => format!("off: {why}"),
+        }
+    }
+}
+
 impl Version {
     /// Answers a request.
     pub(super) async fn infer(&self, request: Request) -> Result<Output> {

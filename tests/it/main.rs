@@ -12,6 +12,7 @@ mod health;
 mod http;
 mod metrics;
 mod overload;
+mod readme;
 mod reference;
 mod repository;
 mod shutdown;

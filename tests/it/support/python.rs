@@ -14,6 +14,18 @@ const REQUIREMENTS: &str = include_str!("../../python/requirements.txt");
 /// Runs a script of `tests/python` with arguments and returns what it printed. `None` where Python or the packages can't be
 /// had: the test is skipped by name, or fails where `ONNXD_TEST_REQUIRE` is set.
 pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
+    python(test, Command::new("python3").arg("-S").arg(path).args(arguments))
+}
+
+/// The same for a script that is given as text.
+pub fn run_text(test: &str, text: &str) -> Option<String> {
+    python(test, Command::new("python3").args(["-S", "-c", text]))
+}
+
+/// The command has -S: without the packages that the machine has. Some spread over folders (google.protobuf), and halves would
+/// be mixed.
+fn python(test: &str, command: &mut Command) -> Option<String> {
     let packages = match packages() {
         Ok(packages) => packages,
         Err(why) if std::env::var_os("ONNXD_TEST_REQUIRE").is_some() => panic!("{test} needs Python packages: {why}"),
@@ -23,23 +35,17 @@ pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
             return None;
         }
     };
-    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python");
-    let output = Command::new("python3")
-        // Without the packages that the machine has: some spread over folders (google.protobuf), and halves would be mixed.
-        .arg("-S")
-        .arg(scripts.join(script))
-        .args(arguments)
+    let command = command
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         // gRPC would ask a proxy for its way to this machine.
         .env("no_grpc_proxy", "127.0.0.1")
         // The reference must not report to its maker either.
-        .env("ORT_DISABLE_TELEMETRY", "1")
-        .output()
-        .unwrap();
+        .env("ORT_DISABLE_TELEMETRY", "1");
+    let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{script} failed: {}\n{out}\n{err}", output.status);
+    assert!(output.status.success(), "{test}: {command:?} failed: {}\n{out}\n{err}", output.status);
     Some(out)
 }
 

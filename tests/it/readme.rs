@@ -1,0 +1,59 @@
+//! The README's examples print what it says.
+
+use std::{path::Path, process::Command};
+
+use crate::support::{python, server::Server};
+
+/// The README's fenced blocks, in order, with their languages.
+fn blocks() -> Vec<(&'static str, &'static str)> {
+    const README: &str = include_str!("../../README.md");
+    let mut parts = README.split("\n```");
+    let mut blocks = Vec::new();
+    parts.next();
+    while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
+        blocks.push(block.split_once('\n').unwrap());
+    }
+    blocks
+}
+
+/// The examples in `language` that begin with `beginning`, each with the block behind it, which is what it prints.
+fn examples(language: &str, beginning: &str) -> Vec<(&'static str, &'static str)> {
+    let blocks = blocks();
+    let pairs = blocks.iter().zip(&blocks[1..]);
+    let fitting = pairs.filter(|((found, text), _)| *found == language && text.starts_with(beginning));
+    fitting.map(|((_, text), (_, prints))| (*text, *prints)).collect()
+}
+
+fn sample_models() -> Server {
+    Server::start(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models"))
+}
+
+#[test]
+fn the_curl_examples_print_what_they_promise() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        assert!(std::env::var_os("ONNXD_TEST_REQUIRE").is_none(), "curl is missing");
+        eprintln!("SKIPPED the_curl_examples_print_what_they_promise: there is no curl");
+        return;
+    }
+    let server = sample_models();
+    let examples = examples("sh", "curl");
+    assert_eq!(examples.len(), 3, "the examples were not found");
+    for (command, prints) in examples {
+        let command = command.replace("localhost:8000", &server.http.to_string());
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(printed, prints, "{command}");
+    }
+}
+
+#[test]
+fn the_python_example_prints_what_it_promises() {
+    let examples = examples("python", "import numpy");
+    assert_eq!(examples.len(), 1, "the example was not found");
+    let server = sample_models();
+    for (script, prints) in examples {
+        let script = script.replace("localhost:8001", &server.grpc.to_string());
+        let Some(printed) = python::run_text("the_python_example_prints_what_it_promises", &script) else { return };
+        assert_eq!(printed.trim_end(), prints);
+    }
+}
