@@ -1,7 +1,7 @@
 //! Requests gather here and run in batches.
 //!
 //! A [`Batcher`] belongs to one loaded version. It holds the queue (the policy, which is pure) and the idle instances; it is a
-//! state machine that something drives. What drives it now are the threads of [`Compute`]: they call [`Batcher::drive`],
+//! state machine that something drives. What drives it now are the threads of [`Compute`]: they call its `drive`,
 //! which takes a batch and an instance, runs the one on the other, and answers.
 
 mod compute;

@@ -20,9 +20,9 @@ pub struct Cli {
 pub enum Command {
     /// Serve the models of a repository.
     ///
-    /// DIR holds one folder per model with its versions (DIR/<model>/<version>/model.onnx or DIR/<model>/<version>.onnx), or
-    /// just files (DIR/<model>.onnx, which is version 1). Changes in it are followed while the server runs. A model's folder
-    /// may hold a config.toml.
+    /// DIR holds one folder per model with its versions (DIR/MODEL/VERSION/model.onnx or DIR/MODEL/VERSION.onnx), or just files
+    /// (DIR/MODEL.onnx, which is version 1). Changes in it are followed while the server runs. A model's folder may hold a
+    /// config.toml.
     ///
     /// SIGTERM or SIGINT ends it gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
     /// signal ends it at once.
