@@ -18,3 +18,4 @@ mod repository;
 mod shutdown;
 mod support;
 mod swap;
+mod telemetry;

@@ -32,7 +32,11 @@ impl Server {
 
     /// The same with more options.
     pub fn start_with(repository: &Path, options: &[&str]) -> Self {
-        let mut command = onnxd();
+        Server::start_command(onnxd(), repository, options)
+    }
+
+    /// The same with a command whose environment has been prepared.
+    pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
         command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]).args(options);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
