@@ -34,7 +34,7 @@ pub struct Model {
 }
 
 /// The files of a version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
     /// The model file.
     pub path: PathBuf,

@@ -84,3 +84,61 @@ pub(super) fn settle(
     };
     names.filter_map(settled).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::path::PathBuf;
+
+    /// A model whose state is told by a number; the folder that a fingerprint is taken of does not matter here.
+    fn model(state: u8, problem: bool) -> Model {
+        let source = Source { path: PathBuf::from(format!("{state}.onnx")), ..Source::default() };
+        let problem = problem.then(|| "unreadable".to_owned());
+        Model { versions: BTreeMap::from([(1, source)]), problem, ..Model::default() }
+    }
+
+    fn models() -> impl Strategy<Value = BTreeMap<String, Model>> {
+        let entry = ("[abc]", (0..3u8, prop::bool::weighted(0.2)).prop_map(|(state, problem)| model(state, problem)));
+        prop::collection::btree_map(entry.0, entry.1, 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn only_what_two_scans_agree_on_changes(acted_on in models(), previous in models(), current in models()) {
+            let settled = settle(&acted_on, &previous, &current);
+            for name in ["a", "b", "c"] {
+                let agreed = previous.get(name) == current.get(name);
+                let expected = if agreed { current.get(name) } else { acted_on.get(name) };
+                prop_assert_eq!(settled.get(name), expected);
+            }
+        }
+
+        #[test]
+        fn a_plan_that_is_carried_out_leaves_nothing_to_do(before in models(), now in models()) {
+            let mut slots = BTreeMap::new();
+            carry_out(plan(&before, &slots), &mut slots);
+            carry_out(plan(&now, &slots), &mut slots);
+            prop_assert_eq!(plan(&now, &slots), Plan::default());
+            for (name, model) in now.iter().filter(|(_, model)| model.problem.is_none()) {
+                prop_assert_eq!(&slots[&(name.clone(), 1)].attempted.source, &model.versions[&1]);
+            }
+            for (name, model) in now.iter().filter(|(_, model)| model.problem.is_some()) {
+                // What is half read neither comes nor goes.
+                let was = before.get(name).filter(|model| model.problem.is_none());
+                let is = slots.get(&(name.clone(), 1)).map(|slot| &slot.attempted.source);
+                prop_assert_eq!(is, was.map(|model| &model.versions[&1]), "{:?}", model.problem);
+            }
+        }
+    }
+
+    /// Every load fails, which is an end like any other.
+    fn carry_out(plan: Plan, slots: &mut BTreeMap<Key, Slot>) {
+        for key in plan.unload {
+            assert!(slots.remove(&key).is_some());
+        }
+        for (key, desired) in plan.load {
+            slots.insert(key, Slot { failure: Some("it fails".into()), ..Slot::new(desired) });
+        }
+    }
+}

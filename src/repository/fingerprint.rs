@@ -7,7 +7,7 @@ use std::{
 
 /// The state of a version's files: two that are equal were taken of the same contents, as far as sizes, times and inodes can
 /// tell. Links are followed, so that turning a link counts as a change.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     files: Vec<FileState>,
 }

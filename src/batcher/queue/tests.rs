@@ -121,6 +121,9 @@ impl History {
             Next::WaitUntil(until) => {
                 let (_, oldest) = oldest.expect("waits for nobody");
                 assert!(until > self.now && until <= oldest.arrived + self.limits.max_delay);
+                let companions = self.waiting.values().filter(|job| job.key == oldest.key && !job.is_dead(self.now));
+                let rows: usize = companions.map(|job| job.rows).sum();
+                assert!(rows < self.limits.max_rows, "waits though {rows} rows fill a batch");
                 assert!(
                     self.waiting
                         .values()
