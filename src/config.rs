@@ -38,6 +38,9 @@ pub enum Batching {
     Off,
 }
 
+/// Longer makes no sense, and far longer is more than a clock can count.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
 /// The alias of the version that requests without a version go to.
 pub const STABLE: &str = "stable";
 
@@ -64,6 +67,9 @@ impl ModelConfig {
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == Some(0)) {
             return Err(format!("{key} must be at least 1, got 0"));
+        }
+        if let Some(delay) = config.max_queue_delay.filter(|delay| *delay > LONGEST_DELAY) {
+            return Err(format!("max_queue_delay must be at most 1 day, got {}", humantime::format_duration(delay)));
         }
         if let Some((alias, _)) = config.aliases.iter().find(|(_, version)| **version == 0) {
             return Err(format!("alias '{alias}' must point to a version, which is at least 1, got 0"));
@@ -146,6 +152,7 @@ mod tests {
             ("max_batch_size = 0", "max_batch_size"),
             ("max_batch_size = -1", "max_batch_size"),
             ("max_queue_delay = \"fast\"", "'fast' is not a duration"),
+            ("max_queue_delay = \"400000000years\"", "max_queue_delay must be at most 1 day"),
             ("batching = \"maybe\"", "maybe"),
             ("[aliases]\nstable = 0", "'stable'"),
         ] {

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
@@ -112,7 +113,10 @@ impl Shared {
                     self.changed.notify_one();
                 }
                 drop(line);
-                batcher.drive();
+                // A panic would be a defect; it must not take the thread and its slots away.
+                if catch_unwind(AssertUnwindSafe(|| batcher.drive())).is_err() {
+                    tracing::error!("driving a batch panicked: this is a defect of the server");
+                }
                 drop(batcher);
                 line = self.line();
                 line.free += slots;

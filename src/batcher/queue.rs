@@ -93,13 +93,28 @@ impl<J: Cancel> Queue<J> {
         while self.waiting.front().is_some_and(|job| job.is_dead(now)) {
             dropped.extend(self.waiting.pop_front().map(|waiting| waiting.job));
         }
-        let Some(first) = self.waiting.front() else {
-            return (Next::Idle, dropped);
+        let next = match self.first_due(now) {
+            None => Next::Idle,
+            Some(Err(until)) => Next::WaitUntil(until),
+            Some(Ok(key)) => Next::Run(self.gather(&key, now, &mut dropped)),
         };
-        if let Some(until) = self.wait_until(first, now) {
-            return (Next::WaitUntil(until), dropped);
+        (next, dropped)
+    }
+
+    /// The key of the first batch that should run now, or when the first of them will be due; `None`: nothing waits. A batch
+    /// that waits for more does not hold up those of other keys.
+    fn first_due(&self, now: Instant) -> Option<Result<Key, Instant>> {
+        let mut keys: Vec<&Key> = Vec::new();
+        let mut soonest: Option<Instant> = None;
+        for job in self.waiting.iter().filter(|job| !job.is_dead(now)) {
+            if keys.contains(&&job.key) {
+                continue;
+            }
+            let Some(until) = self.wait_until(job, now) else { return Some(Ok(job.key.clone())) };
+            soonest = Some(soonest.map_or(until, |soonest| soonest.min(until)));
+            keys.push(&job.key);
         }
-        (Next::Run(self.gather(now, &mut dropped)), dropped)
+        soonest.map(Err)
     }
 
     /// Until when the batch that `first` begins should wait for more; `None`: run it now.
@@ -119,15 +134,15 @@ impl<J: Cancel> Queue<J> {
         Some(until)
     }
 
-    /// Takes the first job and those behind it that may join, and leaves the others in their order.
-    fn gather(&mut self, now: Instant, dropped: &mut Vec<J>) -> Vec<Waiting<J>> {
+    /// Takes the jobs of a key that fit into a batch, from the first on, and leaves the others in their order.
+    fn gather(&mut self, key: &Key, now: Instant, dropped: &mut Vec<J>) -> Vec<Waiting<J>> {
         let mut batch: Vec<Waiting<J>> = Vec::new();
         let mut rows = 0;
         let mut passed = Vec::new();
         while let Some(job) = self.waiting.pop_front() {
             if job.is_dead(now) {
                 dropped.push(job.job);
-            } else if batch.first().is_some_and(|first| first.key != job.key) {
+            } else if job.key != *key {
                 passed.push(job);
             } else if batch.is_empty() || rows + job.rows <= self.limits.max_rows {
                 rows += job.rows;

@@ -199,3 +199,20 @@ fn the_sample_models_are_batched() {
     let ready = |line: &serde_json::Value| line["message"] == "ready" && line["batching"] == "on: up to 64 rows";
     assert_eq!(server.count_log(ready), 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_waits_does_not_hold_up_a_full_one() {
+    let config = "max_batch_size = 4\nmax_queue_delay = \"1h\"";
+    let repository = repository("identity", onnx::identity(onnx::FLOAT, &["batch", "length"]), config);
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let lone = raw_request("identity", "x", "FP32", &[1, 1], float_bytes(&[1.0]));
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { infer(&client, lone).await }
+    });
+    pending(&server, 1.0).await;
+    let full = raw_request("identity", "x", "FP32", &[4, 2], float_bytes(&[2.0; 8]));
+    assert_eq!(floats(&infer(&client, full).await.unwrap()), [2.0; 8]);
+    assert!(!waiting.is_finished());
+}

@@ -115,29 +115,47 @@ impl History {
     fn take(&mut self) {
         let (next, dropped) = self.queue.take(self.now);
         self.dropped(dropped);
-        let oldest = self.waiting.iter().find(|(_, job)| !job.is_dead(self.now)).map(|(id, job)| (*id, job.clone()));
         match next {
-            Next::Idle => assert!(oldest.is_none(), "idle though {oldest:?} waits"),
+            Next::Idle => assert!(self.oldest_of_keys().is_empty(), "idle though {:?} waits", self.waiting),
             Next::WaitUntil(until) => {
-                let (_, oldest) = oldest.expect("waits for nobody");
-                assert!(until > self.now && until <= oldest.arrived + self.limits.max_delay);
-                let companions = self.waiting.values().filter(|job| job.key == oldest.key && !job.is_dead(self.now));
-                let rows: usize = companions.map(|job| job.rows).sum();
-                assert!(rows < self.limits.max_rows, "waits though {rows} rows fill a batch");
+                assert!(until > self.now);
+                let oldest = self.oldest_of_keys();
+                assert!(oldest.iter().all(|(_, job)| until <= job.arrived + self.limits.max_delay), "waits too long");
                 assert!(
-                    self.waiting
-                        .values()
-                        .filter(|job| job.key == oldest.key)
-                        .all(|job| { job.is_dead(self.now) || job.deadline.is_none_or(|deadline| deadline > until) })
+                    !oldest.is_empty() && oldest.iter().all(|(_, job)| !self.is_due(job)),
+                    "waits though one is due"
                 );
             }
-            Next::Run(batch) => self.ran(&batch, oldest.expect("runs nobody").0),
+            Next::Run(batch) => self.ran(&batch),
         }
     }
 
-    fn ran(&mut self, batch: &[Waiting<TestJob>], oldest: usize) {
-        assert_eq!(batch[0].job.id, oldest, "the oldest is served first");
-        let key = self.waiting[&oldest].key;
+    /// The oldest wanted job of each key, oldest first.
+    fn oldest_of_keys(&self) -> Vec<(usize, Known)> {
+        let mut oldest: Vec<(usize, Known)> = Vec::new();
+        for (id, job) in self.waiting.iter().filter(|(_, job)| !job.is_dead(self.now)) {
+            if oldest.iter().all(|(_, other)| other.key != job.key) {
+                oldest.push((*id, job.clone()));
+            }
+        }
+        oldest
+    }
+
+    /// Whether the batch that begins with this job gains nothing by waiting.
+    fn is_due(&self, first: &Known) -> bool {
+        let until = first.arrived + self.limits.max_delay;
+        let companions = || self.waiting.values().filter(|job| job.key == first.key && !job.is_dead(self.now));
+        let rows: usize = companions().map(|job| job.rows).sum();
+        let in_haste = companions().any(|job| job.deadline.is_some_and(|deadline| deadline <= until));
+        until <= self.now || rows >= self.limits.max_rows || in_haste
+    }
+
+    fn ran(&mut self, batch: &[Waiting<TestJob>]) {
+        let oldest = self.oldest_of_keys();
+        let first =
+            oldest.iter().position(|(id, _)| *id == batch[0].job.id).expect("the oldest of a key is served first");
+        assert!(oldest[..first].iter().all(|(_, job)| !self.is_due(job)), "an older batch was due");
+        let key = oldest[first].1.key;
         let mut rows = 0;
         for waiting in batch {
             let known = self.waiting.remove(&waiting.job.id).expect("runs twice, or never came");
@@ -201,7 +219,7 @@ proptest! {
                     prop_assert!(!matches!(next, Next::WaitUntil(_)));
                     history.dropped(dropped);
                     if let Next::Run(batch) = next {
-                        history.ran(&batch, batch[0].job.id);
+                        history.ran(&batch);
                     }
                 }
             }
