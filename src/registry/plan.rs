@@ -70,7 +70,8 @@ pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>
 }
 
 /// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
-/// written, and folders between removal and return, are so left alone until they rest.
+/// written, and folders between removal and return, are so left alone until they rest. A model with a problem keeps the
+/// settings that it had: those that can't be read would be the defaults, which could send its requests to another version.
 pub(super) fn settle(
     acted_on: &BTreeMap<String, Model>,
     previous: &BTreeMap<String, Model>,
@@ -78,9 +79,12 @@ pub(super) fn settle(
 ) -> BTreeMap<String, Model> {
     let names = acted_on.keys().chain(current.keys());
     let settled = |name: &String| {
-        let (previous, current) = (previous.get(name), current.get(name));
-        let chosen = if previous == current { current } else { acted_on.get(name) };
-        chosen.map(|model| (name.clone(), model.clone()))
+        let (before, previous, current) = (acted_on.get(name), previous.get(name), current.get(name));
+        let mut chosen = if previous == current { current } else { before }?.clone();
+        if let (Some(_), Some(before)) = (&chosen.problem, before) {
+            chosen.config = before.config.clone();
+        }
+        Some((name.clone(), chosen))
     };
     names.filter_map(settled).collect()
 }

@@ -167,6 +167,13 @@ async fn a_new_version_does_not_take_over_from_a_stable_one() {
     assert_eq!(number(&server, "").await, 1.0);
     rename_over(&config, b"[aliases]\nstable = 2\n");
     eventually("stable has moved", async || number(&server, "").await == 2.0).await;
+    onnx::add(3.0).save(&repository.path().join("add/3/model.onnx"));
+    server.wait_for_log(|line| line["message"] == "ready" && line["version"] == 3);
+    // Settings that can't be read are not the defaults.
+    rename_over(&config, b"[aliases]\nstable = ");
+    server.wait_for_log(|line| line["level"] == "ERROR" && line["model"] == "add");
+    load.goes_on().await;
+    assert_eq!(number(&server, "").await, 2.0);
     assert_eq!(
         get(server.http, "/v2/models/add").await.json()["properties"]["generation"],
         "2",
