@@ -46,6 +46,9 @@ pub struct Settings {
     pub intra_op_threads: usize,
 }
 
+/// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
+const MAX_PIECES: usize = 1 << 16;
+
 /// The queue and the instances of one loaded version.
 pub struct Batcher {
     /// "model 'm' version 1", for messages.
@@ -114,7 +117,7 @@ impl Batcher {
     /// rows where the version is batched. Gives one tensor per output. Dropping the future cancels the request.
     ///
     /// # Errors
-    /// The queue is full, the deadline has passed, or the run failed.
+    /// There are more rows than a request may have, the queue is full, the deadline has passed, or the run failed.
     pub async fn submit(self: &Arc<Self>, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
         let answers = self.enqueue(inputs, deadline)?;
         let mut parts = Vec::with_capacity(answers.len());
@@ -134,7 +137,7 @@ impl Batcher {
         }
         let mut answers = Vec::with_capacity(1);
         let mut jobs = Vec::with_capacity(1);
-        for inputs in self.pieces(inputs) {
+        for inputs in self.pieces(inputs)? {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
             let rows = if self.settings.batched { inputs.first().map_or(1, |input| input.shape().rows()) } else { 1 };
@@ -158,15 +161,22 @@ impl Batcher {
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
-    fn pieces(&self, inputs: Vec<Tensor>) -> Vec<Vec<Tensor>> {
+    fn pieces(&self, inputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
         let rows = inputs.first().map_or(1, |input| input.shape().rows());
         let most = self.settings.max_batch_size;
         if !self.settings.batched || rows <= most {
-            return vec![inputs];
+            return Ok(vec![inputs]);
+        }
+        if rows.div_ceil(most) > MAX_PIECES {
+            return Err(Error::invalid(format!(
+                "{}: a request may have at most {} rows ({MAX_PIECES} batches of {most}), got {rows}",
+                self.label,
+                MAX_PIECES.saturating_mul(most),
+            )));
         }
         let piece =
             |start: usize| inputs.iter().map(|input| slice_rows(input, start, most.min(rows - start))).collect();
-        (0..rows).step_by(most).map(piece).collect()
+        Ok((0..rows).step_by(most).map(piece).collect())
     }
 
     /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.

@@ -216,3 +216,18 @@ async fn a_batch_that_waits_does_not_hold_up_a_full_one() {
     assert_eq!(floats(&infer(&client, full).await.unwrap()), [2.0; 8]);
     assert!(!waiting.is_finished());
 }
+
+/// Rows of an empty tensor take no bytes, so a small message may claim any number of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_without_end_are_refused() {
+    let repository = repository("echo", onnx::identity(onnx::FLOAT, &["batch", "length"]), "max_batch_size = 4");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    for rows in [4 * 65_536 + 1, i64::MAX] {
+        let status = infer(&client, raw_request("echo", "x", "FP32", &[rows, 0], Vec::new())).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert!(status.message().contains("at most 262144 rows"), "{status:?}");
+    }
+    let answer = infer(&client, raw_request("echo", "x", "FP32", &[9, 0], Vec::new())).await.unwrap();
+    assert_eq!(answer.outputs[0].shape, [9, 0]);
+}
