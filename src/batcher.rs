@@ -245,7 +245,13 @@ impl Batcher {
                 return self.refuse(dropped);
             }
         };
+        // What a push brought may be more than one batch, and what waits for company has to be watched meanwhile.
+        let more = !state.queue.is_empty() && state.scheduled < state.idle.len();
+        state.scheduled += usize::from(more);
         drop(state);
+        if more {
+            self.compute.schedule(self);
+        }
         self.crowded.store(batch.len() > 1, Relaxed);
         self.refuse(dropped);
         self.run(&mut instance, batch, now);

@@ -1,6 +1,6 @@
 //! Keeping an instance busy for as long as a test needs.
 
-use onnxd::api::grpc::proto::ModelInferResponse;
+use onnxd::api::grpc::proto::{ModelInferRequest, ModelInferResponse};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tonic::Status;
@@ -10,21 +10,29 @@ use super::{
     server::{Server, eventually},
 };
 
-/// A request that runs on the only instance of the model `slow` ([`super::onnx::slow`]) for about `duration`, measured on
-/// this machine first. Returns once it runs.
-pub async fn occupy(server: &Server, duration: Duration) -> JoinHandle<Result<ModelInferResponse, Status>> {
+fn request(rounds: i64) -> ModelInferRequest {
+    raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[rounds]))
+}
+
+/// How many rounds keep the model `slow` ([`super::onnx::slow`]) busy for about `duration`, measured on this machine.
+pub async fn rounds(server: &Server, duration: Duration) -> i64 {
     let client = inference(server).await;
-    let request = |rounds: i64| raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[rounds]));
     let mut rounds = 100;
-    let rounds = loop {
+    loop {
         let started = Instant::now();
         infer(&client, request(rounds)).await.unwrap();
         let took = started.elapsed();
         if took > Duration::from_millis(50) {
-            break (rounds as f64 * duration.as_secs_f64() / took.as_secs_f64()) as i64;
+            return (rounds as f64 * duration.as_secs_f64() / took.as_secs_f64()) as i64;
         }
         rounds *= 4;
-    };
+    }
+}
+
+/// A request that runs on the only instance of the model `slow` for about `duration`. Returns once it runs.
+pub async fn occupy(server: &Server, duration: Duration) -> JoinHandle<Result<ModelInferResponse, Status>> {
+    let client = inference(server).await;
+    let rounds = rounds(server, duration).await;
     let before = left_queue(server).await;
     let running = tokio::spawn(async move { infer(&client, request(rounds)).await });
     eventually("the request runs", async || left_queue(server).await > before).await;
