@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -67,7 +67,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
     let context = Context { router, lifecycle: lifecycle.subscribe() };
 
-    let code = runtime.block_on(async {
+    let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let doors = open_doors(settings, &context, &exposition, &io).await?;
         let period = settings.poll_interval.unwrap_or(Duration::from_secs(1));
@@ -97,16 +97,15 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         registry.thread().unpark();
         tokio::time::sleep(settings.drain_delay.unwrap_or_default()).await;
         let limit = settings.drain_timeout.unwrap_or(Duration::from_secs(30));
-        let drained = close_doors(doors, limit).await;
-        // It stops at the end of a load that it is in, which may take a while.
-        let ended = tokio::task::spawn_blocking(|| registry.join());
-        let ended = tokio::time::timeout(limit, ended).await.is_ok();
-        Ok::<_, String>(if drained && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
     })?;
-    runtime.shutdown_background();
-    compute.stop();
     tracing::info!("stopped");
-    Ok(code)
+    if !orderly {
+        // What still runs is not waited for; it may run for ever.
+        signals::exit_now(1);
+    }
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Opens a port for each protocol that is not off, and logs where.
@@ -140,6 +139,21 @@ async fn open_doors(
         doors.push(Door::open(protocol, listener, routes, grace, lifecycle, io.clone()));
     }
     Ok(doors)
+}
+
+/// Waits for the load and the runs that are going on, though nobody waits for their answers any more. False where they did
+/// not end in time.
+async fn end_threads(registry: JoinHandle<()>, compute: Compute, limit: Duration) -> bool {
+    let end = move || {
+        // A registry that panicked has ended too.
+        let _ = registry.join();
+        compute.stop();
+    };
+    let in_time = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await.is_ok();
+    if !in_time {
+        tracing::error!("what is being loaded or run did not end within {limit:?} and is cut off");
+    }
+    in_time
 }
 
 /// Closes every port and waits for the requests in flight. False where they did not end in time.

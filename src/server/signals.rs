@@ -31,7 +31,7 @@ impl Signals {
 
 /// Ends the process without running destructors: those of ONNX Runtime would pull memory away from under runs.
 #[allow(unsafe_code, reason = "a system call")]
-fn exit_now(code: i32) -> ! {
+pub(super) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any code, does not return and touches no memory of the process.
     unsafe { libc::_exit(code) }
 }

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use crate::support::{
     client::{channel, float_bytes, floats, get, health, infer, inference, int64_bytes, metric, raw_request},
     h1::Connection,
-    load::occupy,
+    load::{occupy, pending},
     onnx,
     server::{Server, eventually},
 };
@@ -138,11 +138,22 @@ async fn the_end_waits_for_a_running_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_bounded() {
     let (_repository, mut server) = start(&["--drain-timeout", "100ms"]);
-    let running = occupy(&server, Duration::from_secs(5)).await;
+    let running = occupy(&server, Duration::from_secs(600)).await;
     server.signal("TERM");
     let error = running.await.unwrap().unwrap_err();
     assert_ne!(error.code(), Code::Ok);
     assert_eq!(server.wait().code(), Some(1), "what was in flight was cut off");
+    assert_eq!(server.count_log(|line| line["level"] == "ERROR"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_waits_for_does_not_hold_up_the_end_for_ever() {
+    let (_repository, mut server) = start(&["--drain-timeout", "100ms"]);
+    let running = occupy(&server, Duration::from_secs(600)).await;
+    running.abort();
+    pending(&server, 0.0).await;
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(1));
     assert_eq!(server.count_log(|line| line["level"] == "ERROR"), 1);
 }
 
