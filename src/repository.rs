@@ -56,7 +56,8 @@ pub fn scan(folder: &Path) -> Result<Scan, String> {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         let Some(name) = visible_name(&path) else { continue };
-        if path.is_dir() {
+        let metadata = fs::metadata(&path);
+        if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
             if let Some(model) = scan_model(&path) {
                 scan.add(name.to_owned(), model);
             }
@@ -64,6 +65,10 @@ pub fn scan(folder: &Path) -> Result<Scan, String> {
             let mut found = Model::default();
             found.add_version("1", path.clone(), None);
             scan.add(model.to_owned(), found);
+        } else if let Err(error) = metadata {
+            // A link to a folder on a disk that is gone, for one: not the same as no folder.
+            let problem = Some(format!("{} can't be read: {error}", path.display()));
+            scan.add(name.to_owned(), Model { problem, ..Model::default() });
         }
     }
     Ok(scan)
@@ -107,7 +112,8 @@ fn scan_versions(folder: &Path, model: &mut Model) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let Some(name) = visible_name(&path) else { continue };
-        if path.is_dir() {
+        // What can't be read counts as a folder: loading it will tell, and what is loaded of it goes on serving.
+        if fs::metadata(&path).map_or(is_number(name), |metadata| metadata.is_dir()) {
             if is_number(name) {
                 model.add_version(name, path.join(MODEL_FILE), Some(&path));
             }

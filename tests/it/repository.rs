@@ -239,6 +239,34 @@ async fn links_are_followed() {
     eventually("the other release answers", async || added(&server, "model").await == Ok((2.0, 1))).await;
 }
 
+/// A link that leads nowhere, since what it leads to is on a disk that is gone for a while, is no wish to unload.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_links_lead_to_may_be_gone_for_a_while() {
+    let (folder, disk) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mounted = disk.path().join("mounted");
+    onnx::add(1.0).save(&mounted.join("model/1/model.onnx"));
+    let link = |to: &str, from: &str| {
+        let from = folder.path().join(from);
+        fs::create_dir_all(from.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(mounted.join(to), from).unwrap();
+    };
+    link("model", "folder");
+    link("model/1", "version/1");
+    link("model/1/model.onnx", "file.onnx");
+    let server = Server::start(folder.path());
+    fs::rename(&mounted, disk.path().join("gone")).unwrap();
+    for model in ["folder", "version", "file"] {
+        server.wait_for_log(|line| line["level"] == "ERROR" && line["model"] == model);
+        assert_eq!(added(&server, model).await, Ok((1.0, 1)));
+    }
+    fs::rename(disk.path().join("gone"), &mounted).unwrap();
+    fs::remove_file(folder.path().join("folder")).unwrap();
+    eventually("a link that is removed is", async || added(&server, "folder").await.is_err()).await;
+    for model in ["version", "file"] {
+        assert_eq!(added(&server, model).await, Ok((1.0, 1)));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stable_decides_until_it_is_told_otherwise() {
     let folder = TempDir::new().unwrap();
