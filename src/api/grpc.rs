@@ -48,7 +48,14 @@ pub fn routes(context: Context) -> axum::Router {
         .into_axum_router()
 }
 
+/// Bytes of a status message at most. It travels in a header, escaped to three times its length at worst, and clients refuse
+/// an answer whose headers have more than 8 KiB.
+const MAX_MESSAGE: usize = 2048;
+
 /// The status of an error.
 fn status(error: Error) -> Status {
-    Status::new(tonic::Code::from_i32(error.code().grpc()), error.message())
+    let message = error.message();
+    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE)];
+    let ellipsis = if shown.len() < message.len() { "..." } else { "" };
+    Status::new(tonic::Code::from_i32(error.code().grpc()), format!("{shown}{ellipsis}"))
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tonic::Code;
 
 use crate::support::{
-    client::{float_bytes, floats, infer, inference, input, metric},
+    client::{float_bytes, floats, infer, inference, input, metric, raw_request},
     onnx,
     server::Server,
 };
@@ -246,4 +246,18 @@ async fn metadata_tells_what_is_there() {
         let status = client.model_ready(ready).await.unwrap_err();
         assert!(status.code() == code && status.message().contains(says), "{name} {version}: {status:?}");
     }
+}
+
+/// Messages travel in headers, of which clients take only so much.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_errors_are_cut() {
+    let repository = TempDir::new().unwrap();
+    onnx::add(1.0).save(&repository.path().join("add.onnx"));
+    let server = Server::start(repository.path());
+    let name = "\u{20ac}".repeat(100_000);
+    let request = raw_request("add", &name, "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
+    let status = infer(&inference(&server).await, request).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().starts_with("unexpected inference input '\u{20ac}"), "{status:?}");
+    assert!(status.message().len() < 2100, "{}", status.message().len());
 }
