@@ -21,7 +21,8 @@ pub struct ModelConfig {
     pub max_queue_size: Option<usize>,
     /// ONNX Runtime sessions of each version, which run at once. Default 1.
     pub instances: Option<usize>,
-    /// Threads that one run uses. Default: 1 for models that answer one row within a millisecond, else every CPU.
+    /// Threads that one run uses, at most one per CPU. Default: 1 for models that answer one row within a millisecond, else
+    /// every CPU.
     pub intra_op_threads: Option<usize>,
 }
 

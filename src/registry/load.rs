@@ -88,7 +88,8 @@ impl Loader {
             return Err("there is no such file".into());
         }
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
-        let configured = config.intra_op_threads.and_then(NonZeroUsize::new);
+        // More than there are CPUs would only take turns on them, and some numbers take memory without end.
+        let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
         let large = source.fingerprint.size() >= SURELY_LARGE;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut instance = self.engine.load(&source.path, threads)?;

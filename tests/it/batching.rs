@@ -252,3 +252,12 @@ async fn no_instance_stays_free_while_something_waits() {
     assert_eq!(taken().await, before + 2.0, "both pieces run");
     assert!(running.await.unwrap().is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_gets_no_more_threads_than_there_are_cpus() {
+    let repository = repository("add", onnx::add(1.0), "intra_op_threads = 100000");
+    let server = Server::start(repository.path());
+    let metadata = get(server.http, "/v2/models/add").await.json();
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(metadata["properties"]["intra_op_threads"], cpus.to_string());
+}
