@@ -101,6 +101,9 @@ impl Connections {
         builder
             .http2()
             .max_concurrent_streams(MAX_STREAMS)
+            // As many may be cancelled before they are looked at: a burst of deadlines is no attack, and the connection that
+            // would be closed carries others' requests too.
+            .max_pending_accept_reset_streams(MAX_STREAMS as usize)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME);
