@@ -6,6 +6,7 @@
 mod buffer;
 mod element;
 mod instance;
+mod weights;
 
 pub use instance::{Instance, Ran};
 
@@ -14,7 +15,11 @@ use ort::{
     logging::{LogLevel, LoggerFunction},
     session::Session,
 };
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -46,12 +51,19 @@ impl Engine {
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
     pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, String> {
-        let session = self.session(model, threads).map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
+        let weights = weights::beside(model).map_err(|error| format!("its weights can't be read: {error}"))?;
+        let session = self.session(model, weights, threads);
+        let session = session.map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
         Instance::new(session)
     }
 
-    fn session(&self, model: &Path, threads: NonZeroUsize) -> ort::Result<Session> {
-        Session::builder(&self.environment)?
+    fn session(&self, model: &Path, weights: Vec<(PathBuf, Vec<u8>)>, threads: NonZeroUsize) -> ort::Result<Session> {
+        let mut builder = Session::builder(&self.environment)?;
+        for (name, contents) in weights {
+            // Copied into the session: the option that would let it point here is not set.
+            builder = builder.with_external_initializer_file_in_memory(name, contents.into())?;
+        }
+        builder
             .with_intra_threads(threads.get())?
             .with_inter_threads(1)?
             // Spinning threads would take the cores that the transport and other models need.

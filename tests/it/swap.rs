@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -129,6 +130,35 @@ async fn a_bad_file_does_not_replace_a_good_one() {
     rename_over(&path, &onnx::add(5.0).encode());
     eventually("a good file serves again", async || number(&server, "").await == 5.0).await;
     load.end().await;
+}
+
+/// Weights beside the model are the version's own once they are loaded, whatever is done to their file.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_over_weights_does_not_reach_the_version_that_serves() {
+    const SIZE: usize = 1 << 20;
+    let repository = TempDir::new().unwrap();
+    let mut graph = onnx::add(0.0);
+    graph.initializer = vec![onnx::external_floats("number", &[SIZE as i64], "weights.bin")];
+    graph.input = vec![onnx::value("x", onnx::FLOAT, &["batch", "1"])];
+    graph.output = vec![onnx::value("y", onnx::FLOAT, &["batch", &SIZE.to_string()])];
+    let weights = repository.path().join("add/1/weights.bin");
+    graph.save(&repository.path().join("add/1/model.onnx"));
+    fs::write(&weights, float_bytes(&[1.0; SIZE])).unwrap();
+    let server = Server::start(repository.path());
+    // Nothing of the model is loaded anew meanwhile.
+    fs::write(repository.path().join("add/config.toml"), "[").unwrap();
+    server.wait_for_log(|line| line["level"] == "ERROR" && line["model"] == "add");
+    let client = inference(&server).await;
+    let last = async || {
+        let answer = infer(&client, raw_request("add", "x", "FP32", &[1, 1], float_bytes(&[0.0]))).await.unwrap();
+        floats(&answer)[SIZE - 1]
+    };
+    assert_eq!(last().await, 1.0);
+    let mut file = fs::File::options().write(true).open(&weights).unwrap();
+    file.write_all(&float_bytes(&[2.0; SIZE])).unwrap();
+    assert_eq!(last().await, 1.0);
+    file.set_len(0).unwrap();
+    assert_eq!(last().await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,6 +88,19 @@ pub struct Tensor {
     pub name: String,
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<Entry>,
+    /// 1: external_data tells where the elements are.
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Entry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -161,7 +174,13 @@ impl Node {
 
 pub fn floats(name: &str, dims: &[i64], values: &[f32]) -> Tensor {
     let raw_data = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Tensor { dims: dims.into(), data_type: FLOAT, name: name.into(), raw_data }
+    Tensor { dims: dims.into(), data_type: FLOAT, name: name.into(), raw_data, ..Tensor::default() }
+}
+
+/// The same with the elements in a file beside the model.
+pub fn external_floats(name: &str, dims: &[i64], file: &str) -> Tensor {
+    let external_data = vec![Entry { key: "location".into(), value: file.into() }];
+    Tensor { external_data, data_location: 1, ..floats(name, dims, &[]) }
 }
 
 impl Graph {
