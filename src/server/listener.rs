@@ -4,7 +4,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
@@ -29,6 +33,9 @@ const MAX_STREAMS: u32 = 1024;
 const STREAM_WINDOW: u32 = 16 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 const MAX_FRAME: u32 = 1 << 20;
+
+/// How often it is told at most that connections can't be accepted, which is tried many times a second.
+const QUIET: Duration = Duration::from_secs(10);
 
 impl Door {
     /// Serves `routes` on the port. When it closes, connections are given `grace` to end by themselves.
@@ -59,6 +66,7 @@ async fn run(
     mut connections: Connections,
     mut closing: oneshot::Receiver<()>,
 ) {
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -68,7 +76,10 @@ async fn run(
                 },
                 Err(error) => {
                     // Out of descriptors, most likely: it passes when connections end, and must not become a busy loop.
-                    tracing::warn!(protocol, "a connection can't be accepted: {error}");
+                    if told.is_none_or(|told| told.elapsed() >= QUIET) {
+                        tracing::warn!(protocol, "a connection can't be accepted: {error}");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             },
