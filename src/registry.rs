@@ -111,7 +111,7 @@ impl Registry {
                     self.reconcile(models, 1, &|_| ());
                 }
             }
-            // An unmounted disk is no wish to unload everything.
+            // A disk that does not answer is no wish to unload everything.
             Err(error) if self.scan_error.as_ref() != Some(&error) => {
                 tracing::error!("{error}; what is loaded goes on serving");
                 self.scan_error = Some(error);
