@@ -102,7 +102,7 @@ impl Registry {
 
     fn look(&mut self) {
         self.free_retired();
-        match repository::scan(&self.folder) {
+        match self.scan() {
             Ok(scan) => {
                 self.scan_error = None;
                 let models = plan::settle(&self.models, &self.seen.models, &scan.models);
@@ -111,13 +111,25 @@ impl Registry {
                     self.reconcile(models, 1, &|_| ());
                 }
             }
-            // A disk that does not answer is no wish to unload everything.
             Err(error) if self.scan_error.as_ref() != Some(&error) => {
                 tracing::error!("{error}; what is loaded goes on serving");
                 self.scan_error = Some(error);
             }
             Err(_) => {}
         }
+    }
+
+    /// Reads the repository. A disk that does not answer, or that has been taken from its mount point, is no wish to unload
+    /// everything.
+    fn scan(&self) -> Result<Scan, String> {
+        let scan = repository::scan(&self.folder)?;
+        if scan.models.is_empty() && scan.device != self.seen.device {
+            let folder = self.folder.display();
+            return Err(format!(
+                "the model repository {folder} is empty and lies on another disk than before: was it unmounted?"
+            ));
+        }
+        Ok(scan)
     }
 
     fn reconcile(&mut self, models: BTreeMap<String, Model>, threads: usize, progress: &dyn Fn(Progress<'_>)) {

@@ -10,6 +10,7 @@ pub use fingerprint::Fingerprint;
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +21,8 @@ use crate::config::ModelConfig;
 pub struct Scan {
     /// The models by name.
     pub models: BTreeMap<String, Model>,
+    /// The disk that the folder lies on.
+    pub device: u64,
 }
 
 /// A model in the repository.
@@ -51,7 +54,7 @@ const CONFIG_FILE: &str = "config.toml";
 /// The folder itself can't be read; the message names it. What is wrong inside is told per model.
 pub fn scan(folder: &Path) -> Result<Scan, String> {
     let failed = |error: io::Error| format!("the model repository {} can't be read: {error}", folder.display());
-    let mut scan = Scan::default();
+    let mut scan = Scan { device: fs::metadata(folder).map_err(failed)?.dev(), ..Scan::default() };
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();

@@ -304,3 +304,28 @@ async fn stable_decides_until_it_is_told_otherwise() {
     fs::remove_file(&config).unwrap();
     eventually("the highest answers", async || added(&server, "model").await == Ok((2.0, 2))).await;
 }
+
+/// Where a disk is unmounted, an empty folder of another disk is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_folder_of_another_disk_unloads_nothing() {
+    let (disk, elsewhere) = (TempDir::new().unwrap(), TempDir::new_in("/dev/shm"));
+    let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).unwrap());
+    let Some(other_disk) = elsewhere.ok().filter(|other| device(other.path()) != device(disk.path())) else {
+        eprintln!("SKIPPED an_empty_folder_of_another_disk_unloads_nothing: /dev/shm is no other disk");
+        return;
+    };
+    onnx::add(1.0).save(&disk.path().join("models/add/1/model.onnx"));
+    let link = disk.path().join("mounted");
+    std::os::unix::fs::symlink(disk.path().join("models"), &link).unwrap();
+    let server = Server::start(&link);
+
+    let turned = disk.path().join("turned");
+    std::os::unix::fs::symlink(other_disk.path(), &turned).unwrap();
+    fs::rename(&turned, &link).unwrap();
+    server.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains("was it unmounted?")));
+    assert_eq!(added(&server, "add").await.unwrap().0, 1.0);
+
+    // A disk that comes with models is followed, whichever it is.
+    onnx::add(5.0).save(&other_disk.path().join("add/1/model.onnx"));
+    eventually("the other disk serves", async || added(&server, "add").await.unwrap().0 == 5.0).await;
+}
