@@ -79,8 +79,9 @@ impl Engine {
 fn logger() -> LoggerFunction {
     Arc::new(|level, category, _id, location, message| match level {
         LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
-        LogLevel::Warning => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
-        // Not an error of the server: whatever fails comes back as an error to the caller, which reports it.
-        LogLevel::Error | LogLevel::Fatal => tracing::warn!(target: "onnxruntime", category, location, "{message}"),
+        // Its errors are no errors of the server: whatever fails comes back to the caller, which reports it.
+        LogLevel::Warning | LogLevel::Error | LogLevel::Fatal => {
+            tracing::warn!(target: "onnxruntime", category, location, "{message}");
+        }
     })
 }

@@ -57,7 +57,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     let io = IoThreads::start(cpus).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
-    let build = [("version", SERVER_VERSION.to_owned()), ("onnxruntime", runtime::fetch::VERSION.to_owned())];
+    // Its own word: the library may be another than the one that the build fetched.
+    let build = [("version", SERVER_VERSION.to_owned()), ("onnxruntime", engine.build_info().to_owned())];
     let (exposition, process) = Exposition::new(&build);
     let exposition = Arc::new(exposition);
     let router = Arc::new(Router::new(process));

@@ -93,12 +93,23 @@ impl<J: Cancel> Queue<J> {
         while self.waiting.front().is_some_and(|job| job.is_dead(now)) {
             dropped.extend(self.waiting.pop_front().map(|waiting| waiting.job));
         }
-        let next = match self.first_due(now) {
-            None => Next::Idle,
-            Some(Err(until)) => Next::WaitUntil(until),
-            Some(Ok(key)) => Next::Run(self.gather(&key, now, &mut dropped)),
-        };
-        (next, dropped)
+        loop {
+            match self.first_due(now) {
+                None => {
+                    // Whatever is left has gone since.
+                    dropped.extend(self.drop_dead(now));
+                    return (Next::Idle, dropped);
+                }
+                Some(Err(until)) => return (Next::WaitUntil(until), dropped),
+                Some(Ok(key)) => {
+                    let batch = self.gather(&key, now, &mut dropped);
+                    // Clients go at any moment: all that were there for the first look may be gone at the second.
+                    if !batch.is_empty() {
+                        return (Next::Run(batch), dropped);
+                    }
+                }
+            }
+        }
     }
 
     /// The key of the first batch that should run now, or when the first of them will be due; `None`: nothing waits. A batch

@@ -49,7 +49,7 @@ impl Exposition {
             );
             metrics::describe_gauge!(
                 "onnxd_build_info",
-                "Versions of the server and of ONNX Runtime, as labels; always 1."
+                "The server's version and what ONNX Runtime says of its build, as labels; always 1."
             );
             metrics::describe_gauge!("process_start_time_seconds", "Start time of the process since the Unix epoch.");
             let labels: Vec<Label> = build.iter().map(|(key, value)| Label::new(*key, value.clone())).collect();

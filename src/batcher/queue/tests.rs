@@ -226,3 +226,38 @@ proptest! {
         }
     }
 }
+
+/// A job whose client goes while the queue is looking: after so many looks it is cancelled.
+struct Leaving(Cell<usize>);
+
+impl Cancel for Leaving {
+    fn is_cancelled(&self) -> bool {
+        let looks = self.0.get();
+        self.0.set(looks.saturating_sub(1));
+        looks == 0
+    }
+}
+
+#[test]
+fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
+    let now = Instant::now();
+    for looks in 0..6 {
+        let mut queue = Queue::new(Limits { max_rows: 4, max_jobs: 4, max_delay: Duration::ZERO });
+        let job = Leaving(Cell::new(looks));
+        assert!(queue.push(vec![Waiting { key: [].into(), rows: 1, arrived: now, deadline: None, job }], now).accepted);
+        let (next, dropped) = queue.take(now);
+        let ran = match next {
+            Next::Run(batch) => {
+                assert!(!batch.is_empty(), "after {looks} looks an empty batch runs");
+                batch.len()
+            }
+            Next::WaitUntil(_) => panic!("waits without a delay"),
+            Next::Idle => 0,
+        };
+        assert!(
+            queue.is_empty() && ran + dropped.len() == 1,
+            "after {looks} looks: {ran} ran, {} dropped",
+            dropped.len()
+        );
+    }
+}
