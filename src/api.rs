@@ -89,13 +89,24 @@ fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
     }
 }
 
-/// What was derived for a version, told as properties in its metadata.
-fn properties(version: &Version) -> [(&'static str, String); 4] {
-    let derived = &version.derived;
-    [
-        ("batching", derived.batching_text()),
-        ("instances", derived.instances.to_string()),
-        ("intra_op_threads", derived.intra_op_threads.to_string()),
-        ("generation", version.generation.to_string()),
-    ]
+/// What was derived for a version, told as properties in its metadata. Those that are lists are arrays in JSON: the optional
+/// inputs, and per output the names of its classes.
+fn properties(version: &Version) -> Vec<(String, String)> {
+    let (derived, signature) = (&version.derived, &version.signature);
+    let mut properties = vec![
+        ("batching".into(), derived.batching_text()),
+        ("instances".into(), derived.instances.to_string()),
+        ("intra_op_threads".into(), derived.intra_op_threads.to_string()),
+        ("generation".into(), version.generation.to_string()),
+    ];
+    let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();
+    if !signature.optional_inputs.is_empty() {
+        let names = signature.optional_inputs.iter().map(|input| &*input.name);
+        properties.push(("optional_inputs".into(), array(names.collect())));
+    }
+    for output in signature.outputs.iter().filter(|output| !output.labels.is_empty()) {
+        let labels = output.labels.iter().map(String::as_str);
+        properties.push((format!("labels:{}", output.name), array(labels.collect())));
+    }
+    properties
 }

@@ -13,7 +13,7 @@ pub use compute::Compute;
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use crate::{
     engine::Instance,
     error::{Code, Error, Result},
     metrics::VersionMetrics,
-    tensor::{Tensor, concatenate, slice_rows},
+    tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 
@@ -60,6 +60,8 @@ pub struct Batcher {
     state: Mutex<State>,
     /// Whether the last batch held more than one request, and the next is likely to.
     crowded: AtomicBool,
+    /// What tells the next job that runs alone from all others.
+    next_alone: AtomicUsize,
 }
 
 struct State {
@@ -73,7 +75,7 @@ struct State {
 
 /// A request, or a piece of an over-size one, while it waits and runs.
 struct Job {
-    inputs: Vec<Tensor>,
+    inputs: ModelInputs,
     reply: oneshot::Sender<Result<Vec<Tensor>>>,
 }
 
@@ -110,15 +112,16 @@ impl Batcher {
             compute,
             state: Mutex::new(state),
             crowded: AtomicBool::new(false),
+            next_alone: AtomicUsize::new(0),
         })
     }
 
-    /// Runs a request: one tensor per input in the model's order, checked against the signature, all with the same number of
-    /// rows where the version is batched. Gives one tensor per output. Dropping the future cancels the request.
+    /// Runs a request: its inputs have been checked against the signature, and have the same number of rows where the version
+    /// is batched. Gives one tensor per output. Dropping the future cancels the request.
     ///
     /// # Errors
     /// There are more rows than a request may have, the queue is full, the deadline has passed, or the run failed.
-    pub async fn submit(self: &Arc<Self>, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
+    pub async fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
         let answers = self.enqueue(inputs, deadline)?;
         let mut parts = Vec::with_capacity(answers.len());
         // An error drops the answers that are still to come, which cancels their jobs.
@@ -130,7 +133,7 @@ impl Batcher {
 
     /// Puts the request into the queue, in pieces where it has more rows than a batch may have. Gives where their answers will
     /// come.
-    fn enqueue(self: &Arc<Self>, inputs: Vec<Tensor>, deadline: Option<Instant>) -> Result<Vec<Answer>> {
+    fn enqueue(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Vec<Answer>> {
         let now = Instant::now();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.too_late());
@@ -140,7 +143,7 @@ impl Batcher {
         for inputs in self.pieces(inputs)? {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
-            let rows = if self.settings.batched { inputs.first().map_or(1, |input| input.shape().rows()) } else { 1 };
+            let rows = if self.settings.batched { inputs.rows() } else { 1 };
             jobs.push(Waiting { key: self.key(&inputs), rows, arrived: now, deadline, job: Job { inputs, reply } });
         }
         let mut state = self.state();
@@ -161,28 +164,35 @@ impl Batcher {
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
-    fn pieces(&self, inputs: Vec<Tensor>) -> Result<Vec<Vec<Tensor>>> {
-        let rows = inputs.first().map_or(1, |input| input.shape().rows());
+    fn pieces(&self, inputs: ModelInputs) -> Result<Vec<ModelInputs>> {
+        let rows = inputs.rows();
         let most = self.settings.max_batch_size;
         if !self.settings.batched || rows <= most {
             return Ok(vec![inputs]);
         }
-        if rows.div_ceil(most) > MAX_PIECES {
-            return Err(Error::invalid(format!(
-                "{}: a request may have at most {} rows ({MAX_PIECES} batches of {most}), got {rows}",
-                self.label,
-                MAX_PIECES.saturating_mul(most),
-            )));
+        let too_many = |limit: usize, why: String| {
+            Error::invalid(format!("{}: a request may have at most {limit} rows ({why}), got {rows}", self.label))
+        };
+        if !inputs.optional.is_empty() {
+            return Err(too_many(most, "of one batch, since it gives optional inputs".into()));
         }
-        let piece =
-            |start: usize| inputs.iter().map(|input| slice_rows(input, start, most.min(rows - start))).collect();
-        Ok((0..rows).step_by(most).map(piece).collect())
+        if rows.div_ceil(most) > MAX_PIECES {
+            return Err(too_many(MAX_PIECES.saturating_mul(most), format!("{MAX_PIECES} batches of {most}")));
+        }
+        let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
+        let mut piece = |start: usize| {
+            let rows = most.min(rows - start);
+            cutters.iter_mut().map(|cutter| cutter.take(rows)).collect::<Vec<_>>().into()
+        };
+        Ok((0..rows).step_by(most).map(&mut piece).collect())
     }
 
     /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
-    fn key(&self, inputs: &[Tensor]) -> queue::Key {
-        let open = |&(input, axis): &(usize, usize)| inputs[input].shape().extents()[axis];
-        self.settings.open_axes.iter().map(open).collect()
+    /// One that gives optional inputs, which nothing says the rows of, runs alone.
+    fn key(&self, inputs: &ModelInputs) -> queue::Key {
+        let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
+        let alone = (!inputs.optional.is_empty()).then(|| self.next_alone.fetch_add(1, Relaxed));
+        self.settings.open_axes.iter().map(open).chain(alone).collect()
     }
 
     async fn answer(&self, answer: Answer, deadline: Option<Instant>) -> Result<Vec<Tensor>> {

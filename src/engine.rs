@@ -6,9 +6,12 @@
 mod buffer;
 mod element;
 mod instance;
-mod weights;
+mod model_file;
+mod signature;
+mod strings;
 
 pub use instance::{Instance, Ran};
+use model_file::ModelFile;
 
 use ort::{
     environment::Environment,
@@ -51,13 +54,21 @@ impl Engine {
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
     pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, String> {
-        let weights = weights::beside(model).map_err(|error| format!("its weights can't be read: {error}"))?;
-        let session = self.session(model, weights, threads);
+        let file = ModelFile::read(model)?;
+        let folder = model.parent().unwrap_or(Path::new("."));
+        let session = self.session(&file.encoded, file.weights, folder, threads);
         let session = session.map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
-        Instance::new(session)
+        let signature = signature::signature(&session, file.labels)?;
+        Instance::new(session, signature)
     }
 
-    fn session(&self, model: &Path, weights: Vec<(PathBuf, Vec<u8>)>, threads: NonZeroUsize) -> ort::Result<Session> {
+    fn session(
+        &self,
+        encoded: &[u8],
+        weights: Vec<(PathBuf, Vec<u8>)>,
+        folder: &Path,
+        threads: NonZeroUsize,
+    ) -> ort::Result<Session> {
         let mut builder = Session::builder(&self.environment)?;
         for (name, contents) in weights {
             // Copied into the session: the option that would let it point here is not set.
@@ -69,9 +80,11 @@ impl Engine {
             // Spinning threads would take the cores that the transport and other models need.
             .with_config_entry("session.intra_op.allow_spinning", "0")?
             .with_config_entry("session.inter_op.allow_spinning", "0")?
+            // What a model in memory names, it would look for in the process's working directory.
+            .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
-            .commit_from_file(model)
+            .commit_from_memory(encoded)
     }
 }
 

@@ -10,7 +10,7 @@
 //! 3  registry -> repository            control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
 //! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
-//! 0  tensor, error, config, metrics    words; no sockets, no threads, no files
+//! 0  tensor, error, config, json, metrics   words; no sockets, no threads, no files
 //! ```
 //!
 //! `ARCHITECTURE.md` has the whole map.
@@ -18,6 +18,7 @@
 pub mod error;
 
 pub mod config;
+pub mod json;
 pub mod metrics;
 pub mod tensor;
 

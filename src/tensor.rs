@@ -1,14 +1,18 @@
 //! Tensors, what a model takes and gives, and requests: the words that every room speaks. Values only: no sockets, no
 //! threads, no files.
 
+mod bytes_elements;
 mod datatype;
+mod difference;
 mod request;
 mod rows;
 mod signature;
 
+pub use bytes_elements::{BytesElements, push_bytes_element};
 pub use datatype::Datatype;
-pub use request::{Inputs, NamedTensor, Output, OutputTensor, Request};
-pub use rows::{concatenate, slice_rows};
+pub use difference::{Difference, Tolerance, first_difference};
+pub use request::{Inputs, ModelInputs, NamedTensor, Output, OutputTensor, Request};
+pub use rows::{RowCutter, concatenate};
 pub use signature::{Dimension, Signature, TensorSpec};
 
 use bytes::Bytes;
@@ -21,7 +25,8 @@ use crate::error::{Error, Result};
 compile_error!("onnxd needs a little-endian machine: the protocol's tensors are little-endian");
 
 /// A tensor: shared storage with a view. The bytes may be a slice of a message from the wire or of a batch's output; cloning
-/// and slicing copy nothing. Elements are row-major and little-endian, one byte each for BOOL.
+/// and slicing copy nothing. Elements are row-major and little-endian, one byte each for BOOL; those of BYTES stand one behind
+/// the other, each behind its length ([`BytesElements`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     datatype: Datatype,
@@ -30,12 +35,15 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// A tensor of `data`, whose length must be what datatype and shape say.
+    /// A tensor of `data`, which must hold as many elements as the shape says.
     ///
     /// # Errors
     /// The message says what the size should be; the caller, who knows them, puts model and tensor in front.
     pub fn new(datatype: Datatype, shape: Shape, data: Bytes) -> Result<Self> {
-        let expected = shape.bytes(datatype)?;
+        let Some(expected) = shape.bytes(datatype)? else {
+            bytes_elements::check(&shape, &data)?;
+            return Ok(Tensor { datatype, shape, data });
+        };
         if expected != data.len() {
             return Err(Error::invalid(format!(
                 "shape {shape} of {datatype} takes {expected} bytes, got {} bytes",
@@ -125,13 +133,16 @@ impl Shape {
         product.ok_or_else(|| Error::invalid(format!("shape {self} has more elements than memory can hold")))
     }
 
-    /// Number of bytes that elements of `datatype` take in this shape.
+    /// Number of bytes that elements of `datatype` take in this shape; `None` for BYTES, whose elements differ.
     ///
     /// # Errors
     /// It does not fit in the address space.
-    pub fn bytes(&self, datatype: Datatype) -> Result<usize> {
-        let bytes = self.elements()?.checked_mul(datatype.size()).filter(|&bytes| isize::try_from(bytes).is_ok());
-        bytes.ok_or_else(|| Error::invalid(format!("shape {self} of {datatype} has more bytes than memory can hold")))
+    pub fn bytes(&self, datatype: Datatype) -> Result<Option<usize>> {
+        let elements = self.elements()?;
+        let Some(size) = datatype.size() else { return Ok(None) };
+        let bytes = elements.checked_mul(size).filter(|&bytes| isize::try_from(bytes).is_ok());
+        let too_many = || Error::invalid(format!("shape {self} of {datatype} has more bytes than memory can hold"));
+        bytes.map(Some).ok_or_else(too_many)
     }
 
     /// The same shape with another extent of axis 0.

@@ -2,7 +2,6 @@
 
 mod decode;
 mod encode;
-mod json;
 mod service;
 
 use axum::{

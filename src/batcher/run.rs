@@ -8,9 +8,9 @@ use std::{
 use super::{Batcher, Job, Waiting};
 use crate::{
     engine::{Instance, Ran},
-    error::Error,
+    error::{Error, Result},
     metrics::Phase,
-    tensor::{Tensor, slice_rows},
+    tensor::{ModelInputs, RowCutter, Tensor},
 };
 
 impl Batcher {
@@ -39,21 +39,22 @@ impl Batcher {
             }
             Err(why) => {
                 for waiting in batch {
-                    let _ =
-                        waiting.job.reply.send(Err(Error::internal(format!("{} failed to run: {why}", self.label))));
+                    let error = Error::new(why.code(), format!("{} failed to run: {why}", self.label));
+                    let _ = waiting.job.reply.send(Err(error));
                 }
             }
         }
     }
 
     /// Runs the jobs as one batch and cuts the outputs into their answers.
-    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<Vec<Vec<Tensor>>, String> {
-        let inputs: Vec<&[Tensor]> = batch.iter().map(|waiting| waiting.job.inputs.as_slice()).collect();
+    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<Vec<Vec<Tensor>>> {
+        let inputs: Vec<&ModelInputs> = batch.iter().map(|waiting| &waiting.job.inputs).collect();
         let rows: usize = batch.iter().map(|waiting| waiting.rows).sum();
         let requests = batch.len() as u64;
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
         let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
-        let Ran { outputs, input, run } = ran.map_err(|_| "the engine panicked: this is a defect of the server")?;
+        let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
+        let Ran { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);
         self.metrics.phase_took(Phase::Input, input, requests);
         self.metrics.phase_took(Phase::Run, run, requests);
@@ -66,18 +67,15 @@ impl Batcher {
 }
 
 /// Each job's rows of the outputs. The outputs of a lone job are its own as they are.
-fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Vec<Vec<Tensor>>, String> {
+fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Vec<Vec<Tensor>>> {
     if batch.len() == 1 {
         return Ok(vec![outputs]);
     }
     if let Some(index) = outputs.iter().position(|output| output.shape().extents().first() != Some(&rows)) {
-        return Err(format!("output {index} has shape {} for a batch of {rows} rows", outputs[index].shape()));
+        let shape = outputs[index].shape();
+        return Err(Error::internal(format!("output {index} has shape {shape} for a batch of {rows} rows")));
     }
-    let mut start = 0;
-    let mut answer = |waiting: &Waiting<Job>| {
-        let first = start;
-        start += waiting.rows;
-        outputs.iter().map(|output| slice_rows(output, first, waiting.rows)).collect()
-    };
+    let mut cutters: Vec<RowCutter<'_>> = outputs.iter().map(RowCutter::new).collect();
+    let mut answer = |waiting: &Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
     Ok(batch.iter().map(&mut answer).collect())
 }

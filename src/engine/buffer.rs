@@ -2,8 +2,6 @@
 
 use bytes::Bytes;
 
-use crate::tensor::Datatype;
-
 /// One cache line, which is more than any element's alignment.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -22,16 +20,12 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// A pointer to the parts, one behind the other, aligned for `datatype`. A single part that is aligned already is pointed
+    /// A pointer to the parts, one behind the other, aligned to `alignment` (at most 64). A single part that is aligned already is pointed
     /// to where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
-    pub(super) fn stack<'p>(
-        &mut self,
-        datatype: Datatype,
-        parts: impl Iterator<Item = &'p Bytes> + Clone,
-    ) -> *const u8 {
+    pub(super) fn stack<'p>(&mut self, alignment: usize, parts: impl Iterator<Item = &'p Bytes> + Clone) -> *const u8 {
         let mut rest = parts.clone();
         if let (Some(only), None) = (rest.next(), rest.next())
-            && only.as_ptr().addr().is_multiple_of(datatype.size())
+            && only.as_ptr().addr().is_multiple_of(alignment)
         {
             return only.as_ptr();
         }

@@ -9,7 +9,7 @@ use std::ffi::c_void;
 
 use crate::tensor::Datatype;
 
-/// The protocol's name of an element type, if it is served.
+/// The protocol's name of an element type, if it has one.
 pub(super) fn datatype(element: TensorElementType) -> Option<Datatype> {
     match element {
         TensorElementType::Bool => Some(Datatype::Bool),
@@ -23,11 +23,14 @@ pub(super) fn datatype(element: TensorElementType) -> Option<Datatype> {
         TensorElementType::Int64 => Some(Datatype::Int64),
         TensorElementType::Float32 => Some(Datatype::Fp32),
         TensorElementType::Float64 => Some(Datatype::Fp64),
+        TensorElementType::Float16 => Some(Datatype::Fp16),
+        TensorElementType::Bfloat16 => Some(Datatype::Bf16),
+        TensorElementType::String => Some(Datatype::Bytes),
         _ => None,
     }
 }
 
-/// An input of a run over memory that the caller keeps: nothing is copied.
+/// An input of a run over memory that the caller keeps: nothing is copied. `None` for BYTES, which ONNX Runtime keeps itself.
 ///
 /// # Safety
 /// `data` points to as many bytes as `datatype` and `shape` need, aligned for the datatype, and they live and don't change
@@ -38,11 +41,11 @@ pub(super) unsafe fn input_value<'v>(
     memory: MemoryInfo,
     data: *mut c_void,
     shape: Shape,
-) -> ort::Result<SessionInputValue<'v>> {
+) -> Option<ort::Result<SessionInputValue<'v>>> {
     macro_rules! value {
         ($element:ty) => {
             // SAFETY: promised by the caller.
-            unsafe { TensorRefMut::<'v, $element>::from_raw(memory, data, shape) }.map(SessionInputValue::from)
+            Some(unsafe { TensorRefMut::<'v, $element>::from_raw(memory, data, shape) }.map(SessionInputValue::from))
         };
     }
     match datatype {
@@ -57,5 +60,8 @@ pub(super) unsafe fn input_value<'v>(
         Datatype::Int64 => value!(i64),
         Datatype::Fp32 => value!(f32),
         Datatype::Fp64 => value!(f64),
+        Datatype::Fp16 => value!(half::f16),
+        Datatype::Bf16 => value!(half::bf16),
+        Datatype::Bytes => None,
     }
 }

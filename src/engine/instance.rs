@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use ort::{
+    error::ErrorCode,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::{Session, SessionInputValue},
-    value::{DynValue, Outlet, Shape as OrtShape, ValueType},
+    value::{DynValue, Shape as OrtShape, ValueType},
 };
 use std::{
     ops::Range,
@@ -12,8 +13,12 @@ use std::{
 use super::{
     buffer::Buffer,
     element::{datatype, input_value},
+    strings,
 };
-use crate::tensor::{Dimension, Shape, Signature, Tensor, TensorSpec};
+use crate::{
+    error::{Error, Result},
+    tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec},
+};
 
 /// One ONNX Runtime session with the buffers that batches are stacked in. Runs one batch at a time.
 pub struct Instance {
@@ -26,8 +31,9 @@ pub struct Instance {
 /// What a run gave.
 #[derive(Debug)]
 pub struct Ran {
-    /// The outputs in the model's order, each over all rows of the batch; or ONNX Runtime's words.
-    pub outputs: Result<Vec<Tensor>, String>,
+    /// The outputs in the model's order, each over all rows of the batch; or ONNX Runtime's words, as an error of the client's
+    /// where they say that the inputs are to blame.
+    pub outputs: Result<Vec<Tensor>>,
     /// Time to stack the inputs.
     pub input: Duration,
     /// Time in ONNX Runtime.
@@ -35,10 +41,9 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(session: Session) -> Result<Self, String> {
-        let inputs = specs("input", session.inputs())?;
-        let signature = Signature { inputs, outputs: specs("output", session.outputs())? };
-        let buffers = signature.inputs.iter().map(|_| Buffer::default()).collect();
+    pub(super) fn new(session: Session, signature: Signature) -> Result<Self, String> {
+        let inputs = signature.inputs.iter().chain(&signature.optional_inputs);
+        let buffers = inputs.map(|_| Buffer::default()).collect();
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         Ok(Instance { session, signature, buffers, memory })
@@ -49,63 +54,108 @@ impl Instance {
         &self.signature
     }
 
-    /// Runs requests as one batch. Each request has one tensor per input, checked against the signature; within an input, all
-    /// have the same inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars
-    /// included.
-    pub fn run(&mut self, requests: &[&[Tensor]]) -> Ran {
+    /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same
+    /// inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars included; one
+    /// that gives optional inputs is always single.
+    pub fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
         let started = Instant::now();
-        let mut values = Vec::with_capacity(self.signature.inputs.len());
-        let mut regions = Vec::with_capacity(self.signature.inputs.len());
-        for (index, buffer) in self.buffers.iter_mut().enumerate() {
-            match stack_input(index, buffer, requests, &self.memory) {
-                Ok((value, region)) => {
-                    values.push(value);
-                    regions.push(region);
-                }
-                Err(error) => {
-                    return Ran { outputs: Err(error.to_string()), input: started.elapsed(), run: Duration::ZERO };
-                }
+        let inputs = match self.stack(requests) {
+            Ok(inputs) => inputs,
+            Err(error) => {
+                let outputs = Err(run_error(&error));
+                return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
-        }
+        };
+        let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
-        let ran = self.session.run::<0>(values.as_slice());
+        let ran = if optional.is_empty() {
+            self.session.run::<0>(values.as_slice())
+        } else {
+            let required = self.signature.inputs.iter().map(|spec| &*spec.name).zip(values);
+            let given =
+                optional.into_iter().map(|(index, value)| (&*self.signature.optional_inputs[index].name, value));
+            self.session.run::<0>(required.chain(given).collect::<Vec<_>>())
+        };
         let run = stacked.elapsed();
-        let outputs = ran.map_err(|error| error.to_string()).and_then(|mut outputs| {
+        let outputs = ran.map_err(|error| run_error(&error)).and_then(|mut outputs| {
             let names = self.signature.outputs.iter();
             names
                 .map(|spec| {
-                    let value =
-                        outputs.remove(&*spec.name).ok_or_else(|| format!("no output '{}' came back", spec.name))?;
-                    output_tensor(value, spec, &regions)
+                    let value = outputs.remove(&*spec.name);
+                    let value = value.ok_or_else(|| format!("no output '{}' came back", spec.name));
+                    value.and_then(|value| output_tensor(value, spec, &regions)).map_err(Error::internal)
                 })
                 .collect()
         });
         Ran { outputs, input: stacked - started, run }
     }
+
+    /// The inputs of a run: those of the requests, stacked.
+    fn stack<'v>(&mut self, requests: &[&'v ModelInputs]) -> ort::Result<Stacked<'v>> {
+        let mut stacked = Stacked::default();
+        let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
+        for (index, buffer) in required.iter_mut().enumerate() {
+            let parts = requests.iter().map(|request| &request.required[index]);
+            let (value, region) = stack_input(buffer, parts, &self.memory)?;
+            stacked.values.push(value);
+            stacked.regions.push(region);
+        }
+        for (index, tensor) in requests.iter().flat_map(|request| &request.optional) {
+            let (value, region) = stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory)?;
+            stacked.optional.push((*index, value));
+            stacked.regions.push(region);
+        }
+        Ok(stacked)
+    }
 }
 
-/// The stacked value of input `index`, and the addresses that it lies at.
+/// The inputs of a run, over memory of the requests and the instance.
+#[derive(Default)]
+struct Stacked<'v> {
+    /// One per input that must be given.
+    values: Vec<SessionInputValue<'v>>,
+    /// The optional ones that are given, with their index.
+    optional: Vec<(usize, SessionInputValue<'v>)>,
+    /// The addresses that they lie at.
+    regions: Vec<Range<usize>>,
+}
+
+/// What ONNX Runtime says of a run that failed. It tells an input that no check could refuse, such as an index beyond a table.
+fn run_error(error: &ort::Error) -> Error {
+    match error.code() {
+        ErrorCode::InvalidArgument => Error::invalid(error.to_string()),
+        _ => Error::internal(error.to_string()),
+    }
+}
+
+/// The stacked value of one input of each request, and the addresses that it lies at.
 #[allow(unsafe_code, reason = "hands ONNX Runtime the stacked memory without a copy")]
 fn stack_input<'v>(
-    index: usize,
     buffer: &mut Buffer,
-    requests: &[&'v [Tensor]],
+    parts: impl ExactSizeIterator<Item = &'v Tensor> + Clone,
     memory: &MemoryInfo<'static>,
 ) -> ort::Result<(SessionInputValue<'v>, Range<usize>)> {
-    let first = &requests[0][index];
-    let parts = requests.iter().map(|request| request[index].data());
-    let length = parts.clone().map(Bytes::len).sum::<usize>();
-    let data = buffer.stack(first.datatype(), parts);
+    let mut tensors = parts.clone();
+    let Some(first) = tensors.next() else {
+        return Err(ort::Error::new("there is no request in the batch"));
+    };
     let mut extents: Vec<i64> = first.shape().to_wire().collect();
-    if let (Some(rows), true) = (extents.first_mut(), requests.len() > 1) {
-        *rows = requests.iter().map(|request| request[index].shape().rows() as i64).sum();
+    if let (Some(rows), true) = (extents.first_mut(), parts.len() > 1) {
+        *rows = parts.clone().map(|part| part.shape().rows() as i64).sum();
     }
-    // SAFETY: `data` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
+    let shape = OrtShape::new(extents);
+    let data = parts.map(Tensor::data);
+    let Some(size) = first.datatype().size() else {
+        return strings::input_value(shape, data).map(|value| (value, 0..0));
+    };
+    let length = data.clone().map(Bytes::len).sum::<usize>();
+    let start = buffer.stack(size, data);
+    // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which the run
     // consumes before the buffer is used again. ONNX Runtime does not write to the inputs of a graph.
-    let value =
-        unsafe { input_value(first.datatype(), memory.clone(), data.cast_mut().cast(), OrtShape::new(extents)) }?;
-    Ok((value, data.addr()..data.addr() + length))
+    let value = unsafe { input_value(first.datatype(), memory.clone(), start.cast_mut().cast(), shape) };
+    let value = value.unwrap_or_else(|| Err(ort::Error::new("an element of known size has no value type")))?;
+    Ok((value, start.addr()..start.addr() + length))
 }
 
 /// Takes over an output. Its memory stays ONNX Runtime's until the last slice of it is dropped; nothing is copied, unless it
@@ -120,11 +170,16 @@ fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) ->
         return Err(wrong(format!("came as {ty}, expected {}", spec.datatype)));
     }
     let shape = Shape::from_wire(shape).map_err(|error| wrong(error.to_string()))?;
-    let length = shape.bytes(spec.datatype).map_err(|error| wrong(error.to_string()))?;
-    if length == 0 {
+    let elements = shape.elements().map_err(|error| wrong(error.to_string()))?;
+    if elements == 0 {
         return Tensor::new(spec.datatype, shape, Bytes::new()).map_err(|error| wrong(error.to_string()));
     }
+    let length = shape.bytes(spec.datatype).map_err(|error| wrong(error.to_string()))?;
     let value = value.downcast::<ort::value::DynTensorValueType>().map_err(|error| wrong(error.to_string()))?;
+    let Some(length) = length else {
+        let data = strings::output_data(&value, elements).map_err(wrong)?;
+        return Tensor::new(spec.datatype, shape, data).map_err(|error| wrong(error.to_string()));
+    };
     let start = value.data_ptr().cast::<u8>();
     let memory = OutputMemory { start, length, _value: value };
     let data = if inputs.iter().any(|input| input.contains(&start.addr())) {
@@ -153,25 +208,4 @@ impl AsRef<[u8]> for OutputMemory {
         // live as long as the value and nothing writes to them.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
-}
-
-/// What the model declares of its inputs or outputs.
-fn specs(kind: &str, outlets: &[Outlet]) -> Result<Vec<TensorSpec>, String> {
-    outlets.iter().map(|outlet| spec(outlet).map_err(|why| format!("{kind} '{}' {why}", outlet.name()))).collect()
-}
-
-/// What the model declares of an input or output, or why it can't be served.
-fn spec(outlet: &Outlet) -> Result<TensorSpec, String> {
-    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-        return Err(format!("is {}: only tensors are served", outlet.dtype()));
-    };
-    let Some(datatype) = datatype(*ty) else {
-        return Err(format!("has elements of type {ty}, which is not served yet"));
-    };
-    let dimension = |(&extent, symbol): (&i64, &String)| match usize::try_from(extent) {
-        Ok(extent) => Dimension::Fixed(extent),
-        Err(_) => Dimension::Symbolic((!symbol.is_empty()).then(|| symbol.as_str().into())),
-    };
-    let shape = shape.iter().zip(dimension_symbols.iter()).map(dimension).collect();
-    Ok(TensorSpec { name: outlet.name().into(), datatype, shape })
 }

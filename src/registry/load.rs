@@ -108,7 +108,7 @@ impl Loader {
 fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, batched: bool) -> Settings {
     let inputs = signature.inputs.iter().enumerate().filter(|_| batched);
     let open_axes = inputs.flat_map(|(input, spec)| {
-        let axes = spec.shape.iter().enumerate().skip(1);
+        let axes = spec.shape.iter().flatten().enumerate().skip(1);
         let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
         open.map(move |(axis, _)| (input, axis))
     });

@@ -1,6 +1,7 @@
 //! The probe: warms an instance up, times a row, and finds out whether rows influence each other.
 
 use bytes::Bytes;
+use half::{bf16, f16};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +11,10 @@ use super::load::may_batch;
 use crate::{
     config::Batching,
     engine::Instance,
-    tensor::{Datatype, Dimension, Shape, Signature, Tensor, TensorSpec, slice_rows},
+    tensor::{
+        Datatype, Dimension, ModelInputs, RowCutter, Shape, Signature, Tensor, TensorSpec, Tolerance, first_difference,
+        push_bytes_element,
+    },
 };
 
 /// What the probe found.
@@ -30,9 +34,15 @@ const ROWS: usize = 4;
 const OPEN_EXTENTS: [usize; 4] = [16, 1, 64, 224];
 
 /// Rows alone and together may differ in the last bits even where they are independent, since kernels add up in another
-/// order: this much, absolute and relative, is the same answer.
-const ABSOLUTE: f64 = 1e-5;
-const RELATIVE: f64 = 1e-3;
+/// order: this much is the same answer. For halves that is two units in the last place, as they have 11 and 8 bits.
+fn tolerance(datatype: Datatype) -> Tolerance {
+    let relative = match datatype {
+        Datatype::Fp16 => 2.0 / f64::from(1 << 10),
+        Datatype::Bf16 => 2.0 / f64::from(1 << 7),
+        _ => 1e-3,
+    };
+    Tolerance { absolute: 1e-5, relative }
+}
 
 /// Probes a fresh instance with made-up inputs.
 pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
@@ -47,16 +57,13 @@ pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
                 return Probe { batching: allowed.and(Err(why)), row: None };
             }
         };
-        let first = |inputs: &[Tensor]| -> Vec<Tensor> {
-            if rows == 1 { inputs.to_vec() } else { inputs.iter().map(|input| slice_rows(input, 0, 1)).collect() }
-        };
-        let one = first(&inputs);
+        let one = if rows == 1 { inputs.clone() } else { split(&inputs).swap_remove(0) };
         match instance.run(&[&one]).outputs {
             Ok(_) => {
                 let row = Some(time(instance, &one));
                 return Probe { batching: allowed.and_then(|()| independent(instance, &inputs)), row };
             }
-            Err(why) if refusal.is_empty() => refusal = why,
+            Err(why) if refusal.is_empty() => refusal = why.to_string(),
             Err(_) => {}
         }
     }
@@ -78,7 +85,7 @@ pub(super) fn warm_up(instance: &mut Instance) {
 }
 
 /// Time of a row: the best of three, since noise only adds.
-fn time(instance: &mut Instance, row: &[Tensor]) -> Duration {
+fn time(instance: &mut Instance, row: &ModelInputs) -> Duration {
     let mut best = Duration::MAX;
     for _ in 0..3 {
         let started = Instant::now();
@@ -88,21 +95,29 @@ fn time(instance: &mut Instance, row: &[Tensor]) -> Duration {
     best
 }
 
+/// The rows of inputs that have [`ROWS`] of them.
+fn split(inputs: &ModelInputs) -> Vec<ModelInputs> {
+    let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
+    (0..ROWS).map(|_| cutters.iter_mut().map(|cutter| cutter.take(1)).collect::<Vec<_>>().into()).collect()
+}
+
 /// Whether every row of a batch gets the answer that it gets alone.
-fn independent(instance: &mut Instance, inputs: &[Tensor]) -> Result<(), String> {
+fn independent(instance: &mut Instance, inputs: &ModelInputs) -> Result<(), String> {
     let names: Vec<Arc<str>> = instance.signature().outputs.iter().map(|spec| spec.name.clone()).collect();
-    let rows: Vec<Vec<Tensor>> =
-        (0..ROWS).map(|row| inputs.iter().map(|input| slice_rows(input, row, 1)).collect()).collect();
-    let batch: Vec<&[Tensor]> = rows.iter().map(Vec::as_slice).collect();
+    let rows = split(inputs);
+    let batch: Vec<&ModelInputs> = rows.iter().collect();
     let together = instance.run(&batch).outputs;
     let together = together.map_err(|why| format!("a probe with {ROWS} rows failed where one row ran: {why}"))?;
-    for (index, row) in rows.iter().enumerate() {
+    for (name, output) in names.iter().zip(&together) {
+        if output.shape().extents().first() != Some(&ROWS) {
+            return Err(format!("output '{name}' has shape {} for {ROWS} rows", output.shape()));
+        }
+    }
+    let mut cutters: Vec<RowCutter<'_>> = together.iter().map(RowCutter::new).collect();
+    for row in &rows {
         let alone = instance.run(&[row]).outputs.map_err(|why| format!("a probe with one row failed: {why}"))?;
-        for ((name, alone), together) in names.iter().zip(&alone).zip(&together) {
-            if together.shape().extents().first() != Some(&ROWS) {
-                return Err(format!("output '{name}' has shape {} for {ROWS} rows", together.shape()));
-            }
-            let together = slice_rows(together, index, 1);
+        for ((name, alone), cutter) in names.iter().zip(&alone).zip(&mut cutters) {
+            let together = cutter.take(1);
             if alone.shape() != together.shape() {
                 return Err(format!(
                     "output '{name}' has shape {} for a row alone and {} for one in a batch",
@@ -110,9 +125,10 @@ fn independent(instance: &mut Instance, inputs: &[Tensor]) -> Result<(), String>
                     together.shape()
                 ));
             }
-            if let Some((a, b)) = difference(alone, &together) {
+            if let Some(difference) = first_difference(alone, &together, tolerance(alone.datatype())) {
                 return Err(format!(
-                    "rows influence each other: in output '{name}' a row alone gives {a}, in a batch {b}"
+                    "rows influence each other: in output '{name}' a row alone gives {}, in a batch {}",
+                    difference.expected, difference.got
                 ));
             }
         }
@@ -120,33 +136,12 @@ fn independent(instance: &mut Instance, inputs: &[Tensor]) -> Result<(), String>
     Ok(())
 }
 
-/// The first pair of elements that are not the same answer.
-fn difference(alone: &Tensor, together: &Tensor) -> Option<(f64, f64)> {
-    let pairs = |size: usize| alone.data().chunks_exact(size).zip(together.data().chunks_exact(size));
-    let floats = |value: fn(&[u8]) -> f64, size: usize| {
-        pairs(size).map(|(a, b)| (value(a), value(b))).find(|&(a, b)| {
-            let close = (a - b).abs() <= ABSOLUTE + RELATIVE * b.abs();
-            !(close || a == b || a.is_nan() && b.is_nan())
-        })
-    };
-    match alone.datatype() {
-        Datatype::Fp32 => {
-            floats(|bytes| bytes.try_into().map_or(f64::NAN, |bytes| f32::from_le_bytes(bytes).into()), 4)
-        }
-        Datatype::Fp64 => floats(|bytes| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes), 8),
-        datatype => {
-            let integer =
-                |bytes: &[u8]| bytes.iter().rev().fold(0, |value: u64, byte| value << 8 | u64::from(*byte)) as f64;
-            pairs(datatype.size()).find(|(a, b)| a != b).map(|(a, b)| (integer(a), integer(b)))
-        }
-    }
-}
-
 /// Inputs with `rows` rows, each different: floats between 0 and 1, integers 0 or 1 (which most vocabularies and categories
-/// have).
-fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<Vec<Tensor>, String> {
+/// have), BYTES digits (which are numbers and words alike).
+fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<ModelInputs, String> {
     let mut random = SplitMix(0);
-    signature.inputs.iter().map(|spec| made_up_input(spec, rows, open, &mut random)).collect()
+    let inputs = signature.inputs.iter().map(|spec| made_up_input(spec, rows, open, &mut random));
+    Ok(inputs.collect::<Result<Vec<_>, _>>()?.into())
 }
 
 /// Bytes of one made-up input at most.
@@ -158,17 +153,25 @@ fn made_up_input(spec: &TensorSpec, rows: usize, open: usize, random: &mut Split
         Dimension::Symbolic(_) if axis == 0 => rows,
         Dimension::Symbolic(_) => open,
     };
-    let shape = Shape::new(spec.shape.iter().enumerate().map(extent).collect());
-    let length = shape.bytes(spec.datatype).map_err(|error| error.to_string())?;
-    if length > LARGEST_INPUT {
-        return Err(format!("input '{}' is too large to be probed: {rows} rows take {length} bytes", spec.name));
-    }
+    // One that may have any rank gets two axes, as most have.
+    let any = [Dimension::Symbolic(None), Dimension::Symbolic(None)];
+    let shape = Shape::new(spec.shape.as_deref().unwrap_or(&any).iter().enumerate().map(extent).collect());
+    // An element of BYTES takes its length and one digit.
+    let size = spec.datatype.size().unwrap_or(size_of::<u32>() + 1);
+    let elements = shape.elements().map_err(|error| error.to_string())?;
+    let length = elements.checked_mul(size).filter(|&length| length <= LARGEST_INPUT);
+    let length = length.ok_or_else(|| {
+        format!("input '{}' is too large to be probed: {rows} rows have {elements} elements", spec.name)
+    })?;
     let mut data = Vec::with_capacity(length);
     while data.len() < length {
         match spec.datatype {
-            Datatype::Fp32 => data.extend(((random.next() >> 40) as f32 / (1 << 24) as f32).to_le_bytes()),
+            Datatype::Fp16 => data.extend(f16::from_f32(random.fraction()).to_le_bytes()),
+            Datatype::Bf16 => data.extend(bf16::from_f32(random.fraction()).to_le_bytes()),
+            Datatype::Fp32 => data.extend(random.fraction().to_le_bytes()),
             Datatype::Fp64 => data.extend(((random.next() >> 11) as f64 / (1u64 << 53) as f64).to_le_bytes()),
-            datatype => data.extend_from_slice(&(random.next() & 1).to_le_bytes()[..datatype.size()]),
+            Datatype::Bytes => push_bytes_element(&mut data, &[b'0' + (random.next() % 10) as u8])?,
+            _ => data.extend_from_slice(&(random.next() & 1).to_le_bytes()[..size]),
         }
     }
     Tensor::new(spec.datatype, shape, Bytes::from(data)).map_err(|error| error.to_string())
@@ -185,5 +188,10 @@ impl SplitMix {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// A number from 0 to 1, with the 24 bits of an FP32.
+    fn fraction(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 24) as f32
     }
 }

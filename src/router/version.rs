@@ -6,9 +6,9 @@ use std::{
 
 use crate::{
     batcher::Batcher,
-    error::{Error, Result},
+    error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
-    tensor::{Output, OutputTensor, Request, Signature, Tensor},
+    tensor::{ModelInputs, Output, OutputTensor, Request, Signature},
 };
 
 /// One loading of a version's files: what answers requests.
@@ -65,7 +65,12 @@ impl Version {
         let wanted = self.signature.wanted_outputs(&self.model, &request.outputs)?;
         let inputs = self.signature.check(&self.model, request.inputs)?;
         self.check_rows(&inputs)?;
-        let outputs = self.batcher.submit(inputs, request.deadline).await?;
+        let disagreement = self.signature.disagreement(&inputs);
+        let outputs = self.batcher.submit(inputs, request.deadline).await;
+        let outputs = outputs.map_err(|error| match disagreement {
+            Some(why) if error.code() == Code::Internal => Error::invalid(format!("{error}; {why}")),
+            _ => error,
+        })?;
         let named = |index: usize| OutputTensor {
             name: self.signature.outputs[index].name.clone(),
             tensor: outputs[index].clone(),
@@ -74,7 +79,7 @@ impl Version {
     }
 
     /// Where axis 0 is the batch, all inputs have the same extent of it.
-    fn check_rows(&self, inputs: &[Tensor]) -> Result<()> {
+    fn check_rows(&self, ModelInputs { required: inputs, .. }: &ModelInputs) -> Result<()> {
         let Some(first) = inputs.first().filter(|_| self.derived.batching.is_ok()) else {
             return Ok(());
         };

@@ -25,11 +25,17 @@ pub enum Datatype {
     Fp32,
     /// IEEE 754, 64 bits.
     Fp64,
+    /// IEEE 754, 16 bits.
+    Fp16,
+    /// The upper half of an FP32.
+    Bf16,
+    /// Any bytes: text, most often. Stored as on the wire: each element behind its length, 32 bits.
+    Bytes,
 }
 
 impl Datatype {
     /// Every datatype that is served.
-    pub const ALL: [Datatype; 11] = [
+    pub const ALL: [Datatype; 14] = [
         Datatype::Bool,
         Datatype::Uint8,
         Datatype::Uint16,
@@ -41,6 +47,9 @@ impl Datatype {
         Datatype::Int64,
         Datatype::Fp32,
         Datatype::Fp64,
+        Datatype::Fp16,
+        Datatype::Bf16,
+        Datatype::Bytes,
     ];
 
     /// The protocol's name.
@@ -57,6 +66,9 @@ impl Datatype {
             Datatype::Int64 => "INT64",
             Datatype::Fp32 => "FP32",
             Datatype::Fp64 => "FP64",
+            Datatype::Fp16 => "FP16",
+            Datatype::Bf16 => "BF16",
+            Datatype::Bytes => "BYTES",
         }
     }
 
@@ -65,13 +77,14 @@ impl Datatype {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
-    /// Bytes that an element takes.
-    pub fn size(self) -> usize {
+    /// Bytes that an element takes; `None` for BYTES, whose elements differ.
+    pub fn size(self) -> Option<usize> {
         match self {
-            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => 1,
-            Datatype::Uint16 | Datatype::Int16 => 2,
-            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => 4,
-            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => 8,
+            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
+            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+            Datatype::Bytes => None,
         }
     }
 }

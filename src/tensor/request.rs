@@ -37,6 +37,29 @@ pub struct NamedTensor {
     pub tensor: Tensor,
 }
 
+/// What a model is run with: the tensors of a request, checked against its signature.
+#[derive(Debug, Clone)]
+pub struct ModelInputs {
+    /// One for each input that must be given, in the model's order.
+    pub required: Vec<Tensor>,
+    /// Those that were given of the optional inputs, each with its index among them.
+    pub optional: Vec<(usize, Tensor)>,
+}
+
+impl ModelInputs {
+    /// Extent of axis 0 of the first input; 1 where there is none.
+    pub fn rows(&self) -> usize {
+        self.required.first().map_or(1, |input| input.shape().rows())
+    }
+}
+
+/// Inputs none of which is optional.
+impl From<Vec<Tensor>> for ModelInputs {
+    fn from(required: Vec<Tensor>) -> Self {
+        ModelInputs { required, optional: Vec::new() }
+    }
+}
+
 /// The answer to a request.
 #[derive(Debug)]
 pub struct Output {

@@ -1,18 +1,23 @@
 use std::{
+    collections::HashMap,
     fmt::{self, Display},
     sync::Arc,
 };
 
-use super::{Datatype, Inputs, NamedTensor, Shape, Tensor, write_list};
+use super::{Datatype, Inputs, ModelInputs, NamedTensor, Shape, Tensor, push_bytes_element, write_list};
 use crate::error::{Error, Result};
 
 /// What a model takes and gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
-    /// The inputs, in the model's order.
+    /// The inputs that every request must give, in the model's order.
     pub inputs: Vec<TensorSpec>,
+    /// The inputs that have a default, which a request may replace.
+    pub optional_inputs: Vec<TensorSpec>,
     /// The outputs, in the model's order.
     pub outputs: Vec<TensorSpec>,
+    /// Axes of inputs that the model gives one name, which says that they have one extent: pairs of an input and its axis.
+    same_extent: Vec<[(usize, usize); 2]>,
 }
 
 /// One input or output of a model.
@@ -22,8 +27,11 @@ pub struct TensorSpec {
     pub name: Arc<str>,
     /// Type of the elements.
     pub datatype: Datatype,
-    /// The axes. Declared output shapes can be wrong: they are told to clients, never relied on.
-    pub shape: Vec<Dimension>,
+    /// The axes; `None` where the model does not say how many there are. Declared output shapes can be wrong: they are told
+    /// to clients, never relied on.
+    pub shape: Option<Vec<Dimension>>,
+    /// Names of the classes along the last axis, where the model tells them.
+    pub labels: Vec<String>,
 }
 
 /// One axis of a model's input or output.
@@ -52,6 +60,39 @@ impl Display for Dimension {
 }
 
 impl Signature {
+    /// What a model takes and gives, as it says.
+    pub fn new(inputs: Vec<TensorSpec>, optional_inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Self {
+        let mut named: HashMap<&str, (usize, usize)> = HashMap::new();
+        let mut same_extent = Vec::new();
+        for (input, spec) in inputs.iter().enumerate() {
+            for (axis, dimension) in spec.shape.iter().flatten().enumerate() {
+                if let Dimension::Symbolic(Some(name)) = dimension {
+                    match named.get(&**name) {
+                        Some(&first) => same_extent.push([first, (input, axis)]),
+                        None => drop(named.insert(name, (input, axis))),
+                    }
+                }
+            }
+        }
+        Signature { inputs, optional_inputs, outputs, same_extent }
+    }
+
+    /// The inputs that a request may give: those that it must, then those with a default.
+    pub fn all_inputs(&self) -> impl Iterator<Item = &TensorSpec> {
+        self.inputs.iter().chain(&self.optional_inputs)
+    }
+
+    /// Two axes to which the model gives one name and the request different extents, as a message says it. That alone is no
+    /// error, since ONNX Runtime does not hold models to the names; but where a run fails, it is the likely reason.
+    pub fn disagreement(&self, inputs: &ModelInputs) -> Option<String> {
+        let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis);
+        let [first, second] = self.same_extent.iter().find(|[first, second]| extent(*first) != extent(*second))?;
+        let shown = |(input, axis): (usize, usize)| {
+            format!("axis {axis} of '{}' is {}", self.inputs[input].name, extent((input, axis)).copied().unwrap_or(0))
+        };
+        Some(format!("{}, but {}, which the model gives the same name", shown(*first), shown(*second)))
+    }
+
     /// Whether axis 0 of every input can be the batch: there is one, and its extent is not fixed.
     ///
     /// # Errors
@@ -72,7 +113,7 @@ impl Signature {
         self.outputs.iter().try_for_each(TensorSpec::open_batch_axis)?;
         let mut shared: Option<(&TensorSpec, &str)> = None;
         for spec in self.inputs.iter().chain(&self.outputs) {
-            let Some(Dimension::Symbolic(Some(name))) = spec.shape.first() else {
+            let Some(Dimension::Symbolic(Some(name))) = spec.shape.iter().flatten().next() else {
                 return Err(format!("axis 0 of '{}' has no name that says it is the batch", spec.name));
             };
             match shared {
@@ -93,34 +134,44 @@ impl Signature {
     ///
     /// # Errors
     /// Names the model, the tensor, what was expected and what came.
-    pub fn check(&self, model: &str, inputs: Inputs) -> Result<Vec<Tensor>> {
+    pub fn check(&self, model: &str, inputs: Inputs) -> Result<ModelInputs> {
         let named = match inputs {
             Inputs::Named(named) => named,
-            Inputs::Raw(data) => return Ok(vec![self.raw_input(model, data)?]),
+            Inputs::Raw(data) => return Ok(vec![self.raw_input(model, data)?].into()),
         };
-        let mut ordered: Vec<Option<Tensor>> = self.inputs.iter().map(|_| None).collect();
+        let twice =
+            |name: &str| Error::invalid(format!("input '{name}' already exists in request for model '{model}'"));
+        let mut required: Vec<Option<Tensor>> = self.inputs.iter().map(|_| None).collect();
+        let mut optional: Vec<(usize, Tensor)> = Vec::new();
         for NamedTensor { name, tensor } in named {
-            let Some(index) = self.inputs.iter().position(|spec| *spec.name == *name) else {
-                let names = names(self.inputs.iter());
+            if let Some(index) = position(&self.inputs, &name) {
+                self.inputs[index].check(model, &tensor)?;
+                if required[index].replace(tensor).is_some() {
+                    return Err(twice(&name));
+                }
+            } else if let Some(index) = position(&self.optional_inputs, &name) {
+                self.optional_inputs[index].check(model, &tensor)?;
+                if optional.iter().any(|(given, _)| *given == index) {
+                    return Err(twice(&name));
+                }
+                optional.push((index, tensor));
+            } else {
+                let names = names(self.all_inputs());
                 return Err(Error::invalid(format!(
                     "unexpected inference input '{name}' for model '{model}'; its inputs are {names}"
                 )));
-            };
-            self.inputs[index].check(model, &tensor)?;
-            if ordered[index].replace(tensor).is_some() {
-                return Err(Error::invalid(format!("input '{name}' already exists in request for model '{model}'")));
             }
         }
-        if ordered.iter().any(Option::is_none) {
-            let given = ordered.iter().flatten().count();
+        if required.iter().any(Option::is_none) {
+            let given = required.iter().flatten().count();
             let missing =
-                names(self.inputs.iter().zip(&ordered).filter(|(_, got)| got.is_none()).map(|(spec, _)| spec));
+                names(self.inputs.iter().zip(&required).filter(|(_, got)| got.is_none()).map(|(spec, _)| spec));
             return Err(Error::invalid(format!(
                 "expected {} inputs but got {given} inputs for model '{model}'; missing {missing}",
                 self.inputs.len(),
             )));
         }
-        Ok(ordered.into_iter().flatten().collect())
+        Ok(ModelInputs { required: required.into_iter().flatten().collect(), optional })
     }
 
     /// Indices of the outputs wanted; of all where none is named.
@@ -133,7 +184,7 @@ impl Signature {
         }
         let mut indices = Vec::with_capacity(wanted.len());
         for name in wanted {
-            let Some(index) = self.outputs.iter().position(|spec| *spec.name == **name) else {
+            let Some(index) = position(&self.outputs, name) else {
                 let names = names(self.outputs.iter());
                 return Err(Error::invalid(format!(
                     "unexpected inference output '{name}' for model '{model}'; its outputs are {names}"
@@ -156,10 +207,13 @@ impl Signature {
                 self.inputs.len()
             )));
         };
+        let Some(dimensions) = &spec.shape else {
+            return Err(spec.error(model, "a raw binary request needs a declared shape, and this input has none"));
+        };
         let batched = self.batch_axis().is_ok();
-        let mut extents = Vec::with_capacity(spec.shape.len());
+        let mut extents = Vec::with_capacity(dimensions.len());
         let mut open = None;
-        for (axis, dimension) in spec.shape.iter().enumerate() {
+        for (axis, dimension) in dimensions.iter().enumerate() {
             match dimension {
                 Dimension::Fixed(extent) => extents.push(*extent),
                 Dimension::Symbolic(_) if axis == 0 && batched => extents.push(1),
@@ -174,18 +228,35 @@ impl Signature {
                 }
             }
         }
+        let named = |error: Error| spec.error(model, error.message());
+        // Of BYTES it holds one element, without the length that stands in front elsewhere.
+        let (unit, data) = match Shape::new(extents.clone()).bytes(spec.datatype).map_err(named)? {
+            Some(unit) => (unit.max(1), data),
+            None => {
+                let mut element = Vec::with_capacity(data.len() + size_of::<u32>());
+                push_bytes_element(&mut element, &data).map_err(|why| spec.error(model, why))?;
+                (element.len(), element.into())
+            }
+        };
         if let Some(axis) = open {
-            let unit = Shape::new(extents.clone()).bytes(spec.datatype)?.max(1);
             extents[axis] = data.len() / unit;
         }
-        let tensor = Tensor::new(spec.datatype, Shape::new(extents), data);
-        tensor.map_err(|error| spec.error(model, error.message()))
+        Tensor::new(spec.datatype, Shape::new(extents), data).map_err(named)
     }
 }
 
 impl TensorSpec {
+    /// The shape as the wire has it: -1 for an axis of any extent. A tensor of any rank is told as one open axis, since the
+    /// protocol has no word for it.
+    pub fn wire_shape(&self) -> Vec<i64> {
+        self.shape.as_ref().map_or_else(|| vec![-1], |shape| shape.iter().map(Dimension::to_wire).collect())
+    }
+
     fn open_batch_axis(&self) -> Result<(), String> {
-        match self.shape.first() {
+        let Some(shape) = &self.shape else {
+            return Err(format!("'{}' declares no shape, so nothing says that axis 0 is the batch", self.name));
+        };
+        match shape.first() {
             None => Err(format!("'{}' is a scalar, so it has no batch axis", self.name)),
             Some(Dimension::Fixed(extent)) => Err(format!("axis 0 of '{}' has the fixed extent {extent}", self.name)),
             Some(Dimension::Symbolic(_)) => Ok(()),
@@ -203,9 +274,10 @@ impl TensorSpec {
                 self.error(model, format_args!("expected datatype {}, got {}", self.datatype, tensor.datatype()))
             );
         }
+        let Some(shape) = &self.shape else { return Ok(()) };
         let extents = tensor.shape().extents();
-        let fits = extents.len() == self.shape.len()
-            && extents.iter().zip(&self.shape).all(|(&extent, dimension)| match dimension {
+        let fits = extents.len() == shape.len()
+            && extents.iter().zip(shape).all(|(&extent, dimension)| match dimension {
                 Dimension::Fixed(expected) => extent == *expected,
                 Dimension::Symbolic(_) => true,
             });
@@ -220,8 +292,15 @@ impl TensorSpec {
 /// The shape, as messages show it: -1 stands for any extent.
 impl Display for TensorSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_list(f, &self.shape)
+        match &self.shape {
+            Some(shape) => write_list(f, shape),
+            None => f.write_str("of any rank"),
+        }
     }
+}
+
+fn position(specs: &[TensorSpec], name: &str) -> Option<usize> {
+    specs.iter().position(|spec| *spec.name == *name)
 }
 
 /// `'a', 'b'`, for messages.

@@ -17,7 +17,8 @@ use onnxd::api::grpc::proto::grpc_inference_service_client::GrpcInferenceService
 struct Elements {
     datatype: &'static str,
     raw: Vec<u8>,
-    contents: InferTensorContents,
+    /// `None` where the protocol has none.
+    contents: Option<InferTensorContents>,
     json: Value,
 }
 
@@ -29,10 +30,10 @@ fn extremes() -> Vec<Elements> {
             Elements {
                 datatype: $datatype,
                 raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-                contents: InferTensorContents {
+                contents: Some(InferTensorContents {
                     $field: values.iter().map(|&value| value.into()).collect(),
                     ..InferTensorContents::default()
-                },
+                }),
                 // As the shortest text, which for FP32 is another one than for the same value in FP64.
                 json: serde_json::from_str(&format!("{values:?}")).unwrap(),
             }
@@ -41,14 +42,44 @@ fn extremes() -> Vec<Elements> {
     let bools = Elements {
         datatype: "BOOL",
         raw: vec![1, 0, 1],
-        contents: InferTensorContents { bool_contents: vec![true, false, true], ..InferTensorContents::default() },
+        contents: Some(InferTensorContents {
+            bool_contents: vec![true, false, true],
+            ..InferTensorContents::default()
+        }),
         json: json!([true, false, true]),
     };
+    // Any bytes: none, text, quotes, NUL, what is no UTF-8, and many.
+    let bytes: [&[u8]; 6] = [b"", "Grüße 😀".as_bytes(), b"\"\\\n", b"a\0b\0", b"\xff\xfe\0\xc3", &[b'x'; 70_000]];
+    let text = |element: &&[u8]| str::from_utf8(element).map_or_else(|_| json!({ "b64": "//4Aww==" }), Value::from);
+    let strings = Elements {
+        datatype: "BYTES",
+        raw: bytes.iter().flat_map(|element| [&(element.len() as u32).to_le_bytes(), *element].concat()).collect(),
+        contents: Some(InferTensorContents {
+            bytes_contents: bytes.iter().map(|element| Bytes::copy_from_slice(element)).collect(),
+            ..InferTensorContents::default()
+        }),
+        json: bytes.iter().map(text).collect(),
+    };
+    macro_rules! halves {
+        ($datatype:literal, $half:ty) => {{
+            let values =
+                [<$half>::MIN, <$half>::MAX, <$half>::MIN_POSITIVE, <$half>::from_bits(1), <$half>::from_f32(-0.1)];
+            Elements {
+                datatype: $datatype,
+                raw: values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+                contents: None,
+                json: serde_json::from_str(&format!("{:?}", values.map(|value| value.to_f32()))).unwrap(),
+            }
+        }};
+    }
     // The smallest normal and subnormal numbers, and one that only just needs all its digits.
     let fp32 = [f32::MIN, f32::MAX, f32::MIN_POSITIVE, 1e-45, -0.0, 0.1, 16_777_217.0];
     let fp64 = [f64::MIN, f64::MAX, f64::MIN_POSITIVE, 5e-324, -0.0, 0.1, 9_007_199_254_740_993.0];
     vec![
         bools,
+        strings,
+        halves!("FP16", half::f16),
+        halves!("BF16", half::bf16),
         elements!("UINT8", uint_contents, [u8::MIN, u8::MAX, 1]),
         elements!("UINT16", uint_contents, [u16::MIN, u16::MAX, 1]),
         elements!("UINT32", uint_contents, [u32::MIN, u32::MAX, 1]),
@@ -79,8 +110,11 @@ async fn expect_back(
     };
     let mut typed = request.clone();
     typed.raw_input_contents.clear();
-    typed.inputs[0].contents = Some(contents.clone());
+    typed.inputs[0].contents = contents.clone();
     for (form, request) in [("raw", &mut request), ("typed", &mut typed)] {
+        if form == "typed" && contents.is_none() {
+            continue;
+        }
         let answer = infer(client, request.clone()).await.unwrap_or_else(|status| panic!("{model} {form}: {status}"));
         let output = &answer.outputs[0];
         assert_eq!((&*output.datatype, &*output.shape), (*datatype, shape), "{model} {form}");
@@ -116,7 +150,7 @@ fn flatten(json: &Value) -> Vec<Value> {
 
 fn fp32(values: &[f32], json: Value) -> Elements {
     let contents = InferTensorContents { fp32_contents: values.into(), ..InferTensorContents::default() };
-    Elements { datatype: "FP32", raw: float_bytes(values), contents, json }
+    Elements { datatype: "FP32", raw: float_bytes(values), contents: Some(contents), json }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,12 +164,11 @@ async fn every_datatype_in_every_form() {
     let all = extremes();
     assert_eq!(all.len(), onnx::ELEMENT_TYPES.len());
     for elements in &all {
-        let size = onnx::ELEMENT_TYPES.iter().find(|(name, ..)| *name == elements.datatype).unwrap().2;
-        let shape = [(elements.raw.len() / size) as i64];
+        let shape = [elements.json.as_array().unwrap().len() as i64];
         expect_back(&server, &client, elements.datatype, &shape, elements).await;
     }
 
-    // What JSON has no number for goes out as Python's clients read it.
+    // What JSON has no number for goes out as Python's clients read it, and comes in as they write it, or in quotes.
     let wide = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     let narrow = wide.map(|value| value as f32);
     for (datatype, raw) in
@@ -148,6 +181,12 @@ async fn every_datatype_in_every_form() {
         let answer = post_with(server.http, &format!("/v2/models/{datatype}/infer"), &headers, body).await;
         let body = std::str::from_utf8(&answer.body).unwrap();
         assert!(body.ends_with("\"data\":[NaN,Infinity,-Infinity]}]}"), "{body}");
+        for tokens in ["[NaN, Infinity, -Infinity]", r#"["NaN", "Infinity", "-Infinity"]"#] {
+            let input = format!(r#"{{"name": "x", "datatype": "{datatype}", "shape": [3], "data": {tokens}}}"#);
+            let request = format!(r#"{{"inputs": [{input}]}}"#);
+            let answer = post(server.http, &format!("/v2/models/{datatype}/infer"), request).await;
+            assert_eq!(str::from_utf8(&answer.body), Ok(body), "{tokens}");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
-    &["tensor", "error", "config", "metrics"],
+    &["tensor", "error", "config", "json", "metrics"],
     &["batcher", "engine", "runtime"],
     &["router"],
     &["registry", "repository"],
@@ -17,8 +17,10 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server` reads the settings that `cli` defines.
-const ARROWS: [(&str, &str); 7] = [
+const ARROWS: [(&str, &str); 9] = [
     ("tensor", "error"),
+    ("json", "error"),
+    ("json", "tensor"),
     ("metrics", "error"),
     ("batcher", "engine"),
     ("registry", "repository"),
@@ -34,7 +36,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["server"]),
-    ("serde_json", &["api"]),
+    ("serde_json", &["api", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

@@ -143,7 +143,8 @@ async fn requests_are_counted_once_and_where_they_belong() {
     let status =
         infer(&client, raw_request("lookup", "x", "INT64", &[1, 1], 9i64.to_le_bytes().into())).await.unwrap_err();
     assert!(
-        status.code() == tonic::Code::Internal && status.message().contains("model 'lookup' version 1 failed to run"),
+        status.code() == tonic::Code::InvalidArgument
+            && status.message().contains("model 'lookup' version 1 failed to run"),
         "{status:?}"
     );
 
@@ -178,8 +179,8 @@ async fn requests_are_counted_once_and_where_they_belong() {
         ("onnxd_requests_total{model=\"add\",version=\"2\",code=\"ok\"}".into(), 1.0),
         ("onnxd_requests_total{model=\"add\",version=\"2\",code=\"invalid_argument\"}".into(), 1.0),
         ("nv_inference_request_failure{model=\"add\",version=\"2\",reason=\"OTHER\"}".into(), 1.0),
-        ("onnxd_requests_total{model=\"lookup\",version=\"1\",code=\"internal\"}".into(), 1.0),
-        ("nv_inference_request_failure{model=\"lookup\",version=\"1\",reason=\"BACKEND\"}".into(), 1.0),
+        ("onnxd_requests_total{model=\"lookup\",version=\"1\",code=\"invalid_argument\"}".into(), 1.0),
+        ("nv_inference_request_failure{model=\"lookup\",version=\"1\",reason=\"OTHER\"}".into(), 1.0),
         ("onnxd_unrouted_requests_total{code=\"not_found\"}".into(), 1.0),
         ("onnxd_unrouted_requests_total{code=\"invalid_argument\"}".into(), 2.0),
     ] {

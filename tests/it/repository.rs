@@ -108,9 +108,8 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     add("missing", &["version 2", "missing/2/model.onnx", "no such file"]);
     write(&root.join("none/config.toml"), "max_batch_size = 2");
     add("none", &["holds none"]);
-    const STRING: i32 = 8;
-    onnx::identity(STRING, &["batch"]).save(&root.join("text.onnx"));
-    add("text", &["version 1", "'x'", "String", "not served"]);
+    onnx::sequence().save(&root.join("sequence.onnx"));
+    add("sequence", &["version 1", "output 'y'", "only tensors", "export the model"]);
     onnx::add(1.0).save(&root.join("zero/0/model.onnx"));
     add("zero", &["zero/0/model.onnx", "positive integer", "'0'"]);
     onnx::add(1.0).save(&root.join("huge/99999999999999999999/model.onnx"));

@@ -14,7 +14,7 @@ use crate::{
         parse_version,
     },
     error::{Error, Result},
-    tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor},
+    tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor, push_bytes_element},
 };
 
 /// An inference request that came at `now`.
@@ -111,11 +111,22 @@ fn typed(datatype: Datatype, contents: &InferTensorContents) -> Result<Bytes, St
         Datatype::Uint64 => ("uint64_contents", uint64_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
         Datatype::Fp32 => ("fp32_contents", fp32_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
         Datatype::Fp64 => ("fp64_contents", fp64_contents.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        Datatype::Bytes => ("bytes_contents", elements_of_bytes(bytes_contents)?),
+        Datatype::Fp16 | Datatype::Bf16 => {
+            return Err(format!("there are no contents for {datatype}: give raw_input_contents for all inputs"));
+        }
     };
     if let Some((other, _)) = fields.iter().find(|(name, length)| *name != field && *length > 0) {
         return Err(format!("{datatype} elements must stand in {field}, got {other}"));
     }
     Ok(Bytes::from(data))
+}
+
+fn elements_of_bytes(elements: &[Bytes]) -> Result<Vec<u8>, String> {
+    let prefixes = elements.len() * size_of::<u32>();
+    let mut data = Vec::with_capacity(prefixes + elements.iter().map(Bytes::len).sum::<usize>());
+    elements.iter().try_for_each(|element| push_bytes_element(&mut data, element))?;
+    Ok(data)
 }
 
 /// The bytes of elements that the protocol carries in a wider type.

@@ -7,7 +7,7 @@ use super::proto::{
 use crate::{
     api::{PLATFORM, properties},
     router::{Answer, Table, Version},
-    tensor::{Dimension, TensorSpec},
+    tensor::TensorSpec,
 };
 
 /// An answer. Every output is raw: clients read typed contents of a response for strings at most.
@@ -38,16 +38,12 @@ pub(super) fn metadata(table: &Table, version: &Version) -> ModelMetadataRespons
         name: version.model.to_string(),
         versions: versions.unwrap_or_default(),
         platform: PLATFORM.into(),
-        inputs: version.signature.inputs.iter().map(tensor_metadata).collect(),
+        inputs: version.signature.all_inputs().map(tensor_metadata).collect(),
         outputs: version.signature.outputs.iter().map(tensor_metadata).collect(),
-        properties: properties(version).into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        properties: properties(version).into_iter().collect(),
     }
 }
 
 fn tensor_metadata(spec: &TensorSpec) -> TensorMetadata {
-    TensorMetadata {
-        name: spec.name.to_string(),
-        datatype: spec.datatype.name().into(),
-        shape: spec.shape.iter().map(Dimension::to_wire).collect(),
-    }
+    TensorMetadata { name: spec.name.to_string(), datatype: spec.datatype.name().into(), shape: spec.wire_shape() }
 }

@@ -2,17 +2,16 @@
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, value::RawValue};
-use std::{fmt::Display, time::Instant};
+use std::time::Instant;
 
-use super::{JSON_LENGTH, json};
+use super::JSON_LENGTH;
 use crate::{
     api::{
         infer::{datatype, input_error},
         parameters::{Parameter, RequestParameters, TensorParameters},
     },
     error::{Error, Result},
+    json::{Kind, Reader, TensorObject, once},
     tensor::{Inputs, NamedTensor, Request, Shape, Tensor},
 };
 
@@ -38,41 +37,101 @@ impl Binary {
     }
 }
 
-type Parameters = serde_json::Map<String, Value>;
-
-#[derive(Deserialize)]
+/// The body's JSON, with what is missing or wrong in it left for its reader to judge.
+#[derive(Default)]
 struct InferRequest<'a> {
-    #[serde(default, deserialize_with = "or_null")]
-    id: String,
-    #[serde(default, deserialize_with = "or_null")]
-    parameters: Parameters,
-    #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
-    #[serde(default, deserialize_with = "or_null")]
-    outputs: Vec<RequestedOutput>,
+    id: Option<String>,
+    parameters: Option<Parameters>,
+    inputs: Option<Vec<Input<'a>>>,
+    outputs: Option<Vec<RequestedOutput>>,
 }
 
-#[derive(Deserialize)]
 struct Input<'a> {
-    name: String,
-    shape: Vec<i64>,
-    datatype: String,
-    #[serde(default, deserialize_with = "or_null")]
+    tensor: TensorObject<'a>,
     parameters: Parameters,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
 struct RequestedOutput {
     name: String,
-    #[serde(default, deserialize_with = "or_null")]
     parameters: Parameters,
 }
 
-/// What is optional may also be null: so do serializers write what is not there.
-fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+type Parameters = Vec<(String, Parameter)>;
+
+impl<'a> InferRequest<'a> {
+    fn read(json: &'a [u8]) -> Result<Self, String> {
+        const BINARY: &str = "Inference-Header-Content-Length tells where binary data begins";
+        let no_text =
+            |error: std::str::Utf8Error| format!("it is no UTF-8 from byte {} on; {BINARY}", error.valid_up_to());
+        let text = str::from_utf8(json).map_err(no_text)?;
+        let mut reader = Reader::new(text);
+        let mut request = InferRequest::default();
+        reader.object(|reader, key| match key {
+            "id" => once(&mut request.id, key, reader, |reader| reader.string().map(Into::into)),
+            "parameters" => once(&mut request.parameters, key, reader, parameters),
+            "inputs" => once(&mut request.inputs, key, reader, |reader| list(reader, input)),
+            "outputs" => once(&mut request.outputs, key, reader, |reader| list(reader, requested_output)),
+            _ => reader.skip(),
+        })?;
+        match reader.is_at_end() {
+            true => Ok(request),
+            false => Err(reader.error(format_args!("there is more behind it; {BINARY}"))),
+        }
+    }
+}
+
+fn list<'a, T>(reader: &mut Reader<'a>, read: impl Fn(&mut Reader<'a>) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let mut elements = Vec::new();
+    reader.array(|reader| {
+        elements.push(read(reader)?);
+        Ok(())
+    })?;
+    Ok(elements)
+}
+
+fn input<'a>(reader: &mut Reader<'a>) -> Result<Input<'a>, String> {
+    let mut read = None;
+    let tensor = TensorObject::read(reader, |reader, key| match key {
+        "parameters" => once(&mut read, key, reader, parameters),
+        _ => reader.skip(),
+    })?;
+    Ok(Input { tensor, parameters: read.unwrap_or_default() })
+}
+
+fn requested_output(reader: &mut Reader<'_>) -> Result<RequestedOutput, String> {
+    let (mut name, mut read) = (None, None);
+    let before = reader.clone();
+    reader.object(|reader, key| match key {
+        "name" => once(&mut name, key, reader, |reader| reader.string().map(Into::into)),
+        "parameters" => once(&mut read, key, reader, parameters),
+        _ => reader.skip(),
+    })?;
+    let name = name.ok_or_else(|| before.error("an output without `name`"))?;
+    Ok(RequestedOutput { name, parameters: read.unwrap_or_default() })
+}
+
+/// Parameters, as every protocol has them. What is no scalar is not for this server.
+fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, String> {
+    let mut parameters = Vec::new();
+    reader.object(|reader, key| {
+        let value = match reader.peek()? {
+            Kind::Boolean => Parameter::Bool(reader.boolean()?),
+            Kind::String => Parameter::String(reader.string()?.into()),
+            Kind::Number => number(reader.number()?),
+            Kind::Null | Kind::Array | Kind::Object => return reader.skip(),
+        };
+        parameters.push((key.to_owned(), value));
+        Ok(())
+    })?;
+    Ok(parameters)
+}
+
+fn number(text: &str) -> Parameter {
+    match (text.parse(), text.parse()) {
+        (Ok(value), _) => Parameter::Int(value),
+        (Err(_), Ok(value)) => Parameter::Uint(value),
+        (Err(_), Err(_)) => Parameter::Double(text.parse().unwrap_or(f64::NAN)),
+    }
 }
 
 /// An inference request that came at `now`.
@@ -90,32 +149,33 @@ pub(super) fn request(
         return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
-    let invalid = |why: &dyn Display| {
-        Error::invalid(format!("the request for model '{model}' is not a valid JSON request: {why}"))
-    };
-    let mut deserializer = serde_json::Deserializer::from_slice(&json);
-    let parsed = InferRequest::deserialize(&mut deserializer).map_err(|error| invalid(&error))?;
-    let behind = "there is more behind it; Inference-Header-Content-Length tells where binary data begins";
-    deserializer.end().map_err(|_| invalid(&behind))?;
-    let parameters = RequestParameters::read(&model, self::parameters(parsed.parameters), now)?;
-    let mut inputs = Vec::with_capacity(parsed.inputs.len());
-    for input in parsed.inputs {
-        inputs.push(self::input(&model, input, &mut body)?);
+    let invalid =
+        |why: String| Error::invalid(format!("the request for model '{model}' is not a valid JSON request: {why}"));
+    let parsed = InferRequest::read(&json).map_err(invalid)?;
+    let given = parsed.inputs.ok_or_else(|| invalid("`inputs` is missing".into()))?;
+    let parameters = RequestParameters::read(&model, parsed.parameters.unwrap_or_default().into_iter(), now)?;
+    let mut inputs = Vec::with_capacity(given.len());
+    for (index, input) in given.into_iter().enumerate() {
+        inputs.push(named_tensor(&model, index, input, &mut body)?);
     }
     if !body.is_empty() {
         let left = body.len();
         return Err(Error::invalid(format!("unexpected additional input data for model '{model}': {left} bytes")));
     }
-    let mut outputs = Vec::with_capacity(parsed.outputs.len());
-    for output in parsed.outputs {
+    let mut outputs = Vec::new();
+    for output in parsed.outputs.unwrap_or_default() {
         let what = format!("output '{}' of model '{model}'", output.name);
-        let read = TensorParameters::read(&what, self::parameters(output.parameters))?;
+        let read = TensorParameters::read(&what, output.parameters.into_iter())?;
         outputs.push((output.name, read.binary_data));
     }
     let wanted = outputs.iter().map(|(name, _)| name.clone()).collect();
     let inputs = Inputs::Named(inputs);
     let request = Request { model, version, inputs, outputs: wanted, deadline: parameters.deadline };
-    Ok(Decoded { request, id: parsed.id, binary: Binary { outputs, default: parameters.binary_data_output } })
+    Ok(Decoded {
+        request,
+        id: parsed.id.unwrap_or_default(),
+        binary: Binary { outputs, default: parameters.binary_data_output },
+    })
 }
 
 /// Length of the JSON where the header tells it.
@@ -132,48 +192,33 @@ fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<u
 }
 
 /// One input: its elements stand in the JSON, or are the next bytes behind it.
-fn input(model: &str, input: Input<'_>, binary: &mut Bytes) -> Result<NamedTensor> {
-    let error = |what: String| input_error(model, &input.name, what);
-    let datatype = datatype(model, &input.name, &input.datatype)?;
-    let shape = Shape::from_wire(&input.shape).map_err(|why| error(why.to_string()))?;
-    let what = format!("input '{}' of model '{model}'", input.name);
-    let read = TensorParameters::read(&what, parameters(input.parameters))?;
-    let data = match (input.data, read.binary_data_size) {
+fn named_tensor(model: &str, index: usize, input: Input<'_>, binary: &mut Bytes) -> Result<NamedTensor> {
+    let Input { mut tensor, parameters } = input;
+    let missing =
+        |what: &str| Error::invalid(format!("`inputs[{index}]` of the request for model '{model}' has no `{what}`"));
+    let name = tensor.name.take().ok_or_else(|| missing("name"))?;
+    let error = |what: String| input_error(model, &name, what);
+    let datatype = datatype(model, &name, tensor.datatype.as_deref().ok_or_else(|| missing("datatype"))?)?;
+    let extents = tensor.shape.as_deref().ok_or_else(|| missing("shape"))?;
+    let shape = Shape::from_wire(extents).map_err(|why| error(why.to_string()))?;
+    let what = format!("input '{name}' of model '{model}'");
+    let read = TensorParameters::read(&what, parameters.into_iter())?;
+    let tensor = match (tensor.elements(datatype).map_err(error)?, read.binary_data_size) {
         (Some(_), Some(_)) => {
             return Err(error("give either data or the parameter binary_data_size, not both".into()));
         }
         (None, None) => {
             return Err(error("there is no data: give data, or the parameter binary_data_size".into()));
         }
-        (None, Some(size)) if size <= binary.len() => binary.split_to(size),
+        (None, Some(size)) if size <= binary.len() => Tensor::new(datatype, shape, binary.split_to(size)),
         (None, Some(size)) => {
             return Err(error(format!(
                 "expected {size} bytes of binary data behind the JSON, got {} bytes; is Inference-Header-Content-Length set?",
                 binary.len()
             )));
         }
-        (Some(data), None) => {
-            let expected = shape.elements().map_err(|why| error(why.to_string()))?;
-            Bytes::from(json::read(datatype, data.get(), expected).map_err(error)?)
-        }
+        (Some(elements), None) => elements.into_tensor(shape),
     };
-    let tensor = Tensor::new(datatype, shape, data).map_err(|why| error(why.to_string()))?;
-    Ok(NamedTensor { name: input.name, tensor })
-}
-
-/// Parameters, as every protocol has them. What is no scalar is not for this server.
-fn parameters(parameters: Parameters) -> impl Iterator<Item = (String, Parameter)> {
-    parameters.into_iter().filter_map(|(name, value)| {
-        let value = match value {
-            Value::Bool(value) => Parameter::Bool(value),
-            Value::String(value) => Parameter::String(value),
-            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(value), _) => Parameter::Int(value),
-                (None, Some(value)) => Parameter::Uint(value),
-                (None, None) => Parameter::Double(number.as_f64()?),
-            },
-            Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        };
-        Some((name, value))
-    })
+    let tensor = tensor.map_err(|why| error(why.to_string()))?;
+    Ok(NamedTensor { name, tensor })
 }

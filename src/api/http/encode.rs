@@ -7,8 +7,8 @@ use axum::{
 };
 use std::io::Write;
 
-use super::{JSON_LENGTH, MODEL_VERSION, decode::Binary, json};
-use crate::{router::Answer, tensor::OutputTensor};
+use super::{JSON_LENGTH, MODEL_VERSION, decode::Binary};
+use crate::{json::write_elements, router::Answer, tensor::OutputTensor};
 
 /// An answer: JSON, with the outputs that were asked for in binary behind it.
 pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response {
@@ -59,7 +59,7 @@ fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
         let _ = write!(body, "\"parameters\":{{\"binary_data_size\":{}}}", output.tensor.data().len());
     } else {
         body.extend_from_slice(b"\"data\":");
-        json::write(body, &output.tensor);
+        write_elements(body, &output.tensor);
     }
     body.push(b'}');
 }

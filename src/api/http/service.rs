@@ -14,7 +14,7 @@ use super::{decode, encode, message};
 use crate::{
     api::{Context, EXTENSIONS, MAX_REQUEST_BYTES, PLATFORM, SERVER_NAME, SERVER_VERSION, parse_version, properties},
     error::{Error, Result},
-    tensor::{Dimension, TensorSpec},
+    tensor::TensorSpec,
 };
 
 /// What a path says of the model.
@@ -69,24 +69,22 @@ pub(super) async fn model_metadata(State(context): State<Context>, target: Targe
     let versions = table.models.get(&target.model).into_iter().flat_map(|model| model.ready());
     let versions: Vec<String> = versions.map(|ready| ready.version.to_string()).collect();
     let properties: serde_json::Map<_, _> =
-        properties(&version).into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        properties(&version).into_iter().map(|(key, value)| (key, value.into())).collect();
     let body = json!({
         "name": target.model,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": tensors_metadata(&version.signature.inputs),
-        "outputs": tensors_metadata(&version.signature.outputs),
+        "inputs": tensors_metadata(version.signature.all_inputs()),
+        "outputs": tensors_metadata(version.signature.outputs.iter()),
         "properties": properties,
     });
     Ok(Json(body).into_response())
 }
 
-fn tensors_metadata(specs: &[TensorSpec]) -> Vec<Value> {
-    let metadata = |spec: &TensorSpec| {
-        let shape: Vec<i64> = spec.shape.iter().map(Dimension::to_wire).collect();
-        json!({ "name": *spec.name, "datatype": spec.datatype.name(), "shape": shape })
-    };
-    specs.iter().map(metadata).collect()
+fn tensors_metadata<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> Vec<Value> {
+    let metadata =
+        |spec: &TensorSpec| json!({ "name": *spec.name, "datatype": spec.datatype.name(), "shape": spec.wire_shape() });
+    specs.map(metadata).collect()
 }
 
 pub(super) async fn infer(State(context): State<Context>, target: Target, request: Request) -> Response {

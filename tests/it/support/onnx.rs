@@ -3,8 +3,9 @@
 use prost::Message;
 use std::{fs, path::Path};
 
-/// Element types of onnx.proto's TensorProto.DataType, with the protocol's names.
-pub const ELEMENT_TYPES: [(&str, i32, usize); 11] = [
+/// Element types of onnx.proto's TensorProto.DataType, with the protocol's names and the bytes that an element takes, 0 where they
+/// differ.
+pub const ELEMENT_TYPES: [(&str, i32, usize); 14] = [
     ("FP32", 1, 4),
     ("UINT8", 2, 1),
     ("INT8", 3, 1),
@@ -16,10 +17,14 @@ pub const ELEMENT_TYPES: [(&str, i32, usize); 11] = [
     ("FP64", 11, 8),
     ("UINT32", 12, 4),
     ("UINT64", 13, 8),
+    ("FP16", 10, 2),
+    ("BF16", 16, 2),
+    ("BYTES", STRING, 0),
 ];
 
 pub const FLOAT: i32 = 1;
 pub const INT64: i32 = 7;
+pub const STRING: i32 = 8;
 pub const BOOL: i32 = 9;
 
 #[derive(Clone, PartialEq, Message)]
@@ -115,6 +120,14 @@ pub struct ValueInfo {
 pub struct Type {
     #[prost(message, optional, tag = "1")]
     pub tensor_type: Option<TensorType>,
+    #[prost(message, optional, boxed, tag = "4")]
+    pub sequence_type: Option<Box<SequenceType>>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SequenceType {
+    #[prost(message, optional, boxed, tag = "1")]
+    pub elem_type: Option<Box<Type>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -152,7 +165,8 @@ pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo {
         Dim { value: Some(value) }
     };
     let shape = Some(TensorShape { dim: dims.iter().map(dim).collect() });
-    ValueInfo { name: name.into(), r#type: Some(Type { tensor_type: Some(TensorType { elem_type, shape }) }) }
+    let tensor_type = Some(TensorType { elem_type, shape });
+    ValueInfo { name: name.into(), r#type: Some(Type { tensor_type, sequence_type: None }) }
 }
 
 pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
@@ -216,6 +230,19 @@ pub fn identity(elem_type: i32, dims: &[&str]) -> Graph {
         initializer: vec![],
         input: vec![value("x", elem_type, dims)],
         output: vec![value("y", elem_type, dims)],
+    }
+}
+
+/// `y`, a sequence that holds x, FP32 [batch]: what the protocol can't carry.
+pub fn sequence() -> Graph {
+    let element = value("", FLOAT, &["batch"]).r#type.map(Box::new);
+    let sequence_type = Some(Box::new(SequenceType { elem_type: element }));
+    Graph {
+        name: "sequence".into(),
+        node: vec![node("SequenceConstruct", &["x"], &["y"])],
+        initializer: vec![],
+        input: vec![value("x", FLOAT, &["batch"])],
+        output: vec![ValueInfo { name: "y".into(), r#type: Some(Type { tensor_type: None, sequence_type }) }],
     }
 }
 

@@ -1,0 +1,90 @@
+//! A model file on its way to ONNX Runtime: read into memory with the weights that lie beside it, and changed where it could
+//! not be served as it is.
+//!
+//! ONNX Runtime would map the files into memory: one that is overwritten in place would change the answers of a version that
+//! serves, and one that is cut short would end the process (SIGBUS). In memory a loaded version is what was loaded.
+
+mod onnx;
+mod zip_map;
+
+use prost::Message;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Component, Path, PathBuf},
+};
+
+use onnx::Model;
+
+/// A model, in memory.
+pub(super) struct ModelFile {
+    /// The model as ONNX Runtime gets it.
+    pub encoded: Vec<u8>,
+    /// The files of weights that it names, as it names them, with what they hold.
+    pub weights: Vec<(PathBuf, Vec<u8>)>,
+    /// Names of classes, by output.
+    pub labels: BTreeMap<String, Vec<String>>,
+}
+
+impl ModelFile {
+    /// Reads a model file and the weights that it names.
+    ///
+    /// # Errors
+    /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
+    /// ONNX Runtime's words tell more.
+    pub(super) fn read(path: &Path) -> Result<Self, String> {
+        let mut encoded = fs::read(path).map_err(|error| format!("it can't be read: {error}"))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let (mut weights, mut labels) = (Vec::new(), BTreeMap::new());
+        if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
+            for location in graph.external_data() {
+                let read = read_weights(folder, &location);
+                weights
+                    .push((location.clone().into(), read.map_err(|why| format!("its weights in '{location}' {why}"))?));
+            }
+            if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
+                encoded = taken_out.encoded;
+                labels = taken_out.labels;
+            }
+        }
+        Ok(ModelFile { encoded, weights, labels })
+    }
+}
+
+/// A file of weights. It must lie in the model's folder: a model may come from anywhere, and is not to read what it likes.
+fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, String> {
+    let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside || location.is_empty() {
+        return Err(format!(
+            "lie outside the model's folder {}: put the file beside the model and name it by a relative path",
+            folder.display()
+        ));
+    }
+    let path = folder.join(location);
+    // Not what never ends, or waits for someone to write into it.
+    let read = fs::metadata(&path).and_then(|metadata| match metadata.is_file() {
+        true => fs::read(&path),
+        false => Err(io::Error::other("it is not a file")),
+    });
+    read.map_err(|error| format!("can't be read from {}: {error}; they belong beside the model", path.display()))
+}
+
+impl onnx::Graph {
+    /// The files that hold weights of the graph and of those inside it.
+    fn external_data(&self) -> BTreeSet<String> {
+        let mut locations = BTreeSet::new();
+        self.collect_external_data(&mut locations);
+        locations
+    }
+
+    fn collect_external_data(&self, locations: &mut BTreeSet<String>) {
+        let attributes = || self.nodes.iter().flat_map(|node| &node.attributes);
+        let attribute_tensors = attributes().flat_map(|attribute| attribute.tensor.iter().chain(&attribute.tensors));
+        let tensors = self.initializers.iter().chain(attribute_tensors);
+        let entries = tensors.flat_map(|tensor| &tensor.external_data);
+        locations.extend(entries.filter(|entry| entry.key == "location").map(|entry| entry.value.clone()));
+        for graph in attributes().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs)) {
+            graph.collect_external_data(locations);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The messages of onnx.proto (field numbers as in ONNX 1.23) as far as they are needed here; all else is skipped when they
+//! are decoded, so nothing but what is made here is encoded again.
+
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Model {
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<Graph>,
+}
+
+/// Field of a model that holds its graph.
+pub(super) const MODEL_GRAPH: u32 = 7;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Graph {
+    #[prost(message, repeated, tag = "1")]
+    pub nodes: Vec<Node>,
+    #[prost(message, repeated, tag = "5")]
+    pub initializers: Vec<Tensor>,
+    #[prost(message, repeated, tag = "11")]
+    pub inputs: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "12")]
+    pub outputs: Vec<ValueInfo>,
+}
+
+/// Fields of a graph that hold a node and an output.
+pub(super) const GRAPH_NODE: u32 = 1;
+pub(super) const GRAPH_OUTPUT: u32 = 12;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Node {
+    #[prost(string, repeated, tag = "1")]
+    pub inputs: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub outputs: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(string, tag = "4")]
+    pub operator: String,
+    #[prost(message, repeated, tag = "5")]
+    pub attributes: Vec<Attribute>,
+    #[prost(string, tag = "7")]
+    pub domain: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Attribute {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "5")]
+    pub tensor: Option<Tensor>,
+    #[prost(message, optional, tag = "6")]
+    pub graph: Option<Graph>,
+    #[prost(int64, repeated, tag = "8")]
+    pub integers: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "10")]
+    pub tensors: Vec<Tensor>,
+    #[prost(message, repeated, tag = "11")]
+    pub graphs: Vec<Graph>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Tensor {
+    #[prost(string, tag = "8")]
+    pub name: String,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<Entry>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Entry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// An input or output of a graph.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ValueInfo {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub kind: Option<Type>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Type {
+    #[prost(message, optional, tag = "1")]
+    pub tensor: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TensorType {
+    #[prost(int32, tag = "1")]
+    pub element: i32,
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShape>,
+}
+
+/// `TensorProto.DataType.FLOAT`.
+pub(super) const FLOAT: i32 = 1;
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TensorShape {
+    #[prost(message, repeated, tag = "1")]
+    pub dimensions: Vec<Dimension>,
+}
+
+/// One axis: a number, a name, or neither.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Dimension {
+    #[prost(int64, optional, tag = "1")]
+    pub extent: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub name: Option<String>,
+}

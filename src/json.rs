@@ -1,0 +1,11 @@
+//! JSON of requests, answers and test cases: a reader of one's own, because tensors want what libraries don't give. Numbers
+//! become the elements of a tensor straight from their text (FP32 by way of FP64 would be rounded twice), NaN, Infinity and
+//! -Infinity are numbers, as Python and TF Serving write them, and an array of a million numbers makes no million values.
+
+mod elements;
+mod reader;
+mod tensor;
+
+pub use elements::{Elements, write_elements};
+pub use reader::{Kind, Reader};
+pub use tensor::{TensorObject, once};

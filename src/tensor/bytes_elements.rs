@@ -1,0 +1,72 @@
+//! How the elements of BYTES stand in memory and on the wire: each is its length, 32 bits little-endian, and so many bytes
+//! (Triton's binary tensor data extension).
+
+use bytes::Bytes;
+
+use super::Shape;
+use crate::error::{Error, Result};
+
+/// Size of the length in front of an element.
+const PREFIX: usize = size_of::<u32>();
+
+/// The elements of a BYTES tensor, one after the other. Ends early where the data does.
+#[derive(Debug, Clone)]
+pub struct BytesElements<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> BytesElements<'a> {
+    /// Over the data of a BYTES tensor.
+    pub fn new(data: &'a [u8]) -> Self {
+        BytesElements { rest: data }
+    }
+
+    /// Bytes that have not been read yet.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+impl<'a> Iterator for BytesElements<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (prefix, behind) = self.rest.split_first_chunk::<PREFIX>()?;
+        let (element, rest) = behind.split_at_checked(u32::from_le_bytes(*prefix) as usize)?;
+        self.rest = rest;
+        Some(element)
+    }
+}
+
+/// Appends an element.
+///
+/// # Errors
+/// It is longer than its length can say.
+pub fn push_bytes_element(data: &mut Vec<u8>, element: &[u8]) -> Result<(), String> {
+    let length = u32::try_from(element.len()).map_err(|_| {
+        format!("an element of BYTES has less than {} bytes, got {} bytes", 1u64 << u32::BITS, element.len())
+    })?;
+    data.extend_from_slice(&length.to_le_bytes());
+    data.extend_from_slice(element);
+    Ok(())
+}
+
+/// Whether the data is as many elements as the shape says, and nothing more.
+pub(super) fn check(shape: &Shape, data: &Bytes) -> Result<()> {
+    let expected = shape.elements()?;
+    let mut elements = BytesElements::new(data);
+    let count = elements.by_ref().count();
+    match elements.rest {
+        [] if count == expected => Ok(()),
+        [] => Err(Error::invalid(format!("shape {shape} of BYTES has {expected} elements, got {count} elements"))),
+        rest if rest.len() < PREFIX => Err(Error::invalid(format!(
+            "element {count} of BYTES begins with its length in {PREFIX} bytes, got {} bytes",
+            rest.len()
+        ))),
+        rest => {
+            let length = rest.first_chunk().map_or(0, |prefix| u32::from_le_bytes(*prefix));
+            let left = rest.len() - PREFIX;
+            Err(Error::invalid(format!("element {count} of BYTES takes {length} bytes, got {left} bytes")))
+        }
+    }
+}
