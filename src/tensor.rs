@@ -84,6 +84,9 @@ impl Tensor {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Shape(Vec<usize>);
 
+/// Largest extent of a tensor without elements that comes over the wire.
+const LARGEST_EMPTY: usize = 1 << 16;
+
 impl Shape {
     /// A shape with these extents.
     pub fn new(extents: Vec<usize>) -> Self {
@@ -93,7 +96,8 @@ impl Shape {
     /// A shape as the wire has it: signed.
     ///
     /// # Errors
-    /// A negative extent.
+    /// A negative extent, or a large one in a tensor without elements: nothing on the wire stands for it, but what a model
+    /// makes of it may take memory without end.
     pub fn from_wire(extents: &[i64]) -> Result<Self> {
         let extent = |&extent: &i64| {
             usize::try_from(extent).map_err(|_| {
@@ -102,7 +106,13 @@ impl Shape {
                 ))
             })
         };
-        extents.iter().map(extent).collect::<Result<_>>().map(Shape)
+        let shape = extents.iter().map(extent).collect::<Result<_>>().map(Shape)?;
+        match shape.0.iter().max() {
+            Some(&largest) if largest > LARGEST_EMPTY && shape.0.contains(&0) => Err(Error::invalid(format!(
+                "shape {shape} has no elements; an extent beside 0 is at most {LARGEST_EMPTY} then, got {largest}"
+            ))),
+            _ => Ok(shape),
+        }
     }
 
     /// The extents.

@@ -169,7 +169,8 @@ fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) ->
     if datatype(*ty) != Some(spec.datatype) {
         return Err(wrong(format!("came as {ty}, expected {}", spec.datatype)));
     }
-    let shape = Shape::from_wire(shape).map_err(|error| wrong(error.to_string()))?;
+    let extents = shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>();
+    let shape = Shape::new(extents.map_err(|_| wrong(format!("came with the shape {shape:?}")))?);
     let elements = shape.elements().map_err(|error| wrong(error.to_string()))?;
     if elements == 0 {
         return Tensor::new(spec.datatype, shape, Bytes::new()).map_err(|error| wrong(error.to_string()));

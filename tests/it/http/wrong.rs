@@ -67,6 +67,32 @@ const WRONG: &[Wrong] = &[
     Wrong { what: "BOOL for a number", change: |c| c.single("INT32", json!([true, 1])), status: 400, says: &["'INT32'", "'x'", "INT32", "true"] },
     Wrong { what: "data nested too deeply", change: |c| c.body = Some(nested(10_000)), status: 400, says: &["'pair'", "`inputs`", "`data`", "more than 128 arrays"] },
 
+    Wrong { what: "NaN for INT32", change: |c| c.elements("INT32", "[1, NaN]"), status: 400, says: &["'INT32'", "'x'", "whole number", "got NaN"] },
+    Wrong { what: "another word for NaN", change: |c| c.elements("FP32", "[1, nan]"), status: 400, says: &["'FP32'", "not a valid JSON request", "got nan"] },
+    Wrong { what: "another word in quotes", change: |c| c.elements("FP32", r#"[1, "inf"]"#), status: 400, says: &["'FP32'", "'x'", "a number", "\"inf\""] },
+    Wrong { what: "FP16 too large", change: |c| c.elements("FP16", "[1, 65520]"), status: 400, says: &["'FP16'", "'x'", "65520 does not fit FP16"] },
+    Wrong { what: "BF16 too large", change: |c| c.elements("BF16", "[1, 3.4e38]"), status: 400, says: &["'BF16'", "'x'", "3.4e38 does not fit BF16"] },
+    Wrong { what: "FP64 too large", change: |c| c.elements("FP64", "[1, 1e400]"), status: 400, says: &["'FP64'", "'x'", "1e400 does not fit FP64"] },
+    Wrong { what: "a leading zero", change: |c| c.elements("FP32", "[1, 02]"), status: 400, says: &["'FP32'", "not a valid JSON request", "column"] },
+    Wrong { what: "a bare point", change: |c| c.elements("FP32", "[1, 2.]"), status: 400, says: &["'FP32'", "not a valid JSON request", "a digit"] },
+    Wrong { what: "hexadecimal", change: |c| c.elements("INT32", "[1, 0x10]"), status: 400, says: &["'INT32'", "not a valid JSON request", "x10"] },
+    Wrong { what: "a comma too many", change: |c| c.elements("FP32", "[1, 2,]"), status: 400, says: &["'FP32'", "not a valid JSON request", "got ']'"] },
+    Wrong { what: "a comma too few", change: |c| c.elements("FP32", "[1 2]"), status: 400, says: &["'FP32'", "not a valid JSON request", "a comma", "got 2"] },
+    Wrong { what: "a number for BYTES", change: |c| c.elements("BYTES", r#"["a", 1]"#), status: 400, says: &["'BYTES'", "'x'", "a string", "got 1"] },
+    Wrong { what: "half a character", change: |c| c.elements("BYTES", r#"["a", "\ud800"]"#), status: 400, says: &["'BYTES'", "not a valid JSON request", "\\u"] },
+    Wrong { what: "no base64", change: |c| c.elements("BYTES", r#"["a", {"b64": "?"}]"#), status: 400, says: &["'BYTES'", "'x'", "'b64' is no base64"] },
+    Wrong { what: "an object for BYTES", change: |c| c.elements("BYTES", r#"["a", {"b": "a"}]"#), status: 400, says: &["'BYTES'", "'x'", "'b64'", "got 'b'"] },
+    Wrong { what: "too few elements of BYTES", change: |c| c.elements("BYTES", r#"["a"]"#), status: 400, says: &["'BYTES'", "'x'", "2 elements", "data has 1"] },
+    Wrong { what: "BYTES cut short", change: |c| { c.single("BYTES", json!(null)); c.json["inputs"][0]["parameters"] = json!({ "binary_data_size": 6 }); c.behind(&[0, 0, 0, 0, 9, 0]) }, status: 400, says: &["'BYTES'", "'x'", "element 1", "got 2 bytes"] },
+    Wrong { what: "a raw request for two elements of BYTES", change: |c| { c.to("/v2/models/BYTES/infer"); c.raw(12) }, status: 400, says: &["'BYTES'", "'x'", "2 elements", "got 1"] },
+    Wrong { what: "a key twice", change: |c| c.body = Some(good().to_string().replacen("\"name\"", "\"name\":\"a\",\"name\"", 1).into()), status: 400, says: &["'pair'", "not a valid JSON request", "`name`", "twice"] },
+    Wrong { what: "no name", change: |c| drop(c.input(1).remove("name")), status: 400, says: &["'pair'", "`inputs[1]`", "`name`"] },
+    Wrong { what: "no shape", change: |c| drop(c.input(1).remove("shape")), status: 400, says: &["'pair'", "`inputs[1]`", "`shape`"] },
+    Wrong { what: "no datatype", change: |c| drop(c.input(1).remove("datatype")), status: 400, says: &["'pair'", "`inputs[1]`", "`datatype`"] },
+    Wrong { what: "an output without a name", change: |c| c.json["outputs"] = json!([{}]), status: 400, says: &["'pair'", "not a valid JSON request", "`name`"] },
+    Wrong { what: "axes without end", change: |c| c.json["inputs"][0]["shape"] = json!(vec![1; 2000]), status: 400, says: &["'pair'", "not a valid JSON request", "1024 axes"] },
+    Wrong { what: "rows of nothing without end", change: |c| { c.json["inputs"][0]["shape"] = json!([1u64 << 40, 0]); c.json["inputs"][0]["data"] = json!([]) }, status: 400, says: &["'pair'", "'a'", "[1099511627776,0]", "at most 65536"] },
+
     Wrong { what: "no JSON", change: |c| c.body = Some(b"\xff\xfe{}".into()), status: 400, says: &["'pair'", "not a valid JSON request"] },
     Wrong { what: "no body", change: |c| c.body = Some(vec![]), status: 400, says: &["'pair'", "not a valid JSON request", "EOF"] },
     Wrong { what: "half a body", change: |c| c.body = Some(good().to_string().as_bytes()[..40].into()), status: 400, says: &["'pair'", "not a valid JSON request", "EOF"] },
@@ -151,6 +177,12 @@ impl Call {
     fn single(&mut self, datatype: &str, data: Value) {
         self.path = format!("/v2/models/{datatype}/infer");
         self.json = json!({ "inputs": [{ "name": "x", "datatype": datatype, "shape": [1, 2], "data": data }] });
+    }
+
+    /// The same with elements that are no JSON, or not the same as others'.
+    fn elements(&mut self, datatype: &str, data: &str) {
+        self.single(datatype, json!("here"));
+        self.body = Some(self.json.to_string().replace("\"here\"", data).into());
     }
 
     /// The good request in binary, changed.

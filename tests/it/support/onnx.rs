@@ -23,6 +23,7 @@ pub const ELEMENT_TYPES: [(&str, i32, usize); 14] = [
 ];
 
 pub const FLOAT: i32 = 1;
+pub const UINT8: i32 = 2;
 pub const INT64: i32 = 7;
 pub const STRING: i32 = 8;
 pub const BOOL: i32 = 9;
