@@ -34,4 +34,6 @@ pub mod repository;
 pub mod api;
 
 pub mod cli;
+#[cfg(any(fuzzing, test))]
+pub mod fuzzing;
 pub mod server;

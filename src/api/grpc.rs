@@ -28,6 +28,13 @@ pub mod proto {
 /// The name under which the inference service's health is told.
 const INFERENCE_SERVICE: &str = "inference.GRPCInferenceService";
 
+/// The request in a message, for the fuzz targets; `None` where it is no message.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn decode_for_fuzzing(message: bytes::Bytes) -> Option<crate::error::Result<crate::tensor::Request>> {
+    let message = <proto::ModelInferRequest as prost::Message>::decode(message).ok()?;
+    Some(decode::request(message, std::time::Instant::now()))
+}
+
 /// Every gRPC service, as one HTTP service.
 ///
 /// # Panics

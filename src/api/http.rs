@@ -12,6 +12,14 @@ use axum::{
 };
 use serde_json::json;
 
+#[cfg(any(fuzzing, test))]
+use {
+    crate::{error::Result, tensor::Request},
+    axum::http::HeaderMap,
+    bytes::Bytes,
+    std::time::Instant,
+};
+
 use super::Context;
 use crate::error::{Code, Error};
 
@@ -20,6 +28,16 @@ const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-conten
 
 /// Tells which version answered.
 const MODEL_VERSION: HeaderName = HeaderName::from_static("onnxd-model-version");
+
+/// The request in a body, for the fuzz targets.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn decode_for_fuzzing(json_length: Option<&[u8]>, body: Bytes) -> Result<Request> {
+    let mut headers = HeaderMap::new();
+    if let Some(value) = json_length.and_then(|bytes| HeaderValue::from_bytes(bytes).ok()) {
+        headers.insert(JSON_LENGTH, value);
+    }
+    decode::request("model".into(), None, &headers, body, Instant::now()).map(|decoded| decoded.request)
+}
 
 /// Every HTTP endpoint.
 pub fn routes(context: Context) -> axum::Router {

@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository"],
     &["api"],
-    &["main", "cli", "server", "lib"],
+    &["main", "cli", "server", "fuzzing", "lib"],
 ];
 
 /// Imports on one floor that are drawn; `server` reads the settings that `cli` defines.
-const ARROWS: [(&str, &str); 9] = [
+const ARROWS: [(&str, &str); 10] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &str); 9] = [
     ("main", "cli"),
     ("main", "server"),
     ("server", "cli"),
+    ("fuzzing", "cli"),
 ];
 
 /// Crates that only one room names, or these rooms.
