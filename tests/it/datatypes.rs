@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::support::{
-    client::{float_bytes, infer, inference, input, int64_bytes, post, post_with, with_binary},
+    client::{float_bytes, get, infer, inference, input, int64_bytes, post, post_with, with_binary},
     onnx::{self, BOOL, FLOAT, INT64, node, value},
     server::Server,
 };
@@ -190,6 +190,18 @@ async fn every_datatype_in_every_form() {
     }
 }
 
+/// A raw binary request for BYTES is one element, without the length that stands in front elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_is_one_element() {
+    let repository = TempDir::new().unwrap();
+    onnx::identity(onnx::STRING, &["batch"]).save(&repository.path().join("echo.onnx"));
+    let server = Server::start(repository.path());
+    let headers = [("inference-header-content-length", "0".to_owned())];
+    let answer = post_with(server.http, "/v2/models/echo/infer", &headers, b"a\0\xff".to_vec()).await;
+    let (json, data) = answer.binary();
+    assert_eq!((&json["outputs"][0]["shape"], &data[..]), (&json!([1]), &b"\x03\0\0\0a\0\xff"[..]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_rank_and_extent() {
     let repository = TempDir::new().unwrap();
@@ -321,4 +333,112 @@ async fn several_inputs_and_outputs_and_none() {
     assert_eq!(answer.raw_output_contents, [float_bytes(&[0.5, 1.5])]);
     let answer = post(server.http, "/v2/models/constant/infer", "{\"inputs\":[]}").await;
     assert_eq!(answer.json()["outputs"][0]["data"], json!([0.5, 1.5]));
+}
+
+/// A model need not say how many axes an input has.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_rank() {
+    let repository = TempDir::new().unwrap();
+    let mut graph = onnx::identity(FLOAT, &[]);
+    for info in graph.input.iter_mut().chain(&mut graph.output) {
+        info.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape = None;
+    }
+    graph.save(&repository.path().join("any.onnx"));
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    expect_back(&server, &client, "any", &[], &fp32(&[1.5], json!(1.5))).await;
+    expect_back(&server, &client, "any", &[2], &fp32(&[1.5, 2.5], json!([1.5, 2.5]))).await;
+    expect_back(&server, &client, "any", &[1, 2, 1], &fp32(&[1.5, 2.5], json!([[[1.5], [2.5]]]))).await;
+    let metadata = get(server.http, "/v2/models/any").await.json();
+    assert_eq!(metadata["inputs"], json!([{ "name": "x", "datatype": "FP32", "shape": [-1] }]));
+    let batching = metadata["properties"]["batching"].as_str().unwrap();
+    assert!(batching.contains("'x' declares no shape"), "{batching}");
+}
+
+/// ONNX Runtime does not hold requests to the names of axes; where a run fails, they are the likely reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_that_disagree_are_the_clients_fault() {
+    let repository = TempDir::new().unwrap();
+    let mut graph = onnx::pair();
+    for info in graph.input.iter_mut().chain(&mut graph.output) {
+        *info = value(&info.name, FLOAT, &["1", "length"]);
+    }
+    graph.save(&repository.path().join("pair.onnx"));
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let request = |lengths: [i64; 2]| ModelInferRequest {
+        model_name: "pair".into(),
+        inputs: vec![input("a", "FP32", &[1, lengths[0]]), input("b", "FP32", &[1, lengths[1]])],
+        raw_input_contents: lengths.map(|length| float_bytes(&vec![1.0; length as usize]).into()).into(),
+        ..ModelInferRequest::default()
+    };
+    // It has been broadcast: the names promise more than ONNX Runtime asks for.
+    let answer = infer(&client, request([3, 1])).await.unwrap();
+    assert_eq!(answer.raw_output_contents[0], float_bytes(&[2.0; 3]));
+    let status = infer(&client, request([3, 2])).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument);
+    assert!(status.message().contains("axis 1 of 'a' is 3, but axis 1 of 'b' is 2"), "{status:?}");
+}
+
+/// An input that is an initializer too may be given; its rows are nobody's, so such a request runs alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn optional_inputs() {
+    let repository = TempDir::new().unwrap();
+    let mut graph = onnx::add(1.0);
+    graph.input.push(value("number", FLOAT, &["1"]));
+    graph.save(&repository.path().join("add/1/model.onnx"));
+    std::fs::write(repository.path().join("add/config.toml"), "max_batch_size = 4").unwrap();
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let request = |rows: usize, number: Option<f32>| {
+        let mut request = ModelInferRequest {
+            model_name: "add".into(),
+            inputs: vec![input("x", "FP32", &[rows as i64, 2])],
+            raw_input_contents: vec![float_bytes(&vec![1.0; rows * 2]).into()],
+            ..ModelInferRequest::default()
+        };
+        if let Some(number) = number {
+            request.inputs.insert(0, input("number", "FP32", &[1]));
+            request.raw_input_contents.insert(0, float_bytes(&[number]).into());
+        }
+        request
+    };
+    let requests = (0..32).map(|index| request(1, (index % 2 == 0).then_some(index as f32)));
+    let answers = requests.enumerate().map(|(index, request)| {
+        let client = client.clone();
+        tokio::spawn(async move { (index, infer(&client, request).await.unwrap()) })
+    });
+    for answer in answers.collect::<Vec<_>>() {
+        let (index, answer) = answer.await.unwrap();
+        let expected = if index % 2 == 0 { index as f32 + 1.0 } else { 2.0 };
+        assert_eq!(answer.raw_output_contents[0], float_bytes(&[expected; 2]), "{index}");
+    }
+    assert!(infer(&client, request(9, None)).await.is_ok());
+    for (request, says) in [
+        (request(9, Some(1.0)), "at most 4 rows"),
+        (
+            {
+                let mut twice = request(1, Some(1.0));
+                twice.inputs.push(input("number", "FP32", &[1]));
+                twice.raw_input_contents.push(float_bytes(&[1.0]).into());
+                twice
+            },
+            "'number' already exists",
+        ),
+        (
+            {
+                let mut wrong = request(1, Some(1.0));
+                wrong.inputs[0] = input("number", "INT32", &[1]);
+                wrong
+            },
+            "expected datatype FP32, got INT32",
+        ),
+    ] {
+        let status = infer(&client, request).await.unwrap_err();
+        assert!(status.message().contains(says), "{status:?}");
+    }
+    let metadata = get(server.http, "/v2/models/add").await.json();
+    assert_eq!(metadata["inputs"][1], json!({ "name": "number", "datatype": "FP32", "shape": [1] }));
+    assert_eq!(metadata["properties"]["optional_inputs"], "[\"number\"]");
+    assert_eq!(metadata["properties"]["batching"], "on: up to 4 rows");
 }
