@@ -5,13 +5,13 @@
 
 mod buffer;
 mod element;
+mod explain;
 mod instance;
 mod model_file;
 mod signature;
 mod strings;
 
 pub use instance::{Instance, Ran};
-use model_file::ModelFile;
 
 use ort::{
     environment::Environment,
@@ -23,6 +23,9 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+use crate::error::Failure;
+use model_file::ModelFile;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -53,13 +56,13 @@ impl Engine {
     ///
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
-    pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, String> {
+    pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
         let file = ModelFile::read(model)?;
         let folder = model.parent().unwrap_or(Path::new("."));
         let session = self.session(&file.encoded, file.weights, folder, threads);
-        let session = session.map_err(|error| format!("ONNX Runtime can't load it: {error}"))?;
-        let signature = signature::signature(&session, file.labels)?;
-        Instance::new(session, signature)
+        let session = session.map_err(|error| explain::failure(&error.to_string()))?;
+        let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
+        Instance::new(session, signature).map_err(Failure::lasting)
     }
 
     fn session(

@@ -1,5 +1,9 @@
 //! The one error type of the server, with its translations side by side so that they can't drift apart.
 
+mod failure;
+
+pub use failure::Failure;
+
 use std::borrow::Cow;
 
 /// What kind of failure it is. The client's faults are 4xx, the server's 5xx.

@@ -19,15 +19,16 @@ use std::{
         mpsc,
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     config::STABLE,
+    error::Failure,
     repository::{self, Model, Scan},
     router::{ModelEntry, Router, Table, Version, VersionEntry},
 };
-use plan::{Desired, Key, Slot};
+use plan::{Desired, Key, Retry, Slot};
 
 /// Keeps what is loaded in line with the repository.
 pub struct Registry {
@@ -107,7 +108,8 @@ impl Registry {
                 self.scan_error = None;
                 let models = plan::settle(&self.models, &self.seen.models, &scan.models);
                 self.seen = scan;
-                if models != self.models {
+                let now = Instant::now();
+                if models != self.models || self.slots.values().any(|slot| slot.is_due(now)) {
                     self.reconcile(models, 1, &|_| ());
                 }
             }
@@ -141,7 +143,7 @@ impl Registry {
             }
         }
         self.models = models;
-        let plan = plan::plan(&self.models, &self.slots);
+        let plan = plan::plan(&self.models, &self.slots, Instant::now());
         for key in plan.unload {
             if let Some(version) = self.slots.remove(&key).and_then(|slot| slot.serving) {
                 tracing::info!(model = key.0, version = key.1, "unloaded: its files are gone");
@@ -174,8 +176,9 @@ impl Registry {
                     while let Some((generation, (key, desired))) = next() {
                         // A panic would be a defect, here or in a library; it must cost this version only.
                         let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &desired)));
-                        let loaded = loaded
-                            .unwrap_or_else(|_| Err("loading it panicked: this is a defect of the server".into()));
+                        let loaded = loaded.unwrap_or_else(|_| {
+                            Err(Failure::lasting("loading it panicked: this is a defect of the server"))
+                        });
                         if done.send((key, desired, loaded)).is_err() {
                             return;
                         }
@@ -191,8 +194,9 @@ impl Registry {
     }
 
     /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
-    fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Version, String>) {
+    fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Version, Failure>) {
         let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
+        let before = slot.retry.take().filter(|_| slot.attempted == desired);
         slot.attempted = desired;
         let mut ready = None;
         match loaded {
@@ -202,12 +206,20 @@ impl Registry {
                 self.retired.extend(slot.serving.replace(version.clone()));
                 ready = Some(version);
             }
-            Err(why) if slot.serving.is_some() => {
-                tracing::error!(model = key.0, version = key.1, "not reloaded, the one before goes on serving: {why}");
-                slot.failure = Some(why.into());
-            }
-            Err(why) => {
-                tracing::error!(model = key.0, version = key.1, "not loaded: {why}");
+            Err(Failure { why, may_pass }) => {
+                slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
+                let what = match &slot.serving {
+                    Some(_) => "not reloaded, the one before goes on serving",
+                    None => "not loaded",
+                };
+                // What fails in the same way again and again is told once.
+                if before.is_some() && slot.failure.as_deref() == Some(&why) {
+                    tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
+                } else if may_pass {
+                    tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
+                } else {
+                    tracing::error!(model = key.0, version = key.1, "{what}: {why}");
+                }
                 slot.failure = Some(why.into());
             }
         }

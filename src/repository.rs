@@ -3,7 +3,10 @@
 //! `DIR/<model>/<version>/model.onnx` (Triton's layout), `DIR/<model>/<version>.onnx`, or `DIR/<model>.onnx` (version 1); a
 //! model's folder may hold a `config.toml`. Everything else is ignored. What is read is judged by the registry.
 
+mod file;
 mod fingerprint;
+mod inspect;
+mod recognise;
 
 pub use fingerprint::Fingerprint;
 
@@ -41,12 +44,30 @@ pub struct Model {
 pub struct Source {
     /// The model file.
     pub path: PathBuf,
-    /// The state of that file and of those beside it that may belong to it.
+    /// The version's own folder, where it has one.
+    pub folder: Option<PathBuf>,
+    /// The state of that file and of those in the folder, which may belong to it.
     pub fingerprint: Fingerprint,
+}
+
+impl Source {
+    /// Those files as they are now.
+    fn new(path: PathBuf, folder: Option<PathBuf>) -> Self {
+        let fingerprint = Fingerprint::take(&path, folder.as_deref());
+        Source { path, folder, fingerprint }
+    }
+
+    /// Whether the files are still as they were.
+    pub fn is_current(&self) -> bool {
+        self.fingerprint == Fingerprint::take(&self.path, self.folder.as_deref())
+    }
 }
 
 const MODEL_FILE: &str = "model.onnx";
 const CONFIG_FILE: &str = "config.toml";
+
+/// Bytes of a model's settings at most.
+const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// Reads a repository.
 ///
@@ -97,7 +118,7 @@ fn scan_model(folder: &Path) -> Option<Model> {
     let mut model = Model::default();
     let config = folder.join(CONFIG_FILE);
     let mut has_config = true;
-    match fs::read_to_string(&config) {
+    match file::read_text(&config, LARGEST_CONFIG) {
         Ok(text) => match ModelConfig::parse(&text) {
             Ok(config) => model.config = config,
             Err(why) => model.problem = Some(format!("{}: {why}", config.display())),
@@ -135,8 +156,7 @@ impl Model {
                 Some(format!("{}: a version is a positive integer below 2^64, got '{number}'", path.display()));
             return;
         };
-        let fingerprint = Fingerprint::take(&path, folder);
-        let source = Source { path: path.clone(), fingerprint };
+        let source = Source::new(path.clone(), folder.map(Path::to_owned));
         if let Some(other) = self.versions.insert(version, source) {
             let (a, b) = (other.path.display(), path.display());
             self.problem = Some(format!("version {version} stands there twice: {a} and {b}"));

@@ -14,6 +14,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::error::Failure;
 use onnx::Model;
 
 /// A model, in memory.
@@ -32,15 +33,18 @@ impl ModelFile {
     /// # Errors
     /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
     /// ONNX Runtime's words tell more.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
-        let mut encoded = fs::read(path).map_err(|error| format!("it can't be read: {error}"))?;
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let mut encoded = fs::read(path).map_err(|error| Failure::unreadable(&error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels) = (Vec::new(), BTreeMap::new());
         if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
             for location in graph.external_data() {
-                let read = read_weights(folder, &location);
-                weights
-                    .push((location.clone().into(), read.map_err(|why| format!("its weights in '{location}' {why}"))?));
+                let of = |failure: Failure| Failure {
+                    why: format!("its weights in '{location}' {}", failure.why),
+                    ..failure
+                };
+                let read = read_weights(folder, &location).map_err(of)?;
+                weights.push((location.into(), read));
             }
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
                 encoded = taken_out.encoded;
@@ -52,13 +56,13 @@ impl ModelFile {
 }
 
 /// A file of weights. It must lie in the model's folder: a model may come from anywhere, and is not to read what it likes.
-fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, String> {
+fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, Failure> {
     let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !inside || location.is_empty() {
-        return Err(format!(
+        return Err(Failure::lasting(format!(
             "lie outside the model's folder {}: put the file beside the model and name it by a relative path",
             folder.display()
-        ));
+        )));
     }
     let path = folder.join(location);
     // Not what never ends, or waits for someone to write into it.
@@ -66,7 +70,10 @@ fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, String> {
         true => fs::read(&path),
         false => Err(io::Error::other("it is not a file")),
     });
-    read.map_err(|error| format!("can't be read from {}: {error}; they belong beside the model", path.display()))
+    let passing = |error| {
+        Failure::passing(format!("can't be read from {}: {error}; they belong beside the model", path.display()))
+    };
+    read.map_err(passing)
 }
 
 impl onnx::Graph {

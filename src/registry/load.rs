@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use crate::{
     batcher::{Batcher, Compute, Settings},
     config::{Batching, ModelConfig},
     engine::{Engine, Instance},
+    error::Failure,
     metrics::Exposition,
     router::{Derived, Version},
     tensor::{Dimension, Signature},
@@ -53,20 +55,31 @@ impl Loader {
     }
 
     /// Loads, checks and warms up a version.
-    pub(super) fn load(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Version, String> {
+    pub(super) fn load(&self, key: &Key, generation: u64, desired: &Desired) -> Result<Version, Failure> {
+        let loaded = self.load_present(key, generation, desired);
+        if desired.source.is_current() {
+            return loaded.inspect(|version| version.metrics.loaded(version.load_time));
+        }
+        let changed = "it changed while it was loaded; it is loaded again once it rests";
+        let changed = Failure::passing(changed).at(&desired.source.path);
+        Err(match loaded {
+            Ok(_) => changed,
+            Err(failure) => Failure::passing(format!("{}; {}", changed.why, failure.why)),
+        })
+    }
+
+    /// Loads the files as they are at any time meanwhile.
+    fn load_present(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Version, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
         let (config, path) = (&desired.config, &desired.source.path);
-        let at_path = |why: String| format!("{}: {why}", path.display());
-        let (first, threads, probe) = self.first_instance(desired).map_err(at_path)?;
+        desired.source.inspect()?;
+        let (first, threads, probe) = self.first_instance(desired)?;
         let signature = first.signature().clone();
         let mut instances = vec![first];
         while instances.len() < config.instances.unwrap_or(1) {
-            let mut instance = self.engine.load(path, threads).map_err(at_path)?;
+            let mut instance = self.instance(path, threads)?;
             warm_up(&mut instance);
             instances.push(instance);
-        }
-        if !desired.source.fingerprint.is_current() {
-            return Err(at_path("it changed while it was loaded; it is loaded again once it rests".into()));
         }
         let settings = settings(config, &signature, threads, probe.batching.is_ok());
         let derived = Derived {
@@ -76,29 +89,29 @@ impl Loader {
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();
-        metrics.loaded(load_time);
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
         Ok(Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher })
     }
 
+    fn instance(&self, path: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
+        self.engine.load(path, threads).map_err(|failure| failure.at(path))
+    }
+
     /// The first instance, warm, with the number of threads that suits the model and what the probe found.
-    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, Probe), String> {
+    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, Probe), Failure> {
         let (config, source) = (&desired.config, &desired.source);
-        if !source.path.exists() {
-            return Err("there is no such file".into());
-        }
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
         // More than there are CPUs would only take turns on them, and some numbers take memory without end.
         let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
         let large = source.fingerprint.size() >= SURELY_LARGE;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
-        let mut instance = self.engine.load(&source.path, threads)?;
+        let mut instance = self.instance(&source.path, threads)?;
         let probe = probe(&mut instance, config.batching);
         let too_slow = probe.row.is_some_and(|row| row > FAST);
         if configured.is_some() || !too_slow || threads == all {
             return Ok((instance, threads, probe));
         }
-        let mut instance = self.engine.load(&source.path, all)?;
+        let mut instance = self.instance(&source.path, all)?;
         warm_up(&mut instance);
         Ok((instance, all, probe))
     }

@@ -1,6 +1,10 @@
 //! What is to be done: pure functions from what is wanted and what is there.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     config::ModelConfig,
@@ -22,17 +26,43 @@ pub(super) struct Desired {
 /// What is there of a version.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// What the last load was asked for, however it ended: it is not tried again until something else is desired.
+    /// What the last load was asked for, however it ended: it is not tried again until something else is desired, or it is
+    /// time to.
     pub attempted: Desired,
     pub serving: Option<Arc<Version>>,
     /// Why the last load failed.
     pub failure: Option<Arc<str>>,
+    /// When it is tried again though nothing has changed: the cause may have passed by then.
+    pub retry: Option<Retry>,
+}
+
+/// When a load is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub at: Instant,
+    pause: Duration,
+}
+
+impl Retry {
+    const FIRST: Duration = Duration::from_secs(1);
+    const LAST: Duration = Duration::from_secs(300);
+
+    /// After the first failure, or one more: in twice the time, up to a limit.
+    pub(super) fn after(previous: Option<Retry>, now: Instant) -> Self {
+        let pause = previous.map_or(Self::FIRST, |previous| (previous.pause * 2).min(Self::LAST));
+        Retry { at: now + pause, pause }
+    }
 }
 
 impl Slot {
     /// A slot that nothing has been loaded into yet.
     pub(super) fn new(attempted: Desired) -> Self {
-        Slot { attempted, serving: None, failure: None }
+        Slot { attempted, serving: None, failure: None, retry: None }
+    }
+
+    /// Whether it is time to try again.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|retry| retry.at <= now)
     }
 
     fn is_new(&self) -> bool {
@@ -49,14 +79,14 @@ pub(super) struct Plan {
 
 /// The difference between what the models' folders hold and what is there. Of a model with a problem, which may be half read,
 /// nothing changes.
-pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>) -> Plan {
+pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>, now: Instant) -> Plan {
     let mut plan = Plan::default();
     for (name, model) in models.iter().filter(|(_, model)| model.problem.is_none()) {
         let config = model.config.without_aliases();
         for (version, source) in &model.versions {
             let key = (name.clone(), *version);
             let desired = Desired { source: source.clone(), config: config.clone() };
-            if slots.get(&key).is_none_or(|slot| slot.is_new() || slot.attempted != desired) {
+            if slots.get(&key).is_none_or(|slot| slot.is_new() || slot.attempted != desired || slot.is_due(now)) {
                 plan.load.push((key, desired));
             }
         }
@@ -121,9 +151,10 @@ mod tests {
         #[test]
         fn a_plan_that_is_carried_out_leaves_nothing_to_do(before in models(), now in models()) {
             let mut slots = BTreeMap::new();
-            carry_out(plan(&before, &slots), &mut slots);
-            carry_out(plan(&now, &slots), &mut slots);
-            prop_assert_eq!(plan(&now, &slots), Plan::default());
+            let time = Instant::now();
+            carry_out(plan(&before, &slots, time), &mut slots);
+            carry_out(plan(&now, &slots, time), &mut slots);
+            prop_assert_eq!(plan(&now, &slots, time), Plan::default());
             for (name, model) in now.iter().filter(|(_, model)| model.problem.is_none()) {
                 prop_assert_eq!(&slots[&(name.clone(), 1)].attempted.source, &model.versions[&1]);
             }
@@ -134,6 +165,25 @@ mod tests {
                 prop_assert_eq!(is, was.map(|model| &model.versions[&1]), "{:?}", model.problem);
             }
         }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_after_longer_and_longer_times() {
+        let models = BTreeMap::from([("m".to_owned(), model(0, false))]);
+        let mut slots = BTreeMap::new();
+        let mut now = Instant::now();
+        carry_out(plan(&models, &slots, now), &mut slots);
+        let mut pauses = Vec::new();
+        for _ in 0..10 {
+            let slot = slots.get_mut(&("m".to_owned(), 1)).unwrap();
+            let retry = Retry::after(slot.retry, now);
+            slot.retry = Some(retry);
+            assert_eq!(plan(&models, &slots, retry.at - Duration::from_nanos(1)), Plan::default());
+            assert_eq!(plan(&models, &slots, retry.at).load.len(), 1);
+            pauses.push((retry.at - now).as_secs());
+            now = retry.at;
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
     }
 
     /// Every load fails, which is an end like any other.

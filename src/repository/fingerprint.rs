@@ -2,7 +2,6 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 /// The state of a version's files: two that are equal were taken of the same contents, as far as sizes, times and inodes can
@@ -15,26 +14,49 @@ pub struct Fingerprint {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileState {
     path: PathBuf,
+    /// The part of the mode that says whether it is a file, a folder, or what else.
+    kind: u32,
     size: u64,
-    modified: Option<SystemTime>,
+    /// In nanoseconds.
+    modified: i128,
+    /// When the contents or the metadata changed: a copy that keeps the time of its original can't hide here, and a file that
+    /// may be read now counts as another.
+    changed: i128,
     inode: u64,
 }
 
+/// Files of a version's folder that are looked at, and folders in folders: a version has a few.
+const MOST_FILES: usize = 1024;
+const DEEPEST: usize = 4;
+
 impl Fingerprint {
-    /// The present state of a model file and, where the version has a folder of its own, of the files in it: weights may lie
-    /// beside the model. What can't be read is left out, so that its coming is a change.
+    /// The present state of a model file and, where the version has a folder of its own, of the files in it and in its
+    /// folders: weights and test cases may lie there.
     pub(super) fn take(model: &Path, folder: Option<&Path>) -> Self {
-        let mut paths: Vec<PathBuf> = match folder {
-            None => vec![model.into()],
-            Some(folder) => fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
-        };
-        paths.sort();
-        Fingerprint { files: paths.into_iter().filter_map(file_state).collect() }
+        // First, so that it is told whatever else there is.
+        let mut fingerprint = Fingerprint { files: file_state(model).into_iter().collect() };
+        if let Some(folder) = folder {
+            fingerprint.add_folder(folder, model, DEEPEST);
+        }
+        fingerprint
     }
 
-    /// Whether the files are still as they were.
-    pub fn is_current(&self) -> bool {
-        self.files.iter().all(|file| file_state(file.path.clone()).as_ref() == Some(file))
+    fn add_folder(&mut self, folder: &Path, model: &Path, depth: usize) {
+        let mut paths: Vec<PathBuf> =
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        for path in paths {
+            let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if self.files.len() >= MOST_FILES {
+                return;
+            }
+            if path != model {
+                self.files.extend(file_state(&path));
+            }
+            if depth > 0 && !hidden && path.is_dir() {
+                self.add_folder(&path, model, depth - 1);
+            }
+        }
     }
 
     /// Bytes of all files.
@@ -43,7 +65,21 @@ impl Fingerprint {
     }
 }
 
-fn file_state(path: PathBuf) -> Option<FileState> {
-    let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-    Some(FileState { path, size: metadata.len(), modified: metadata.modified().ok(), inode: metadata.ino() })
+/// The state of what is at a path, if anything is: of a link the state of what it leads to, unless that is not there.
+fn file_state(path: &Path) -> Option<FileState> {
+    let metadata = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
+    let nanoseconds = |seconds: i64, nanoseconds: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
+    let kind = metadata.mode() & libc::S_IFMT;
+    if metadata.is_dir() {
+        // Its times change with what is in it, of which that counts which belongs to the version.
+        return Some(FileState { path: path.to_owned(), kind, size: 0, modified: 0, changed: 0, inode: 0 });
+    }
+    Some(FileState {
+        path: path.to_owned(),
+        kind,
+        size: metadata.len(),
+        modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        inode: metadata.ino(),
+    })
 }

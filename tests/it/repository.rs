@@ -101,7 +101,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     }
     let mut add = |model: &str, says: &[&'static str]| wrong.push((model.to_string(), says.to_vec()));
     write(&root.join("garbage/1/model.onnx"), "not a model");
-    add("garbage", &["version 1", "garbage/1/model.onnx", "ONNX Runtime can't load it"]);
+    add("garbage", &["version 1", "garbage/1/model.onnx", "text", "expected an ONNX model"]);
     write(&root.join("nothing.onnx"), "");
     add("nothing", &["version 1", "nothing.onnx"]);
     fs::create_dir_all(root.join("missing/2")).unwrap();

@@ -70,6 +70,8 @@ pub struct Node {
     pub op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<Attribute>,
+    #[prost(string, tag = "7")]
+    pub domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -78,6 +80,8 @@ pub struct Attribute {
     pub name: String,
     #[prost(int64, tag = "3")]
     pub i: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
     #[prost(message, optional, tag = "6")]
     pub g: Option<Graph>,
     #[prost(int32, tag = "20")]
@@ -172,17 +176,17 @@ pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo {
 
 pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
     let strings = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
-    Node { op_type: op_type.into(), input: strings(inputs), output: strings(outputs), attribute: Vec::new() }
+    Node { op_type: op_type.into(), input: strings(inputs), output: strings(outputs), ..Node::default() }
 }
 
 impl Node {
     pub fn int(mut self, name: &str, i: i64) -> Self {
-        self.attribute.push(Attribute { name: name.into(), i, g: None, kind: 2 });
+        self.attribute.push(Attribute { name: name.into(), i, kind: 2, ..Attribute::default() });
         self
     }
 
     pub fn graph(mut self, name: &str, graph: Graph) -> Self {
-        self.attribute.push(Attribute { name: name.into(), i: 0, g: Some(graph), kind: 5 });
+        self.attribute.push(Attribute { name: name.into(), g: Some(graph), kind: 5, ..Attribute::default() });
         self
     }
 }

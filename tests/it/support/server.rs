@@ -60,6 +60,11 @@ impl Server {
         self.log.state.lock().unwrap().lines.iter().filter(|line| wanted(line)).count()
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal, such as "TERM".
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status().unwrap();

@@ -1,0 +1,93 @@
+//! A first look at a model file: what is no model at all is told in better words than ONNX Runtime has, and is not handed to
+//! it, which would wait for a pipe and read any number of bytes.
+
+use std::{fs, io::Read, path::Path};
+
+use super::{
+    MODEL_FILE, Source,
+    file::open,
+    recognise::{HEAD, Seems, recognise},
+};
+use crate::error::Failure;
+
+/// Bytes that a protobuf message, which a model file is, can have.
+const LARGEST: u64 = (1 << 31) - 1;
+
+/// Entries of a folder that are told where the model file is missing.
+const TOLD: usize = 8;
+
+impl Source {
+    /// Whether the model file may be a model.
+    ///
+    /// # Errors
+    /// What it is instead; the path is in the message.
+    pub fn inspect(&self) -> Result<(), Failure> {
+        self.look().map_err(|failure| failure.at(&self.path))
+    }
+
+    fn look(&self) -> Result<(), Failure> {
+        let (file, metadata) = match open(&self.path) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(self.missing()),
+            Err(error) => return Err(Failure::unreadable(&error)),
+        };
+        let size = metadata.len();
+        if size == 0 {
+            return Err(Failure::lasting("it is empty, expected an ONNX model: was it copied or exported to its end?"));
+        }
+        let mut head = Vec::with_capacity(HEAD);
+        file.take(HEAD as u64).read_to_end(&mut head).map_err(|error| Failure::unreadable(&error))?;
+        if let Some(seems) = recognise(&head, size) {
+            return Err(Failure::lasting(seems.to_string()));
+        }
+        if size > LARGEST {
+            return Err(Failure::lasting(format!(
+                "an ONNX file has {LARGEST} bytes at most, got {size}: save the weights beside it \
+                 (onnx.save(model, path, save_as_external_data=True))"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The model file is not there: what is instead.
+    fn missing(&self) -> Failure {
+        if let Ok(target) = fs::read_link(&self.path) {
+            return Failure::lasting(format!("it is a link to {}, which is not there", target.display()));
+        }
+        let Some(folder) = &self.folder else {
+            return Failure::lasting("there is no such file");
+        };
+        let mut names: Vec<String> = match fs::read_dir(folder) {
+            Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+            Err(error) => return Failure::unreadable(&error).at(folder),
+        };
+        names.sort();
+        if names.is_empty() {
+            return Failure::lasting("there is no such file: its folder is empty");
+        }
+        let mut models = names.iter().filter(|name| name.ends_with(".onnx"));
+        let advice = match (models.next(), models.next()) {
+            (Some(model), None) => format!("; rename {model} to {MODEL_FILE}"),
+            _ => String::new(),
+        };
+        let more = names.len().saturating_sub(TOLD);
+        let told: Vec<String> = names.into_iter().take(TOLD).map(|name| described(folder, name)).collect();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Failure::lasting(format!("there is no such file: its folder holds {}{more}{advice}", told.join(", ")))
+    }
+}
+
+/// A name, with what the file seems to be.
+fn described(folder: &Path, name: String) -> String {
+    match seems(&folder.join(&name)) {
+        Some(seems) if !seems.what().starts_with("text") => format!("{name} ({})", seems.what()),
+        _ => name,
+    }
+}
+
+fn seems(path: &Path) -> Option<Seems> {
+    let (file, metadata) = open(path).ok()?;
+    let mut head = Vec::with_capacity(HEAD);
+    file.take(HEAD as u64).read_to_end(&mut head).ok()?;
+    recognise(&head, metadata.len())
+}
