@@ -14,6 +14,7 @@ mod http;
 mod metrics;
 mod overload;
 mod readme;
+mod real_models;
 mod reference;
 mod repository;
 mod shutdown;

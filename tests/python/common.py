@@ -4,9 +4,11 @@ import argparse
 import dataclasses
 import faulthandler
 
+import grpc
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype
 
 # Nothing here may hang: past this many seconds every thread's stack is printed and the script fails.
@@ -14,6 +16,14 @@ faulthandler.dump_traceback_later(300, exit=True)
 
 # The two client modules; they have most names in common.
 PROTOCOLS = {"grpc": tritonclient.grpc, "http": tritonclient.http}
+
+# The field of InferTensorContents that holds the elements of a datatype.
+CONTENTS = {
+    "BYTES": "bytes_contents",
+    "FP32": "fp32_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+}
 
 # float32 values that an inexact path would change: the least and the greatest denormal, zero with a sign, values that
 # need many decimals, the neighbours of 1, and sizes whose weighted sums are still finite.
@@ -30,12 +40,11 @@ PURCHASE_COUNTS = [0, 2, 4]
 PURCHASE_CODES = 10
 
 
-def arguments():
-    """What the test passes: the server's addresses, and the model repository that it serves."""
+def arguments(*more):
+    """What the test passes: the server's addresses, the model repository that it serves, and what else the script takes."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--grpc", required=True)
-    parser.add_argument("--http", required=True)
-    parser.add_argument("--repository", required=True)
+    for name in ("grpc", "http", "repository", *more):
+        parser.add_argument(f"--{name}", required=True)
     return parser.parse_args()
 
 
@@ -102,6 +111,50 @@ class Answer:
             names = [output.name for output in response.outputs]
             head = response.model_name, response.model_version, response.id
         return cls(*head, {name: result.as_numpy(name) for name in names})
+
+
+class Ways:
+    """The ways in which a request and its answer can travel: methods with the same parameters, which return an Answer."""
+
+    def __init__(self, addresses):
+        self.grpc = tritonclient.grpc.InferenceServerClient(addresses.grpc)
+        self.stub = service_pb2_grpc.GRPCInferenceServiceStub(grpc.insecure_channel(addresses.grpc))
+        self.http = tritonclient.http.InferenceServerClient(addresses.http)
+
+    def all(self):
+        return self.grpc_raw, self.grpc_typed, self.http_json, self.http_binary
+
+    def grpc_raw(self, model, version, inputs, outputs, request_id):
+        """raw_input_contents and raw_output_contents; no outputs are named, which means all."""
+        inputs = infer_inputs(tritonclient.grpc, inputs)
+        return Answer.of(self.grpc.infer(model, inputs, model_version=version, request_id=request_id))
+
+    def grpc_typed(self, model, version, inputs, outputs, request_id):
+        """contents; tritonclient has no call that sends them, so the message is built here."""
+        request = service_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+        for name, array in inputs.items():
+            tensor = request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
+            getattr(tensor.contents, CONTENTS[tensor.datatype]).extend(array.ravel().tolist())
+        for name in outputs:
+            request.outputs.add(name=name)
+        return Answer.of(tritonclient.grpc.InferResult(self.stub.ModelInfer(request)))
+
+    def http_json(self, model, version, inputs, outputs, request_id):
+        """Numbers as JSON text in both directions."""
+        return self.over_http(model, version, inputs, outputs, request_id, binary=False)
+
+    def http_binary(self, model, version, inputs, outputs, request_id):
+        """Bytes behind the JSON in both directions."""
+        return self.over_http(model, version, inputs, outputs, request_id, binary=True)
+
+    def over_http(self, model, version, inputs, outputs, request_id, binary):
+        inputs = infer_inputs(tritonclient.http, inputs, binary_data=binary)
+        requested = [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in outputs]
+        result = self.http.infer(model, inputs, model_version=version, outputs=requested, request_id=request_id)
+        for name in outputs:
+            # The form that was asked for is the one that came.
+            assert ("data" in result.get_output(name)) != binary, result.get_response()
+        return Answer.of(result)
 
 
 def assert_same_bits(got, expected, what):

@@ -26,15 +26,7 @@ pub fn run_text(test: &str, text: &str) -> Option<String> {
 /// The command has -S: without the packages that the machine has. Some spread over folders (google.protobuf), and halves would
 /// be mixed.
 fn python(test: &str, command: &mut Command) -> Option<String> {
-    let packages = match packages() {
-        Ok(packages) => packages,
-        Err(why) if std::env::var_os("ONNXD_TEST_REQUIRE").is_some() => panic!("{test} needs Python packages: {why}"),
-        Err(why) => {
-            // Not by eprintln, which is shown only where a test fails.
-            let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
-            return None;
-        }
-    };
+    let packages = required(test, "Python packages", packages())?;
     let command = command
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -49,11 +41,36 @@ fn python(test: &str, command: &mut Command) -> Option<String> {
     Some(out)
 }
 
-/// The folder that the packages are installed in. Safe when two runs come at once: one installs, the other waits.
+/// The folder of the packages that scripts import.
 fn packages() -> Result<PathBuf, String> {
+    installed(REQUIREMENTS, &["--only-binary=:all:"])
+}
+
+/// The folder that one package without its dependencies is installed in, pinned by the SHA-256 of its archive: models come
+/// in packages too. `None` where it can't be had, as for `run`.
+pub fn package(test: &str, name: &str, version: &str, sha256: &str) -> Option<PathBuf> {
+    let requirement = format!("{name}=={version} --hash=sha256:{sha256}\n");
+    required(test, name, installed(&requirement, &["--no-deps", "--require-hashes"]))
+}
+
+/// What a test needs, unless it is skipped for lack of it.
+fn required(test: &str, what: &str, had: Result<PathBuf, String>) -> Option<PathBuf> {
+    match had {
+        Ok(folder) => Some(folder),
+        Err(why) if std::env::var_os("ONNXD_TEST_REQUIRE").is_some() => panic!("{test} needs {what}: {why}"),
+        Err(why) => {
+            // Not by eprintln, which is shown only where a test fails.
+            let _ = writeln!(io::stderr(), "SKIPPED {test}: {why}");
+            None
+        }
+    }
+}
+
+/// The folder that requirements are installed in. Safe when two runs come at once: one installs, the other waits.
+fn installed(requirements: &str, options: &[&str]) -> Result<PathBuf, String> {
     let cache = fetch::cache_directory().ok_or("there is no home directory for a cache")?;
     // Named by what is in it, so that other requirements, and another Python, get a folder of their own.
-    let contents = format!("{}{REQUIREMENTS}", python_kind()?);
+    let contents = format!("{}{requirements}", python_kind()?);
     let name = format!("test-python-{:016x}", fingerprint(&contents));
     let (folder, lock) = (cache.join(&name), cache.join(format!("{name}.lock")));
     fs::create_dir_all(&cache).map_err(|error| format!("{}: {error}", cache.display()))?;
@@ -64,18 +81,21 @@ fn packages() -> Result<PathBuf, String> {
     }
     let incoming = cache.join(format!("{name}.incoming"));
     let _ = fs::remove_dir_all(&incoming);
-    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/requirements.txt");
-    let installed = Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--only-binary=:all:"])
+    // pip takes hashes from a file only.
+    let listed = cache.join(format!("{name}.txt"));
+    fs::write(&listed, requirements).map_err(|error| format!("{}: {error}", listed.display()))?;
+    let pip = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
+        .args(options)
         .arg("--target")
         .arg(&incoming)
         .arg("-r")
-        .arg(requirements)
+        .arg(&listed)
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("python3 can't be run: {error}"))?;
-    if !installed.status.success() {
-        return Err(format!("pip install failed: {}", String::from_utf8_lossy(&installed.stderr)));
+    if !pip.status.success() {
+        return Err(format!("pip install failed: {}", String::from_utf8_lossy(&pip.stderr)));
     }
     fs::rename(&incoming, &folder).map_err(|error| error.to_string())?;
     Ok(folder)
