@@ -198,7 +198,7 @@ fn the_sample_models_are_batched() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let server = Server::start(&models);
     let ready = |line: &serde_json::Value| line["message"] == "ready" && line["batching"] == "on: up to 64 rows";
-    assert_eq!(server.count_log(ready), 4);
+    assert_eq!(server.count_log(ready), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

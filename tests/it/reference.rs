@@ -27,7 +27,7 @@ fn run(script: &str, repository: &Path) -> Option<(String, Server)> {
 /// The sample models and a multilayer perceptron.
 fn repository() -> TempDir {
     let repository = TempDir::new().unwrap();
-    for model in ["simple", "purchase"] {
+    for model in ["simple", "purchase", "shopper"] {
         copy(&sample(model), &repository.path().join(model));
     }
     onnx::mlp(&[32, 64, 64, 2]).save(&repository.path().join("mlp/1/model.onnx"));
@@ -65,7 +65,7 @@ async fn answers_are_bit_equal_to_onnx_runtime() {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_clients_get_their_own_answers() {
     let repository = repository();
-    for model in ["simple", "purchase", "mlp"] {
+    for model in ["simple", "purchase", "shopper", "mlp"] {
         let full = repository.path().join(format!("{model}-full"));
         copy(&repository.path().join(model), &full);
         fs::write(full.join("config.toml"), FULL_BATCHES).unwrap();
@@ -73,7 +73,7 @@ async fn concurrent_clients_get_their_own_answers() {
     let Some((_, server)) = run("concurrent_clients", repository.path()) else {
         return;
     };
-    for model in ["simple", "purchase", "mlp"] {
+    for model in ["simple", "purchase", "shopper", "mlp"] {
         let label = format!("model=\"{model}-full\"");
         let rows = metric(&server, "onnxd_rows_total", &[&label]).await;
         let batches = metric(&server, "onnxd_batch_rows_count", &[&label]).await;

@@ -12,7 +12,7 @@ import onnxruntime
 
 from common import Answer, Ways, arguments, assert_same_bits, make_inputs
 
-MODELS = [("simple", "1"), ("purchase", "1"), ("purchase", "2"), ("purchase", "3"), ("mlp", "1")]
+MODELS = [("simple", "1"), ("purchase", "1"), ("purchase", "2"), ("purchase", "3"), ("shopper", "1"), ("mlp", "1")]
 ROWS = [1, 2, 7, 64]
 
 
@@ -29,7 +29,8 @@ def main():
         for rows, awkward in [(rows, awkward) for rows in ROWS for awkward in (False, True)]:
             inputs = make_inputs(model, rows, random, awkward)
             expected = dict(zip(outputs, reference.run(outputs, inputs)))
-            assert all(np.isfinite(array).all() for array in expected.values()), (model, version, expected)
+            numbers = [array for array in expected.values() if array.dtype != object]
+            assert all(np.isfinite(array).all() for array in numbers), (model, version, expected)
             for way in ways.all():
                 what = f"{model} version {version}, {rows} rows, awkward {awkward}, {way.__name__}"
                 asked += 1

@@ -39,6 +39,11 @@ PURCHASE_HIGH = [27, 3398.75, 24, 2549.375, 705, 63973.52, 0.2, 0.2, 361.76, 1, 
 PURCHASE_COUNTS = [0, 2, 4]
 PURCHASE_CODES = 10
 
+# Words of `shopper`, and such that no model knows: none, with a blank, of several bytes a character, with a NUL, long.
+MONTHS = ["Feb", "Mar", "May", "June", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+VISITORS = ["New_Visitor", "Returning_Visitor", "Other"]
+AWKWARD_TEXT = np.array(["", " Nov", "Vendémiaire", "日本\u0000語", "\U0001f6d2" * 300], dtype=object)
+
 
 def arguments(*more):
     """What the test passes: the server's addresses, the model repository that it serves, and what else the script takes."""
@@ -64,6 +69,18 @@ def make_inputs(model, rows, random, awkward=False):
         if awkward:
             sprinkle(array, AWKWARD, random)
         return {"x": array}
+    if model == "shopper":
+        inputs = {
+            "month": random.choice(MONTHS, (rows, 1)).astype(object),
+            "visitor_type": random.choice(VISITORS, (rows, 1)).astype(object),
+            "page_value": random.uniform(0, 60, (rows, 1)).astype(np.float32),
+            "exit_rate": random.uniform(0, 0.2, (rows, 1)).astype(np.float32),
+            "product_pages": random.integers(0, 200, (rows, 1)).astype(np.float32),
+        }
+        if awkward:
+            for array in inputs.values():
+                sprinkle(array, AWKWARD_TEXT if array.dtype == object else AWKWARD, random)
+        return inputs
     array = random.uniform(PURCHASE_LOW, PURCHASE_HIGH, (rows, 17))
     array[:, PURCHASE_COUNTS] = np.floor(array[:, PURCHASE_COUNTS])
     array[:, PURCHASE_CODES:] = np.round(array[:, PURCHASE_CODES:])
@@ -134,7 +151,8 @@ class Ways:
         request = service_pb2.ModelInferRequest(model_name=model, model_version=version, id=request_id)
         for name, array in inputs.items():
             tensor = request.inputs.add(name=name, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-            getattr(tensor.contents, CONTENTS[tensor.datatype]).extend(array.ravel().tolist())
+            elements = as_bytes(array) if tensor.datatype == "BYTES" else array.ravel().tolist()
+            getattr(tensor.contents, CONTENTS[tensor.datatype]).extend(elements)
         for name in outputs:
             request.outputs.add(name=name)
         return Answer.of(tritonclient.grpc.InferResult(self.stub.ModelInfer(request)))
@@ -163,8 +181,26 @@ def assert_same_bits(got, expected, what):
     for name, array in expected.items():
         assert got[name].dtype == array.dtype, f"{what}: {name} is {got[name].dtype}, expected {array.dtype}"
         assert got[name].shape == array.shape, f"{what}: {name} is {got[name].shape}, expected {array.shape}"
-        if got[name].tobytes() != array.tobytes():
+        same = as_bytes(got[name]) == as_bytes(array) if array.dtype == object else got[name].tobytes() == array.tobytes()
+        if not same:
             raise AssertionError(f"{what}: {name} differs\n{got[name]}\nexpected\n{array}")
+
+
+def as_bytes(array):
+    """The elements of an array of strings, which are text in Python and in JSON, else bytes."""
+    return [element.encode() if isinstance(element, str) else element for element in array.ravel()]
+
+
+def agree(got, expected, exactly=False):
+    """Whether these are the same answers: in shape, and in value within what may differ between a row alone and in a batch."""
+    tolerance = {"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-3, "atol": 1e-5}
+
+    def same(got, array):
+        if array.dtype == object:
+            return as_bytes(got) == as_bytes(array)
+        return np.allclose(got, array, **tolerance)
+
+    return all(got[name].shape == array.shape and same(got[name], array) for name, array in expected.items())
 
 
 def simple_outputs(inputs):

@@ -14,11 +14,11 @@ import numpy as np
 import tritonclient.grpc.aio
 import tritonclient.http.aio
 
-from common import Answer, arguments, infer_inputs, make_inputs
+from common import Answer, agree, arguments, infer_inputs, make_inputs
 
 CLIENTS = 64
 ROUNDS = 5
-MODELS = [("simple", "1"), ("purchase", "2"), ("mlp", "1")]
+MODELS = [("simple", "1"), ("purchase", "2"), ("shopper", "1"), ("mlp", "1")]
 
 
 async def ask(module, client, model, version, inputs, request_id):
@@ -26,11 +26,6 @@ async def ask(module, client, model, version, inputs, request_id):
     answer = Answer.of(await client.infer(model, inputs, model_version=version, request_id=request_id))
     assert (answer.model, answer.version, answer.id) == (model, version, request_id), answer
     return answer.outputs
-
-
-def agree(got, alone, exactly):
-    tolerance = {"rtol": 0, "atol": 0} if exactly else {"rtol": 1e-3, "atol": 1e-5}
-    return all(np.allclose(got[name], alone[name], **tolerance) for name in alone)
 
 
 async def ask_for_rounds(module, client, model, version, inputs, alone, number):

@@ -17,7 +17,7 @@ import onnxruntime
 import tritonclient.grpc.aio
 import tritonclient.http.aio
 
-from common import Answer, Ways, arguments, assert_same_bits, infer_inputs
+from common import Answer, Ways, agree, arguments, assert_same_bits, infer_inputs
 
 CLIENTS = 32
 ROWS = [1, 2, 7]
@@ -61,14 +61,6 @@ def check_bits(ways, model, reference, outputs, random):
             got = way(model, "", inputs, outputs, way.__name__)
             assert (got.model, got.version, got.id) == (model, "1", way.__name__), got
             assert_same_bits(got.outputs, expected, f"{model}, {rows} rows, {way.__name__}")
-
-
-def agree(got, expected):
-    """Whether these are the same answers, in shape and value."""
-    return all(
-        got[name].shape == array.shape and np.allclose(got[name], array, rtol=1e-3, atol=1e-5)
-        for name, array in expected.items()
-    )
 
 
 async def ask_for_rounds(module, client, model, inputs, expected, number, rounds):
