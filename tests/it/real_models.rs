@@ -121,3 +121,17 @@ fn silero_streams_go_as_in_python() {
     add(repository.path(), "silero", &file, "");
     run(TEST, "silero.py", repository.path(), &[]);
 }
+
+#[test]
+fn classifiers_of_scikit_learn_answer_as_in_python() {
+    const TEST: &str = "classifiers_of_scikit_learn_answer_as_in_python";
+    let Some(packages) = python::packages_for(TEST) else { return };
+    let repository = TempDir::new().unwrap();
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    for model in ["binary_int64", "binary_string", "multiclass_int64", "multiclass_string", "words"] {
+        // The exporter gives axis 0 no name.
+        add(repository.path(), model, &ours.join(model).with_extension("onnx"), "batching = \"on\"");
+    }
+    add(repository.path(), "iris", &packages.join("onnxruntime/datasets/logreg_iris.onnx"), "batching = \"on\"");
+    run(TEST, "classifiers.py", repository.path(), &[]);
+}

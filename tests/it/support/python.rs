@@ -26,7 +26,7 @@ pub fn run_text(test: &str, text: &str) -> Option<String> {
 /// The command has -S: without the packages that the machine has. Some spread over folders (google.protobuf), and halves would
 /// be mixed.
 fn python(test: &str, command: &mut Command) -> Option<String> {
-    let packages = required(test, "Python packages", packages())?;
+    let packages = packages_for(test)?;
     let command = command
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -41,9 +41,9 @@ fn python(test: &str, command: &mut Command) -> Option<String> {
     Some(out)
 }
 
-/// The folder of the packages that scripts import.
-fn packages() -> Result<PathBuf, String> {
-    installed(REQUIREMENTS, &["--only-binary=:all:"])
+/// The folder of the packages that scripts import. `None` where they can't be had, as for `run`.
+pub fn packages_for(test: &str) -> Option<PathBuf> {
+    required(test, "Python packages", installed(REQUIREMENTS, &["--only-binary=:all:"]))
 }
 
 /// The folder that one package without its dependencies is installed in, pinned by the SHA-256 of its archive: models come
