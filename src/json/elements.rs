@@ -118,8 +118,9 @@ fn float<W: FromStr, T>(
     convert: impl FnOnce(W) -> (T, bool),
 ) -> Result<T, String> {
     let before = reader.clone();
+    let kind = reader.peek()?;
     let quoted;
-    let text = match reader.peek()? {
+    let text = match kind {
         Kind::Number => reader.number()?,
         Kind::String => {
             quoted = reader.string()?;
@@ -127,12 +128,12 @@ fn float<W: FromStr, T>(
         }
         _ => return Err(reader.unexpected("a number")),
     };
-    let is_infinity = matches!(text, "Infinity" | "-Infinity");
-    let is_quoted = matches!(before.clone().peek(), Ok(Kind::String));
     // Rust's words for what is no number are the protocol's too. In quotes stands nothing else.
-    let wide = text.parse().ok().filter(|_| !is_quoted || is_infinity || text == "NaN");
-    match wide.map(convert) {
-        Some((_, true)) if !is_infinity => Err(before.error(format_args!("{text} does not fit {datatype}"))),
+    let is_allowed = kind == Kind::Number || matches!(text, "NaN" | "Infinity" | "-Infinity");
+    match text.parse().ok().filter(|_| is_allowed).map(convert) {
+        Some((_, true)) if !text.ends_with("Infinity") => {
+            Err(before.error(format_args!("{text} does not fit {datatype}")))
+        }
         Some((value, _)) => Ok(value),
         None => Err(before.unexpected("a number")),
     }

@@ -134,18 +134,19 @@ impl<'a> Reader<'a> {
     pub fn number(&mut self) -> Result<&'a str, String> {
         self.expect_kind(Kind::Number)?;
         let start = self.at;
-        for token in ["NaN", "Infinity", "-Infinity"] {
-            if self.text[start..].starts_with(token) {
-                self.at += token.len();
-                return Ok(token);
-            }
-        }
         self.at += usize::from(self.byte() == Some(b'-'));
-        // No leading zeros (RFC 8259, section 6).
-        if self.byte() == Some(b'0') {
-            self.at += 1;
-        } else {
-            self.digits()?;
+        match self.byte() {
+            // No leading zeros (RFC 8259, section 6).
+            Some(b'0') => self.at += 1,
+            Some(b'I') => {
+                self.word("Infinity")?;
+                return Ok(&self.text[start..self.at]);
+            }
+            Some(b'N') if self.at == start => {
+                self.word("NaN")?;
+                return Ok(&self.text[start..self.at]);
+            }
+            _ => self.digits()?,
         }
         if self.byte() == Some(b'.') {
             self.at += 1;
