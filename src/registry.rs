@@ -6,8 +6,9 @@
 mod load;
 mod plan;
 mod probe;
+mod test_case;
 
-pub use load::Loader;
+pub use load::{Loaded, Loader, TestCases};
 
 use std::{
     collections::BTreeMap,
@@ -194,14 +195,17 @@ impl Registry {
     }
 
     /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
-    fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Version, Failure>) {
+    fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Loaded, Failure>) {
         let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
         let before = slot.retry.take().filter(|_| slot.attempted == desired);
         slot.attempted = desired;
         let mut ready = None;
         match loaded {
-            Ok(version) => {
-                let version = Arc::new(version);
+            Ok(loaded) => {
+                for warning in loaded.warnings() {
+                    tracing::warn!(model = key.0, version = key.1, "{warning}");
+                }
+                let version = Arc::new(loaded.version);
                 slot.failure = None;
                 self.retired.extend(slot.serving.replace(version.clone()));
                 ready = Some(version);

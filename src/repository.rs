@@ -3,12 +3,16 @@
 //! `DIR/<model>/<version>/model.onnx` (Triton's layout), `DIR/<model>/<version>.onnx`, or `DIR/<model>.onnx` (version 1); a
 //! model's folder may hold a `config.toml`. Everything else is ignored. What is read is judged by the registry.
 
+mod cases;
 mod file;
 mod fingerprint;
 mod inspect;
+mod manifest;
 mod recognise;
 
+pub use cases::read_test_case;
 pub use fingerprint::Fingerprint;
+pub use manifest::Verified;
 
 use std::{
     collections::BTreeMap,

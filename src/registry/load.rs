@@ -2,7 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,6 +10,7 @@ use std::{
 use super::{
     plan::{Desired, Key},
     probe::{Probe, probe, warm_up},
+    test_case,
 };
 use crate::{
     batcher::{Batcher, Compute, Settings},
@@ -17,8 +18,9 @@ use crate::{
     engine::{Engine, Instance},
     error::Failure,
     metrics::Exposition,
+    repository::Verified,
     router::{Derived, Version},
-    tensor::{Dimension, Signature},
+    tensor::{Dimension, ModelInputs, Signature},
 };
 
 /// Rows of a batch where the configuration does not say.
@@ -34,6 +36,46 @@ const SURELY_LARGE: u64 = 16 << 20;
 /// A model that answers one row within this time, on one thread, gains nothing from more: the hand-over between them costs as
 /// much as they save, and other models need the cores.
 const FAST: Duration = Duration::from_millis(1);
+
+/// A version that may serve, and what was found on the way there.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The version.
+    pub version: Version,
+    /// Time of one row; `None` where no made-up input could be run.
+    pub row: Option<Duration>,
+    /// Made-up inputs that ran.
+    pub example: Option<ModelInputs>,
+    /// Why a run takes so many threads.
+    pub threads_why: &'static str,
+    /// The manifest that holds, if there is one.
+    pub manifest: Option<Verified>,
+    /// The test cases that were run.
+    pub test_cases: TestCases,
+}
+
+/// Test cases, all of which passed.
+#[derive(Debug, Default)]
+pub struct TestCases {
+    /// Their files, with their descriptions.
+    pub passed: Vec<(PathBuf, Option<String>)>,
+    /// What lies beside them and is none.
+    pub others: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// What is no reason not to serve, but may be a mistake.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for path in self.manifest.iter().flat_map(|manifest| &manifest.unlisted) {
+            warnings.push(format!("SHA256SUMS does not list {}", path.display()));
+        }
+        for path in &self.test_cases.others {
+            warnings.push(format!("{} is no test case: their names end in .json", path.display()));
+        }
+        warnings
+    }
+}
 
 /// Loads versions.
 #[derive(Clone)]
@@ -55,10 +97,10 @@ impl Loader {
     }
 
     /// Loads, checks and warms up a version.
-    pub(super) fn load(&self, key: &Key, generation: u64, desired: &Desired) -> Result<Version, Failure> {
+    pub(super) fn load(&self, key: &Key, generation: u64, desired: &Desired) -> Result<Loaded, Failure> {
         let loaded = self.load_present(key, generation, desired);
         if desired.source.is_current() {
-            return loaded.inspect(|version| version.metrics.loaded(version.load_time));
+            return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time));
         }
         let changed = "it changed while it was loaded; it is loaded again once it rests";
         let changed = Failure::passing(changed).at(&desired.source.path);
@@ -69,11 +111,13 @@ impl Loader {
     }
 
     /// Loads the files as they are at any time meanwhile.
-    fn load_present(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Version, Failure> {
+    fn load_present(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Loaded, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
         let (config, path) = (&desired.config, &desired.source.path);
         desired.source.inspect()?;
-        let (first, threads, probe) = self.first_instance(desired)?;
+        let manifest = desired.source.verify()?;
+        let (mut first, threads, threads_why, probe) = self.first_instance(desired)?;
+        let test_cases = test_case::run_all(&desired.source, model, &mut first)?;
         let signature = first.signature().clone();
         let mut instances = vec![first];
         while instances.len() < config.instances.unwrap_or(1) {
@@ -83,22 +127,25 @@ impl Loader {
         }
         let settings = settings(config, &signature, threads, probe.batching.is_ok());
         let derived = Derived {
-            batching: probe.batching.map(|()| settings.max_batch_size),
+            batching: probe.batching.clone().map(|()| settings.max_batch_size),
             instances: instances.len(),
             intra_op_threads: threads.get(),
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
-        Ok(Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher })
+        let version =
+            Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher };
+        let Probe { row, example, .. } = probe;
+        Ok(Loaded { version, row, example, threads_why, manifest, test_cases })
     }
 
     fn instance(&self, path: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
         self.engine.load(path, threads).map_err(|failure| failure.at(path))
     }
 
-    /// The first instance, warm, with the number of threads that suits the model and what the probe found.
-    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, Probe), Failure> {
+    /// The first instance, warm, with the number of threads that suits the model, why that is, and what the probe found.
+    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, &'static str, Probe), Failure> {
         let (config, source) = (&desired.config, &desired.source);
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
         // More than there are CPUs would only take turns on them, and some numbers take memory without end.
@@ -107,13 +154,19 @@ impl Loader {
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut instance = self.instance(&source.path, threads)?;
         let probe = probe(&mut instance, config.batching);
-        let too_slow = probe.row.is_some_and(|row| row > FAST);
-        if configured.is_some() || !too_slow || threads == all {
-            return Ok((instance, threads, probe));
-        }
-        let mut instance = self.instance(&source.path, all)?;
-        warm_up(&mut instance);
-        Ok((instance, all, probe))
+        let why = match (configured, probe.row) {
+            (Some(_), _) => "as config.toml says, one for each CPU at most",
+            _ if large => "one for each CPU, as its files are large",
+            (None, None) => "no row could be timed",
+            (None, Some(row)) if row <= FAST => "a row takes no longer than 1 ms on one",
+            (None, Some(_)) if threads == all => "there is one CPU",
+            (None, Some(_)) => {
+                let mut instance = self.instance(&source.path, all)?;
+                warm_up(&mut instance);
+                return Ok((instance, all, "one for each CPU, as a row takes longer than 1 ms on one", probe));
+            }
+        };
+        Ok((instance, threads, why, probe))
     }
 }
 

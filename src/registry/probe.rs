@@ -24,6 +24,8 @@ pub(super) struct Probe {
     pub batching: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
     pub row: Option<Duration>,
+    /// Made-up inputs that ran.
+    pub example: Option<ModelInputs>,
 }
 
 /// Rows that are run alone and together.
@@ -35,7 +37,7 @@ const OPEN_EXTENTS: [usize; 4] = [16, 1, 64, 224];
 
 /// Rows alone and together may differ in the last bits even where they are independent, since kernels add up in another
 /// order: this much is the same answer. For halves that is two units in the last place, as they have 11 and 8 bits.
-fn tolerance(datatype: Datatype) -> Tolerance {
+pub(super) fn tolerance(datatype: Datatype) -> Tolerance {
     let relative = match datatype {
         Datatype::Fp16 => 2.0 / f64::from(1 << 10),
         Datatype::Bf16 => 2.0 / f64::from(1 << 7),
@@ -54,21 +56,22 @@ pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
         let inputs = match made_up(&signature, rows, open) {
             Ok(inputs) => inputs,
             Err(why) => {
-                return Probe { batching: allowed.and(Err(why)), row: None };
+                return Probe { batching: allowed.and(Err(why)), row: None, example: None };
             }
         };
         let one = if rows == 1 { inputs.clone() } else { split(&inputs).swap_remove(0) };
         match instance.run(&[&one]).outputs {
             Ok(_) => {
                 let row = Some(time(instance, &one));
-                return Probe { batching: allowed.and_then(|()| independent(instance, &inputs)), row };
+                let batching = allowed.and_then(|()| independent(instance, &inputs));
+                return Probe { batching, row, example: Some(one) };
             }
             Err(why) if refusal.is_empty() => refusal = why.to_string(),
             Err(_) => {}
         }
     }
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe { batching: allowed.and(Err(why)), row: None }
+    Probe { batching: allowed.and(Err(why)), row: None, example: None }
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs

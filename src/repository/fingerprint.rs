@@ -59,6 +59,11 @@ impl Fingerprint {
         }
     }
 
+    /// The files, without folders and what can't be read.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(|file| file.kind == libc::S_IFREG).map(|file| file.path.as_path())
+    }
+
     /// Bytes of all files.
     pub fn size(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()

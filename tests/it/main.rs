@@ -21,3 +21,4 @@ mod shutdown;
 mod support;
 mod swap;
 mod telemetry;
+mod verification;
