@@ -35,9 +35,12 @@ async fn added(server: &Server, model: &str) -> Result<(f64, String), String> {
     Ok((json["outputs"][0]["data"][0].as_f64().unwrap(), json["model_version"].as_str().unwrap().into()))
 }
 
+/// A model with something wrong: its name, what is put into its version's folder, what must be said.
+type Wrong<'a> = (&'a str, &'a dyn Fn(&Path), &'a [&'a str]);
+
 /// Models with something wrong, by what is put into the version's folder of a good one: each says what it is, and the good
 /// one beside them serves.
-async fn all_say_why(wrong: &[(&str, &dyn Fn(&Path), &[&str])]) {
+async fn all_say_why(wrong: &[Wrong<'_>]) {
     let folder = TempDir::new().unwrap();
     onnx::add(1.0).save(&folder.path().join("good.onnx"));
     for (name, put, _) in wrong {
