@@ -29,7 +29,36 @@ pub enum Command {
     #[command(
         after_help = "Example:\n  onnxd serve models --http 127.0.0.1:8000 --grpc off\n  curl -s localhost:8000/v2/models/purchase"
     )]
-    Serve(Serve),
+    Serve(Box<Serve>),
+
+    /// Load models exactly as the server would, without serving them, and say what was found.
+    ///
+    /// PATH is a repository, a model's folder, a version's folder, or an .onnx file. Every version is loaded with its model's
+    /// config.toml, verified against its SHA256SUMS, probed and held to its test cases. Nothing is written and no port is
+    /// opened.
+    ///
+    /// The exit code is 0 where everything would serve, 1 where something would not, 2 where the command line is wrong.
+    #[command(
+        after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
+            model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
+            shape with numbers, names and null, optional, labels), batching (on, max_batch_size, why), row_seconds,\n\
+            instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file, description),\n\
+            warnings, example (a command). Keys may be added.\n\n\
+            Example:\n  onnxd check models/purchase"
+    )]
+    Check(Check),
+}
+
+/// What `onnxd check` is given.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// A repository, a model's or version's folder, or an .onnx file.
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+
+    /// Print one JSON document, for scripts.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What `onnxd serve` is given.

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use onnxd::{
+    check,
     cli::{Cli, Command},
     runtime, server,
 };
@@ -10,8 +11,11 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
     runtime::disable_telemetry();
-    let Command::Serve(serve) = Cli::parse().command;
-    match serve.merged().and_then(|settings| server::serve(&serve.repository, &settings)) {
+    let done = match Cli::parse().command {
+        Command::Serve(serve) => serve.merged().and_then(|settings| server::serve(&serve.repository, &settings)),
+        Command::Check(arguments) => check::check(&arguments.path, arguments.json),
+    };
+    match done {
         Ok(code) => code,
         Err(why) => {
             server::report(&why);

@@ -5,12 +5,14 @@
 
 mod cases;
 mod file;
+mod find;
 mod fingerprint;
 mod inspect;
 mod manifest;
 mod recognise;
 
 pub use cases::read_test_case;
+pub use find::find;
 pub use fingerprint::Fingerprint;
 pub use manifest::Verified;
 

@@ -18,7 +18,7 @@ use crate::{
     engine::{Engine, Instance},
     error::Failure,
     metrics::Exposition,
-    repository::Verified,
+    repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
 };
@@ -94,6 +94,15 @@ impl Loader {
     /// CPUs that runs may use.
     pub(super) fn cpus(&self) -> usize {
         self.compute.cpus()
+    }
+
+    /// Loads a version that nobody will ask for, to see whether it would serve.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
+        let desired = Desired { source: source.clone(), config: config.without_aliases() };
+        self.load(&(model.to_owned(), version), 1, &desired)
     }
 
     /// Loads, checks and warms up a version.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, post},
     onnx::{self, Attribute, Graph, Model, OperatorSet, external_floats, node, value},
-    server::{Server, eventually},
+    server::{Server, eventually, onnxd},
 };
 
 const STRING: i32 = 8;
@@ -202,6 +202,29 @@ async fn a_server_tells_why_and_serves_the_others() {
     }
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
     assert!(serves(&server, "good").await);
+}
+
+/// The same words, without a server.
+#[test]
+fn a_check_tells_why_and_checks_the_others() {
+    let (folder, all) = repository();
+    let output = onnxd().args(["check", "--json"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let versions = document["versions"].as_array().unwrap();
+    let version = |name: &str| versions.iter().find(|version| version["model"] == name).unwrap();
+    let mut complaints = Vec::new();
+    for bad in &all {
+        let said = version(bad.name)["error"].as_str().unwrap_or_default();
+        let path = folder.path().join(bad.name).join("1/model.onnx");
+        let always = [path.to_str().unwrap()];
+        let unsaid: Vec<_> = always.iter().chain(bad.says).filter(|part| !said.contains(**part)).collect();
+        if !unsaid.is_empty() || version(bad.name)["ok"] != false {
+            complaints.push(format!("{}: without {unsaid:?}: {said}", bad.name));
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    assert_eq!(version("good")["ok"], true);
 }
 
 /// What can't take the place of a version that serves leaves it in its place, whatever it is, and costs no memory.

@@ -13,17 +13,18 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository"],
     &["api"],
-    &["main", "cli", "server", "fuzzing", "lib"],
+    &["main", "check", "cli", "server", "fuzzing", "lib"],
 ];
 
 /// Imports on one floor that are drawn; `server` reads the settings that `cli` defines.
-const ARROWS: [(&str, &str); 10] = [
+const ARROWS: [(&str, &str); 11] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
     ("metrics", "error"),
     ("batcher", "engine"),
     ("registry", "repository"),
+    ("main", "check"),
     ("main", "cli"),
     ("main", "server"),
     ("server", "cli"),
@@ -37,7 +38,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["server"]),
-    ("serde_json", &["api", "json"]),
+    ("serde_json", &["api", "check", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

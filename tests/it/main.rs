@@ -4,6 +4,7 @@
 
 mod bad_models;
 mod batching;
+mod check;
 mod cli;
 mod datatypes;
 mod deadlines;

@@ -1,0 +1,227 @@
+//! `onnxd check`: loads versions exactly as the server would, without a socket, and says what came of it.
+
+mod example;
+mod header;
+mod json;
+mod text;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    num::NonZeroUsize,
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+};
+
+use crate::{
+    batcher::Compute,
+    config::{Batching, STABLE},
+    engine::Engine,
+    metrics::Exposition,
+    registry::{Loaded, Loader},
+    repository::{self, Model, Source},
+    router::{ModelEntry, Router, Table, Version, VersionEntry},
+    runtime,
+    tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
+};
+use example::Example;
+use header::Header;
+
+/// What became of one version.
+struct Checked<'a> {
+    model: &'a str,
+    version: u64,
+    source: &'a Source,
+    header: Option<Header>,
+    /// Or why it would not serve.
+    outcome: Result<Served, String>,
+}
+
+/// A version that would serve.
+struct Served {
+    version: Arc<Version>,
+    /// What was found on the way; its version is the one above.
+    found: Found,
+    warnings: Vec<String>,
+    /// A request that it answers, or why there is none.
+    example: Result<Example, String>,
+}
+
+/// What loading found, besides the version.
+struct Found {
+    row: Option<std::time::Duration>,
+    threads_why: &'static str,
+    manifest: Option<repository::Verified>,
+    test_cases: crate::registry::TestCases,
+}
+
+/// Checks what is at a path. Success means that all of it would serve.
+///
+/// # Errors
+/// There is nothing to check, or nothing can be checked here; the message says why.
+pub fn check(path: &Path, as_json: bool) -> Result<ExitCode, String> {
+    let models = repository::find(path)?;
+    if models.is_empty() {
+        let path = path.display();
+        return Err(format!(
+            "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
+        ));
+    }
+    let bench = Bench::set_up()?;
+    let mut stdout = Output(io::stdout().lock());
+    let mut document = json::Document::new(bench.engine.build_info());
+    let mut all_well = true;
+    for (name, model) in &models {
+        let problem = problem(model);
+        if let Some(why) = &problem {
+            all_well = false;
+            document.add_problem(name, why);
+            if !as_json {
+                stdout.write(&text::problem(name, why));
+            }
+        }
+        // Of a model with a problem a server loads nothing.
+        for (&version, source) in model.versions.iter().filter(|_| model.problem.is_none()) {
+            let checked = bench.check(name, model, version, source);
+            all_well &= checked.outcome.is_ok();
+            if as_json {
+                document.add(&checked);
+            } else {
+                stdout.write(&text::version(&checked));
+            }
+        }
+    }
+    bench.compute.stop();
+    if as_json {
+        stdout.write(&document.finish(all_well));
+    }
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Why a model would not serve, whatever its versions are.
+fn problem(model: &Model) -> Option<String> {
+    let stable = model.config.aliases.get(STABLE).filter(|stable| !model.versions.contains_key(stable));
+    let no_version = || model.versions.is_empty().then(|| "its folder holds no version".to_owned());
+    let no_stable = |stable| {
+        let known: Vec<String> = model.versions.keys().map(u64::to_string).collect();
+        format!("config.toml says stable = {stable}, and there is no such version here, only {}", known.join(", "))
+    };
+    model.problem.clone().or_else(no_version).or_else(|| stable.map(no_stable))
+}
+
+/// All that a server needs to load and ask, and nothing to listen with.
+struct Bench {
+    engine: Engine,
+    compute: Compute,
+    loader: Loader,
+    router: Router,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Bench {
+    fn set_up() -> Result<Self, String> {
+        let library = runtime::locate().map_err(|error| error.to_string())?;
+        let engine = Engine::start(&library)?;
+        let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+        let (exposition, process) = Exposition::new(&[]);
+        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
+        Ok(Bench { engine, compute, loader, router: Router::new(process), runtime })
+    }
+
+    fn check<'a>(&self, name: &'a str, model: &Model, version: u64, source: &'a Source) -> Checked<'a> {
+        let loaded = self.loader.check(name, version, &model.config, source);
+        let outcome = loaded.map(|loaded| self.ask(loaded, model)).map_err(|failure| failure.why);
+        // Of what is no model nothing is read.
+        let header = source.inspect().is_ok().then(|| header::read(&source.path)).flatten();
+        Checked { model: name, version, source, header, outcome }
+    }
+
+    /// Asks the version as a client would.
+    fn ask(&self, loaded: Loaded, model: &Model) -> Served {
+        let mut warnings = loaded.warnings();
+        let Loaded { version, row, example, threads_why, manifest, test_cases } = loaded;
+        let version = Arc::new(version);
+        let entry = ModelEntry {
+            versions: BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]),
+            ..ModelEntry::default()
+        };
+        self.router.publish(Table { models: [(version.model.to_string(), entry)].into() });
+        let mut outputs = Vec::new();
+        let example = example::find(&version, example, |request| {
+            let answer = self.runtime.block_on(self.router.infer(request)).map_err(|error| error.to_string())?;
+            outputs = answer.output.tensors;
+            Ok(())
+        });
+        self.router.publish(Table::default());
+        warnings.extend(self::warnings(&version, model.config.batching, &outputs));
+        Served { version, found: Found { row, threads_why, manifest, test_cases }, warnings, example }
+    }
+}
+
+/// What people may want to know before they serve it.
+fn warnings(version: &Version, batching: Batching, outputs: &[OutputTensor]) -> Vec<String> {
+    let signature = &version.signature;
+    let mut warnings = Vec::new();
+    if batching == Batching::Auto
+        && signature.open_batch_axis().is_ok()
+        && let Err(why) = signature.batch_axis()
+    {
+        warnings
+            .push(format!("{why}; where axis 0 is the batch, write batching = \"on\" into the model's config.toml"));
+    }
+    for output in outputs {
+        let declared = signature.outputs.iter().find(|spec| spec.name == output.name);
+        if let Some(spec) = declared.filter(|spec| !fits(spec, output.tensor.shape().extents())) {
+            warnings.push(format!(
+                "output '{}' is declared with shape {}, and came with shape {}: clients that rely on the first will fail",
+                spec.name,
+                shape(spec),
+                output.tensor.shape()
+            ));
+        }
+    }
+    let halves = signature.outputs.iter().find(|spec| matches!(spec.datatype, Datatype::Fp16 | Datatype::Bf16));
+    if let Some(spec) = halves.filter(|_| version.derived.batching.is_ok()) {
+        warnings.push(format!(
+            "output '{}' is {}: in a batch its last two bits may differ from those of a row alone",
+            spec.name, spec.datatype
+        ));
+    }
+    warnings
+}
+
+fn fits(spec: &TensorSpec, extents: &[usize]) -> bool {
+    let Some(shape) = &spec.shape else { return true };
+    let fits = |(dimension, extent): (&Dimension, &usize)| match dimension {
+        Dimension::Fixed(declared) => declared == extent,
+        Dimension::Symbolic(_) => true,
+    };
+    shape.len() == extents.len() && shape.iter().zip(extents).all(fits)
+}
+
+/// The shape with the names that the model gives its axes.
+fn shape(spec: &TensorSpec) -> String {
+    let dimension = |dimension: &Dimension| match dimension {
+        Dimension::Fixed(extent) => extent.to_string(),
+        Dimension::Symbolic(Some(name)) => name.to_string(),
+        Dimension::Symbolic(None) => "?".into(),
+    };
+    match &spec.shape {
+        Some(shape) => format!("[{}]", shape.iter().map(dimension).collect::<Vec<_>>().join(",")),
+        None => "of any rank".into(),
+    }
+}
+
+/// Where the findings go. Whoever read them may have seen enough.
+struct Output(io::StdoutLock<'static>);
+
+impl Output {
+    fn write(&mut self, text: &str) {
+        let _ = self.0.write_all(text.as_bytes()).and_then(|()| self.0.flush());
+    }
+}

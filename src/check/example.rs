@@ -1,0 +1,143 @@
+//! A request that works, to be pasted into a shell.
+
+use std::fmt::Write as _;
+
+use crate::{
+    json::{Elements, Reader, write_elements},
+    router::Version,
+    tensor::{Datatype, Inputs, ModelInputs, NamedTensor, Request, Shape, Tensor},
+};
+
+/// A command that asks a server on this machine.
+pub(super) struct Example {
+    pub command: String,
+}
+
+/// Elements of an input that are written out; more are one value, which the shell repeats.
+const WRITTEN_OUT: usize = 64;
+
+/// Elements of an example at most.
+const MOST: usize = 1 << 21;
+
+/// An example with inputs like those that ran when the version was loaded, tried out by `ask`.
+pub(super) fn find(
+    version: &Version,
+    ran: Option<ModelInputs>,
+    mut ask: impl FnMut(Request) -> Result<(), String>,
+) -> Result<Example, String> {
+    let Some(ran) = ran else {
+        return Err("no made-up inputs could be run; a test case can show what it answers".into());
+    };
+    let elements: usize = ran.required.iter().filter_map(|tensor| tensor.shape().elements().ok()).sum();
+    if elements > MOST {
+        return Err(format!("inputs of {elements} elements are too large to be made up here"));
+    }
+    let mut refusal = String::new();
+    for number in [1, 0] {
+        let inputs: Vec<Input> =
+            ran.required.iter().map(|tensor| Input::like(tensor, number)).collect::<Result<_, _>>()?;
+        let names = version.signature.inputs.iter().map(|spec| spec.name.to_string());
+        let named = names.zip(&inputs).map(|(name, input)| NamedTensor { name, tensor: input.tensor.clone() });
+        let request = Request {
+            model: version.model.to_string(),
+            version: Some(version.version),
+            inputs: Inputs::Named(named.collect()),
+            outputs: Vec::new(),
+            deadline: None,
+        };
+        match ask(request) {
+            Ok(()) => return Ok(Example { command: command(version, &inputs) }),
+            Err(why) => refusal = why,
+        }
+    }
+    Err(format!("no made-up inputs could be run ({refusal}); a test case can show what it answers"))
+}
+
+/// One input of the example.
+struct Input {
+    tensor: Tensor,
+    /// The value of every element, where there are many.
+    repeated: Option<String>,
+}
+
+impl Input {
+    /// The tensor that ran where it is small, else one like it with the same number everywhere.
+    fn like(ran: &Tensor, number: u8) -> Result<Self, String> {
+        let elements = ran.shape().elements().map_err(|error| error.to_string())?;
+        if elements <= WRITTEN_OUT {
+            return Ok(Input { tensor: ran.clone(), repeated: None });
+        }
+        let value = match ran.datatype() {
+            Datatype::Bool => (number > 0).to_string(),
+            Datatype::Bytes => format!("\"{number}\""),
+            _ => number.to_string(),
+        };
+        let text = format!("[{}]", vec![value.as_str(); elements].join(","));
+        let elements = Elements::read(&mut Reader::new(&text), ran.datatype(), elements)?;
+        let shape: Shape = ran.shape().clone();
+        let tensor = elements.into_tensor(shape).map_err(|error| error.to_string())?;
+        Ok(Input { tensor, repeated: Some(value) })
+    }
+}
+
+/// The command for a POSIX shell.
+fn command(version: &Version, inputs: &[Input]) -> String {
+    // Pieces of the body in turn: what stands as it is, and what is repeated how often.
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut body = String::from("{\"inputs\":[");
+    for (index, (spec, input)) in version.signature.inputs.iter().zip(inputs).enumerate() {
+        let name = serde_json::Value::from(&*spec.name);
+        let (datatype, shape) = (input.tensor.datatype(), input.tensor.shape());
+        let comma = if index > 0 { "," } else { "" };
+        let _ = write!(body, "{comma}{{\"name\":{name},\"datatype\":\"{datatype}\",\"shape\":{shape},\"data\":");
+        match &input.repeated {
+            Some(value) => {
+                body.push('[');
+                pieces.push(Piece::Text(std::mem::take(&mut body)));
+                pieces.push(Piece::Repeated(value.clone(), shape.elements().unwrap_or_default()));
+                body.push(']');
+            }
+            None => {
+                let mut data = Vec::new();
+                write_elements(&mut data, &input.tensor);
+                body.push_str(&String::from_utf8_lossy(&data));
+            }
+        }
+        body.push('}');
+    }
+    body.push_str("]}");
+    let address = format!("localhost:8000/v2/models/{}/versions/{}/infer", escaped(&version.model), version.version);
+    if pieces.is_empty() {
+        return format!("curl -s {address} -d {}", quoted(&body));
+    }
+    pieces.push(Piece::Text(body));
+    let printed = pieces.iter().map(|piece| match piece {
+        Piece::Text(text) => format!("printf %s {}", quoted(text)),
+        Piece::Repeated(value, times) => format!("yes {} | head -n {times} | paste -sd, -", quoted(value)),
+    });
+    format!("{{ {}; }} | curl -s {address} -d @-", printed.collect::<Vec<_>>().join("; "))
+}
+
+enum Piece {
+    Text(String),
+    Repeated(String, usize),
+}
+
+/// A word for a POSIX shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A part of a URL's path (RFC 3986, section 2.3: what may stand as it is).
+fn escaped(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => escaped.push(byte.into()),
+            _ => {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        }
+    }
+    escaped
+}

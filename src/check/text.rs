@@ -1,0 +1,149 @@
+//! The findings for people.
+
+use std::{
+    env,
+    fmt::Write as _,
+    io::{self, IsTerminal},
+};
+
+use super::{Checked, Served, shape};
+use crate::tensor::{Signature, TensorSpec};
+
+/// Labels of an output that are told.
+const TOLD: usize = 6;
+
+/// A model that would not serve, whatever its versions are.
+pub(super) fn problem(model: &str, why: &str) -> String {
+    let mut page = Page::new(&format!("model {model}"), Err(()));
+    page.line("error", why);
+    page.text
+}
+
+/// One version.
+pub(super) fn version(checked: &Checked<'_>) -> String {
+    let title = format!("{} version {}", checked.model, checked.version);
+    let mut page = Page::new(&title, checked.outcome.as_ref().map(drop).map_err(drop));
+    let size = size(checked.source.fingerprint.size());
+    page.line("files", &format!("{} ({size})", checked.source.path.display()));
+    if let Some(header) = &checked.header {
+        let sets = header.operator_sets.iter().map(|set| format!("{} {}", set.domain(), set.version));
+        let by = header.producer().map(|producer| format!(", by {producer}")).unwrap_or_default();
+        let sets = sets.collect::<Vec<_>>().join(", ");
+        page.line("format", &format!("IR version {}, operator sets {sets}{by}", header.ir_version));
+    }
+    match &checked.outcome {
+        Ok(served) => page.served(served),
+        Err(why) => page.line("error", why),
+    }
+    page.text
+}
+
+struct Page {
+    text: String,
+    colour: bool,
+}
+
+impl Page {
+    fn new(title: &str, outcome: Result<(), ()>) -> Self {
+        let colour = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let mut page = Page { text: String::new(), colour };
+        let (colour, word) = if outcome.is_ok() { ("32", "would serve") } else { ("31", "WOULD NOT SERVE") };
+        let title = plain(title);
+        let word = page.coloured(colour, word);
+        let _ = writeln!(page.text, "{title}: {word}");
+        page
+    }
+
+    fn coloured(&self, colour: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.into() }
+    }
+
+    fn line(&mut self, label: &str, text: &str) {
+        // Before colours, which would count.
+        let padded = format!("{label:<10}");
+        let padded = match label {
+            "warning" => self.coloured("33", &padded),
+            "error" => self.coloured("31", &padded),
+            _ => padded,
+        };
+        let _ = writeln!(self.text, "  {padded}  {}", plain(text));
+    }
+
+    fn served(&mut self, served: &Served) {
+        let Served { version, found, warnings, example } = served;
+        self.signature(&version.signature);
+        self.line("batching", &version.derived.batching_text());
+        let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));
+        self.line("probe", &row.unwrap_or_else(|| "no made-up inputs could be run".into()));
+        self.line("threads", &format!("{} for a run: {}", version.derived.intra_op_threads, found.threads_why));
+        self.line("instances", &version.derived.instances.to_string());
+        if let Some(verified) = &found.manifest {
+            self.line("manifest", &format!("SHA256SUMS holds for {} files", verified.files));
+        }
+        match found.test_cases.passed.as_slice() {
+            [] => self.line("tests", "none: put requests with their answers into tests/*.json"),
+            passed => {
+                self.line("tests", &format!("{} passed", passed.len()));
+                for (file, description) in passed {
+                    let name = file.file_name().unwrap_or_default().to_string_lossy();
+                    let description = description.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+                    self.line("", &format!("{name}{description}"));
+                }
+            }
+        }
+        for warning in warnings {
+            self.line("warning", warning);
+        }
+        match example {
+            Ok(example) => self.line("try", &example.command),
+            Err(why) => self.line("try", why),
+        }
+    }
+
+    fn signature(&mut self, signature: &Signature) {
+        let all = signature.all_inputs().chain(&signature.outputs);
+        let width = all.map(|spec| plain(&spec.name).chars().count()).max().unwrap_or(0).min(40);
+        let optional = signature.inputs.len();
+        for (index, spec) in signature.all_inputs().enumerate() {
+            let note = if index < optional { "" } else { " optional" };
+            self.tensor(if index == 0 { "inputs" } else { "" }, spec, width, note);
+        }
+        for (index, spec) in signature.outputs.iter().enumerate() {
+            self.tensor(if index == 0 { "outputs" } else { "" }, spec, width, &labels(&spec.labels));
+        }
+    }
+
+    fn tensor(&mut self, label: &str, spec: &TensorSpec, width: usize, note: &str) {
+        let name = plain(&spec.name);
+        self.line(label, &format!("{name:<width$}  {:<6}  {}{note}", spec.datatype.name(), shape(spec)));
+    }
+}
+
+fn labels(labels: &[String]) -> String {
+    let more = if labels.len() > TOLD { format!(" and {} more", labels.len() - TOLD) } else { String::new() };
+    let told: Vec<_> = labels.iter().take(TOLD).map(String::as_str).collect();
+    if labels.is_empty() { String::new() } else { format!(" labels: {}{more}", told.join(", ")) }
+}
+
+/// The text as a terminal may get it: what a model is named must not move its cursor.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            character if character.is_control() => plain.extend(character.escape_default()),
+            character => plain.push(character),
+        }
+    }
+    plain
+}
+
+fn size(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["bytes", "KiB", "MiB"] {
+        if size < 1024.0 {
+            return if unit == "bytes" { format!("{bytes} bytes") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1024.0;
+    }
+    format!("{size:.1} GiB")
+}
