@@ -6,7 +6,12 @@ use std::{
 };
 use tempfile::TempDir;
 
-use crate::support::{client::metric, onnx, python, server::Server};
+use crate::support::{
+    client::metric,
+    onnx::{self, FLOAT, Graph, INT64, Node, STRING, Tensor, ValueInfo, floats, node, value},
+    python,
+    server::Server,
+};
 
 /// Settings of a model whose batches wait until they are full, for any time that a test may take.
 const FULL_BATCHES: &str = "max_batch_size = 64\nmax_queue_delay = \"10m\"\n";
@@ -106,4 +111,100 @@ fn tritonclient_deadlines_are_kept() {
 #[test]
 fn triton_examples_run() {
     run("triton_examples", repository().path());
+}
+
+/// Models with what is rare. The script knows them by name.
+fn unusual_models() -> Vec<(&'static str, Graph)> {
+    const HALF: i32 = 10;
+    const BFLOAT16: i32 = 16;
+    let pair = ["batch", "2"];
+    let graph = |node: Vec<Node>, initializer: Vec<Tensor>, input: Vec<ValueInfo>, output: ValueInfo| Graph {
+        name: "unusual".into(),
+        node,
+        initializer,
+        input,
+        output: vec![output],
+    };
+    let cast = |from, to, kind: i32| node("Cast", &[from], &[to]).int("to", kind.into());
+    let scaled = || {
+        graph(
+            vec![node("Mul", &["x", "scale"], &["y"])],
+            vec![floats("scale", &[1], &[10.0])],
+            // Both an input and an initializer: an input that has a default.
+            vec![value("x", FLOAT, &pair), value("scale", FLOAT, &["1"])],
+            value("y", FLOAT, &pair),
+        )
+    };
+    vec![
+        (
+            "halves",
+            graph(
+                vec![node("Mul", &["x", "x"], &["square"]), node("Add", &["square", "x"], &["y"])],
+                vec![],
+                vec![value("x", HALF, &["batch", "4"])],
+                value("y", HALF, &["batch", "4"]),
+            ),
+        ),
+        (
+            "bfloat16",
+            graph(
+                vec![cast("x", "wide", FLOAT), node("Add", &["wide", "number"], &["sum"]), cast("sum", "y", BFLOAT16)],
+                vec![floats("number", &[1], &[1.5])],
+                vec![value("x", BFLOAT16, &["batch", "8"])],
+                value("y", BFLOAT16, &["batch", "8"]),
+            ),
+        ),
+        ("strings", onnx::identity(STRING, &pair)),
+        (
+            "461",
+            graph(
+                vec![node("Sub", &["gpu_0/data_0", "serving_default_input_2:0"], &["StatefulPartitionedCall:0/out.y"])],
+                vec![],
+                ["gpu_0/data_0", "serving_default_input_2:0"].map(|name| value(name, FLOAT, &pair)).into(),
+                value("StatefulPartitionedCall:0/out.y", FLOAT, &pair),
+            ),
+        ),
+        (
+            "a.b:c",
+            graph(
+                vec![node("Neg", &["461"], &["462"])],
+                vec![],
+                vec![value("461", FLOAT, &pair)],
+                value("462", FLOAT, &pair),
+            ),
+        ),
+        (
+            "non_zero",
+            graph(
+                vec![node("NonZero", &["x"], &["y"])],
+                vec![],
+                vec![value("x", FLOAT, &["batch", "5"])],
+                value("y", INT64, &["2", "found"]),
+            ),
+        ),
+        (
+            "misdeclared",
+            graph(
+                vec![node("Reshape", &["x", "shape"], &["y"])],
+                vec![],
+                vec![value("x", FLOAT, &["batch", "4"]), value("shape", INT64, &["axes"])],
+                value("y", FLOAT, &["1", "n"]),
+            ),
+        ),
+        ("fixed", onnx::identity(FLOAT, &["3", "2"])),
+        ("scalar", onnx::identity(FLOAT, &[])),
+        ("optional", scaled()),
+        ("optional-joined", scaled()),
+    ]
+}
+
+#[test]
+fn unusual_models_answer_as_in_python() {
+    let repository = TempDir::new().unwrap();
+    for (name, graph) in unusual_models() {
+        graph.save(&repository.path().join(name).join("1/model.onnx"));
+    }
+    let joined = "max_batch_size = 8\nmax_queue_delay = \"200ms\"\n";
+    fs::write(repository.path().join("optional-joined/config.toml"), joined).unwrap();
+    run("unusual_models", repository.path());
 }
