@@ -97,6 +97,28 @@ async fn magika_answers_as_in_python() {
     assert_eq!(asked, batches);
 }
 
+/// The example of models/README.md: what the client that lies beside the model says of some files.
+#[test]
+fn magika_tells_the_types_of_files() {
+    const README: &str = include_str!("../../models/README.md");
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
+    let promised = README.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
+    let repository = TempDir::new().unwrap();
+    add(repository.path(), "magika", &models.join("magika/1/model.onnx"), "");
+    let server = Server::start(repository.path());
+    let url = format!("http://{}", server.http);
+    for line in promised.lines() {
+        let (file, label) = line.split_once(": ").unwrap();
+        let file = models.join(file);
+        let arguments = ["--url", &url, file.to_str().unwrap()];
+        let script = "../../models/magika/identify.py";
+        let Some(said) = python::run("magika_tells_the_types_of_files", script, &arguments) else { return };
+        // Not the score: files change, but not their types.
+        let label = label.split_once(' ').unwrap().0;
+        assert!(said.starts_with(&format!("{}: {label} ", file.display())), "{said} instead of {line}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn minilm_answers_as_in_python() {
     const TEST: &str = "minilm_answers_as_in_python";
