@@ -1,14 +1,33 @@
 //! The command line, and the settings that it, the environment and a file give.
 
+mod resolve;
+mod show;
+
+#[cfg(any(fuzzing, test))]
+pub(crate) use resolve::parse_for_fuzzing;
+pub use resolve::{Invocation, Problems, read};
+pub use show::show;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::{Deserialize, Deserializer, de::Error as _};
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
+use tracing_subscriber::EnvFilter;
 
 use crate::config::Listen;
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
-#[command(name = "onnxd", version, max_term_width = 100)]
+#[command(
+    name = "onnxd",
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  onnxd serve models                      serve every model in a folder
+  onnxd config --defaults > onnxd.toml    every setting of the server with its documentation
+  onnxd help serve                        more about a command
+
+Exit codes: 0 done, 1 failed, 2 wrong command line or environment."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -24,12 +43,28 @@ pub enum Command {
     /// (DIR/MODEL.onnx, which is version 1). Changes in it are followed while the server runs. A model's folder may hold a
     /// config.toml.
     ///
+    /// Each setting is an option, an environment variable and a key of the file that --config names; an option wins over the
+    /// variable, and that over the file. A variable that is empty counts as not set.
+    ///
     /// SIGTERM or SIGINT ends it gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
     /// signal ends it at once.
-    #[command(
-        after_help = "Example:\n  onnxd serve models --http 127.0.0.1:8000 --grpc off\n  curl -s localhost:8000/v2/models/purchase"
-    )]
+    #[command(after_help = "\
+Examples:
+  onnxd serve models --http 127.0.0.1:8000 --grpc off
+  onnxd serve models --config onnxd.toml
+  ONNXD_LOG_FORMAT=json onnxd serve models
+  curl -s localhost:8000/v2/models/purchase")]
     Serve(Box<Serve>),
+
+    /// Show settings: those in effect with where each comes from, or every one with its documentation.
+    ///
+    /// Takes what `serve` takes, checks it and prints what holds, as TOML.
+    #[command(after_help = "\
+Examples:
+  onnxd config --config onnxd.toml               is the file right, and what holds with it?
+  onnxd config --defaults > onnxd.toml           the server's settings, to be edited
+  onnxd config --defaults --model > models/purchase/config.toml")]
+    Config(Config),
 
     /// Load models exactly as the server would, without serving them, and say what was found.
     ///
@@ -68,8 +103,32 @@ pub struct Serve {
     #[arg(value_name = "DIR")]
     pub repository: PathBuf,
 
-    /// Settings in TOML, under the names of the long options with underscores (http = "0.0.0.0:8000"). Options and the
-    /// environment win over it.
+    /// The settings.
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// What `onnxd config` is given.
+#[derive(Debug, Args)]
+pub struct Config {
+    /// Every setting at its default with its documentation: a file that, given with --config, changes nothing.
+    #[arg(long)]
+    pub defaults: bool,
+
+    /// The settings of a model instead, which stand in config.toml in its folder.
+    #[arg(long, requires = "defaults")]
+    pub model: bool,
+
+    /// The settings.
+    #[command(flatten)]
+    pub sources: Sources,
+}
+
+/// The settings of a server and where they come from.
+#[derive(Debug, Args)]
+pub struct Sources {
+    /// Settings in TOML, under the names of the long options with underscores (http = "0.0.0.0:8000"). Without it no file is
+    /// read.
     #[arg(long, value_name = "FILE", env = "ONNXD_CONFIG")]
     pub config: Option<PathBuf>,
 
@@ -78,110 +137,71 @@ pub struct Serve {
     pub settings: Settings,
 }
 
-/// Settings of the server; each is an option, an environment variable, and a key of the configuration file.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Args, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// Settings of the server; each is an option, an environment variable, and a key of the configuration file. What stands here
+/// is their documentation and their default everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Settings {
-    /// Where to answer HTTP: HOST:PORT (port 0 picks a free one), or off [default: 0.0.0.0:8000].
-    #[arg(long, value_name = "ADDR", env = "ONNXD_HTTP")]
-    #[serde(deserialize_with = "parsed")]
-    pub http: Option<Listen>,
+    /// Where to answer HTTP: HOST:PORT (port 0 picks a free one), or off.
+    #[arg(long, value_name = "ADDR", env = "ONNXD_HTTP", default_value = "0.0.0.0:8000")]
+    pub http: Listen,
 
-    /// Where to answer gRPC [default: 0.0.0.0:8001].
-    #[arg(long, value_name = "ADDR", env = "ONNXD_GRPC")]
-    #[serde(deserialize_with = "parsed")]
-    pub grpc: Option<Listen>,
+    /// Where to answer gRPC: HOST:PORT, or off.
+    #[arg(long, value_name = "ADDR", env = "ONNXD_GRPC", default_value = "0.0.0.0:8001")]
+    pub grpc: Listen,
 
-    /// Where Prometheus finds /metrics [default: 0.0.0.0:8002].
-    #[arg(long, value_name = "ADDR", env = "ONNXD_METRICS")]
-    #[serde(deserialize_with = "parsed")]
-    pub metrics: Option<Listen>,
+    /// Where Prometheus finds /metrics: HOST:PORT, or off.
+    #[arg(long, value_name = "ADDR", env = "ONNXD_METRICS", default_value = "0.0.0.0:8002")]
+    pub metrics: Listen,
 
-    /// Where the admin API will be [default: 127.0.0.1:8003]. Nothing listens there yet.
-    #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN")]
-    #[serde(deserialize_with = "parsed")]
-    pub admin: Option<Listen>,
+    /// Where the admin API will be: HOST:PORT, or off. Nothing listens there yet.
+    #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN", default_value = "127.0.0.1:8003")]
+    pub admin: Listen,
 
     /// Where what admin calls change will be kept. Nothing is kept yet.
     #[arg(long, value_name = "DIR", env = "ONNXD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// How often the repository is looked at; a change is acted on once two looks agree [default: 1s].
-    #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", value_parser = humantime::parse_duration)]
-    #[serde(deserialize_with = "duration")]
-    pub poll_interval: Option<Duration>,
+    /// How often the repository is looked at; a change is acted on once two looks agree.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "1s", value_parser = pause)]
+    pub poll_interval: Duration,
 
-    /// How long to go on accepting clients after a signal, with readiness off, so that load balancers notice [default: 0s].
-    #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_DELAY", value_parser = humantime::parse_duration)]
-    #[serde(deserialize_with = "duration")]
-    pub drain_delay: Option<Duration>,
+    /// How long to go on accepting clients after a signal, with readiness off, so that load balancers notice.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_DELAY", default_value = "0s", value_parser = duration)]
+    pub drain_delay: Duration,
 
-    /// How long requests in flight may take to finish then [default: 30s]; when it is exceeded the exit code is 1.
-    #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", value_parser = humantime::parse_duration)]
-    #[serde(deserialize_with = "duration")]
-    pub drain_timeout: Option<Duration>,
+    /// How long requests in flight may take to finish then; when it is exceeded the exit code is 1.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub drain_timeout: Duration,
 
-    /// How log lines look, on stderr [default: text].
-    #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT")]
-    pub log_format: Option<LogFormat>,
+    /// How log lines look, on stderr: text for people, or json, one object per line.
+    #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT", default_value = "text", hide_possible_values = true)]
+    pub log_format: LogFormat,
 
-    /// Least level that is logged: error, warn, info, debug, trace, or per target such as warn,onnxd=debug [default: info].
-    #[arg(long, value_name = "LEVEL", env = "ONNXD_LOG_LEVEL")]
-    pub log_level: Option<String>,
+    /// Least level that is logged: error, warn, info, debug, trace, or per target such as warn,onnxd=debug.
+    #[arg(long, value_name = "LEVEL", env = "ONNXD_LOG_LEVEL", default_value = "info", value_parser = log_level)]
+    pub log_level: String,
 }
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.
-    #[default]
     Text,
     /// One JSON object per line.
     Json,
 }
 
-impl Serve {
-    /// The settings, with what the configuration file adds where neither an option nor the environment says anything.
-    ///
-    /// # Errors
-    /// The file can't be read or is wrong (the message names it and the place in it), or a setting makes no sense.
-    pub fn merged(&self) -> Result<Settings, String> {
-        let settings = self.with_file()?;
-        if settings.poll_interval == Some(Duration::ZERO) {
-            return Err(
-                "--poll-interval (poll_interval) must be longer than 0s: looking without a pause takes a CPU".into()
-            );
-        }
-        Ok(settings)
-    }
-
-    fn with_file(&self) -> Result<Settings, String> {
-        let Some(path) = &self.config else {
-            return Ok(self.settings.clone());
-        };
-        let text = fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
-        let file: Settings = toml::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        let own = self.settings.clone();
-        Ok(Settings {
-            http: own.http.or(file.http),
-            grpc: own.grpc.or(file.grpc),
-            metrics: own.metrics.or(file.metrics),
-            admin: own.admin.or(file.admin),
-            state_dir: own.state_dir.or(file.state_dir),
-            poll_interval: own.poll_interval.or(file.poll_interval),
-            drain_delay: own.drain_delay.or(file.drain_delay),
-            drain_timeout: own.drain_timeout.or(file.drain_timeout),
-            log_format: own.log_format.or(file.log_format),
-            log_level: own.log_level.or(file.log_level),
-        })
-    }
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("expected a duration such as 500ms or 1m 30s: {error}"))
 }
 
-fn parsed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Listen>, D::Error> {
-    String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
+/// A duration between looks.
+fn pause(text: &str) -> Result<Duration, String> {
+    let pause = duration(text)?;
+    let told = "it must be longer than 0s: looking without a pause takes a CPU";
+    if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    humantime::parse_duration(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+fn log_level(text: &str) -> Result<String, String> {
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

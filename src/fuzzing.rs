@@ -5,10 +5,10 @@
 use bytes::Bytes;
 
 use crate::{
-    api,
-    cli::Settings,
+    api, cli,
     config::ModelConfig,
     json::{Elements, Reader, write_elements},
+    registry,
     tensor::{BytesElements, Datatype, Inputs, Request, RowCutter, Shape, Tensor, concatenate},
 };
 
@@ -50,8 +50,15 @@ pub fn bytes_elements(data: &[u8]) {
 /// A model's `config.toml` and the server's settings.
 pub fn config(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
-        let _ = ModelConfig::parse(text);
-        let _ = toml::from_str::<Settings>(text);
+        let _ = ModelConfig::parse(&"config.toml", text);
+        cli::parse_for_fuzzing(text);
+    }
+}
+
+/// A test case of a version.
+pub fn test_case(data: &[u8]) {
+    if let Ok(text) = str::from_utf8(data) {
+        let _ = registry::read_for_fuzzing(text);
     }
 }
 
@@ -84,12 +91,13 @@ mod tests {
 
     #[test]
     fn the_kept_corpora_are_decoded() {
-        let targets: [(&str, Target); 5] = [
+        let targets: [(&str, Target); 6] = [
             ("http_json", super::http_json),
             ("http_binary", super::http_binary),
             ("grpc", super::grpc),
             ("bytes_elements", super::bytes_elements),
             ("config", super::config),
+            ("test_case", super::test_case),
         ];
         for (target, run) in targets {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

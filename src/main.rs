@@ -1,9 +1,8 @@
 //! The `onnxd` command.
 
-use clap::Parser;
 use onnxd::{
     check,
-    cli::{Cli, Command},
+    cli::{self, Command},
     runtime, server,
 };
 use std::process::ExitCode;
@@ -11,15 +10,20 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
     runtime::disable_telemetry();
-    let done = match Cli::parse().command {
-        Command::Serve(serve) => serve.merged().and_then(|settings| server::serve(&serve.repository, &settings)),
-        Command::Check(arguments) => check::check(&arguments.path, arguments.json),
-    };
-    match done {
-        Ok(code) => code,
-        Err(why) => {
-            server::report(&why);
-            ExitCode::FAILURE
+    let invocation = match cli::read() {
+        Ok(invocation) => invocation,
+        Err(problems) => {
+            problems.lines.iter().for_each(|line| server::report(line));
+            return problems.code;
         }
-    }
+    };
+    let done = match &invocation.command {
+        Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
+        Command::Check(arguments) => check::check(&arguments.path, arguments.json),
+        Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|why| {
+        server::report(&why);
+        ExitCode::FAILURE
+    })
 }

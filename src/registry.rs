@@ -9,6 +9,8 @@ mod probe;
 mod test_case;
 
 pub use load::{Loaded, Loader, TestCases};
+#[cfg(any(fuzzing, test))]
+pub(crate) use test_case::read_for_fuzzing;
 
 use std::{
     collections::BTreeMap,

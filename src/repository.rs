@@ -23,7 +23,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, document};
 
 /// What a repository holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,9 +71,6 @@ impl Source {
 
 const MODEL_FILE: &str = "model.onnx";
 const CONFIG_FILE: &str = "config.toml";
-
-/// Bytes of a model's settings at most.
-const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// Reads a repository.
 ///
@@ -123,19 +120,28 @@ impl Scan {
 fn scan_model(folder: &Path) -> Option<Model> {
     let mut model = Model::default();
     let config = folder.join(CONFIG_FILE);
-    let mut has_config = true;
-    match file::read_text(&config, LARGEST_CONFIG) {
-        Ok(text) => match ModelConfig::parse(&text) {
-            Ok(config) => model.config = config,
-            Err(why) => model.problem = Some(format!("{}: {why}", config.display())),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => has_config = false,
-        Err(error) => model.problem = Some(format!("{} can't be read: {error}", config.display())),
-    }
+    let has_config = match file::open(&config) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        opened => {
+            match read_config(&config, opened.map(|(file, _)| file)) {
+                Ok(config) => model.config = config,
+                Err(problem) => model.problem = Some(problem),
+            }
+            true
+        }
+    };
     if let Err(error) = scan_versions(folder, &mut model) {
         model.problem = Some(format!("{} can't be read: {error}", folder.display()));
     }
     (has_config || model.problem.is_some() || !model.versions.is_empty()).then_some(model)
+}
+
+/// The settings in a model's `config.toml`.
+fn read_config(path: &Path, file: io::Result<fs::File>) -> Result<ModelConfig, String> {
+    let name = path.display();
+    let text = document::read(&name, file)?;
+    // They go into one line of the log.
+    ModelConfig::parse(&name, &text).map_err(|problems| problems.join("; "))
 }
 
 fn scan_versions(folder: &Path, model: &mut Model) -> io::Result<()> {

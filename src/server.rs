@@ -71,7 +71,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let doors = open_doors(settings, &context, &exposition, &io).await?;
-        let period = settings.poll_interval.unwrap_or(Duration::from_secs(1));
+        let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
             if let Err(why) = registry.load_all(&|event| console.progress(&event)) {
@@ -96,8 +96,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         lifecycle.send_replace(Lifecycle::Draining);
         stop.store(true, Ordering::Relaxed);
         registry.thread().unpark();
-        tokio::time::sleep(settings.drain_delay.unwrap_or_default()).await;
-        let limit = settings.drain_timeout.unwrap_or(Duration::from_secs(30));
+        tokio::time::sleep(settings.drain_delay).await;
+        let limit = settings.drain_timeout;
         Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
     })?;
     tracing::info!("stopped");
@@ -116,18 +116,14 @@ async fn open_doors(
     exposition: &Arc<Exposition>,
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
-    let routes: [(&'static str, &Option<Listen>, &str, axum::Router, Duration); 3] = [
-        ("http", &settings.http, "0.0.0.0:8000", api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
-        ("grpc", &settings.grpc, "0.0.0.0:8001", api::grpc::routes(context.clone()), Duration::ZERO),
-        ("metrics", &settings.metrics, "0.0.0.0:8002", api::metrics::routes(exposition.clone()), Duration::ZERO),
+    let routes: [(&'static str, &Listen, axum::Router, Duration); 3] = [
+        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
+        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO),
+        ("metrics", &settings.metrics, api::metrics::routes(exposition.clone()), Duration::ZERO),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, default, routes, grace) in routes {
-        let address = match configured {
-            Some(Listen::Off) => continue,
-            Some(Listen::At(address)) => address,
-            None => default,
-        };
+    for (protocol, configured, routes, grace) in routes {
+        let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
             format!(
                 "{protocol}: can't listen on {address}: {error}; choose another with --{protocol} HOST:PORT, or off"

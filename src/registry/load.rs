@@ -23,12 +23,6 @@ use crate::{
     tensor::{Dimension, ModelInputs, Signature},
 };
 
-/// Rows of a batch where the configuration does not say.
-const DEFAULT_MAX_BATCH_SIZE: usize = 64;
-
-/// Requests that wait at most where the configuration does not say.
-const DEFAULT_MAX_QUEUE_SIZE: usize = 1024;
-
 /// Files of this size are loaded for all CPUs at once; smaller ones are first tried with one thread, which costs a second
 /// load where that turns out too slow.
 const SURELY_LARGE: u64 = 16 << 20;
@@ -129,7 +123,7 @@ impl Loader {
         let test_cases = test_case::run_all(&desired.source, model, &mut first)?;
         let signature = first.signature().clone();
         let mut instances = vec![first];
-        while instances.len() < config.instances.unwrap_or(1) {
+        while instances.len() < config.instances {
             let mut instance = self.instance(path, threads)?;
             warm_up(&mut instance);
             instances.push(instance);
@@ -179,7 +173,7 @@ impl Loader {
     }
 }
 
-/// The batcher's settings: what is configured, and the defaults.
+/// The batcher's settings.
 fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, batched: bool) -> Settings {
     let inputs = signature.inputs.iter().enumerate().filter(|_| batched);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -190,9 +184,9 @@ fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, 
     Settings {
         batched,
         open_axes: open_axes.collect(),
-        max_batch_size: config.max_batch_size.unwrap_or(DEFAULT_MAX_BATCH_SIZE),
-        max_queue_delay: config.max_queue_delay.unwrap_or_default(),
-        max_queue_size: config.max_queue_size.unwrap_or(DEFAULT_MAX_QUEUE_SIZE),
+        max_batch_size: config.max_batch_size,
+        max_queue_delay: config.max_queue_delay,
+        max_queue_size: config.max_queue_size,
         intra_op_threads: threads.get(),
     }
 }

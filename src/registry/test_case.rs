@@ -62,6 +62,13 @@ fn run(text: &str, model: &str, instance: &mut Instance) -> Result<Option<String
     Ok(case.description)
 }
 
+/// Whether a text is a test case with tensors that fit together, for the fuzz targets.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn read_for_fuzzing(text: &str) -> Result<(), String> {
+    let anything = Signature::new(Vec::new(), Vec::new(), Vec::new());
+    Case::read(text)?.inputs("model", &anything).map(drop)
+}
+
 /// A test case as it is written.
 struct Case<'a> {
     description: Option<String>,

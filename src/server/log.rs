@@ -21,12 +21,12 @@ pub(super) struct Console {
 impl Console {
     /// Starts logging.
     pub(super) fn start(settings: &Settings) -> Result<Self, String> {
-        let level = settings.log_level.as_deref().unwrap_or("info");
+        let level = &settings.log_level;
         let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level '{level}': {error}"))?;
         // Bars draw on a terminal only.
         let bars = MultiProgress::new();
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(bars.clone()));
-        let started = match settings.log_format.unwrap_or_default() {
+        let started = match settings.log_format {
             LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };

@@ -20,7 +20,7 @@ use crate::support::{
 };
 
 /// Runs a command that must end by itself.
-fn ended(command: &mut Command) -> Output {
+pub fn ended(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait(&mut child);
     child.wait_with_output().unwrap()
@@ -36,7 +36,7 @@ fn wait(child: &mut Child) -> Option<i32> {
     child.wait().unwrap().code()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -73,21 +73,21 @@ fn help_and_version() {
 }
 
 /// Command lines with a mistake, their exit code (2 where the command line itself is wrong, 1 where something else is), and
-/// what must be said about it. `$DIR` is a folder that holds a repository, a file, and the configurations below; something
-/// listens at `$OCCUPIED`.
+/// what must be said about it. `$DIR` is a folder that holds a repository and a file; something listens at `$OCCUPIED`.
 #[rustfmt::skip]
 const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("", 2, &["Usage: onnxd", "serve"]),
     ("server", 2, &["'server'", "'serve'"]),
+    ("config --model", 2, &["--defaults"]),
     ("serve", 2, &["<DIR>"]),
     ("serve $DIR/repository --htpp off", 2, &["'--htpp'", "'--http'"]),
     ("serve $DIR/repository --http 8000", 2, &["--http", "'8000' is not an address", "0.0.0.0:8000"]),
     ("serve $DIR/repository --grpc localhost:http", 2, &["--grpc", "'localhost:http' is not an address"]),
     ("serve $DIR/repository --poll-interval often", 2, &["--poll-interval", "'often'"]),
     ("serve $DIR/repository --log-format xml", 2, &["--log-format", "'xml'", "text", "json"]),
-    ("ONNXD_METRICS=9 serve $DIR/repository", 2, &["--metrics", "'9' is not an address"]),
-    ("serve $DIR/repository --poll-interval 0s", 1, &["--poll-interval", "longer than 0s"]),
-    ("serve $DIR/repository --log-level onnxd=loud", 1, &["--log-level", "'onnxd=loud'"]),
+    ("ONNXD_METRICS=9 serve $DIR/repository", 2, &["onnxd: ONNXD_METRICS: ", "'9' is not an address"]),
+    ("serve $DIR/repository --poll-interval 0s", 2, &["--poll-interval", "longer than 0s"]),
+    ("serve $DIR/repository --log-level onnxd=loud", 2, &["--log-level", "'onnxd=loud'"]),
     ("serve $DIR/none", 1, &["model repository", "$DIR/none", "No such file"]),
     ("serve $DIR/file", 1, &["model repository", "$DIR/file", "Not a directory"]),
     ("serve $DIR/repository --http $OCCUPIED", 1, &["http", "$OCCUPIED", "in use", "--http HOST:PORT"]),
@@ -98,21 +98,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("ORT_DYLIB_PATH=$DIR/file serve $DIR/repository", 1, &["$DIR/file", "can't be used as ONNX Runtime"]),
     ("serve $DIR/repository --config $DIR/none", 1, &["$DIR/none", "can't be read", "No such file"]),
     ("ONNXD_CONFIG=$DIR/none serve $DIR/repository", 1, &["$DIR/none", "can't be read"]),
-    ("serve $DIR/repository --config $DIR/unknown.toml", 1, &["unknown.toml", "line 2", "`htpp`", "`http`"]),
-    ("serve $DIR/repository --config $DIR/address.toml", 1, &["address.toml", "line 1", "'8000' is not an address"]),
-    ("serve $DIR/repository --config $DIR/duration.toml", 1, &["duration.toml", "line 1", "poll_interval", "often"]),
-    ("serve $DIR/repository --config $DIR/pause.toml", 1, &["poll_interval", "longer than 0s"]),
-    ("serve $DIR/repository --config $DIR/format.toml", 1, &["format.toml", "line 1", "xml", "text", "json"]),
-    ("serve $DIR/repository --config $DIR/broken.toml", 1, &["broken.toml", "line 1"]),
-];
-
-const CONFIGURATIONS: [(&str, &str); 6] = [
-    ("unknown.toml", "http = \"off\"\nhtpp = \"off\""),
-    ("address.toml", "http = \"8000\""),
-    ("duration.toml", "poll_interval = \"often\""),
-    ("pause.toml", "poll_interval = \"0s\""),
-    ("format.toml", "log_format = \"xml\""),
-    ("broken.toml", "http = "),
 ];
 
 /// Each mistake ends the command with one message that says what to do, on stderr.
@@ -121,9 +106,6 @@ fn mistakes_are_told_at_once() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("repository")).unwrap();
     fs::write(folder.path().join("file"), "neither a library nor a folder").unwrap();
-    for (name, contents) in CONFIGURATIONS {
-        fs::write(folder.path().join(name), contents).unwrap();
-    }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let occupied = listener.local_addr().unwrap().to_string();
     let filled = |text: &str| {

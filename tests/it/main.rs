@@ -6,6 +6,7 @@ mod bad_models;
 mod batching;
 mod check;
 mod cli;
+mod config;
 mod datatypes;
 mod deadlines;
 mod floors;

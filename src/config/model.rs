@@ -1,0 +1,344 @@
+//! Settings of a model.
+
+use std::{collections::BTreeMap, fmt::Display, time::Duration};
+use toml::{Spanned, de::DeValue};
+
+use super::document::{self, Document};
+
+/// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
+/// the reader of `config.toml` and its documentation are made of the one declaration.
+macro_rules! settings {
+    (
+        $(#[$outer:meta])*
+        pub struct $name:ident {
+            $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:expr $(, at most $most:expr)?;)+
+        }
+    ) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[doc = $doc])+ pub $key: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($key: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// Every key, in the order of the documentation.
+            const KEYS: &[&str] = &[$(stringify!($key)),+];
+
+            /// Sets a key that the file gives. False where there is no such key.
+            fn set(&mut self, key: &str, value: Spanned<DeValue<'_>>, file: &mut Document<'_>) -> bool {
+                match key {
+                    $(stringify!($key) => {
+                        #[allow(unused_mut, unused_assignments, reason = "not every key has a greatest value")]
+                        let mut most = u64::MAX;
+                        $(most = $most;)?
+                        Setting::read(&mut self.$key, key, value, most, file);
+                    })+
+                    _ => return false,
+                }
+                true
+            }
+
+            /// A `config.toml` with every key at its default, each with its documentation.
+            pub fn documented() -> String {
+                let defaults = $name::default();
+                let mut text = String::new();
+                $(
+                    for line in [$($doc),+] {
+                        text.push('#');
+                        text.push_str(line);
+                        text.push('\n');
+                    }
+                    text.push_str(&defaults.$key.written(stringify!($key)));
+                    text.push_str("\n\n");
+                )+
+                text.pop();
+                text
+            }
+        }
+    };
+}
+
+settings! {
+    /// Settings of one model: `config.toml` in its folder. Every key is optional.
+    pub struct ModelConfig {
+        /// Whether requests are joined into batches. "auto": where the signature says that axis 0 is the batch (one symbolic
+        /// dimension that all inputs and outputs share) and a probe at load shows that a row gets the same answer alone and in
+        /// company. "on": axis 0 is the batch, whatever the dimensions are called; the probe still has the last word.
+        /// "off": every request runs alone.
+        batching: Batching = Batching::Auto;
+
+        /// Rows that a batch holds at most. Larger requests are split and rejoined.
+        max_batch_size: usize = 64, at most 1 << 24;
+
+        /// How long a request may wait for others to join it while an instance is free, such as "2ms"; at most 1 day.
+        /// While all instances run, requests gather anyway.
+        max_queue_delay: Duration = Duration::ZERO;
+
+        /// Requests that wait at most; one more is refused (RESOURCE_EXHAUSTED, 429).
+        max_queue_size: usize = 1024, at most 1 << 32;
+
+        /// ONNX Runtime sessions of each version, which run at once.
+        instances: usize = 1, at most 1024;
+
+        /// Threads that one run uses, at most one per CPU. Without it: 1 for models that answer one row within a millisecond,
+        /// else every CPU.
+        intra_op_threads: Option<usize> = None, at most 1 << 16;
+
+        /// Names for versions. `stable` names the version that requests without a version go to; without it they go to the
+        /// highest version that is ready.
+        aliases: BTreeMap<String, u64> = BTreeMap::new();
+    }
+}
+
+/// Whether a model's requests are joined into batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Batching {
+    /// Where the signature says that axis 0 is the batch and a probe shows that rows don't influence each other.
+    #[default]
+    Auto,
+    /// Axis 0 is the batch, whatever the dimensions are called. The probe still has the last word.
+    On,
+    /// Every request runs alone.
+    Off,
+}
+
+/// The alias of the version that requests without a version go to.
+pub const STABLE: &str = "stable";
+
+/// Longer makes no sense, and far longer is more than a clock can count.
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
+
+impl ModelConfig {
+    /// The settings that `text`, the contents of the `config.toml` of that name, holds.
+    ///
+    /// # Errors
+    /// For people, one per problem: file, line, column, key, what was expected, what came.
+    pub fn parse(name: &dyn Display, text: &str) -> Result<Self, Vec<String>> {
+        let mut config = ModelConfig::default();
+        let mut file = Document::parse(name, text);
+        for entry in file.take_entries() {
+            if !config.set(entry.key.get_ref(), entry.value, &mut file) {
+                file.unknown(&entry.key, Self::KEYS);
+            }
+        }
+        file.finish().map(|()| config)
+    }
+
+    /// The settings that a version is loaded with: all but the aliases. Where they change, versions are loaded anew.
+    pub fn without_aliases(&self) -> ModelConfig {
+        ModelConfig { aliases: BTreeMap::new(), ..self.clone() }
+    }
+}
+
+/// What can stand behind a key.
+trait Setting {
+    /// Takes the value that the file gives, or tells it what is wrong.
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>);
+
+    /// The line of TOML that gives this value; an example in a comment where there is none.
+    fn written(&self, key: &str) -> String;
+}
+
+fn wrong(what: &str, value: &Spanned<DeValue<'_>>, expected: &str, file: &mut Document<'_>) {
+    let came = document::describe(value.get_ref());
+    file.problem(value.span().start, format!("{what} must be {expected}, got {came}"));
+}
+
+impl Setting for usize {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
+        match document::integer(value.get_ref(), 1..=most) {
+            Ok(number) => *self = usize::try_from(number).unwrap_or(usize::MAX),
+            Err(expected) => wrong(key, &value, &expected, file),
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        format!("{key} = {self}")
+    }
+}
+
+impl Setting for Option<usize> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
+        self.insert(1).read(key, value, most, file);
+    }
+
+    fn written(&self, key: &str) -> String {
+        self.map_or_else(|| format!("# {key} = 1"), |number| number.written(key))
+    }
+}
+
+impl Setting for Duration {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        match value.get_ref().as_str().map(humantime::parse_duration) {
+            Some(Ok(duration)) if duration <= LONGEST_DELAY => *self = duration,
+            Some(Ok(_)) => wrong(key, &value, "at most 1 day", file),
+            Some(Err(_)) | None => wrong(key, &value, "a duration such as \"2ms\"", file),
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        format!("{key} = \"{}\"", humantime::format_duration(*self))
+    }
+}
+
+impl Setting for Batching {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        let word = value.get_ref().as_str();
+        match word.and_then(|word| Batching::NAMES.iter().find(|(name, _)| *name == word)) {
+            Some((_, batching)) => *self = *batching,
+            None => {
+                let near = word.and_then(|word| document::nearest(word, &Batching::NAMES.map(|(name, _)| name)));
+                let meant = near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default();
+                wrong(key, &value, &format!("\"auto\", \"on\" or \"off\"{meant}"), file);
+            }
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        let name = Batching::NAMES.iter().find(|(_, batching)| batching == self).map_or("", |(name, _)| name);
+        format!("{key} = \"{name}\"")
+    }
+}
+
+impl Batching {
+    const NAMES: [(&str, Batching); 3] = [("auto", Batching::Auto), ("on", Batching::On), ("off", Batching::Off)];
+}
+
+impl Setting for BTreeMap<String, u64> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        let DeValue::Table(table) = value.get_ref() else {
+            wrong(key, &value, "a table such as { stable = 2 }", file);
+            return;
+        };
+        for entry in document::entries(table.clone()) {
+            let alias = entry.key.into_inner();
+            if ModelConfig::KEYS.contains(&alias.as_str()) {
+                // It would be taken for a name of a version, silently.
+                let what =
+                    format!("'{alias}' stands below [{key}], where names of versions are: move it above that line");
+                file.problem(entry.value.span().start, what);
+                continue;
+            }
+            match document::integer(entry.value.get_ref(), 1..=u64::MAX) {
+                Ok(version) => {
+                    self.insert(alias, version);
+                }
+                Err(expected) => {
+                    let what = format!("alias '{alias}' must be a version, {expected}");
+                    let came = document::describe(entry.value.get_ref());
+                    file.problem(entry.value.span().start, format!("{what}, got {came}"));
+                }
+            }
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        let aliases = self.iter().map(|(alias, version)| format!("\n{alias:?} = {version}")).collect::<String>();
+        if aliases.is_empty() { format!("[{key}]\n# {STABLE} = 2") } else { format!("[{key}]{aliases}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ModelConfig, Vec<String>> {
+        ModelConfig::parse(&"m/config.toml", text)
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            batching = "off"
+            max_batch_size = 8
+            max_queue_delay = "2ms"
+            max_queue_size = 9
+            instances = 2
+            intra_op_threads = 3
+            [aliases]
+            stable = 2
+        "#;
+        let expected = ModelConfig {
+            aliases: BTreeMap::from([("stable".into(), 2)]),
+            batching: Batching::Off,
+            max_batch_size: 8,
+            max_queue_delay: Duration::from_millis(2),
+            max_queue_size: 9,
+            instances: 2,
+            intra_op_threads: Some(3),
+        };
+        assert_eq!(parse(text), Ok(expected));
+        assert_eq!(parse(""), Ok(ModelConfig::default()));
+        assert_eq!(parse("aliases = { stable = 0x2 }").unwrap().aliases["stable"], 2);
+        assert_eq!(parse("aliases.stable = 2").unwrap().aliases["stable"], 2);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn problems_name_place_key_and_what_was_expected() {
+        for (text, expected) in [
+            ("max_batch_sise = 8", "1:1: unknown key 'max_batch_sise'; did you mean 'max_batch_size'? known keys: batching, max_batch_size,"),
+            ("\n  colour = 8", "2:3: unknown key 'colour'; known keys: batching,"),
+            ("[batching]\nmax_rows = 3", "1:1: batching must be \"auto\", \"on\" or \"off\", got a table"),
+            ("[dynamic]\nx = 1", "1:2: unknown key 'dynamic'; known"),
+            ("max_batch_size = 0", "1:18: max_batch_size must be an integer from 1 to 16777216, got 0"),
+            ("max_batch_size = -1", "1:18: max_batch_size must be an integer from 1 to 16777216, got -1"),
+            ("max_batch_size = 99999999999999999999999", "1:18: max_batch_size must be an integer from 1 to 16777216, got 9999"),
+            ("max_batch_size = 8.5", "max_batch_size must be an integer from 1 to 16777216, got 8.5"),
+            ("max_batch_size = \"8\"", "max_batch_size must be an integer from 1 to 16777216, got the string \"8\""),
+            ("max_batch_size = [8]", "got an array"),
+            ("max_batch_size = true", "got true"),
+            ("max_batch_size = 1979-05-27", "got a date"),
+            ("instances = 1000000000", "1:13: instances must be an integer from 1 to 1024, got 1000000000"),
+            ("max_queue_delay = \"fast\"", "1:19: max_queue_delay must be a duration such as \"2ms\", got the string \"fast\""),
+            ("max_queue_delay = 2", "1:19: max_queue_delay must be a duration such as \"2ms\", got 2"),
+            ("max_queue_delay = \"400000000years\"", "max_queue_delay must be"),
+            ("max_queue_delay = \"25h\"", "max_queue_delay must be at most 1 day, got the string \"25h\""),
+            ("batching = \"atuo\"", "1:12: batching must be \"auto\", \"on\" or \"off\" (did you mean \"auto\"?), got the string \"atuo\""),
+            ("batching = false", "batching must be \"auto\", \"on\" or \"off\", got false"),
+            ("aliases = 2", "1:11: aliases must be a table such as { stable = 2 }, got 2"),
+            ("[aliases]\nstable = 0", "2:10: alias 'stable' must be a version, an integer of at least 1, got 0"),
+            ("[aliases]\nstable = \"2\"", "2:10: alias 'stable' must be a version, an integer of at least 1, got the string \"2\""),
+            ("[aliases]\nstable = 2\nmax_batch_size = 8", "3:18: 'max_batch_size' stands below [aliases]"),
+            ("instances = 1\ninstances = 2", "2:1: not valid TOML: duplicate key"),
+            ("instances = ", "1:13: not valid TOML: "),
+            ("instances", "not valid TOML: "),
+            ("\0", "1:1: not valid TOML: "),
+        ] {
+            let problems = parse(text).unwrap_err();
+            assert!(problems[0].contains(expected), "{text}: {problems:?}");
+            assert!(problems.iter().all(|problem| problem.starts_with("m/config.toml:") && !problem.contains('\n')), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn every_problem_is_told_in_the_order_of_the_file() {
+        let problems = parse("instances = 0\nx = 1\nbatching = 1\n[aliases]\na = 0\nb = -1").unwrap_err();
+        let lines: Vec<_> = problems.iter().map(|problem| problem.split(':').nth(1).unwrap()).collect();
+        assert_eq!(lines, ["1", "2", "3", "5", "6"], "{problems:?}");
+    }
+
+    #[test]
+    fn what_nests_without_end_is_refused() {
+        for text in [format!("x = {}", "[".repeat(100_000)), format!("[{}a]", "a.".repeat(100_000))] {
+            assert!(parse(&text).is_err());
+        }
+    }
+
+    /// What is documented is the default, and every key is documented.
+    #[test]
+    fn the_documentation_is_a_configuration_that_changes_nothing() {
+        let text = ModelConfig::documented();
+        assert_eq!(parse(&text), Ok(ModelConfig::default()), "{text}");
+        for key in ModelConfig::KEYS {
+            let beginnings = [format!("\n{key} = "), format!("\n# {key} = "), format!("\n[{key}]")];
+            assert!(beginnings.iter().any(|beginning| text.contains(beginning)), "{key} is not in\n{text}");
+        }
+    }
+}
