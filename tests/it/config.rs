@@ -175,7 +175,7 @@ fn the_documented_defaults_of_a_model_serve_it() {
                 .any(|field| line[*field].as_str().is_some_and(|said| said.contains(part)))
         });
     };
-    told("add/config.toml is not a file");
+    told("add/config.toml can't be read: it is a pipe");
     fs::remove_file(&pipe).unwrap();
     fs::write(&pipe, "instances = 0\nmax_batch_sise = 1").unwrap();
     told("add/config.toml:1:13: instances must be an integer from 1 to 1024, got 0; ");

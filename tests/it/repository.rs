@@ -79,17 +79,17 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     let mut wrong = vec![];
     for (index, (config, says)) in [
         ("max_batch_sise = 8", &["max_batch_sise", "max_batch_size"][..]),
-        ("max_batch_size = 0", &["max_batch_size", "at least 1", "got 0"]),
+        ("max_batch_size = 0", &["max_batch_size", "from 1", "got 0"]),
         ("max_batch_size = -1", &["max_batch_size", "-1"]),
         ("max_batch_size = \"many\"", &["max_batch_size", "many"]),
-        ("max_queue_delay = \"fast\"", &["max_queue_delay", "'fast' is not a duration"]),
+        ("max_queue_delay = \"fast\"", &["max_queue_delay", "a duration", "\"fast\""]),
         ("max_queue_delay = 5", &["max_queue_delay", "5"]),
         ("batching = \"maybe\"", &["batching", "maybe", "auto", "on", "off"]),
-        ("instances = 0", &["instances", "at least 1"]),
+        ("instances = 0", &["instances", "from 1 to 1024", "got 0"]),
         ("aliases = 1", &["aliases"]),
         ("[aliases]\nstable = 0", &["'stable'", "at least 1"]),
         ("[aliases]\nstable = \"one\"", &["stable", "one"]),
-        ("instances 2", &["line 1"]),
+        ("instances 2", &["config.toml:1:11"]),
     ]
     .into_iter()
     .enumerate()
