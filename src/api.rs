@@ -1,10 +1,19 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
+mod answer;
+mod body;
+mod budget;
+mod compression;
 pub mod grpc;
 pub mod http;
 mod infer;
+mod limits;
 pub mod metrics;
 mod parameters;
+
+pub use answer::Unwritten;
+pub use budget::Budget;
+pub use limits::Limits;
 
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -26,9 +35,6 @@ pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 /// The framework in a model's metadata, as Triton calls it.
 pub const PLATFORM: &str = "onnxruntime_onnx";
 
-/// Bytes of a request at most, over every protocol.
-pub const MAX_REQUEST_BYTES: usize = 256 << 20;
-
 /// What every protocol needs to answer.
 #[derive(Clone)]
 pub struct Context {
@@ -36,6 +42,8 @@ pub struct Context {
     pub router: Arc<Router>,
     /// Where the server is in its life.
     pub lifecycle: watch::Receiver<Lifecycle>,
+    /// What clients may do at most.
+    pub limits: Arc<Limits>,
 }
 
 /// Where the server is in its life.

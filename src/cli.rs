@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Listen;
+use crate::config::{ByteSize, Listen};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -64,7 +64,7 @@ Examples:
   onnxd config --config onnxd.toml               is the file right, and what holds with it?
   onnxd config --defaults > onnxd.toml           the server's settings, to be edited
   onnxd config --defaults --model > models/purchase/config.toml")]
-    Config(Config),
+    Config(Box<Config>),
 
     /// Load models exactly as the server would, without serving them, and say what was found.
     ///
@@ -173,6 +173,68 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// Size of a gRPC message at most, unpacked.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_GRPC_MESSAGE", default_value = "256MiB", value_parser = size)]
+    pub max_grpc_message: ByteSize,
+
+    /// Size of an HTTP request's body at most, unpacked, binary tensors included.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_HTTP_BODY", default_value = "256MiB", value_parser = size)]
+    pub max_http_body: ByteSize,
+
+    /// Size of the JSON in an HTTP request at most.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_HTTP_JSON", default_value = "64MiB", value_parser = size)]
+    pub max_http_json: ByteSize,
+
+    /// Size of a request's headers (metadata) at most.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_HEADER_BYTES", default_value = "16KiB", value_parser = size)]
+    pub max_header_bytes: ByteSize,
+
+    /// Number of headers of an HTTP/1.1 request at most.
+    #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_HEADERS", default_value = "100", value_parser = count)]
+    pub max_headers: usize,
+
+    /// Length of a request's path and query at most.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_URI_BYTES", default_value = "8KiB", value_parser = size)]
+    pub max_uri_bytes: ByteSize,
+
+    /// Requests that may be open at once on one HTTP/2 connection.
+    #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_STREAMS", default_value = "1024", value_parser = count)]
+    pub max_streams: usize,
+
+    /// Connections over HTTP and gRPC that may be open at once; one more is closed at once. Without it: 10000, or what the
+    /// limit of open files leaves.
+    #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_CONNECTIONS", value_parser = count)]
+    pub max_connections: Option<usize>,
+
+    /// Memory for requests from their first byte until they are answered, and for answers until they are written. Where it is
+    /// full, requests are refused (RESOURCE_EXHAUSTED, 429). Without it: a quarter of the memory that the process may use.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_REQUEST_MEMORY", value_parser = size)]
+    pub request_memory: Option<ByteSize>,
+
+    /// How long the head of a request may take to come, from its first byte or from when the client connects.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_HEADER_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    pub header_timeout: Duration,
+
+    /// How long an HTTP/1.1 connection may rest between requests. HTTP/2 connections may rest for ever: they are pinged.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_IDLE_TIMEOUT", default_value = "5m", value_parser = timeout)]
+    pub idle_timeout: Duration,
+
+    /// How long nothing of a request's body may come, and how long it may take beyond what --min-rate gives it.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_BODY_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    pub body_timeout: Duration,
+
+    /// How long nothing of an answer may be read by the client, and how long that may take beyond what --min-rate gives it.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_WRITE_TIMEOUT", default_value = "30s", value_parser = timeout)]
+    pub write_timeout: Duration,
+
+    /// What a client sends of a body, and reads of an answer, at least, per second.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MIN_RATE", default_value = "4KiB", value_parser = size)]
+    pub min_rate: ByteSize,
+
+    /// How often an HTTP/2 connection is pinged; a client that does not answer within 20s has gone.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_PING_INTERVAL", default_value = "60s", value_parser = timeout)]
+    pub ping_interval: Duration,
+
     /// How log lines look, on stderr: text for people, or json, one object per line.
     #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT", default_value = "text", hide_possible_values = true)]
     pub log_format: LogFormat,
@@ -200,6 +262,21 @@ fn pause(text: &str) -> Result<Duration, String> {
     let pause = duration(text)?;
     let told = "it must be longer than 0s: looking without a pause takes a CPU";
     if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
+}
+
+/// A duration that something may take.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration(text)?;
+    if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
+}
+
+fn size(text: &str) -> Result<ByteSize, String> {
+    let size: ByteSize = text.parse()?;
+    if size.0 == 0 { Err("it must be at least 1 byte, got 0".into()) } else { Ok(size) }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
 }
 
 fn log_level(text: &str) -> Result<String, String> {

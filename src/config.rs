@@ -2,8 +2,10 @@
 
 pub mod document;
 mod model;
+mod size;
 
 pub use model::{Batching, ModelConfig, STABLE};
+pub use size::ByteSize;
 
 use std::{fmt, str::FromStr};
 

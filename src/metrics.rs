@@ -5,8 +5,10 @@
 
 mod exposition;
 mod histogram;
+mod transport;
 mod version;
 
 pub use exposition::{Exposition, ProcessMetrics};
 pub use histogram::Histogram;
+pub use transport::{Closed, TransportMetrics};
 pub use version::{Phase, RequestTimer, VersionMetrics};

@@ -1,6 +1,9 @@
 //! The server as a whole: builds every room, opens the doors, and closes them again in order.
 
+mod activity;
+mod connection;
 mod io;
+mod limits;
 mod listener;
 mod log;
 mod signals;
@@ -22,16 +25,18 @@ use crate::{
     api::{self, Context, Lifecycle, SERVER_VERSION},
     batcher::Compute,
     cli::Settings,
-    config::Listen,
+    config::{ByteSize, Listen},
     engine::Engine,
-    metrics::Exposition,
+    metrics::{Exposition, TransportMetrics},
     registry::{Loader, Registry},
     repository,
     router::Router,
     runtime,
 };
+use connection::Terms;
 use io::IoThreads;
-use listener::Door;
+use limits::ConnectionLimits;
+use listener::{Door, Places};
 use log::Console;
 use signals::Signals;
 
@@ -41,12 +46,16 @@ pub use log::report;
 /// them that the connection closes. Closing at once could meet a request on its way.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
+/// Connections to the port of metrics at most.
+const SCRAPERS: usize = 64;
+
 /// Serves the repository until a signal comes. Returns the exit code of an orderly end.
 ///
 /// # Errors
 /// The server can't start; the message says why and what to do.
 pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
+    let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     // Before anything is built: a wrong folder is the commonest mistake.
     repository::scan(folder)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
@@ -61,16 +70,17 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let build = [("version", SERVER_VERSION.to_owned()), ("onnxruntime", engine.build_info().to_owned())];
     let (exposition, process) = Exposition::new(&build);
     let exposition = Arc::new(exposition);
+    let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
     let loader = Loader::new(engine, compute.clone(), exposition.clone());
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context { router, lifecycle: lifecycle.subscribe() };
+    let context = Context { router, lifecycle: lifecycle.subscribe(), limits };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let doors = open_doors(settings, &context, &exposition, &io).await?;
+        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -112,17 +122,24 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 /// Opens a port for each protocol that is not off, and logs where.
 async fn open_doors(
     settings: &Settings,
+    limits: Arc<ConnectionLimits>,
     context: &Context,
     exposition: &Arc<Exposition>,
+    transport: &TransportMetrics,
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
-    let routes: [(&'static str, &Listen, axum::Router, Duration); 3] = [
-        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
-        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO),
-        ("metrics", &settings.metrics, api::metrics::routes(exposition.clone()), Duration::ZERO),
+    let places = Places::new(limits::max_connections(settings), Some(transport.clone()));
+    let budget = context.limits.budget.clone();
+    tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
+    let metrics = api::metrics::routes(exposition.clone(), transport.clone(), budget);
+    let routes: [(&'static str, &Listen, axum::Router, Duration, Arc<Places>); 3] = [
+        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE, places.clone()),
+        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO, places),
+        // Of its own, so that it can be seen when there is no place for clients.
+        ("metrics", &settings.metrics, metrics, Duration::ZERO, Places::new(SCRAPERS, None)),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, routes, grace) in routes {
+    for (protocol, configured, routes, grace, places) in routes {
         let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
             format!(
@@ -132,8 +149,8 @@ async fn open_doors(
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
         tracing::info!(protocol, address = %bound, "listening");
-        let lifecycle = context.lifecycle.clone();
-        doors.push(Door::open(protocol, listener, routes, grace, lifecycle, io.clone()));
+        let terms = Terms::new(routes, limits.clone(), context.lifecycle.clone(), transport.clone());
+        doors.push(Door::open(protocol, listener, terms, places, grace, io.clone()));
     }
     Ok(doors)
 }

@@ -1,15 +1,18 @@
 //! The Open Inference Protocol, health checking and reflection over gRPC.
 
 mod decode;
+mod eager;
 mod encode;
 mod health;
 mod service;
+mod unary;
 
-use tonic::{Status, service::Routes};
+use axum::{extract::Request, middleware, response::Response, routing::post};
+use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
-use super::{Context, MAX_REQUEST_BYTES};
-use crate::error::Error;
-use proto::{grpc_inference_service_server::GrpcInferenceServiceServer, health::health_server::HealthServer};
+use super::Context;
+use crate::error::{Code, Error};
+use proto::health::health_server::HealthServer;
 
 /// The messages, services and clients that the protocol definitions generate.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
@@ -40,19 +43,52 @@ pub(crate) fn decode_for_fuzzing(message: bytes::Bytes) -> Option<crate::error::
 /// # Panics
 /// Where the protocol definitions that the build encoded can't be decoded: a defect of the build.
 pub fn routes(context: Context) -> axum::Router {
+    let method = |name: &str| format!("/{INFERENCE_SERVICE}/{name}");
+    axum::Router::new()
+        .route(&method("ServerLive"), post(service::server_live))
+        .route(&method("ServerReady"), post(service::server_ready))
+        .route(&method("ModelReady"), post(service::model_ready))
+        .route(&method("ServerMetadata"), post(service::server_metadata))
+        .route(&method("ModelMetadata"), post(service::model_metadata))
+        .route(&method("ModelInfer"), post(service::model_infer))
+        .with_state(context.clone())
+        .merge(streaming(context))
+        .fallback(unknown)
+}
+
+/// The services with methods that stream, which tonic serves.
+fn streaming(context: Context) -> axum::Router {
     let reflection = |builder: tonic_reflection::server::Builder<'static>| {
         builder.register_encoded_file_descriptor_set(proto::DESCRIPTORS)
     };
     let v1 = reflection(tonic_reflection::server::Builder::configure()).build_v1();
     let v1alpha = reflection(tonic_reflection::server::Builder::configure()).build_v1alpha();
-    let inference = GrpcInferenceServiceServer::new(service::Service::new(context.clone()))
-        .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .max_encoding_message_size(usize::MAX);
-    Routes::new(inference)
-        .add_service(HealthServer::new(health::Health::new(context)))
-        .add_service(v1.expect("the build's own descriptors"))
-        .add_service(v1alpha.expect("the build's own descriptors"))
-        .into_axum_router()
+    let health = HealthServer::new(health::Health::new(context.clone()));
+    macro_rules! unpacking {
+        ($service:expr) => {
+            [CompressionEncoding::Gzip, CompressionEncoding::Deflate, CompressionEncoding::Zstd]
+                .into_iter()
+                .fold($service.max_decoding_message_size(eager::MOST), |service, encoding| {
+                    service.accept_compressed(encoding)
+                })
+        };
+    }
+    let routes = Routes::new(unpacking!(health))
+        .add_service(unpacking!(v1.expect("the build's own descriptors")))
+        .add_service(unpacking!(v1alpha.expect("the build's own descriptors")));
+    routes.into_axum_router().layer(middleware::map_request_with_state(context, eager::read))
+}
+
+/// A method that there is not.
+async fn unknown(request: Request) -> Response {
+    if let Some(refused) = unary::not_grpc(request.headers()) {
+        return refused;
+    }
+    let path = request.uri().path();
+    unary::refused(Error::new(
+        Code::Unimplemented,
+        format!("there is no method {path}; reflection lists those that there are"),
+    ))
 }
 
 /// Bytes of a status message at most. It travels in a header, escaped to three times its length at worst, and clients refuse

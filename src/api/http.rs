@@ -69,6 +69,11 @@ fn message(status: StatusCode, message: String) -> Response {
     (status, Json(json!({ "error": message }))).into_response()
 }
 
+/// A refusal that is told before a request comes to an endpoint.
+pub fn refusal(status: StatusCode, why: String) -> Response {
+    message(status, why)
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.code().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -3,11 +3,14 @@
 use axum::{http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use std::sync::Arc;
 
-use crate::metrics::Exposition;
+use super::Budget;
+use crate::metrics::{Exposition, TransportMetrics};
 
 /// `GET /metrics`.
-pub fn routes(exposition: Arc<Exposition>) -> axum::Router {
+pub fn routes(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> axum::Router {
     let render = move || async move {
+        transport.request_bytes.set(budget.used() as f64);
+        transport.request_bytes_limit.set(budget.limit() as f64);
         ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], exposition.render()).into_response()
     };
     axum::Router::new().route("/metrics", get(render))

@@ -22,7 +22,10 @@ use std::{
 use toml::de::DeValue;
 
 use super::{Cli, Command, Settings};
-use crate::config::document::{self, Document, Entry};
+use crate::config::{
+    ByteSize,
+    document::{self, Document, Entry},
+};
 
 /// A command with the settings that hold for it.
 #[derive(Debug)]
@@ -193,6 +196,8 @@ enum Kind {
     Integer,
     Boolean,
     String,
+    /// A number of bytes, or text with a unit.
+    Size,
 }
 
 fn kind(arg: &Arg) -> Kind {
@@ -209,6 +214,8 @@ fn kind(arg: &Arg) -> Kind {
         Kind::Integer
     } else if is(TypeId::of::<bool>()) {
         Kind::Boolean
+    } else if is(TypeId::of::<ByteSize>()) {
+        Kind::Size
     } else {
         Kind::String
     }
@@ -217,13 +224,14 @@ fn kind(arg: &Arg) -> Kind {
 /// The value as the command line would have it.
 fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
     match (kind(arg), value) {
-        (Kind::Integer, DeValue::Integer(_)) => {
+        (Kind::Integer | Kind::Size, DeValue::Integer(_)) => {
             document::integer(value, 0..=u64::MAX).map(|number| number.to_string().into())
         }
         (Kind::Boolean, DeValue::Boolean(value)) => Ok(value.to_string().into()),
-        (Kind::String, DeValue::String(text)) => Ok(text.as_ref().into()),
+        (Kind::String | Kind::Size, DeValue::String(text)) => Ok(text.as_ref().into()),
         (Kind::Integer, _) => Err("an integer".into()),
         (Kind::Boolean, _) => Err("true or false".into()),
+        (Kind::Size, _) => Err("a number of bytes or a string such as \"64MiB\"".into()),
         (Kind::String, _) => {
             let default = arg.get_default_values().first().and_then(|default| default.to_str());
             Err(default.map_or("a string".into(), |default| format!("a string such as {default:?}")))
@@ -235,7 +243,7 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
 pub(super) fn as_toml(arg: &Arg, text: &str) -> String {
     match kind(arg) {
         Kind::Integer | Kind::Boolean => text.into(),
-        Kind::String => toml::Value::from(text).to_string(),
+        Kind::String | Kind::Size => toml::Value::from(text).to_string(),
     }
 }
 

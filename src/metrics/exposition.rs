@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     Histogram,
+    transport::TransportMetrics,
     version::{Phase, VersionMetrics},
 };
 use crate::error::Code;
@@ -27,6 +28,8 @@ pub struct Exposition {
 /// What is counted for the process as a whole.
 #[derive(Clone)]
 pub struct ProcessMetrics {
+    /// Of connections.
+    pub transport: TransportMetrics,
     unrouted: [Counter; Code::ALL.len()],
 }
 
@@ -42,7 +45,7 @@ impl Exposition {
     pub fn new(build: &[(&'static str, String)]) -> (Self, ProcessMetrics) {
         let recorder = PrometheusBuilder::new().build_recorder();
         let process = recorder.handle();
-        let (unrouted, started) = metrics::with_local_recorder(&recorder, || {
+        let (transport, unrouted, started) = metrics::with_local_recorder(&recorder, || {
             metrics::describe_counter!(
                 "onnxd_unrouted_requests_total",
                 "Inference requests that ended before they reached a version, by code."
@@ -56,11 +59,11 @@ impl Exposition {
             metrics::gauge!("onnxd_build_info", labels).set(1.0);
             let unrouted =
                 Code::ALL.map(|code| metrics::counter!("onnxd_unrouted_requests_total", "code" => code.label()));
-            (unrouted, metrics::gauge!("process_start_time_seconds"))
+            (TransportMetrics::new(), unrouted, metrics::gauge!("process_start_time_seconds"))
         });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         started.set(now.as_secs_f64());
-        (Exposition { versions: Mutex::default(), process }, ProcessMetrics { unrouted })
+        (Exposition { versions: Mutex::default(), process }, ProcessMetrics { transport, unrouted })
     }
 
     /// The metrics of a version: those that live, so that a version loaded anew goes on counting where it was, else new ones.

@@ -1,12 +1,9 @@
-use axum::http::{HeaderValue, Request, Version, header::CONNECTION};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
 use std::{
     io,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 use tokio::{
@@ -14,10 +11,9 @@ use tokio::{
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
-use tower_service::Service;
 
-use super::io::IoThreads;
-use crate::api::Lifecycle;
+use super::{connection::Terms, io::IoThreads};
+use crate::metrics::TransportMetrics;
 
 /// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
 pub(super) struct Door {
@@ -25,30 +21,24 @@ pub(super) struct Door {
     task: JoinHandle<()>,
 }
 
-/// Streams of one connection that may be open at once. Batches form out of them.
-const MAX_STREAMS: u32 = 1024;
-
-/// Flow-control windows that let a tensor of this size through without waiting for the other side, and frames large enough
-/// that it does not come in thousands of pieces.
-const STREAM_WINDOW: u32 = 16 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
-const MAX_FRAME: u32 = 1 << 20;
-
-/// How often it is told at most that connections can't be accepted, which is tried many times a second.
+/// How often it is told at most that connections can't be accepted, or are refused, which may happen many times a second.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Door {
-    /// Serves `routes` on the port. When it closes, connections are given `grace` to end by themselves.
+    /// Serves connections on the port by these terms, as far as there are places. When it closes, they are given `grace` to
+    /// end by themselves.
     pub(super) fn open(
         protocol: &'static str,
         listener: TcpListener,
-        routes: axum::Router,
+        terms: Terms,
+        places: Arc<Places>,
         grace: Duration,
-        lifecycle: watch::Receiver<Lifecycle>,
         io: IoThreads,
     ) -> Self {
         let (close, closing) = oneshot::channel();
-        let task = tokio::spawn(run(protocol, listener, Connections::new(routes, grace, lifecycle, io), closing));
+        let connections =
+            Connections { terms, places, tasks: JoinSet::new(), close: watch::Sender::new(false), grace, io };
+        let task = tokio::spawn(run(protocol, listener, connections, closing));
         Door { close, task }
     }
 
@@ -97,31 +87,15 @@ async fn run(
 
 /// The connections of one port.
 struct Connections {
-    routes: axum::Router,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    terms: Terms,
+    places: Arc<Places>,
     tasks: JoinSet<()>,
     close: watch::Sender<bool>,
     grace: Duration,
-    lifecycle: watch::Receiver<Lifecycle>,
     io: IoThreads,
 }
 
 impl Connections {
-    fn new(routes: axum::Router, grace: Duration, lifecycle: watch::Receiver<Lifecycle>, io: IoThreads) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http2()
-            .max_concurrent_streams(MAX_STREAMS)
-            // As many may be cancelled before they are looked at: a burst of deadlines is no attack, and the connection that
-            // would be closed carries others' requests too.
-            .max_pending_accept_reset_streams(MAX_STREAMS as usize)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME);
-        let (builder, close) = (Arc::new(builder), watch::Sender::new(false));
-        Connections { routes, builder, tasks: JoinSet::new(), close, grace, lifecycle, io }
-    }
-
     fn serve_backlog(&mut self, listener: TcpListener) -> io::Result<()> {
         let listener = listener.into_std()?;
         loop {
@@ -140,39 +114,75 @@ impl Connections {
     fn serve(&mut self, stream: std::net::TcpStream) {
         // Answers are small and awaited; an error here shows on the first read.
         let _ = stream.set_nodelay(true);
-        let (routes, lifecycle) = (self.routes.clone(), self.lifecycle.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let keeps_alive = request.version() <= Version::HTTP_11;
-            let answering = routes.clone().call(request);
-            let lifecycle = lifecycle.clone();
-            async move {
-                let mut response = answering.await?;
-                if keeps_alive && *lifecycle.borrow() == Lifecycle::Draining {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, std::convert::Infallible>(response)
-            }
-        });
-        let (builder, mut close, grace) = (self.builder.clone(), self.close.subscribe(), self.grace);
+        let Some(place) = Places::take(&self.places) else { return };
+        let (terms, mut close, grace) = (self.terms.clone(), self.close.subscribe(), self.grace);
         let connection = async move {
             // Registered with the thread that it will live on.
             let Ok(stream) = TcpStream::from_std(stream) else {
                 return;
             };
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
             let closing = async {
                 // An error would mean that the port is gone, which is as good a reason.
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };
-            tokio::select! {
-                // How a connection ended is the client's affair: it may just have gone.
-                _ = connection.as_mut() => return,
-                () = closing => connection.as_mut().graceful_shutdown(),
-            }
-            let _ = connection.await;
+            terms.serve(stream, closing).await;
+            drop(place);
         };
         self.tasks.spawn_on(connection, self.io.next());
+    }
+}
+
+/// Places for connections, of one port or of several.
+pub(super) struct Places {
+    most: usize,
+    taken: AtomicUsize,
+    /// Where they are counted, if they are.
+    metrics: Option<TransportMetrics>,
+    told: Mutex<Option<Instant>>,
+}
+
+/// The place of a connection.
+struct Place(Arc<Places>);
+
+impl Places {
+    pub(super) fn new(most: usize, metrics: Option<TransportMetrics>) -> Arc<Self> {
+        Arc::new(Places { most, taken: AtomicUsize::new(0), metrics, told: Mutex::default() })
+    }
+
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
+    fn take(places: &Arc<Places>) -> Option<Place> {
+        if places.taken.fetch_add(1, Relaxed) >= places.most {
+            places.taken.fetch_sub(1, Relaxed);
+            places.refuse();
+            return None;
+        }
+        if let Some(metrics) = &places.metrics {
+            metrics.connections.increment(1);
+        }
+        Some(Place(places.clone()))
+    }
+
+    fn refuse(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused.increment(1);
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= QUIET) {
+            tracing::warn!("a connection is refused: {} are open (--max-connections)", self.most);
+            *told = Some(Instant::now());
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Relaxed);
+        if let Some(metrics) = &self.0.metrics {
+            metrics.connections.decrement(1);
+        }
     }
 }

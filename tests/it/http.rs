@@ -222,6 +222,6 @@ async fn too_large_bodies_are_refused_at_once() {
     stream.read_to_end(&mut answer).await.unwrap();
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-    assert!(answer.contains("limit of 268435456 bytes"), "{answer}");
+    assert!(answer.contains("limit of 67108864 bytes (--max-http-json)"), "{answer}");
     assert_eq!(post(server.http, INFER, good().to_string()).await.status, StatusCode::OK);
 }

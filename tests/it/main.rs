@@ -23,4 +23,5 @@ mod shutdown;
 mod support;
 mod swap;
 mod telemetry;
+mod transport;
 mod verification;

@@ -88,7 +88,16 @@ async fn names_and_labels_are_as_documented() {
         }
     }
     let known: BTreeSet<_> = FAMILIES.iter().map(|(name, ..)| *name).collect();
-    let process = ["onnxd_unrouted_requests_total", "onnxd_build_info", "process_start_time_seconds"];
+    let process = [
+        "onnxd_unrouted_requests_total",
+        "onnxd_build_info",
+        "process_start_time_seconds",
+        "onnxd_connections",
+        "onnxd_connections_refused_total",
+        "onnxd_connections_closed_total",
+        "onnxd_request_bytes_in_flight",
+        "onnxd_request_bytes_budget",
+    ];
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split_once(' ').unwrap().0;
         assert!(known.contains(name) || process.contains(&name), "{name} is not in this test's list");

@@ -1,132 +1,80 @@
-use std::time::{Duration, Instant};
-use tonic::{Request, Response, Status, metadata::MetadataMap};
+//! The methods of the inference service: receive, call, answer.
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use std::time::Instant;
 
 use super::{
     decode, encode,
     proto::{
-        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-        ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
-        ServerReadyRequest, ServerReadyResponse, grpc_inference_service_server::GrpcInferenceService,
+        ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse,
+        ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
+        ServerReadyResponse,
     },
-    status,
+    unary::Call,
 };
 use crate::{
-    api::{Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, parse_version},
-    error::{Error, Result},
+    api::{Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, body::count_copies, parse_version},
+    error::Result,
 };
 
-/// The inference service.
-pub(super) struct Service {
-    context: Context,
+pub(super) async fn server_live(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ServerLiveRequest>(&context, request).await;
+    call.answer(request.map(|_| ServerLiveResponse { live: true })).await
 }
 
-impl Service {
-    pub(super) fn new(context: Context) -> Self {
-        Service { context }
-    }
-
-    /// One inference: decode, call, encode. What carries the messages is not known here.
-    async fn infer(&self, request: ModelInferRequest, timeout: Option<Duration>) -> Result<ModelInferResponse> {
-        let id = request.id.clone();
-        let mut request =
-            decode::request(request, Instant::now()).inspect_err(|error| self.context.router.undecoded(error))?;
-        let from_metadata = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        request.deadline = request.deadline.into_iter().chain(from_metadata).min();
-        let answer = self.context.router.infer(request).await?;
-        Ok(encode::response(answer, id))
-    }
+pub(super) async fn server_ready(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ServerReadyRequest>(&context, request).await;
+    call.answer(request.map(|_| ServerReadyResponse { ready: context.is_ready() })).await
 }
 
-#[tonic::async_trait]
-impl GrpcInferenceService for Service {
-    async fn server_live(&self, _: Request<ServerLiveRequest>) -> Result<Response<ServerLiveResponse>, Status> {
-        Ok(Response::new(ServerLiveResponse { live: true }))
-    }
-
-    async fn server_ready(&self, _: Request<ServerReadyRequest>) -> Result<Response<ServerReadyResponse>, Status> {
-        Ok(Response::new(ServerReadyResponse { ready: self.context.is_ready() }))
-    }
-
-    async fn model_ready(&self, request: Request<ModelReadyRequest>) -> Result<Response<ModelReadyResponse>, Status> {
-        let request = request.into_inner();
-        let ready = parse_version(&request.name, &request.version)
-            .and_then(|version| self.context.model_ready(&request.name, version))
-            .map_err(status)?;
-        Ok(Response::new(ModelReadyResponse { ready }))
-    }
-
-    async fn server_metadata(
-        &self,
-        _: Request<ServerMetadataRequest>,
-    ) -> Result<Response<ServerMetadataResponse>, Status> {
-        Ok(Response::new(ServerMetadataResponse {
-            name: SERVER_NAME.into(),
-            version: SERVER_VERSION.into(),
-            extensions: EXTENSIONS.map(String::from).into(),
-        }))
-    }
-
-    async fn model_metadata(
-        &self,
-        request: Request<ModelMetadataRequest>,
-    ) -> Result<Response<ModelMetadataResponse>, Status> {
-        let request = request.into_inner();
-        let (table, version) = parse_version(&request.name, &request.version)
-            .and_then(|version| self.context.version(&request.name, version))
-            .map_err(status)?;
-        Ok(Response::new(encode::metadata(&table, &version)))
-    }
-
-    async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {
-        let timeout = grpc_timeout(request.metadata()).map_err(status)?;
-        self.infer(request.into_inner(), timeout).await.map(Response::new).map_err(status)
-    }
+pub(super) async fn model_ready(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ModelReadyRequest>(&context, request).await;
+    let ready = request
+        .and_then(|ModelReadyRequest { name, version }| context.model_ready(&name, parse_version(&name, &version)?));
+    call.answer(ready.map(|ready| ModelReadyResponse { ready })).await
 }
 
-/// The deadline that the client set, as a time from now: at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
-fn grpc_timeout(metadata: &MetadataMap) -> Result<Option<Duration>> {
-    let Some(value) = metadata.get("grpc-timeout") else {
-        return Ok(None);
+pub(super) async fn server_metadata(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ServerMetadataRequest>(&context, request).await;
+    let metadata = |_| ServerMetadataResponse {
+        name: SERVER_NAME.into(),
+        version: SERVER_VERSION.into(),
+        extensions: EXTENSIONS.map(String::from).into(),
     };
-    let parse = |text: &str| {
-        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let amount: u64 = (digits.len() <= 8).then(|| digits.parse().ok())??;
-        match unit {
-            "H" => Some(Duration::from_secs(amount * 3600)),
-            "M" => Some(Duration::from_secs(amount * 60)),
-            "S" => Some(Duration::from_secs(amount)),
-            "m" => Some(Duration::from_millis(amount)),
-            "u" => Some(Duration::from_micros(amount)),
-            "n" => Some(Duration::from_nanos(amount)),
-            _ => None,
-        }
-    };
-    let timeout = value.to_str().ok().and_then(parse);
-    let invalid = || {
-        Error::invalid(format!(
-            "grpc-timeout {value:?} is not a number of at most 8 digits and one of H, M, S, m, u, n"
-        ))
-    };
-    timeout.map(Some).ok_or_else(invalid)
+    call.answer(request.map(metadata)).await
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+pub(super) async fn model_metadata(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ModelMetadataRequest>(&context, request).await;
+    let metadata = request.and_then(|ModelMetadataRequest { name, version }| {
+        let (table, version) = context.version(&name, parse_version(&name, &version)?)?;
+        Ok(encode::metadata(&table, &version))
+    });
+    call.answer(metadata).await
+}
 
-    #[test]
-    fn grpc_timeouts() {
-        let parse = |text: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("grpc-timeout", text.parse().unwrap());
-            grpc_timeout(&metadata)
-        };
-        assert_eq!(grpc_timeout(&MetadataMap::new()), Ok(None));
-        assert_eq!(parse("5S"), Ok(Some(Duration::from_secs(5))));
-        assert_eq!(parse("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
-        assert_eq!(parse("20u"), Ok(Some(Duration::from_micros(20))));
-        for wrong in ["", "S", "5", "5s", "-5S", "123456789S", "1.5S"] {
-            assert!(parse(wrong).is_err(), "{wrong}");
-        }
-    }
+pub(super) async fn model_infer(State(context): State<Context>, request: Request) -> Response {
+    let (call, request) = Call::receive::<ModelInferRequest>(&context, request).await;
+    let answered = infer(&context, &call, request).await;
+    call.answer(answered).await
+}
+
+/// One inference: decode, call, encode.
+async fn infer(context: &Context, call: &Call, request: Result<ModelInferRequest>) -> Result<ModelInferResponse> {
+    let decoded = request.and_then(|message| {
+        let timeout = call.timeout()?;
+        let id = message.id.clone();
+        let slices: Vec<_> = message.raw_input_contents.iter().map(|data| data.as_ptr_range()).collect();
+        let mut request = decode::request(message, Instant::now())?;
+        count_copies(&mut request.inputs, &slices, &context.limits).map_err(|refusal| refusal.error)?;
+        let from_header = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+        request.deadline = request.deadline.into_iter().chain(from_header).min();
+        Ok((request, id))
+    });
+    let (request, id) = decoded.inspect_err(|error| context.router.undecoded(error))?;
+    let answer = context.router.infer(request).await?;
+    Ok(encode::response(answer, id))
 }

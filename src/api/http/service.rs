@@ -1,18 +1,25 @@
 use axum::{
     Json,
-    body::{Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::{FromRequestParts, Path, Request, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{HeaderValue, StatusCode, Version, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-use super::{decode, encode, message};
+use super::{JSON_LENGTH, decode, encode};
 use crate::{
-    api::{Context, EXTENSIONS, MAX_REQUEST_BYTES, PLATFORM, SERVER_NAME, SERVER_VERSION, parse_version, properties},
+    api::{
+        Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION,
+        answer::outgoing,
+        body::{Pieces, count_copies},
+        compression::{Encoding, KNOWN, WORTH_IT, compress},
+        limits::{Kind, Limit, Refusal},
+        parse_version, properties,
+    },
     error::{Error, Result},
     tensor::TensorSpec,
 };
@@ -89,41 +96,83 @@ fn tensors_metadata<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> Vec<Valu
 
 pub(super) async fn infer(State(context): State<Context>, target: Target, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    if let Some(response) = refuse_encoding(&head.headers) {
-        return response;
-    }
-    let too_large = || {
-        let limit = format!("the request body is larger than the limit of {MAX_REQUEST_BYTES} bytes");
-        message(StatusCode::PAYLOAD_TOO_LARGE, limit)
-    };
-    // Where the length is told beforehand, nobody has to wait for what is refused.
-    if body.size_hint().lower() > MAX_REQUEST_BYTES as u64 {
-        return too_large();
-    }
-    let body = match Limited::new(body, MAX_REQUEST_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return too_large(),
-        Err(error) => {
-            return message(StatusCode::BAD_REQUEST, format!("the request body can't be read: {error}"));
+    let body = match receive(&context, &head, body).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            context.router.undecoded(&refusal.error);
+            return refused(refusal);
         }
     };
-    answer(&context, target, &head.headers, body).await.unwrap_or_else(Error::into_response)
+    answer(&context, target, &head, body).await.unwrap_or_else(Error::into_response)
+}
+
+/// The body, unpacked.
+async fn receive(context: &Context, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
+    let limits = &context.limits;
+    let encoding = Encoding::named(&head.headers, header::CONTENT_ENCODING);
+    let encoding = encoding.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
+    let whole = Limit { bytes: limits.http_body, what: "the request body", setting: "--max-http-body" };
+    let json = Limit { bytes: limits.http_json, what: "the JSON of the request", setting: "--max-http-json" };
+    // Without the header all of it is JSON. One that is no number is told of when it is decoded.
+    let json_length = head.headers.get(JSON_LENGTH).map(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let limit = match json_length {
+        None if json.bytes < whole.bytes => json,
+        Some(Some(length)) if length > json.bytes => return Err(json.exceeded(&format!("of {length} bytes"))),
+        _ => whole,
+    };
+    let collected = Pieces::new(body, limits).collect(limit, encoding).await;
+    collected.map_err(|(refusal, rest)| {
+        // A client that is still sending reads no answer before it is done, and a connection that closes under it takes the
+        // answer along. One that asks first has not begun, and would be told to.
+        if head.version <= Version::HTTP_11 && !head.headers.contains_key(header::EXPECT) {
+            tokio::spawn(rest.discard());
+        }
+        refusal
+    })
+}
+
+/// What is refused says what would not be.
+fn refused(refusal: Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = refusal.error.into_response();
+    // 429 means that it may be tried again, and the error says so; 413 does not.
+    if status != StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().remove(header::RETRY_AFTER);
+    }
+    if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(KNOWN));
+    }
+    *response.status_mut() = status;
+    response
 }
 
 /// One inference: decode, call, encode.
-async fn answer(context: &Context, target: Target, headers: &HeaderMap, body: Bytes) -> Result<Response> {
-    let decoded =
-        target.version().and_then(|version| decode::request(target.model, version, headers, body, Instant::now()));
+async fn answer(context: &Context, target: Target, head: &Parts, body: Bytes) -> Result<Response> {
+    let decoded = target.version().and_then(|version| {
+        let counted = [body.as_ptr_range()];
+        let mut decoded = decode::request(target.model, version, &head.headers, body, Instant::now())?;
+        let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
+        copies.map(|()| decoded).map_err(|refusal| refusal.error)
+    });
     let decode::Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
     let answer = context.router.infer(request).await?;
-    Ok(encode::response(&answer, &id, &binary))
+    let response = encode::response(&answer, &id, &binary);
+    drop(answer);
+    Ok(on_its_way(context, head, response).await)
 }
 
-/// A body in an encoding is not decoded.
-fn refuse_encoding(headers: &HeaderMap) -> Option<Response> {
-    let encoding = headers.get(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")?;
-    Some(message(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("Content-Encoding {encoding:?} is not supported: send identity"),
-    ))
+/// The answer, packed where the client wants it and it pays, and counted.
+async fn on_its_way(context: &Context, request: &Parts, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    // It is there as a whole, in one piece.
+    let mut body = body.collect().await.unwrap_or_default().to_bytes();
+    if body.len() >= WORTH_IT
+        && let Some(encoding) = Encoding::accepted(&request.headers, header::ACCEPT_ENCODING)
+        && let Some(packed) = compress(encoding, &body).await
+    {
+        body = packed.into();
+        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+    }
+    let body = outgoing(body, &request.extensions, &context.limits);
+    Response::from_parts(head, Body::from(body))
 }

@@ -107,6 +107,9 @@ const WRONG: &[Wrong] = &[
     Wrong { what: "neither data nor its size", change: |c| drop(c.input(0).remove("data")), status: 400, says: &["'pair'", "'a'", "no data"] },
 
     Wrong { what: "data and its size", change: |c| c.json["inputs"][0]["parameters"] = json!({ "binary_data_size": 8 }), status: 400, says: &["'pair'", "'a'", "either data or", "binary_data_size"] },
+    Wrong { what: "an encoding that is not known", change: |c| c.headers.push(("content-encoding", "br".into())), status: 415, says: &["'br'", "gzip, deflate, zstd"] },
+    Wrong { what: "encodings on top of each other", change: |c| c.headers.push(("content-encoding", "gzip, zstd".into())), status: 415, says: &["several", "gzip, deflate, zstd"] },
+    Wrong { what: "not in the encoding that it says", change: |c| c.headers.push(("content-encoding", "gzip".into())), status: 400, says: &["not valid gzip"] },
     Wrong { what: "JSON longer than the body", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "100000".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "between 0 and", "100000"] },
     Wrong { what: "JSON of negative length", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "-1".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "-1"] },
     Wrong { what: "JSON length in words", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "long".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "long"] },
@@ -143,7 +146,6 @@ const ASIDE: &[Wrong] = &[
     Wrong { what: "no path", change: |c| { c.method = Method::GET; c.to("/") }, status: 404, says: &["nothing at /"] },
     Wrong { what: "wrong method", change: |c| c.method = Method::GET, status: 405, says: &[INFER, "GET"] },
     Wrong { what: "wrong method for metadata", change: |c| { c.method = Method::DELETE; c.to("/v2/models/pair") }, status: 405, says: &["/v2/models/pair", "DELETE"] },
-    Wrong { what: "compressed", change: |c| c.headers.push(("content-encoding", "gzip".into())), status: 415, says: &["gzip", "identity"] },
     Wrong { what: "metadata of an unknown model", change: |c| { c.method = Method::GET; c.to("/v2/models/nobody") }, status: 404, says: &["'nobody'"] },
     Wrong { what: "metadata of an unknown version", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/2") }, status: 404, says: &["'pair'", "versions are: 1"] },
     Wrong { what: "metadata of a word", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/two") }, status: 400, says: &["'pair'", "'two'"] },

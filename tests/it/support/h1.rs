@@ -31,7 +31,13 @@ impl Connection {
         self.reply()
     }
 
-    fn reply(&mut self) -> io::Result<Reply> {
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// The next answer.
+    pub fn reply(&mut self) -> io::Result<Reply> {
         let cut_off = || io::Error::new(io::ErrorKind::UnexpectedEof, "the connection ended before an answer came");
         let mut lines = Vec::new();
         loop {

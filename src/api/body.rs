@@ -1,0 +1,260 @@
+//! Bodies of requests as they come: bounded, counted, in time, and unpacked.
+
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    task::yield_now,
+    time::{timeout, timeout_at},
+};
+
+use super::{
+    budget::{Share, guarded},
+    compression::{Decoder, Encoding, STEP},
+    limits::{Kind, Limit, Limits, Refusal},
+};
+use crate::tensor::{Inputs, Tensor};
+
+/// A piece that is at least as large, and all that comes, stays where it was read. Smaller ones are copied: a few bytes would
+/// keep a read buffer alive, which is larger.
+const KEPT: usize = 64 << 10;
+
+/// Bytes of a body that are read though it is refused. Who sends more sees the connection close.
+const DISCARDED: usize = 1 << 30;
+
+/// How long nothing of it may come.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What unpacking takes beside what it gives, but for the window of zstd, which grows with it.
+const WORKSPACE: usize = 64 << 10;
+
+/// Pieces of a body, one after the other.
+pub(super) struct Pieces {
+    body: Body,
+    limits: Arc<Limits>,
+    began: Instant,
+    received: usize,
+}
+
+impl Pieces {
+    pub(super) fn new(body: Body, limits: &Arc<Limits>) -> Self {
+        Pieces { body, limits: limits.clone(), began: Instant::now(), received: 0 }
+    }
+
+    /// Bytes that are told beforehand to come at least.
+    pub(super) fn announced(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        let limits = &self.limits;
+        loop {
+            let whole = self.began + limits.patience(limits.body_timeout, self.received);
+            let deadline = whole.min(Instant::now() + limits.body_timeout);
+            let Ok(frame) = timeout_at(deadline.into(), self.body.frame()).await else {
+                return Err(self.too_slow());
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Err(error)) => {
+                    return Err(Refusal::new(Kind::CutOff, format!("the request body can't be read: {error}")));
+                }
+                // Trailers say nothing.
+                Some(Ok(frame)) => {
+                    if let Ok(piece) = frame.into_data() {
+                        self.received += piece.len();
+                        return Ok(Some(piece));
+                    }
+                }
+            }
+        }
+    }
+
+    fn too_slow(&self) -> Refusal {
+        let Limits { body_timeout, min_rate, .. } = *self.limits;
+        let (received, after) = (self.received, self.began.elapsed().as_secs_f64());
+        Refusal::new(
+            Kind::TooSlow,
+            format!(
+                "the request body did not come in time: {received} bytes in {after:.1} s; it may stand still for {body_timeout:?} (--body-timeout) and must come at {min_rate} bytes per second on the whole (--min-rate)"
+            ),
+        )
+    }
+
+    /// Bytes that have come.
+    pub(super) fn received(&self) -> usize {
+        self.received
+    }
+
+    /// Reads the rest and drops it, as long as it comes, so that a client that is still sending gets as far as reading why.
+    pub(super) async fn discard(mut self) {
+        if self.announced() > DISCARDED as u64 {
+            return;
+        }
+        while self.received < DISCARDED && matches!(timeout(LINGER, self.next()).await, Ok(Ok(Some(_)))) {}
+    }
+
+    /// All of them, unpacked where there is an encoding.
+    pub(super) async fn collect(mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, (Refusal, Self)> {
+        // Where the length is told beforehand, nobody has to wait for what is refused. (Packed, it would be larger still, or
+        // it is not worth telling apart.)
+        if self.announced() > limit.bytes as u64 {
+            let by = format!("of {} bytes", self.announced());
+            return Err((limit.exceeded(&by), self));
+        }
+        let mut collected = match Collected::new(limit, encoding, &self.limits) {
+            Ok(collected) => collected,
+            Err(refusal) => return Err((refusal, self)),
+        };
+        loop {
+            let taken = match self.next().await {
+                Ok(None) => break,
+                Ok(Some(piece)) => collected.take(piece).await,
+                Err(refusal) => Err(refusal),
+            };
+            if let Err(refusal) = taken {
+                return Err((refusal, self));
+            }
+        }
+        collected.finish().map_err(|refusal| (refusal, self))
+    }
+}
+
+/// What has come of a body.
+pub(super) struct Collected {
+    limit: Limit,
+    limits: Arc<Limits>,
+    share: Share,
+    /// The only piece so far, where it is large.
+    piece: Option<Bytes>,
+    data: Vec<u8>,
+    unpacker: Option<Unpacker>,
+}
+
+struct Unpacker {
+    encoding: Encoding,
+    decoder: Decoder,
+    /// What it takes beside the data.
+    workspace: Share,
+    /// Bytes since others had the thread.
+    worked: usize,
+}
+
+impl Collected {
+    pub(super) fn new(limit: Limit, encoding: Option<Encoding>, limits: &Arc<Limits>) -> Result<Self, Refusal> {
+        let unpacker = encoding.map(|encoding| {
+            let mut workspace = Share::new(&limits.budget);
+            if !workspace.grow(WORKSPACE) {
+                return Err(limits.full());
+            }
+            let decoder = Decoder::new(encoding).map_err(|error| malformed(encoding, &error))?;
+            Ok(Unpacker { encoding, decoder, workspace, worked: 0 })
+        });
+        Ok(Collected {
+            limit,
+            limits: limits.clone(),
+            share: Share::new(&limits.budget),
+            piece: None,
+            data: Vec::new(),
+            unpacker: unpacker.transpose()?,
+        })
+    }
+
+    /// Takes a piece in.
+    pub(super) async fn take(&mut self, piece: Bytes) -> Result<(), Refusal> {
+        if self.unpacker.is_some() {
+            return self.unpack(&piece).await;
+        }
+        let before = self.data.len() + self.piece.as_ref().map_or(0, Bytes::len);
+        if before + piece.len() > self.limit.bytes {
+            return Err(self.limit.exceeded("of unknown length"));
+        }
+        if !self.share.grow(piece.len()) {
+            return Err(self.limits.full());
+        }
+        if before == 0 && piece.len() >= KEPT {
+            self.piece = Some(piece);
+            return Ok(());
+        }
+        if let Some(first) = self.piece.take() {
+            self.data = first.into();
+        }
+        self.data.extend_from_slice(&piece);
+        Ok(())
+    }
+
+    async fn unpack(&mut self, mut piece: &[u8]) -> Result<(), Refusal> {
+        let Collected { limit, limits, share, data, unpacker, .. } = self;
+        let Some(Unpacker { encoding, decoder, workspace, worked }) = unpacker else { return Ok(()) };
+        loop {
+            let room = (data.len() / 2).clamp(4 << 10, STEP);
+            data.reserve(room);
+            let before = data.len();
+            let taken = decoder.step(piece, data).map_err(|error| malformed(*encoding, &error))?;
+            piece = &piece[taken..];
+            let came = data.len() - before;
+            if data.len() > limit.bytes {
+                return Err(limit.exceeded(&format!("unpacked from {}", encoding.name())));
+            }
+            // zstd remembers what it gave, in a window.
+            let remembered = if *encoding == Encoding::Zstd { came } else { 0 };
+            if !share.grow(came) || !workspace.grow(remembered) {
+                return Err(limits.full());
+            }
+            // With room left, all that can come has come.
+            if piece.is_empty() && data.len() < data.capacity() {
+                return Ok(());
+            }
+            if taken == 0 && came == 0 {
+                return Err(malformed(*encoding, &"it does not go on"));
+            }
+            *worked += came;
+            if *worked >= STEP {
+                *worked = 0;
+                yield_now().await;
+            }
+        }
+    }
+
+    /// The whole, counted until its last slice is gone.
+    pub(super) fn finish(self) -> Result<Bytes, Refusal> {
+        if let Some(unpacker) = self.unpacker.filter(|unpacker| !unpacker.decoder.is_complete()) {
+            return Err(malformed(unpacker.encoding, &"it ends in the middle"));
+        }
+        Ok(match self.piece {
+            Some(piece) => guarded(piece, self.share),
+            None if self.data.is_empty() => Bytes::new(),
+            None => guarded(self.data, self.share),
+        })
+    }
+}
+
+fn malformed(encoding: Encoding, why: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Kind::Malformed, format!("the request body is not valid {}: {why}", encoding.name()))
+}
+
+/// Counts the tensors that do not lie in `counted`, the memory of the message they came in: they were decoded into memory of
+/// their own.
+pub(super) fn count_copies(inputs: &mut Inputs, counted: &[Range<*const u8>], limits: &Limits) -> Result<(), Refusal> {
+    let Inputs::Named(inputs) = inputs else { return Ok(()) };
+    for input in inputs {
+        let data = input.tensor.data();
+        if data.is_empty() || counted.iter().any(|range| range.contains(&data.as_ptr())) {
+            continue;
+        }
+        let mut share = Share::new(&limits.budget);
+        if !share.grow(data.len()) {
+            return Err(limits.full());
+        }
+        let data = guarded(data.clone(), share);
+        let (datatype, shape) = (input.tensor.datatype(), input.tensor.shape().clone());
+        input.tensor = Tensor::new(datatype, shape, data).map_err(|error| Refusal { kind: Kind::Malformed, error })?;
+    }
+    Ok(())
+}

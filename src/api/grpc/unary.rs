@@ -1,0 +1,252 @@
+//! Calls of one message and one answer, from the body to the trailers.
+//!
+//! Not by tonic, which gathers, unpacks and packs messages out of sight: they could be neither counted nor bounded while they
+//! come, nor refused in words of this server's own.
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use bytes::{BufMut, Bytes};
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use std::{
+    future::ready,
+    time::{Duration, Instant},
+};
+
+use super::status;
+use crate::{
+    api::{
+        Context,
+        answer::outgoing,
+        body::{Collected, Pieces},
+        compression::{Encoding, KNOWN, WORTH_IT, compress},
+        limits::{Kind, Limit, Limits, Refusal},
+    },
+    error::{Code, Error, Result},
+};
+
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// In front of every message: whether it is packed, and its length.
+const PREFIX: usize = 5;
+
+/// A call, without its message.
+pub(super) struct Call {
+    context: Context,
+    extensions: Extensions,
+    headers: HeaderMap,
+    /// When its headers came.
+    pub arrived: Instant,
+    /// The encoding that the message came in, if any, and that the client reads.
+    answer_in: Option<Encoding>,
+}
+
+impl Call {
+    /// Receives the message of a call.
+    pub(super) async fn receive<M: Message + Default>(context: &Context, request: Request) -> (Self, Result<M>) {
+        let (head, body) = request.into_parts();
+        let (extensions, headers) = (head.extensions, head.headers);
+        let mut call = Call { context: context.clone(), extensions, headers, arrived: Instant::now(), answer_in: None };
+        let received = call.message(body).await.map_err(|refusal| refusal.error);
+        let decoded = received.and_then(|message| {
+            M::decode(message).map_err(|error| {
+                let path = head.uri.path();
+                Error::invalid(format!("the message for {path} is not what the method takes: {error}"))
+            })
+        });
+        (call, decoded)
+    }
+
+    /// The deadline that the client set, as a time from the call's arrival: at most eight digits and a unit (gRPC over HTTP/2,
+    /// "Timeout").
+    pub(super) fn timeout(&self) -> Result<Option<Duration>> {
+        self.headers.get(TIMEOUT).map(timeout).transpose()
+    }
+
+    /// The bytes of the one message, unpacked.
+    async fn message(&mut self, body: Body) -> Result<Bytes, Refusal> {
+        let named = Encoding::named(&self.headers, ENCODING);
+        let named = named.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
+        let limits = &self.context.limits;
+        let mut pieces = Pieces::new(body, limits);
+        let mut prefix = Vec::new();
+        let mut message: Option<Collecting> = None;
+        while let Some(mut piece) = pieces.next().await? {
+            let collecting = match &mut message {
+                Some(collecting) => collecting,
+                None => {
+                    let missing = PREFIX - prefix.len();
+                    prefix.extend_from_slice(&piece.split_to(missing.min(piece.len())));
+                    let Ok(prefix) = prefix.as_slice().try_into() else { continue };
+                    message.insert(Collecting::new(prefix, named, limits)?)
+                }
+            };
+            if piece.len() > collecting.missing {
+                return Err(malformed("there is more than one message in it".into()));
+            }
+            collecting.missing -= piece.len();
+            if !piece.is_empty() {
+                collecting.collected.take(piece).await?;
+            }
+        }
+        let Some(collecting) = message else {
+            return Err(malformed(format!("it has {} bytes, which is no message", prefix.len())));
+        };
+        if collecting.missing > 0 {
+            let came = pieces.received() - PREFIX;
+            let announced = came + collecting.missing;
+            return Err(malformed(format!("it ends after {came} of the message's {announced} bytes")));
+        }
+        // Accepted is not wanted: most clients say of every call what they could read.
+        let packed = named.filter(|_| prefix[0] == 1);
+        self.answer_in = packed.filter(|encoding| accepts(&self.headers, *encoding));
+        collecting.collected.finish()
+    }
+
+    /// The answer to the call.
+    pub(super) async fn answer<M: Message>(self, answered: Result<M>) -> Response {
+        let message = match answered {
+            Ok(message) => message,
+            Err(error) => return refused(error),
+        };
+        let length = message.encoded_len();
+        let mut data = Vec::with_capacity(PREFIX + length);
+        data.put_bytes(0, PREFIX);
+        message.encode_raw(&mut data);
+        drop(message);
+        let mut packed_in = None;
+        if let Some(encoding) = self.answer_in.filter(|_| length >= WORTH_IT)
+            && let Some(packed) = compress(encoding, &data[PREFIX..]).await
+        {
+            data.truncate(PREFIX);
+            data.extend_from_slice(&packed);
+            packed_in = Some(encoding);
+        }
+        let Ok(length) = u32::try_from(data.len() - PREFIX) else {
+            let bytes = data.len() - PREFIX;
+            return refused(Error::new(
+                Code::ResourceExhausted,
+                format!("the answer has {bytes} bytes, which gRPC can't carry"),
+            ));
+        };
+        data[0] = packed_in.is_some().into();
+        data[1..PREFIX].copy_from_slice(&length.to_be_bytes());
+        let data = outgoing(data, &self.extensions, &self.context.limits);
+        let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+        let body = Full::new(data).with_trailers(ready(Some(Ok(trailers))));
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        if let Some(encoding) = packed_in {
+            response.headers_mut().insert(ENCODING, HeaderValue::from_static(encoding.name()));
+        }
+        response
+    }
+}
+
+/// A message that is coming.
+struct Collecting {
+    collected: Collected,
+    /// Bytes of it that are still to come.
+    missing: usize,
+}
+
+impl Collecting {
+    fn new(prefix: &[u8; PREFIX], named: Option<Encoding>, limits: &std::sync::Arc<Limits>) -> Result<Self, Refusal> {
+        let [packed, length @ ..] = *prefix;
+        let length = u32::from_be_bytes(length) as usize;
+        let limit = Limit { bytes: limits.grpc_message, what: "the message", setting: "--max-grpc-message" };
+        let encoding = match packed {
+            0 => None,
+            1 if named.is_some() => named,
+            1 => {
+                return Err(malformed(
+                    "the message says that it is packed, but grpc-encoding names no encoding".into(),
+                ));
+            }
+            other => {
+                return Err(malformed(format!("it begins with {other}, which is neither 0 (as it is) nor 1 (packed)")));
+            }
+        };
+        if length > limit.bytes {
+            return Err(limit.exceeded(&format!("of {length} bytes")));
+        }
+        Ok(Collecting { collected: Collected::new(limit, encoding, limits)?, missing: length })
+    }
+}
+
+fn malformed(what: String) -> Refusal {
+    Refusal::new(Kind::Malformed, format!("the body of the call is malformed: {what}"))
+}
+
+/// The response to a call that failed.
+pub(super) fn refused(error: Error) -> Response {
+    let unimplemented = error.code() == Code::Unimplemented;
+    let mut response: Response = status(error).into_http();
+    if unimplemented {
+        // Where it was for the encoding, the protocol wants to have them listed.
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN));
+    }
+    response
+}
+
+/// Refuses what is not gRPC, as its specification has it.
+pub(super) fn not_grpc(headers: &HeaderMap) -> Option<Response> {
+    let content_type = headers.get(CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    let refuse = || {
+        let message =
+            format!("this port answers gRPC (content-type application/grpc), got content-type {content_type:?}\n");
+        (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response()
+    };
+    (!is_grpc).then(refuse)
+}
+
+fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|name| Encoding::from_name(name.trim()) == Some(encoding))
+}
+
+fn timeout(value: &HeaderValue) -> Result<Duration> {
+    let parse = |text: &str| {
+        let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let amount: u64 = (digits.len() <= 8).then(|| digits.parse().ok())??;
+        match unit {
+            "H" => Some(Duration::from_secs(amount * 3600)),
+            "M" => Some(Duration::from_secs(amount * 60)),
+            "S" => Some(Duration::from_secs(amount)),
+            "m" => Some(Duration::from_millis(amount)),
+            "u" => Some(Duration::from_micros(amount)),
+            "n" => Some(Duration::from_nanos(amount)),
+            _ => None,
+        }
+    };
+    let timeout = value.to_str().ok().and_then(parse);
+    timeout.ok_or_else(|| {
+        Error::invalid(format!(
+            "grpc-timeout {value:?} is not a number of at most 8 digits and one of H, M, S, m, u, n"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_timeouts() {
+        let parse = |text: &str| timeout(&text.parse().unwrap());
+        assert_eq!(parse("5S"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse("99999999H"), Ok(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse("20u"), Ok(Duration::from_micros(20)));
+        for wrong in ["", "S", "5", "5s", "-5S", "123456789S", "1.5S"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
