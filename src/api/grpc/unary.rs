@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, Bytes};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use prost::Message;
 use std::{
     future::ready,
@@ -138,9 +138,9 @@ impl Call {
         };
         data[0] = packed_in.is_some().into();
         data[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-        let data = outgoing(data, &self.extensions, &self.context.limits);
+        let body = outgoing(data, &self.extensions, &self.context.limits);
         let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
-        let body = Full::new(data).with_trailers(ready(Some(Ok(trailers))));
+        let body = body.with_trailers(ready(Some(Ok(trailers))));
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(encoding) = packed_in {

@@ -174,5 +174,5 @@ async fn on_its_way(context: &Context, request: &Parts, response: Response) -> R
         head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }
     let body = outgoing(body, &request.extensions, &context.limits);
-    Response::from_parts(head, Body::from(body))
+    Response::from_parts(head, Body::new(body))
 }
