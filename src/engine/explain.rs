@@ -22,8 +22,7 @@ fn out_of_memory(words: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|part| words.contains(part))
 }
 
-const OUT_OF_MEMORY: [&str; 4] =
-    ["Failed to allocate memory", "std::bad_alloc", "Available memory of", "Cannot allocate memory"];
+const OUT_OF_MEMORY: [&str; 2] = ["Failed to allocate memory for requested buffer", "std::bad_alloc"];
 
 fn hint(words: &str) -> Option<String> {
     operator(words).or_else(|| version(words)).or_else(|| surroundings(words)).or_else(|| contents(words))
@@ -173,7 +172,9 @@ mod tests {
         ("Load model from m/shapemis.onnx failed:Node () Op (MatMul) [ShapeInferenceError] Incompatible dimensions for matrix multiplication",
             &["contradicts itself"]),
         ("Load model from m/cyc.onnx failed:This is an invalid model. Error: the graph is not acyclic.", &["contradicts itself"]),
-        ("Exception during initialization: std::bad_alloc", &["not enough memory"]),
+        ("Exception during loading: std::bad_alloc", &["not enough memory"]),
+        ("/onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:360 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*) Failed to allocate memory for requested buffer of size 549755813888\n",
+            &["not enough memory"]),
         ("something new", &["ONNX Runtime can't load it: something new"]),
     ];
 
@@ -191,6 +192,6 @@ mod tests {
     fn only_want_of_memory_passes() {
         let passing: Vec<_> =
             MESSAGES.iter().filter(|(words, _)| failure(words).may_pass).map(|(_, says)| says[0]).collect();
-        assert_eq!(passing, ["not enough memory"]);
+        assert_eq!(passing, ["not enough memory"; 2]);
     }
 }

@@ -105,7 +105,7 @@ impl Loader {
         if desired.source.is_current() {
             return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time));
         }
-        let changed = "it changed while it was loaded; it is loaded again once it rests";
+        let changed = "it changed while it was loaded";
         let changed = Failure::passing(changed).at(&desired.source.path);
         Err(match loaded {
             Ok(_) => changed,

@@ -223,6 +223,7 @@ fn ignored(reader: &mut Reader<'_>, key: &str, known: &[&str]) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn cases_are_read_and_mistakes_told() {
@@ -255,6 +256,34 @@ mod tests {
         let shape = Shape::new(vec![2, 3, 4]);
         for (element, indices) in [(0, [0, 0, 0]), (5, [0, 1, 1]), (23, [1, 2, 3])] {
             assert_eq!(place(&shape, element), Shape::new(indices.into()));
+        }
+    }
+
+    /// Texts that are nearly test cases.
+    fn text() -> impl Strategy<Value = String> {
+        let word = prop::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "\"inputs\"",
+            "\"outputs\"",
+            "\"name\"",
+            "\"data\"",
+            "\"tolerance\"",
+            "1",
+            "NaN",
+            "null",
+        ]);
+        prop::collection::vec(word, 0..40).prop_map(|words| words.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_borne(text in prop_oneof![text(), "(?s).{0,100}"]) {
+            let _ = Case::read(&text);
         }
     }
 }

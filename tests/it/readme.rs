@@ -2,7 +2,10 @@
 
 use std::{path::Path, process::Command};
 
-use crate::support::{python, server::Server};
+use crate::support::{
+    python,
+    server::{Server, onnxd},
+};
 
 /// The README's fenced blocks, in order, with their languages.
 fn blocks() -> Vec<(&'static str, &'static str)> {
@@ -55,5 +58,23 @@ fn the_python_example_prints_what_it_promises() {
         let script = script.replace("localhost:8001", &server.grpc.to_string());
         let Some(printed) = python::run_text("the_python_example_prints_what_it_promises", &script) else { return };
         assert_eq!(printed.trim_end(), prints);
+    }
+}
+
+#[test]
+fn the_check_prints_what_it_promises() {
+    let examples = examples("sh", "onnxd check");
+    assert_eq!(examples.len(), 1, "the example was not found");
+    // The time of a row is another one every time.
+    let without_time = |text: &str| -> Vec<String> {
+        let lines = text.trim_end().lines();
+        lines.map(|line| if line.ends_with(" ms for a row") { "  probe".into() } else { line.to_owned() }).collect()
+    };
+    for (command, prints) in examples {
+        let mut check = onnxd();
+        check.current_dir(env!("CARGO_MANIFEST_DIR")).args(command.split_whitespace().skip(1));
+        let output = check.output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(without_time(&printed), without_time(prints), "{command}");
     }
 }
