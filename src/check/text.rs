@@ -32,7 +32,7 @@ pub(super) fn version(checked: &Checked<'_>) -> String {
         page.line("format", &format!("IR version {}, operator sets {sets}{by}", header.ir_version));
     }
     match &checked.outcome {
-        Ok(served) => page.served(served),
+        Ok(served) => page.served(served, checked.source.folder.is_some()),
         Err(why) => page.line("error", why),
     }
     page.text
@@ -69,7 +69,7 @@ impl Page {
         let _ = writeln!(self.text, "  {padded}  {}", plain(text));
     }
 
-    fn served(&mut self, served: &Served) {
+    fn served(&mut self, served: &Served, has_folder: bool) {
         let Served { version, found, warnings, example } = served;
         self.signature(&version.signature);
         self.line("batching", &version.derived.batching_text());
@@ -81,7 +81,8 @@ impl Page {
             self.line("manifest", &format!("SHA256SUMS holds for {} files", verified.files));
         }
         match found.test_cases.passed.as_slice() {
-            [] => self.line("tests", "none: put requests with their answers into tests/*.json"),
+            [] if has_folder => self.line("tests", "none: put requests with their answers into tests/*.json"),
+            [] => self.line("tests", "none: only a version with a folder of its own can have them"),
             passed => {
                 self.line("tests", &format!("{} passed", passed.len()));
                 for (file, description) in passed {

@@ -323,11 +323,24 @@ async fn pipes_are_not_waited_for() {
     onnx::add(1.0).save(&folder.path().join("settings/1/model.onnx"));
     make_pipe(&folder.path().join("settings/config.toml"));
     make_pipe(&folder.path().join("pipe.onnx"));
+    onnx::add(1.0).save(&folder.path().join("manifest/1/model.onnx"));
+    make_pipe(&folder.path().join("manifest/1/SHA256SUMS"));
+    onnx::add(1.0).save(&folder.path().join("case/1/model.onnx"));
+    fs::create_dir(folder.path().join("case/1/tests")).unwrap();
+    make_pipe(&folder.path().join("case/1/tests/a.json"));
+    external("weights.bin").save(&folder.path().join("weights/1/model.onnx"));
+    make_pipe(&folder.path().join("weights/1/weights.bin"));
     let server = Server::start(folder.path());
     assert!(serves(&server, "good").await);
-    for model in ["settings", "pipe"] {
+    for (model, says) in [
+        ("settings", "config.toml can't be read: it is a pipe"),
+        ("pipe", "pipe.onnx: it is a pipe"),
+        ("manifest", "SHA256SUMS: it is a pipe"),
+        ("case", "a.json: it is a pipe"),
+        ("weights", "weights.bin: it is not a file"),
+    ] {
         let answer = get(server.http, &format!("/v2/models/{model}")).await;
-        assert!(answer.status == 503 && answer.error().contains("a pipe"), "{answer:?}");
+        assert!(answer.status == 503 && answer.error().contains(says), "{answer:?}");
     }
 }
 
