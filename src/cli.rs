@@ -9,6 +9,7 @@ pub use resolve::{Invocation, Problems, read};
 pub use show::show;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +24,8 @@ use crate::config::{ByteSize, Listen};
     after_help = "\
 Examples:
   onnxd serve models                      serve every model in a folder
+  onnxd infer purchase sessions.csv       a prediction for each line of a file, by that server
+  onnxd check models                      would they all serve, and how?
   onnxd config --defaults > onnxd.toml    every setting of the server with its documentation
   onnxd help serve                        more about a command
 
@@ -82,6 +85,23 @@ Examples:
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),
+
+    /// Ask a running server for a prediction.
+    ///
+    /// An input is JSON, CSV, or what numpy.save or numpy.savez wrote; without any it comes from stdin. Datatypes and shapes are
+    /// those of the model's metadata, and values are converted to them where nothing but digits is lost.
+    ///
+    /// JSON: a nested array for a model with one input, {"NAME": nested array, ...} for any, or a whole request as the Open
+    /// Inference Protocol has it. CSV: a line is a row, of one input; or of all inputs where the header names a column for each.
+    /// NPZ: arrays under the names of the inputs.
+    ///
+    /// A server's refusal is told as it is, with exit code 1.
+    #[command(after_help = "\
+Examples:
+  onnxd infer purchase sessions.csv
+  echo '[[1, 2, 3, 4]]' | onnxd infer iris --version 2 --json
+  onnxd infer simple INPUT0=a.npy INPUT1=b.npy --url http://models.example:8000")]
+    Infer(Infer),
 }
 
 /// What `onnxd check` is given.
@@ -122,6 +142,33 @@ pub struct Config {
     /// The settings.
     #[command(flatten)]
     pub sources: Sources,
+}
+
+/// What `onnxd infer` is given.
+#[derive(Debug, Args)]
+pub struct Infer {
+    /// The model.
+    pub model: String,
+
+    /// Files of any kind, or - for stdin; NAME= says which input a file is for, and is needed with several files.
+    #[arg(value_name = "[NAME=]FILE")]
+    pub inputs: Vec<String>,
+
+    /// Its version; without it the server chooses.
+    #[arg(long = "version", id = "model_version", value_name = "N")]
+    pub model_version: Option<u64>,
+
+    /// The server's HTTP port, with a path where a proxy wants one.
+    #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
+    pub url: Uri,
+
+    /// Print the answer as the protocol has it, in JSON on one line.
+    #[arg(long)]
+    pub json: bool,
+
+    /// How long the answer may take.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// The settings of a server and where they come from.
@@ -277,6 +324,18 @@ fn size(text: &str) -> Result<ByteSize, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
+}
+
+/// Where a server is; HTTP is what an address without a scheme means.
+fn url(text: &str) -> Result<Uri, String> {
+    let expected = "expected http://HOST[:PORT][/PATH]";
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url: Uri = full.parse().map_err(|error| format!("{expected}: {error}"))?;
+    match (url.scheme_str(), url.host().is_some_and(|host| !host.is_empty())) {
+        (Some("http"), true) if url.query().is_none() => Ok(url),
+        (Some("https"), _) => Err(format!("{expected}: https is not supported")),
+        _ => Err(expected.into()),
+    }
 }
 
 fn log_level(text: &str) -> Result<String, String> {

@@ -3,7 +3,7 @@
 use onnxd::{
     check,
     cli::{self, Command},
-    runtime, server,
+    infer, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
         Command::Check(arguments) => check::check(&arguments.path, arguments.json),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+        Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|why| {
         server::report(&why);

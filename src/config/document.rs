@@ -142,12 +142,14 @@ pub fn integer(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u64, S
 
 /// The known word that is meant, as far as one can tell: most often a letter is wrong, or an underscore is a hyphen.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let word = word.to_lowercase().replace('-', "_");
-    let distance = |key: &&&str| strsim::osa_distance(&word, key);
-    let near = known.iter().min_by_key(distance).filter(|key| distance(key) <= word.len().max(key.len()) / 3);
+    let plain = |word: &str| word.to_lowercase().replace('-', "_");
+    let word = plain(word);
+    let distance = |key: &str| strsim::osa_distance(&word, &plain(key));
+    let near = known.iter().copied().min_by_key(|key| distance(key));
+    let near = near.filter(|key| distance(key) <= word.len().max(key.len()) / 3);
     // Such as max_queue_delay_microseconds, as another server has it.
-    let longer = || known.iter().find(|key| word.len() >= 4 && (word.starts_with(**key) || key.starts_with(&word)));
-    near.or_else(longer).copied()
+    let longer = |key: &str| word.len() >= 4 && (word.starts_with(&plain(key)) || plain(key).starts_with(&word));
+    near.or_else(|| known.iter().copied().find(|key| longer(key)))
 }
 
 #[cfg(test)]
@@ -174,6 +176,7 @@ mod tests {
             assert_eq!(nearest(word, &known), meant, "{word}");
         }
         assert_eq!(nearest("anything", &[]), None);
+        assert_eq!(nearest("INPT0", &["INPUT0", "INPUT1"]), Some("INPUT0"));
     }
 
     #[test]

@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository"],
     &["api"],
-    &["main", "check", "cli", "server", "fuzzing", "lib"],
+    &["main", "check", "cli", "infer", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server` reads the settings that `cli` defines.
-const ARROWS: [(&str, &str); 11] = [
+/// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
+const ARROWS: [(&str, &str); 13] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
@@ -27,8 +27,10 @@ const ARROWS: [(&str, &str); 11] = [
     ("main", "check"),
     ("main", "cli"),
     ("main", "server"),
+    ("main", "infer"),
     ("server", "cli"),
     ("fuzzing", "cli"),
+    ("infer", "cli"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -37,8 +39,8 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
-    ("hyper", &["server"]),
-    ("serde_json", &["api", "check", "json"]),
+    ("hyper", &["server", "infer"]),
+    ("serde_json", &["api", "check", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

@@ -13,6 +13,7 @@ mod floors;
 mod grpc;
 mod health;
 mod http;
+mod infer;
 mod metrics;
 mod overload;
 mod readme;

@@ -50,6 +50,19 @@ fn the_curl_examples_print_what_they_promise() {
 }
 
 #[test]
+fn the_example_from_the_shell_prints_what_it_promises() {
+    let examples = examples("sh", "printf");
+    assert_eq!(examples.len(), 1, "the example was not found");
+    let server = sample_models();
+    for (command, prints) in examples {
+        let command = command.replace("onnxd infer", &format!("{} infer", env!("CARGO_BIN_EXE_onnxd")));
+        let url = ("ONNXD_URL", server.http.to_string());
+        let output = Command::new("sh").args(["-c", &command]).envs([url]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim_end(), prints, "{command}");
+    }
+}
+
+#[test]
 fn the_python_example_prints_what_it_promises() {
     let examples = examples("python", "import numpy");
     assert_eq!(examples.len(), 1, "the example was not found");

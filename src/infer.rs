@@ -1,0 +1,98 @@
+//! `onnxd infer`: a prediction from the shell, by a running server, over HTTP.
+//!
+//! What is read is turned into tensors as the model's metadata has them, sent as binary tensors (so that no value is lost on the
+//! way, not even NaN), and printed.
+
+mod client;
+mod element;
+mod input;
+mod npy;
+mod output;
+
+use serde_json::{Map, Value, json};
+use std::{fmt::Write as _, io};
+
+use crate::cli::Infer;
+use client::Client;
+use element::Spec;
+use input::Source;
+use output::Answer;
+
+/// Length of the JSON that binary tensors stand behind.
+const JSON_LENGTH: &str = "inference-header-content-length";
+
+/// Asks a server for a prediction and prints it.
+///
+/// # Errors
+/// For people: the input, the server or the way to it is wrong.
+pub fn run(options: &Infer) -> Result<(), String> {
+    let sources = Source::read_all(&options.inputs)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
+    let client = Client { url: options.url.clone(), timeout: options.timeout };
+    let answer = runtime.block_on(async {
+        let mut path = format!("/v2/models/{}", percent_encoded(&options.model));
+        if let Some(version) = options.model_version {
+            let _ = write!(path, "/versions/{version}");
+        }
+        let (json_length, body) = match input::whole_request(&sources) {
+            Some(mut request) => {
+                let parameters = request.entry("parameters").or_insert_with(|| Map::new().into());
+                if let Some(parameters) = parameters.as_object_mut() {
+                    parameters.entry("binary_data_output").or_insert(true.into());
+                }
+                let json = Value::from(request).to_string();
+                (json.len(), json.into_bytes())
+            }
+            None => {
+                let specs = specs(&options.model, &client.get(&path).await?)?;
+                binary_request(&input::tensors(&specs, sources)?)
+            }
+        };
+        Answer::read(client.post(&format!("{path}/infer"), json_length, body).await?)
+    })?;
+    let text = if options.json { answer.json() } else { output::table(&answer) };
+    match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| format!("stdout: {error}")),
+    }
+}
+
+/// The model's name as a part of a path.
+fn percent_encoded(name: &str) -> String {
+    name.bytes().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
+            _ => {
+                let _ = write!(text, "%{byte:02X}");
+            }
+        }
+        text
+    })
+}
+
+/// What the model takes.
+fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("the metadata of model '{model}' can't be understood: {why}");
+    let metadata: Value = serde_json::from_slice(metadata).map_err(|error| wrong(&error))?;
+    let inputs = metadata["inputs"].as_array().ok_or_else(|| wrong(&"it has no inputs"))?;
+    let spec = |input: &Value| {
+        let shape = input["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?;
+        Some(Spec { name: input["name"].as_str()?.into(), datatype: input["datatype"].as_str()?.into(), shape })
+    };
+    inputs.iter().map(|input| spec(input).ok_or_else(|| wrong(input))).collect()
+}
+
+/// JSON with binary tensors behind it, and the length of the JSON.
+fn binary_request(tensors: &[(&Spec, input::Tensor)]) -> (usize, Vec<u8>) {
+    let input = |(spec, tensor): &(&Spec, input::Tensor)| {
+        let parameters = json!({"binary_data_size": tensor.data.len()});
+        json!({"name": spec.name, "datatype": spec.datatype, "shape": tensor.shape, "parameters": parameters})
+    };
+    let inputs: Vec<_> = tensors.iter().map(input).collect();
+    let mut body = json!({"inputs": inputs, "parameters": {"binary_data_output": true}}).to_string().into_bytes();
+    let length = body.len();
+    tensors.iter().for_each(|(_, tensor)| body.extend_from_slice(&tensor.data));
+    (length, body)
+}
