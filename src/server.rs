@@ -132,14 +132,16 @@ async fn open_doors(
     let budget = context.limits.budget.clone();
     tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
     let metrics = api::metrics::routes(exposition.clone(), transport.clone(), budget);
-    let routes: [(&'static str, &Listen, axum::Router, Duration, Arc<Places>); 3] = [
-        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE, places.clone()),
-        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO, places),
-        // Of its own, so that it can be seen when there is no place for clients.
-        ("metrics", &settings.metrics, metrics, Duration::ZERO, Places::new(SCRAPERS, None)),
+    // Of its own, so that it can be seen when there is no place for clients.
+    let scrapers = Places::new(SCRAPERS, None);
+    let routes: [(&'static str, &Listen, axum::Router, Duration); 3] = [
+        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
+        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO),
+        ("metrics", &settings.metrics, metrics, Duration::ZERO),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, routes, grace, places) in routes {
+    for (protocol, configured, routes, grace) in routes {
+        let places = if protocol == "metrics" { &scrapers } else { &places };
         let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
             format!(
@@ -150,7 +152,7 @@ async fn open_doors(
         let bound = listener.local_addr().map_err(wrong)?;
         tracing::info!(protocol, address = %bound, "listening");
         let terms = Terms::new(routes, limits.clone(), context.lifecycle.clone(), transport.clone());
-        doors.push(Door::open(protocol, listener, terms, places, grace, io.clone()));
+        doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));
     }
     Ok(doors)
 }
