@@ -1,7 +1,6 @@
 //! `onnxd infer`: a prediction from the shell, by a running server, over HTTP.
 //!
-//! What is read is turned into tensors as the model's metadata has them, sent as binary tensors (so that no value is lost on the
-//! way, not even NaN), and printed.
+//! What is read is turned into tensors as the model's metadata has them and sent as binary tensors; the answer comes as JSON.
 
 mod client;
 mod element;
@@ -9,14 +8,16 @@ mod input;
 mod npy;
 mod output;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{fmt::Write as _, io};
 
-use crate::cli::Infer;
+use crate::{
+    cli::Infer,
+    tensor::{Datatype, Tensor},
+};
 use client::Client;
 use element::Spec;
 use input::Source;
-use output::Answer;
 
 /// Length of the JSON that binary tensors stand behind.
 const JSON_LENGTH: &str = "inference-header-content-length";
@@ -36,22 +37,16 @@ pub fn run(options: &Infer) -> Result<(), String> {
             let _ = write!(path, "/versions/{version}");
         }
         let (json_length, body) = match input::whole_request(&sources) {
-            Some(mut request) => {
-                let parameters = request.entry("parameters").or_insert_with(|| Map::new().into());
-                if let Some(parameters) = parameters.as_object_mut() {
-                    parameters.entry("binary_data_output").or_insert(true.into());
-                }
-                let json = Value::from(request).to_string();
-                (json.len(), json.into_bytes())
-            }
+            Some(request) => (request.len(), request.as_bytes().to_vec()),
             None => {
                 let specs = specs(&options.model, &client.get(&path).await?)?;
                 binary_request(&input::tensors(&specs, sources)?)
             }
         };
-        Answer::read(client.post(&format!("{path}/infer"), json_length, body).await?)
+        client.post(&format!("{path}/infer"), json_length, body).await
     })?;
-    let text = if options.json { answer.json() } else { output::table(&answer) };
+    let answer = output::json_of(answer)?;
+    let text = if options.json { format!("{}\n", answer.trim_end()) } else { output::table(&answer)? };
     match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -79,20 +74,22 @@ fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
     let inputs = metadata["inputs"].as_array().ok_or_else(|| wrong(&"it has no inputs"))?;
     let spec = |input: &Value| {
         let shape = input["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?;
-        Some(Spec { name: input["name"].as_str()?.into(), datatype: input["datatype"].as_str()?.into(), shape })
+        let datatype = Datatype::from_name(input["datatype"].as_str()?)?;
+        Some(Spec { name: input["name"].as_str()?.into(), datatype, shape })
     };
     inputs.iter().map(|input| spec(input).ok_or_else(|| wrong(input))).collect()
 }
 
 /// JSON with binary tensors behind it, and the length of the JSON.
-fn binary_request(tensors: &[(&Spec, input::Tensor)]) -> (usize, Vec<u8>) {
-    let input = |(spec, tensor): &(&Spec, input::Tensor)| {
-        let parameters = json!({"binary_data_size": tensor.data.len()});
-        json!({"name": spec.name, "datatype": spec.datatype, "shape": tensor.shape, "parameters": parameters})
+fn binary_request(tensors: &[(&Spec, Tensor)]) -> (usize, Vec<u8>) {
+    let input = |(spec, tensor): &(&Spec, Tensor)| {
+        let parameters = json!({"binary_data_size": tensor.data().len()});
+        let (datatype, shape) = (spec.datatype.name(), tensor.shape().extents());
+        json!({"name": spec.name, "datatype": datatype, "shape": shape, "parameters": parameters})
     };
     let inputs: Vec<_> = tensors.iter().map(input).collect();
-    let mut body = json!({"inputs": inputs, "parameters": {"binary_data_output": true}}).to_string().into_bytes();
+    let mut body = json!({"inputs": inputs}).to_string().into_bytes();
     let length = body.len();
-    tensors.iter().for_each(|(_, tensor)| body.extend_from_slice(&tensor.data));
+    tensors.iter().for_each(|(_, tensor)| body.extend_from_slice(tensor.data()));
     (length, body)
 }

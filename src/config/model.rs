@@ -88,7 +88,7 @@ settings! {
 
         /// Threads that one run uses, at most one per CPU. Without it: 1 for models that answer one row within a millisecond,
         /// else every CPU.
-        intra_op_threads: Option<usize> = None, at most 1 << 16;
+        intra_op_threads: Option<usize> = None;
 
         /// Names for versions. `stable` names the version that requests without a version go to; without it they go to the
         /// highest version that is ready.

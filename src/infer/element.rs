@@ -1,12 +1,13 @@
-//! Elements of tensors, between text, numbers and the protocol's bytes.
+//! Elements of files that are no JSON, as the elements of a tensor.
 
 use half::{bf16, f16};
-use std::borrow::Cow;
+
+use crate::tensor::{Datatype, push_bytes_element};
 
 /// An input of a model, as its metadata has it.
 pub(super) struct Spec {
     pub name: String,
-    pub datatype: String,
+    pub datatype: Datatype,
     /// -1 is any extent.
     pub shape: Vec<i64>,
 }
@@ -17,70 +18,64 @@ pub(super) enum Element<'a> {
     Bool(bool),
     Integer(i128),
     Float(f64),
-    /// Of a JSON string, or of an array of bytes.
-    Bytes(Cow<'a, [u8]>),
+    Bytes(Vec<u8>),
     /// Of a CSV file, where all is text.
     Text(&'a str),
 }
 
 impl Element<'_> {
-    /// Appends the element as the protocol has it in binary tensors.
+    /// Appends the element.
     ///
     /// # Errors
     /// It is none of that datatype; for people.
-    pub(super) fn push(&self, datatype: &str, out: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn push(&self, datatype: Datatype, out: &mut Vec<u8>) -> Result<(), String> {
+        let misfit = || self.misfit(datatype);
         macro_rules! integer {
-            ($type:ty) => {
-                out.extend(
-                    self.integer()
-                        .and_then(|number| <$type>::try_from(number).ok())
-                        .ok_or_else(|| self.misfit(datatype))?
-                        .to_le_bytes(),
-                )
-            };
+            ($type:ty) => {{
+                let number = self.integer().and_then(|number| <$type>::try_from(number).ok());
+                out.extend(number.ok_or_else(misfit)?.to_le_bytes());
+            }};
         }
-        let float = || self.float().ok_or_else(|| self.misfit(datatype));
         // What is finite must not become infinite on the way.
-        let narrow = |wide: f64, narrow: f64| {
-            if wide.is_finite() && narrow.is_infinite() { Err(self.misfit(datatype)) } else { Ok(()) }
-        };
+        macro_rules! float {
+            ($convert:expr) => {{
+                let number = self.float().ok_or_else(misfit)?;
+                let converted = $convert(number);
+                if number.is_finite() && converted.is_infinite() {
+                    return Err(misfit());
+                }
+                out.extend(converted.to_le_bytes());
+            }};
+        }
         match datatype {
-            "BOOL" => out.push(self.bool().ok_or_else(|| self.misfit(datatype))?.into()),
-            "UINT8" => integer!(u8),
-            "UINT16" => integer!(u16),
-            "UINT32" => integer!(u32),
-            "UINT64" => integer!(u64),
-            "INT8" => integer!(i8),
-            "INT16" => integer!(i16),
-            "INT32" => integer!(i32),
-            "INT64" => integer!(i64),
-            "FP64" => out.extend(float()?.to_le_bytes()),
-            "FP32" => {
-                let number = float()?;
-                narrow(number, f64::from(number as f32))?;
-                out.extend((number as f32).to_le_bytes());
-            }
-            "FP16" => {
-                let number = float()?;
-                narrow(number, f16::from_f64(number).to_f64())?;
-                out.extend(f16::from_f64(number).to_le_bytes());
-            }
-            "BF16" => {
-                let number = float()?;
-                narrow(number, bf16::from_f64(number).to_f64())?;
-                out.extend(bf16::from_f64(number).to_le_bytes());
-            }
-            "BYTES" => {
-                let bytes = match self {
-                    Element::Bytes(bytes) => bytes,
-                    Element::Text(text) => text.as_bytes(),
-                    _ => return Err(self.misfit(datatype)),
-                };
-                let length = u32::try_from(bytes.len()).map_err(|_| "a string is longer than 4 GiB")?;
-                out.extend(length.to_le_bytes());
-                out.extend(bytes);
-            }
-            other => return Err(format!("datatype {other} can't be sent by this command")),
+            Datatype::Bool => out.push(self.bool().ok_or_else(misfit)?.into()),
+            Datatype::Uint8 => integer!(u8),
+            Datatype::Uint16 => integer!(u16),
+            Datatype::Uint32 => integer!(u32),
+            Datatype::Uint64 => integer!(u64),
+            Datatype::Int8 => integer!(i8),
+            Datatype::Int16 => integer!(i16),
+            Datatype::Int32 => integer!(i32),
+            Datatype::Int64 => integer!(i64),
+            Datatype::Fp64 => float!(|number: f64| number),
+            Datatype::Fp32 => match self {
+                // By way of FP64 it would be rounded twice.
+                Element::Text(text) => {
+                    let number: f32 = text.parse().map_err(|_| misfit())?;
+                    if number.is_infinite() && text.contains(|character: char| character.is_ascii_digit()) {
+                        return Err(misfit());
+                    }
+                    out.extend(number.to_le_bytes());
+                }
+                _ => float!(|number: f64| number as f32),
+            },
+            Datatype::Fp16 => float!(f16::from_f64),
+            Datatype::Bf16 => float!(bf16::from_f64),
+            Datatype::Bytes => match self {
+                Element::Bytes(bytes) => push_bytes_element(out, bytes)?,
+                Element::Text(text) => push_bytes_element(out, text.as_bytes())?,
+                _ => return Err(misfit()),
+            },
         }
         Ok(())
     }
@@ -100,14 +95,7 @@ impl Element<'_> {
             Element::Integer(number) => Some(*number as f64),
             Element::Float(number) => Some(*number),
             Element::Text(text) => text.parse().ok(),
-            // As JSON has no other way to write them.
-            Element::Bytes(text) => match &**text {
-                b"NaN" => Some(f64::NAN),
-                b"Infinity" => Some(f64::INFINITY),
-                b"-Infinity" => Some(f64::NEG_INFINITY),
-                _ => None,
-            },
-            Element::Bool(_) => None,
+            Element::Bool(_) | Element::Bytes(_) => None,
         }
     }
 
@@ -121,7 +109,7 @@ impl Element<'_> {
         }
     }
 
-    fn misfit(&self, datatype: &str) -> String {
+    fn misfit(&self, datatype: Datatype) -> String {
         let came = match self {
             Element::Bool(value) => value.to_string(),
             Element::Integer(number) => number.to_string(),
@@ -134,75 +122,33 @@ impl Element<'_> {
     }
 }
 
-/// The elements of a tensor that came in binary, as text; strings as they are.
-///
-/// # Errors
-/// The bytes are no whole elements of that datatype; for people.
-pub(super) fn texts(datatype: &str, data: &[u8]) -> Result<Vec<String>, String> {
-    macro_rules! numbers {
-        ($type:ty, $text:expr) => {{
-            let (elements, rest) = data.as_chunks();
-            let text: fn($type) -> String = $text;
-            rest.is_empty().then(|| elements.iter().map(|bytes| text(<$type>::from_le_bytes(*bytes))).collect())
-        }};
-    }
-    let texts = match datatype {
-        "BOOL" => Some(data.iter().map(|byte| if *byte == 0 { "false".into() } else { "true".into() }).collect()),
-        "UINT8" => numbers!(u8, |number| number.to_string()),
-        "UINT16" => numbers!(u16, |number| number.to_string()),
-        "UINT32" => numbers!(u32, |number| number.to_string()),
-        "UINT64" => numbers!(u64, |number| number.to_string()),
-        "INT8" => numbers!(i8, |number| number.to_string()),
-        "INT16" => numbers!(i16, |number| number.to_string()),
-        "INT32" => numbers!(i32, |number| number.to_string()),
-        "INT64" => numbers!(i64, |number| number.to_string()),
-        "FP16" => numbers!(f16, |number| float(number.to_f32())),
-        "BF16" => numbers!(bf16, |number| float(number.to_f32())),
-        "FP32" => numbers!(f32, float),
-        "FP64" => numbers!(f64, float),
-        "BYTES" => strings(data),
-        other => return Err(format!("datatype {other} can't be shown by this command")),
-    };
-    texts.ok_or_else(|| format!("{} bytes are no whole elements of {datatype}", data.len()))
-}
-
-/// The shortest text that reads back as the same number; what JSON has no number for as Python writes and reads it.
-fn float<F: Copy + Into<f64> + serde::Serialize>(number: F) -> String {
-    let wide: f64 = number.into();
-    match wide {
-        _ if wide.is_nan() => "NaN".into(),
-        f64::INFINITY => "Infinity".into(),
-        f64::NEG_INFINITY => "-Infinity".into(),
-        _ => serde_json::to_string(&number).unwrap_or_default(),
-    }
-}
-
-fn strings(mut data: &[u8]) -> Option<Vec<String>> {
-    let mut texts = Vec::new();
-    while !data.is_empty() {
-        let (length, rest) = data.split_first_chunk()?;
-        let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        texts.push(String::from_utf8_lossy(text).into_owned());
-        data = rest;
-    }
-    Some(texts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        json::write_elements,
+        tensor::{Shape, Tensor},
+    };
 
     #[test]
     fn elements_become_what_the_datatype_has() {
-        let push = |datatype: &str, element: Element<'_>| {
+        let push = |datatype: &str, element: &Element<'_>| {
+            let datatype = Datatype::from_name(datatype).unwrap();
             let mut data = Vec::new();
-            element.push(datatype, &mut data).map(|()| texts(datatype, &data).unwrap().remove(0))
+            element.push(datatype, &mut data)?;
+            let tensor = Tensor::new(datatype, Shape::new(vec![1]), data.into()).unwrap();
+            let mut text = Vec::new();
+            write_elements(&mut text, &tensor);
+            Ok::<_, String>(String::from_utf8(text).unwrap().trim_matches(['[', ']']).to_owned())
         };
         for (datatype, element, expected) in [
             ("FP32", Element::Integer(3), "3.0"),
             ("FP32", Element::Text("nan"), "NaN"),
+            ("FP32", Element::Text("-inf"), "-Infinity"),
             ("FP32", Element::Text("1e30"), "1e30"),
-            ("FP64", Element::Bytes(b"-Infinity".into()), "-Infinity"),
+            // Half-way between two FP32, and a little more: rounded once.
+            ("FP32", Element::Text("1.00000005960464477540"), "1.0000001"),
+            ("FP64", Element::Float(f64::NEG_INFINITY), "-Infinity"),
             ("FP16", Element::Float(0.5), "0.5"),
             ("BF16", Element::Float(-2.0), "-2.0"),
             ("INT64", Element::Text("-9223372036854775808"), "-9223372036854775808"),
@@ -211,10 +157,10 @@ mod tests {
             ("UINT8", Element::Float(255.0), "255"),
             ("BOOL", Element::Text("True"), "true"),
             ("BOOL", Element::Integer(0), "false"),
-            ("BYTES", Element::Text("ß"), "ß"),
-            ("BYTES", Element::Bytes(b"".into()), ""),
+            ("BYTES", Element::Text("ß"), "\"ß\""),
+            ("BYTES", Element::Bytes(vec![]), "\"\""),
         ] {
-            assert_eq!(push(datatype, element.clone()), Ok(expected.into()), "{element:?} as {datatype}");
+            assert_eq!(push(datatype, &element), Ok(expected.into()), "{element:?} as {datatype}");
         }
         for (datatype, element, says) in [
             ("FP32", Element::Text("abc"), "expected FP32, got 'abc'"),
@@ -226,10 +172,9 @@ mod tests {
             ("INT64", Element::Text("nan"), "expected INT64"),
             ("BOOL", Element::Integer(2), "expected BOOL, got 2"),
             ("BYTES", Element::Integer(2), "expected BYTES, got 2"),
-            ("FP8", Element::Integer(2), "datatype FP8"),
+            ("FP32", Element::Text("1e39"), "expected FP32, got '1e39'"),
         ] {
-            assert!(push(datatype, element.clone()).unwrap_err().contains(says), "{element:?} as {datatype}");
+            assert!(push(datatype, &element).unwrap_err().contains(says), "{element:?} as {datatype}");
         }
-        assert!(texts("FP32", &[0; 5]).is_err() && texts("BYTES", &[1, 0, 0, 0]).is_err());
     }
 }

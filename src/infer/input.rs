@@ -1,6 +1,5 @@
 //! What the user gives, as tensors that the model takes.
 
-use serde_json::{Map, Value};
 use std::{
     fs,
     io::{self, IsTerminal, Read},
@@ -11,14 +10,11 @@ use super::{
     element::{Element, Spec},
     npy::{self, Array},
 };
-use crate::config::document::nearest;
-
-/// A tensor to be sent.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Tensor {
-    pub shape: Vec<u64>,
-    pub data: Vec<u8>,
-}
+use crate::{
+    config::document::nearest,
+    json::{Elements, Kind, Reader},
+    tensor::{Datatype, Shape, Tensor},
+};
 
 /// A file or stdin with what it holds, and the input that it is for, if the user says so.
 pub(super) struct Source {
@@ -28,7 +24,8 @@ pub(super) struct Source {
 }
 
 enum Content {
-    Json(Value),
+    /// A value, and nothing behind it.
+    Json(String),
     /// Each row with its line.
     Csv(Vec<(u64, Vec<String>)>),
     Npy(Array),
@@ -89,11 +86,12 @@ impl Content {
 }
 
 fn json(text: &str) -> Result<Content, String> {
-    serde_json::from_str(text).map(Content::Json).map_err(|error| {
-        let hint =
-            if text.contains("NaN") || text.contains("Infinity") { "; write NaN and Infinity in quotes" } else { "" };
-        format!("not valid JSON: {error}{hint}")
-    })
+    let mut reader = Reader::new(text);
+    let end = |mut reader: Reader<'_>| {
+        if reader.is_at_end() { Ok(()) } else { Err(reader.error("expected nothing more")) }
+    };
+    reader.skip().and_then(|()| end(reader)).map_err(|why| format!("not valid JSON: {why}"))?;
+    Ok(Content::Json(text.to_owned()))
 }
 
 fn csv(text: &str) -> Result<Content, String> {
@@ -113,15 +111,21 @@ fn csv(text: &str) -> Result<Content, String> {
     Ok(Content::Csv(rows))
 }
 
-/// The whole request in the protocol's form, where that is what was given.
-pub(super) fn whole_request(sources: &[Source]) -> Option<Map<String, Value>> {
-    match sources {
-        [Source { input: None, content: Content::Json(Value::Object(request)), .. }] => {
-            let inputs = request.get("inputs")?.as_array()?;
-            inputs.iter().all(|input| input.get("name").is_some()).then(|| request.clone())
+/// The whole request in the protocol's form, where that is what was given: `inputs` is an array of objects.
+pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
+    let [Source { input: None, content: Content::Json(text), .. }] = sources else { return None };
+    let mut whole = false;
+    let read = Reader::new(text).object(|reader, key| {
+        if key != "inputs" || reader.peek()? != Kind::Array {
+            return reader.skip();
         }
-        _ => None,
-    }
+        whole = true;
+        reader.array(|reader| {
+            whole &= reader.peek()? == Kind::Object;
+            reader.skip()
+        })
+    });
+    (read.is_ok() && whole).then_some(text)
 }
 
 /// The tensors for all inputs of the model.
@@ -138,11 +142,14 @@ pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec
                 let spec = named(specs, &name)?;
                 add(spec, tensor(spec, content).map_err(at)?);
             }
-            (None, Content::Json(Value::Object(inputs))) => {
-                for (name, value) in inputs {
-                    let spec = named(specs, &name).map_err(at)?;
-                    add(spec, tensor(spec, Content::Json(value)).map_err(at)?);
-                }
+            (None, Content::Json(text)) if text.trim_start().starts_with('{') => {
+                let mut reader = Reader::new(&text);
+                let read = reader.object(|reader, name| {
+                    let spec = named(specs, name)?;
+                    add(spec, nested(spec, reader)?);
+                    Ok(())
+                });
+                read.map_err(at)?;
             }
             (None, Content::Csv(rows)) if has_columns(specs, &rows) => {
                 for (spec, tensor) in columns(specs, &rows).map_err(at)? {
@@ -196,7 +203,7 @@ fn several(specs: &[Spec]) -> String {
 fn tensor(spec: &Spec, content: Content) -> Result<Tensor, String> {
     let about = |why: String| format!("input '{}': {why}", spec.name);
     match content {
-        Content::Json(value) => nested(spec, &value).map_err(about),
+        Content::Json(text) => nested(spec, &mut Reader::new(&text)),
         Content::Csv(rows) => table(spec, &rows),
         Content::Npy(array) => array_tensor(spec, array).map_err(about),
         Content::Npz(mut arrays) => match (arrays.pop(), arrays.len()) {
@@ -207,67 +214,67 @@ fn tensor(spec: &Spec, content: Content) -> Result<Tensor, String> {
 }
 
 /// One row may be given without the axis of the batch.
-fn with_batch_axis(spec: &Spec, mut shape: Vec<u64>) -> Vec<u64> {
+fn with_batch_axis(spec: &Spec, mut shape: Vec<usize>) -> Shape {
     if shape.len() + 1 == spec.shape.len() && matches!(spec.shape[0], -1 | 1) {
         shape.insert(0, 1);
     }
-    shape
+    Shape::new(shape)
 }
 
 fn array_tensor(spec: &Spec, array: Array) -> Result<Tensor, String> {
     let shape = with_batch_axis(spec, array.shape.clone());
-    if array.datatype == spec.datatype && array.datatype != "BYTES" {
-        return Ok(Tensor { shape, data: array.data });
-    }
-    let mut data = Vec::new();
-    for (index, element) in array.elements().enumerate() {
-        element.push(&spec.datatype, &mut data).map_err(|why| format!("element {index}: {why}"))?;
-    }
-    Ok(Tensor { shape, data })
-}
-
-/// The tensor of a nested JSON array.
-fn nested(spec: &Spec, value: &Value) -> Result<Tensor, String> {
-    let mut shape = Vec::new();
-    let mut first = value;
-    while let Value::Array(elements) = first {
-        shape.push(elements.len() as u64);
-        let Some(next) = elements.first() else { break };
-        first = next;
-    }
-    let mut data = Vec::new();
-    flatten(spec, value, &shape, "data", &mut data)?;
-    Ok(Tensor { shape: with_batch_axis(spec, shape), data })
-}
-
-fn flatten(spec: &Spec, value: &Value, shape: &[u64], path: &str, data: &mut Vec<u8>) -> Result<(), String> {
-    let element = match value {
-        Value::Array(elements) => {
-            let Some((extent, inner)) = shape.split_first() else {
-                return Err(format!("{path} is an array, where others are single values"));
-            };
-            if elements.len() as u64 != *extent {
-                return Err(format!("{path} has {} elements, the first of its kind has {extent}", elements.len()));
-            }
-            for (index, element) in elements.iter().enumerate() {
-                flatten(spec, element, inner, &format!("{path}[{index}]"), data)?;
-            }
-            return Ok(());
+    let data = if array.datatype == spec.datatype && array.datatype != Datatype::Bytes {
+        array.data
+    } else {
+        let mut data = Vec::new();
+        for (index, element) in array.elements().enumerate() {
+            element.push(spec.datatype, &mut data).map_err(|why| format!("element {index}: {why}"))?;
         }
-        Value::Bool(value) => Element::Bool(*value),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Element::Integer(number.into()),
-            (None, Some(number)) => Element::Integer(number.into()),
-            (None, None) => Element::Float(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => Element::Bytes(text.as_bytes().into()),
-        Value::Null => return Err(format!("{path} is null")),
-        Value::Object(_) => return Err(format!("{path} is an object, where an array or a value is expected")),
+        data
     };
-    if !shape.is_empty() {
-        return Err(format!("{path} is a single value, where others are arrays"));
+    Tensor::new(spec.datatype, shape, data.into()).map_err(|error| error.to_string())
+}
+
+/// The tensor of a nested JSON array, whose shape is that of the nesting.
+fn nested(spec: &Spec, reader: &mut Reader<'_>) -> Result<Tensor, String> {
+    let about = |why: String| format!("input '{}': {why}", spec.name);
+    let (mut shape, mut depth) = (Vec::new(), None);
+    extents(&mut reader.clone(), 0, &mut shape, &mut depth).map_err(about)?;
+    let shape = with_batch_axis(spec, shape.into_iter().flatten().collect());
+    let expected = shape.elements().unwrap_or(0);
+    let elements = Elements::read(reader, spec.datatype, expected).map_err(about)?;
+    elements.into_tensor(shape).map_err(|error| about(error.to_string()))
+}
+
+/// Finds the extents of nested arrays, which must be the same everywhere, and how deep the values stand.
+fn extents(
+    reader: &mut Reader<'_>,
+    depth: usize,
+    shape: &mut Vec<Option<usize>>,
+    values: &mut Option<usize>,
+) -> Result<(), String> {
+    let before = reader.clone();
+    if reader.peek()? != Kind::Array {
+        let first = *values.get_or_insert(depth);
+        if first != depth {
+            let what = format!("expected values inside {first} arrays as the first is, got one inside {depth}");
+            return Err(before.error(what));
+        }
+        return reader.skip();
     }
-    element.push(&spec.datatype, data).map_err(|why| format!("{path}: {why}"))
+    if shape.len() == depth {
+        shape.push(None);
+    }
+    let mut count = 0;
+    reader.array(|reader| {
+        count += 1;
+        extents(reader, depth + 1, shape, values)
+    })?;
+    let first = *shape[depth].get_or_insert(count);
+    if first != count {
+        return Err(before.error(format!("expected {first} elements as in the array before, got {count}")));
+    }
+    Ok(())
 }
 
 /// Whether the first row names a column for each input.
@@ -283,8 +290,9 @@ fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'
         let spec = named(specs, name).map_err(|why| format!("line {line}, column {}: {why}", column + 1))?;
         let data = cells(spec, rows, column..column + 1, header)?;
         let mut shape = vec![1; spec.shape.len().max(1)];
-        shape[0] = rows.len() as u64;
-        found.push((spec, Tensor { shape, data }));
+        shape[0] = rows.len();
+        let tensor = Tensor::new(spec.datatype, Shape::new(shape), data.into());
+        found.push((spec, tensor.map_err(|error| error.to_string())?));
     }
     Ok(found)
 }
@@ -292,7 +300,9 @@ fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'
 /// One input from all columns; a first row that is no row of values is a header.
 fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     let is_value = |cell: &String| {
-        cell.is_empty() || spec.datatype == "BYTES" || Element::Text(cell).push(&spec.datatype, &mut Vec::new()).is_ok()
+        cell.is_empty()
+            || spec.datatype == Datatype::Bytes
+            || Element::Text(cell).push(spec.datatype, &mut Vec::new()).is_ok()
     };
     // A cell that is wrong is no header: that has no value at all.
     let header = match rows.split_first() {
@@ -307,17 +317,17 @@ fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     let values = if header.is_some() { &rows[1..] } else { rows };
     let count = rows.first().map_or(0, |(_, first)| first.len());
     let data = cells(spec, values, 0..count, header.unwrap_or(&Vec::new()))?;
-    let (rows, columns) = (values.len() as u64, count as u64);
+    let (rows, columns) = (values.len(), count);
     let inner = spec.shape.get(1..).unwrap_or_default();
-    let extents: Option<Vec<u64>> = inner.iter().map(|extent| u64::try_from(*extent).ok()).collect();
-    let fitting = extents.filter(|extents| extents.iter().product::<u64>() == columns);
+    let extents: Option<Vec<usize>> = inner.iter().map(|extent| usize::try_from(*extent).ok()).collect();
+    let fitting = extents.filter(|extents| extents.iter().product::<usize>() == columns);
     let shape = match (spec.shape.len(), fitting) {
         (1, _) if columns == 1 => vec![rows],
         (1, _) if rows == 1 => vec![columns],
         (_, Some(extents)) => [vec![rows], extents].concat(),
         _ => vec![rows, columns],
     };
-    Ok(Tensor { shape, data })
+    Tensor::new(spec.datatype, Shape::new(shape), data.into()).map_err(|error| error.to_string())
 }
 
 fn cells(
@@ -333,7 +343,7 @@ fn cells(
                 let name = header.get(column).map(|name| format!(" '{name}'")).unwrap_or_default();
                 format!("line {line}, column {}{name}: {why}", column + 1)
             };
-            Element::Text(&row[column]).push(&spec.datatype, &mut data).map_err(told)?;
+            Element::Text(&row[column]).push(spec.datatype, &mut data).map_err(told)?;
         }
     }
     Ok(data)

@@ -4,6 +4,7 @@ use half::f16;
 use std::io::{Cursor, Read};
 
 use super::element::Element;
+use crate::tensor::Datatype;
 
 /// What a file begins with that numpy.save wrote.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
@@ -13,28 +14,28 @@ pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// An array.
 pub(super) struct Array {
-    pub shape: Vec<u64>,
-    /// The protocol's name for the elements' type; BYTES stands for strings of a fixed width.
-    pub datatype: &'static str,
+    pub shape: Vec<usize>,
+    /// BYTES stands for strings of a fixed width.
+    pub datatype: Datatype,
     kind: String,
     size: usize,
     pub data: Vec<u8>,
 }
 
 /// Kinds of elements of a fixed datatype, as NumPy writes them.
-const KINDS: [(&str, &str, usize); 12] = [
-    ("b1", "BOOL", 1),
-    ("u1", "UINT8", 1),
-    ("u2", "UINT16", 2),
-    ("u4", "UINT32", 4),
-    ("u8", "UINT64", 8),
-    ("i1", "INT8", 1),
-    ("i2", "INT16", 2),
-    ("i4", "INT32", 4),
-    ("i8", "INT64", 8),
-    ("f2", "FP16", 2),
-    ("f4", "FP32", 4),
-    ("f8", "FP64", 8),
+const KINDS: [(&str, Datatype, usize); 12] = [
+    ("b1", Datatype::Bool, 1),
+    ("u1", Datatype::Uint8, 1),
+    ("u2", Datatype::Uint16, 2),
+    ("u4", Datatype::Uint32, 4),
+    ("u8", Datatype::Uint64, 8),
+    ("i1", Datatype::Int8, 1),
+    ("i2", Datatype::Int16, 2),
+    ("i4", Datatype::Int32, 4),
+    ("i8", Datatype::Int64, 8),
+    ("f2", Datatype::Fp16, 2),
+    ("f4", Datatype::Fp32, 4),
+    ("f8", Datatype::Fp64, 8),
 ];
 
 impl Array {
@@ -60,9 +61,9 @@ impl Array {
             Some((_, datatype, size)) => (*datatype, *size),
             None => match (kind.split_at_checked(1), kind.get(1..).and_then(|width| width.parse().ok())) {
                 (Some(("U", _)), Some(width)) => {
-                    ("BYTES", 4usize.checked_mul(width).ok_or("its strings are too long")?)
+                    (Datatype::Bytes, 4usize.checked_mul(width).ok_or("its strings are too long")?)
                 }
-                (Some(("S", _)), Some(width)) => ("BYTES", width),
+                (Some(("S", _)), Some(width)) => (Datatype::Bytes, width),
                 _ => {
                     return Err(format!(
                         "its type is {descr}; supported are booleans, integers, f2, f4, f8 and strings"
@@ -70,8 +71,7 @@ impl Array {
                 }
             },
         };
-        let elements =
-            shape.iter().try_fold(1usize, |product, extent| product.checked_mul(usize::try_from(*extent).ok()?));
+        let elements = shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
         let expected = elements.and_then(|elements| elements.checked_mul(size));
         if expected != Some(data.len()) || size == 0 {
             let expected = expected.map_or("far more".into(), |expected| expected.to_string());
@@ -108,11 +108,11 @@ fn element(kind: &str, bytes: &[u8]) -> Element<'static> {
         _ if kind.starts_with('U') => {
             let points = bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
             let text: String = points.map(|point| char::from_u32(point).unwrap_or('\u{fffd}')).collect();
-            Element::Bytes(text.trim_end_matches('\0').as_bytes().to_vec().into())
+            Element::Bytes(text.trim_end_matches('\0').into())
         }
         _ => {
             let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            Element::Bytes(bytes[..end].to_vec().into())
+            Element::Bytes(bytes[..end].into())
         }
     }
 }
@@ -137,7 +137,7 @@ fn field<'h>(header: &'h str, key: &str) -> Option<&'h str> {
     header.split_once(&format!("'{key}':")).map(|(_, value)| value.trim_start())
 }
 
-fn shape(text: &str) -> Option<Vec<u64>> {
+fn shape(text: &str) -> Option<Vec<usize>> {
     let (extents, _) = text.strip_prefix('(')?.split_once(')')?;
     extents.split(',').map(str::trim).filter(|extent| !extent.is_empty()).map(|extent| extent.parse().ok()).collect()
 }

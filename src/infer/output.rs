@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use http::response::Parts;
-use serde_json::Value;
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     io::{self, IsTerminal},
 };
 
-use super::{JSON_LENGTH, element};
+use super::JSON_LENGTH;
+use crate::{
+    json::{Reader, TensorObject, once, write_elements},
+    tensor::{BytesElements, Datatype, Shape, Tensor},
+};
 
 /// Rows that a terminal is given.
 const TERMINAL_ROWS: usize = 40;
@@ -17,96 +20,58 @@ const TERMINAL_ROWS: usize = 40;
 const WIDE: usize = 8;
 
 /// An answer.
-pub(super) struct Answer {
-    id: Option<String>,
-    model: String,
-    version: String,
+#[derive(Default)]
+struct Answer {
+    model: Option<String>,
+    version: Option<String>,
     outputs: Vec<Output>,
 }
 
 struct Output {
     name: String,
-    datatype: String,
     shape: Vec<usize>,
     elements: Vec<String>,
 }
 
-impl Answer {
-    /// Reads the answer: JSON, with binary tensors behind it.
-    ///
-    /// # Errors
-    /// For people: the server does not keep to the protocol.
-    pub(super) fn read((parts, mut body): (Parts, Bytes)) -> Result<Self, String> {
-        let wrong = |why: String| format!("the server's answer can't be understood: {why}");
-        let length = parts.headers.get(JSON_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let json = body.split_to(length.unwrap_or(body.len()).min(body.len()));
-        let json: Value = serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let mut outputs = Vec::new();
-        for output in json["outputs"].as_array().map(Vec::as_slice).unwrap_or_default() {
-            outputs.push(Output::read(output, &mut body).map_err(wrong)?);
-        }
-        Ok(Answer {
-            id: text(&json["id"]),
-            model: text(&json["model_name"]).unwrap_or_default(),
-            version: text(&json["model_version"]).unwrap_or_default(),
-            outputs,
-        })
+/// The JSON of an answer.
+///
+/// # Errors
+/// For people: it has binary tensors, or is no text.
+pub(super) fn json_of((parts, body): (Parts, Bytes)) -> Result<String, String> {
+    if parts.headers.contains_key(JSON_LENGTH) {
+        return Err("the request asks for outputs in binary, which can't be printed: leave binary_data out".into());
     }
-
-    /// The answer in the protocol's JSON, on one line.
-    pub(super) fn json(&self) -> String {
-        let mut text = String::from("{");
-        if let Some(id) = &self.id {
-            let _ = write!(text, "\"id\":{},", quoted(id));
-        }
-        let (model, version) = (quoted(&self.model), quoted(&self.version));
-        let _ = write!(text, "\"model_name\":{model},\"model_version\":{version},\"outputs\":[");
-        for (index, output) in self.outputs.iter().enumerate() {
-            let comma = if index > 0 { "," } else { "" };
-            let (name, datatype) = (quoted(&output.name), quoted(&output.datatype));
-            let shape = output.shape.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-            let element = |text: &String| if output.datatype == "BYTES" { quoted(text) } else { text.clone() };
-            let data = output.elements.iter().map(element).collect::<Vec<_>>().join(",");
-            let _ = write!(
-                text,
-                "{comma}{{\"name\":{name},\"datatype\":{datatype},\"shape\":[{shape}],\"data\":[{data}]}}"
-            );
-        }
-        text.push_str("]}\n");
-        text
-    }
+    String::from_utf8(body.into()).map_err(|_| "the server's answer is no text".into())
 }
 
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+impl Answer {
+    fn read(json: &str) -> Result<Self, String> {
+        let mut answer = Answer::default();
+        let text = |reader: &mut Reader<'_>| reader.string().map(Into::into);
+        Reader::new(json).object(|reader, key| match key {
+            "model_name" => once(&mut answer.model, key, reader, text),
+            "model_version" => once(&mut answer.version, key, reader, text),
+            "outputs" => reader.array(|reader| {
+                answer.outputs.push(Output::read(reader)?);
+                Ok(())
+            }),
+            _ => reader.skip(),
+        })?;
+        Ok(answer)
+    }
 }
 
 impl Output {
-    fn read(output: &Value, binary: &mut Bytes) -> Result<Self, String> {
-        let name = output["name"].as_str().ok_or("an output has no name")?.to_owned();
-        let wrong = |why: &str| format!("output '{name}': {why}");
-        let datatype = output["datatype"].as_str().ok_or_else(|| wrong("it has no datatype"))?.to_owned();
-        let extent = |extent: &Value| extent.as_u64().and_then(|extent| usize::try_from(extent).ok());
-        let shape = output["shape"].as_array().and_then(|shape| shape.iter().map(extent).collect::<Option<Vec<_>>>());
-        let shape = shape.ok_or_else(|| wrong("it has no shape"))?;
-        let elements = match (output["parameters"]["binary_data_size"].as_u64(), &output["data"]) {
-            (Some(size), _) => {
-                let size = usize::try_from(size).ok().filter(|size| *size <= binary.len());
-                let data = binary.split_to(size.ok_or_else(|| wrong("its binary data is cut short"))?);
-                element::texts(&datatype, &data).map_err(|why| wrong(&why))?
-            }
-            (None, data) => {
-                let mut elements = Vec::new();
-                leaves(data, &mut elements);
-                elements
-            }
-        };
-        let expected = shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
-        if expected != Some(elements.len()) {
-            return Err(wrong(&format!("shape {shape:?} does not fit {} elements", elements.len())));
-        }
-        Ok(Output { name, datatype, shape, elements })
+    fn read(reader: &mut Reader<'_>) -> Result<Self, String> {
+        let mut output = TensorObject::read(reader, |reader, _| reader.skip())?;
+        let name = output.name.take().ok_or("an output has no name")?;
+        let wrong = |why: &dyn Display| format!("output '{name}': {why}");
+        let datatype =
+            output.datatype.as_deref().and_then(Datatype::from_name).ok_or_else(|| wrong(&"unknown datatype"))?;
+        let shape = Shape::from_wire(output.shape.as_deref().unwrap_or_default()).map_err(|error| wrong(&error))?;
+        let elements = output.elements(datatype).map_err(|why| wrong(&why))?.ok_or_else(|| wrong(&"it has no data"))?;
+        let tensor = elements.into_tensor(shape.clone()).map_err(|error| wrong(&error))?;
+        Ok(Output { shape: shape.extents().into(), elements: texts(&tensor), name })
     }
 
     fn rows(&self) -> usize {
@@ -142,20 +107,31 @@ fn printable(text: &str) -> String {
     if text.contains(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 
-fn leaves(value: &Value, into: &mut Vec<String>) {
-    match value {
-        Value::Array(elements) => elements.iter().for_each(|element| leaves(element, into)),
-        Value::String(text) => into.push(text.clone()),
-        other => into.push(other.to_string()),
+/// Each element as text.
+fn texts(tensor: &Tensor) -> Vec<String> {
+    if tensor.datatype() == Datatype::Bytes {
+        return BytesElements::new(tensor.data())
+            .map(|element| String::from_utf8_lossy(element).into_owned())
+            .collect();
     }
+    let mut json = Vec::new();
+    write_elements(&mut json, tensor);
+    let json = String::from_utf8_lossy(&json);
+    let elements = json.trim_matches(['[', ']']).split(',').map(str::to_owned);
+    elements.filter(|element| !element.is_empty()).collect()
 }
 
 /// The answer for people: a row of the table is a row of the request. A terminal is given as much as fits on it.
-pub(super) fn table(answer: &Answer) -> String {
+///
+/// # Errors
+/// For people: the server does not keep to the protocol.
+pub(super) fn table(json: &str) -> Result<String, String> {
+    let answer = Answer::read(json).map_err(|why| format!("the server's answer can't be understood: {why}"))?;
     let terminal = io::stdout().is_terminal();
     let size = if terminal { terminal_size::terminal_size() } else { None };
     let limits = size.map(|(terminal_size::Width(width), _)| (usize::from(width), TERMINAL_ROWS));
-    format!("{} version {}\n{}", answer.model, answer.version, tables(&answer.outputs, limits))
+    let (model, version) = (answer.model.unwrap_or_default(), answer.version.unwrap_or_default());
+    Ok(format!("{model} version {version}\n{}", tables(&answer.outputs, limits)))
 }
 
 /// One table where all outputs have the same rows, else one for each.
@@ -212,19 +188,18 @@ fn draw(columns: &[Vec<String>], limits: Option<(usize, usize)>) -> String {
 mod tests {
     use super::*;
 
-    fn output(name: &str, datatype: &str, shape: &[usize], elements: &[&str]) -> Output {
+    fn output(name: &str, shape: &[usize], elements: &[&str]) -> Output {
         let elements = elements.iter().map(|text| (*text).to_owned()).collect();
-        Output { name: name.into(), datatype: datatype.into(), shape: shape.into(), elements }
+        Output { name: name.into(), shape: shape.into(), elements }
     }
 
     #[test]
     fn outputs_of_the_same_rows_share_a_table() {
-        let label = output("label", "BYTES", &[2], &["cat", "a\nb"]);
-        let scores = output("scores", "FP32", &[2, 2], &["0.25", "NaN", "10.0", "1e30"]);
+        let label = output("label", &[2], &["cat", "a\nb"]);
+        let scores = output("scores", &[2, 2], &["0.25", "NaN", "10.0", "1e30"]);
         let expected = "\nlabel  scores[0]  scores[1]\ncat         0.25        NaN\na\\nb        10.0       1e30\n";
         assert_eq!(tables(&[label, scores], None), expected);
-        let other =
-            [output("a", "INT64", &[1], &["1"]), output("b", "INT64", &[], &["2"]), output("c", "INT64", &[0, 3], &[])];
+        let other = [output("a", &[1], &["1"]), output("b", &[], &["2"]), output("c", &[0, 3], &[])];
         assert_eq!(tables(&other, None), "\na\n1\n\nb\n2\n\nc[0]  c[1]  c[2]\n");
     }
 
@@ -232,12 +207,12 @@ mod tests {
     fn a_terminal_is_given_what_fits() {
         let elements: Vec<_> = (0..300).map(|number| number.to_string()).collect();
         let elements: Vec<_> = elements.iter().map(String::as_str).collect();
-        let text = tables(&[output("x", "INT64", &[100, 3], &elements)], Some((12, 4)));
+        let text = tables(&[output("x", &[100, 3], &elements)], Some((12, 4)));
         assert_eq!(
             text,
             "\nx[0]  x[1]\n   0     1\n   3     4\n   6     7\n... 97 more rows; --json or a pipe shows all\n... 1 more columns; --json or a pipe shows all\n"
         );
-        let wide = tables(&[output("x", "INT64", &[1, 10, 30], &elements)], Some((80, 3)));
+        let wide = tables(&[output("x", &[1, 10, 30], &elements)], Some((80, 3)));
         assert_eq!(wide, "\nx[0,0]  0\nx[0,1]  1\nx[0,2]  2\n... 297 more rows; --json or a pipe shows all\n");
     }
 }

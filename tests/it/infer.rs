@@ -102,10 +102,10 @@ fn every_form_of_input_gives_the_same_answer() {
     assert_eq!(setting.answer("cube", "1,2,3,4\n5,6,7,8"), "[2,2,2] [1.0,2.0,3.0,4.0,5.0,6.0,7.0,8.0]");
     // Nothing is lost on the way.
     assert_eq!(setting.answer("integers", "9007199254740993,-9223372036854775808"), "[1,2] [9007199254740993,-9223372036854775808]");
-    assert_eq!(setting.answer("integers", "[[1.0, 2]]"), "[1,2] [1,2]");
+    assert_eq!(setting.answer("integers", "1.0,2"), "[1,2] [1,2]");
     assert_eq!(setting.answer("booleans", "true\nFalse\n1\n"), "[3] [true,false,true]");
     assert_eq!(setting.answer("cube", "nan,inf,-inf,1e-40"), "[1,2,2] [NaN,Infinity,-Infinity,1e-40]");
-    assert_eq!(setting.answer("cube", "[[\"NaN\",\"Infinity\"],[0,0.1]]"), "[1,2,2] [NaN,Infinity,0.0,0.1]");
+    assert_eq!(setting.answer("cube", "[[NaN,\"Infinity\"],[0,0.1]]"), "[1,2,2] [NaN,Infinity,0.0,0.1]");
 }
 
 #[test]
@@ -159,13 +159,14 @@ fn mistakes_are_told_in_one_line() {
         ("add cut.npy", "", "cut.npy: the NPY header is cut short"),
         ("add zip.npz", "", "zip.npz: the NPZ archive can't be read"),
         ("integers float.npy", "", "float.npy: input 'x': element 0: expected INT64, got 0.5"),
-        ("add", "[[1, 2], [3]]", "stdin: input 'x': data[1] has 1 elements, the first of its kind has 2"),
-        ("add", "[[1, 2], 3]", "stdin: input 'x': data[1] is a single value, where others are arrays"),
-        ("add", "[[1, [2]]]", "stdin: input 'x': data[0][1] is an array, where others are single values"),
-        ("add", "[[1, null]]", "data[0][1] is null"),
-        ("add", "[[1, \"a\"]]", "data[0][1]: expected FP32, got \"a\""),
-        ("add", "[[1, NaN]]", "not valid JSON: expected value at line 1 column 6; write NaN and Infinity in quotes"),
-        ("add", "[[1, 2]", "stdin: not valid JSON: EOF"),
+        ("add", "[[1, 2], [3]]", "stdin: input 'x': expected 2 elements as in the array before, got 1 at line 1 column 9"),
+        ("add", "[[1, 2], 3]", "stdin: input 'x': expected values inside 2 arrays as the first is, got one inside 1 at line 1 column"),
+        ("add", "[[1, [2]]]", "stdin: input 'x': expected values inside 2 arrays as the first is, got one inside 3 at line 1 column"),
+        ("add", "[[1, null]]", "stdin: input 'x': expected a number, got null at line 1 column 6"),
+        ("add", "[[1, \"a\"]]", "stdin: input 'x': expected a number, got \"a\" at line 1 column 6"),
+        ("add", "[[1, 2]", "stdin: not valid JSON: "),
+        ("add", "[1, 2] 3", "stdin: not valid JSON: expected nothing more at line 1 column 8"),
+        ("add", "{\"inputs\": [{\"name\": \"x\", \"datatype\": \"FP32\", \"shape\": [1,2], \"data\": [1,2]}], \"outputs\": [{\"name\": \"y\", \"parameters\": {\"binary_data\": true}}]}", "leave binary_data out"),
         ("add", "1,2\n3\n", "stdin: line 2 has 1 columns, line 1 has 2"),
         ("add", "a,b\n1,x\n", "stdin: line 2, column 2 'b': expected FP32, got 'x'"),
         ("add", "1,2\r\n3,4\r\n5,x\r\n", "stdin: line 3, column 2: expected FP32, got 'x'"),
