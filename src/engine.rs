@@ -19,6 +19,7 @@ use ort::{
     session::Session,
 };
 use std::{
+    cell::Cell,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
@@ -91,9 +92,16 @@ impl Engine {
     }
 }
 
+thread_local! {
+    /// Whether this thread runs a batch.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
+}
+
 /// ONNX Runtime's log lines go to ours.
 fn logger() -> LoggerFunction {
     Arc::new(|level, category, _id, location, message| match level {
+        // A run's errors come back to the caller, and clients could fill the log with them.
+        _ if RUNNING.get() => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
         LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
         // Its errors are no errors of the server: whatever fails comes back to the caller, which reports it.
         LogLevel::Warning | LogLevel::Error | LogLevel::Fatal => {

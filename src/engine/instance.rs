@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    RUNNING,
     buffer::Buffer,
     element::{datatype, input_value},
     strings,
@@ -68,6 +69,7 @@ impl Instance {
         };
         let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
+        RUNNING.set(true);
         let ran = if optional.is_empty() {
             self.session.run::<0>(values.as_slice())
         } else {
@@ -76,6 +78,7 @@ impl Instance {
                 optional.into_iter().map(|(index, value)| (&*self.signature.optional_inputs[index].name, value));
             self.session.run::<0>(required.chain(given).collect::<Vec<_>>())
         };
+        RUNNING.set(false);
         let run = stacked.elapsed();
         let outputs = ran.map_err(|error| run_error(&error)).and_then(|mut outputs| {
             let names = self.signature.outputs.iter();

@@ -398,3 +398,18 @@ async fn what_changes_while_it_loads_is_loaded_again() {
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "changes"), 1);
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);
 }
+
+/// What ONNX Runtime says of every run that fails must not fill the log as fast as a client can ask.
+#[tokio::test]
+async fn failing_requests_do_not_fill_the_log() {
+    let repository = TempDir::new().unwrap();
+    onnx::lookup().save(&repository.path().join("lookup.onnx"));
+    let server = Server::start(repository.path());
+    let request = r#"{"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [9]}]}"#;
+    for _ in 0..50 {
+        let answer = crate::support::client::post(server.http, "/v2/models/lookup/infer", request.to_string()).await;
+        assert!(answer.status.is_client_error() || answer.status.is_server_error());
+    }
+    let lines = server.count_log(|line| line["target"] == "onnxruntime");
+    assert!(lines < 10, "{lines} lines for 50 requests");
+}
