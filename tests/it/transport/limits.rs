@@ -120,9 +120,9 @@ async fn grpc_messages_have_limits() {
 fn limits_that_make_no_sense_are_refused() {
     let folder = tempfile::TempDir::new().unwrap();
     for (option, value, says) in [
-        ("--max-http-body", "0", "--max-http-body must be at least 1"),
+        ("--max-http-body", "0", "'--max-http-body <SIZE>': it must be at least 1"),
         ("--request-memory", "lots", "'lots' is not a size"),
-        ("--idle-timeout", "0s", "--idle-timeout must be longer than 0s"),
+        ("--idle-timeout", "0s", "'--idle-timeout <DURATION>': it must be longer than 0s"),
         ("--max-streams", "0", "--max-streams"),
     ] {
         let output =
