@@ -31,6 +31,9 @@ impl Budget {
     }
 }
 
+/// What holds no more is small.
+const SMALL: usize = 256 << 10;
+
 /// What one request, or one answer, holds of the budget; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -44,11 +47,18 @@ impl Share {
     }
 
     /// Takes more, if there is as much. Nobody waits for others to give back: two that each hold half of what they need
-    /// would wait for ever.
+    /// would wait for ever. The large leave some to the small, who are most of those that are served: a few bodies that grow
+    /// until they are refused would have everybody refused with them.
     #[must_use]
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
+        let limit = self.budget.limit;
+        if bytes > limit {
+            // Nor may others see so much taken, if only for a moment.
+            return false;
+        }
+        let left = if self.bytes.saturating_add(bytes) > SMALL { limit / 8 } else { 0 };
         let before = self.budget.used.fetch_add(bytes, Relaxed);
-        let fits = before.saturating_add(bytes) <= self.budget.limit;
+        let fits = before.saturating_add(bytes) <= limit - left;
         if fits {
             self.bytes += bytes;
         } else {
@@ -102,6 +112,16 @@ mod tests {
         assert!(one.grow(40));
         drop(one);
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_large_leave_some_to_the_small() {
+        let budget = Budget::new(80 * SMALL);
+        let (mut large, mut other, mut small) = (Share::new(&budget), Share::new(&budget), Share::new(&budget));
+        assert!(large.grow(69 * SMALL) && large.grow(SMALL) && !large.grow(1));
+        assert!(!other.grow(2 * SMALL) && other.grow(SMALL) && !other.grow(1), "it is no longer small");
+        assert!(small.grow(SMALL));
+        assert_eq!(budget.used(), 72 * SMALL);
     }
 
     #[test]

@@ -16,8 +16,8 @@ pub(super) enum Encoding {
 /// The names of those that are known, as headers list them.
 pub(super) const KNOWN: &str = "gzip, deflate, zstd, identity";
 
-/// Bytes that are worked on in one go: about a millisecond. In between others get the thread.
-pub(super) const STEP: usize = 256 << 10;
+/// Bytes that are worked on in one go: less than a millisecond. In between others get the thread.
+pub(super) const STEP: usize = 128 << 10;
 
 /// Answers that are smaller stay as they are: they fit in a few packets, and packing them costs more than it saves.
 pub(super) const WORTH_IT: usize = 4 << 10;

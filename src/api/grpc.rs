@@ -1,5 +1,6 @@
 //! The Open Inference Protocol, health checking and reflection over gRPC.
 
+mod cost;
 mod decode;
 mod eager;
 mod encode;

@@ -4,17 +4,23 @@
 
 Needs no packages. 8 good clients ask the model `simple` over HTTP/1.1 connections of their own, in a closed loop. In every
 other round 20 hostile connections do their worst beside them: halves of heads, bodies of a byte a second, answers that are
-never read, huge lengths of which little comes, and bombs. Rounds with and without them take turns, so that a slow phase of
-the machine hits both. Told are the good clients' p50 and p99 of each, their ratio (the bar is 1.5 for the p99), how many of
+never read, huge lengths of which little comes, and bombs. They come from a process of the lowest priority, and ask a model of
+their own: what is to be seen is not that they use a CPU, nor that a queue is a queue. Rounds with and without them take
+turns, so that a slow phase of the machine hits both. Told are the good clients' p50 and p99 of each, their ratio (the bar is 1.5 for the p99), how many of
 their requests failed (the bar is none), and the server's memory before, at its peak, and after.
 """
 
 import http.client
 import json
+import multiprocessing
+import os
+import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -23,7 +29,7 @@ ROUNDS, SECONDS, GOOD, PAUSE = 10, 4.0, 8, 0.002
 BODY = json.dumps(
     {"inputs": [{"name": name, "datatype": "INT32", "shape": [1, 16], "data": list(range(16))} for name in ("INPUT0", "INPUT1")]}
 ).encode()
-INFER = "/v2/models/simple/infer"
+INFER, HOSTILE_INFER = "/v2/models/simple/infer", "/v2/models/other/infer"
 # A hundred thousand rows, whose answer no socket takes at once.
 ROWS = 100_000
 LARGE_HEAD = json.dumps(
@@ -79,7 +85,7 @@ def good(address, until, times, failed):
 
 
 def head(length, more=""):
-    return f"POST {INFER} HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: {len(LARGE_HEAD)}\r\n{more}Content-Length: {length}\r\n\r\n".encode()
+    return f"POST {HOSTILE_INFER} HTTP/1.1\r\nHost: x\r\nInference-Header-Content-Length: {len(LARGE_HEAD)}\r\n{more}Content-Length: {length}\r\n\r\n".encode()
 
 
 def half_a_head(stream, stopped):
@@ -135,14 +141,18 @@ def hostile(address, attack, stopped):
             stopped.wait(0.1)
 
 
+def attack(address):
+    """Until the process is ended."""
+    os.nice(19)
+    never = threading.Event()
+    for number in range(20):
+        threading.Thread(target=hostile, args=(address, ATTACKS[number % 5], never)).start()
+
+
 def run_round(address, attacked, times, failed):
-    stopped = threading.Event()
-    attackers = []
+    attackers = multiprocessing.Process(target=attack, args=(address,))
     if attacked:
-        attackers = [threading.Thread(target=hostile, args=(address, ATTACKS[number % 5], stopped)) for number in range(20)]
-    for attacker in attackers:
-        attacker.start()
-    if attacked:
+        attackers.start()
         time.sleep(0.5)
     until = time.monotonic() + SECONDS
     clients = [threading.Thread(target=good, args=(address, until, times, failed)) for _ in range(GOOD)]
@@ -150,9 +160,9 @@ def run_round(address, attacked, times, failed):
         client.start()
     for client in clients:
         client.join()
-    stopped.set()
-    for attacker in attackers:
-        attacker.join()
+    if attacked:
+        attackers.kill()
+        attackers.join()
 
 
 def quantile(times, share):
@@ -160,7 +170,14 @@ def quantile(times, share):
 
 
 def main():
-    server, address = start(*sys.argv[1:3])
+    binary, models = sys.argv[1:3]
+    with tempfile.TemporaryDirectory() as repository:
+        for name in ("simple", "other"):
+            shutil.copytree(pathlib.Path(models, "simple"), pathlib.Path(repository, name))
+        measure(*start(binary, repository))
+
+
+def measure(server, address):
     try:
         run_round(address, False, [], [])
         before = memory(server, "VmRSS")

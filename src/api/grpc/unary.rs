@@ -17,12 +17,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::status;
+use super::{cost, status};
 use crate::{
     api::{
         Context,
         answer::outgoing,
         body::{Collected, Pieces},
+        budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Limits, Refusal},
     },
@@ -37,6 +38,9 @@ const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// In front of every message: whether it is packed, and its length.
 const PREFIX: usize = 5;
 
+/// A message that is smaller takes little, whatever is in it.
+const SMALL: usize = 16 << 10;
+
 /// A call, without its message.
 pub(super) struct Call {
     context: Context,
@@ -46,6 +50,8 @@ pub(super) struct Call {
     pub arrived: Instant,
     /// The encoding that the message came in, if any, and that the client reads.
     answer_in: Option<Encoding>,
+    /// What the decoded message holds beside its bytes.
+    decoded: Share,
 }
 
 impl Call {
@@ -53,8 +59,16 @@ impl Call {
     pub(super) async fn receive<M: Message + Default>(context: &Context, request: Request) -> (Self, Result<M>) {
         let (head, body) = request.into_parts();
         let (extensions, headers) = (head.extensions, head.headers);
-        let mut call = Call { context: context.clone(), extensions, headers, arrived: Instant::now(), answer_in: None };
-        let received = call.message(body).await.map_err(|refusal| refusal.error);
+        let mut call = Call {
+            context: context.clone(),
+            extensions,
+            headers,
+            arrived: Instant::now(),
+            answer_in: None,
+            decoded: Share::new(&context.limits.budget),
+        };
+        let received = call.message(body).await.and_then(|message| call.make_room(message));
+        let received = received.map_err(|refusal| refusal.error);
         let decoded = received.and_then(|message| {
             M::decode(message).map_err(|error| {
                 let path = head.uri.path();
@@ -62,6 +76,12 @@ impl Call {
             })
         });
         (call, decoded)
+    }
+
+    /// Counts what decoding takes beside the message, where that can be much.
+    fn make_room(&mut self, message: Bytes) -> Result<Bytes, Refusal> {
+        let takes = if message.len() < SMALL { 0 } else { cost::decoded(&message) };
+        if self.decoded.grow(takes) { Ok(message) } else { Err(self.context.limits.full()) }
     }
 
     /// The deadline that the client set, as a time from the call's arrival: at most eight digits and a unit (gRPC over HTTP/2,
@@ -111,12 +131,14 @@ impl Call {
     }
 
     /// The answer to the call.
-    pub(super) async fn answer<M: Message>(self, answered: Result<M>) -> Response {
+    pub(super) async fn answer<M: Message>(mut self, answered: Result<M>) -> Response {
         let message = match answered {
             Ok(message) => message,
             Err(error) => return refused(error),
         };
         let length = message.encoded_len();
+        // There are the outputs, what is made of them, and what that is packed into.
+        self.decoded.add(length);
         let mut data = Vec::with_capacity(PREFIX + length);
         data.put_bytes(0, PREFIX);
         message.encode_raw(&mut data);

@@ -16,6 +16,7 @@ use crate::{
         Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION,
         answer::outgoing,
         body::{Pieces, count_copies},
+        budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Refusal},
         parse_version, properties,
@@ -156,9 +157,14 @@ async fn answer(context: &Context, target: Target, head: &Parts, body: Bytes) ->
     });
     let decode::Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
     let answer = context.router.infer(request).await?;
+    // Until they have become a body that is counted.
+    let mut outputs = Share::new(&context.limits.budget);
+    outputs.add(answer.output.tensors.iter().map(|output| output.tensor.data().len()).sum());
     let response = encode::response(&answer, &id, &binary);
     drop(answer);
-    Ok(on_its_way(context, head, response).await)
+    let response = on_its_way(context, head, response).await;
+    drop(outputs);
+    Ok(response)
 }
 
 /// The answer, packed where the client wants it and it pays, and counted.

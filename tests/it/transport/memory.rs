@@ -170,3 +170,18 @@ async fn memory_stays_within_the_budget_under_hostile_clients() {
     assert!(grown < (BUDGET + 64) * MIB, "the server has grown by {} MiB", grown / MIB);
     assert_well(&server).await;
 }
+
+/// Two bytes on the wire are an input, which takes a hundred decoded.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_grow_when_they_are_decoded_are_refused() {
+    let (_repository, server) = start(&["--request-memory", "64MiB"]);
+    assert_well(&server).await;
+    let before = server.peak_memory();
+    let empty_inputs = [0x2a, 0].repeat(8 * MIB);
+    let (status, _) = infer_framed(&server, &[], framed(false, &empty_inputs)).await;
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("--request-memory"), "{status}");
+    let grown = server.peak_memory() - before;
+    assert!(grown < 64 * MIB, "the server has grown by {} MiB", grown / MIB);
+    assert_well(&server).await;
+}

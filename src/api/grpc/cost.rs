@@ -1,0 +1,126 @@
+//! What a message takes in memory once it is decoded, which can be a hundred times what it takes on the wire: an empty input
+//! is two bytes there.
+
+use bytes::Bytes;
+
+use super::proto::{
+    InferParameter,
+    model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+};
+
+/// A field that takes more decoded than on the wire.
+enum Field {
+    /// So many bytes each time.
+    Each(usize),
+    /// So many bytes for every number.
+    Numbers(usize),
+    /// So many bytes each time, and what the fields in it take.
+    Message(usize, &'static [(u64, Field)]),
+}
+
+/// Lists double when they are full.
+const fn listed<T>() -> usize {
+    2 * size_of::<T>()
+}
+
+/// A parameter in its table, with its name.
+const PARAMETER: Field = Field::Each(2 * (size_of::<String>() + size_of::<InferParameter>()) + 32);
+
+const REQUEST: &[(u64, Field)] = &[
+    (4, PARAMETER),
+    (5, Field::Message(listed::<InferInputTensor>(), INPUT)),
+    (6, Field::Message(listed::<InferRequestedOutputTensor>(), &[(2, PARAMETER)])),
+    (7, Field::Each(listed::<Bytes>())),
+];
+
+const INPUT: &[(u64, Field)] =
+    &[(3, Field::Numbers(listed::<i64>())), (4, PARAMETER), (5, Field::Message(0, CONTENTS))];
+
+const CONTENTS: &[(u64, Field)] = &[
+    (1, Field::Numbers(listed::<bool>())),
+    (2, Field::Numbers(listed::<i32>())),
+    (3, Field::Numbers(listed::<i64>())),
+    (4, Field::Numbers(listed::<u32>())),
+    (5, Field::Numbers(listed::<u64>())),
+    (8, Field::Each(listed::<Bytes>())),
+];
+
+/// Bytes that an inference request takes decoded, beside those of the message. One that can't be decoded takes none.
+pub(super) fn decoded(request: &[u8]) -> usize {
+    fields(request, REQUEST).unwrap_or(0)
+}
+
+fn fields(mut message: &[u8], known: &[(u64, Field)]) -> Option<usize> {
+    let mut bytes = 0_usize;
+    while !message.is_empty() {
+        let tag = varint(&mut message)?;
+        let field = known.iter().find(|(number, _)| *number == tag >> 3).map(|(_, field)| field);
+        let content = match tag & 7 {
+            0 => {
+                varint(&mut message)?;
+                &[][..]
+            }
+            1 => message.split_off(..8)?,
+            2 => {
+                let length = usize::try_from(varint(&mut message)?).ok()?;
+                message.split_off(..length)?
+            }
+            5 => message.split_off(..4)?,
+            // Groups are of the past.
+            _ => return None,
+        };
+        let takes = match field {
+            None => 0,
+            Some(Field::Each(takes)) => *takes,
+            // A number ends with the first byte below 128. Not packed, it is a field of its own.
+            Some(Field::Numbers(takes)) => takes * content.iter().filter(|byte| **byte < 128).count().max(1),
+            Some(Field::Message(takes, known)) => takes + fields(content, known)?,
+        };
+        bytes = bytes.saturating_add(takes);
+    }
+    Some(bytes)
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *message.split_off_first()?;
+        value |= u64::from(byte & 127) << shift;
+        if byte < 128 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::proto::{InferTensorContents, ModelInferRequest},
+        *,
+    };
+    use prost::Message;
+
+    #[test]
+    fn what_takes_more_decoded_is_seen() {
+        let input = |contents| InferInputTensor { contents: Some(contents), ..InferInputTensor::default() };
+        let request = |inputs| ModelInferRequest { inputs, ..ModelInferRequest::default() }.encode_to_vec();
+        assert_eq!(decoded(&request(vec![])), 0);
+        assert_eq!(decoded(&request(vec![InferInputTensor::default(); 1000])), 1000 * listed::<InferInputTensor>());
+        let shape = InferInputTensor { shape: vec![1, -1, 300], ..InferInputTensor::default() };
+        assert_eq!(decoded(&request(vec![shape])), listed::<InferInputTensor>() + 3 * 16);
+        let one = listed::<InferInputTensor>();
+        let numbers = InferTensorContents { int64_contents: vec![7; 500], ..InferTensorContents::default() };
+        assert_eq!(decoded(&request(vec![input(numbers)])), one + 500 * 16);
+        let floats = InferTensorContents { fp32_contents: vec![7.0; 500], ..InferTensorContents::default() };
+        assert_eq!(decoded(&request(vec![input(floats)])), one, "they take as much on the wire");
+        let parameters = (0..100).map(|number: i32| (number.to_string(), InferParameter::default())).collect();
+        let message = ModelInferRequest { parameters, ..ModelInferRequest::default() }.encode_to_vec();
+        assert!(decoded(&message) >= 100 * 100);
+        // Numbers that are not packed, and what is no message.
+        assert_eq!(decoded(&[0x2a, 4, 0x18, 1, 0x18, 2]), one + 2 * 16);
+        for wrong in [&[0x2a, 100][..], &[0xff; 20], &[0x2b], &[0x08]] {
+            assert_eq!(decoded(wrong), 0);
+        }
+    }
+}
