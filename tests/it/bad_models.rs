@@ -232,7 +232,16 @@ fn a_check_tells_why_and_checks_the_others() {
 async fn a_failed_reload_keeps_what_serves() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model/1/model.onnx");
-    onnx::add(1.0).save(&path);
+    // The version's folder is a link that is turned, since a folder that is gone for a while would be unloaded.
+    let turn = |name: &str, put: &dyn Fn(&Path)| {
+        let (contents, link) = (folder.path().join(format!(".{name}")), folder.path().join(".link"));
+        fs::create_dir_all(&contents).unwrap();
+        put(&contents.join("model.onnx"));
+        symlink(&contents, &link).unwrap();
+        fs::rename(&link, path.parent().unwrap()).unwrap();
+    };
+    fs::create_dir_all(folder.path().join("model")).unwrap();
+    turn("good", &|path| onnx::add(1.0).save(path));
     let server = Server::start(folder.path());
     let memory = || {
         let status = fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
@@ -244,15 +253,13 @@ async fn a_failed_reload_keeps_what_serves() {
     let mut after_first_round = 0;
     for round in 0..3 {
         for bad in bad_models() {
-            fs::remove_dir_all(path.parent().unwrap()).unwrap();
-            let aside = folder.path().join("aside");
-            fs::create_dir_all(&aside).unwrap();
-            (bad.put)(&aside.join("model.onnx"));
-            if bad.name == "loop" {
-                fs::remove_file(aside.join("model.onnx")).unwrap();
-                symlink(&path, aside.join("model.onnx")).unwrap();
-            }
-            fs::rename(&aside, path.parent().unwrap()).unwrap();
+            turn(&format!("{round}-{}", bad.name), &|aside| {
+                (bad.put)(aside);
+                if bad.name == "loop" {
+                    fs::remove_file(aside).unwrap();
+                    symlink(&path, aside).unwrap();
+                }
+            });
             told += 1;
             let what = format!("failure {told} ({}) is told", bad.name);
             eventually(&what, async || server.count_log(failures) == told).await;
@@ -268,8 +275,7 @@ async fn a_failed_reload_keeps_what_serves() {
     assert_eq!(log, told);
 
     // And once it is good again it takes over.
-    fs::remove_dir_all(path.parent().unwrap()).unwrap();
-    onnx::add(2.0).save(&path);
+    turn("better", &|path| onnx::add(2.0).save(path));
     eventually("the good one serves", async || {
         let answer = post(server.http, "/v2/models/model/infer", request()).await.json();
         answer["outputs"][0]["data"][0] == 2.0
