@@ -22,11 +22,11 @@ use crate::{
     metrics::TransportMetrics,
 };
 
-/// Flow-control windows that let a tensor of this size through without waiting for the other side, and frames large enough
-/// that it does not come in thousands of pieces. Bodies are read as they come, so that no more than a frame of each
-/// connection lies unread; what has been read counts.
-const STREAM_WINDOW: u32 = 16 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Flow-control windows: what a client may send before it is read. Bodies are read as they come, so that large ones are not
+/// held up; but what came in one go waits for its reader uncounted, and hostile clients see to it that it is much. And frames
+/// large enough that a tensor does not come in thousands of pieces.
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
 const MAX_FRAME: u32 = 256 << 10;
 
 /// What HTTP/1.1 reads ahead at most.

@@ -45,13 +45,15 @@ const CONTENTS: &[(u64, Field)] = &[
     (8, Field::Each(listed::<Bytes>())),
 ];
 
-/// Bytes that an inference request takes decoded, beside those of the message. One that can't be decoded takes none.
+/// Bytes that an inference request takes decoded, beside those of the message; as far as it can be decoded.
 pub(super) fn decoded(request: &[u8]) -> usize {
-    fields(request, REQUEST).unwrap_or(0)
+    let mut bytes = 0;
+    fields(request, REQUEST, &mut bytes);
+    bytes
 }
 
-fn fields(mut message: &[u8], known: &[(u64, Field)]) -> Option<usize> {
-    let mut bytes = 0_usize;
+/// Adds what the fields take; `None` where the message is none from there on.
+fn fields(mut message: &[u8], known: &[(u64, Field)], bytes: &mut usize) -> Option<()> {
     while !message.is_empty() {
         let tag = varint(&mut message)?;
         let field = known.iter().find(|(number, _)| *number == tag >> 3).map(|(_, field)| field);
@@ -65,20 +67,26 @@ fn fields(mut message: &[u8], known: &[(u64, Field)]) -> Option<usize> {
                 let length = usize::try_from(varint(&mut message)?).ok()?;
                 message.split_off(..length)?
             }
+            // Groups, which are of the past, are skipped when it is decoded. What is in them may count here.
+            3 | 4 => continue,
             5 => message.split_off(..4)?,
-            // Groups are of the past.
             _ => return None,
         };
-        let takes = match field {
-            None => 0,
-            Some(Field::Each(takes)) => *takes,
+        match field {
+            None => {}
+            Some(Field::Each(takes)) => *bytes = bytes.saturating_add(*takes),
             // A number ends with the first byte below 128. Not packed, it is a field of its own.
-            Some(Field::Numbers(takes)) => takes * content.iter().filter(|byte| **byte < 128).count().max(1),
-            Some(Field::Message(takes, known)) => takes + fields(content, known)?,
-        };
-        bytes = bytes.saturating_add(takes);
+            Some(Field::Numbers(takes)) => {
+                let numbers = content.iter().filter(|byte| **byte < 128).count().max(1);
+                *bytes = bytes.saturating_add(takes.saturating_mul(numbers));
+            }
+            Some(Field::Message(takes, known)) => {
+                *bytes = bytes.saturating_add(*takes);
+                fields(content, known, bytes)?;
+            }
+        }
     }
-    Some(bytes)
+    Some(())
 }
 
 fn varint(message: &mut &[u8]) -> Option<u64> {
@@ -119,8 +127,10 @@ mod tests {
         assert!(decoded(&message) >= 100 * 100);
         // Numbers that are not packed, and what is no message.
         assert_eq!(decoded(&[0x2a, 4, 0x18, 1, 0x18, 2]), one + 2 * 16);
-        for wrong in [&[0x2a, 100][..], &[0xff; 20], &[0x2b], &[0x08]] {
+        for wrong in [&[0x2a, 100][..], &[0xff; 20], &[0x08], &[0x0f]] {
             assert_eq!(decoded(wrong), 0);
+            let after = [&[0x2a, 0, 0x0b, 0x0c, 0x2a, 0][..], wrong].concat();
+            assert_eq!(decoded(&after), 2 * one, "what comes before it, and behind a group, is decoded");
         }
     }
 }
