@@ -4,7 +4,6 @@ use axum::{body::HttpBody, http::Extensions};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,30 +20,38 @@ use super::{
 /// given and keeps it for as long as the client grants no window, which nothing else shows.
 #[derive(Debug, Default)]
 pub struct Unwritten {
+    answers: Mutex<Answers>,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
     /// By when each has to get on.
-    deadlines: Mutex<BTreeMap<u64, Instant>>,
+    deadlines: Vec<Option<Instant>>,
+    /// Places among them that are free.
+    free: Vec<usize>,
 }
 
 impl Unwritten {
     /// Whether every answer is written.
     pub fn is_empty(&self) -> bool {
-        self.deadlines().is_empty()
+        let answers = self.answers();
+        answers.free.len() == answers.deadlines.len()
     }
 
     /// Whether one should have got on by now.
     pub fn is_overdue(&self, now: Instant) -> bool {
-        self.deadlines().values().any(|deadline| *deadline <= now)
+        self.answers().deadlines.iter().flatten().any(|deadline| *deadline <= now)
     }
 
-    fn deadlines(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        self.deadlines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// An answer that is not written yet.
 struct Unread {
     unwritten: Arc<Unwritten>,
-    number: u64,
+    place: usize,
     /// By when all of it has to be written.
     whole: Instant,
     timeout: Duration,
@@ -52,23 +59,32 @@ struct Unread {
 }
 
 impl Unread {
-    fn new(unwritten: Arc<Unwritten>, whole: Instant, timeout: Duration, share: Share) -> Self {
-        let mut deadlines = unwritten.deadlines();
-        let number = deadlines.last_key_value().map_or(0, |(last, _)| last + 1);
-        deadlines.insert(number, whole.min(Instant::now() + timeout));
-        drop(deadlines);
-        Unread { unwritten, number, whole, timeout, _share: share }
+    fn new(unwritten: Arc<Unwritten>, length: usize, limits: &Limits) -> Self {
+        let mut share = Share::new(&limits.budget);
+        share.add(length);
+        let (now, timeout) = (Instant::now(), limits.write_timeout);
+        let whole = now + limits.patience(timeout, length);
+        let mut answers = unwritten.answers();
+        let place = answers.free.pop().unwrap_or(answers.deadlines.len());
+        if place == answers.deadlines.len() {
+            answers.deadlines.push(None);
+        }
+        answers.deadlines[place] = Some(whole.min(now + timeout));
+        drop(answers);
+        Unread { unwritten, place, whole, timeout, _share: share }
     }
 
     /// A piece has been taken.
     fn got_on(&self) {
-        self.unwritten.deadlines().insert(self.number, self.whole.min(Instant::now() + self.timeout));
+        self.unwritten.answers().deadlines[self.place] = Some(self.whole.min(Instant::now() + self.timeout));
     }
 }
 
 impl Drop for Unread {
     fn drop(&mut self) {
-        self.unwritten.deadlines().remove(&self.number);
+        let mut answers = self.unwritten.answers();
+        answers.deadlines[self.place] = None;
+        answers.free.push(self.place);
     }
 }
 
@@ -78,6 +94,7 @@ const PIECE: usize = 64 << 10;
 /// The body of an answer.
 pub(super) struct Outgoing {
     left: Bytes,
+    /// Where there is more than one piece, which otherwise has it.
     unread: Option<Arc<Unread>>,
 }
 
@@ -85,12 +102,13 @@ pub(super) struct Outgoing {
 /// done, and who asks next finds less room.
 pub(super) fn outgoing(data: impl Into<Bytes>, request: &Extensions, limits: &Limits) -> Outgoing {
     let data = data.into();
-    let mut share = Share::new(&limits.budget);
-    share.add(data.len());
-    let whole = Instant::now() + limits.patience(limits.write_timeout, data.len());
     let unwritten = request.get::<Arc<Unwritten>>().cloned().unwrap_or_default();
-    let unread = Unread::new(unwritten, whole, limits.write_timeout, share);
-    Outgoing { left: data, unread: Some(Arc::new(unread)) }
+    let unread = Unread::new(unwritten, data.len(), limits);
+    if data.len() <= PIECE {
+        Outgoing { left: guarded(data, unread), unread: None }
+    } else {
+        Outgoing { left: data, unread: Some(Arc::new(unread)) }
+    }
 }
 
 impl HttpBody for Outgoing {
@@ -101,12 +119,15 @@ impl HttpBody for Outgoing {
         if self.left.is_empty() {
             return Poll::Ready(None);
         }
+        let Some(unread) = &self.unread else {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.left)))));
+        };
+        unread.got_on();
+        let unread = unread.clone();
         let length = self.left.len().min(PIECE);
         let piece = self.left.split_to(length);
-        // The last piece takes it along.
-        let unread = if self.left.is_empty() { self.unread.take() } else { self.unread.clone() };
-        if let Some(unread) = &unread {
-            unread.got_on();
+        if self.left.is_empty() {
+            self.unread = None;
         }
         Poll::Ready(Some(Ok(Frame::data(guarded(piece, unread)))))
     }
