@@ -10,8 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{
+    runtime::Handle,
     task::yield_now,
-    time::{timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -31,8 +32,14 @@ const DISCARDED: usize = 1 << 30;
 /// How long nothing of it may come.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// Who sends a byte for so many makes the server work for nothing of their own. Such bodies are unpacked with a pause after
+/// every step, so that a few of them don't take the CPUs from others.
+const TOO_GOOD: usize = 64;
+const BREATH: Duration = Duration::from_millis(2);
+
 /// What unpacking takes beside what it gives, but for the window of zstd, which grows with it.
-const WORKSPACE: usize = 64 << 10;
+const WORKSPACE: usize = (64 << 10) + SCRATCH;
+const SCRATCH: usize = 32 << 10;
 
 /// Pieces of a body, one after the other.
 pub(super) struct Pieces {
@@ -144,15 +151,69 @@ pub(super) struct Collected {
     share: Share,
     /// The only piece so far, where it is large.
     piece: Option<Bytes>,
-    data: Vec<u8>,
+    data: Buffer,
     unpacker: Option<Unpacker>,
+}
+
+/// The memory of a body. Much of it is given back aside and bit by bit: the system takes milliseconds for it, and whoever
+/// wants memory waits meanwhile.
+struct Buffer(Vec<u8>);
+
+/// What is given back in one go.
+const FREED: usize = 4 << 20;
+
+/// From here on a buffer is as large as it can become.
+const LARGE: usize = 1 << 20;
+
+impl Buffer {
+    /// Makes room for `more` bytes of `most`. To move a large buffer as it grows takes milliseconds again and again; addresses
+    /// for all of it take nothing until they are written to.
+    fn make_room(&mut self, more: usize, most: usize) {
+        let memory = &mut self.0;
+        let length = memory.len();
+        if memory.capacity() - length >= more {
+            return;
+        }
+        let whole = length + more >= LARGE && memory.try_reserve_exact(most.saturating_sub(length)).is_ok();
+        if !whole || memory.capacity() - length < more {
+            memory.reserve(more);
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.0.capacity() <= FREED {
+            return;
+        }
+        // A compute thread has none, and nobody who waits for it.
+        if let Ok(runtime) = Handle::try_current() {
+            let mut memory = std::mem::take(&mut self.0);
+            runtime.spawn_blocking(move || {
+                while memory.capacity() > FREED {
+                    memory.truncate(memory.capacity() - FREED);
+                    memory.shrink_to(memory.capacity() - FREED);
+                }
+            });
+        }
+    }
 }
 
 struct Unpacker {
     encoding: Encoding,
     decoder: Decoder,
+    /// What it writes into, a little at a time.
+    scratch: Vec<u8>,
     /// What it takes beside the data.
     workspace: Share,
+    /// Bytes that it was given.
+    packed: usize,
     /// Bytes since others had the thread.
     worked: usize,
 }
@@ -165,14 +226,14 @@ impl Collected {
                 return Err(limits.full());
             }
             let decoder = Decoder::new(encoding).map_err(|error| malformed(encoding, &error))?;
-            Ok(Unpacker { encoding, decoder, workspace, worked: 0 })
+            Ok(Unpacker { encoding, decoder, scratch: Vec::with_capacity(SCRATCH), workspace, packed: 0, worked: 0 })
         });
         Ok(Collected {
             limit,
             limits: limits.clone(),
             share: Share::new(&limits.budget),
             piece: None,
-            data: Vec::new(),
+            data: Buffer(Vec::new()),
             unpacker: unpacker.transpose()?,
         })
     }
@@ -182,7 +243,7 @@ impl Collected {
         if self.unpacker.is_some() {
             return self.unpack(&piece).await;
         }
-        let before = self.data.len() + self.piece.as_ref().map_or(0, Bytes::len);
+        let before = self.data.0.len() + self.piece.as_ref().map_or(0, Bytes::len);
         if before + piece.len() > self.limit.bytes {
             return Err(self.limit.exceeded("of unknown length"));
         }
@@ -194,23 +255,23 @@ impl Collected {
             return Ok(());
         }
         if let Some(first) = self.piece.take() {
-            self.data = first.into();
+            self.data = Buffer(first.into());
         }
-        self.data.extend_from_slice(&piece);
+        self.data.make_room(piece.len(), self.limit.bytes);
+        self.data.0.extend_from_slice(&piece);
         Ok(())
     }
 
     async fn unpack(&mut self, mut piece: &[u8]) -> Result<(), Refusal> {
         let Collected { limit, limits, share, data, unpacker, .. } = self;
-        let Some(Unpacker { encoding, decoder, workspace, worked }) = unpacker else { return Ok(()) };
+        let Some(Unpacker { encoding, decoder, scratch, workspace, packed, worked }) = unpacker else { return Ok(()) };
         loop {
-            let room = (data.len() / 2).clamp(4 << 10, STEP);
-            data.reserve(room);
-            let before = data.len();
-            let taken = decoder.step(piece, data).map_err(|error| malformed(*encoding, &error))?;
+            scratch.clear();
+            let taken = decoder.step(piece, scratch).map_err(|error| malformed(*encoding, &error))?;
             piece = &piece[taken..];
-            let came = data.len() - before;
-            if data.len() > limit.bytes {
+            *packed += taken;
+            let came = scratch.len();
+            if data.0.len() + came > limit.bytes {
                 return Err(limit.exceeded(&format!("unpacked from {}", encoding.name())));
             }
             // zstd remembers what it gave, in a window.
@@ -218,8 +279,10 @@ impl Collected {
             if !share.grow(came) || !workspace.grow(remembered) {
                 return Err(limits.full());
             }
+            data.make_room(came, limit.bytes);
+            data.0.extend_from_slice(scratch);
             // With room left, all that can come has come.
-            if piece.is_empty() && data.len() < data.capacity() {
+            if piece.is_empty() && came < scratch.capacity() {
                 return Ok(());
             }
             if taken == 0 && came == 0 {
@@ -228,7 +291,11 @@ impl Collected {
             *worked += came;
             if *worked >= STEP {
                 *worked = 0;
-                yield_now().await;
+                if data.0.len() / TOO_GOOD > *packed {
+                    sleep(BREATH).await;
+                } else {
+                    yield_now().await;
+                }
             }
         }
     }
@@ -238,10 +305,14 @@ impl Collected {
         if let Some(unpacker) = self.unpacker.filter(|unpacker| !unpacker.decoder.is_complete()) {
             return Err(malformed(unpacker.encoding, &"it ends in the middle"));
         }
+        let mut data = self.data;
+        if data.0.len() < data.0.capacity() / 2 {
+            data.0.shrink_to_fit();
+        }
         Ok(match self.piece {
             Some(piece) => guarded(piece, self.share),
-            None if self.data.is_empty() => Bytes::new(),
-            None => guarded(self.data, self.share),
+            None if data.0.is_empty() => Bytes::new(),
+            None => guarded(data, self.share),
         })
     }
 }

@@ -108,6 +108,7 @@ impl Terms {
         let watching = until_closed(&activity, &self.limits);
         tokio::pin!(watching);
         let watched = tokio::select! {
+            biased;
             // How a connection ended is the client's affair: it may just have gone.
             _ = connection.as_mut() => return,
             why = watching.as_mut() => Some(why),

@@ -169,9 +169,12 @@ async fn answer(context: &Context, target: Target, head: &Parts, body: Bytes) ->
 
 /// The answer, packed where the client wants it and it pays, and counted.
 async fn on_its_way(context: &Context, request: &Parts, response: Response) -> Response {
-    let (mut head, body) = response.into_parts();
+    let (mut head, mut body) = response.into_parts();
     // It is there as a whole, in one piece.
-    let mut body = body.collect().await.unwrap_or_default().to_bytes();
+    let mut body = match body.frame().await {
+        Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        _ => Bytes::new(),
+    };
     if body.len() >= WORTH_IT
         && let Some(encoding) = Encoding::accepted(&request.headers, header::ACCEPT_ENCODING)
         && let Some(packed) = compress(encoding, &body).await
