@@ -105,6 +105,7 @@ fn properties(version: &Version) -> Vec<(String, String)> {
         ("batching".into(), derived.batching_text()),
         ("instances".into(), derived.instances.to_string()),
         ("intra_op_threads".into(), derived.intra_op_threads.to_string()),
+        ("in_place".into(), derived.in_place_text()),
         ("generation".into(), version.generation.to_string()),
     ];
     let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();

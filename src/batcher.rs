@@ -1,14 +1,18 @@
 //! Requests gather here and run in batches.
 //!
-//! A [`Batcher`] belongs to one loaded version. It holds the queue (the policy, which is pure) and the idle instances; it is a
-//! state machine that something drives. What drives it now are the threads of [`Compute`]: they call its `drive`,
-//! which takes a batch and an instance, runs the one on the other, and answers.
+//! A [`Batcher`] belongs to one loaded version. It holds lanes: each a queue (the policy, which is pure) and the idle instances
+//! that run what waits there. A lane is a state machine that something drives, by a call of `drive`, which takes a batch and
+//! an instance, runs the one on the other, and answers. Every version has a lane that the threads of [`Compute`] drive. One
+//! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
 mod compute;
+mod pace;
 mod queue;
 mod run;
+mod turn;
 
 pub use compute::Compute;
+pub use turn::{LONGEST, take_turns};
 
 use std::{
     sync::{
@@ -26,6 +30,7 @@ use crate::{
     metrics::VersionMetrics,
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
+use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 
 /// How a version's requests are batched and run.
@@ -44,24 +49,52 @@ pub struct Settings {
     pub max_queue_size: usize,
     /// Threads that a run uses, which is what it counts for among the compute slots.
     pub intra_op_threads: usize,
+    /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
+    pub in_place_rows: usize,
+}
+
+/// What a version is run with.
+pub struct Instances {
+    /// For the compute threads.
+    pub compute: Vec<Instance>,
+    /// One for each I/O thread, by its number; none where the version does not run in place.
+    pub in_place: Vec<Instance>,
 }
 
 /// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
 const MAX_PIECES: usize = 1 << 16;
 
-/// The queue and the instances of one loaded version.
+/// The queues and the instances of one loaded version.
 pub struct Batcher {
     /// "model 'm' version 1", for messages.
     label: String,
     settings: Settings,
     metrics: Arc<VersionMetrics>,
     compute: Compute,
-    // A std mutex: it is held for a few pushes and pops, never across a run or an await.
+    /// The compute threads' lane.
+    shared: Lane,
+    /// The I/O threads' lanes.
+    in_place: Box<[Lane]>,
+    pace: Pace,
+    /// What tells the next job that runs alone from all others.
+    next_alone: AtomicUsize,
+}
+
+/// Where requests run.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// On a compute thread, whichever is free.
+    Compute,
+    /// On the I/O thread with this number, which is the present one.
+    Here(usize),
+}
+
+/// A queue and what runs it.
+struct Lane {
+    // A std mutex: it is held for a few pushes and pops, never across a run or an await. That of an I/O thread is its own.
     state: Mutex<State>,
     /// Whether the last batch held more than one request, and the next is likely to.
     crowded: AtomicBool,
-    /// What tells the next job that runs alone from all others.
-    next_alone: AtomicUsize,
 }
 
 struct State {
@@ -93,7 +126,7 @@ impl Batcher {
     pub fn new(
         model: &str,
         version: u64,
-        instances: Vec<Instance>,
+        instances: Instances,
         settings: Settings,
         metrics: Arc<VersionMetrics>,
         compute: Compute,
@@ -103,15 +136,16 @@ impl Batcher {
             max_jobs: settings.max_queue_size,
             max_delay: if settings.batched { settings.max_queue_delay } else { Duration::ZERO },
         };
-        let state = State { queue: Queue::new(limits), idle: instances, scheduled: 0, timer: None };
+        let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits };
         let label = format!("model '{model}' version {version}");
         Arc::new(Batcher {
             label,
             settings,
             metrics,
             compute,
-            state: Mutex::new(state),
-            crowded: AtomicBool::new(false),
+            shared: Lane::new(limits, instances.compute),
+            in_place: instances.in_place.into_iter().map(|instance| Lane::new(in_place, vec![instance])).collect(),
+            pace: Pace::new(),
             next_alone: AtomicUsize::new(0),
         })
     }
@@ -138,6 +172,7 @@ impl Batcher {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.too_late());
         }
+        let place = self.place(inputs.rows());
         let mut answers = Vec::with_capacity(1);
         let mut jobs = Vec::with_capacity(1);
         for inputs in self.pieces(inputs)? {
@@ -146,13 +181,13 @@ impl Batcher {
             let rows = if self.settings.batched { inputs.rows() } else { 1 };
             jobs.push(Waiting { key: self.key(&inputs), rows, arrived: now, deadline, job: Job { inputs, reply } });
         }
-        let mut state = self.state();
+        let mut state = self.lane(place).state();
         let pushed = state.queue.push(jobs, now);
         let wake = pushed.accepted && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
         if wake {
-            self.compute.schedule(self);
+            self.schedule(place);
         }
         self.refuse(pushed.dropped);
         if pushed.accepted {
@@ -219,14 +254,39 @@ impl Batcher {
         })
     }
 
-    /// Takes what is due and runs it on an idle instance, if there is both. Called by whatever drives the batcher.
-    fn drive(self: &Arc<Self>) {
-        if self.crowded.load(Relaxed) {
+    /// Where a request of so many rows runs.
+    fn place(&self, rows: usize) -> Place {
+        if self.in_place.is_empty() || rows > self.settings.in_place_rows || !self.pace.is_short() {
+            return Place::Compute;
+        }
+        let number = turn::this_thread().filter(|number| *number < self.in_place.len());
+        number.map_or(Place::Compute, Place::Here)
+    }
+
+    fn lane(&self, place: Place) -> &Lane {
+        match place {
+            Place::Compute => &self.shared,
+            Place::Here(number) => &self.in_place[number],
+        }
+    }
+
+    /// Has the lane driven, after those that are waiting for it already.
+    fn schedule(self: &Arc<Self>, place: Place) {
+        match place {
+            Place::Compute => self.compute.schedule(self),
+            Place::Here(_) => turn::schedule(self),
+        }
+    }
+
+    /// Takes what is due and runs it on an idle instance, if there is both. Called by whatever drives the lane.
+    fn drive(self: &Arc<Self>, place: Place) {
+        let lane = self.lane(place);
+        if matches!(place, Place::Compute) && lane.crowded.load(Relaxed) {
             // Threads that are reading requests go first, and what they read joins the batch. Where none wants the CPU this
             // costs less than a microsecond.
             thread::yield_now();
         }
-        let mut state = self.state();
+        let mut state = lane.state();
         // Read under the lock: no job in the queue arrived later.
         let now = Instant::now();
         state.scheduled = state.scheduled.saturating_sub(1);
@@ -260,19 +320,19 @@ impl Batcher {
         state.scheduled += usize::from(more);
         drop(state);
         if more {
-            self.compute.schedule(self);
+            self.schedule(place);
         }
-        self.crowded.store(batch.len() > 1, Relaxed);
+        lane.crowded.store(batch.len() > 1, Relaxed);
         self.refuse(dropped);
         self.run(&mut instance, batch, now);
-        let mut state = self.state();
+        let mut state = lane.state();
         state.idle.push(instance);
         let more = !state.queue.is_empty();
         state.scheduled += usize::from(more);
         drop(state);
         if more {
             // To the end of the line: versions take turns.
-            self.compute.schedule(self);
+            self.schedule(place);
         }
     }
 
@@ -285,6 +345,13 @@ impl Batcher {
 
     fn too_late(&self) -> Error {
         Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
+    }
+}
+
+impl Lane {
+    fn new(limits: Limits, instances: Vec<Instance>) -> Self {
+        let state = State { queue: Queue::new(limits), idle: instances, scheduled: 0, timer: None };
+        Lane { state: Mutex::new(state), crowded: AtomicBool::new(false) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

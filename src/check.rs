@@ -127,7 +127,7 @@ impl Bench {
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
         let (exposition, process) = Exposition::new(&[]);
-        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition));
+        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
         Ok(Bench { engine, compute, loader, router: Router::new(process), runtime })

@@ -1,15 +1,17 @@
 //! ONNX Runtime: the only room that knows `ort`.
 //!
-//! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is one session with the buffers that batches
-//! are stacked in. Every call blocks: who runs them, and when, is the batcher's business.
+//! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is a session with the buffers that batches are
+//! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod buffer;
 mod element;
 mod explain;
 mod instance;
 mod model_file;
+mod session;
 mod signature;
 mod strings;
+mod value;
 
 pub use instance::{Instance, Ran};
 
@@ -90,6 +92,13 @@ impl Engine {
             .with_memory_pattern(false)?
             .commit_from_memory(encoded)
     }
+}
+
+/// What ONNX Runtime's C interface says of a call.
+#[allow(unsafe_code, reason = "takes over a status of ONNX Runtime's C interface")]
+fn checked(status: ort::sys::OrtStatusPtr) -> ort::Result<()> {
+    // SAFETY: the status comes from ONNX Runtime and is handed over once.
+    unsafe { ort::Error::result_from_status(status) }
 }
 
 thread_local! {

@@ -3,6 +3,7 @@
 //! A reconciler: it compares what should be with what is, and acts on the difference, again and again; nobody tells it what
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
+mod in_place;
 mod load;
 mod plan;
 mod probe;
@@ -240,6 +241,7 @@ impl Registry {
                 batching = derived.batching_text(),
                 instances = derived.instances,
                 intra_op_threads = derived.intra_op_threads,
+                in_place = derived.in_place_text(),
                 seconds = version.load_time.as_secs_f64(),
                 "ready"
             );

@@ -72,7 +72,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let exposition = Arc::new(exposition);
     let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
-    let loader = Loader::new(engine, compute.clone(), exposition.clone());
+    let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
     let lifecycle = watch::Sender::new(Lifecycle::Starting);

@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn quantiles_of_students_distribution_are_those_of_the_tables() {
-        for (degrees, expected) in [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093), (100, 1.984)] {
+        for (degrees, expected) in
+            [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093), (100, 1.984)]
+        {
             let quantile = student_t(degrees);
             assert!((quantile / expected - 1.0).abs() < 0.005, "{degrees}: {quantile}, expected {expected}");
         }

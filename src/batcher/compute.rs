@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use super::Batcher;
+use super::{Batcher, Place};
 
 /// A handle to the threads. They end at [`Compute::stop`].
 #[derive(Clone)]
@@ -114,7 +114,7 @@ impl Shared {
                 }
                 drop(line);
                 // A panic would be a defect; it must not take the thread and its slots away.
-                if catch_unwind(AssertUnwindSafe(|| batcher.drive())).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| batcher.drive(Place::Compute))).is_err() {
                     tracing::error!("driving a batch panicked: this is a defect of the server");
                 }
                 drop(batcher);

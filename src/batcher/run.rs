@@ -58,6 +58,9 @@ impl Batcher {
         self.metrics.batch_ran(rows as u64);
         self.metrics.phase_took(Phase::Input, input, requests);
         self.metrics.phase_took(Phase::Run, run, requests);
+        if rows <= self.settings.in_place_rows {
+            self.pace.ran(run);
+        }
         let outputs = outputs?;
         let started = Instant::now();
         let answers = cut(batch, outputs, rows)?;

@@ -69,6 +69,10 @@ fn add_served(object: &mut Value, served: &Served) {
     object["instances"] = version.derived.instances.into();
     object["intra_op_threads"] = version.derived.intra_op_threads.into();
     object["intra_op_threads_why"] = found.threads_why.into();
+    object["in_place"] = match &version.derived.in_place {
+        Ok(rows) => json!({ "on": true, "rows": rows }),
+        Err(why) => json!({ "on": false, "why": why }),
+    };
     object["load_seconds"] = version.load_time.as_secs_f64().into();
     object["manifest"] = match &found.manifest {
         Some(verified) => json!({ "files": verified.files }),

@@ -2,31 +2,26 @@ use bytes::Bytes;
 use ort::{
     error::ErrorCode,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    session::{Session, SessionInputValue},
-    value::{DynValue, Shape as OrtShape, ValueType},
+    session::Session,
 };
 use std::{
     ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{
-    RUNNING,
-    buffer::Buffer,
-    element::{datatype, input_value},
-    strings,
-};
+use super::{buffer::Buffer, session::SharedSession, strings, value::Value};
 use crate::{
     error::{Error, Result},
-    tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec},
+    tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
-/// One ONNX Runtime session with the buffers that batches are stacked in. Runs one batch at a time.
+/// What runs a model, one batch at a time: an ONNX Runtime session with the buffers that batches are stacked in.
 pub struct Instance {
-    session: Session,
-    signature: Signature,
+    session: Arc<SharedSession>,
+    signature: Arc<Signature>,
     buffers: Vec<Buffer>,
-    memory: MemoryInfo<'static>,
+    memory: Arc<MemoryInfo<'static>>,
 }
 
 /// What a run gave.
@@ -43,11 +38,20 @@ pub struct Ran {
 
 impl Instance {
     pub(super) fn new(session: Session, signature: Signature) -> Result<Self, String> {
-        let inputs = signature.inputs.iter().chain(&signature.optional_inputs);
-        let buffers = inputs.map(|_| Buffer::default()).collect();
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
-        Ok(Instance { session, signature, buffers, memory })
+        let session = SharedSession::new(session, &signature)?;
+        Ok(Self::over(Arc::new(session), Arc::new(signature), Arc::new(memory)))
+    }
+
+    fn over(session: Arc<SharedSession>, signature: Arc<Signature>, memory: Arc<MemoryInfo<'static>>) -> Self {
+        let buffers = signature.all_inputs().map(|_| Buffer::default()).collect();
+        Instance { session, signature, buffers, memory }
+    }
+
+    /// Another over the same session: it has buffers of its own, and takes no more memory than those.
+    pub fn sharing(&self) -> Self {
+        Self::over(self.session.clone(), self.signature.clone(), self.memory.clone())
     }
 
     /// What the model takes and gives.
@@ -69,22 +73,12 @@ impl Instance {
         };
         let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
-        RUNNING.set(true);
-        let ran = if optional.is_empty() {
-            self.session.run::<0>(values.as_slice())
-        } else {
-            let required = self.signature.inputs.iter().map(|spec| &*spec.name).zip(values);
-            let given =
-                optional.into_iter().map(|(index, value)| (&*self.signature.optional_inputs[index].name, value));
-            self.session.run::<0>(required.chain(given).collect::<Vec<_>>())
-        };
-        RUNNING.set(false);
+        let ran = self.session.run(&values, &optional);
         let run = stacked.elapsed();
-        let outputs = ran.map_err(|error| run_error(&error)).and_then(|mut outputs| {
-            let names = self.signature.outputs.iter();
-            names
-                .map(|spec| {
-                    let value = outputs.remove(&*spec.name);
+        let outputs = ran.map_err(|error| run_error(&error)).and_then(|outputs| {
+            let named = self.signature.outputs.iter().zip(outputs);
+            named
+                .map(|(spec, value)| {
                     let value = value.ok_or_else(|| format!("no output '{}' came back", spec.name));
                     value.and_then(|value| output_tensor(value, spec, &regions)).map_err(Error::internal)
                 })
@@ -94,7 +88,7 @@ impl Instance {
     }
 
     /// The inputs of a run: those of the requests, stacked.
-    fn stack<'v>(&mut self, requests: &[&'v ModelInputs]) -> ort::Result<Stacked<'v>> {
+    fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<Stacked> {
         let mut stacked = Stacked::default();
         let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
         for (index, buffer) in required.iter_mut().enumerate() {
@@ -114,11 +108,11 @@ impl Instance {
 
 /// The inputs of a run, over memory of the requests and the instance.
 #[derive(Default)]
-struct Stacked<'v> {
+struct Stacked {
     /// One per input that must be given.
-    values: Vec<SessionInputValue<'v>>,
+    values: Vec<Value>,
     /// The optional ones that are given, with their index.
-    optional: Vec<(usize, SessionInputValue<'v>)>,
+    optional: Vec<(usize, Value)>,
     /// The addresses that they lie at.
     regions: Vec<Range<usize>>,
 }
@@ -133,11 +127,11 @@ fn run_error(error: &ort::Error) -> Error {
 
 /// The stacked value of one input of each request, and the addresses that it lies at.
 #[allow(unsafe_code, reason = "hands ONNX Runtime the stacked memory without a copy")]
-fn stack_input<'v>(
+fn stack_input<'p>(
     buffer: &mut Buffer,
-    parts: impl ExactSizeIterator<Item = &'v Tensor> + Clone,
+    parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &MemoryInfo<'static>,
-) -> ort::Result<(SessionInputValue<'v>, Range<usize>)> {
+) -> ort::Result<(Value, Range<usize>)> {
     let mut tensors = parts.clone();
     let Some(first) = tensors.next() else {
         return Err(ort::Error::new("there is no request in the batch"));
@@ -146,50 +140,45 @@ fn stack_input<'v>(
     if let (Some(rows), true) = (extents.first_mut(), parts.len() > 1) {
         *rows = parts.clone().map(|part| part.shape().rows() as i64).sum();
     }
-    let shape = OrtShape::new(extents);
     let data = parts.map(Tensor::data);
     let Some(size) = first.datatype().size() else {
-        return strings::input_value(shape, data).map(|value| (value, 0..0));
+        return strings::input_value(&extents, data).map(|value| (value, 0..0));
     };
     let length = data.clone().map(Bytes::len).sum::<usize>();
     let start = buffer.stack(size, data);
     // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
-    // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which the run
-    // consumes before the buffer is used again. ONNX Runtime does not write to the inputs of a graph.
-    let value = unsafe { input_value(first.datatype(), memory.clone(), start.cast_mut().cast(), shape) };
-    let value = value.unwrap_or_else(|| Err(ort::Error::new("an element of known size has no value type")))?;
+    // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which is dropped
+    // with the run before the buffer is used again.
+    let value = unsafe { Value::over(first.datatype(), &extents, memory, start, length) }?;
     Ok((value, start.addr()..start.addr() + length))
 }
 
 /// Takes over an output. Its memory stays ONNX Runtime's until the last slice of it is dropped; nothing is copied, unless it
 /// lies in an input (a graph may pass an input through), which will be overwritten.
 #[allow(unsafe_code, reason = "reads the output's memory, whose type is known only at run time")]
-fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
+fn output_tensor(value: Value, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
     let wrong = |what: String| format!("output '{}' {what}", spec.name);
-    let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
-        return Err(wrong(format!("is {}, not a tensor", value.dtype())));
-    };
-    if datatype(*ty) != Some(spec.datatype) {
-        return Err(wrong(format!("came as {ty}, expected {}", spec.datatype)));
+    let (datatype, extents) = value.describe().map_err(|error| wrong(format!("is not a tensor: {error}")))?;
+    if datatype != Some(spec.datatype) {
+        let came = datatype.map_or("elements that the protocol has no datatype for", Datatype::name);
+        return Err(wrong(format!("came as {came}, expected {}", spec.datatype)));
     }
-    let extents = shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>();
-    let shape = Shape::new(extents.map_err(|_| wrong(format!("came with the shape {shape:?}")))?);
+    let shape = extents.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>();
+    let shape = Shape::new(shape.map_err(|_| wrong(format!("came with the shape {extents:?}")))?);
     let elements = shape.elements().map_err(|error| wrong(error.to_string()))?;
-    if elements == 0 {
-        return Tensor::new(spec.datatype, shape, Bytes::new()).map_err(|error| wrong(error.to_string()));
-    }
     let length = shape.bytes(spec.datatype).map_err(|error| wrong(error.to_string()))?;
-    let value = value.downcast::<ort::value::DynTensorValueType>().map_err(|error| wrong(error.to_string()))?;
-    let Some(length) = length else {
-        let data = strings::output_data(&value, elements).map_err(wrong)?;
-        return Tensor::new(spec.datatype, shape, data).map_err(|error| wrong(error.to_string()));
-    };
-    let start = value.data_ptr().cast::<u8>();
-    let memory = OutputMemory { start, length, _value: value };
-    let data = if inputs.iter().any(|input| input.contains(&start.addr())) {
-        Bytes::copy_from_slice(memory.as_ref())
-    } else {
-        Bytes::from_owner(memory)
+    let data = match length {
+        _ if elements == 0 => Bytes::new(),
+        None => strings::output_data(&value, elements).map_err(wrong)?,
+        Some(length) => {
+            let start = value.data().map_err(|error| wrong(error.to_string()))?;
+            let memory = OutputMemory { start, length, _value: value };
+            if inputs.iter().any(|input| input.contains(&start.addr())) {
+                Bytes::copy_from_slice(memory.as_ref())
+            } else {
+                Bytes::from_owner(memory)
+            }
+        }
     };
     Tensor::new(spec.datatype, shape, data).map_err(|error| wrong(error.to_string()))
 }
@@ -198,10 +187,10 @@ fn output_tensor(value: DynValue, spec: &TensorSpec, inputs: &[Range<usize>]) ->
 struct OutputMemory {
     start: *const u8,
     length: usize,
-    _value: ort::value::DynTensor,
+    _value: Value,
 }
 
-// SAFETY: the pointer is into the value, which is Send and Sync itself and is never written to.
+// SAFETY: the pointer is into the value, which is Send itself and is never written to.
 #[allow(unsafe_code, reason = "a raw pointer takes the automatic implementations away")]
 unsafe impl Send for OutputMemory {}
 

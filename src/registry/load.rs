@@ -8,12 +8,13 @@ use std::{
 };
 
 use super::{
+    in_place::rows_in_place,
     plan::{Desired, Key},
     probe::{Probe, probe, warm_up},
     test_case,
 };
 use crate::{
-    batcher::{Batcher, Compute, Settings},
+    batcher::{Batcher, Compute, Instances, Settings},
     config::{Batching, ModelConfig},
     engine::{Engine, Instance},
     error::Failure,
@@ -77,12 +78,14 @@ pub struct Loader {
     engine: Engine,
     compute: Compute,
     exposition: Arc<Exposition>,
+    io_threads: usize,
 }
 
 impl Loader {
-    /// A loader for versions that run on `compute` and are told in `exposition`.
-    pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>) -> Self {
-        Loader { engine, compute, exposition }
+    /// A loader for versions that run on `compute`, or on one of so many threads that take turns, and are told in
+    /// `exposition`.
+    pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
+        Loader { engine, compute, exposition, io_threads }
     }
 
     /// CPUs that runs may use.
@@ -122,20 +125,29 @@ impl Loader {
         let (mut first, threads, threads_why, probe) = self.first_instance(desired)?;
         let test_cases = test_case::run_all(&desired.source, model, &mut first)?;
         let signature = first.signature().clone();
+        let batched = probe.batching.is_ok();
+        let in_place = rows_in_place(config, batched, threads.get(), &mut first, probe.example.as_ref());
+        let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
+        let sharing = (0..sharing).map(|_| first.sharing()).collect();
         let mut instances = vec![first];
         while instances.len() < config.instances {
             let mut instance = self.instance(path, threads)?;
             warm_up(&mut instance);
             instances.push(instance);
         }
-        let settings = settings(config, &signature, threads, probe.batching.is_ok());
+        let settings = Settings {
+            in_place_rows: *in_place.as_ref().unwrap_or(&0),
+            ..settings(config, &signature, threads, batched)
+        };
         let derived = Derived {
             batching: probe.batching.clone().map(|()| settings.max_batch_size),
             instances: instances.len(),
             intra_op_threads: threads.get(),
+            in_place,
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();
+        let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
         let version =
             Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher };
@@ -188,6 +200,7 @@ fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, 
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
         intra_op_threads: threads.get(),
+        in_place_rows: 0,
     }
 }
 

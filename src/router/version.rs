@@ -40,6 +40,8 @@ pub struct Derived {
     pub instances: usize,
     /// Threads of a run.
     pub intra_op_threads: usize,
+    /// Rows of a batch at most where the threads that read requests run them, else why they don't.
+    pub in_place: Result<usize, String>,
 }
 
 impl Derived {
@@ -47,6 +49,14 @@ impl Derived {
     pub fn batching_text(&self) -> String {
         match &self.batching {
             Ok(rows) => format!("on: up to {rows} rows"),
+            Err(why) => format!("off: {why}"),
+        }
+    }
+
+    /// Whether the threads that read requests run them, or why not, for people.
+    pub fn in_place_text(&self) -> String {
+        match &self.in_place {
+            Ok(rows) => format!("on: batches of up to {rows} rows run on the thread that read them"),
             Err(why) => format!("off: {why}"),
         }
     }

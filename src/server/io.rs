@@ -16,6 +16,8 @@ use tokio::{
     sync::oneshot,
 };
 
+use crate::batcher::take_turns;
+
 /// The threads. They end when the last handle to them is gone.
 #[derive(Clone)]
 pub(super) struct IoThreads {
@@ -52,6 +54,7 @@ impl IoThread {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
+        runtime.spawn(take_turns(number));
         thread::Builder::new().name(format!("io-{number}")).spawn(move || {
             // Either way the sender is gone.
             let _ = runtime.block_on(stopped);

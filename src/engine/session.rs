@@ -1,0 +1,74 @@
+//! A session that instances share.
+
+use ort::{AsPointer, session::Session, sys};
+use std::{
+    ffi::{CString, c_char},
+    ptr,
+};
+
+use super::{RUNNING, checked, value::Value};
+use crate::tensor::{Signature, TensorSpec};
+
+/// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
+///
+/// Runs may overlap, which `ort` does not let them: "Sessions are stateless so you can call Run concurrently" holds of the CPU
+/// provider (<https://github.com/microsoft/onnxruntime/issues/114>). So a model's weights are in memory once, however many
+/// threads run it.
+pub(super) struct SharedSession {
+    session: Session,
+    inputs: Vec<CString>,
+    optional_inputs: Vec<CString>,
+    outputs: Vec<CString>,
+}
+
+impl SharedSession {
+    /// # Errors
+    /// For people: a name that ONNX Runtime can't be told.
+    pub(super) fn new(session: Session, signature: &Signature) -> Result<Self, String> {
+        let name = |spec: &TensorSpec| {
+            CString::new(&*spec.name).map_err(|_| format!("the name '{}' has a NUL in it", spec.name.escape_debug()))
+        };
+        let names = |specs: &[TensorSpec]| specs.iter().map(name).collect::<Result<_, _>>();
+        Ok(SharedSession {
+            inputs: names(&signature.inputs)?,
+            optional_inputs: names(&signature.optional_inputs)?,
+            outputs: names(&signature.outputs)?,
+            session,
+        })
+    }
+
+    /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
+    /// output, `None` where nothing came.
+    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
+    pub(super) fn run(&self, inputs: &[Value], optional: &[(usize, Value)]) -> ort::Result<Vec<Option<Value>>> {
+        let given = inputs.len() + optional.len();
+        let mut names: Vec<*const c_char> = Vec::with_capacity(given + self.outputs.len());
+        names.extend(self.inputs.iter().map(|name| name.as_ptr()));
+        names.extend(optional.iter().map(|(index, _)| self.optional_inputs[*index].as_ptr()));
+        names.extend(self.outputs.iter().map(|name| name.as_ptr()));
+        let mut values: Vec<*mut sys::OrtValue> = Vec::with_capacity(names.len());
+        values.extend(inputs.iter().chain(optional.iter().map(|(_, value)| value)).map(Value::pointer));
+        values.resize(names.len(), ptr::null_mut());
+        let (input_names, output_names) = names.split_at(given);
+        let (input_values, output_values) = values.split_at_mut(given);
+        RUNNING.set(true);
+        // SAFETY: the session, the names and the inputs live, and there are as many as is told; runs may overlap (see above).
+        // Where an output's place is null, ONNX Runtime makes one, which is then the caller's.
+        let status = unsafe {
+            (ort::api().Run)(
+                self.session.ptr().cast_mut(),
+                ptr::null(),
+                input_names.as_ptr(),
+                input_values.as_ptr().cast(),
+                given,
+                output_names.as_ptr(),
+                output_names.len(),
+                output_values.as_mut_ptr(),
+            )
+        };
+        RUNNING.set(false);
+        // SAFETY: as above; a run that failed leaves what it made to the caller too.
+        let outputs = output_values.iter().map(|pointer| unsafe { Value::take(*pointer) }).collect();
+        checked(status).map(|()| outputs)
+    }
+}

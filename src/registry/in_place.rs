@@ -1,0 +1,72 @@
+//! Whether a version runs on the threads that read requests.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    batcher::LONGEST,
+    config::{InPlace, ModelConfig},
+    engine::Instance,
+    tensor::{Datatype, Dimension, ModelInputs, Signature, TensorSpec},
+};
+
+/// Rows of a batch at most that is run there: more come together only where requests bring many, and those gain nothing.
+const ROWS: usize = 64;
+
+/// Rows that a batch may have there, where the version is `batched` and otherwise alone; or why it does not run there, for
+/// people.
+pub(super) fn rows_in_place(
+    config: &ModelConfig,
+    batched: bool,
+    threads: usize,
+    instance: &mut Instance,
+    example: Option<&ModelInputs>,
+) -> Result<usize, String> {
+    if config.in_place == InPlace::Off {
+        return Err("config.toml says in_place = \"off\"".into());
+    }
+    if !config.max_queue_delay.is_zero() {
+        return Err("config.toml has requests wait for others (max_queue_delay)".into());
+    }
+    if threads > 1 {
+        return Err(format!("a run takes {threads} threads"));
+    }
+    constant_cost(instance.signature(), batched)?;
+    let Some(example) = example else {
+        return Err("no run could be timed".into());
+    };
+    let rows = if batched { config.max_batch_size.min(ROWS) } else { 1 };
+    let took = time(instance, &vec![example; rows]);
+    if took > LONGEST {
+        let took = took.as_micros();
+        return Err(format!("a batch of {rows} rows takes {took} us, more than {} us", LONGEST.as_micros()));
+    }
+    Ok(rows)
+}
+
+/// Whether every request costs the same but for its rows, or why not: what one client sends is not to hold up others.
+fn constant_cost(signature: &Signature, batched: bool) -> Result<(), String> {
+    let constant = |spec: &TensorSpec| {
+        if spec.datatype == Datatype::Bytes {
+            return Err(format!("the elements of '{}' have no fixed size", spec.name));
+        }
+        let open = |shape: &[Dimension]| {
+            let mut axes = shape.iter().skip(usize::from(batched));
+            axes.any(|dimension| matches!(dimension, Dimension::Symbolic(_)))
+        };
+        if spec.shape.as_deref().is_none_or(open) {
+            return Err(format!("'{}' has no fixed size", spec.name));
+        }
+        Ok(())
+    };
+    signature.all_inputs().try_for_each(constant)
+}
+
+/// Time of a batch: the best of three, since noise only adds.
+fn time(instance: &mut Instance, batch: &[&ModelInputs]) -> Duration {
+    let run = |_| {
+        let started = Instant::now();
+        let failed = instance.run(batch).outputs.is_err();
+        if failed { Duration::MAX } else { started.elapsed() }
+    };
+    (0..3).map(run).min().unwrap_or(Duration::MAX)
+}
