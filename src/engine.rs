@@ -65,7 +65,7 @@ impl Engine {
         let session = self.session(&file.encoded, file.weights, folder, threads);
         let session = session.map_err(|error| explain::failure(&error.to_string()))?;
         let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
-        Instance::new(session, signature).map_err(Failure::lasting)
+        Instance::new(session, signature, file.uneven).map_err(Failure::lasting)
     }
 
     fn session(

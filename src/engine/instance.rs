@@ -22,6 +22,7 @@ pub struct Instance {
     signature: Arc<Signature>,
     buffers: Vec<Buffer>,
     memory: Arc<MemoryInfo<'static>>,
+    uneven: Option<Arc<str>>,
 }
 
 /// What a run gave.
@@ -37,21 +38,30 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(session: Session, signature: Signature) -> Result<Self, String> {
+    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature)?;
-        Ok(Self::over(Arc::new(session), Arc::new(signature), Arc::new(memory)))
-    }
-
-    fn over(session: Arc<SharedSession>, signature: Arc<Signature>, memory: Arc<MemoryInfo<'static>>) -> Self {
-        let buffers = signature.all_inputs().map(|_| Buffer::default()).collect();
-        Instance { session, signature, buffers, memory }
+        let buffers = buffers(&signature);
+        let uneven = uneven.map(Into::into);
+        Ok(Instance { session: session.into(), signature: signature.into(), buffers, memory: memory.into(), uneven })
     }
 
     /// Another over the same session: it has buffers of its own, and takes no more memory than those.
     pub fn sharing(&self) -> Self {
-        Self::over(self.session.clone(), self.signature.clone(), self.memory.clone())
+        Instance {
+            session: self.session.clone(),
+            signature: self.signature.clone(),
+            buffers: buffers(&self.signature),
+            memory: self.memory.clone(),
+            uneven: self.uneven.clone(),
+        }
+    }
+
+    /// Why runs of as many rows may differ much in what they cost, for people; `None` where they don't, as far as the model's
+    /// graph tells.
+    pub fn uneven(&self) -> Option<&str> {
+        self.uneven.as_deref()
     }
 
     /// What the model takes and gives.
@@ -104,6 +114,11 @@ impl Instance {
         }
         Ok(stacked)
     }
+}
+
+/// One for each input.
+fn buffers(signature: &Signature) -> Vec<Buffer> {
+    signature.all_inputs().map(|_| Buffer::default()).collect()
 }
 
 /// The inputs of a run, over memory of the requests and the instance.

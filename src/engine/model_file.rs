@@ -4,6 +4,7 @@
 //! ONNX Runtime would map the files into memory: one that is overwritten in place would change the answers of a version that
 //! serves, and one that is cut short would end the process (SIGBUS). In memory a loaded version is what was loaded.
 
+mod cost;
 mod onnx;
 mod zip_map;
 
@@ -25,6 +26,8 @@ pub(super) struct ModelFile {
     pub weights: Vec<(PathBuf, Vec<u8>)>,
     /// Names of classes, by output.
     pub labels: BTreeMap<String, Vec<String>>,
+    /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
+    pub uneven: Option<String>,
 }
 
 impl ModelFile {
@@ -37,7 +40,10 @@ impl ModelFile {
         let mut encoded = fs::read(path).map_err(|error| Failure::unreadable(&error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels) = (Vec::new(), BTreeMap::new());
+        let mut uneven = Some("its graph can't be read".to_owned());
         if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
+            let depends = cost::depends_on_values(&graph);
+            uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
                 let of = |failure: Failure| Failure {
                     why: format!("its weights in '{location}' {}", failure.why),
@@ -51,7 +57,7 @@ impl ModelFile {
                 labels = taken_out.labels;
             }
         }
-        Ok(ModelFile { encoded, weights, labels })
+        Ok(ModelFile { encoded, weights, labels, uneven })
     }
 }
 

@@ -30,7 +30,10 @@ pub(super) fn rows_in_place(
     if threads > 1 {
         return Err(format!("a run takes {threads} threads"));
     }
-    constant_cost(instance.signature(), batched)?;
+    fixed_size(instance.signature(), batched)?;
+    if let Some(why) = instance.uneven() {
+        return Err(why.to_owned());
+    }
     let Some(example) = example else {
         return Err("no run could be timed".into());
     };
@@ -43,9 +46,9 @@ pub(super) fn rows_in_place(
     Ok(rows)
 }
 
-/// Whether every request costs the same but for its rows, or why not: what one client sends is not to hold up others.
-fn constant_cost(signature: &Signature, batched: bool) -> Result<(), String> {
-    let constant = |spec: &TensorSpec| {
+/// Whether rows have one size, or why not: what one client sends is not to hold up others.
+fn fixed_size(signature: &Signature, batched: bool) -> Result<(), String> {
+    let fixed = |spec: &TensorSpec| {
         if spec.datatype == Datatype::Bytes {
             return Err(format!("the elements of '{}' have no fixed size", spec.name));
         }
@@ -58,7 +61,7 @@ fn constant_cost(signature: &Signature, batched: bool) -> Result<(), String> {
         }
         Ok(())
     };
-    signature.all_inputs().try_for_each(constant)
+    signature.all_inputs().try_for_each(fixed)
 }
 
 /// Time of a batch: the best of three, since noise only adds.

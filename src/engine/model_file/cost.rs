@@ -1,0 +1,83 @@
+//! Whether a run costs the same whatever values a request holds, as far as the graph tells.
+
+use super::onnx::{Graph, Node};
+
+/// Operators that make as much as an input says: the operator, and the first of its inputs that say so (ONNX 1.23).
+const TOLD: [(&str, usize); 15] = [
+    ("AffineGrid", 1),
+    ("BlackmanWindow", 0),
+    ("CenterCropPad", 1),
+    ("ConstantOfShape", 0),
+    ("DFT", 1),
+    ("Expand", 1),
+    ("HammingWindow", 0),
+    ("HannWindow", 0),
+    ("MelWeightMatrix", 0),
+    ("OneHot", 1),
+    ("Pad", 1),
+    ("Range", 0),
+    ("Resize", 1),
+    ("Tile", 1),
+    ("Upsample", 1),
+];
+
+/// The domains whose operators are known here.
+const KNOWN: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];
+
+/// The first operator whose cost values may decide: loops and what holds a graph, what makes as much as an input says (unless
+/// the input is part of the model), and operators that are not known here.
+pub(super) fn depends_on_values(graph: &Graph) -> Option<&str> {
+    let depends = |node: &&Node| {
+        let has_graph =
+            node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty());
+        let told = TOLD.iter().find(|(operator, _)| *operator == node.operator);
+        let by = told.map_or(&[][..], |(_, first)| node.inputs.get(*first..).unwrap_or_default());
+        !KNOWN.contains(&node.domain.as_str()) || has_graph || by.iter().any(|input| !is_constant(graph, input))
+    };
+    graph.nodes.iter().find(depends).map(|node| node.operator.as_str())
+}
+
+/// Whether a value is part of the model. One that is an input too may be replaced.
+fn is_constant(graph: &Graph, name: &str) -> bool {
+    let is_made =
+        || graph.nodes.iter().any(|node| node.operator == "Constant" && node.outputs.iter().any(|out| out == name));
+    let is_input = || graph.inputs.iter().any(|input| input.name == name);
+    let is_kept = || graph.initializers.iter().any(|tensor| tensor.name == name);
+    name.is_empty() || is_made() || is_kept() && !is_input()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::onnx::{Attribute, Tensor, ValueInfo},
+        *,
+    };
+
+    fn node(operator: &str, inputs: &[&str]) -> Node {
+        let inputs = inputs.iter().map(ToString::to_string).collect();
+        Node { operator: operator.into(), inputs, ..Node::default() }
+    }
+
+    #[test]
+    fn what_values_decide_is_found() {
+        let initializers = vec![Tensor { name: "kept".into(), ..Tensor::default() }];
+        let inputs = vec![ValueInfo { name: "x".into(), kind: None }];
+        let graph = |last: Node| {
+            let nodes = vec![node("Gemm", &["x", "w", "b"]), node("Expand", &["x", "kept"]), last];
+            Graph { nodes, initializers: initializers.clone(), inputs: inputs.clone(), ..Graph::default() }
+        };
+        for harmless in [node("Relu", &["x"]), node("Tile", &["x", "kept"]), node("Resize", &["x", "", "kept"])] {
+            assert_eq!(depends_on_values(&graph(harmless)), None);
+        }
+        let held = Attribute { graph: Some(Graph::default()), ..Attribute::default() };
+        for wrong in [
+            node("Range", &["kept", "x", "kept"]),
+            node("Expand", &["x", "computed"]),
+            Node { attributes: vec![held], ..node("Loop", &["x"]) },
+            Node { domain: "com.example".into(), ..node("Relu", &["x"]) },
+        ] {
+            let operator = wrong.operator.clone();
+            assert_eq!(depends_on_values(&graph(wrong)), Some(&*operator));
+        }
+    }
+}
