@@ -86,6 +86,7 @@ const WRONG: &[Wrong] = &[
     Wrong { what: "BYTES cut short", change: |c| { c.single("BYTES", json!(null)); c.json["inputs"][0]["parameters"] = json!({ "binary_data_size": 6 }); c.behind(&[0, 0, 0, 0, 9, 0]) }, status: 400, says: &["'BYTES'", "'x'", "element 1", "got 2 bytes"] },
     Wrong { what: "a raw request for two elements of BYTES", change: |c| { c.to("/v2/models/BYTES/infer"); c.raw(12) }, status: 400, says: &["'BYTES'", "'x'", "2 elements", "got 1"] },
     Wrong { what: "a key twice", change: |c| c.body = Some(good().to_string().replacen("\"name\"", "\"name\":\"a\",\"name\"", 1).into()), status: 400, says: &["'pair'", "not a valid JSON request", "`name`", "twice"] },
+    Wrong { what: "a parameter twice", change: |c| c.body = Some(good().to_string().replacen('{', "{\"parameters\":{\"timeout\":1,\"timeout\":0},", 1).into()), status: 400, says: &["'pair'", "not a valid JSON request", "`parameters`", "`timeout`", "twice"] },
     Wrong { what: "no name", change: |c| drop(c.input(1).remove("name")), status: 400, says: &["'pair'", "`inputs[1]`", "`name`"] },
     Wrong { what: "no shape", change: |c| drop(c.input(1).remove("shape")), status: 400, says: &["'pair'", "`inputs[1]`", "`shape`"] },
     Wrong { what: "no datatype", change: |c| drop(c.input(1).remove("datatype")), status: 400, says: &["'pair'", "`inputs[1]`", "`datatype`"] },
