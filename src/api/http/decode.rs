@@ -193,15 +193,27 @@ pub(super) fn request(
     })
 }
 
+/// The JSON's length that the header tells; `None` within where it is no length, or where there are two of which another
+/// server on the way may have believed the other.
+pub(super) fn told_length(headers: &HeaderMap) -> Option<Option<usize>> {
+    let mut values = headers.get_all(JSON_LENGTH).iter();
+    let first = values.next()?;
+    let agreed = values.all(|other| other == first);
+    // Read as a number it might have a sign.
+    let digits = first.to_str().ok().filter(|text| agreed && text.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(digits.and_then(|digits| digits.parse().ok()))
+}
+
 /// Length of the JSON where the header tells it.
 fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
-    let Some(value) = headers.get(JSON_LENGTH) else {
+    let Some(told) = told_length(headers) else {
         return Ok(None);
     };
-    let length = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|&length: &usize| length <= body);
-    length.map(Some).ok_or_else(|| {
+    told.filter(|length| *length <= body).map(Some).ok_or_else(|| {
+        let got: Vec<_> = headers.get_all(JSON_LENGTH).iter().map(|value| format!("{value:?}")).collect();
         Error::invalid(format!(
-            "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {value:?}"
+            "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {}",
+            got.join(" and ")
         ))
     })
 }

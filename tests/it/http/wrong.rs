@@ -113,6 +113,8 @@ const WRONG: &[Wrong] = &[
     Wrong { what: "not in the encoding that it says", change: |c| c.headers.push(("content-encoding", "gzip".into())), status: 400, says: &["not valid gzip"] },
     Wrong { what: "JSON longer than the body", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "100000".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "between 0 and", "100000"] },
     Wrong { what: "JSON of negative length", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "-1".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "-1"] },
+    Wrong { what: "JSON length with a sign", change: |c| { c.binary(|_, _| ()); c.headers[0].1.insert(0, '+') }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "between 0 and", "\"+"] },
+    Wrong { what: "two lengths of the JSON", change: |c| { c.binary(|_, _| ()); c.headers.push((c.headers[0].0, "3".into())) }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "between 0 and", " and \"3\""] },
     Wrong { what: "JSON length in words", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "long".into() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length", "long"] },
     Wrong { what: "JSON length that cuts it", change: |c| { c.binary(|_, _| ()); c.headers[0].1 = "40".into() }, status: 400, says: &["'pair'", "not a valid JSON request", "EOF"] },
     Wrong { what: "JSON length missing", change: |c| { c.binary(|_, _| ()); c.headers.clear() }, status: 400, says: &["'pair'", "Inference-Header-Content-Length"] },
