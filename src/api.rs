@@ -83,6 +83,18 @@ impl Context {
     }
 }
 
+/// Bytes of an error's message at most, which may repeat what the client has sent. Over gRPC it travels in a header, escaped
+/// to three times its length at worst, and clients refuse an answer whose headers have more than 8 KiB; and an answer that
+/// tells an error is not counted as long as it lies there unread.
+const MAX_MESSAGE: usize = 2048;
+
+/// As much of an error's message as is told.
+fn shown(message: &str) -> String {
+    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE)];
+    let ellipsis = if shown.len() < message.len() { "..." } else { "" };
+    format!("{shown}{ellipsis}")
+}
+
 /// The version that a request names; an empty string leaves the choice to the server.
 fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
     if text.is_empty() {

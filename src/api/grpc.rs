@@ -11,7 +11,7 @@ mod unary;
 use axum::{extract::Request, middleware, response::Response, routing::post};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
-use super::Context;
+use super::{Context, shown};
 use crate::error::{Code, Error};
 use proto::health::health_server::HealthServer;
 
@@ -92,14 +92,7 @@ async fn unknown(request: Request) -> Response {
     ))
 }
 
-/// Bytes of a status message at most. It travels in a header, escaped to three times its length at worst, and clients refuse
-/// an answer whose headers have more than 8 KiB.
-const MAX_MESSAGE: usize = 2048;
-
 /// The status of an error.
 fn status(error: Error) -> Status {
-    let message = error.message();
-    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE)];
-    let ellipsis = if shown.len() < message.len() { "..." } else { "" };
-    Status::new(tonic::Code::from_i32(error.code().grpc()), format!("{shown}{ellipsis}"))
+    Status::new(tonic::Code::from_i32(error.code().grpc()), shown(error.message()))
 }

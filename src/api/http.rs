@@ -20,7 +20,7 @@ use {
     std::time::Instant,
 };
 
-use super::Context;
+use super::{Context, shown};
 use crate::error::{Code, Error};
 
 /// Length of the JSON in a body with binary tensors behind it. Header names compare without case.
@@ -66,7 +66,7 @@ async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) ->
 
 /// An error as every endpoint tells it.
 fn message(status: StatusCode, message: String) -> Response {
-    (status, Json(json!({ "error": message }))).into_response()
+    (status, Json(json!({ "error": shown(&message) }))).into_response()
 }
 
 /// A refusal that is told before a request comes to an endpoint.

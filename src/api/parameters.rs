@@ -30,6 +30,22 @@ impl Display for Parameter {
     }
 }
 
+/// Whether a parameter of a request or of a tensor means something here.
+pub(super) fn is_known(name: &str) -> bool {
+    matches!(
+        name,
+        "timeout"
+            | "binary_data_output"
+            | "sequence_id"
+            | "sequence_start"
+            | "sequence_end"
+            | "binary_data_size"
+            | "binary_data"
+            | "classification"
+            | "shared_memory_region"
+    )
+}
+
 /// What the parameters of a request ask for.
 #[derive(Debug, Default)]
 pub(super) struct RequestParameters {

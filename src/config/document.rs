@@ -13,6 +13,10 @@ use toml::{
 /// A file of settings is no larger; what is larger is something else, such as a model under a wrong name.
 const MAX_SIZE: u64 = 1 << 20;
 
+/// Problems that are told one by one at most. What is no configuration at all has one on every line, each of which would be
+/// searched for from the file's beginning.
+const TOLD: usize = 16;
+
 /// The text of a configuration file.
 ///
 /// # Errors
@@ -84,17 +88,21 @@ impl<'t> Document<'t> {
         format!("{}:{}", self.name, self.position(at).0)
     }
 
-    /// Every problem, in the order of the text: `FILE:LINE:COLUMN: what`.
+    /// The problems, in the order of the text: `FILE:LINE:COLUMN: what`; of many the first.
     ///
     /// # Errors
     /// There are any.
     pub fn finish(mut self) -> Result<(), Vec<String>> {
         self.problems.sort_by_key(|(at, _)| *at);
-        let told = self.problems.iter().map(|(at, what)| {
+        let told = self.problems.iter().take(TOLD).map(|(at, what)| {
             let (line, column) = self.position(*at);
             format!("{}:{line}:{column}: {what}", self.name)
         });
-        let told: Vec<_> = told.collect();
+        let mut told: Vec<_> = told.collect();
+        let more = self.problems.len() - told.len();
+        if more > 0 {
+            told.push(format!("{}: and {more} problems more", self.name));
+        }
         if told.is_empty() { Ok(()) } else { Err(told) }
     }
 
@@ -191,6 +199,14 @@ mod tests {
         assert!(told.iter().any(|line| line.starts_with("f:2:1: not valid TOML: ")), "{told:?}");
         assert!(told.contains(&"f:1:1: there".into()) && told.contains(&"f:2:9: here".into()), "{told:?}");
         assert_eq!(told.last().unwrap(), "f:3:1: beyond");
+    }
+
+    #[test]
+    fn of_many_problems_the_first_are_told() {
+        let told = Document::parse(&"f", &"=\n".repeat(100_000)).finish().unwrap_err();
+        assert_eq!(told.len(), TOLD + 1);
+        assert!(told[0].starts_with("f:1:1: not valid TOML: "), "{told:?}");
+        assert!(told[TOLD].starts_with("f: and ") && told[TOLD].ends_with(" problems more"), "{told:?}");
     }
 
     #[test]

@@ -19,6 +19,10 @@ pub(super) fn signature(session: &Session, mut labels: BTreeMap<String, Vec<Stri
     let inputs = specs("input", session.inputs(), |index| has_shape(session, index, api.SessionGetInputTypeInfo))?;
     let mut outputs =
         specs("output", session.outputs(), |index| has_shape(session, index, api.SessionGetOutputTypeInfo))?;
+    // ONNX Runtime loads it, and then fails every run.
+    if outputs.is_empty() {
+        return Err("the model has no outputs, expected at least one: export it with what it is to answer".into());
+    }
     for output in &mut outputs {
         output.labels = labels.remove(&*output.name).unwrap_or_default();
     }

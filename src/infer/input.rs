@@ -300,16 +300,23 @@ fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'
 /// One input from all columns; a first row that is no row of values is a header.
 fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     let is_value = |cell: &String| {
-        cell.is_empty()
-            || spec.datatype == Datatype::Bytes
+        spec.datatype == Datatype::Bytes
+            || cell.parse::<f64>().is_ok()
             || Element::Text(cell).push(spec.datatype, &mut Vec::new()).is_ok()
     };
-    // A cell that is wrong is no header: that has no value at all.
+    // A row with a cell that is wrong is no header: that has no value at all. Taken for one, it would be left out unnoticed.
+    let names_only = |cells: &[String]| {
+        let mut filled = cells.iter().filter(|cell| !cell.is_empty()).peekable();
+        filled.peek().is_some() && !filled.any(is_value)
+    };
     let header = match rows.split_first() {
-        Some(((_, first), _))
-            if first.contains(&spec.name)
-                || first.iter().any(|cell| !is_value(cell) && cell.parse::<f64>().is_err()) =>
-        {
+        Some(((line, first), rest)) if first.contains(&spec.name) || names_only(first) => {
+            if rest.is_empty() {
+                let (datatype, got) = (spec.datatype, &first[0]);
+                return Err(format!(
+                    "line {line}: expected rows of {datatype}, got a header alone, which begins with '{got}'"
+                ));
+            }
             Some(first)
         }
         _ => None,

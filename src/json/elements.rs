@@ -64,6 +64,10 @@ impl Elements {
             Datatype::Bool => elements!(|reader| boolean(reader).map(u8::from)),
             Datatype::Bytes => elements.read_nested(reader, &mut read_bytes),
         }?;
+        // Not as many came: thousands of tensors that claim much would each hold it, up to the end of the address space.
+        if elements.data.len() < elements.data.capacity() / 2 {
+            elements.data.shrink_to_fit();
+        }
         Ok(elements)
     }
 

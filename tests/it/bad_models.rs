@@ -113,6 +113,10 @@ fn bad_models() -> Vec<Bad> {
             output: vec![value("y", onnx::INT64, &["batch", "2"])],
             ..onnx::add(1.0)
         }),
+        graph("outputs", &["the model has no outputs, expected at least one"], || Graph {
+            output: vec![],
+            ..onnx::add(1.0)
+        }),
         graph("weights_missing", &["weights in 'weights.bin'", "No such file", "beside the model"], || {
             external("weights.bin")
         }),

@@ -8,7 +8,7 @@ use super::JSON_LENGTH;
 use crate::{
     api::{
         infer::{datatype, input_error},
-        parameters::{Parameter, RequestParameters, TensorParameters},
+        parameters::{Parameter, RequestParameters, TensorParameters, is_known},
     },
     error::{Error, Result},
     json::{Kind, Reader, TensorObject, once},
@@ -36,6 +36,11 @@ impl Binary {
         named.and_then(|(_, binary)| *binary).unwrap_or(self.default)
     }
 }
+
+/// Inputs of a request at most, and outputs that it names: an empty one takes fifty times as much decoded as in JSON, and what
+/// JSON takes beside its tensors is not counted. Models that were exported with an input for every column of a table have a
+/// few thousand.
+const MOST_TENSORS: usize = 1 << 16;
 
 /// The body's JSON, with what is missing or wrong in it left for its reader to judge.
 #[derive(Default)]
@@ -83,6 +88,9 @@ impl<'a> InferRequest<'a> {
 fn list<'a, T>(reader: &mut Reader<'a>, read: impl Fn(&mut Reader<'a>) -> Result<T, String>) -> Result<Vec<T>, String> {
     let mut elements = Vec::new();
     reader.array(|reader| {
+        if elements.len() == MOST_TENSORS {
+            return Err(reader.error(format_args!("more than {MOST_TENSORS} elements")));
+        }
         elements.push(read(reader)?);
         Ok(())
     })?;
@@ -112,8 +120,15 @@ fn requested_output(reader: &mut Reader<'_>) -> Result<RequestedOutput, String> 
 
 /// Parameters, as every protocol has them. What is no scalar is not for this server.
 fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, String> {
-    let mut parameters = Vec::new();
+    let mut parameters = Parameters::new();
     reader.object(|reader, key| {
+        // Those that nobody asks for are not kept: a long list of them would take ten times as much as in JSON.
+        if !is_known(key) {
+            return reader.skip();
+        }
+        if parameters.iter().any(|(name, _)| name == key) {
+            return Err(reader.error(format_args!("the key `{key}` stands there twice")));
+        }
         let value = match reader.peek()? {
             Kind::Boolean => Parameter::Bool(reader.boolean()?),
             Kind::String => Parameter::String(reader.string()?.into()),
@@ -178,15 +193,27 @@ pub(super) fn request(
     })
 }
 
+/// The JSON's length that the header tells; `None` within where it is no length, or where there are two of which another
+/// server on the way may have believed the other.
+pub(super) fn told_length(headers: &HeaderMap) -> Option<Option<usize>> {
+    let mut values = headers.get_all(JSON_LENGTH).iter();
+    let first = values.next()?;
+    let agreed = values.all(|other| other == first);
+    // Read as a number it might have a sign.
+    let digits = first.to_str().ok().filter(|text| agreed && text.bytes().all(|byte| byte.is_ascii_digit()));
+    Some(digits.and_then(|digits| digits.parse().ok()))
+}
+
 /// Length of the JSON where the header tells it.
 fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
-    let Some(value) = headers.get(JSON_LENGTH) else {
+    let Some(told) = told_length(headers) else {
         return Ok(None);
     };
-    let length = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|&length: &usize| length <= body);
-    length.map(Some).ok_or_else(|| {
+    told.filter(|length| *length <= body).map(Some).ok_or_else(|| {
+        let got: Vec<_> = headers.get_all(JSON_LENGTH).iter().map(|value| format!("{value:?}")).collect();
         Error::invalid(format!(
-            "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {value:?}"
+            "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {}",
+            got.join(" and ")
         ))
     })
 }

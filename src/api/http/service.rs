@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-use super::{JSON_LENGTH, decode, encode};
+use super::{decode, encode};
 use crate::{
     api::{
         Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION,
@@ -115,8 +115,7 @@ async fn receive(context: &Context, head: &Parts, body: Body) -> Result<Bytes, R
     let whole = Limit { bytes: limits.http_body, what: "the request body", setting: "--max-http-body" };
     let json = Limit { bytes: limits.http_json, what: "the JSON of the request", setting: "--max-http-json" };
     // Without the header all of it is JSON. One that is no number is told of when it is decoded.
-    let json_length = head.headers.get(JSON_LENGTH).map(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let limit = match json_length {
+    let limit = match decode::told_length(&head.headers) {
         None if json.bytes < whole.bytes => json,
         Some(Some(length)) if length > json.bytes => return Err(json.exceeded(&format!("of {length} bytes"))),
         _ => whole,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::Version;
 use prost::Message;
+use serde_json::json;
 use std::{
     io::Write,
     net::{Shutdown, TcpStream},
@@ -14,7 +15,7 @@ use tonic::Code;
 
 use super::{ENCODINGS, INFER, ask, assert_well, echo, echo_binary, framed, infer_framed, pack, start};
 use crate::support::{
-    client::{infer, inference, metric},
+    client::{infer, inference, metric, post, post_with},
     load::{occupy, pending},
     server::{Server, eventually},
 };
@@ -183,5 +184,37 @@ async fn messages_that_grow_when_they_are_decoded_are_refused() {
     assert!(status.message().contains("--request-memory"), "{status}");
     let grown = server.peak_memory() - before;
     assert!(grown < 64 * MIB, "the server has grown by {} MiB", grown / MIB);
+    assert_well(&server).await;
+}
+
+/// So does JSON: two characters are an input. And what is told of a long name is not as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_takes_little_beside_its_tensors() {
+    let (_repository, server) = start(&["--request-memory", "64MiB"]);
+    assert_well(&server).await;
+    let before = server.peak_memory();
+    let list = |element: &str| format!("[{element}{}]", format!(",{element}").repeat(2 * MIB));
+    let parameters = list("\"p\":0").replace('[', "{").replace(']', "}");
+    let claims = "{\"datatype\":\"UINT64\",\"shape\":[99999999],\"data\":[]},".repeat(60_000);
+    for (body, says) in [
+        (format!("{{\"inputs\":[{claims}{{}}]}}"), "`inputs[0]` of the request for model 'echo' has no `name`"),
+        (format!("{{\"inputs\":{}}}", list("{}")), "`inputs`: more than 65536 elements"),
+        (format!("{{\"outputs\":{}}}", list("{\"name\":\"\"}")), "`outputs`: more than 65536 elements"),
+        (format!("{{\"inputs\":[],\"parameters\":{parameters}}}"), "missing 'x'"),
+    ] {
+        let headers = [("content-encoding", "gzip".to_owned())];
+        let answer = post_with(server.http, INFER, &headers, pack("gzip", body.as_bytes())).await;
+        assert_eq!(answer.status, 400, "{says}: {:?}", answer.body);
+        assert!(answer.error().contains(says), "{}", answer.error());
+    }
+    let grown = server.peak_memory() - before;
+    assert!(grown < 128 * MIB, "the server has grown by {} MiB", grown / MIB);
+
+    let name = "\u{20ac}".repeat(MIB);
+    let body = json!({ "inputs": [{ "name": name, "datatype": "FP32", "shape": [1, 1], "data": [1] }] });
+    let answer = post(server.http, INFER, body.to_string()).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().starts_with("unexpected inference input '\u{20ac}"), "{}", answer.error());
+    assert!(answer.body.len() < 3000, "{} bytes", answer.body.len());
     assert_well(&server).await;
 }
