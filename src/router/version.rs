@@ -56,7 +56,7 @@ impl Derived {
     /// Whether the threads that read requests run them, or why not, for people.
     pub fn in_place_text(&self) -> String {
         match &self.in_place {
-            Ok(rows) => format!("on: batches of up to {rows} rows run on the thread that read them"),
+            Ok(rows) => format!("on: up to {rows} rows"),
             Err(why) => format!("off: {why}"),
         }
     }
