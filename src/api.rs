@@ -8,12 +8,14 @@ pub mod grpc;
 pub mod http;
 mod infer;
 mod limits;
-pub mod metrics;
+mod metrics;
 mod parameters;
+mod service;
 
-pub use answer::Unwritten;
+pub use answer::{Answer, AnswerBody, Unwritten};
 pub use budget::Budget;
 pub use limits::Limits;
+pub use service::Service;
 
 use std::sync::Arc;
 use tokio::sync::watch;

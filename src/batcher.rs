@@ -112,6 +112,13 @@ struct Job {
     reply: oneshot::Sender<Result<Vec<Tensor>>>,
 }
 
+/// A request in the queue. Dropped, it is cancelled.
+pub struct Submitted {
+    /// One for each piece.
+    answers: Vec<Answer>,
+    deadline: Option<Instant>,
+}
+
 /// Where the answer to a job will come.
 type Answer = oneshot::Receiver<Result<Vec<Tensor>>>;
 
@@ -150,25 +157,12 @@ impl Batcher {
         })
     }
 
-    /// Runs a request: its inputs have been checked against the signature, and have the same number of rows where the version
-    /// is batched. Gives one tensor per output. Dropping the future cancels the request.
+    /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
+    /// against the signature, and have the same number of rows where the version is batched.
     ///
     /// # Errors
-    /// There are more rows than a request may have, the queue is full, the deadline has passed, or the run failed.
-    pub async fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
-        let answers = self.enqueue(inputs, deadline)?;
-        let mut parts = Vec::with_capacity(answers.len());
-        // An error drops the answers that are still to come, which cancels their jobs.
-        for answer in answers {
-            parts.push(self.answer(answer, deadline).await?);
-        }
-        self.rejoin(parts)
-    }
-
-    /// Puts the request into the queue, in pieces where it has more rows than a batch may have. Gives where their answers will
-    /// come.
-    fn enqueue(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Vec<Answer>> {
-        let now = Instant::now();
+    /// There are more rows than a request may have, the queue is full, or the deadline has passed.
+    pub fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>, now: Instant) -> Result<Submitted> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             return Err(self.too_late());
         }
@@ -191,11 +185,30 @@ impl Batcher {
         }
         self.refuse(pushed.dropped);
         if pushed.accepted {
-            return Ok(answers);
+            return Ok(Submitted { answers, deadline });
         }
         let most = self.settings.max_queue_size;
         let message = format!("the queue of {} is full: {most} requests wait; try again later", self.label);
         Err(Error::new(Code::ResourceExhausted, message))
+    }
+
+    /// Waits for the answer to a request: one tensor per output.
+    ///
+    /// # Errors
+    /// The deadline has passed, or the run failed.
+    pub async fn answer(&self, submitted: Submitted) -> Result<Vec<Tensor>> {
+        let Submitted { mut answers, deadline } = submitted;
+        if answers.len() == 1
+            && let Some(answer) = answers.pop()
+        {
+            return self.part(answer, deadline).await;
+        }
+        let mut parts = Vec::with_capacity(answers.len());
+        // An error drops the answers that are still to come, which cancels their jobs.
+        for answer in answers {
+            parts.push(self.part(answer, deadline).await?);
+        }
+        self.rejoin(&parts)
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
@@ -230,19 +243,19 @@ impl Batcher {
         self.settings.open_axes.iter().map(open).chain(alone).collect()
     }
 
-    async fn answer(&self, answer: Answer, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
+    async fn part(&self, answer: Answer, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
         let received = match deadline {
             None => answer.await,
-            Some(deadline) => timeout_at(deadline.into(), answer).await.map_err(|_| self.too_late())?,
+            Some(deadline) => {
+                let answered = Box::pin(timeout_at(deadline.into(), answer)).await;
+                answered.map_err(|_| self.too_late())?
+            }
         };
         received.unwrap_or_else(|_| Err(Error::internal(format!("{} lost a request: this is a defect", self.label))))
     }
 
     /// Joins the answers of a request's pieces.
-    fn rejoin(&self, mut parts: Vec<Vec<Tensor>>) -> Result<Vec<Tensor>> {
-        if parts.len() == 1 {
-            return Ok(parts.remove(0));
-        }
+    fn rejoin(&self, parts: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
         let outputs = parts.first().map_or(0, Vec::len);
         let join = |output: usize| concatenate(&parts.iter().map(|part| &part[output]).collect::<Vec<_>>());
         let joined: Option<Vec<Tensor>> = (0..outputs).map(join).collect();

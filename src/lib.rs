@@ -20,6 +20,7 @@ pub mod error;
 pub mod config;
 pub mod json;
 pub mod metrics;
+pub mod per_thread;
 pub mod tensor;
 
 pub mod batcher;

@@ -7,7 +7,7 @@ mod table;
 mod version;
 
 pub use table::{ModelEntry, Table, VersionEntry};
-pub use version::{Derived, Version};
+pub use version::{Derived, Submitted, Version};
 
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -58,16 +58,23 @@ impl Router {
         self.published.subscribe()
     }
 
+    /// Puts a request into the queue of the version that is to answer it.
+    ///
+    /// # Errors
+    /// There is no such model or version, it is not ready, the request does not fit its signature, the queue is full, or the
+    /// deadline has passed.
+    pub fn submit(&self, request: Request) -> Result<Submitted> {
+        let picked = self.table.load().pick(&request.model, request.version).cloned();
+        let version = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
+        version.submit(request)
+    }
+
     /// Answers a request. Dropping the future cancels it.
     ///
     /// # Errors
-    /// There is no such model or version, it is not ready, the request does not fit its signature, the queue is full, the
-    /// deadline passed, or the run failed.
+    /// Those of [`Router::submit`] and [`Submitted::answer`].
     pub async fn infer(&self, request: Request) -> Result<Answer> {
-        let picked = self.table.load().pick(&request.model, request.version).cloned();
-        let version = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
-        let output = version.infer(request).await?;
-        Ok(Answer { version, output })
+        self.submit(request)?.answer().await
     }
 
     /// A request ended before it was decoded.

@@ -22,7 +22,7 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{self, Context, Lifecycle, SERVER_VERSION},
+    api::{Context, Lifecycle, SERVER_VERSION, Service},
     batcher::Compute,
     cli::Settings,
     config::{ByteSize, Listen},
@@ -131,16 +131,16 @@ async fn open_doors(
     let places = Places::new(limits::max_connections(settings), Some(transport.clone()));
     let budget = context.limits.budget.clone();
     tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
-    let metrics = api::metrics::routes(exposition.clone(), transport.clone(), budget);
+    let metrics = Service::metrics(exposition.clone(), transport.clone(), budget);
     // Of its own, so that it can be seen when there is no place for clients.
     let scrapers = Places::new(SCRAPERS, None);
-    let routes: [(&'static str, &Listen, axum::Router, Duration); 3] = [
-        ("http", &settings.http, api::http::routes(context.clone()), KEEP_ALIVE_GRACE),
-        ("grpc", &settings.grpc, api::grpc::routes(context.clone()), Duration::ZERO),
+    let services: [(&'static str, &Listen, Service, Duration); 3] = [
+        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE),
+        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO),
         ("metrics", &settings.metrics, metrics, Duration::ZERO),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, routes, grace) in routes {
+    for (protocol, configured, service, grace) in services {
         let places = if protocol == "metrics" { &scrapers } else { &places };
         let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
@@ -151,7 +151,7 @@ async fn open_doors(
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
         tracing::info!(protocol, address = %bound, "listening");
-        let terms = Terms::new(routes, limits.clone(), context.lifecycle.clone(), transport.clone());
+        let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
         doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));
     }
     Ok(doors)

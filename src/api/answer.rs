@@ -1,6 +1,9 @@
 //! Answers on their way out: counted, and known to their connection until they are written.
 
-use axum::{body::HttpBody, http::Extensions};
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, HeaderName, HeaderValue, Response},
+};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
@@ -16,7 +19,7 @@ use super::{
     limits::Limits,
 };
 
-/// The answers of one connection that are not written yet: its requests carry it as an extension. HTTP/2 takes what it is
+/// The answers of one connection that are not written yet. HTTP/2 takes what it is
 /// given and keeps it for as long as the client grants no window, which nothing else shows.
 #[derive(Debug, Default)]
 pub struct Unwritten {
@@ -91,23 +94,79 @@ impl Drop for Unread {
 /// An answer goes out in pieces of this size, so that it shows whether it is read.
 const PIECE: usize = 64 << 10;
 
-/// The body of an answer.
-pub(super) struct Outgoing {
+/// An answer to an inference on its way out.
+pub struct Outgoing {
     left: Bytes,
     /// Where there is more than one piece, which otherwise has it.
     unread: Option<Arc<Unread>>,
 }
 
-/// The body of an answer to a request with these extensions, counted until it is written. Nothing is refused here: the work is
-/// done, and who asks next finds less room.
-pub(super) fn outgoing(data: impl Into<Bytes>, request: &Extensions, limits: &Limits) -> Outgoing {
+/// The body of an answer, counted until it is written. Nothing is refused here: the work is done, and who asks next finds less
+/// room.
+pub(super) fn outgoing(data: impl Into<Bytes>, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing {
     let data = data.into();
-    let unwritten = request.get::<Arc<Unwritten>>().cloned().unwrap_or_default();
-    let unread = Unread::new(unwritten, data.len(), limits);
+    let unread = Unread::new(unwritten.clone(), data.len(), limits);
     if data.len() <= PIECE {
         Outgoing { left: guarded(data, unread), unread: None }
     } else {
         Outgoing { left: data, unread: Some(Arc::new(unread)) }
+    }
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// Of an inference over HTTP.
+    Inference(Outgoing),
+    /// The message of a call over gRPC; then, until it was sent, the status, which is OK.
+    Message(Outgoing, bool),
+    /// Of anything else.
+    Other(Body),
+}
+
+/// An answer.
+pub type Answer = Response<AnswerBody>;
+
+/// The answer of what axum serves.
+pub(super) fn other(response: Response<Body>) -> Answer {
+    response.map(AnswerBody::Other)
+}
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let never = |frame: Result<_, Infallible>| frame.map_err(axum::Error::new);
+        match self.get_mut() {
+            AnswerBody::Inference(body) => Pin::new(body).poll_frame(context).map(|frame| frame.map(never)),
+            AnswerBody::Message(body, _) if !body.is_end_stream() => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(never))
+            }
+            AnswerBody::Message(_, sent) if !*sent => {
+                *sent = true;
+                let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            AnswerBody::Message(..) => Poll::Ready(None),
+            AnswerBody::Other(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Inference(body) => body.is_end_stream(),
+            AnswerBody::Message(_, sent) => *sent,
+            AnswerBody::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Inference(body) | AnswerBody::Message(body, _) => body.size_hint(),
+            AnswerBody::Other(body) => body.size_hint(),
+        }
     }
 }
 

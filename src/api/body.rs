@@ -1,9 +1,10 @@
 //! Bodies of requests as they come: bounded, counted, in time, and unpacked.
 
-use axum::body::{Body, HttpBody};
+use axum::body::HttpBody;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use std::{
     ops::Range,
     sync::Arc,
@@ -41,21 +42,21 @@ const BREATH: Duration = Duration::from_millis(2);
 const WORKSPACE: usize = (64 << 10) + SCRATCH;
 const SCRATCH: usize = 32 << 10;
 
-/// Pieces of a body, one after the other.
+/// Pieces of a body that began to come when its head had, one after the other.
 pub(super) struct Pieces {
-    body: Body,
+    body: Incoming,
     limits: Arc<Limits>,
     began: Instant,
     received: usize,
 }
 
 impl Pieces {
-    pub(super) fn new(body: Body, limits: &Arc<Limits>) -> Self {
-        Pieces { body, limits: limits.clone(), began: Instant::now(), received: 0 }
+    pub(super) fn new(body: Incoming, limits: &Arc<Limits>, began: Instant) -> Self {
+        Pieces { body, limits: limits.clone(), began, received: 0 }
     }
 
     /// Bytes that are told beforehand to come at least.
-    pub(super) fn announced(&self) -> u64 {
+    fn announced(&self) -> u64 {
         self.body.size_hint().lower()
     }
 
@@ -72,7 +73,8 @@ impl Pieces {
                     let limits = &self.limits;
                     let whole = self.began + limits.patience(limits.body_timeout, self.received);
                     let deadline = whole.min(Instant::now() + limits.body_timeout);
-                    match timeout_at(deadline.into(), self.body.frame()).await {
+                    // Aside: most requests have no use for a timer, and need not carry the room for one.
+                    match Box::pin(timeout_at(deadline.into(), self.body.frame())).await {
                         Ok(frame) => frame,
                         Err(_) => return Err(self.too_slow()),
                     }
@@ -111,48 +113,53 @@ impl Pieces {
     }
 
     /// Reads the rest and drops it, as long as it comes, so that a client that is still sending gets as far as reading why.
-    pub(super) async fn discard(mut self) {
+    async fn discard(mut self) {
         if self.announced() > DISCARDED as u64 {
             return;
         }
         while self.received < DISCARDED && matches!(timeout(LINGER, self.next()).await, Ok(Ok(Some(_)))) {}
     }
 
-    /// All of them, unpacked where there is an encoding.
-    pub(super) async fn collect(mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, (Refusal, Self)> {
+    /// All of them, unpacked where there is an encoding. Where they are refused and `discards` says so, the rest is still read.
+    pub(super) async fn collect(
+        mut self,
+        limit: Limit,
+        encoding: Option<Encoding>,
+        discards: bool,
+    ) -> Result<Bytes, Refusal> {
+        let collected = self.gather(limit, encoding).await;
+        if collected.is_err() && discards {
+            tokio::spawn(self.discard());
+        }
+        collected
+    }
+
+    async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
         // Where the length is told beforehand, nobody has to wait for what is refused. (Packed, it would be larger still, or
         // it is not worth telling apart.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
-            return Err((limit.exceeded(&by), self));
+            return Err(limit.exceeded(&by));
         }
-        let mut collected = match Collected::new(limit, encoding, &self.limits) {
-            Ok(collected) => collected,
-            Err(refusal) => return Err((refusal, self)),
-        };
-        loop {
-            let taken = match self.next().await {
-                Ok(None) => break,
-                Ok(Some(piece)) => collected.take(piece).await,
-                Err(refusal) => Err(refusal),
-            };
-            if let Err(refusal) = taken {
-                return Err((refusal, self));
-            }
+        let mut collected = Collected::new(limit, self.announced(), encoding, &self.limits)?;
+        while let Some(piece) = self.next().await? {
+            collected.take(piece).await?;
         }
-        collected.finish().map_err(|refusal| (refusal, self))
+        collected.finish()
     }
 }
 
 /// What has come of a body.
 pub(super) struct Collected {
     limit: Limit,
+    /// Bytes that are told to come; 0 where that is not known.
+    announced: usize,
     limits: Arc<Limits>,
     share: Share,
     /// The only piece so far, where it is large.
     piece: Option<Bytes>,
     data: Buffer,
-    unpacker: Option<Unpacker>,
+    unpacker: Option<Box<Unpacker>>,
 }
 
 /// The memory of a body. Much of it is given back aside and bit by bit: the system takes milliseconds for it, and whoever
@@ -219,17 +226,25 @@ struct Unpacker {
 }
 
 impl Collected {
-    pub(super) fn new(limit: Limit, encoding: Option<Encoding>, limits: &Arc<Limits>) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        limit: Limit,
+        announced: u64,
+        encoding: Option<Encoding>,
+        limits: &Arc<Limits>,
+    ) -> Result<Self, Refusal> {
+        let announced = if encoding.is_some() { 0 } else { usize::try_from(announced).unwrap_or(usize::MAX) };
         let unpacker = encoding.map(|encoding| {
             let mut workspace = Share::new(&limits.budget);
             if !workspace.grow(WORKSPACE) {
                 return Err(limits.full());
             }
             let decoder = Decoder::new(encoding).map_err(|error| malformed(encoding, &error))?;
-            Ok(Unpacker { encoding, decoder, scratch: Vec::with_capacity(SCRATCH), workspace, packed: 0, worked: 0 })
+            let scratch = Vec::with_capacity(SCRATCH);
+            Ok(Box::new(Unpacker { encoding, decoder, scratch, workspace, packed: 0, worked: 0 }))
         });
         Ok(Collected {
             limit,
+            announced,
             limits: limits.clone(),
             share: Share::new(&limits.budget),
             piece: None,
@@ -241,7 +256,7 @@ impl Collected {
     /// Takes a piece in.
     pub(super) async fn take(&mut self, piece: Bytes) -> Result<(), Refusal> {
         if self.unpacker.is_some() {
-            return self.unpack(&piece).await;
+            return Box::pin(self.unpack(&piece)).await;
         }
         let before = self.data.0.len() + self.piece.as_ref().map_or(0, Bytes::len);
         if before + piece.len() > self.limit.bytes {
@@ -250,21 +265,25 @@ impl Collected {
         if !self.share.grow(piece.len()) {
             return Err(self.limits.full());
         }
-        if before == 0 && piece.len() >= KEPT {
+        if before == 0 && piece.len() >= KEPT && piece.len() >= self.announced {
             self.piece = Some(piece);
             return Ok(());
         }
         if let Some(first) = self.piece.take() {
             self.data = Buffer(first.into());
         }
-        self.data.make_room(piece.len(), self.limit.bytes);
+        // Who announces much has not sent it yet.
+        let more = if self.announced <= LARGE { self.announced.saturating_sub(before) } else { 0 };
+        let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
+        self.data.make_room(more.max(piece.len()), most);
         self.data.0.extend_from_slice(&piece);
         Ok(())
     }
 
     async fn unpack(&mut self, mut piece: &[u8]) -> Result<(), Refusal> {
         let Collected { limit, limits, share, data, unpacker, .. } = self;
-        let Some(Unpacker { encoding, decoder, scratch, workspace, packed, worked }) = unpacker else { return Ok(()) };
+        let Some(unpacker) = unpacker else { return Ok(()) };
+        let Unpacker { encoding, decoder, scratch, workspace, packed, worked } = &mut **unpacker;
         loop {
             scratch.clear();
             let taken = decoder.step(piece, scratch).map_err(|error| malformed(*encoding, &error))?;

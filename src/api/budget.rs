@@ -7,17 +7,31 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
+use crate::per_thread::PerThread;
+
 /// How many bytes may be held, and how many are.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
-    used: AtomicUsize,
+    /// Bytes that are held, or kept by threads for what comes next.
+    taken: AtomicUsize,
+    /// What threads keep, so that most requests don't write to what all threads write to.
+    kept: PerThread<AtomicUsize>,
+    /// What a thread keeps at most is twice this.
+    keep: usize,
 }
+
+/// What a thread takes beyond what it needs, of a budget that is large enough.
+const KEEP: usize = 64 << 10;
+
+/// The part of a budget that a thread may so take.
+const KEPT_PART: usize = 1024;
 
 impl Budget {
     /// A budget of so many bytes, none of them used.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Budget { limit, used: AtomicUsize::new(0) })
+        let (taken, kept) = (AtomicUsize::new(0), PerThread::new(AtomicUsize::default));
+        Arc::new(Budget { limit, taken, kept, keep: KEEP.min(limit / KEPT_PART) })
     }
 
     /// The bytes that may be held.
@@ -27,7 +41,39 @@ impl Budget {
 
     /// The bytes that are held.
     pub fn used(&self) -> usize {
-        self.used.load(Relaxed)
+        let kept = self.kept.all().map(|kept| kept.load(Relaxed)).sum();
+        self.taken.load(Relaxed).saturating_sub(kept)
+    }
+
+    /// Takes so many bytes of what the present thread keeps, if that is enough.
+    fn take_kept(&self, bytes: usize) -> bool {
+        self.kept.here().fetch_update(Relaxed, Relaxed, |kept| kept.checked_sub(bytes)).is_ok()
+    }
+
+    /// Takes so many bytes, if they fit while so many are `left`.
+    fn take(&self, bytes: usize, left: usize) -> bool {
+        let before = self.taken.fetch_add(bytes, Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit - left;
+        if !fits {
+            self.taken.fetch_sub(bytes, Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let kept = self.kept.here();
+        if kept.load(Relaxed).saturating_add(bytes) <= 2 * self.keep {
+            kept.fetch_add(bytes, Relaxed);
+        } else {
+            self.taken.fetch_sub(bytes, Relaxed);
+        }
+    }
+
+    /// Takes back what threads keep.
+    fn collect(&self) {
+        for kept in self.kept.all() {
+            self.taken.fetch_sub(kept.swap(0, Relaxed), Relaxed);
+        }
     }
 }
 
@@ -51,32 +97,43 @@ impl Share {
     /// until they are refused would have everybody refused with them.
     #[must_use]
     pub(super) fn grow(&mut self, bytes: usize) -> bool {
-        let limit = self.budget.limit;
+        let Budget { limit, keep, .. } = *self.budget;
         if bytes > limit {
             // Nor may others see so much taken, if only for a moment.
             return false;
         }
         let left = if self.bytes.saturating_add(bytes) > SMALL { limit / 8 } else { 0 };
-        let before = self.budget.used.fetch_add(bytes, Relaxed);
-        let fits = before.saturating_add(bytes) <= limit - left;
+        let fits = if left == 0 && self.budget.take_kept(bytes) {
+            true
+        } else if left == 0 && self.budget.take(bytes + keep, 0) {
+            self.budget.kept.here().fetch_add(keep, Relaxed);
+            true
+        } else {
+            self.budget.take(bytes, left) || {
+                self.budget.collect();
+                self.budget.take(bytes, left)
+            }
+        };
         if fits {
             self.bytes += bytes;
-        } else {
-            self.budget.used.fetch_sub(bytes, Relaxed);
         }
         fits
     }
 
     /// Takes more, whether or not there is as much: what is there already has to be counted.
     pub(super) fn add(&mut self, bytes: usize) {
-        self.budget.used.fetch_add(bytes, Relaxed);
+        if !self.budget.take_kept(bytes) {
+            self.budget.taken.fetch_add(bytes, Relaxed);
+        }
         self.bytes += bytes;
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Relaxed);
+        if self.bytes > 0 {
+            self.budget.give_back(self.bytes);
+        }
     }
 }
 

@@ -8,12 +8,16 @@ mod health;
 mod service;
 mod unary;
 
-use axum::{extract::Request, middleware, response::Response, routing::post};
+use axum::{extract::Request, middleware};
+use futures_util::future::Either;
+use hyper::body::Incoming;
+use std::sync::Arc;
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
-use super::{Context, shown};
+use super::{Context, Unwritten, answer::Answer, shown};
 use crate::error::{Code, Error};
 use proto::health::health_server::HealthServer;
+use unary::Call;
 
 /// The messages, services and clients that the protocol definitions generate.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
@@ -39,22 +43,52 @@ pub(crate) fn decode_for_fuzzing(message: bytes::Bytes) -> Option<crate::error::
     Some(decode::request(message, std::time::Instant::now()))
 }
 
-/// Every gRPC service, as one HTTP service.
+/// Whether a method is called that has one message and one answer.
+pub(super) fn is_unary(request: &Request<Incoming>) -> bool {
+    method(request.uri().path()).is_some()
+}
+
+/// The method of the inference service that a path names.
+fn method(path: &str) -> Option<&str> {
+    path.strip_prefix('/')?.strip_prefix(INFERENCE_SERVICE)?.strip_prefix('/')
+}
+
+/// Answers a call that is unary.
+pub(super) fn answer(
+    context: &Arc<Context>,
+    unwritten: &Arc<Unwritten>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Answer> + Send + use<> {
+    let refused = unary::not_grpc(request.headers());
+    if refused.is_none() && method(request.uri().path()) == Some("ModelInfer") {
+        return Either::Left(service::model_infer(context, unwritten, request));
+    }
+    let path = request.uri().path().to_owned();
+    let (call, body) = Call::new(context, unwritten, request);
+    Either::Right(Box::pin(async move {
+        if let Some(refused) = refused {
+            return refused;
+        }
+        match method(&path).unwrap_or_default() {
+            "ServerLive" => service::server_live(call, body).await,
+            "ServerReady" => service::server_ready(call, body).await,
+            "ModelReady" => service::model_ready(call, body).await,
+            "ServerMetadata" => service::server_metadata(call, body).await,
+            "ModelMetadata" => service::model_metadata(call, body).await,
+            _ => unknown(&path),
+        }
+    }))
+}
+
+/// Every other service.
 ///
 /// # Panics
 /// Where the protocol definitions that the build encoded can't be decoded: a defect of the build.
-pub fn routes(context: Context) -> axum::Router {
-    let method = |name: &str| format!("/{INFERENCE_SERVICE}/{name}");
-    axum::Router::new()
-        .route(&method("ServerLive"), post(service::server_live))
-        .route(&method("ServerReady"), post(service::server_ready))
-        .route(&method("ModelReady"), post(service::model_ready))
-        .route(&method("ServerMetadata"), post(service::server_metadata))
-        .route(&method("ModelMetadata"), post(service::model_metadata))
-        .route(&method("ModelInfer"), post(service::model_infer))
-        .with_state(context.clone())
-        .merge(streaming(context))
-        .fallback(unknown)
+pub(super) fn routes(context: Context) -> axum::Router {
+    streaming(context).fallback(async |request: Request| {
+        let refused = unary::not_grpc(request.headers());
+        refused.unwrap_or_else(|| unknown(request.uri().path())).map(axum::body::Body::new)
+    })
 }
 
 /// The services with methods that stream, which tonic serves.
@@ -81,11 +115,7 @@ fn streaming(context: Context) -> axum::Router {
 }
 
 /// A method that there is not.
-async fn unknown(request: Request) -> Response {
-    if let Some(refused) = unary::not_grpc(request.headers()) {
-        return refused;
-    }
-    let path = request.uri().path();
+fn unknown(path: &str) -> Answer {
     unary::refused(Error::new(
         Code::Unimplemented,
         format!("there is no method {path}; reflection lists those that there are"),

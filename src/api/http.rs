@@ -6,22 +6,25 @@ mod service;
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header::RETRY_AFTER},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::get,
 };
+use futures_util::future::Either;
+use hyper::body::Incoming;
 use serde_json::json;
+use std::{future::ready, sync::Arc};
 
 #[cfg(any(fuzzing, test))]
-use {
-    crate::{error::Result, tensor::Request},
-    axum::http::HeaderMap,
-    bytes::Bytes,
-    std::time::Instant,
-};
+use {axum::http::HeaderMap, bytes::Bytes, std::time::Instant};
 
-use super::{Context, shown};
-use crate::error::{Code, Error};
+use super::{
+    Context, Unwritten,
+    answer::{Answer, other},
+    shown,
+};
+use crate::error::{Code, Error, Result};
+use service::Target;
 
 /// Length of the JSON in a body with binary tensors behind it. Header names compare without case.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -31,7 +34,10 @@ const MODEL_VERSION: HeaderName = HeaderName::from_static("onnxd-model-version")
 
 /// The request in a body, for the fuzz targets.
 #[cfg(any(fuzzing, test))]
-pub(crate) fn decode_for_fuzzing(json_length: Option<&[u8]>, body: Bytes) -> Result<Request> {
+pub(crate) fn decode_for_fuzzing(
+    json_length: Option<&[u8]>,
+    body: Bytes,
+) -> crate::error::Result<crate::tensor::Request> {
     let mut headers = HeaderMap::new();
     if let Some(value) = json_length.and_then(|bytes| HeaderValue::from_bytes(bytes).ok()) {
         headers.insert(JSON_LENGTH, value);
@@ -39,8 +45,28 @@ pub(crate) fn decode_for_fuzzing(json_length: Option<&[u8]>, body: Bytes) -> Res
     decode::request("model".into(), None, &headers, body, Instant::now()).map(|decoded| decoded.request)
 }
 
-/// Every HTTP endpoint.
-pub fn routes(context: Context) -> axum::Router {
+/// What a request for an inference is for, or why that can't be told; `None` where it is for something else.
+pub(super) fn inference(request: &Request<Incoming>) -> Option<Result<Target>> {
+    Target::of_inference(request.uri().path())
+}
+
+/// Answers a request for an inference.
+pub(super) fn infer(
+    context: &Arc<Context>,
+    unwritten: &Arc<Unwritten>,
+    target: Result<Target>,
+    request: Request<Incoming>,
+) -> impl Future<Output = Answer> + Send + use<> {
+    let refused = match target {
+        _ if request.method() != Method::POST => wrong_method(request.method(), request.uri()),
+        Ok(target) => return Either::Left(service::infer(context, unwritten, target, request)),
+        Err(error) => error.into_response(),
+    };
+    Either::Right(ready(other(refused)))
+}
+
+/// Every other HTTP endpoint.
+pub(super) fn routes(context: Context) -> axum::Router {
     axum::Router::new()
         .route("/v2", get(service::server_metadata))
         .route("/v2/health/live", get(service::live))
@@ -49,18 +75,20 @@ pub fn routes(context: Context) -> axum::Router {
         .route("/v2/models/{model}/versions/{version}", get(service::model_metadata))
         .route("/v2/models/{model}/ready", get(service::model_ready))
         .route("/v2/models/{model}/versions/{version}/ready", get(service::model_ready))
-        .route("/v2/models/{model}/infer", post(service::infer))
-        .route("/v2/models/{model}/versions/{version}/infer", post(service::infer))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(context)
 }
 
-async fn not_found(uri: axum::http::Uri) -> Response {
+async fn not_found(uri: Uri) -> Response {
     message(StatusCode::NOT_FOUND, format!("Not Found: there is nothing at {}", uri.path()))
 }
 
-async fn method_not_allowed(method: axum::http::Method, uri: axum::http::Uri) -> Response {
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    wrong_method(&method, &uri)
+}
+
+fn wrong_method(method: &Method, uri: &Uri) -> Response {
     message(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {} does not take {method}", uri.path()))
 }
 

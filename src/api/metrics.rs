@@ -7,7 +7,7 @@ use super::Budget;
 use crate::metrics::{Exposition, TransportMetrics};
 
 /// `GET /metrics`.
-pub fn routes(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> axum::Router {
+pub(super) fn routes(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> axum::Router {
     let render = move || async move {
         transport.request_bytes.set(budget.used() as f64);
         transport.request_bytes_limit.set(budget.limit() as f64);

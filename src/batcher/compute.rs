@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{Batcher, Place};
+use crate::per_thread;
 
 /// A handle to the threads. They end at [`Compute::stop`].
 #[derive(Clone)]
@@ -50,7 +51,11 @@ impl Compute {
         let compute = Compute { shared };
         for number in 0..cpus {
             let shared = compute.shared.clone();
-            let thread = thread::Builder::new().name(format!("compute-{number}")).spawn(move || shared.work())?;
+            let thread = thread::Builder::new().name(format!("compute-{number}")).spawn(move || {
+                // After the I/O threads, of which there are as many.
+                per_thread::enter(shared.cpus + number);
+                shared.work();
+            })?;
             compute.threads().push(thread);
         }
         Ok(compute)

@@ -12,6 +12,7 @@ use std::{
 use tokio::{sync::Notify, task::yield_now};
 
 use super::{Batcher, Place};
+use crate::per_thread;
 
 /// How long a thread runs models before it looks for what clients send: while it runs, connections wait. A model whose
 /// batches take longer does not run there.
@@ -33,6 +34,7 @@ struct Due {
 /// which runs on one thread, once; never ends.
 pub async fn take_turns(number: usize) {
     NUMBER.set(Some(number));
+    per_thread::enter(number);
     let changed = DUE.with_borrow(|due| due.changed.clone());
     loop {
         changed.notified().await;

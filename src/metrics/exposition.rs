@@ -14,7 +14,7 @@ use std::{
 use super::{
     Histogram,
     transport::TransportMetrics,
-    version::{Phase, VersionMetrics},
+    version::{Counts, Phase, VersionMetrics},
 };
 use crate::error::Code;
 
@@ -85,12 +85,12 @@ impl Exposition {
             versions.values().filter_map(Weak::upgrade).collect()
         };
         let mut text = self.process.render();
-        let labelled: Vec<_> = live.iter().map(|metrics| (metrics.as_ref(), Labels::new(metrics))).collect();
+        let labelled: Vec<_> = live.iter().map(|metrics| (metrics.total(), Labels::new(metrics))).collect();
         for family in FAMILIES {
             write_help_line(&mut text, family.name, None, None, family.help);
             write_type_line(&mut text, family.name, None, None, family.kind);
-            for (metrics, labels) in &labelled {
-                (family.write)(&mut Series { text: &mut text, name: family.name, labels }, metrics);
+            for (counts, labels) in &labelled {
+                (family.write)(&mut Series { text: &mut text, name: family.name, labels }, counts);
             }
             text.push('\n');
         }
@@ -107,7 +107,7 @@ struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    write: fn(&mut Series<'_>, &VersionMetrics),
+    write: fn(&mut Series<'_>, &Counts),
 }
 
 const FAMILIES: &[Family] = &[
@@ -276,7 +276,7 @@ impl Series<'_> {
         self.line(None, extra.first().copied(), value);
     }
 
-    fn microseconds(&mut self, version: &VersionMetrics, phase: Phase) {
+    fn microseconds(&mut self, version: &Counts, phase: Phase) {
         self.value(&[], version.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000);
     }
 

@@ -47,6 +47,14 @@ impl Histogram {
         self.sum.fetch_add(value, Relaxed);
     }
 
+    /// Adds what another with the same bounds holds.
+    pub(super) fn add(&mut self, other: &Histogram) {
+        for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
+            *to.get_mut() += from.load(Relaxed);
+        }
+        *self.sum.get_mut() += other.sum();
+    }
+
     /// Sum of all values.
     pub(super) fn sum(&self) -> u64 {
         self.sum.load(Relaxed)

@@ -7,13 +7,23 @@ use std::{
 };
 
 use super::histogram::{DURATION_BOUNDS, Histogram, ROWS_BOUNDS};
-use crate::error::{Code, Error};
+use crate::{
+    error::{Code, Error},
+    per_thread::PerThread,
+};
 
 /// What one loaded version counts.
 #[derive(Debug)]
 pub struct VersionMetrics {
     pub(super) model: String,
     pub(super) version: u64,
+    load_nanoseconds: AtomicU64,
+    counts: PerThread<Counts>,
+}
+
+/// What one thread has counted, or all of them.
+#[derive(Debug)]
+pub(super) struct Counts {
     pub(super) load_nanoseconds: AtomicU64,
     pub(super) succeeded: AtomicU64,
     pub(super) failed: [AtomicU64; Code::ALL.len()],
@@ -54,11 +64,53 @@ impl Phase {
 impl VersionMetrics {
     /// Counters at zero.
     pub(super) fn new(model: &str, version: u64) -> Self {
-        let phase =
-            || PhaseMetrics { duration: Histogram::new(DURATION_BOUNDS), request_nanoseconds: AtomicU64::new(0) };
         VersionMetrics {
             model: model.into(),
             version,
+            load_nanoseconds: AtomicU64::new(0),
+            counts: PerThread::new(Counts::new),
+        }
+    }
+
+    /// What all threads have counted.
+    pub(super) fn total(&self) -> Counts {
+        let mut total = Counts::new();
+        *total.load_nanoseconds.get_mut() = self.load_nanoseconds.load(Relaxed);
+        self.counts.all().for_each(|counts| total.add(counts));
+        // One that began after its thread was read, and ended before the other was.
+        let pending = total.pending.get_mut();
+        *pending = pending.cast_signed().max(0).cast_unsigned();
+        total
+    }
+
+    /// A request has left the queue after `waited`.
+    pub fn left_queue(&self, waited: Duration) {
+        self.counts.here().phase_took(Phase::Queue, waited, 1);
+    }
+
+    /// A load of the version took `duration`.
+    pub fn loaded(&self, duration: Duration) {
+        self.load_nanoseconds.store(nanoseconds(duration), Relaxed);
+    }
+
+    /// ONNX Runtime was given a batch of `rows`.
+    pub fn batch_ran(&self, rows: u64) {
+        let counts = self.counts.here();
+        counts.rows.fetch_add(rows, Relaxed);
+        counts.batch_rows.record(rows);
+    }
+
+    /// A batch of `requests` spent `duration` in a phase.
+    pub fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
+        self.counts.here().phase_took(phase, duration, requests);
+    }
+}
+
+impl Counts {
+    fn new() -> Self {
+        let phase =
+            || PhaseMetrics { duration: Histogram::new(DURATION_BOUNDS), request_nanoseconds: AtomicU64::new(0) };
+        Counts {
             load_nanoseconds: AtomicU64::new(0),
             succeeded: AtomicU64::new(0),
             failed: Default::default(),
@@ -70,31 +122,28 @@ impl VersionMetrics {
         }
     }
 
-    /// A request has left the queue after `waited`.
-    pub fn left_queue(&self, waited: Duration) {
-        let phase = &self.phases[Phase::Queue as usize];
-        let nanoseconds = nanoseconds(waited);
-        phase.duration.record(nanoseconds);
-        phase.request_nanoseconds.fetch_add(nanoseconds, Relaxed);
-    }
-
-    /// A load of the version took `duration`.
-    pub fn loaded(&self, duration: Duration) {
-        self.load_nanoseconds.store(nanoseconds(duration), Relaxed);
-    }
-
-    /// ONNX Runtime was given a batch of `rows`.
-    pub fn batch_ran(&self, rows: u64) {
-        self.rows.fetch_add(rows, Relaxed);
-        self.batch_rows.record(rows);
-    }
-
-    /// A batch of `requests` spent `duration` in a phase.
-    pub fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
+    fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
         let phase = &self.phases[phase as usize];
         let nanoseconds = nanoseconds(duration);
         phase.duration.record(nanoseconds);
         phase.request_nanoseconds.fetch_add(nanoseconds * requests, Relaxed);
+    }
+
+    fn add(&mut self, other: &Counts) {
+        let add = |to: &mut AtomicU64, from: &AtomicU64| {
+            // A request may end on another thread than it began on: what is pending of one thread can be below zero.
+            *to.get_mut() = to.get_mut().wrapping_add(from.load(Relaxed));
+        };
+        add(&mut self.succeeded, &other.succeeded);
+        add(&mut self.pending, &other.pending);
+        add(&mut self.rows, &other.rows);
+        self.failed.iter_mut().zip(&other.failed).for_each(|(to, from)| add(to, from));
+        self.request_duration.add(&other.request_duration);
+        self.batch_rows.add(&other.batch_rows);
+        for (to, from) in self.phases.iter_mut().zip(&other.phases) {
+            to.duration.add(&from.duration);
+            add(&mut to.request_nanoseconds, &from.request_nanoseconds);
+        }
     }
 }
 
@@ -109,21 +158,22 @@ pub struct RequestTimer {
 
 impl RequestTimer {
     /// A request has arrived.
-    pub fn start(metrics: &Arc<VersionMetrics>) -> Self {
-        metrics.pending.fetch_add(1, Relaxed);
-        RequestTimer { metrics: metrics.clone(), started: Instant::now(), finished: false }
+    pub fn start(metrics: &Arc<VersionMetrics>, now: Instant) -> Self {
+        metrics.counts.here().pending.fetch_add(1, Relaxed);
+        RequestTimer { metrics: metrics.clone(), started: now, finished: false }
     }
 
     /// The request has been answered.
-    pub fn finish<T>(mut self, answer: &Result<T, Error>) {
+    pub fn finish(mut self, answer: Result<(), &Error>) {
         self.finished = true;
         match answer {
-            Ok(_) => {
-                self.metrics.succeeded.fetch_add(1, Relaxed);
-                self.metrics.request_duration.record(nanoseconds(self.started.elapsed()));
+            Ok(()) => {
+                let counts = self.metrics.counts.here();
+                counts.succeeded.fetch_add(1, Relaxed);
+                counts.request_duration.record(nanoseconds(self.started.elapsed()));
             }
             Err(error) => {
-                self.metrics.failed[error.code() as usize].fetch_add(1, Relaxed);
+                self.metrics.counts.here().failed[error.code() as usize].fetch_add(1, Relaxed);
             }
         }
     }
@@ -131,9 +181,10 @@ impl RequestTimer {
 
 impl Drop for RequestTimer {
     fn drop(&mut self) {
-        self.metrics.pending.fetch_sub(1, Relaxed);
+        let counts = self.metrics.counts.here();
+        counts.pending.fetch_sub(1, Relaxed);
         if !self.finished {
-            self.metrics.failed[Code::Cancelled as usize].fetch_add(1, Relaxed);
+            counts.failed[Code::Cancelled as usize].fetch_add(1, Relaxed);
         }
     }
 }

@@ -1,14 +1,15 @@
 use std::{
     fmt::{self, Debug},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use super::Answer;
 use crate::{
-    batcher::Batcher,
+    batcher::{self, Batcher},
     error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
-    tensor::{ModelInputs, Output, OutputTensor, Request, Signature},
+    tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature},
 };
 
 /// One loading of a version's files: what answers requests.
@@ -62,30 +63,45 @@ impl Derived {
     }
 }
 
+/// A request that a version is to answer. Dropped, it is cancelled.
+pub struct Submitted {
+    version: Arc<Version>,
+    timer: RequestTimer,
+    /// Indices of the outputs wanted.
+    wanted: Vec<usize>,
+    /// Axes that should have one extent and have not.
+    disagreement: Option<String>,
+    submitted: batcher::Submitted,
+}
+
 impl Version {
-    /// Answers a request.
-    pub(super) async fn infer(&self, request: Request) -> Result<Output> {
-        let timer = RequestTimer::start(&self.metrics);
-        let answer = self.answer(request).await;
-        timer.finish(&answer);
-        answer
+    /// Checks a request and puts it into the queue.
+    pub(super) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted> {
+        let now = Instant::now();
+        let timer = RequestTimer::start(&self.metrics, now);
+        let checked = self.check(request.inputs, &request.outputs);
+        let submitted = checked.and_then(|(wanted, inputs)| {
+            let disagreement = self.signature.disagreement(&inputs);
+            let submitted = self.batcher.submit(inputs, request.deadline, now)?;
+            Ok((wanted, disagreement, submitted))
+        });
+        match submitted {
+            Ok((wanted, disagreement, submitted)) => {
+                Ok(Submitted { version: self.clone(), timer, wanted, disagreement, submitted })
+            }
+            Err(error) => {
+                timer.finish(Err(&error));
+                Err(error)
+            }
+        }
     }
 
-    async fn answer(&self, request: Request) -> Result<Output> {
-        let wanted = self.signature.wanted_outputs(&self.model, &request.outputs)?;
-        let inputs = self.signature.check(&self.model, request.inputs)?;
+    /// The indices of the outputs that are wanted, and the inputs.
+    fn check(&self, inputs: Inputs, outputs: &[String]) -> Result<(Vec<usize>, ModelInputs)> {
+        let wanted = self.signature.wanted_outputs(&self.model, outputs)?;
+        let inputs = self.signature.check(&self.model, inputs)?;
         self.check_rows(&inputs)?;
-        let disagreement = self.signature.disagreement(&inputs);
-        let outputs = self.batcher.submit(inputs, request.deadline).await;
-        let outputs = outputs.map_err(|error| match disagreement {
-            Some(why) if error.code() == Code::Internal => Error::invalid(format!("{error}; {why}")),
-            _ => error,
-        })?;
-        let named = |index: usize| OutputTensor {
-            name: self.signature.outputs[index].name.clone(),
-            tensor: outputs[index].clone(),
-        };
-        Ok(Output { tensors: wanted.into_iter().map(named).collect() })
+        Ok((wanted, inputs))
     }
 
     /// Where axis 0 is the batch, all inputs have the same extent of it.
@@ -104,6 +120,29 @@ impl Version {
             inputs[index].shape().rows(),
             self.signature.inputs[0].name,
         )))
+    }
+}
+
+impl Submitted {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// The deadline has passed, or the run failed.
+    pub async fn answer(self) -> Result<Answer> {
+        let Submitted { version, timer, wanted, disagreement, submitted } = self;
+        let answered = version.batcher.answer(submitted).await;
+        let answered = answered.map_err(|error| match disagreement {
+            Some(why) if error.code() == Code::Internal => Error::invalid(format!("{error}; {why}")),
+            _ => error,
+        });
+        timer.finish(answered.as_ref().map(drop));
+        let outputs = answered?;
+        let named = |index: usize| OutputTensor {
+            name: version.signature.outputs[index].name.clone(),
+            tensor: outputs[index].clone(),
+        };
+        let tensors = wanted.into_iter().map(named).collect();
+        Ok(Answer { version, output: Output { tensors } })
     }
 }
 

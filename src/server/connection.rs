@@ -1,25 +1,22 @@
 //! One connection: what it may do, and the watch over it.
 
-use axum::{
-    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION},
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION};
+use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::watch};
-use tower_service::Service;
 
 use super::{
     activity::{Activity, Watched, until_closed},
     limits::ConnectionLimits,
 };
 use crate::{
-    api::{Lifecycle, http::refusal},
-    metrics::TransportMetrics,
+    api::{Answer, AnswerBody, Lifecycle, Service, http::refusal},
+    metrics::{Closed, TransportMetrics},
 };
 
 /// Flow-control windows: what a client may send before it is read. Bodies are read as they come, so that large ones are not
@@ -38,16 +35,24 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the connections of one port have in common.
 #[derive(Clone)]
 pub(super) struct Terms {
-    routes: axum::Router,
+    service: Service,
     builder: Arc<auto::Builder<TokioExecutor>>,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
     metrics: TransportMetrics,
 }
 
+/// What the requests of one connection have in common.
+struct Requests {
+    service: Service,
+    limits: Arc<ConnectionLimits>,
+    lifecycle: watch::Receiver<Lifecycle>,
+    activity: Arc<Activity>,
+}
+
 impl Terms {
     pub(super) fn new(
-        routes: axum::Router,
+        service: Service,
         limits: Arc<ConnectionLimits>,
         lifecycle: watch::Receiver<Lifecycle>,
         metrics: TransportMetrics,
@@ -71,57 +76,32 @@ impl Terms {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(MAX_FRAME);
-        Terms { routes, builder: Arc::new(builder), limits, lifecycle, metrics }
+        Terms { service, builder: Arc::new(builder), limits, lifecycle, metrics }
     }
 
     /// Serves a connection until it ends. Once `closing` ends it is given what it has begun.
     pub(super) async fn serve(self, stream: TcpStream, closing: impl Future<Output = ()>) {
         let activity = Arc::new(Activity::default());
-        let (routes, limits, lifecycle) = (self.routes, self.limits.clone(), self.lifecycle);
-        let seen = activity.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let open = seen.begin();
-            let keeps_alive = request.version() <= Version::HTTP_11;
-            let answering = match too_long(&request, &limits) {
-                Some(refused) => Err(refused),
-                None => {
-                    request.extensions_mut().insert(seen.unwritten.clone());
-                    Ok(routes.clone().call(request))
-                }
-            };
-            let lifecycle = lifecycle.clone();
-            async move {
-                let mut response = match answering {
-                    Ok(answering) => answering.await?,
-                    Err(refused) => refused,
-                };
-                if keeps_alive && *lifecycle.borrow() == Lifecycle::Draining {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                drop(open);
-                Ok::<_, Infallible>(response)
-            }
-        });
+        let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
+        let requests = Requests { service: self.service, limits, lifecycle, activity: activity.clone() };
+        let service = service_fn(move |request| requests.answer(request));
         let stream = Watched::new(stream, activity.clone());
         let connection = self.builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let watching = until_closed(&activity, &self.limits);
-        tokio::pin!(watching);
-        let watched = tokio::select! {
-            biased;
-            // How a connection ended is the client's affair: it may just have gone.
-            _ = connection.as_mut() => return,
-            why = watching.as_mut() => Some(why),
-            () = closing => None,
-        };
-        let watched = match watched {
-            Some(why) => why,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    _ = connection => return,
-                    why = watching => why,
-                }
+        // Each is polled only when it has something to say, not whenever the connection goes on.
+        let watching = until_closed(&activity, &self.limits).map(Event::Watched);
+        let closing = closing.map(|()| Event::Closing);
+        let mut events = FuturesUnordered::from_iter([Either::Left(watching), Either::Right(closing)]);
+        let watched = loop {
+            let event = tokio::select! {
+                biased;
+                // How a connection ended is the client's affair: it may just have gone.
+                _ = connection.as_mut() => return,
+                Some(event) = events.next() => event,
+            };
+            match event {
+                Event::Watched(why) => break why,
+                Event::Closing => connection.as_mut().graceful_shutdown(),
             }
         };
         tracing::debug!(reason = watched.label(), "a connection is closed");
@@ -129,22 +109,51 @@ impl Terms {
     }
 }
 
+/// What ends a connection.
+enum Event {
+    /// The client does not go on.
+    Watched(Closed),
+    /// The server does not.
+    Closing,
+}
+
+impl Requests {
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
+        let open = self.activity.begin();
+        // Over HTTP/2 a message of the protocol says so.
+        let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
+        let answering = match too_long(&request, &self.limits) {
+            Some(refused) => Either::Left(ready(refused)),
+            None => Either::Right(self.service.answer(request, &self.activity.unwritten)),
+        };
+        // Not `async`, which would keep the future twice.
+        answering.map(move |mut answer| {
+            if lifecycle.is_some_and(|lifecycle| *lifecycle.borrow() == Lifecycle::Draining) {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            drop(open);
+            Ok(answer)
+        })
+    }
+}
+
 /// The refusal of a request whose head is too long.
-fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<Response> {
+fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<Answer> {
+    let refusal = |status, message| Some(refusal(status, message).map(AnswerBody::Other));
     let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if uri > limits.uri_bytes {
         let most = limits.uri_bytes;
         let message = format!("path and query have {uri} bytes, more than the limit of {most} bytes (--max-uri-bytes)");
-        return Some(refusal(StatusCode::URI_TOO_LONG, message));
+        return refusal(StatusCode::URI_TOO_LONG, message);
     }
     // HTTP/2 does so itself.
     let headers = (request.version() <= Version::HTTP_11).then(|| size(request.headers()))?;
-    (headers > limits.header_bytes).then(|| {
-        let most = limits.header_bytes;
-        let message =
-            format!("the headers have {headers} bytes, more than the limit of {most} bytes (--max-header-bytes)");
-        refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
-    })
+    let most = limits.header_bytes;
+    if headers <= most {
+        return None;
+    }
+    let message = format!("the headers have {headers} bytes, more than the limit of {most} bytes (--max-header-bytes)");
+    refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
 }
 
 /// As HTTP/1.1 writes them.

@@ -110,7 +110,7 @@ async fn expect_back(
     };
     let mut typed = request.clone();
     typed.raw_input_contents.clear();
-    typed.inputs[0].contents = contents.clone();
+    typed.inputs[0].contents = contents.clone().map(Box::new);
     for (form, request) in [("raw", &mut request), ("typed", &mut typed)] {
         if form == "typed" && contents.is_none() {
             continue;

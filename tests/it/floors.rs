@@ -8,7 +8,7 @@ use std::{
 
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
-    &["tensor", "error", "config", "json", "metrics"],
+    &["tensor", "error", "config", "json", "metrics", "per_thread"],
     &["batcher", "engine", "runtime"],
     &["router"],
     &["registry", "repository"],
@@ -17,11 +17,12 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 13] = [
+const ARROWS: [(&str, &str); 14] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
     ("metrics", "error"),
+    ("metrics", "per_thread"),
     ("batcher", "engine"),
     ("registry", "repository"),
     ("main", "check"),
@@ -39,7 +40,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
-    ("hyper", &["server", "infer"]),
+    ("hyper", &["api", "server", "infer"]),
     ("serde_json", &["api", "check", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];

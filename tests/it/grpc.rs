@@ -57,7 +57,7 @@ const WRONG: &[Wrong] = &[
 
     Wrong { what: "fewer raw contents than inputs", change: |r| drop(r.raw_input_contents.pop()), code: INVALID, says: &["'pair'", "raw_input_contents", "2 inputs", "got 1"] },
     Wrong { what: "more raw contents than inputs", change: |r| r.raw_input_contents.push(Bytes::new()), code: INVALID, says: &["'pair'", "raw_input_contents", "2 inputs", "got 3"] },
-    Wrong { what: "raw and typed", change: |r| r.inputs[1].contents = Some(InferTensorContents { fp32_contents: vec![1.0, 2.0], ..Default::default() }), code: INVALID, says: &["'pair'", "'b'", "contents", "raw_input_contents"] },
+    Wrong { what: "raw and typed", change: |r| r.inputs[1].contents = Some(Box::new(InferTensorContents { fp32_contents: vec![1.0, 2.0], ..Default::default() })), code: INVALID, says: &["'pair'", "'b'", "contents", "raw_input_contents"] },
     Wrong { what: "no data", change: |r| r.raw_input_contents.clear(), code: INVALID, says: &["'pair'", "'a'", "no data"] },
     Wrong { what: "wrong contents field", change: |r| typed(r, "FP32", InferTensorContents { int_contents: vec![1, 2], ..Default::default() }), code: INVALID, says: &["'FP32'", "'x'", "FP32 elements must stand in fp32_contents", "got int_contents"] },
     Wrong { what: "two contents fields", change: |r| typed(r, "FP32", InferTensorContents { fp32_contents: vec![1.0, 2.0], int64_contents: vec![1], ..Default::default() }), code: INVALID, says: &["'FP32'", "'x'", "fp32_contents", "got int64_contents"] },
@@ -116,7 +116,7 @@ fn single(request: &mut ModelInferRequest, datatype: &str, rows: i64, raw: &'sta
 fn typed(request: &mut ModelInferRequest, datatype: &str, contents: InferTensorContents) {
     single(request, datatype, 1, &[]);
     request.raw_input_contents.clear();
-    request.inputs[0].contents = Some(contents);
+    request.inputs[0].contents = Some(Box::new(contents));
 }
 
 fn want(request: &mut ModelInferRequest, outputs: &[&str], parameter: Option<(&str, ParameterChoice)>) {
@@ -129,7 +129,7 @@ fn want(request: &mut ModelInferRequest, outputs: &[&str], parameter: Option<(&s
     }
 }
 
-fn set(parameters: &mut std::collections::HashMap<String, InferParameter>, name: &str, value: ParameterChoice) {
+fn set(parameters: &mut std::collections::BTreeMap<String, InferParameter>, name: &str, value: ParameterChoice) {
     let value = InferParameter { parameter_choice: Some(value) };
     parameters.insert(name.into(), value);
 }
@@ -207,7 +207,8 @@ async fn answers_name_what_answered() {
     let mut request = good();
     request.raw_input_contents.clear();
     for (input, row) in request.inputs.iter_mut().zip([[1.0, 2.0], [3.0, 5.0]]) {
-        input.contents = Some(InferTensorContents { fp32_contents: row.into(), ..InferTensorContents::default() });
+        input.contents =
+            Some(Box::new(InferTensorContents { fp32_contents: row.into(), ..InferTensorContents::default() }));
     }
     let answer = infer(&client, request).await.unwrap();
     assert_eq!(floats(&answer), [4.0, 7.0]);

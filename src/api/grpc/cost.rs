@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use super::proto::{
-    InferParameter,
+    InferParameter, InferTensorContents,
     model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
 };
 
@@ -33,8 +33,11 @@ const REQUEST: &[(u64, Field)] = &[
     (7, Field::Each(listed::<Bytes>())),
 ];
 
-const INPUT: &[(u64, Field)] =
-    &[(3, Field::Numbers(listed::<i64>())), (4, PARAMETER), (5, Field::Message(0, CONTENTS))];
+const INPUT: &[(u64, Field)] = &[
+    (3, Field::Numbers(listed::<i64>())),
+    (4, PARAMETER),
+    (5, Field::Message(size_of::<InferTensorContents>(), CONTENTS)),
+];
 
 const CONTENTS: &[(u64, Field)] = &[
     (1, Field::Numbers(listed::<bool>())),
@@ -103,25 +106,23 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::proto::{InferTensorContents, ModelInferRequest},
-        *,
-    };
+    use super::{super::proto::ModelInferRequest, *};
     use prost::Message;
 
     #[test]
     fn what_takes_more_decoded_is_seen() {
-        let input = |contents| InferInputTensor { contents: Some(contents), ..InferInputTensor::default() };
+        let input = |contents| InferInputTensor { contents: Some(Box::new(contents)), ..InferInputTensor::default() };
         let request = |inputs| ModelInferRequest { inputs, ..ModelInferRequest::default() }.encode_to_vec();
         assert_eq!(decoded(&request(vec![])), 0);
         assert_eq!(decoded(&request(vec![InferInputTensor::default(); 1000])), 1000 * listed::<InferInputTensor>());
         let shape = InferInputTensor { shape: vec![1, -1, 300], ..InferInputTensor::default() };
         assert_eq!(decoded(&request(vec![shape])), listed::<InferInputTensor>() + 3 * 16);
         let one = listed::<InferInputTensor>();
+        let typed = one + size_of::<InferTensorContents>();
         let numbers = InferTensorContents { int64_contents: vec![7; 500], ..InferTensorContents::default() };
-        assert_eq!(decoded(&request(vec![input(numbers)])), one + 500 * 16);
+        assert_eq!(decoded(&request(vec![input(numbers)])), typed + 500 * 16);
         let floats = InferTensorContents { fp32_contents: vec![7.0; 500], ..InferTensorContents::default() };
-        assert_eq!(decoded(&request(vec![input(floats)])), one, "they take as much on the wire");
+        assert_eq!(decoded(&request(vec![input(floats)])), typed, "they take as much on the wire");
         let parameters = (0..100).map(|number: i32| (number.to_string(), InferParameter::default())).collect();
         let message = ModelInferRequest { parameters, ..ModelInferRequest::default() }.encode_to_vec();
         assert!(decoded(&message) >= 100 * 100);

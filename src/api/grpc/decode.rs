@@ -1,7 +1,7 @@
 //! Messages into the server's words.
 
 use bytes::Bytes;
-use std::{collections::HashMap, time::Instant};
+use std::{collections::BTreeMap, time::Instant};
 
 use super::proto::{
     InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
@@ -145,7 +145,7 @@ where
 }
 
 /// Parameters, as every protocol has them. One without a value is none.
-fn parameters(parameters: HashMap<String, InferParameter>) -> impl Iterator<Item = (String, Parameter)> {
+fn parameters(parameters: BTreeMap<String, InferParameter>) -> impl Iterator<Item = (String, Parameter)> {
     parameters.into_iter().filter_map(|(name, parameter)| {
         let value = match parameter.parameter_choice? {
             ParameterChoice::BoolParam(value) => Parameter::Bool(value),

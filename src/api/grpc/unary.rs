@@ -4,24 +4,22 @@
 //! come, nor refused in words of this server's own.
 
 use axum::{
-    body::Body,
-    extract::Request,
-    http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use bytes::{BufMut, Bytes};
-use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use prost::Message;
 use std::{
-    future::ready,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{cost, status};
 use crate::{
     api::{
-        Context,
-        answer::outgoing,
+        Context, Unwritten,
+        answer::{Answer, AnswerBody, other, outgoing},
         body::{Collected, Pieces},
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
@@ -32,19 +30,18 @@ use crate::{
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// In front of every message: whether it is packed, and its length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// A message that is smaller takes little, whatever is in it.
 const SMALL: usize = 16 << 10;
 
 /// A call, without its message.
 pub(super) struct Call {
-    context: Context,
-    extensions: Extensions,
+    pub context: Arc<Context>,
+    unwritten: Arc<Unwritten>,
     headers: HeaderMap,
     /// When its headers came.
     pub arrived: Instant,
@@ -54,28 +51,53 @@ pub(super) struct Call {
     decoded: Share,
 }
 
+/// Answers a call with what `answer` makes of its message.
+pub(super) async fn unary<M: Message + Default, A: Message>(
+    mut call: Call,
+    body: Incoming,
+    answer: impl FnOnce(M) -> Result<A>,
+) -> Answer {
+    let received = call.receive(body).await;
+    let answered = received.and_then(|message| answer(call.decode(message)?)).map(|answer| {
+        let mut data = Vec::with_capacity(PREFIX + answer.encoded_len());
+        data.put_bytes(0, PREFIX);
+        answer.encode_raw(&mut data);
+        data
+    });
+    match answered {
+        Ok(data) => call.answer(data).await,
+        Err(error) => refused(error),
+    }
+}
+
 impl Call {
-    /// Receives the message of a call.
-    pub(super) async fn receive<M: Message + Default>(context: &Context, request: Request) -> (Self, Result<M>) {
+    /// A call over a connection that has `unwritten` answers, and its body.
+    pub(super) fn new(
+        context: &Arc<Context>,
+        unwritten: &Arc<Unwritten>,
+        request: Request<Incoming>,
+    ) -> (Self, Incoming) {
         let (head, body) = request.into_parts();
-        let (extensions, headers) = (head.extensions, head.headers);
-        let mut call = Call {
+        let call = Call {
             context: context.clone(),
-            extensions,
-            headers,
+            unwritten: unwritten.clone(),
+            headers: head.headers,
             arrived: Instant::now(),
             answer_in: None,
             decoded: Share::new(&context.limits.budget),
         };
-        let received = call.message(body).await.and_then(|message| call.make_room(message));
-        let received = received.map_err(|refusal| refusal.error);
-        let decoded = received.and_then(|message| {
-            M::decode(message).map_err(|error| {
-                let path = head.uri.path();
-                Error::invalid(format!("the message for {path} is not what the method takes: {error}"))
-            })
-        });
-        (call, decoded)
+        (call, body)
+    }
+
+    /// Receives the message, unpacked.
+    pub(super) async fn receive(&mut self, body: Incoming) -> Result<Bytes> {
+        let received = self.message(body).await.and_then(|message| self.make_room(message));
+        received.map_err(|refusal| refusal.error)
+    }
+
+    /// What a message says.
+    pub(super) fn decode<M: Message + Default>(&self, message: Bytes) -> Result<M> {
+        M::decode(message).map_err(|error| Error::invalid(format!("the message is not what the method takes: {error}")))
     }
 
     /// Counts what decoding takes beside the message, where that can be much.
@@ -91,11 +113,11 @@ impl Call {
     }
 
     /// The bytes of the one message, unpacked.
-    async fn message(&mut self, body: Body) -> Result<Bytes, Refusal> {
+    async fn message(&mut self, body: Incoming) -> Result<Bytes, Refusal> {
         let named = Encoding::named(&self.headers, ENCODING);
         let named = named.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
         let limits = &self.context.limits;
-        let mut pieces = Pieces::new(body, limits);
+        let mut pieces = Pieces::new(body, limits, self.arrived);
         let mut prefix = Vec::new();
         let mut message: Option<Collecting> = None;
         while let Some(mut piece) = pieces.next().await? {
@@ -130,27 +152,23 @@ impl Call {
         collecting.collected.finish()
     }
 
-    /// The answer to the call.
-    pub(super) async fn answer<M: Message>(mut self, answered: Result<M>) -> Response {
-        let message = match answered {
-            Ok(message) => message,
-            Err(error) => return refused(error),
-        };
-        let length = message.encoded_len();
-        // There are the outputs, what is made of them, and what that is packed into.
+    /// The answer to the call: a message, behind the room for its prefix.
+    pub(super) async fn answer(&mut self, mut data: Vec<u8>) -> Answer {
+        let length = data.len() - PREFIX;
+        // There is what it was made of, and what that is packed into.
         self.decoded.add(length);
-        let mut data = Vec::with_capacity(PREFIX + length);
-        data.put_bytes(0, PREFIX);
-        message.encode_raw(&mut data);
-        drop(message);
         let mut packed_in = None;
         if let Some(encoding) = self.answer_in.filter(|_| length >= WORTH_IT)
-            && let Some(packed) = compress(encoding, &data[PREFIX..]).await
+            && let Some(packed) = Box::pin(compress(encoding, &data[PREFIX..])).await
         {
             data.truncate(PREFIX);
             data.extend_from_slice(&packed);
             packed_in = Some(encoding);
         }
+        self.finish(data, packed_in)
+    }
+
+    fn finish(&self, mut data: Vec<u8>, packed_in: Option<Encoding>) -> Answer {
         let Ok(length) = u32::try_from(data.len() - PREFIX) else {
             let bytes = data.len() - PREFIX;
             return refused(Error::new(
@@ -160,10 +178,8 @@ impl Call {
         };
         data[0] = packed_in.is_some().into();
         data[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-        let body = outgoing(data, &self.extensions, &self.context.limits);
-        let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
-        let body = body.with_trailers(ready(Some(Ok(trailers))));
-        let mut response = Response::new(Body::new(body));
+        let body = outgoing(data, &self.unwritten, &self.context.limits);
+        let mut response = Response::new(AnswerBody::Message(body, false));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(encoding) = packed_in {
             response.headers_mut().insert(ENCODING, HeaderValue::from_static(encoding.name()));
@@ -180,7 +196,7 @@ struct Collecting {
 }
 
 impl Collecting {
-    fn new(prefix: &[u8; PREFIX], named: Option<Encoding>, limits: &std::sync::Arc<Limits>) -> Result<Self, Refusal> {
+    fn new(prefix: &[u8; PREFIX], named: Option<Encoding>, limits: &Arc<Limits>) -> Result<Self, Refusal> {
         let [packed, length @ ..] = *prefix;
         let length = u32::from_be_bytes(length) as usize;
         let limit = Limit { bytes: limits.grpc_message, what: "the message", setting: "--max-grpc-message" };
@@ -199,7 +215,7 @@ impl Collecting {
         if length > limit.bytes {
             return Err(limit.exceeded(&format!("of {length} bytes")));
         }
-        Ok(Collecting { collected: Collected::new(limit, encoding, limits)?, missing: length })
+        Ok(Collecting { collected: Collected::new(limit, length as u64, encoding, limits)?, missing: length })
     }
 }
 
@@ -208,9 +224,9 @@ fn malformed(what: String) -> Refusal {
 }
 
 /// The response to a call that failed.
-pub(super) fn refused(error: Error) -> Response {
+pub(super) fn refused(error: Error) -> Answer {
     let unimplemented = error.code() == Code::Unimplemented;
-    let mut response: Response = status(error).into_http();
+    let mut response = other(status(error).into_http());
     if unimplemented {
         // Where it was for the encoding, the protocol wants to have them listed.
         response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(KNOWN));
@@ -219,13 +235,13 @@ pub(super) fn refused(error: Error) -> Response {
 }
 
 /// Refuses what is not gRPC, as its specification has it.
-pub(super) fn not_grpc(headers: &HeaderMap) -> Option<Response> {
+pub(super) fn not_grpc(headers: &HeaderMap) -> Option<Answer> {
     let content_type = headers.get(CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
     let refuse = || {
         let message =
             format!("this port answers gRPC (content-type application/grpc), got content-type {content_type:?}\n");
-        (StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response()
+        other((StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response())
     };
     (!is_grpc).then(refuse)
 }
@@ -238,7 +254,8 @@ fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {
 fn timeout(value: &HeaderValue) -> Result<Duration> {
     let parse = |text: &str| {
         let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let amount: u64 = (digits.len() <= 8).then(|| digits.parse().ok())??;
+        let is_number = digits.len() <= 8 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let amount: u64 = is_number.then(|| digits.parse().ok())??;
         match unit {
             "H" => Some(Duration::from_secs(amount * 3600)),
             "M" => Some(Duration::from_secs(amount * 60)),
@@ -267,7 +284,7 @@ mod tests {
         assert_eq!(parse("5S"), Ok(Duration::from_secs(5)));
         assert_eq!(parse("99999999H"), Ok(Duration::from_secs(99_999_999 * 3600)));
         assert_eq!(parse("20u"), Ok(Duration::from_micros(20)));
-        for wrong in ["", "S", "5", "5s", "-5S", "123456789S", "1.5S"] {
+        for wrong in ["", "S", "5", "5s", "-5S", "+5S", "123456789S", "1.5S"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -1,17 +1,12 @@
 //! The server's words into bodies.
 
-use axum::{
-    body::Body,
-    http::{HeaderValue, header::CONTENT_TYPE},
-    response::Response,
-};
-use std::io::Write;
+use axum::http::{HeaderValue, Response, header::CONTENT_TYPE};
 
 use super::{JSON_LENGTH, MODEL_VERSION, decode::Binary};
 use crate::{json::write_elements, router::Answer, tensor::OutputTensor};
 
 /// An answer: JSON, with the outputs that were asked for in binary behind it.
-pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response {
+pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<Vec<u8>> {
     let mut body = Vec::with_capacity(256);
     body.push(b'{');
     if !id.is_empty() {
@@ -21,7 +16,9 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response {
     }
     body.extend_from_slice(b"\"model_name\":");
     string(&mut body, &answer.version.model);
-    let _ = write!(body, ",\"model_version\":\"{}\",\"outputs\":[", answer.version.version);
+    body.extend_from_slice(b",\"model_version\":\"");
+    number(&mut body, answer.version.version);
+    body.extend_from_slice(b"\",\"outputs\":[");
     let mut behind = Vec::new();
     for (index, output) in answer.output.tensors.iter().enumerate() {
         if index > 0 {
@@ -38,7 +35,7 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response {
     for data in &behind {
         body.extend_from_slice(data);
     }
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(MODEL_VERSION, HeaderValue::from(answer.version.version));
     if behind.is_empty() {
@@ -54,14 +51,29 @@ fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
     body.extend_from_slice(b"{\"name\":");
     string(body, &output.name);
     let (datatype, shape) = (output.tensor.datatype(), output.tensor.shape());
-    let _ = write!(body, ",\"datatype\":\"{datatype}\",\"shape\":{shape},");
+    body.extend_from_slice(b",\"datatype\":\"");
+    body.extend_from_slice(datatype.name().as_bytes());
+    body.extend_from_slice(b"\",\"shape\":[");
+    for (axis, extent) in shape.extents().iter().enumerate() {
+        if axis > 0 {
+            body.push(b',');
+        }
+        number(body, *extent as u64);
+    }
+    body.extend_from_slice(b"],");
     if is_binary {
-        let _ = write!(body, "\"parameters\":{{\"binary_data_size\":{}}}", output.tensor.data().len());
+        body.extend_from_slice(b"\"parameters\":{\"binary_data_size\":");
+        number(body, output.tensor.data().len() as u64);
+        body.push(b'}');
     } else {
         body.extend_from_slice(b"\"data\":");
         write_elements(body, &output.tensor);
     }
     body.push(b'}');
+}
+
+fn number(body: &mut Vec<u8>, number: u64) {
+    body.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// A JSON string.

@@ -1,20 +1,24 @@
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{FromRequestParts, Path, Request, State},
-    http::{HeaderValue, StatusCode, Version, header, request::Parts},
+    body::Bytes,
+    extract::{FromRequestParts, Path, State},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use super::{decode, encode};
+use super::{
+    decode::{self, Binary, Decoded},
+    encode,
+};
 use crate::{
     api::{
-        Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION,
-        answer::outgoing,
+        Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, Unwritten,
+        answer::{Answer, AnswerBody, other, outgoing},
         body::{Pieces, count_copies},
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
@@ -22,18 +26,36 @@ use crate::{
         parse_version, properties,
     },
     error::{Error, Result},
+    router::Submitted,
     tensor::TensorSpec,
 };
 
 /// What a path says of the model.
 #[derive(Deserialize)]
-pub(super) struct Target {
+pub(in crate::api) struct Target {
     model: String,
     #[serde(default)]
     version: String,
 }
 
 impl Target {
+    /// The target of a path that is one of an inference.
+    pub(super) fn of_inference(path: &str) -> Option<Result<Self>> {
+        let target = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+        let (model, version) = match target.split_once('/') {
+            None => (target, ""),
+            Some((model, rest)) => (model, rest.strip_prefix("versions/").filter(|version| !version.is_empty())?),
+        };
+        if model.is_empty() || version.contains('/') {
+            return None;
+        }
+        let decoded = |text| {
+            let decoded = percent_decode_str(text).decode_utf8();
+            decoded.map(String::from).map_err(|error| Error::invalid(format!("{path}: '{text}' is no UTF-8: {error}")))
+        };
+        Some(decoded(model).and_then(|model| Ok(Target { model, version: decoded(version)? })))
+    }
+
     fn version(&self) -> Result<Option<u64>> {
         parse_version(&self.model, &self.version)
     }
@@ -95,40 +117,61 @@ fn tensors_metadata<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> Vec<Valu
     specs.map(metadata).collect()
 }
 
-pub(super) async fn infer(State(context): State<Context>, target: Target, request: Request) -> Response {
+/// One inference: decode, call, encode. What is done between waiting is done in functions, so that what it takes is not part
+/// of the future.
+pub(super) fn infer(
+    context: &Arc<Context>,
+    unwritten: &Arc<Unwritten>,
+    target: Target,
+    request: Request<Incoming>,
+) -> impl Future<Output = Answer> + Send + use<> {
+    let arrived = Instant::now();
     let (head, body) = request.into_parts();
-    let body = match receive(&context, &head, body).await {
-        Ok(body) => body,
-        Err(refusal) => {
-            context.router.undecoded(&refusal.error);
-            return refused(refusal);
+    let (headers, version) = (head.headers, head.version);
+    let (context, unwritten) = (context.clone(), unwritten.clone());
+    async move {
+        let body = match form(&context, &headers) {
+            Ok((limit, encoding)) => {
+                // A client that is still sending reads no answer before it is done, and a connection that closes under it
+                // takes the answer along. One that asks first has not begun, and would be told to.
+                let discards = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
+                Pieces::new(body, &context.limits, arrived).collect(limit, encoding, discards).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(refusal) => {
+                context.router.undecoded(&refusal.error);
+                return other(refused(refusal));
+            }
+        };
+        let answered = match submitted(&context, target, &headers, body, arrived) {
+            Ok((submitted, id, binary)) => {
+                submitted.answer().await.map(|answer| encode::response(&answer, &id, &binary))
+            }
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(response) => on_its_way(&context, &unwritten, &headers, response).await,
+            Err(error) => other(error.into_response()),
         }
-    };
-    answer(&context, target, &head, body).await.unwrap_or_else(Error::into_response)
+    }
 }
 
-/// The body, unpacked.
-async fn receive(context: &Context, head: &Parts, body: Body) -> Result<Bytes, Refusal> {
+/// How large the body may be, and its encoding.
+fn form(context: &Context, headers: &HeaderMap) -> Result<(Limit, Option<Encoding>), Refusal> {
     let limits = &context.limits;
-    let encoding = Encoding::named(&head.headers, header::CONTENT_ENCODING);
+    let encoding = Encoding::named(headers, header::CONTENT_ENCODING);
     let encoding = encoding.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
     let whole = Limit { bytes: limits.http_body, what: "the request body", setting: "--max-http-body" };
     let json = Limit { bytes: limits.http_json, what: "the JSON of the request", setting: "--max-http-json" };
     // Without the header all of it is JSON. One that is no number is told of when it is decoded.
-    let limit = match decode::told_length(&head.headers) {
-        None if json.bytes < whole.bytes => json,
-        Some(Some(length)) if length > json.bytes => return Err(json.exceeded(&format!("of {length} bytes"))),
-        _ => whole,
-    };
-    let collected = Pieces::new(body, limits).collect(limit, encoding).await;
-    collected.map_err(|(refusal, rest)| {
-        // A client that is still sending reads no answer before it is done, and a connection that closes under it takes the
-        // answer along. One that asks first has not begun, and would be told to.
-        if head.version <= Version::HTTP_11 && !head.headers.contains_key(header::EXPECT) {
-            tokio::spawn(rest.discard());
-        }
-        refusal
-    })
+    match decode::told_length(headers) {
+        None if json.bytes < whole.bytes => Ok((json, encoding)),
+        Some(Some(length)) if length > json.bytes => Err(json.exceeded(&format!("of {length} bytes"))),
+        _ => Ok((whole, encoding)),
+    }
 }
 
 /// What is refused says what would not be.
@@ -146,41 +189,42 @@ fn refused(refusal: Refusal) -> Response {
     response
 }
 
-/// One inference: decode, call, encode.
-async fn answer(context: &Context, target: Target, head: &Parts, body: Bytes) -> Result<Response> {
+/// The request in a body, in the queue, with its id and the form of its answer.
+fn submitted(
+    context: &Context,
+    target: Target,
+    headers: &HeaderMap,
+    body: Bytes,
+    arrived: Instant,
+) -> Result<(Submitted, String, Binary)> {
     let decoded = target.version().and_then(|version| {
         let counted = [body.as_ptr_range()];
-        let mut decoded = decode::request(target.model, version, &head.headers, body, Instant::now())?;
+        let mut decoded = decode::request(target.model, version, headers, body, arrived)?;
         let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
         copies.map(|()| decoded).map_err(|refusal| refusal.error)
     });
-    let decode::Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
-    let answer = context.router.infer(request).await?;
-    // Until they have become a body that is counted.
-    let mut outputs = Share::new(&context.limits.budget);
-    outputs.add(answer.output.tensors.iter().map(|output| output.tensor.data().len()).sum());
-    let response = encode::response(&answer, &id, &binary);
-    drop(answer);
-    let response = on_its_way(context, head, response).await;
-    drop(outputs);
-    Ok(response)
+    let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
+    Ok((context.router.submit(request)?, id, binary))
 }
 
 /// The answer, packed where the client wants it and it pays, and counted.
-async fn on_its_way(context: &Context, request: &Parts, response: Response) -> Response {
+async fn on_its_way(
+    context: &Context,
+    unwritten: &Arc<Unwritten>,
+    headers: &HeaderMap,
+    response: Response<Vec<u8>>,
+) -> Answer {
     let (mut head, mut body) = response.into_parts();
-    // It is there as a whole, in one piece.
-    let mut body = match body.frame().await {
-        Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-        _ => Bytes::new(),
-    };
     if body.len() >= WORTH_IT
-        && let Some(encoding) = Encoding::accepted(&request.headers, header::ACCEPT_ENCODING)
-        && let Some(packed) = compress(encoding, &body).await
+        && let Some(encoding) = Encoding::accepted(headers, header::ACCEPT_ENCODING)
     {
-        body = packed.into();
-        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+        // While it is packed, others have the thread.
+        let mut counted = Share::new(&context.limits.budget);
+        counted.add(body.len());
+        if let Some(packed) = Box::pin(compress(encoding, &body)).await {
+            body = packed;
+            head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+        }
     }
-    let body = outgoing(body, &request.extensions, &context.limits);
-    Response::from_parts(head, Body::new(body))
+    Response::from_parts(head, AnswerBody::Inference(outgoing(body, unwritten, &context.limits)))
 }

@@ -1,0 +1,74 @@
+//! What answers the requests of one port. Inferences are told by their path and go straight to where they are answered; what
+//! comes less often goes through axum's router.
+
+use axum::{body::Body, http::Request};
+use futures_util::future::Either;
+use hyper::body::Incoming;
+use std::sync::Arc;
+use tower_service::Service as _;
+
+use super::{
+    Budget, Context, Unwritten,
+    answer::{Answer, other},
+    grpc, http, metrics,
+};
+use crate::metrics::{Exposition, TransportMetrics};
+
+/// What answers the requests of one port.
+#[derive(Clone)]
+pub struct Service {
+    inferences: Inferences,
+    rest: axum::Router,
+}
+
+/// Where inferences are answered.
+#[derive(Clone)]
+enum Inferences {
+    Grpc(Arc<Context>),
+    Http(Arc<Context>),
+    None,
+}
+
+impl Service {
+    /// The Open Inference Protocol, health checking and reflection over gRPC.
+    pub fn grpc(context: &Context) -> Self {
+        Service { inferences: Inferences::Grpc(Arc::new(context.clone())), rest: grpc::routes(context.clone()) }
+    }
+
+    /// The Open Inference Protocol over HTTP.
+    pub fn http(context: &Context) -> Self {
+        Service { inferences: Inferences::Http(Arc::new(context.clone())), rest: http::routes(context.clone()) }
+    }
+
+    /// What Prometheus scrapes.
+    pub fn metrics(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> Self {
+        Service { inferences: Inferences::None, rest: metrics::routes(exposition, transport, budget) }
+    }
+
+    /// Answers a request over a connection that has `unwritten` answers.
+    ///
+    /// No `async` function, nor those that it calls on the way to an inference: each would keep the request once more, and the
+    /// future, which is moved to where it runs, would take four times its memory.
+    pub fn answer(
+        &self,
+        request: Request<Incoming>,
+        unwritten: &Arc<Unwritten>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        match &self.inferences {
+            Inferences::Grpc(context) if grpc::is_unary(&request) => {
+                return Either::Left(Either::Left(grpc::answer(context, unwritten, request)));
+            }
+            Inferences::Http(context) => {
+                if let Some(target) = http::inference(&request) {
+                    return Either::Left(Either::Right(http::infer(context, unwritten, target, request)));
+                }
+            }
+            Inferences::Grpc(_) | Inferences::None => {}
+        }
+        let mut rest = self.rest.clone();
+        Either::Right(Box::pin(async move {
+            let Ok(response) = rest.call(request.map(Body::new)).await;
+            other(response)
+        }))
+    }
+}

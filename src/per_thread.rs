@@ -1,0 +1,45 @@
+//! What threads keep apart: to write to what another thread has just written to takes the memory from its cache, ten times as
+//! long as the writing.
+
+use std::{cell::Cell, num::NonZeroUsize, thread};
+
+/// One value for each thread that answers requests, as far as there are not too many; others share them.
+#[derive(Debug)]
+pub struct PerThread<T> {
+    slots: Box<[Slot<T>]>,
+}
+
+/// Two cache lines, since processors fetch them in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Slot<T>(T);
+
+/// Threads that are kept apart at most: beyond that memory is worth more.
+const MOST: usize = 16;
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Has the present thread be kept apart from those of other numbers.
+pub fn enter(number: usize) {
+    NUMBER.set(number);
+}
+
+impl<T> PerThread<T> {
+    /// Values as `make` gives them: for the threads that read requests and those that run models, one of each for every CPU.
+    pub fn new(make: impl Fn() -> T) -> Self {
+        let threads = 2 * thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        PerThread { slots: (0..threads.min(MOST)).map(|_| Slot(make())).collect() }
+    }
+
+    /// The present thread's.
+    pub fn here(&self) -> &T {
+        &self.slots[NUMBER.get() % self.slots.len()].0
+    }
+
+    /// Those of all threads.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().map(|slot| &slot.0)
+    }
+}
