@@ -30,7 +30,7 @@ def markdown(report: dict[str, Any]) -> str:
 def row(peer: dict[str, Any], protocol: str, level: dict[str, Any]) -> str:
     """A level of load."""
     ratios = {ratio["measure"]: ratio for ratio in level["ratios"]}
-    cells = [f"{peer['name']} {peer['version']}", protocol, str(level["clients"])]
+    cells = [peer["name"], protocol, str(level["clients"])]
     for measure, digits in [(RATE, 0), (CPU, 1)]:
         cells += [*both(ratios, measure, digits), told(ratios.get(measure))]
     cells += [*both(ratios, P50, 2), *both(ratios, P99, 2), str(level["failed"])]
@@ -51,7 +51,8 @@ def told(ratio: dict[str, Any] | None) -> str:
 def about(peer: dict[str, Any]) -> list[str]:
     """How a peer was set, or why it was not measured."""
     settings = ", ".join(f"{name} {value}" for name, value in peer["settings"].items())
-    lines = [f"- {peer['name']} {peer.get('version', '')}: {settings}."]
+    server = f" ({peer['server']})" if peer.get("server") else ""
+    lines = [f"- {peer['name']}, package {peer.get('version', 'not installed')}{server}: {settings}."]
     if "difference" in peer:
         lines[0] += f" Answers differ from onnxd's by at most {peer['difference']:.1e}."
     if "idle_cpu" in peer:

@@ -109,7 +109,7 @@ def say(what: str) -> None:
 
 def make_venv(name: str, options: argparse.Namespace) -> pathlib.Path:
     """A virtual environment with what `requirements/NAME.txt` pins, made if it is not there yet."""
-    venv = options.work / "venvs" / name
+    venv: pathlib.Path = options.work / "venvs" / name
     requirements = HERE / "requirements" / f"{name}.txt"
     stamp = venv / "installed.txt"
     if stamp.exists() and stamp.read_text() == requirements.read_text():
@@ -127,7 +127,7 @@ def make_model(options: argparse.Namespace) -> pathlib.Path:
     venv = make_venv("model", options)
     output_of([venv / "bin" / "python", HERE.parent / "make_models.py", made])
     repository = options.work / "models" / "served"
-    path = repository / MODEL / "1" / "model.onnx"
+    path: pathlib.Path = repository / MODEL / "1" / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((made / MODEL / "1" / "model.onnx").read_bytes())
     return path
@@ -182,6 +182,7 @@ def measure_peer(bench: Bench, found: dict[str, Any]) -> None:
     ):
         sides = {"grpc": (grpc, peer_grpc), "http": (http, peer_http), "http+json": (http, peer_http)}
         protocols = [protocol for protocol in peer.protocols if protocol in options.protocols.split(",")]
+        found["server"] = servers.named(f"http://127.0.0.1:{peer_http}/v2")
         found["difference"] = compare_answers(http, peer_http, folder)
         for protocol in protocols:
             check_under_load(target(protocol, sides[protocol][1]), folder, options)

@@ -182,11 +182,21 @@ def listening_on(port: int) -> set[int]:
     return found
 
 
+def named(url: str) -> str | None:
+    """What a server of the V2 protocol calls itself; `None` where there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            told = json.load(answer)
+            return f"{told['name']} {told['version']}"
+    return None
+
+
 def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
     """The answer to a request in JSON."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+            told: dict[str, Any] = json.load(answer)
+            return told
     except urllib.error.HTTPError as error:
         raise Failure(f"{url}: {error}: {error.read().decode(errors='replace')[:500]}") from error
