@@ -90,14 +90,16 @@ impl Reply {
 
     fn grpc_outputs(&self) -> Result<Vec<Named>, String> {
         let answer = ModelInferResponse::decode(self.body.clone()).map_err(|error| error.to_string())?;
+        // Where there are raw contents they are all outputs' (MLServer sends empty typed ones with them).
+        let is_typed = answer.raw_output_contents.is_empty();
         let mut raw = answer.raw_output_contents.into_iter();
         let output = |output: onnxd::api::grpc::proto::model_infer_response::InferOutputTensor| {
             let datatype = Datatype::from_name(&output.datatype);
             let datatype = datatype.ok_or_else(|| format!("unknown datatype '{}'", output.datatype))?;
             let shape = Shape::from_wire(&output.shape).map_err(|error| error.to_string())?;
             let data = match output.contents {
-                Some(contents) => typed(datatype, contents)?.into(),
-                None => raw.next().ok_or("less raw contents than outputs")?,
+                Some(contents) if is_typed => typed(datatype, contents)?.into(),
+                _ => raw.next().ok_or("less raw contents than outputs")?,
             };
             let tensor = Tensor::new(datatype, shape, data);
             let tensor = tensor.map_err(|error| format!("output '{}': {error}", output.name))?;
