@@ -263,3 +263,54 @@ async fn a_run_gets_no_more_threads_than_there_are_cpus() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     assert_eq!(metadata["properties"]["intra_op_threads"], cpus.to_string());
 }
+
+/// Cheap models run where requests are read; what a client could make long does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_run_where_their_cost_allows() {
+    let mlp = || onnx::mlp(&[32, 64, 64, 2]);
+    for (graph, config, expected) in [
+        (mlp(), "", "on: up to 64 rows"),
+        (mlp(), "max_batch_size = 5", "on: up to 5 rows"),
+        (mlp(), "batching = \"off\"", "off: 'x' has no fixed size"),
+        (mlp(), "in_place = \"off\"", "off: config.toml says in_place = \"off\""),
+        (mlp(), "max_queue_delay = \"1ms\"", "off: config.toml has requests wait"),
+        (onnx::mlp(&[32, 2048, 2048, 2]), "intra_op_threads = 1", "off: a batch of 64 rows takes"),
+        (onnx::slow(), "", "off: its Loop may take long for some values"),
+    ] {
+        let repository = repository("m", graph, config);
+        let server = Server::start(repository.path());
+        let metadata = get(server.http, "/v2/models/m").await.json();
+        let told = metadata["properties"]["in_place"].as_str().unwrap_or_default();
+        assert!(told.starts_with(expected), "{config}: {told}");
+    }
+}
+
+/// The same answers come from both places, whoever asks at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_don_t_depend_on_where_a_version_runs() {
+    let mut answers = Vec::new();
+    for config in ["in_place = \"auto\"", "in_place = \"off\""] {
+        let repository = repository("mlp", onnx::mlp(&[32, 64, 64, 2]), config);
+        let server = Server::start(repository.path());
+        let mut tasks = JoinSet::new();
+        for seed in 0..100usize {
+            // More rows than a batch holds now and then: they run in pieces.
+            let rows = if seed % 10 == 0 { 150 } else { 1 + seed % 3 };
+            let client = inference(&server).await;
+            let values: Vec<f32> =
+                (0..rows * 32).map(|index| ((seed * 31 + index * 17) % 101) as f32 / 101.0).collect();
+            let shape = [rows as i64, 32];
+            tasks.spawn(async move {
+                let request = raw_request("mlp", "x", "FP32", &shape, float_bytes(&values));
+                (seed, floats(&infer(&client, request).await.unwrap()))
+            });
+        }
+        let mut answered = tasks.join_all().await;
+        answered.sort_by_key(|(seed, _)| *seed);
+        answers.push(answered);
+    }
+    for ((_, here), (_, there)) in answers[0].iter().zip(&answers[1]) {
+        let differs = |(one, other): (&f32, &f32)| (one - other).abs() > 1e-5 + 1e-3 * other.abs();
+        assert!(here.len() == there.len() && !here.iter().zip(there).any(differs), "{here:?} {there:?}");
+    }
+}
