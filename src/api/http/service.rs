@@ -146,14 +146,18 @@ pub(super) fn infer(
                 return other(refused(refusal));
             }
         };
-        let answered = match submitted(&context, target, &headers, body, arrived) {
+        let submitted = submitted(&context, target, &headers, body, arrived);
+        let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
+        // They lie in what was read, which is read into again while the answer is waited for.
+        drop(headers);
+        let answered = match submitted {
             Ok((submitted, id, binary)) => {
                 submitted.answer().await.map(|answer| encode::response(&answer, &id, &binary))
             }
             Err(error) => Err(error),
         };
         match answered {
-            Ok(response) => on_its_way(&context, &unwritten, &headers, response).await,
+            Ok(response) => on_its_way(&context, &unwritten, encoding, response).await,
             Err(error) => other(error.into_response()),
         }
     }
@@ -211,13 +215,11 @@ fn submitted(
 async fn on_its_way(
     context: &Context,
     unwritten: &Arc<Unwritten>,
-    headers: &HeaderMap,
+    encoding: Option<Encoding>,
     response: Response<Vec<u8>>,
 ) -> Answer {
     let (mut head, mut body) = response.into_parts();
-    if body.len() >= WORTH_IT
-        && let Some(encoding) = Encoding::accepted(headers, header::ACCEPT_ENCODING)
-    {
+    if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT) {
         // While it is packed, others have the thread.
         let mut counted = Share::new(&context.limits.budget);
         counted.add(body.len());
