@@ -15,6 +15,7 @@ pub use compute::Compute;
 pub use turn::{LONGEST, take_turns};
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -288,6 +289,13 @@ impl Batcher {
         match place {
             Place::Compute => self.compute.schedule(self),
             Place::Here(_) => turn::schedule(self),
+        }
+    }
+
+    /// Drives a lane. A panic would be a defect; it must not take away the thread that drives.
+    fn drive_guarded(self: &Arc<Self>, place: Place) {
+        if catch_unwind(AssertUnwindSafe(|| self.drive(place))).is_err() {
+            tracing::error!("driving a batch panicked: this is a defect of the server");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The load generator as one uses it: the real binary against a real `onnxd` and against its own echoes.
 
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
 use serde_json::Value;
 use std::{
     env, fs,

@@ -6,7 +6,6 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::Instant,
@@ -118,10 +117,7 @@ impl Shared {
                     self.changed.notify_one();
                 }
                 drop(line);
-                // A panic would be a defect; it must not take the thread and its slots away.
-                if catch_unwind(AssertUnwindSafe(|| batcher.drive(Place::Compute))).is_err() {
-                    tracing::error!("driving a batch panicked: this is a defect of the server");
-                }
+                batcher.drive_guarded(Place::Compute);
                 drop(batcher);
                 line = self.line();
                 line.free += slots;

@@ -42,7 +42,7 @@ pub async fn take_turns(number: usize) {
         yield_now().await;
         let until = Instant::now() + LONGEST;
         while let Some(batcher) = DUE.with_borrow_mut(|due| due.batchers.pop_front()) {
-            batcher.drive(Place::Here(number));
+            batcher.drive_guarded(Place::Here(number));
             if Instant::now() >= until {
                 break;
             }
