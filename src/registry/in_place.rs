@@ -12,17 +12,17 @@ use crate::{
 /// Rows of a batch at most that is run there: more come together only where requests bring many, and those gain nothing.
 const ROWS: usize = 64;
 
-/// Times that a batch is timed before it counts as too long: noise only adds.
-const TRIES: usize = 10;
+/// How long a batch is timed, again and again, before it counts as too long: noise only adds, but a load is not to wait.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Rows that a batch may have there, where the version is `batched` and otherwise alone; or why it does not run there, for
-/// people.
+/// people. `row` is one that ran, with the time that it took.
 pub(super) fn rows_in_place(
     config: &ModelConfig,
     batched: bool,
     threads: usize,
     instance: &mut Instance,
-    example: Option<&ModelInputs>,
+    row: Option<(Duration, &ModelInputs)>,
 ) -> Result<usize, String> {
     if config.in_place == InPlace::Off {
         return Err("config.toml says in_place = \"off\"".into());
@@ -37,13 +37,17 @@ pub(super) fn rows_in_place(
     if let Some(why) = instance.uneven() {
         return Err(why.to_owned());
     }
-    let Some(example) = example else {
+    let Some((row, example)) = row else {
         return Err("no run could be timed".into());
     };
+    let longest = LONGEST.as_micros();
+    if row > LONGEST {
+        return Err(format!("a row takes {} us, more than {longest} us", row.as_micros()));
+    }
     let rows = if batched { config.max_batch_size.min(ROWS) } else { 1 };
     let batch = vec![example; rows];
-    let mut shortest = Duration::MAX;
-    for _ in 0..TRIES {
+    let (began, mut shortest) = (Instant::now(), Duration::MAX);
+    while shortest == Duration::MAX || began.elapsed() < PATIENCE {
         let started = Instant::now();
         if let Err(why) = instance.run(&batch).outputs {
             return Err(format!("a batch of {rows} rows could not be timed: {why}"));
@@ -53,8 +57,7 @@ pub(super) fn rows_in_place(
             return Ok(rows);
         }
     }
-    let (took, longest) = (shortest.as_micros(), LONGEST.as_micros());
-    Err(format!("a batch of {rows} rows takes {took} us, more than {longest} us"))
+    Err(format!("a batch of {rows} rows takes {} us, more than {longest} us", shortest.as_micros()))
 }
 
 /// Whether rows have one size, or why not: what one client sends is not to hold up others.

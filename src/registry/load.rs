@@ -126,7 +126,8 @@ impl Loader {
         let test_cases = test_case::run_all(&desired.source, model, &mut first)?;
         let signature = first.signature().clone();
         let batched = probe.batching.is_ok();
-        let in_place = rows_in_place(config, batched, threads.get(), &mut first, probe.example.as_ref());
+        let row = probe.row.zip(probe.example.as_ref());
+        let in_place = rows_in_place(config, batched, threads.get(), &mut first, row);
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
         let mut instances = vec![first];

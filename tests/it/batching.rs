@@ -274,7 +274,8 @@ async fn versions_run_where_their_cost_allows() {
         (mlp(), "batching = \"off\"", "off: 'x' has no fixed size"),
         (mlp(), "in_place = \"off\"", "off: config.toml says in_place = \"off\""),
         (mlp(), "max_queue_delay = \"1ms\"", "off: config.toml has requests wait"),
-        (onnx::mlp(&[32, 2048, 2048, 2]), "intra_op_threads = 1", "off: a batch of 64 rows takes"),
+        (onnx::mlp(&[32, 512, 512, 2]), "intra_op_threads = 1", "off: a batch of 64 rows takes"),
+        (onnx::mlp(&[32, 2048, 2048, 2]), "intra_op_threads = 1", "off: a row takes"),
         (onnx::slow(), "", "off: its Loop may take long for some values"),
     ] {
         let repository = repository("m", graph, config);

@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes};
 use hyper::body::Incoming;
 use prost::Message;
 use std::{
+    any::type_name,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -97,7 +98,10 @@ impl Call {
 
     /// What a message says.
     pub(super) fn decode<M: Message + Default>(&self, message: Bytes) -> Result<M> {
-        M::decode(message).map_err(|error| Error::invalid(format!("the message is not what the method takes: {error}")))
+        M::decode(message).map_err(|error| {
+            let expected = type_name::<M>().rsplit("::").next().unwrap_or_default();
+            Error::invalid(format!("the message is not what the method takes, {expected}: {error}"))
+        })
     }
 
     /// Counts what decoding takes beside the message, where that can be much.

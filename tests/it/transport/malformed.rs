@@ -31,7 +31,7 @@ async fn malformed_calls_are_told_what_is_wrong() {
         ("packed in identity", vec![("grpc-encoding", "identity".into())], framed(true, &zipped), "names no encoding"),
         ("not packed at all", gzip(), framed(true, &message), "not valid gzip"),
         ("packed and cut", gzip(), framed(true, &zipped[..zipped.len() - 4]), "not valid gzip: it ends in the middle"),
-        ("no protobuf", vec![], framed(false, b"\xff\xff\xff"), "is not what the method takes"),
+        ("no protobuf", vec![], framed(false, b"\xff\xff\xff"), "is not what the method takes, ModelInferRequest"),
         ("another message", vec![], framed(false, &[0x08, 0x01]), "is not what the method takes"),
     ];
     let count = cases.len() as f64;
