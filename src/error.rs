@@ -25,11 +25,17 @@ pub enum Code {
     Unavailable,
     /// The model's run failed, or the server has a defect.
     Internal,
+    /// What is asked for can't be done as things are; they have to be changed first. Admin calls only.
+    FailedPrecondition,
+    /// Somebody else was faster: what the call was based on has changed. Admin calls only.
+    Aborted,
+    /// The caller does not say who it is, or not so that it can be believed. Admin calls only.
+    Unauthenticated,
 }
 
 impl Code {
-    /// Every code, in the order of the declaration (so that `code as usize` is its index here).
-    pub const ALL: [Code; 8] = [
+    /// The codes of inferences, in the order of the declaration (so that `code as usize` is its index here).
+    pub const OF_INFERENCES: [Code; 8] = [
         Code::InvalidArgument,
         Code::NotFound,
         Code::ResourceExhausted,
@@ -65,6 +71,9 @@ impl Code {
             Code::Unimplemented => (12, 501, "unimplemented"),
             Code::Unavailable => (14, 503, "unavailable"),
             Code::Internal => (13, 500, "internal"),
+            Code::FailedPrecondition => (9, 409, "failed_precondition"),
+            Code::Aborted => (10, 412, "aborted"),
+            Code::Unauthenticated => (16, 401, "unauthenticated"),
         }
     }
 }

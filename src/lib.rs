@@ -7,10 +7,10 @@
 //! ```text
 //! 5  main, cli, check, infer, server   composition: knows everyone, known by no one
 //! 4  api: grpc, http, metrics          the protocols: decode, call one function, encode
-//! 3  registry -> repository            control: what should be loaded; files, clocks, slow things
+//! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
 //! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
-//! 0  tensor, error, config, json, metrics   words; no sockets, no threads, no files
+//! 0  tensor, error, config, json, metrics, traffic   words; no sockets, no threads, no files
 //! ```
 //!
 //! `ARCHITECTURE.md` has the whole map.
@@ -22,6 +22,7 @@ pub mod json;
 pub mod metrics;
 pub mod per_thread;
 pub mod tensor;
+pub mod traffic;
 
 pub mod batcher;
 pub mod engine;
@@ -29,6 +30,7 @@ pub mod runtime;
 
 pub mod router;
 
+pub mod desired;
 pub mod registry;
 pub mod repository;
 

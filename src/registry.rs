@@ -3,13 +3,17 @@
 //! A reconciler: it compares what should be with what is, and acts on the difference, again and again; nobody tells it what
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
+mod control;
 mod in_place;
 mod load;
 mod plan;
 mod probe;
+mod status;
 mod test_case;
 
+pub use control::{Changed, Control};
 pub use load::{Loaded, Loader, TestCases};
+pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
 

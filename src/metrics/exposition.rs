@@ -30,7 +30,7 @@ pub struct Exposition {
 pub struct ProcessMetrics {
     /// Of connections.
     pub transport: TransportMetrics,
-    unrouted: [Counter; Code::ALL.len()],
+    unrouted: [Counter; Code::OF_INFERENCES.len()],
 }
 
 impl ProcessMetrics {
@@ -57,8 +57,8 @@ impl Exposition {
             metrics::describe_gauge!("process_start_time_seconds", "Start time of the process since the Unix epoch.");
             let labels: Vec<Label> = build.iter().map(|(key, value)| Label::new(*key, value.clone())).collect();
             metrics::gauge!("onnxd_build_info", labels).set(1.0);
-            let unrouted =
-                Code::ALL.map(|code| metrics::counter!("onnxd_unrouted_requests_total", "code" => code.label()));
+            let unrouted = Code::OF_INFERENCES
+                .map(|code| metrics::counter!("onnxd_unrouted_requests_total", "code" => code.label()));
             (TransportMetrics::new(), unrouted, metrics::gauge!("process_start_time_seconds"))
         });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -117,7 +117,7 @@ const FAMILIES: &[Family] = &[
         help: "Inference requests that ended, by code.",
         write: |series, version| {
             series.value(&[("code", "ok")], version.succeeded.load(Relaxed));
-            for code in Code::ALL {
+            for code in Code::OF_INFERENCES {
                 series.value(&[("code", code.label())], version.failed[code as usize].load(Relaxed));
             }
         },
@@ -188,7 +188,7 @@ const FAMILIES: &[Family] = &[
         help: "Triton's name: requests that failed, by Triton's reasons.",
         write: |series, version| {
             for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
-                let codes = Code::ALL.into_iter().filter(|code| triton_reason(*code) == reason);
+                let codes = Code::OF_INFERENCES.into_iter().filter(|code| triton_reason(*code) == reason);
                 let count: u64 = codes.map(|code| version.failed[code as usize].load(Relaxed)).sum();
                 series.value(&[("reason", reason)], count);
             }
@@ -256,7 +256,13 @@ fn triton_reason(code: Code) -> &'static str {
         Code::ResourceExhausted | Code::DeadlineExceeded => "REJECTED",
         Code::Cancelled => "CANCELED",
         Code::Internal => "BACKEND",
-        Code::InvalidArgument | Code::NotFound | Code::Unimplemented | Code::Unavailable => "OTHER",
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::Unimplemented
+        | Code::Unavailable
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unauthenticated => "OTHER",
     }
 }
 

@@ -26,7 +26,7 @@ pub struct VersionMetrics {
 pub(super) struct Counts {
     pub(super) load_nanoseconds: AtomicU64,
     pub(super) succeeded: AtomicU64,
-    pub(super) failed: [AtomicU64; Code::ALL.len()],
+    pub(super) failed: [AtomicU64; Code::OF_INFERENCES.len()],
     pub(super) pending: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) request_duration: Histogram,

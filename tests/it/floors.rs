@@ -8,16 +8,16 @@ use std::{
 
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
-    &["tensor", "error", "config", "json", "metrics", "per_thread"],
+    &["tensor", "error", "config", "json", "metrics", "per_thread", "traffic"],
     &["batcher", "engine", "runtime"],
     &["router"],
-    &["registry", "repository"],
+    &["registry", "repository", "desired"],
     &["api"],
     &["main", "check", "cli", "infer", "server", "fuzzing", "lib"],
 ];
 
 /// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 14] = [
+const ARROWS: [(&str, &str); 18] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
@@ -25,6 +25,10 @@ const ARROWS: [(&str, &str); 14] = [
     ("metrics", "per_thread"),
     ("batcher", "engine"),
     ("registry", "repository"),
+    ("registry", "desired"),
+    ("traffic", "error"),
+    ("config", "traffic"),
+    ("metrics", "traffic"),
     ("main", "check"),
     ("main", "cli"),
     ("main", "server"),

@@ -1,0 +1,58 @@
+//! The desired state: what admin calls have asked for, beside what the models' `config.toml` say.
+//!
+//! A model that no call has touched follows its configuration. The first change of its traffic takes over what holds then, and
+//! from there on the state wins. Changes are pure ([`ModelState::apply`]); [`Store`] keeps them.
+
+mod change;
+mod store;
+
+pub use change::{Change, Known, Terms};
+pub use store::Store;
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::traffic::Traffic;
+
+/// What admin calls have asked for, of all models.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Counts the changes.
+    pub revision: u64,
+    /// The models that have been changed, also those that are gone: they may return.
+    pub models: BTreeMap<String, ModelState>,
+}
+
+/// What admin calls have asked for, of one model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelState {
+    /// The revision of its last change.
+    pub revision: u64,
+    /// Where its requests go; `None`: what its configuration says.
+    pub traffic: Option<Traffic>,
+    /// Versions that are loaded (true) or not (false), whatever else would decide that.
+    pub loaded: BTreeMap<u64, bool>,
+    /// What the traffic was before each change that a rollback can take back, oldest first.
+    pub undo: Vec<Option<Traffic>>,
+    /// The last changes, oldest first.
+    pub history: Vec<Record>,
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The state's revision with it.
+    pub revision: u64,
+    /// When, as RFC 3339 has it, in UTC.
+    pub time: String,
+    /// Who says to have made it; may be empty.
+    pub actor: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// What was asked for.
+    pub change: Change,
+    /// Where requests went before and after, as far as the change says so.
+    pub before: Option<Traffic>,
+    /// See `before`.
+    pub after: Option<Traffic>,
+}

@@ -1,0 +1,79 @@
+//! What a change makes of a model's state: pure.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ModelState, Record};
+use crate::{
+    error::Result,
+    traffic::{Traffic, Weights},
+};
+
+/// What an admin call asks for, of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Load a version, also where nothing else would have it loaded; without one: every version that the repository holds.
+    Load(Option<u64>),
+    /// Unload a version, also where its files are there; without one: all.
+    Unload(Option<u64>),
+    /// Load a version anew from its files, and swap it in; without one: all that are loaded.
+    Reload(Option<u64>),
+    /// The weights are these from now on.
+    SetWeights(Weights),
+    /// Of 100 points, which are all the weights, move so many from one version to another.
+    Shift {
+        /// Loses points.
+        from: u64,
+        /// Gains points.
+        to: u64,
+        /// How many, above 0 and at most what `from` has.
+        points: f64,
+    },
+    /// The alias names this version from now on.
+    SetAlias {
+        /// The alias.
+        alias: String,
+        /// The version.
+        version: u64,
+    },
+    /// The alias names nothing any more.
+    DropAlias(String),
+    /// The version takes all requests, and is `stable`.
+    Promote(u64),
+    /// Traffic is what it was before the last change of it; again: before the one before.
+    Rollback,
+}
+
+/// What comes with every change.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The change is refused where the model has been changed since this revision.
+    pub expected_revision: Option<u64>,
+    /// Who makes it.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is known of a model when it is changed.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Its configuration's traffic.
+    pub configured: Traffic,
+    /// Its versions in the repository or in memory; of those that are not ready, why.
+    pub versions: BTreeMap<u64, std::result::Result<(), String>>,
+    /// Those that the repository holds.
+    pub on_disk: BTreeSet<u64>,
+}
+
+impl ModelState {
+    /// What the state is after a change. `record` is what is kept of it, without `before` and `after`.
+    ///
+    /// # Errors
+    /// The change can't be made, and nothing is changed; the message names the model, what was expected and what came.
+    pub fn apply(&self, model: &str, change: &Change, known: &Known, record: Record) -> Result<ModelState> {
+        let _ = (model, change, known, record);
+        todo!()
+    }
+}

@@ -1,0 +1,115 @@
+//! What the registry tells of models and versions.
+
+use std::{path::PathBuf, time::SystemTime};
+
+use crate::traffic::Traffic;
+
+/// Where a version is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The repository holds it, and nothing asks for it to be loaded.
+    Unloaded,
+    /// It is being loaded for the first time, or waits for that.
+    Loading,
+    /// It answers.
+    Ready,
+    /// It takes no new requests and answers those that it has.
+    Retiring,
+    /// It could not be loaded.
+    Failed,
+}
+
+impl State {
+    /// The word for it, in answers and in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            State::Unloaded => "UNLOADED",
+            State::Loading => "LOADING",
+            State::Ready => "READY",
+            State::Retiring => "RETIRING",
+            State::Failed => "FAILED",
+        }
+    }
+}
+
+/// A model as it is now.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// Its name.
+    pub name: String,
+    /// The revision of the last change that an admin call made to it; 0: none has.
+    pub revision: u64,
+    /// Where its requests go.
+    pub traffic: Traffic,
+    /// Whether admin calls have decided that, else the configuration or nothing has.
+    pub decided_by_admin: bool,
+    /// Its versions, lowest first.
+    pub versions: Vec<VersionStatus>,
+    /// What is wrong with its folder, if anything is.
+    pub problem: Option<String>,
+}
+
+/// A version as it is now.
+#[derive(Debug, Clone)]
+pub struct VersionStatus {
+    /// Its number.
+    pub version: u64,
+    /// Where it is in its life.
+    pub state: State,
+    /// Since when.
+    pub since: SystemTime,
+    /// Which loading answers, if one does; counts up over the server's life.
+    pub generation: Option<u64>,
+    /// Its weight, where the model has weights.
+    pub weight: Option<f64>,
+    /// The part of the requests without a version that it gets now, from 0 to 1.
+    pub share: f64,
+    /// Names that it has.
+    pub aliases: Vec<String>,
+    /// Memory that it takes, by the size of its files and the number of its sessions, if it is loaded.
+    pub memory_bytes: Option<u64>,
+    /// How long its last load took, if it is loaded.
+    pub load_seconds: Option<f64>,
+    /// Its model file.
+    pub path: Option<PathBuf>,
+    /// Why it failed to be loaded, or what else there is to know: a reload that failed, files that are gone.
+    pub problem: Option<String>,
+}
+
+/// What has changed.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// When.
+    pub time: SystemTime,
+    /// The desired state's revision then.
+    pub revision: u64,
+    /// The model.
+    pub model: String,
+    /// What has changed of it.
+    pub what: Happened,
+}
+
+/// What can happen to a model.
+#[derive(Debug, Clone)]
+pub enum Happened {
+    /// A version has come into a state.
+    Version {
+        /// The version.
+        version: u64,
+        /// The state; `None`: it is gone.
+        state: Option<State>,
+        /// Which loading it is about, where that is known.
+        generation: Option<u64>,
+        /// Why, where that is known.
+        reason: Option<String>,
+    },
+    /// Requests go elsewhere.
+    Traffic {
+        /// From now on.
+        traffic: Traffic,
+        /// Who made it so, where that was an admin call.
+        actor: String,
+        /// Why.
+        reason: String,
+    },
+}

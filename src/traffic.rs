@@ -1,0 +1,208 @@
+//! How a model's requests are divided over its versions, in words: weights, aliases, and what a request says of the version
+//! that it wants.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::error::{Error, Result};
+
+/// The alias of the version that requests without a version go to where there are no weights.
+pub const STABLE: &str = "stable";
+
+/// Characters of an alias at most.
+const LONGEST_ALIAS: usize = 64;
+
+/// Where a model's requests go.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The parts of the requests without a version that versions get; none: all go to `stable`, or the highest that is ready.
+    #[serde(default)]
+    pub weights: Weights,
+    /// Names that requests may give in place of a version.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, u64>,
+}
+
+impl Traffic {
+    /// The version that requests without one go to where there are no weights.
+    pub fn stable(&self) -> Option<u64> {
+        self.aliases.get(STABLE).copied()
+    }
+
+    /// Whether anything says where requests without a version go: then a new version takes none by itself.
+    pub fn is_decided(&self) -> bool {
+        !self.weights.is_empty() || self.stable().is_some()
+    }
+}
+
+/// The weights of versions: none at all, or numbers of which each is finite and not negative and the sum is neither zero nor
+/// infinite. What is not named weighs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "BTreeMap<u64, f64>", into = "BTreeMap<u64, f64>")]
+pub struct Weights(BTreeMap<u64, f64>);
+
+impl Weights {
+    /// # Errors
+    /// For people: the weight that is none, or that all are zero.
+    pub fn new(weights: BTreeMap<u64, f64>) -> Result<Self, String> {
+        if let Some((version, weight)) = weights.iter().find(|(_, weight)| !weight.is_finite() || **weight < 0.0) {
+            return Err(format!("the weight of version {version} must be a finite number of at least 0, got {weight}"));
+        }
+        if weights.contains_key(&0) {
+            return Err("a version is an integer of at least 1, got 0".into());
+        }
+        let total: f64 = weights.values().sum();
+        if !total.is_finite() {
+            return Err("the weights must have a finite sum".into());
+        }
+        if !weights.is_empty() && total == 0.0 {
+            return Err("at least one weight must be greater than 0, got only zeros".into());
+        }
+        Ok(Weights(weights))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The weight of a version.
+    pub fn of(&self, version: u64) -> f64 {
+        self.0.get(&version).copied().unwrap_or(0.0)
+    }
+
+    /// Versions that are named with their weights, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, f64)> {
+        self.0.iter().map(|(version, weight)| (*version, *weight))
+    }
+}
+
+impl TryFrom<BTreeMap<u64, f64>> for Weights {
+    type Error = String;
+
+    fn try_from(weights: BTreeMap<u64, f64>) -> Result<Self, String> {
+        Weights::new(weights)
+    }
+}
+
+impl From<Weights> for BTreeMap<u64, f64> {
+    fn from(Weights(weights): Weights) -> Self {
+        weights
+    }
+}
+
+/// The version that a request wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Selector {
+    /// The server chooses.
+    #[default]
+    Any,
+    /// This one.
+    Version(u64),
+    /// The one of that name.
+    Alias(String),
+}
+
+impl Selector {
+    /// What stands in a request for `model` where a version may stand: a version, an alias, or nothing.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn parse(model: &str, text: &str) -> Result<Self> {
+        if text.is_empty() {
+            return Ok(Selector::Any);
+        }
+        match text.parse() {
+            Ok(version) if version > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Selector::Version(version))
+            }
+            _ if check_alias(text).is_ok() => Ok(Selector::Alias(text.to_owned())),
+            _ => Err(Error::invalid(format!(
+                "failed to get the version of model '{model}' from '{text}': a version is an integer > 0, or an alias"
+            ))),
+        }
+    }
+}
+
+/// Whether a text may be an alias.
+///
+/// # Errors
+/// For people: what an alias is.
+pub fn check_alias(text: &str) -> Result<(), String> {
+    let is_word = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if is_word && text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.len() <= LONGEST_ALIAS {
+        return Ok(());
+    }
+    Err(format!(
+        "an alias is a letter and up to {} letters, digits, '-', '_' and '.', got '{}'",
+        LONGEST_ALIAS - 1,
+        text.escape_debug()
+    ))
+}
+
+/// Why a version answers a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The request names it.
+    Pinned,
+    /// The request names one of its aliases.
+    Alias,
+    /// The request's routing key falls to it.
+    Sticky,
+    /// It was drawn by weight.
+    Weighted,
+    /// Nothing says otherwise: it is `stable`, or the highest that is ready.
+    Default,
+}
+
+impl Reason {
+    /// Every reason, in the order of the declaration (so that `reason as usize` is its index here).
+    pub const ALL: [Reason; 5] = [Reason::Pinned, Reason::Alias, Reason::Sticky, Reason::Weighted, Reason::Default];
+
+    /// The word for it, in answers and in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Reason::Pinned => "pinned",
+            Reason::Alias => "alias",
+            Reason::Sticky => "sticky",
+            Reason::Weighted => "weighted",
+            Reason::Default => "default",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_right_or_can_not_be_built() {
+        let weights = |pairs: &[(u64, f64)]| Weights::new(pairs.iter().copied().collect());
+        assert!(weights(&[]).unwrap().is_empty());
+        let built = weights(&[(2, 95.0), (3, 5.0), (4, 0.0)]).unwrap();
+        assert_eq!((built.of(2), built.of(4), built.of(9)), (95.0, 0.0, 0.0));
+        for (wrong, expected) in [
+            (&[(2, -1.0)][..], "the weight of version 2 must be a finite number of at least 0, got -1"),
+            (&[(2, f64::NAN)], "the weight of version 2 must be a finite number of at least 0, got NaN"),
+            (&[(1, 1.0), (3, f64::INFINITY)], "the weight of version 3 must be a finite number of at least 0, got inf"),
+            (&[(1, f64::MAX), (3, f64::MAX)], "the weights must have a finite sum"),
+            (&[(1, 0.0), (3, 0.0)], "at least one weight must be greater than 0, got only zeros"),
+            (&[(0, 1.0)], "a version is an integer of at least 1, got 0"),
+        ] {
+            assert_eq!(weights(wrong), Err(expected.into()));
+        }
+    }
+
+    #[test]
+    fn a_version_an_alias_or_nothing() {
+        let parse = |text| Selector::parse("m", text);
+        assert_eq!(parse(""), Ok(Selector::Any));
+        assert_eq!(parse("7"), Ok(Selector::Version(7)));
+        assert_eq!(parse("canary"), Ok(Selector::Alias("canary".into())));
+        assert_eq!(parse("v2.1-b_c"), Ok(Selector::Alias("v2.1-b_c".into())));
+        for wrong in ["0", "-1", "+1", "1.5", "99999999999999999999", "a b", "ä", "_x", &"a".repeat(65)] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
