@@ -1,0 +1,156 @@
+"""What the soaks share: a server on ports of its own, its admin API, its process, and models."""
+
+import http.client
+import json
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import threading
+import time
+
+import numpy
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+class Server:
+    """A running `onnxd`, on free ports, with a state folder of its own that outlives it."""
+
+    def __init__(self, binary, repository, *options, state=None):
+        self.state = state or tempfile.mkdtemp()
+        free = "127.0.0.1:0"
+        command = [binary, "serve", str(repository), "--http", free, "--grpc", free, "--metrics", free, "--admin", free]
+        command += ["--state-dir", self.state, "--poll-interval", "200ms", "--log-format", "json", *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.addresses = {}
+        for line in self.process.stderr:
+            line = json.loads(line)
+            if line["message"] == "listening":
+                self.addresses[line["protocol"]] = line["address"]
+            if line["message"] == "ready" and line["target"] == "onnxd::server":
+                break
+        else:
+            raise SystemExit(f"the server did not start: exit code {self.process.wait()}")
+        # A pipe that nobody reads would hold the server up.
+        threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def ask(self, port, method, path, body=None):
+        """Status and JSON of an answer."""
+        connection = http.client.HTTPConnection(self.addresses[port], timeout=60)
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    def admin(self, method, path, body=None):
+        """The answer of the admin API; anything but success ends the soak."""
+        status, answer = self.ask("admin", method, f"/admin/v1{path}", body)
+        if status != 200:
+            raise SystemExit(f"{method} {path}: HTTP {status}: {answer}")
+        return answer
+
+    def version(self, model, version):
+        """What the admin API says of a version."""
+        versions = self.admin("GET", f"/models/{model}")["versions"]
+        return next(found for found in versions if found["version"] == version)
+
+    def reload(self, model, version):
+        """Loads a version anew and waits until that serves."""
+        before = self.version(model, version)["generation"]
+        self.admin("POST", f"/models/{model}/versions/{version}/reload", {"actor": "soak"})
+        while True:
+            now = self.version(model, version)
+            if now["state"] == "READY" and now["generation"] > before:
+                return
+            if now.get("problem"):
+                raise SystemExit(f"{model} version {version}: {now}")
+            time.sleep(0.005)
+
+    def metric(self, name, *labels):
+        """The sum of the series of that name that have these labels."""
+        connection = http.client.HTTPConnection(self.addresses["metrics"])
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        series = [line for line in text.splitlines() if re.match(rf"{name}[{{ ]", line)]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in series if all(label in line for label in labels))
+
+    def memory(self):
+        """Resident memory, in MiB."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read()).group(1)) / 1024
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def threads(self):
+        return len(os.listdir(f"/proc/{self.process.pid}/task"))
+
+
+def save(path, nodes, weights, inputs, outputs):
+    def described(tensors):
+        return [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width]) for name, width in tensors]
+
+    graph = helper.make_graph(nodes, "model", described(inputs), described(outputs), weights)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+
+
+def adding(repository, model, version):
+    """A version that adds its number to what it is given: answers tell which version gave them."""
+    number = numpy_helper.from_array(numpy.full(4, version, "f4"), "number")
+    node = helper.make_node("Add", ["x", "number"], ["y"])
+    save(pathlib.Path(repository, model, str(version), "model.onnx"), [node], [number], [("x", 4)], [("y", 4)])
+
+
+def heavy(repository, model, version, mebibytes):
+    """A version whose one weight has that size."""
+    width = mebibytes * (1 << 20) // 4 // 1024
+    weight = numpy_helper.from_array(numpy.random.default_rng(1).standard_normal((1024, width), "f4"), "w")
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    save(pathlib.Path(repository, model, str(version), "model.onnx"), [node], [weight], [("x", 1024)], [("y", width)])
+
+
+class Checkers:
+    """Clients that ask a model made by `adding`, at an easy pace, and hold every answer to the version that it names."""
+
+    def __init__(self, server, model, ready, clients=4):
+        self.asked, self.wrong, self.stopped = 0, [], threading.Event()
+        arguments = (server.addresses["http"], f"/v2/models/{model}/infer", ready)
+        self.tasks = [threading.Thread(target=self.check, args=arguments) for _ in range(clients)]
+        for task in self.tasks:
+            task.start()
+
+    def check(self, address, path, ready):
+        body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0, 0, 0, 0]}]})
+        connection = http.client.HTTPConnection(address, timeout=60)
+        while not self.stopped.wait(0.01):
+            self.asked += 1
+            try:
+                connection.request("POST", path, body)
+                answer = connection.getresponse()
+                told = json.loads(answer.read())
+                version = int(told["model_version"])
+                good = version in ready and told["outputs"][0]["data"] == [version] * 4
+                if not good or answer.getheader("onnxd-model-version") != str(version):
+                    self.wrong.append(told)
+            except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
+                self.wrong.append(repr(error))
+                connection.close()
+
+    def end(self):
+        self.stopped.set()
+        for task in self.tasks:
+            task.join()
+        return self.asked, self.wrong
