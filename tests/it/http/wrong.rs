@@ -33,7 +33,8 @@ struct Call {
 const WRONG: &[Wrong] = &[
     Wrong { what: "unknown model", change: |c| c.to("/v2/models/nobody/infer"), status: 404, says: &["'nobody'"] },
     Wrong { what: "unknown version", change: |c| c.to("/v2/models/pair/versions/7/infer"), status: 404, says: &["'pair'", "7", "versions are: 1"] },
-    Wrong { what: "a word for a version", change: |c| c.to("/v2/models/pair/versions/abc/infer"), status: 400, says: &["'pair'", "'abc'", "an integer > 0"] },
+    Wrong { what: "unknown alias", change: |c| c.to("/v2/models/pair/versions/abc/infer"), status: 404, says: &["'pair'", "no alias 'abc'", "aliases are: none"] },
+    Wrong { what: "neither version nor alias", change: |c| c.to("/v2/models/pair/versions/a%20b/infer"), status: 400, says: &["'pair'", "'a b'", "an integer > 0, or an alias"] },
     Wrong { what: "version 0", change: |c| c.to("/v2/models/pair/versions/0/infer"), status: 400, says: &["'pair'", "'0'", "an integer > 0"] },
     Wrong { what: "negative version", change: |c| c.to("/v2/models/pair/versions/-1/infer"), status: 400, says: &["'pair'", "'-1'", "an integer > 0"] },
 
