@@ -250,7 +250,8 @@ async fn metadata_tells_what_is_there() {
     for (name, version, code, says) in [
         ("nobody", "", Code::NotFound, "'nobody'"),
         ("pair", "2", Code::NotFound, "versions are: 1, 3"),
-        ("pair", "two", INVALID, "'two'"),
+        ("pair", "two", Code::NotFound, "no alias 'two'"),
+        ("pair", "-2", INVALID, "'-2'"),
     ] {
         let status = client.model_metadata(request(name, version)).await.unwrap_err();
         assert!(status.code() == code && status.message().contains(says), "{name} {version}: {status:?}");

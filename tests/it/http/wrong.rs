@@ -152,7 +152,8 @@ const ASIDE: &[Wrong] = &[
     Wrong { what: "wrong method for metadata", change: |c| { c.method = Method::DELETE; c.to("/v2/models/pair") }, status: 405, says: &["/v2/models/pair", "DELETE"] },
     Wrong { what: "metadata of an unknown model", change: |c| { c.method = Method::GET; c.to("/v2/models/nobody") }, status: 404, says: &["'nobody'"] },
     Wrong { what: "metadata of an unknown version", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/2") }, status: 404, says: &["'pair'", "versions are: 1"] },
-    Wrong { what: "metadata of a word", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/two") }, status: 400, says: &["'pair'", "'two'"] },
+    Wrong { what: "metadata of a word", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/two") }, status: 404, says: &["'pair'", "no alias 'two'"] },
+    Wrong { what: "metadata of a negative version", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/-2") }, status: 400, says: &["'pair'", "'-2'"] },
     Wrong { what: "metadata of what is no text", change: |c| { c.method = Method::GET; c.to("/v2/models/%ff") }, status: 400, says: &["/v2/models/%ff", "UTF-8"] },
 ];
 
