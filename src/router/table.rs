@@ -54,8 +54,10 @@ enum Unnamed {
     /// Nowhere.
     #[default]
     None,
-    /// All to one version, which need not be ready.
-    One(u64),
+    /// All to the highest version that is ready.
+    Highest(u64),
+    /// All to the one that `stable` names, ready or not.
+    Stable(u64),
     /// Over those that are ready and have weight.
     Split(Split),
 }
@@ -129,9 +131,10 @@ impl ModelEntry {
         let highest = || versions.keys().copied().rfind(|version| is_ready(*version));
         let traffic = &routing.traffic;
         let unnamed = if traffic.weights.is_empty() {
-            traffic.stable().or_else(highest).map_or(Unnamed::None, Unnamed::One)
+            let stable = traffic.stable().map(Unnamed::Stable);
+            stable.or_else(|| highest().map(Unnamed::Highest)).unwrap_or_default()
         } else {
-            Split::new(&traffic.weights, is_ready).map_or(Unnamed::None, Unnamed::Split)
+            Split::new(&traffic.weights, is_ready).map(Unnamed::Split).unwrap_or_default()
         };
         ModelEntry { versions, routing, problem, unnamed }
     }
@@ -150,10 +153,10 @@ impl ModelEntry {
     pub fn share(&self, version: u64) -> f64 {
         match &self.unnamed {
             Unnamed::Split(split) => split.share(version),
-            Unnamed::One(one) if *one == version && self.versions.get(one).is_some_and(|one| one.ready().is_some()) => {
-                1.0
+            Unnamed::Highest(one) | Unnamed::Stable(one) if *one == version => {
+                if self.versions.get(one).and_then(VersionEntry::ready).is_some() { 1.0 } else { 0.0 }
             }
-            Unnamed::One(_) | Unnamed::None => 0.0,
+            Unnamed::Highest(_) | Unnamed::Stable(_) | Unnamed::None => 0.0,
         }
     }
 
@@ -164,19 +167,19 @@ impl ModelEntry {
 
     /// The version of a request that names none.
     fn unnamed(&self, model: &str, ticket: &Ticket<'_, '_>) -> Result<(&Arc<Version>, Reason)> {
-        let stable = if self.routing.traffic.stable().is_some() { " (its stable version)" } else { "" };
-        let (version, reason) = match &self.unnamed {
+        let (version, name, reason) = match &self.unnamed {
             Unnamed::None => return Err(self.nothing_ready(model)),
-            Unnamed::One(version) => return Ok((self.version(model, *version, &stable)?, Reason::Default)),
+            Unnamed::Highest(version) => (*version, "", Reason::Default),
+            Unnamed::Stable(version) => (*version, " (its stable version)", Reason::Default),
             Unnamed::Split(split) => match split.only() {
-                Some(only) => (only, Reason::Weighted),
+                Some(only) => (only, "", Reason::Weighted),
                 None => match ticket.routing_key(model, &self.routing.key_headers)? {
-                    Some(key) => (split.sticky(model, key), Reason::Sticky),
-                    None => (split.random((ticket.random)()), Reason::Weighted),
+                    Some(key) => (split.sticky(model, key), "", Reason::Sticky),
+                    None => (split.random((ticket.random)()), "", Reason::Weighted),
                 },
             },
         };
-        Ok((self.version(model, version, &"")?, reason))
+        Ok((self.version(model, version, &name)?, reason))
     }
 
     fn pinned(&self, model: &str, version: u64) -> Result<(&Arc<Version>, Reason)> {
