@@ -4,7 +4,7 @@ pub mod document;
 mod model;
 mod size;
 
-pub use model::{Batching, InPlace, ModelConfig, STABLE};
+pub use model::{Batching, InPlace, ModelConfig};
 pub use size::ByteSize;
 
 use std::{fmt, str::FromStr};

@@ -31,10 +31,9 @@ use std::{
 };
 
 use crate::{
-    config::STABLE,
     error::Failure,
     repository::{self, Model, Scan},
-    router::{ModelEntry, Router, Table, Version, VersionEntry},
+    router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
 };
 use plan::{Desired, Key, Retry, Slot};
 
@@ -255,19 +254,21 @@ impl Registry {
 
     /// Builds the whole table anew and hands it to the router.
     fn publish(&self) {
-        let mut table = Table::default();
-        for (name, model) in &self.models {
-            let stable = model.config.aliases.get(STABLE).copied();
-            let entry = ModelEntry { stable, problem: model.problem.clone(), ..ModelEntry::default() };
-            table.models.insert(name.clone(), entry);
-        }
+        let mut versions: BTreeMap<&str, BTreeMap<u64, VersionEntry>> = BTreeMap::new();
         for ((name, version), slot) in &self.slots {
             let entry = match (&slot.serving, &slot.failure) {
                 (Some(version), _) => VersionEntry::Ready(version.clone()),
                 (None, Some(why)) => VersionEntry::Failed(why.clone()),
                 (None, None) => VersionEntry::Loading,
             };
-            table.models.entry(name.clone()).or_default().versions.insert(*version, entry);
+            versions.entry(name).or_default().insert(*version, entry);
+        }
+        let mut table = Table::default();
+        for (name, model) in &self.models {
+            let config = &model.config;
+            let routing = Routing { traffic: config.traffic(), key_headers: config.routing_key_headers.clone() };
+            let versions = versions.remove(name.as_str()).unwrap_or_default();
+            table.models.insert(name.clone(), ModelEntry::new(versions, routing, model.problem.clone()));
         }
         self.router.publish(table);
     }

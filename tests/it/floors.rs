@@ -17,8 +17,9 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 18] = [
+const ARROWS: [(&str, &str); 19] = [
     ("tensor", "error"),
+    ("tensor", "traffic"),
     ("json", "error"),
     ("json", "tensor"),
     ("metrics", "error"),

@@ -8,7 +8,10 @@ use super::{
     INFERENCE_SERVICE,
     proto::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server},
 };
-use crate::api::{Context, Lifecycle};
+use crate::{
+    api::{Context, Lifecycle},
+    traffic::Selector,
+};
 
 /// The health service.
 pub(super) struct Health {
@@ -44,7 +47,7 @@ impl health_server::Health for Health {
 fn status(context: &Context, service: &str) -> ServingStatus {
     let serving = match service {
         "" | INFERENCE_SERVICE => Some(context.is_ready()),
-        model => context.model_ready(model, None).ok().map(|ready| ready && context.is_ready()),
+        model => context.model_ready(model, &Selector::Any).ok().map(|ready| ready && context.is_ready()),
     };
     match serving {
         Some(true) => ServingStatus::Serving,
