@@ -1,5 +1,6 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
+pub mod admin;
 mod answer;
 mod body;
 mod budget;

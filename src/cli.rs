@@ -200,9 +200,20 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR", env = "ONNXD_METRICS", default_value = "0.0.0.0:8002")]
     pub metrics: Listen,
 
-    /// Where the admin API will be: HOST:PORT, or off. Nothing listens there yet.
+    /// Where to answer admin calls, gRPC and HTTP alike: HOST:PORT, or off. Whoever reaches it may change what is served, so on
+    /// an address that is not loopback it takes --admin-token-file.
     #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN", default_value = "127.0.0.1:8003")]
     pub admin: Listen,
+
+    /// The tokens of which admin calls have to show one, as `Authorization: Bearer TOKEN`: a line for each, TOKEN or NAME:TOKEN
+    /// (the name is then told as who makes a change). What is changed in the file counts at once. Health, reflection and the
+    /// description of the API take no token.
+    #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// Answer admin calls without a token on any address: something else sees to it who can reach it.
+    #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
+    pub admin_insecure: bool,
 
     /// Where what admin calls change will be kept. Nothing is kept yet.
     #[arg(long, value_name = "DIR", env = "ONNXD_STATE_DIR")]

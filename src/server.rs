@@ -22,13 +22,13 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{Context, Lifecycle, SERVER_VERSION, Service},
+    api::{Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
     batcher::Compute,
     cli::Settings,
     config::{ByteSize, Listen},
     engine::Engine,
     metrics::{Exposition, TransportMetrics},
-    registry::{Loader, Registry},
+    registry::{Control, Loader, Registry},
     repository,
     router::Router,
     runtime,
@@ -48,6 +48,9 @@ const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
 /// Connections to the port of metrics at most.
 const SCRAPERS: usize = 64;
+
+/// Connections to the port of the admin API at most.
+const ADMINS: usize = 256;
 
 /// Serves the repository until a signal comes. Returns the exit code of an orderly end.
 ///
@@ -72,6 +75,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let exposition = Arc::new(exposition);
     let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
+    let control = Control { router: router.clone() };
+    let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
@@ -80,7 +85,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, &io).await?;
+        let admin = Service::admin(&context, control, tokens);
+        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, admin, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -126,22 +132,23 @@ async fn open_doors(
     context: &Context,
     exposition: &Arc<Exposition>,
     transport: &TransportMetrics,
+    admin: Service,
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let places = Places::new(limits::max_connections(settings), Some(transport.clone()));
     let budget = context.limits.budget.clone();
     tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
     let metrics = Service::metrics(exposition.clone(), transport.clone(), budget);
-    // Of its own, so that it can be seen when there is no place for clients.
-    let scrapers = Places::new(SCRAPERS, None);
-    let services: [(&'static str, &Listen, Service, Duration); 3] = [
-        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE),
-        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO),
-        ("metrics", &settings.metrics, metrics, Duration::ZERO),
+    // Of their own, so that it can be seen, and helped, when there is no place for clients.
+    let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
+    let services: [(&'static str, &Listen, Service, Duration, &Arc<Places>); 4] = [
+        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE, &places),
+        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO, &places),
+        ("metrics", &settings.metrics, metrics, Duration::ZERO, &scrapers),
+        ("admin", &settings.admin, admin, Duration::ZERO, &admins),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, service, grace) in services {
-        let places = if protocol == "metrics" { &scrapers } else { &places };
+    for (protocol, configured, service, grace, places) in services {
         let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
             format!(
@@ -150,6 +157,14 @@ async fn open_doors(
         };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
+        let guarded = bound.ip().is_loopback() || settings.admin_token_file.is_some() || settings.admin_insecure;
+        if protocol == "admin" && !guarded {
+            return Err(format!(
+                "admin: {address} can be reached from other machines, and whoever reaches it may change what is served: have it \
+                 ask for a token with --admin-token-file FILE, give a loopback address such as 127.0.0.1:8003, or say \
+                 --admin-insecure where something else sees to who can reach it"
+            ));
+        }
         tracing::info!(protocol, address = %bound, "listening");
         let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
         doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));

@@ -1,0 +1,144 @@
+//! What the registry tells, as messages.
+
+use std::time::SystemTime;
+
+use super::proto::{
+    Candidate, ChangeResponse, Event, ExplainResponse, Model, Record, Traffic, TrafficEvent, Version, VersionEvent,
+};
+use crate::{
+    desired::{self, Change},
+    error::Result,
+    registry::{self, Changed, Happened, ModelStatus, State, VersionStatus},
+    router::Router,
+    traffic::{self, Reason, Selector},
+};
+
+/// The state of a version that there is not any more.
+const GONE: &str = "GONE";
+
+pub(super) fn models(statuses: Vec<ModelStatus>) -> Vec<Model> {
+    statuses.into_iter().map(model).collect()
+}
+
+pub(super) fn model(status: ModelStatus) -> Model {
+    Model {
+        name: status.name,
+        revision: status.revision,
+        traffic: Some(traffic(status.traffic)),
+        decided_by_admin: status.decided_by_admin,
+        versions: status.versions.into_iter().map(version).collect(),
+        problem: status.problem,
+    }
+}
+
+fn version(status: VersionStatus) -> Version {
+    Version {
+        version: status.version,
+        state: status.state.label().into(),
+        since: time(status.since),
+        generation: status.generation,
+        weight: status.weight,
+        share: status.share,
+        aliases: status.aliases,
+        memory_bytes: status.memory_bytes,
+        load_seconds: status.load_seconds,
+        path: status.path.map(|path| path.display().to_string()),
+        problem: status.problem,
+    }
+}
+
+fn traffic(traffic: traffic::Traffic) -> Traffic {
+    Traffic { weights: traffic.weights.into(), aliases: traffic.aliases }
+}
+
+pub(super) fn change_response(changed: Changed) -> ChangeResponse {
+    ChangeResponse {
+        revision: changed.revision,
+        record: Some(record(changed.record)),
+        model: Some(model(changed.model)),
+        warnings: changed.warnings,
+    }
+}
+
+pub(super) fn history(records: Vec<desired::Record>) -> Vec<Record> {
+    records.into_iter().map(record).collect()
+}
+
+fn record(record: desired::Record) -> Record {
+    let (kind, change) = told(&record.change);
+    Record {
+        revision: record.revision,
+        time: record.time,
+        actor: record.actor,
+        reason: record.reason,
+        kind: kind.into(),
+        change,
+        before: record.before.map(traffic),
+        after: record.after.map(traffic),
+    }
+}
+
+/// The kind of a change, and the change in words.
+fn told(change: &Change) -> (&'static str, String) {
+    let versions = |version: &Option<u64>| match version {
+        Some(version) => format!("version {version}"),
+        None => "every version".into(),
+    };
+    match change {
+        Change::Load(version) => ("load", format!("load {}", versions(version))),
+        Change::Unload(version) => ("unload", format!("unload {}", versions(version))),
+        Change::Reload(version) => ("reload", format!("reload {}", versions(version))),
+        Change::SetWeights(weights) => {
+            let weights: Vec<_> = weights.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+            ("set_weights", format!("set weights {}", weights.join(" ")))
+        }
+        Change::Shift { from, to, points } => ("shift", format!("shift {points} points from version {from} to {to}")),
+        Change::SetAlias { alias, version } => ("set_alias", format!("set alias {alias} to version {version}")),
+        Change::DropAlias(alias) => ("drop_alias", format!("drop alias {alias}")),
+        Change::Promote(version) => ("promote", format!("promote version {version}")),
+        Change::Rollback => ("rollback", "roll back".into()),
+    }
+}
+
+pub(super) fn event(event: registry::Event) -> Event {
+    let mut message =
+        Event { time: time(event.time), revision: event.revision, model: event.model, ..Event::default() };
+    match event.what {
+        Happened::Version { version, state, generation, reason } => {
+            message.kind = "version".into();
+            let state = state.map_or(GONE, State::label).into();
+            message.version = Some(VersionEvent { version, state, generation, reason });
+        }
+        Happened::Traffic { traffic: now, actor, reason } => {
+            message.kind = "traffic".into();
+            message.traffic = Some(TrafficEvent { traffic: Some(traffic(now)), actor, reason });
+        }
+    }
+    message
+}
+
+/// Which version a request would get.
+pub(super) fn explanation(
+    router: &Router,
+    model: &str,
+    selector: &Selector,
+    _key: Option<&str>,
+) -> Result<ExplainResponse> {
+    let (version, reason) = match selector {
+        Selector::Version(version) => (Some(*version), Reason::Pinned),
+        Selector::Any | Selector::Alias(_) => (None, Reason::Default),
+    };
+    let picked = router.table().pick(model, version)?.version;
+    let candidate = Candidate { version: picked, weight: None, share: 1.0 };
+    Ok(ExplainResponse {
+        model: model.into(),
+        version: Some(picked),
+        reason: reason.label().into(),
+        explanation: String::new(),
+        candidates: vec![candidate],
+    })
+}
+
+pub(super) fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
