@@ -1,5 +1,7 @@
 //! The command line, and the settings that it, the environment and a file give.
 
+pub mod admin;
+mod help;
 mod resolve;
 mod show;
 
@@ -26,6 +28,7 @@ Examples:
   onnxd serve models                      serve every model in a folder
   onnxd infer purchase sessions.csv       a prediction for each line of a file, by that server
   onnxd check models                      would they all serve, and how?
+  onnxd traffic set purchase 2=99 3=1     one request of a hundred to version 3
   onnxd config --defaults > onnxd.toml    every setting of the server with its documentation
   onnxd help serve                        more about a command
 
@@ -102,6 +105,10 @@ Examples:
   echo '[[1, 2, 3, 4]]' | onnxd infer iris --version 2 --json
   onnxd infer simple INPUT0=a.npy INPUT1=b.npy --url http://models.example:8000")]
     Infer(Infer),
+
+    /// What is asked of the admin API.
+    #[command(flatten)]
+    Admin(admin::Admin),
 }
 
 /// What `onnxd check` is given.
