@@ -45,7 +45,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["api", "server", "infer"]),
-    ("serde_json", &["api", "check", "infer", "json"]),
+    ("serde_json", &["api", "check", "desired", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];
 
