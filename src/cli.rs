@@ -15,7 +15,7 @@ use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Listen};
+use crate::config::{ByteSize, Listen, ModelControl};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -222,9 +222,19 @@ pub struct Settings {
     #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
     pub admin_insecure: bool,
 
-    /// Where what admin calls change will be kept. Nothing is kept yet.
+    /// Where what admin calls change is kept; made at the first change. Without it: a folder named after the repository in
+    /// $XDG_STATE_HOME/onnxd, else in ~/.local/state/onnxd, else in /var/lib/onnxd.
     #[arg(long, value_name = "DIR", env = "ONNXD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// Which versions are loaded, where no admin call has said so: none (what the repository holds at the start), poll (its
+    /// changes are followed), or explicit (nothing is loaded but by admin calls).
+    #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
+    pub model_control: ModelControl,
+
+    /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
+    #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
+    pub ready_marker: Option<String>,
 
     /// How often the repository is looked at; a change is acted on once two looks agree.
     #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "1s", value_parser = pause)]
@@ -333,6 +343,12 @@ fn pause(text: &str) -> Result<Duration, String> {
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
     if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
+}
+
+/// A name that a folder may hold.
+fn file_name(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+    if is_name { Ok(text.to_owned()) } else { Err("expected the name of a file, without a folder".into()) }
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

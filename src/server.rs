@@ -26,9 +26,10 @@ use crate::{
     batcher::Compute,
     cli::Settings,
     config::{ByteSize, Listen},
+    desired::default_folder,
     engine::Engine,
     metrics::{Exposition, TransportMetrics},
-    registry::{Control, Loader, Registry},
+    registry::{Loader, Options, Registry},
     repository,
     router::Router,
     runtime,
@@ -60,7 +61,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder)?;
+    repository::scan(folder, None)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -75,17 +76,17 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let exposition = Arc::new(exposition);
     let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
-    let control = Control { router: router.clone() };
     let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
+    let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
+    let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
     let context = Context { router, lifecycle: lifecycle.subscribe(), limits };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let admin = Service::admin(&context, control, tokens);
+        let admin = Service::admin(&context, control.clone(), tokens);
         let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, admin, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();
@@ -111,7 +112,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         tokio::spawn(signals.exit_at_next());
         lifecycle.send_replace(Lifecycle::Draining);
         stop.store(true, Ordering::Relaxed);
-        registry.thread().unpark();
+        control.wake();
         tokio::time::sleep(settings.drain_delay).await;
         let limit = settings.drain_timeout;
         Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
@@ -123,6 +124,17 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     }
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the registry is told of the settings.
+fn registry_options(folder: &Path, settings: &Settings) -> Options {
+    let state_folder = || default_folder(folder, &|name| std::env::var_os(name));
+    Options {
+        folder: folder.into(),
+        state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
+        control: settings.model_control,
+        marker: settings.ready_marker.clone(),
+    }
 }
 
 /// Opens a port for each protocol that is not off, and logs where.

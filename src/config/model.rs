@@ -1,5 +1,9 @@
 //! Settings of a model.
 
+mod versions;
+
+pub use versions::Versions;
+
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
@@ -95,6 +99,10 @@ settings! {
         /// "off": never.
         in_place: InPlace = InPlace::Auto;
 
+        /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
+        /// that an admin call has loaded, is loaded too.
+        versions: Versions = Versions::All;
+
         /// Names for versions. `stable` names the version that requests without a version go to; without it they go to the
         /// highest version that is ready.
         aliases: BTreeMap<String, u64> = BTreeMap::new();
@@ -145,9 +153,10 @@ impl ModelConfig {
         file.finish().map(|()| config)
     }
 
-    /// The settings that a version is loaded with: all but the aliases. Where they change, versions are loaded anew.
+    /// The settings that a version is loaded with: all but those that say which versions are loaded and what they are called.
+    /// Where they change, versions are loaded anew.
     pub fn without_aliases(&self) -> ModelConfig {
-        ModelConfig { aliases: BTreeMap::new(), ..self.clone() }
+        ModelConfig { aliases: BTreeMap::new(), versions: Versions::All, ..self.clone() }
     }
 }
 
@@ -292,6 +301,7 @@ mod tests {
             instances = 2
             intra_op_threads = 3
             in_place = "off"
+            versions = { latest = 2 }
             [aliases]
             stable = 2
         "#;
@@ -304,6 +314,7 @@ mod tests {
             instances: 2,
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
+            versions: Versions::Latest(2),
         };
         assert_eq!(parse(text), Ok(expected));
         assert_eq!(parse(""), Ok(ModelConfig::default()));

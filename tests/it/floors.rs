@@ -49,7 +49,7 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["api", "server", "client", "admin"]),
-    ("serde_json", &["api", "admin", "check", "client", "infer", "json"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

@@ -65,38 +65,29 @@ pub(super) fn history(records: Vec<desired::Record>) -> Vec<Record> {
 }
 
 fn record(record: desired::Record) -> Record {
-    let (kind, change) = told(&record.change);
     Record {
         revision: record.revision,
         time: record.time,
         actor: record.actor,
         reason: record.reason,
-        kind: kind.into(),
-        change,
+        kind: kind(&record.change).into(),
+        change: record.change.to_string(),
         before: record.before.map(traffic),
         after: record.after.map(traffic),
     }
 }
 
-/// The kind of a change, and the change in words.
-fn told(change: &Change) -> (&'static str, String) {
-    let versions = |version: &Option<u64>| match version {
-        Some(version) => format!("version {version}"),
-        None => "every version".into(),
-    };
+fn kind(change: &Change) -> &'static str {
     match change {
-        Change::Load(version) => ("load", format!("load {}", versions(version))),
-        Change::Unload(version) => ("unload", format!("unload {}", versions(version))),
-        Change::Reload(version) => ("reload", format!("reload {}", versions(version))),
-        Change::SetWeights(weights) => {
-            let weights: Vec<_> = weights.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
-            ("set_weights", format!("set weights {}", weights.join(" ")))
-        }
-        Change::Shift { from, to, points } => ("shift", format!("shift {points} points from version {from} to {to}")),
-        Change::SetAlias { alias, version } => ("set_alias", format!("set alias {alias} to version {version}")),
-        Change::DropAlias(alias) => ("drop_alias", format!("drop alias {alias}")),
-        Change::Promote(version) => ("promote", format!("promote version {version}")),
-        Change::Rollback => ("rollback", "roll back".into()),
+        Change::Load(_) => "load",
+        Change::Unload(_) => "unload",
+        Change::Reload(_) => "reload",
+        Change::SetWeights(_) => "set_weights",
+        Change::Shift { .. } => "shift",
+        Change::SetAlias { .. } => "set_alias",
+        Change::DropAlias(_) => "drop_alias",
+        Change::Promote(_) => "promote",
+        Change::Rollback => "rollback",
     }
 }
 
