@@ -5,7 +5,7 @@ mod model;
 mod model_control;
 mod size;
 
-pub use model::{Batching, InPlace, ModelConfig, STABLE, Versions};
+pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
 pub use size::ByteSize;
 

@@ -30,10 +30,9 @@ fn shown(answer: &ExplainResponse) -> String {
         Some(version) => format!("version {version}"),
         None => "no version in particular".into(),
     };
-    let mut table = Table::new(&[">VERSION", ">WEIGHT", ">SHARE"]);
-    for candidate in &answer.candidates {
-        let weight = candidate.weight.map_or("-".into(), |weight| weight.to_string());
-        table.row(vec![candidate.version.to_string(), weight, percent(candidate.share)]);
+    let mut table = Table::new(&[">VERSION", ">SHARE"]);
+    for share in &answer.shares {
+        table.row(vec![share.version.to_string(), percent(share.share)]);
     }
     let explanation = printable(&answer.explanation);
     format!("{} {version} ({}): {explanation}\n\n{}", answer.model, answer.reason, table.text())

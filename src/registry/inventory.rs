@@ -78,7 +78,7 @@ pub(super) struct Loads {
 
 /// Where the configuration sends a model's requests.
 fn configured(config: &ModelConfig) -> Traffic {
-    Traffic { aliases: config.aliases.clone(), ..Traffic::default() }
+    config.traffic()
 }
 
 impl Inventory {

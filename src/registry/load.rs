@@ -150,8 +150,17 @@ impl Loader {
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
-        let version =
-            Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher };
+        let version = Version {
+            model: model.into(),
+            version,
+            number: version.to_string().into(),
+            generation,
+            signature,
+            derived,
+            load_time,
+            metrics,
+            batcher,
+        };
         let Probe { row, example, .. } = probe;
         Ok(Loaded { version, row, example, threads_why, manifest, test_cases })
     }

@@ -7,7 +7,7 @@ use super::{
     plan::Key,
     status::State,
 };
-use crate::router::{ModelEntry, Table, VersionEntry};
+use crate::router::{ModelEntry, Routing, Table, VersionEntry};
 
 /// The whole table.
 pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) -> Table {
@@ -22,7 +22,9 @@ pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) 
 
 fn model(inventory: &Inventory, name: &str, versions: BTreeMap<u64, VersionEntry>) -> ModelEntry {
     let problem = inventory.models.get(name).and_then(|model| model.problem.clone());
-    ModelEntry { versions, stable: inventory.traffic(name).stable(), problem }
+    let key_headers =
+        inventory.models.get(name).map(|model| model.config.routing_key_headers.clone()).unwrap_or_default();
+    ModelEntry::new(versions, Routing { traffic: inventory.traffic(name), key_headers }, problem)
 }
 
 fn entry(inventory: &Inventory, key: &Key, standing: &Standing) -> VersionEntry {
@@ -35,6 +37,6 @@ fn entry(inventory: &Inventory, key: &Key, standing: &Standing) -> VersionEntry 
         State::Loading => VersionEntry::Loading,
         State::Failed => why("it failed to be loaded"),
         State::Unloaded => why("it is not loaded"),
-        State::Retiring => why("it is being unloaded"),
+        State::Retiring => VersionEntry::Retiring,
     }
 }

@@ -17,8 +17,9 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 22] = [
+const ARROWS: [(&str, &str); 23] = [
     ("tensor", "error"),
+    ("tensor", "traffic"),
     ("json", "error"),
     ("json", "tensor"),
     ("metrics", "error"),

@@ -24,5 +24,6 @@ mod shutdown;
 mod support;
 mod swap;
 mod telemetry;
+mod traffic;
 mod transport;
 mod verification;

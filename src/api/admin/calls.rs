@@ -95,7 +95,10 @@ impl Admin {
 
     pub(super) async fn explain(self, request: ExplainRequest) -> Result<ExplainResponse> {
         let selector = Selector::parse(&request.model, &request.version)?;
-        explanation(&self.control.router, &request.model, &selector, request.key.as_deref())
+        let ExplainRequest { model, key, .. } = request;
+        let table = self.control.router.table();
+        let explained = table.explain(&model, &selector, key.as_ref().map(|key| key.as_bytes()))?;
+        Ok(explanation(&model, &selector, key.as_deref(), explained))
     }
 
     pub(super) async fn wait_ready(self, request: WaitReadyRequest) -> Result<Model> {

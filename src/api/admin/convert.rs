@@ -3,13 +3,12 @@
 use std::time::SystemTime;
 
 use super::proto::{
-    Candidate, ChangeResponse, Event, ExplainResponse, Model, Record, Traffic, TrafficEvent, Version, VersionEvent,
+    ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
 };
 use crate::{
     desired::{self, Change},
-    error::Result,
     registry::{self, Changed, Happened, ModelStatus, State, VersionStatus},
-    router::Router,
+    router::Explanation,
     traffic::{self, Reason, Selector},
 };
 
@@ -108,26 +107,34 @@ pub(super) fn event(event: registry::Event) -> Event {
     message
 }
 
-/// Which version a request would get.
 pub(super) fn explanation(
-    router: &Router,
     model: &str,
     selector: &Selector,
-    _key: Option<&str>,
-) -> Result<ExplainResponse> {
-    let (version, reason) = match selector {
-        Selector::Version(version) => (Some(*version), Reason::Pinned),
-        Selector::Any | Selector::Alias(_) => (None, Reason::Default),
-    };
-    let picked = router.table().pick(model, version)?.version;
-    let candidate = Candidate { version: picked, weight: None, share: 1.0 };
-    Ok(ExplainResponse {
+    key: Option<&str>,
+    explanation: Explanation,
+) -> ExplainResponse {
+    let Explanation { version, reason, shares } = explanation;
+    let share = |(version, share)| Share { version, share };
+    ExplainResponse {
         model: model.into(),
-        version: Some(picked),
+        version,
         reason: reason.label().into(),
-        explanation: String::new(),
-        candidates: vec![candidate],
-    })
+        explanation: why(selector, key, version, reason),
+        shares: shares.into_iter().map(share).collect(),
+    }
+}
+
+fn why(selector: &Selector, key: Option<&str>, version: Option<u64>, reason: Reason) -> String {
+    match (reason, selector, version) {
+        (Reason::Pinned, ..) => "the request names the version".into(),
+        (_, Selector::Alias(alias), _) => format!("the request names the alias '{alias}'"),
+        (Reason::Sticky, ..) => format!("the routing key '{}' falls to it by the weights", key.unwrap_or_default()),
+        (Reason::Weighted, _, None) => "chance decides by the weights, since the request has no routing key".into(),
+        (Reason::Weighted, ..) => "it alone has weight and is READY".into(),
+        (Reason::Alias | Reason::Default, ..) => {
+            "there are no weights: it is `stable`, or without that alias the highest version that is READY".into()
+        }
+    }
 }
 
 pub(super) fn time(time: SystemTime) -> String {
