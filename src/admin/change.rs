@@ -8,7 +8,7 @@ use super::{
     print, show, tell, text,
 };
 use crate::{
-    api::admin::proto::{ChangeResponse, Model},
+    api::admin::proto::{ChangeResponse, Model, Version},
     cli::admin::{Loading, Server, Terms, Weight},
     client::percent_encoded,
 };
@@ -81,15 +81,28 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     if *no_wait {
         return report(server, &answer);
     }
-    warn(&parse(&answer)?);
-    let timeout_text = percent_encoded(&humantime::format_duration(*timeout).to_string());
-    let version = version.map(|version| format!("&version={version}")).unwrap_or_default();
+    let asked: ChangeResponse = parse(&answer)?;
+    warn(&asked);
+    let limit = percent_encoded(&humantime::format_duration(*timeout).to_string());
+    let named = version.map(|version| format!("&version={version}")).unwrap_or_default();
     api.client.timeout += *timeout;
-    let answer = api.get(&format!("{path}/wait?timeout={timeout_text}{version}")).await?;
-    if server.json {
-        return print(&text(&answer));
+    let answer = api.get(&format!("{path}/wait?timeout={limit}{named}")).await?;
+    let now: Model = parse(&answer)?;
+    let shown = if server.json { text(&answer) } else { show::models(std::slice::from_ref(&now)) };
+    print(&shown)?;
+    // What serves goes on serving where its reload fails.
+    let asked = asked.model.unwrap_or_default();
+    let before = |number| asked.versions.iter().find(|version| version.version == number)?.generation;
+    let stayed = |now: &&Version| now.generation.is_some() && now.generation == before(now.version);
+    let mut meant = now.versions.iter().filter(|now| version.is_none_or(|version| version == now.version));
+    match meant.find(stayed).filter(|_| verb == "reload") {
+        Some(stayed) => Err(format!(
+            "model '{model}': version {} was not loaded anew{}",
+            stayed.version,
+            stayed.problem.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+        )),
+        None => Ok(()),
     }
-    print(&show::models(&[parse::<Model>(&answer)?]))
 }
 
 async fn change(server: &Server, method: Method, path: &str, message: &Value) -> Result<(), String> {

@@ -28,12 +28,12 @@ pub(super) async fn explain(
 fn shown(answer: &ExplainResponse) -> String {
     let version = match answer.version {
         Some(version) => format!("version {version}"),
-        None => "no version in particular".into(),
+        None => "any version with a share".into(),
     };
     let mut table = Table::new(&[">VERSION", ">SHARE"]);
     for share in &answer.shares {
         table.row(vec![share.version.to_string(), percent(share.share)]);
     }
     let explanation = printable(&answer.explanation);
-    format!("{} {version} ({}): {explanation}\n\n{}", answer.model, answer.reason, table.text())
+    format!("{}: {version}, {}: {explanation}\n\n{}", answer.model, answer.reason, table.text())
 }

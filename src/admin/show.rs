@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 
 use super::table::{Table, printable};
-use crate::{
-    api::admin::proto::{Model, Record, Traffic, Version},
-    config::ByteSize,
-};
+use crate::api::admin::proto::{Model, Record, Traffic, Version};
 
 /// What there is not.
 const NONE: &str = "-";
@@ -156,7 +153,13 @@ fn or_none(text: &str) -> String {
 }
 
 fn memory(bytes: u64) -> String {
-    ByteSize(usize::try_from(bytes).unwrap_or(usize::MAX)).to_string()
+    let exact = bytes as f64;
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", exact / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", exact / 1_048_576.0),
+        _ => format!("{:.1} GiB", exact / 1_073_741_824.0),
+    }
 }
 
 /// A time without parts of a second.

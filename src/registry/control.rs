@@ -147,8 +147,13 @@ impl Control {
         let ready = async {
             loop {
                 changes.borrow_and_update();
-                let status = self.model(model)?;
-                if is_ready(&status, version)? {
+                let (status, is_changing) = {
+                    let inventory = self.shared.inventory();
+                    let status = inventory.status(model).ok_or_else(|| unknown(model))?;
+                    (status, inventory.is_changing(model, version))
+                };
+                // What serves while it is loaded anew is not what is waited for.
+                if !is_changing && is_ready(&status, version)? {
                     return Ok(status);
                 }
                 if changes.changed().await.is_err() {

@@ -33,6 +33,8 @@ pub(super) struct Inventory {
     pub awaited: BTreeSet<Key>,
     /// Versions that admin calls want loaded anew.
     pub anew: BTreeSet<Key>,
+    /// The same, until that is done or has failed.
+    pub reloading: BTreeSet<Key>,
     /// What admin calls have asked for.
     pub desired: Desired,
     /// Replaced or removed versions that requests may still hold; freed by the registry, not where the last request ends.
@@ -113,6 +115,12 @@ impl Inventory {
         self.slots.range(all).any(|(_, slot)| slot.serving.is_some())
     }
 
+    /// Whether a version, or any, is being loaded, or is to be loaded anew.
+    pub(super) fn is_changing(&self, model: &str, version: Option<u64>) -> bool {
+        let is_meant = |key: &&Key| key.0 == model && version.is_none_or(|version| version == key.1);
+        self.loading.iter().chain(&self.anew).chain(&self.reloading).any(|key| is_meant(&key))
+    }
+
     /// Where every version is in its life.
     pub(super) fn standings(&self) -> BTreeMap<Key, Standing> {
         self.names().into_iter().flat_map(|name| self.standings_of(name)).collect()
@@ -191,7 +199,10 @@ impl Inventory {
                     (slot.failure, slot.retry) = (None, None);
                     self.anew.insert(key);
                 }
-                Some(_) if anew => drop(self.anew.insert(key)),
+                Some(_) if anew => {
+                    self.reloading.insert(key.clone());
+                    self.anew.insert(key);
+                }
                 None if !anew => drop(self.awaited.insert(key)),
                 Some(_) | None => {}
             }

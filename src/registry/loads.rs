@@ -79,6 +79,7 @@ impl Registry {
     pub(super) fn settle_load(&mut self, Done { key, wanted, loaded }: Done, progress: &dyn Fn(Progress<'_>)) {
         let mut inventory = self.shared.inventory();
         inventory.loading.remove(&key);
+        inventory.reloading.remove(&key);
         // An admin call may have unloaded it meanwhile.
         if inventory.slots.contains_key(&key) {
             match loaded {

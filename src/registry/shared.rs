@@ -136,6 +136,7 @@ impl Shared {
     pub(super) fn unload(&self, inventory: &mut Inventory, key: &Key, why: &str) {
         inventory.awaited.remove(key);
         inventory.anew.remove(key);
+        inventory.reloading.remove(key);
         let Some(serving) = inventory.slots.remove(key).and_then(|slot| slot.serving) else { return };
         tracing::info!(model = key.0, version = key.1, "unloaded: {why}");
         let Serving { version, memory } = serving;

@@ -122,8 +122,10 @@ impl Admin {
             }
         }
         let actor = match &self.caller {
-            Some(caller) if actor.is_empty() => caller.to_string(),
-            _ => actor,
+            Some(caller) if actor.is_empty() || actor == **caller => caller.to_string(),
+            // Who they say they are, and who the token says they are.
+            Some(caller) => format!("{actor} (token of {caller})"),
+            None => actor,
         };
         let terms = Terms { expected_revision, actor, reason };
         self.aside(move |control| control.change(&model, change, terms)).await?.map(change_response)
