@@ -17,7 +17,8 @@ pub(super) fn warnings(change: &Change, before: Option<&ModelStatus>, now: &Mode
             warnings.push(format!("version {} of '{name}' got {percent:.3} % of the requests", version.version));
         }
     }
-    if now.versions.iter().all(|version| version.share == 0.0) {
+    let may_come = matches!(change, Change::Load(_) | Change::Reload(_));
+    if !may_come && now.versions.iter().all(|version| version.share == 0.0) {
         warnings.push(format!("no version of '{name}' that is ready gets requests that name none"));
     }
     for (number, weight) in now.traffic.weights.iter().filter(|(_, weight)| *weight > 0.0) {

@@ -186,6 +186,7 @@ fn kind(value: &Value) -> &'static str {
 fn field_error<E: Display>(error: &serde_path_to_error::Error<E>) -> String {
     let why = error.inner().to_string().replace("expected f64", "expected a number");
     let why = why.replace("expected u64", "expected an integer of at least 0");
+    let why = why.replace("expected key to be a number in quotes", "expected keys that are integers of at least 0");
     let why = why.replace("invalid digit found in string", "expected an integer of at least 0");
     let path = error.path().to_string();
     if path == "." { why } else { format!("{path}: {why}") }

@@ -42,8 +42,10 @@ impl Server {
     /// The same with a command whose environment has been prepared.
     pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--metrics", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--poll-interval", "50ms"]);
-        command.args(["--log-format", "json"]);
+        command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]);
+        if !options.contains(&"--admin") {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
         let state = TempDir::new().unwrap();
         if !options.contains(&"--state-dir") {
             command.arg("--state-dir").arg(state.path());
