@@ -11,6 +11,8 @@ mod place;
 mod share;
 mod show;
 mod store;
+#[cfg(test)]
+mod tests;
 
 pub use change::{Change, Known, Terms};
 pub use place::default_folder;

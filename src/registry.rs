@@ -14,6 +14,8 @@ mod shared;
 mod status;
 mod table;
 mod test_case;
+#[cfg(test)]
+mod tests;
 mod warnings;
 
 pub use control::{Changed, Control};

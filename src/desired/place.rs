@@ -19,7 +19,7 @@ const DIGITS: usize = 16;
 pub fn default_folder(repository: &Path, variable: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
     // What can't be followed now is known by how it is written.
     let path = fs::canonicalize(repository).or_else(|_| std::path::absolute(repository));
-    let path = path.unwrap_or_else(|_| repository.to_owned());
+    let path: PathBuf = path.unwrap_or_else(|_| repository.to_owned()).components().collect();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let hash: String =
         Sha256::digest(path.as_os_str().as_bytes()).iter().map(|byte| format!("{byte:02x}")).take(DIGITS / 2).collect();
