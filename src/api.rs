@@ -1,5 +1,6 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
+pub mod admin;
 mod answer;
 mod body;
 mod budget;
@@ -23,8 +24,8 @@ use tokio::sync::watch;
 
 use crate::{
     error::{Code, Result},
-    router::{self, Router, Table, Version},
-    traffic::Selector,
+    router::{Router, Table, Version},
+    traffic::{Reason, Selector},
 };
 
 /// The server's name in its metadata.
@@ -106,12 +107,12 @@ fn shown(message: &str) -> String {
 }
 
 /// Tells which version answered, and why.
-fn tell_version(headers: &mut HeaderMap, answer: &router::Answer) {
+fn tell_version(headers: &mut HeaderMap, version: &Version, reason: Reason) {
     // Digits are a value.
-    if let Ok(number) = HeaderValue::from_maybe_shared(answer.version.number.clone()) {
+    if let Ok(number) = HeaderValue::from_maybe_shared(version.number.clone()) {
         headers.insert(MODEL_VERSION, number);
     }
-    headers.insert(ROUTING_REASON, HeaderValue::from_static(answer.reason.label()));
+    headers.insert(ROUTING_REASON, HeaderValue::from_static(reason.label()));
 }
 
 /// What was derived for a version, told as properties in its metadata. Those that are lists are arrays in JSON: the optional

@@ -1,7 +1,7 @@
 //! The `onnxd` command.
 
 use onnxd::{
-    check,
+    admin, check,
     cli::{self, Command},
     infer, runtime, server,
 };
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments.path, arguments.json),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Admin(command) => admin::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|why| {
         server::report(&why);

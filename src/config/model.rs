@@ -1,6 +1,9 @@
 //! Settings of a model.
 
 mod routing;
+mod versions;
+
+pub use versions::Versions;
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
@@ -98,6 +101,10 @@ settings! {
         /// "off": never.
         in_place: InPlace = InPlace::Auto;
 
+        /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
+        /// that an admin call has loaded, is loaded too.
+        versions: Versions = Versions::All;
+
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
         /// `routing_key` nor the header `onnxd-routing-key`: the first of them that the request has.
         routing_key_headers: Vec<String> = Vec::new();
@@ -153,10 +160,11 @@ impl ModelConfig {
         file.finish().map(|()| config)
     }
 
-    /// The settings that a version is loaded with: all but where requests go. Where they change, versions are loaded anew.
+    /// The settings that a version is loaded with: all but those that say which versions are loaded and where requests go. Where
+    /// they change, versions are loaded anew.
     pub fn without_aliases(&self) -> ModelConfig {
         let (aliases, weights, routing_key_headers) = Default::default();
-        ModelConfig { aliases, weights, routing_key_headers, ..self.clone() }
+        ModelConfig { aliases, weights, routing_key_headers, versions: Versions::All, ..self.clone() }
     }
 
     /// Where requests go.
@@ -272,6 +280,7 @@ mod tests {
             instances = 2
             intra_op_threads = 3
             in_place = "off"
+            versions = { latest = 2 }
             routing_key_headers = ["X-User-Id", "x-session"]
             [aliases]
             stable = 2
@@ -289,6 +298,7 @@ mod tests {
             instances: 2,
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
+            versions: Versions::Latest(2),
             routing_key_headers: vec!["x-user-id".into(), "x-session".into()],
             weights: Weights::new([(2, 95.0), (3, 4.5), (4, 0.0)].into()).unwrap(),
         };

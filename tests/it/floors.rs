@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "check", "cli", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "infer", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 19] = [
+/// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 23] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -37,6 +37,10 @@ const ARROWS: [(&str, &str); 19] = [
     ("server", "cli"),
     ("fuzzing", "cli"),
     ("infer", "cli"),
+    ("infer", "client"),
+    ("main", "admin"),
+    ("admin", "cli"),
+    ("admin", "client"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -45,8 +49,8 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
-    ("hyper", &["api", "server", "infer"]),
-    ("serde_json", &["api", "check", "infer", "json"]),
+    ("hyper", &["api", "server", "client", "admin"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

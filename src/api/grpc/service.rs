@@ -72,13 +72,16 @@ pub(super) fn model_infer(
     async move {
         let message = call.receive(body).await;
         let answered = match submitted(&call, message) {
-            Ok((submitted, id)) => submitted.answer().await.map(|answer| (encode::response(&answer, &id), answer)),
+            Ok((submitted, id)) => submitted.answer().await.map(|answer| {
+                let data = encode::response(&answer, &id);
+                (data, answer.version, answer.reason)
+            }),
             Err(error) => Err(error),
         };
         match answered {
-            Ok((data, answer)) => {
+            Ok((data, version, reason)) => {
                 let mut response = call.answer(data).await;
-                tell_version(response.headers_mut(), &answer);
+                tell_version(response.headers_mut(), &version, reason);
                 response
             }
             Err(error) => refused(error),

@@ -37,7 +37,7 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<V
     }
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    tell_version(headers, answer);
+    tell_version(headers, &answer.version, answer.reason);
     if behind.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     } else {

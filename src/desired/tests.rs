@@ -1,0 +1,342 @@
+//! What changes promise, whatever they are, and what the store promises, whatever happens to it.
+
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+use super::{Change, Desired, Known, ModelState, Record, Store, shares};
+use crate::{
+    error::Code,
+    traffic::{Traffic, Weights},
+};
+
+fn record(revision: u64) -> Record {
+    let time = "2026-01-01T00:00:00.000Z".to_owned();
+    let (actor, reason) = ("ann".to_owned(), "because".to_owned());
+    Record { revision, time, actor, reason, change: Change::Rollback, before: None, after: None }
+}
+
+fn weight() -> impl Strategy<Value = f64> {
+    prop_oneof![Just(0.0), 0.0..100.0, Just(1e-300), Just(f64::MAX / 8.0), 1.0..4.0]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let version = || 1..6u64;
+    let weights = prop::collection::btree_map(version(), weight(), 0..4);
+    prop_oneof![
+        1 => prop::option::of(version()).prop_map(Change::Load),
+        1 => prop::option::of(version()).prop_map(Change::Unload),
+        1 => prop::option::of(version()).prop_map(Change::Reload),
+        4 => weights.prop_filter_map("no weights", |weights| Weights::new(weights).ok().map(Change::SetWeights)),
+        4 => (version(), version(), prop_oneof![0.0..120.0, Just(f64::NAN), Just(100.0), Just(-1.0)])
+            .prop_map(|(from, to, points)| Change::Shift { from, to, points }),
+        3 => ("(stable|canary|-)", version()).prop_map(|(alias, version)| Change::SetAlias { alias, version }),
+        1 => "(stable|canary)".prop_map(Change::DropAlias),
+        2 => version().prop_map(Change::Promote),
+        3 => Just(Change::Rollback),
+    ]
+}
+
+fn known() -> impl Strategy<Value = Known> {
+    let versions = prop::collection::btree_map(1..6u64, prop::option::weighted(0.3, Just("it is being loaded")), 0..6);
+    versions.prop_map(|versions| Known {
+        configured: Traffic::default(),
+        on_disk: versions.keys().copied().collect(),
+        loaded: versions.keys().copied().collect(),
+        versions: versions
+            .into_iter()
+            .map(|(version, why)| (version, why.map_or(Ok(()), |why| Err(why.into()))))
+            .collect(),
+    })
+}
+
+fn ready(known: &Known) -> BTreeSet<u64> {
+    known.versions.iter().filter(|(_, ready)| ready.is_ok()).map(|(version, _)| *version).collect()
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_for_the_state_is_right(steps in prop::collection::vec((change(), known()), 0..40)) {
+        let mut state = ModelState::default();
+        for (revision, (change, known)) in (1..).zip(steps) {
+            let before = state.clone();
+            let Ok(after) = state.apply("m", &change, &known, record(revision)) else {
+                prop_assert_eq!(&before, &state);
+                continue;
+            };
+            prop_assert_eq!(after.revision, revision);
+            let told = after.history.last().unwrap();
+            prop_assert_eq!(&told.change, &change);
+            prop_assert_eq!(after.history.len(), before.history.len() + 1);
+            let traffic = after.traffic_or(&known.configured).clone();
+            prop_assert!(Weights::new(traffic.weights.clone().into()).is_ok());
+            match &change {
+                Change::Load(_) | Change::Unload(_) | Change::Reload(_) => {
+                    prop_assert_eq!((&after.traffic, &after.undo), (&before.traffic, &before.undo));
+                }
+                Change::Rollback => {
+                    prop_assert_eq!(Some(&after.traffic), before.undo.last());
+                    prop_assert_eq!(&after.undo[..], &before.undo[..before.undo.len() - 1]);
+                    prop_assert!(!shares(&traffic, &ready(&known)).is_empty());
+                }
+                _ => {
+                    // A rollback undoes exactly this, where it was one.
+                    if after.traffic == before.traffic {
+                        prop_assert_eq!(&after.undo, &before.undo);
+                    } else if let Ok(undone) = after.apply("m", &Change::Rollback, &known, record(revision + 1)) {
+                        prop_assert_eq!((&undone.traffic, &undone.undo), (&before.traffic, &before.undo));
+                    }
+                }
+            }
+            if let Change::Shift { to, points, .. } = change {
+                let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
+                prop_assert!((total - 100.0).abs() < 1e-6, "{}", total);
+                prop_assert!(traffic.weights.of(to) > points - 1e-6);
+            }
+            state = after;
+        }
+    }
+
+    #[test]
+    fn shares_are_those_of_the_weights(weights in prop::collection::btree_map(1..6u64, weight(), 1..5), known in known()) {
+        let Ok(weights) = Weights::new(weights) else { return Ok(()) };
+        let ready = ready(&known);
+        let shares = shares(&Traffic { weights: weights.clone(), ..Traffic::default() }, &ready);
+        let total: f64 = shares.values().sum();
+        prop_assert!(shares.is_empty() || (total - 1.0).abs() < 1e-9, "{:?}", shares);
+        for (version, weight) in weights.iter() {
+            prop_assert_eq!(shares.contains_key(&version), weight > 0.0 && ready.contains(&version));
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_says_why() {
+    let versions = BTreeMap::from([(1, Ok(())), (2, Ok(())), (3, Err("it is being loaded".to_owned()))]);
+    let on_disk = BTreeSet::from([1, 2, 3]);
+    let known = Known { on_disk: on_disk.clone(), loaded: on_disk, versions, ..Known::default() };
+    let weights = |pairs: &[(u64, f64)]| Change::SetWeights(Weights::new(pairs.iter().copied().collect()).unwrap());
+    let split = ModelState::default().apply("m", &weights(&[(1, 3.0), (2, 1.0)]), &known, record(1)).unwrap();
+    let shift = |from, to, points| Change::Shift { from, to, points };
+    let alias = |alias: &str, version| Change::SetAlias { alias: alias.into(), version };
+    for (change, code, says) in [
+        (Change::Promote(9), Code::NotFound, "model 'm' has no version 9; its versions are: 1, 2, 3"),
+        (
+            Change::Promote(3),
+            Code::FailedPrecondition,
+            "version 3 is not ready, it can't be promoted: it is being loaded",
+        ),
+        (weights(&[(1, 9.0), (3, 1.0)]), Code::FailedPrecondition, "version 3 is not ready, it can't get the weight 1"),
+        (shift(1, 3, 5.0), Code::FailedPrecondition, "version 3 is not ready, no points can be shifted to it"),
+        (
+            shift(2, 1, 30.0),
+            Code::FailedPrecondition,
+            "30 points can't be shifted from version 2, which has 25 of 100; the versions have 1=75 2=25",
+        ),
+        (shift(3, 1, 1.0), Code::FailedPrecondition, "version 3, which has 0 of 100"),
+        (shift(9, 1, 1.0), Code::NotFound, "no version 9"),
+        (shift(1, 1, 1.0), Code::InvalidArgument, "from one version to another"),
+        (shift(1, 2, f64::NAN), Code::InvalidArgument, "points must be a number above 0 and at most 100, got NaN"),
+        (alias("no name", 1), Code::InvalidArgument, "an alias is"),
+        (alias("canary", 3), Code::FailedPrecondition, "it can't be 'canary'"),
+        (Change::DropAlias("canary".into()), Code::NotFound, "model 'm' has no alias 'canary'; its aliases are: none"),
+        (Change::Load(Some(9)), Code::NotFound, "no version 9"),
+        (Change::Unload(Some(9)), Code::NotFound, "no version 9"),
+    ] {
+        let refused = split.apply("m", &change, &known, record(2)).unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+        assert!(refused.message().contains(says), "{refused}");
+    }
+    let nothing = ModelState::default().apply("m", &Change::Rollback, &known, record(1)).unwrap_err();
+    assert!(nothing.message().contains("no change of its traffic to take back"), "{nothing}");
+    let gone = Known { versions: BTreeMap::from([(1, Err("it failed".to_owned()))]), ..known };
+    let undone = split.apply("m", &Change::Rollback, &gone, record(2)).unwrap_err();
+    assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
+}
+
+/// A state with one change more than before.
+fn changed(desired: &Desired) -> Desired {
+    let mut next = desired.clone();
+    next.revision += 1;
+    let known = Known { versions: BTreeMap::from([(1, Ok(())), (2, Ok(()))]), ..Known::default() };
+    let state = next.models.entry("m".into()).or_default();
+    let change = Change::Promote(1 + next.revision % 2);
+    *state = state.apply("m", &change, &known, record(next.revision)).unwrap();
+    next
+}
+
+/// A folder that has seen three changes, with the states after the second and the third.
+fn folder() -> (TempDir, PathBuf, [Desired; 2]) {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("deep/state");
+    let (mut store, mut desired) = Store::open(path.clone()).unwrap();
+    assert!(!path.exists());
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        desired = changed(&desired);
+        assert_eq!(store.save(&desired).unwrap(), None);
+        states.push(desired.clone());
+    }
+    (parent, path, [states[1].clone(), states[2].clone()])
+}
+
+fn audited(path: &Path) -> Vec<u64> {
+    let lines = fs::read_to_string(path.join("audit.jsonl")).unwrap();
+    let revision = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["revision"].as_u64().unwrap();
+    lines.lines().map(revision).collect()
+}
+
+#[test]
+fn what_is_saved_is_there_and_one_server_writes() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, found) = Store::open(path.clone()).unwrap();
+    assert_eq!(found, last);
+    assert_eq!(audited(&path), [1, 2, 3]);
+    // A second server reads and does not write.
+    let (mut second, seen) = Store::open(path.clone()).unwrap();
+    assert_eq!(seen, last);
+    let refused = second.save(&changed(&seen)).unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(
+        refused.message().contains(path.to_str().unwrap()) && refused.message().contains("in use by another server")
+    );
+    assert!(second.catch_up().is_err());
+    // It takes over when the first has gone, with what that has changed.
+    let next = changed(&last);
+    store.save(&next).unwrap();
+    drop(store);
+    assert_eq!(second.catch_up().unwrap(), Some(next.clone()));
+    assert_eq!(second.catch_up().unwrap(), None);
+    second.save(&changed(&next)).unwrap();
+    assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
+}
+
+/// Where the folder goes, what is known is not lost.
+#[test]
+fn a_folder_that_is_removed_is_made_again() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    fs::remove_dir_all(&path).unwrap();
+    assert_eq!(store.catch_up().unwrap(), None);
+    let next = changed(&last);
+    store.save(&next).unwrap();
+    drop(store);
+    assert_eq!(Store::open(path).unwrap().1, next);
+}
+
+#[test]
+fn a_file_that_is_cut_or_changed_anywhere_is_set_aside() {
+    let (_parent, path, [before, last]) = folder();
+    let current = path.join("state.json");
+    let good = fs::read(&current).unwrap();
+    let aside = || {
+        let names = fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("state.damaged-")).collect::<Vec<_>>()
+    };
+    let cut = (0..good.len()).map(|length| good[..length].to_vec());
+    let flipped = (0..good.len()).map(|at| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        bytes
+    });
+    for (number, damaged) in cut.chain(flipped).enumerate() {
+        // A version of the format that is newer can come of a bit that flips.
+        fs::write(&current, &damaged).unwrap();
+        let Ok((store, found)) = Store::open(path.clone()) else {
+            assert!(String::from_utf8_lossy(&damaged).contains("\"version\":"), "{number}");
+            continue;
+        };
+        drop(store);
+        assert_eq!(found.models, before.models, "{number}");
+        assert_eq!(found.revision, last.revision, "the number of the change that was lost is not given again");
+        let names = aside();
+        assert_eq!(names.len(), 1, "{number}: {names:?}");
+        assert_eq!(fs::read(path.join(&names[0])).unwrap(), damaged);
+        fs::remove_file(path.join(&names[0])).unwrap();
+    }
+    // Both: the configurations hold.
+    fs::write(&current, "x").unwrap();
+    fs::write(path.join("state.previous.json"), "x").unwrap();
+    let (_, found) = Store::open(path.clone()).unwrap();
+    assert_eq!((found.models.len(), found.revision), (0, 3));
+}
+
+#[test]
+fn what_a_newer_server_wrote_is_left_alone() {
+    let (_parent, path, _) = folder();
+    let current = path.join("state.json");
+    let newer = fs::read_to_string(&current).unwrap().replace("\"version\":1", "\"version\":2");
+    fs::write(&current, &newer).unwrap();
+    let refused = Store::open(path.clone()).unwrap_err();
+    assert!(
+        refused.contains(path.to_str().unwrap()) && refused.contains("format 2; this one reads up to 1"),
+        "{refused}"
+    );
+    assert_eq!(fs::read_to_string(&current).unwrap(), newer);
+}
+
+/// What lies there after a crash at any step of a change: at most the change in flight is missing.
+#[test]
+fn a_crash_between_the_steps_loses_nothing() {
+    let (_parent, path, [before, last]) = folder();
+    let text = fs::read_to_string(path.join("state.json")).unwrap();
+    // Files that were being written.
+    fs::write(path.join("state.json.new"), &text[..text.len() / 2]).unwrap();
+    fs::write(path.join("state.previous.json.new"), "").unwrap();
+    let (store, found) = Store::open(path.clone()).unwrap();
+    assert_eq!(found, last);
+    drop(store);
+    // The state was replaced, and the audit log does not say so yet, or in part.
+    let audit = fs::read_to_string(path.join("audit.jsonl")).unwrap();
+    let two: usize = audit.lines().take(2).map(|line| line.len() + 1).sum();
+    for length in [0, 1, two - 1, two, two + 7, audit.len() - 1] {
+        fs::write(path.join("audit.jsonl"), &audit[..length]).unwrap();
+        let (store, found) = Store::open(path.clone()).unwrap();
+        assert_eq!(found, last);
+        drop(store);
+        assert_eq!(fs::read_to_string(path.join("audit.jsonl")).unwrap(), audit, "cut at {length}");
+    }
+    // The file that is replaced is missing, though it should not.
+    fs::remove_file(path.join("state.json")).unwrap();
+    assert_eq!(Store::open(path).unwrap().1.models, before.models);
+}
+
+#[test]
+fn where_nothing_can_be_written_nothing_changes() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    let text = fs::read_to_string(path.join("state.json")).unwrap();
+    for (full, saves) in [("state.json.new", false), ("state.previous.json.new", false), ("audit.jsonl", true)] {
+        let blocked = path.join(full);
+        let kept = fs::read(&blocked).ok();
+        let _ = fs::remove_file(&blocked);
+        std::os::unix::fs::symlink("/dev/full", &blocked).unwrap();
+        let saved = store.save(&changed(&last));
+        fs::remove_file(&blocked).unwrap();
+        kept.map(|kept| fs::write(&blocked, kept).unwrap());
+        if saves {
+            // The change is durable; what the log lacks comes later.
+            let problem = saved.unwrap().unwrap();
+            assert!(problem.contains("audit.jsonl can't be written") && problem.contains("added later"), "{problem}");
+            continue;
+        }
+        let refused = saved.unwrap_err();
+        assert_eq!(refused.code(), Code::Unavailable);
+        let says = [path.to_str().unwrap(), "can't be written", "No space left on device"];
+        assert!(says.iter().all(|part| refused.message().contains(part)), "{refused}");
+        assert_eq!(fs::read_to_string(path.join("state.json")).unwrap(), text);
+    }
+    let next = changed(&changed(&last));
+    store.save(&next).unwrap();
+    assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
+    // Folders that can't be made.
+    for place in ["/proc/onnxd/state", "/dev/null/state"] {
+        let (mut store, desired) = Store::open(place.into()).unwrap();
+        let refused = store.save(&changed(&desired)).unwrap_err();
+        assert!(refused.message().contains(&format!("the state folder {place} can't be made")), "{refused}");
+    }
+}

@@ -1,0 +1,225 @@
+//! The registry with real models, as admin calls see it.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+use super::{Control, Loader, Options, Registry, State};
+use crate::{
+    batcher::Compute,
+    config::ModelControl,
+    desired::{Change, Terms},
+    engine::Engine,
+    error::{Code, Result},
+    metrics::{Exposition, ProcessMetrics},
+    router::Router,
+    runtime,
+    traffic::Weights,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Bench {
+    loader: Loader,
+    process: ProcessMetrics,
+}
+
+/// What there can be one of in a process.
+fn bench() -> &'static Bench {
+    static BENCH: OnceLock<Bench> = OnceLock::new();
+    BENCH.get_or_init(|| {
+        let engine = Engine::start(&runtime::locate().unwrap()).unwrap();
+        let (exposition, process) = Exposition::new(&[]);
+        Bench { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), process }
+    })
+}
+
+/// A registry that runs.
+struct Running {
+    control: Control,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(repository: &Path, state: &Path, control: ModelControl) -> Self {
+        let options = Options { folder: repository.into(), state_folder: state.into(), control, marker: None };
+        let (router, stop) = (Arc::new(Router::new(bench().process.clone())), Arc::new(AtomicBool::new(false)));
+        let mut registry = Registry::new(options, bench().loader.clone(), router, stop.clone()).unwrap();
+        let control = registry.control();
+        registry.load_all(&|_| ()).unwrap();
+        let thread = thread::spawn(move || registry.follow(Duration::from_millis(20)));
+        Running { control, stop, thread: Some(thread) }
+    }
+
+    fn change(&self, change: Change) -> Result<super::Changed> {
+        self.control.change("m", change, Terms { actor: "ann".into(), reason: "because".into(), ..Terms::default() })
+    }
+
+    fn wait(&self, version: Option<u64>) -> Result<super::ModelStatus> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(self.control.wait_ready("m", version, PATIENCE))
+    }
+
+    fn state(&self, version: u64) -> Option<State> {
+        let status = self.control.model("m").ok()?;
+        status.versions.iter().find(|status| status.version == version).map(|status| status.state)
+    }
+
+    /// The version that a request without one goes to now.
+    fn picked(&self) -> Result<u64> {
+        self.control.router.table().pick("m", None).map(|version| version.version)
+    }
+
+    fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
+        let began = std::time::Instant::now();
+        while !holds() {
+            assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.control.models());
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.control.wake();
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// A version of the model, which answers whatever its number is.
+fn add_version(repository: &Path, version: u64) {
+    let folder = repository.join(format!("m/.{version}"));
+    fs::create_dir_all(&folder).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
+    fs::copy(model, folder.join("model.onnx")).unwrap();
+    fs::rename(&folder, repository.join(format!("m/{version}"))).unwrap();
+}
+
+fn weights(pairs: &[(u64, f64)]) -> Change {
+    Change::SetWeights(Weights::new(pairs.iter().copied().collect()).unwrap())
+}
+
+#[test]
+fn changes_hold_when_they_return_and_after_a_restart() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    (1..=3).for_each(|version| add_version(repository.path(), version));
+    let state = state.path().join("state");
+    let running = Running::start(repository.path(), &state, ModelControl::Poll);
+    assert_eq!(running.picked(), Ok(3));
+    assert!(!state.exists(), "it is made by the first change");
+    assert_eq!(running.change(Change::Promote(9)).unwrap_err().code(), Code::NotFound);
+    assert!(!state.exists(), "a change that is refused changes nothing");
+
+    let changed = running.change(Change::Promote(1)).unwrap();
+    assert_eq!((changed.revision, changed.model.traffic.stable(), running.picked()), (1, Some(1), Ok(1)));
+    running.change(weights(&[(1, 95.0), (2, 5.0)])).unwrap();
+    running.change(Change::Promote(2)).unwrap();
+    assert_eq!(running.picked(), Ok(2));
+    // A new version takes nothing.
+    add_version(repository.path(), 4);
+    running.eventually("version 4 is ready", || running.state(4) == Some(State::Ready));
+    assert_eq!(running.picked(), Ok(2));
+    drop(running);
+
+    let running = Running::start(repository.path(), &state, ModelControl::Poll);
+    assert_eq!((running.control.revision(), running.picked()), (3, Ok(2)));
+    let changed = running.change(Change::Rollback).unwrap();
+    assert_eq!((changed.model.traffic.weights.of(2), running.picked()), (5.0, Ok(1)));
+    let stale = Terms { expected_revision: Some(2), ..Terms::default() };
+    let refused = running.control.change("m", Change::Promote(3), stale).unwrap_err();
+    assert_eq!(refused.code(), Code::Aborted);
+    let expected =
+        "since revision 2: revision 3: promote version 2 by ann (because); revision 4: rollback by ann (because)";
+    assert!(refused.message().ends_with(expected), "{refused}");
+    running.change(Change::Rollback).unwrap();
+    running.change(Change::Rollback).unwrap();
+    assert_eq!(running.picked(), Ok(4), "as if nothing had been said");
+    assert_eq!(running.change(Change::Rollback).unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(running.control.history("m").unwrap().len(), 6);
+    let audit = fs::read_to_string(state.join("audit.jsonl")).unwrap();
+    assert_eq!(audit.lines().count(), 6);
+}
+
+/// A load that takes as long as it is let.
+#[test]
+fn a_change_does_not_wait_for_a_load() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    (1..=2).for_each(|version| add_version(repository.path(), version));
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let endless = repository.path().join("m/3/endless");
+    let aside = repository.path().join("m/.3");
+    fs::create_dir_all(&aside).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
+    fs::copy(model, aside.join("model.onnx")).unwrap();
+    let zeros = "0".repeat(64);
+    fs::File::create(aside.join("endless")).unwrap().set_len(1 << 42).unwrap();
+    fs::write(aside.join("SHA256SUMS"), format!("{zeros}  endless\n{zeros}  model.onnx\n")).unwrap();
+    fs::rename(&aside, repository.path().join("m/3")).unwrap();
+    running.eventually("version 3 is being loaded", || running.state(3) == Some(State::Loading));
+
+    running.change(Change::Promote(1)).unwrap();
+    assert_eq!(running.picked(), Ok(1));
+    running.change(Change::Unload(Some(2))).unwrap();
+    running.eventually("version 2 is freed", || running.state(2) == Some(State::Unloaded));
+    let refused = running.change(Change::Promote(3)).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(
+        refused.message().contains("version 3 is not ready, it can't be promoted: it is being loaded"),
+        "{refused}"
+    );
+    running.change(Change::Rollback).unwrap();
+    assert_eq!(running.picked(), Ok(1), "the highest that is left");
+    assert_eq!(running.state(3), Some(State::Loading));
+    // What is unloaded while it is loaded does not come.
+    running.change(Change::Unload(Some(3))).unwrap();
+    fs::File::options().write(true).open(&endless).unwrap().set_len(0).unwrap();
+    assert_eq!(running.state(3), Some(State::Unloaded));
+}
+
+#[test]
+fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    (1..=2).for_each(|version| add_version(repository.path(), version));
+    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    assert_eq!(running.state(2), Some(State::Unloaded));
+    assert_eq!(running.picked().unwrap_err().code(), Code::Unavailable);
+    assert_eq!(running.wait(Some(2)).unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(running.wait(None).unwrap_err().code(), Code::FailedPrecondition);
+    let load = running.change(Change::Load(Some(2))).unwrap();
+    assert_eq!(load.model.versions[1].state, State::Loading);
+    running.wait(Some(2)).unwrap();
+    // One that has come just now.
+    add_version(repository.path(), 3);
+    running.change(Change::Load(Some(3))).unwrap();
+    running.wait(None).unwrap();
+    assert_eq!(running.picked(), Ok(3));
+    let before = running.control.model("m").unwrap().versions[2].generation;
+    running.change(Change::Reload(Some(3))).unwrap();
+    running.eventually("it is loaded anew", || running.control.model("m").unwrap().versions[2].generation > before);
+    assert_eq!(running.change(Change::Reload(Some(1))).unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(running.change(Change::Load(Some(9))).unwrap_err().code(), Code::NotFound);
+    running.change(Change::Unload(Some(2))).unwrap();
+    drop(running);
+
+    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    assert_eq!(
+        [1, 2, 3].map(|version| running.state(version).unwrap()),
+        [State::Unloaded, State::Unloaded, State::Ready]
+    );
+    // What serves goes on where its files have gone, until it is told to go.
+    fs::remove_dir_all(repository.path().join("m")).unwrap();
+    running.eventually("it is told", || running.control.model("m").is_ok_and(|status| status.problem.is_some()));
+    assert_eq!(running.picked(), Ok(3));
+    running.change(Change::Unload(None)).unwrap();
+    running.eventually("it is gone", || running.control.model("m").is_err());
+}
