@@ -4,6 +4,7 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod in_place;
+mod joining;
 mod load;
 mod plan;
 mod probe;
