@@ -5,6 +5,7 @@ mod decode;
 mod eager;
 mod encode;
 mod health;
+mod payload;
 mod service;
 mod unary;
 
