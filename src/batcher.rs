@@ -37,10 +37,12 @@ use queue::{Cancel, Limits, Next, Queue, Waiting};
 /// How a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether requests are joined; otherwise each runs alone, whatever its rows.
-    pub batched: bool,
+    /// Whether axis 0 is the batch: a request that has more rows than a batch may have is run in pieces.
+    pub by_rows: bool,
+    /// Whether requests are joined; otherwise each runs alone.
+    pub joined: bool,
     /// Input and axis of every extent behind axis 0 that the signature leaves open: requests are joined only where they agree
-    /// in them. Empty where the version is not batched.
+    /// in them. Empty where they are not joined.
     pub open_axes: Vec<(usize, usize)>,
     /// Rows of a batch at most.
     pub max_batch_size: usize,
@@ -140,9 +142,9 @@ impl Batcher {
         compute: Compute,
     ) -> Arc<Self> {
         let limits = Limits {
-            max_rows: if settings.batched { settings.max_batch_size } else { 0 },
+            max_rows: if settings.joined { settings.max_batch_size } else { 0 },
             max_jobs: settings.max_queue_size,
-            max_delay: if settings.batched { settings.max_queue_delay } else { Duration::ZERO },
+            max_delay: if settings.joined { settings.max_queue_delay } else { Duration::ZERO },
         };
         let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits };
         let label = format!("model '{model}' version {version}");
@@ -159,7 +161,7 @@ impl Batcher {
     }
 
     /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
-    /// against the signature, and have the same number of rows where the version is batched.
+    /// against the signature, and have the same number of rows where axis 0 is the batch.
     ///
     /// # Errors
     /// There are more rows than a request may have, the queue is full, or the deadline has passed.
@@ -173,7 +175,7 @@ impl Batcher {
         for inputs in self.pieces(inputs)? {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
-            let rows = if self.settings.batched { inputs.rows() } else { 1 };
+            let rows = if self.settings.by_rows { inputs.rows() } else { 1 };
             jobs.push(Waiting { key: self.key(&inputs), rows, arrived: now, deadline, job: Job { inputs, reply } });
         }
         let mut state = self.lane(place).state();
@@ -216,7 +218,7 @@ impl Batcher {
     fn pieces(&self, inputs: ModelInputs) -> Result<Vec<ModelInputs>> {
         let rows = inputs.rows();
         let most = self.settings.max_batch_size;
-        if !self.settings.batched || rows <= most {
+        if !self.settings.by_rows || rows <= most {
             return Ok(vec![inputs]);
         }
         let too_many = |limit: usize, why: String| {

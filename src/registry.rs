@@ -6,6 +6,7 @@
 mod control;
 mod in_place;
 mod inventory;
+mod joining;
 mod load;
 mod loads;
 mod plan;

@@ -85,8 +85,8 @@ pub fn scan(folder: &Path, marker: Option<&str>) -> Result<Scan, String> {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         let Some(name) = visible_name(&path) else { continue };
-        let metadata = fs::metadata(&path);
-        if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
+        let is_folder = is_folder(&entry);
+        if *is_folder.as_ref().unwrap_or(&false) {
             if let Some(model) = scan_model(&path, marker) {
                 scan.add(name.to_owned(), model);
             }
@@ -94,7 +94,7 @@ pub fn scan(folder: &Path, marker: Option<&str>) -> Result<Scan, String> {
             let mut found = Model::default();
             found.add_version("1", path.clone(), None);
             scan.add(model.to_owned(), found);
-        } else if let Err(error) = metadata {
+        } else if let Err(error) = is_folder {
             // A link to a folder on a disk that is gone, for one: not the same as no folder.
             let problem = Some(format!("{} can't be read: {error}", path.display()));
             scan.add(name.to_owned(), Model { problem, ..Model::default() });
@@ -135,48 +135,66 @@ pub fn scan_one(folder: &Path, name: &str, marker: Option<&str>) -> Option<Model
 /// The model in a folder; `None` where nothing in it looks like one.
 fn scan_model(folder: &Path, marker: Option<&str>) -> Option<Model> {
     let mut model = Model::default();
-    let config = folder.join(CONFIG_FILE);
-    let has_config = match file::open(&config) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-        opened => {
-            match read_config(&config, opened.map(|(file, _)| file)) {
-                Ok(config) => model.config = config,
-                Err(problem) => model.problem = Some(problem),
-            }
-            true
-        }
-    };
-    if let Err(error) = scan_versions(folder, marker, &mut model) {
+    let config = scan_entries(folder, marker, &mut model).unwrap_or_else(|error| {
         model.problem = Some(format!("{} can't be read: {error}", folder.display()));
-    }
+        None
+    });
+    let has_config = config.is_some_and(|path| read_config(&path, &mut model));
     let has_versions = !model.versions.is_empty() || !model.incomplete.is_empty();
     (has_config || model.problem.is_some() || has_versions).then_some(model)
 }
 
-/// The settings in a model's `config.toml`.
-fn read_config(path: &Path, file: io::Result<fs::File>) -> Result<ModelConfig, String> {
-    let name = path.display();
-    let text = document::read(&name, file)?;
-    // They go into one line of the log.
-    ModelConfig::parse(&name, &text).map_err(|problems| problems.join("; "))
-}
-
-fn scan_versions(folder: &Path, marker: Option<&str>, model: &mut Model) -> io::Result<()> {
+/// Adds the versions in a model's folder; where its settings are, if they are there. Every look at the repository does this
+/// for every model: the folder's list says what most things in it are, without another system call for each.
+fn scan_entries(folder: &Path, marker: Option<&str>, model: &mut Model) -> io::Result<Option<PathBuf>> {
+    let mut config = None;
     for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
+        let entry = entry?;
+        let path = entry.path();
         let Some(name) = visible_name(&path) else { continue };
-        // What can't be read counts as a folder: loading it will tell, and what is loaded of it goes on serving.
-        if fs::metadata(&path).map_or(is_number(name), |metadata| metadata.is_dir()) {
-            if is_number(name) && marker.is_none_or(|marker| path.join(marker).exists()) {
+        if name == CONFIG_FILE {
+            config = Some(path);
+        } else if is_number(name) {
+            // What can't be read counts as a folder: loading it will tell, and what is loaded of it goes on serving.
+            if !is_folder(&entry).unwrap_or(true) {
+                continue;
+            }
+            if marker.is_none_or(|marker| path.join(marker).exists()) {
                 model.add_version(name, path.join(MODEL_FILE), Some(&path));
-            } else if let Some(version) = name.parse().ok().filter(|_| is_number(name)) {
+            } else if let Ok(version) = name.parse() {
                 model.incomplete.insert(version);
             }
-        } else if let Some(number) = name.strip_suffix(".onnx").filter(|stem| is_number(stem)) {
+        } else if let Some(number) = name.strip_suffix(".onnx").filter(|stem| is_number(stem))
+            && !is_folder(&entry).unwrap_or(false)
+        {
             model.add_version(number, path.clone(), None);
         }
     }
-    Ok(())
+    Ok(config)
+}
+
+/// Whether an entry of a folder is a folder itself, or a link to one.
+fn is_folder(entry: &fs::DirEntry) -> io::Result<bool> {
+    let kind = entry.file_type()?;
+    if kind.is_symlink() { fs::metadata(entry.path()).map(|metadata| metadata.is_dir()) } else { Ok(kind.is_dir()) }
+}
+
+/// Reads a model's `config.toml`; false where it is gone, or leads nowhere.
+fn read_config(path: &Path, model: &mut Model) -> bool {
+    let file = match file::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+        opened => opened.map(|(file, _)| file),
+    };
+    let name = path.display();
+    let settings = document::read(&name, file).and_then(|text| {
+        // They go into one line of the log.
+        ModelConfig::parse(&name, &text).map_err(|problems| problems.join("; "))
+    });
+    match settings {
+        Ok(config) => model.config = config,
+        Err(problem) => drop(model.problem.get_or_insert(problem)),
+    }
+    true
 }
 
 impl Model {

@@ -25,7 +25,7 @@ use crate::tensor::{Inputs, Tensor};
 
 /// A piece that is at least as large, and all that comes, stays where it was read. Smaller ones are copied: a few bytes would
 /// keep a read buffer alive, which is larger.
-const KEPT: usize = 64 << 10;
+pub(super) const KEPT: usize = 64 << 10;
 
 /// Bytes of a body that are read though it is refused. Who sends more sees the connection close.
 const DISCARDED: usize = 1 << 30;
@@ -164,10 +164,23 @@ pub(super) struct Collected {
 
 /// The memory of a body. Much of it is given back aside and bit by bit: the system takes milliseconds for it, and whoever
 /// wants memory waits meanwhile.
-struct Buffer(Vec<u8>);
+#[derive(Default)]
+struct Buffer {
+    memory: Vec<u8>,
+    /// Where the body begins in it.
+    start: usize,
+}
+
+/// What memory is aligned to by the allocator, and then elements in it are, whatever their datatype.
+const ALIGNMENT: usize = 16;
 
 /// What is given back in one go.
 const FREED: usize = 4 << 20;
+
+/// How far from the beginning of memory something has to lie for its byte at `place` to be aligned.
+fn aligning(place: usize) -> usize {
+    place.next_multiple_of(ALIGNMENT) - place
+}
 
 /// From here on a buffer is as large as it can become.
 const LARGE: usize = 1 << 20;
@@ -176,32 +189,38 @@ impl Buffer {
     /// Makes room for `more` bytes of `most`. To move a large buffer as it grows takes milliseconds again and again; addresses
     /// for all of it take nothing until they are written to.
     fn make_room(&mut self, more: usize, most: usize) {
-        let memory = &mut self.0;
-        let length = memory.len();
-        if memory.capacity() - length >= more {
-            return;
+        let Buffer { memory, start } = self;
+        let end = (*start).max(memory.len());
+        let more = end - memory.len() + more;
+        if memory.capacity() - memory.len() < more {
+            let rest = (*start + most).saturating_sub(memory.len());
+            let whole = memory.len() + more >= LARGE && memory.try_reserve_exact(rest).is_ok();
+            if !whole || memory.capacity() - memory.len() < more {
+                memory.reserve(more);
+            }
         }
-        let whole = length + more >= LARGE && memory.try_reserve_exact(most.saturating_sub(length)).is_ok();
-        if !whole || memory.capacity() - length < more {
-            memory.reserve(more);
-        }
+        memory.resize(end, 0);
+    }
+
+    fn len(&self) -> usize {
+        self.as_ref().len()
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.memory.get(self.start..).unwrap_or_default()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.0.capacity() <= FREED {
+        if self.memory.capacity() <= FREED {
             return;
         }
         // A compute thread has none, and nobody who waits for it.
         if let Ok(runtime) = Handle::try_current() {
-            let mut memory = std::mem::take(&mut self.0);
+            let mut memory = std::mem::take(&mut self.memory);
             runtime.spawn_blocking(move || {
                 while memory.capacity() > FREED {
                     memory.truncate(memory.capacity() - FREED);
@@ -248,9 +267,16 @@ impl Collected {
             limits: limits.clone(),
             share: Share::new(&limits.budget),
             piece: None,
-            data: Buffer(Vec::new()),
+            data: Buffer::default(),
             unpacker: unpacker.transpose()?,
         })
+    }
+
+    /// Has what will come lie so that `tensor`, a place in it, is aligned: then ONNX Runtime gets it as it is.
+    pub(super) fn align(&mut self, tensor: usize) {
+        if self.unpacker.is_none() {
+            self.data.start = aligning(tensor);
+        }
     }
 
     /// Takes a piece in.
@@ -258,7 +284,7 @@ impl Collected {
         if self.unpacker.is_some() {
             return Box::pin(self.unpack(&piece)).await;
         }
-        let before = self.data.0.len() + self.piece.as_ref().map_or(0, Bytes::len);
+        let before = self.data.len() + self.piece.as_ref().map_or(0, Bytes::len);
         if before + piece.len() > self.limit.bytes {
             return Err(self.limit.exceeded("of unknown length"));
         }
@@ -270,13 +296,13 @@ impl Collected {
             return Ok(());
         }
         if let Some(first) = self.piece.take() {
-            self.data = Buffer(first.into());
+            self.data = Buffer { memory: first.into(), start: 0 };
         }
         // Who announces much has not sent it yet.
         let more = if self.announced <= LARGE { self.announced.saturating_sub(before) } else { 0 };
         let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
         self.data.make_room(more.max(piece.len()), most);
-        self.data.0.extend_from_slice(&piece);
+        self.data.memory.extend_from_slice(&piece);
         Ok(())
     }
 
@@ -290,7 +316,7 @@ impl Collected {
             piece = &piece[taken..];
             *packed += taken;
             let came = scratch.len();
-            if data.0.len() + came > limit.bytes {
+            if data.len() + came > limit.bytes {
                 return Err(limit.exceeded(&format!("unpacked from {}", encoding.name())));
             }
             // zstd remembers what it gave, in a window.
@@ -299,7 +325,7 @@ impl Collected {
                 return Err(limits.full());
             }
             data.make_room(came, limit.bytes);
-            data.0.extend_from_slice(scratch);
+            data.memory.extend_from_slice(scratch);
             // With room left, all that can come has come.
             if piece.is_empty() && came < scratch.capacity() {
                 return Ok(());
@@ -310,7 +336,7 @@ impl Collected {
             *worked += came;
             if *worked >= STEP {
                 *worked = 0;
-                if data.0.len() / TOO_GOOD > *packed {
+                if data.len() / TOO_GOOD > *packed {
                     sleep(BREATH).await;
                 } else {
                     yield_now().await;
@@ -325,12 +351,12 @@ impl Collected {
             return Err(malformed(unpacker.encoding, &"it ends in the middle"));
         }
         let mut data = self.data;
-        if data.0.len() < data.0.capacity() / 2 {
-            data.0.shrink_to_fit();
+        if data.len() < data.memory.capacity() / 2 {
+            data.memory.shrink_to_fit();
         }
         Ok(match self.piece {
             Some(piece) => guarded(piece, self.share),
-            None if data.0.is_empty() => Bytes::new(),
+            None if data.len() == 0 => Bytes::new(),
             None => guarded(data, self.share),
         })
     }
@@ -358,4 +384,29 @@ pub(super) fn count_copies(inputs: &mut Inputs, counted: &[Range<*const u8>], li
         input.tensor = Tensor::new(datatype, shape, data).map_err(|error| Refusal { kind: Kind::Malformed, error })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_body_is_what_came_and_its_tensor_is_aligned(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..5000), 1..9),
+            tensor in 0..1000usize,
+            announced: bool,
+        ) {
+            let whole = pieces.concat();
+            let mut buffer = Buffer { memory: Vec::new(), start: aligning(tensor) };
+            for piece in &pieces {
+                let more = if announced { whole.len() - buffer.len() } else { piece.len() };
+                buffer.make_room(more, whole.len());
+                buffer.memory.extend_from_slice(piece);
+            }
+            prop_assert_eq!(buffer.as_ref(), &whole);
+            prop_assert!((buffer.as_ref().as_ptr().addr() + tensor).is_multiple_of(ALIGNMENT));
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod decode;
 pub(super) mod eager;
 mod encode;
 mod health;
+mod payload;
 mod service;
 mod unary;
 

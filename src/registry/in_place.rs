@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::probe::Probe;
 use crate::{
     batcher::LONGEST,
     config::{InPlace, ModelConfig},
     engine::Instance,
-    tensor::{Datatype, Dimension, ModelInputs, Signature, TensorSpec},
+    tensor::{Datatype, Dimension, Signature, TensorSpec},
 };
 
 /// Rows of a batch at most that is run there: more come together only where requests bring many, and those gain nothing.
@@ -15,14 +16,13 @@ const ROWS: usize = 64;
 /// How long a batch is timed, again and again, before it counts as too long: noise only adds, but a load is not to wait.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Rows that a batch may have there, where the version is `batched` and otherwise alone; or why it does not run there, for
-/// people. `row` is one that ran, with the time that it took.
+/// Rows that a batch may have there, or why the version does not run there, for people. Where requests are not joined it is
+/// one.
 pub(super) fn rows_in_place(
     config: &ModelConfig,
-    batched: bool,
+    probe: &Probe,
     threads: usize,
     instance: &mut Instance,
-    row: Option<(Duration, &ModelInputs)>,
 ) -> Result<usize, String> {
     if config.in_place == InPlace::Off {
         return Err("config.toml says in_place = \"off\"".into());
@@ -33,18 +33,18 @@ pub(super) fn rows_in_place(
     if threads > 1 {
         return Err(format!("a run takes {threads} threads"));
     }
-    fixed_size(instance.signature(), batched)?;
+    fixed_size(instance.signature(), probe.by_rows.is_ok())?;
     if let Some(why) = instance.uneven() {
         return Err(why.to_owned());
     }
-    let Some((row, example)) = row else {
+    let (Some(row), Some(example)) = (probe.row, &probe.example) else {
         return Err("no run could be timed".into());
     };
     let longest = LONGEST.as_micros();
     if row > LONGEST {
         return Err(format!("a row takes {} us, more than {longest} us", row.as_micros()));
     }
-    let rows = if batched { config.max_batch_size.min(ROWS) } else { 1 };
+    let rows = if probe.batching().is_ok() { config.max_batch_size.min(ROWS) } else { 1 };
     let batch = vec![example; rows];
     let (began, mut shortest) = (Instant::now(), Duration::MAX);
     while shortest == Duration::MAX || began.elapsed() < PATIENCE {
@@ -61,13 +61,13 @@ pub(super) fn rows_in_place(
 }
 
 /// Whether rows have one size, or why not: what one client sends is not to hold up others.
-fn fixed_size(signature: &Signature, batched: bool) -> Result<(), String> {
+fn fixed_size(signature: &Signature, by_rows: bool) -> Result<(), String> {
     let fixed = |spec: &TensorSpec| {
         if spec.datatype == Datatype::Bytes {
             return Err(format!("the elements of '{}' have no fixed size", spec.name));
         }
         let open = |shape: &[Dimension]| {
-            let mut axes = shape.iter().skip(usize::from(batched));
+            let mut axes = shape.iter().skip(usize::from(by_rows));
             axes.any(|dimension| matches!(dimension, Dimension::Symbolic(_)))
         };
         if spec.shape.as_deref().is_none_or(open) {

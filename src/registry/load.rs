@@ -125,9 +125,7 @@ impl Loader {
         let (mut first, threads, threads_why, probe) = self.first_instance(wanted)?;
         let test_cases = test_case::run_all(&wanted.source, model, &mut first)?;
         let signature = first.signature().clone();
-        let batched = probe.batching.is_ok();
-        let row = probe.row.zip(probe.example.as_ref());
-        let in_place = rows_in_place(config, batched, threads.get(), &mut first, row);
+        let in_place = rows_in_place(config, &probe, threads.get(), &mut first);
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
         let mut instances = vec![first];
@@ -138,10 +136,11 @@ impl Loader {
         }
         let settings = Settings {
             in_place_rows: *in_place.as_ref().unwrap_or(&0),
-            ..settings(config, &signature, threads, batched)
+            ..settings(config, &signature, threads, &probe)
         };
         let derived = Derived {
-            batching: probe.batching.clone().map(|()| settings.max_batch_size),
+            by_rows: settings.by_rows,
+            batching: probe.batching().map(|()| settings.max_batch_size),
             instances: instances.len(),
             intra_op_threads: threads.get(),
             in_place,
@@ -178,7 +177,7 @@ impl Loader {
         let large = source.fingerprint.size() >= SURELY_LARGE;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut instance = self.instance(&source.path, threads)?;
-        let probe = probe(&mut instance, config.batching);
+        let probe = probe(&mut instance, config);
         let why = match (configured, probe.row) {
             (Some(_), _) => "as config.toml says, one for each CPU at most",
             _ if large => "one for each CPU, as its files are large",
@@ -196,15 +195,17 @@ impl Loader {
 }
 
 /// The batcher's settings.
-fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, batched: bool) -> Settings {
-    let inputs = signature.inputs.iter().enumerate().filter(|_| batched);
+fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, probe: &Probe) -> Settings {
+    let joined = probe.batching().is_ok();
+    let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
         let axes = spec.shape.iter().flatten().enumerate().skip(1);
         let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
         open.map(move |(axis, _)| (input, axis))
     });
     Settings {
-        batched,
+        by_rows: probe.by_rows.is_ok(),
+        joined,
         open_axes: open_axes.collect(),
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::load::may_batch;
+use super::{joining, load::may_batch};
 use crate::{
-    config::Batching,
+    config::ModelConfig,
     engine::Instance,
     tensor::{
         Datatype, Dimension, ModelInputs, RowCutter, Shape, Signature, Tensor, TensorSpec, Tolerance, first_difference,
@@ -20,12 +20,25 @@ use crate::{
 /// What the probe found.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// Whether requests may be joined into batches, or why not.
-    pub batching: Result<(), String>,
+    /// Whether axis 0 is the batch and rows are independent, so that requests may be joined into batches; or why not.
+    pub by_rows: Result<(), String>,
+    /// Whether that saves anything, or why not.
+    pub joining: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
     pub example: Option<ModelInputs>,
+}
+
+impl Probe {
+    /// Whether requests are joined into batches, or why not.
+    pub(super) fn batching(&self) -> Result<(), String> {
+        self.by_rows.clone().and(self.joining.clone())
+    }
+
+    fn without_run(by_rows: Result<(), String>) -> Self {
+        Probe { by_rows, joining: Ok(()), row: None, example: None }
+    }
 }
 
 /// Rows that are run alone and together.
@@ -47,31 +60,30 @@ pub(super) fn tolerance(datatype: Datatype) -> Tolerance {
 }
 
 /// Probes a fresh instance with made-up inputs.
-pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
+pub(super) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
     let signature = instance.signature().clone();
-    let allowed = may_batch(batching, &signature);
+    let allowed = may_batch(config.batching, &signature);
     let rows = if allowed.is_ok() { ROWS } else { 1 };
     let mut refusal = String::new();
     for open in OPEN_EXTENTS {
         let inputs = match made_up(&signature, rows, open) {
             Ok(inputs) => inputs,
-            Err(why) => {
-                return Probe { batching: allowed.and(Err(why)), row: None, example: None };
-            }
+            Err(why) => return Probe::without_run(allowed.and(Err(why))),
         };
-        let one = if rows == 1 { inputs.clone() } else { split(&inputs).swap_remove(0) };
-        match instance.run(&[&one]).outputs {
+        let mut rows = if allowed.is_ok() { split(&inputs) } else { vec![inputs] };
+        match instance.run(&[&rows[0]]).outputs {
             Ok(_) => {
-                let row = Some(time(instance, &one));
-                let batching = allowed.and_then(|()| independent(instance, &inputs));
-                return Probe { batching, row, example: Some(one) };
+                let row = time(instance, &rows[0]);
+                let by_rows = allowed.and_then(|()| independent(instance, &rows));
+                let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, config));
+                return Probe { by_rows, joining, row: Some(row), example: Some(rows.swap_remove(0)) };
             }
             Err(why) if refusal.is_empty() => refusal = why.to_string(),
             Err(_) => {}
         }
     }
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe { batching: allowed.and(Err(why)), row: None, example: None }
+    Probe::without_run(allowed.and(Err(why)))
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs
@@ -105,9 +117,8 @@ fn split(inputs: &ModelInputs) -> Vec<ModelInputs> {
 }
 
 /// Whether every row of a batch gets the answer that it gets alone.
-fn independent(instance: &mut Instance, inputs: &ModelInputs) -> Result<(), String> {
+fn independent(instance: &mut Instance, rows: &[ModelInputs]) -> Result<(), String> {
     let names: Vec<Arc<str>> = instance.signature().outputs.iter().map(|spec| spec.name.clone()).collect();
-    let rows = split(inputs);
     let batch: Vec<&ModelInputs> = rows.iter().collect();
     let together = instance.run(&batch).outputs;
     let together = together.map_err(|why| format!("a probe with {ROWS} rows failed where one row ran: {why}"))?;
@@ -117,7 +128,7 @@ fn independent(instance: &mut Instance, inputs: &ModelInputs) -> Result<(), Stri
         }
     }
     let mut cutters: Vec<RowCutter<'_>> = together.iter().map(RowCutter::new).collect();
-    for row in &rows {
+    for row in rows {
         let alone = instance.run(&[row]).outputs.map_err(|why| format!("a probe with one row failed: {why}"))?;
         for ((name, alone), cutter) in names.iter().zip(&alone).zip(&mut cutters) {
             let together = cutter.take(1);

@@ -22,7 +22,7 @@ use crate::{
     metrics::{Exposition, ProcessMetrics},
     router::Router,
     runtime,
-    traffic::Weights,
+    traffic::{Selector, Weights},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ impl Running {
 
     /// The version that a request without one goes to now.
     fn picked(&self) -> Result<u64> {
-        self.control.router.table().pick("m", None).map(|version| version.version)
+        self.control.router.table().shown("m", &Selector::Any).map(|version| version.version)
     }
 
     fn eventually(&self, what: &str, holds: impl Fn() -> bool) {

@@ -42,10 +42,12 @@ impl Fingerprint {
     }
 
     fn add_folder(&mut self, folder: &Path, model: &Path, depth: usize) {
-        let mut paths: Vec<PathBuf> =
-            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        paths.sort();
-        for path in paths {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        // Where the list says that it is a file, nobody needs to ask again.
+        let is_file = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_file());
+        let mut entries: Vec<(PathBuf, bool)> = entries.map(|entry| (entry.path(), is_file(&entry))).collect();
+        entries.sort();
+        for (path, is_file) in entries {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
             if self.files.len() >= MOST_FILES {
                 return;
@@ -53,7 +55,7 @@ impl Fingerprint {
             if path != model {
                 self.files.extend(file_state(&path));
             }
-            if depth > 0 && !hidden && path.is_dir() {
+            if depth > 0 && !hidden && !is_file && path.is_dir() {
                 self.add_folder(&path, model, depth - 1);
             }
         }

@@ -39,6 +39,8 @@ pub struct Version {
 /// What was derived for a version, to be seen by people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
+    /// Whether axis 0 is the batch: all inputs of a request have the same extent of it.
+    pub by_rows: bool,
     /// Rows of a batch at most where requests are batched, else why they are not.
     pub batching: Result<usize, String>,
     /// Sessions.
@@ -111,7 +113,7 @@ impl Version {
 
     /// Where axis 0 is the batch, all inputs have the same extent of it.
     fn check_rows(&self, ModelInputs { required: inputs, .. }: &ModelInputs) -> Result<()> {
-        let Some(first) = inputs.first().filter(|_| self.derived.batching.is_ok()) else {
+        let Some(first) = inputs.first().filter(|_| self.derived.by_rows) else {
             return Ok(());
         };
         let rows = first.shape().rows();

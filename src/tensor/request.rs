@@ -54,6 +54,11 @@ impl ModelInputs {
     pub fn rows(&self) -> usize {
         self.required.first().map_or(1, |input| input.shape().rows())
     }
+
+    /// Bytes of the inputs that must be given.
+    pub fn bytes(&self) -> usize {
+        self.required.iter().map(|input| input.data().len()).sum()
+    }
 }
 
 /// Inputs none of which is optional.

@@ -168,6 +168,45 @@ async fn rows_that_influence_each_other_are_not_joined() {
     assert_eq!(metric(&server, "onnxd_batch_rows_count", &["model=\"across\""]).await, 160.0);
 }
 
+/// Rows that take longer to stack than to run are not joined, unless the configuration wants it; a request of more rows than
+/// a batch may have is cut all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_cost_more_to_join_than_to_run_are_not_joined() {
+    const WIDTH: usize = 1 << 18;
+    for (config, expected) in [
+        ("max_batch_size = 2", "off: 4 rows of 1024 KiB take "),
+        ("max_batch_size = 2\nbatching = \"on\"", "on: up to 2 rows"),
+        ("max_batch_size = 2\nmax_queue_delay = \"1ms\"", "on: up to 2 rows"),
+    ] {
+        let repository = repository("column", onnx::column(WIDTH, WIDTH - 1), config);
+        let server = Server::start(repository.path());
+        let metadata = get(server.http, "/v2/models/column").await.json();
+        let told = metadata["properties"]["batching"].as_str().unwrap_or_default();
+        assert!(told.starts_with(expected), "{config}: {told}");
+        let client = inference(&server).await;
+        let mut tasks = JoinSet::new();
+        for number in 0..10_usize {
+            let (client, rows) = (client.clone(), 1 + number % 3);
+            tasks.spawn(async move {
+                let last = |row: usize| (number * 10 + row) as f32;
+                let mut values = vec![0.5; rows * WIDTH];
+                (0..rows).for_each(|row| values[row * WIDTH + WIDTH - 1] = last(row));
+                let request = raw_request("column", "x", "FP32", &[rows as i64, WIDTH as i64], float_bytes(&values));
+                let expected: Vec<f32> = (0..rows).map(last).collect();
+                assert_eq!(floats(&infer(&client, request).await.unwrap()), expected);
+            });
+        }
+        tasks.join_all().await;
+        let batches = metric(&server, "onnxd_batch_rows_count", &[]).await;
+        if expected.starts_with("off") {
+            // Three of the ten have three rows, which are cut in two.
+            assert_eq!(batches, 13.0);
+        }
+        assert_eq!(metric(&server, "onnxd_rows_total", &[]).await, 19.0);
+        assert_eq!(metric(&server, "onnxd_batch_rows_bucket", &["le=\"2\""]).await, batches);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn different_inner_shapes_never_mix() {
     let dims = ["batch", "length"];

@@ -16,12 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cost, status};
+use super::{cost, payload, status};
 use crate::{
     api::{
         Context, Unwritten,
         answer::{Answer, AnswerBody, other, outgoing},
-        body::{Collected, Pieces},
+        body::{Collected, KEPT, Pieces},
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Limits, Refusal},
@@ -136,7 +136,11 @@ impl Call {
                     let missing = PREFIX - prefix.len();
                     prefix.extend_from_slice(&piece.split_to(missing.min(piece.len())));
                     let Ok(prefix) = prefix.as_slice().try_into() else { continue };
-                    message.insert(Collecting::new(prefix, named, limits)?)
+                    let mut collecting = Collecting::new(prefix, named, limits)?;
+                    if let Some(tensor) = payload::first(&piece, KEPT) {
+                        collecting.collected.align(tensor);
+                    }
+                    message.insert(collecting)
                 }
             };
             if piece.len() > collecting.missing {

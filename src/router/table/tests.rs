@@ -13,7 +13,8 @@ use crate::{
 fn ready(version: u64) -> VersionEntry {
     let metrics = Exposition::new(&[]).0.version("m", version);
     let settings = Settings {
-        batched: false,
+        by_rows: false,
+        joined: false,
         open_axes: Vec::new(),
         max_batch_size: 1,
         max_queue_delay: Duration::ZERO,
@@ -32,7 +33,7 @@ fn ready(version: u64) -> VersionEntry {
         number: version.to_string().into(),
         generation: 1,
         signature: Signature::new(Vec::new(), Vec::new(), Vec::new()),
-        derived: Derived { batching: no(), instances: 0, intra_op_threads: 1, in_place: no() },
+        derived: Derived { by_rows: false, batching: no(), instances: 0, intra_op_threads: 1, in_place: no() },
         load_time: Duration::ZERO,
         metrics,
         batcher,

@@ -318,6 +318,19 @@ pub fn across_rows() -> Graph {
     }
 }
 
+/// `y = x[:, number]`, FP32 [batch,width] to [batch,1]: one whose input costs the most.
+pub fn column(width: usize, number: usize) -> Graph {
+    let raw_data = (number as i64).to_le_bytes().into();
+    let number = Tensor { dims: vec![1], data_type: INT64, name: "number".into(), raw_data, ..Tensor::default() };
+    Graph {
+        name: "column".into(),
+        node: vec![node("Gather", &["x", "number"], &["y"]).int("axis", 1)],
+        initializer: vec![number],
+        input: vec![value("x", FLOAT, &["batch", &width.to_string()])],
+        output: vec![value("y", FLOAT, &["batch", "1"])],
+    }
+}
+
 /// A multilayer perceptron with these widths, ReLU between, FP32 [batch,first] to [batch,last].
 pub fn mlp(widths: &[usize]) -> Graph {
     let mut graph = Graph { name: "mlp".into(), ..Graph::default() };
