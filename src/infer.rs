@@ -15,7 +15,7 @@ use crate::{
     cli::Infer,
     tensor::{Datatype, Tensor},
 };
-use client::Client;
+pub(crate) use client::Client;
 use element::Spec;
 use input::Source;
 

@@ -5,7 +5,7 @@
 //! A file imports only from floors below its own; on one floor only along the arrows. A test holds it.
 //!
 //! ```text
-//! 5  main, cli, check, infer, server   composition: knows everyone, known by no one
+//! 5  main, cli, check, health, infer, server   composition: knows everyone, known by no one
 //! 4  api: grpc, http, metrics          the protocols: decode, call one function, encode
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
@@ -40,5 +40,6 @@ pub mod check;
 pub mod cli;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
+pub mod health;
 pub mod infer;
 pub mod server;

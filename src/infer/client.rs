@@ -15,7 +15,7 @@ use super::JSON_LENGTH;
 const EXCERPT: usize = 300;
 
 /// A server.
-pub(super) struct Client {
+pub(crate) struct Client {
     /// Where it is; the paths of the protocol come behind its path.
     pub url: Uri,
     /// How long an answer may take, from connecting to its last byte.
@@ -24,7 +24,7 @@ pub(super) struct Client {
 
 impl Client {
     /// What stands at a path.
-    pub(super) async fn get(&self, path: &str) -> Result<Bytes, String> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, String> {
         let (_, body) = self.send(Method::GET, path, None, Bytes::new()).await?;
         Ok(body)
     }

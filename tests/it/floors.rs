@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "check", "cli", "infer", "server", "fuzzing", "lib"],
+    &["main", "check", "cli", "health", "infer", "server", "fuzzing", "lib"],
 ];
 
 /// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 18] = [
+const ARROWS: [(&str, &str); 21] = [
     ("tensor", "error"),
     ("json", "error"),
     ("json", "tensor"),
@@ -36,6 +36,9 @@ const ARROWS: [(&str, &str); 18] = [
     ("server", "cli"),
     ("fuzzing", "cli"),
     ("infer", "cli"),
+    ("main", "health"),
+    ("health", "cli"),
+    ("health", "infer"),
 ];
 
 /// Crates that only one room names, or these rooms.

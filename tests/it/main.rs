@@ -16,6 +16,7 @@ mod http;
 mod infer;
 mod metrics;
 mod overload;
+mod packaging;
 mod readme;
 mod real_models;
 mod reference;
