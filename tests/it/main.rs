@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod datatypes;
 mod deadlines;
+mod deploy;
 mod floors;
 mod grpc;
 mod health;
