@@ -1,6 +1,6 @@
 //! What shells and `man` want to know of the command line, made of its own parser.
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
 use clap_complete::Shell;
 use std::{
     fs,
@@ -41,8 +41,7 @@ pub fn completions(asked: &Completions) -> Result<(), String> {
 /// # Errors
 /// Nothing can be written.
 pub fn man(asked: &Man) -> Result<(), String> {
-    // `help` has no page: each command's own tells it all.
-    let command = Cli::command().disable_help_subcommand(true);
+    let command = without_help(Cli::command());
     let Some(directory) = &asked.directory else {
         let mut page = Vec::new();
         let rendered = clap_mangen::Man::new(command).render(&mut page);
@@ -52,6 +51,11 @@ pub fn man(asked: &Man) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", directory.display());
     fs::create_dir_all(directory).map_err(failed)?;
     clap_mangen::generate_to(command, directory).map_err(failed)
+}
+
+/// Without the commands `help`: they would get pages that tell nothing.
+fn without_help(command: Command) -> Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 fn print(text: &[u8]) -> Result<(), String> {

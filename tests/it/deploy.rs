@@ -25,7 +25,7 @@ const REQUIREMENTS: &str = include_str!("../python/deploy_requirements.txt");
 const TO_COME: [&str; 1] = ["ONNXD_ADMIN_TOKEN_FILE"];
 
 /// Variables that are no settings of the server, but of commands and of the build.
-const OTHERS: [&str; 2] = ["ONNXD_CACHE_DIR", "ONNXD_URL"];
+const OTHERS: [&str; 3] = ["ONNXD_CACHE_DIR", "ONNXD_TOKEN_FILE", "ONNXD_URL"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

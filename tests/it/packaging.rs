@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// The commands that the help lists, but `help`.
+/// The commands that the help lists before the options, but `help`.
 fn commands() -> BTreeSet<String> {
     let output = ended(onnxd().arg("--help"));
-    let listed = text(&output.stdout).split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let listed = text(&output.stdout).split("\nOptions:").next().unwrap();
     // What is indented further goes on with a description.
     let name = |line: &str| {
         let line = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
