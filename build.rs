@@ -5,7 +5,16 @@ mod onnx_runtime;
 
 use std::{env, error::Error, fs, path::PathBuf};
 
-const PROTOS: [&str; 2] = ["inference.proto", "health.proto"];
+/// The definitions of each port, and the file for what its gRPC reflection serves.
+const PORTS: [(&str, &[&str]); 2] = [
+    ("descriptors.bin", &["inference.proto", "health.proto"]),
+    ("admin_descriptors.bin", &["admin.proto", "health.proto"]),
+];
+
+const ALL: [&str; 3] = ["inference.proto", "health.proto", "admin.proto"];
+
+/// Its messages are the JSON of the admin API too.
+const ADMIN: &str = "onnxd.admin.v1";
 
 fn main() -> Result<(), Box<dyn Error>> {
     compile_protos()?;
@@ -17,11 +26,21 @@ fn compile_protos() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
-    let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    // The descriptors are what gRPC reflection serves.
-    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
-    tonic_prost_build::configure()
+    for (name, files) in PORTS {
+        fs::write(out.join(name), prost::Message::encode_to_vec(&protox::compile(files, ["proto"])?))?;
+    }
+    let descriptors = protox::compile(ALL, ["proto"])?;
+    let package = format!(".{ADMIN}");
+    let mut builder = tonic_prost_build::configure()
+        .type_attribute(&package, "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]")
+        .btree_map(&package);
+    let admin = descriptors.file.iter().filter(|file| file.package() == ADMIN);
+    for request in admin.flat_map(|file| &file.message_type).filter(|message| message.name().ends_with("Request")) {
+        // What is not known is a mistake of whoever asks. In answers it is something that a newer server tells.
+        builder = builder.message_attribute(format!("{package}.{}", request.name()), "#[serde(deny_unknown_fields)]");
+    }
+    builder
         // Tensors stay slices of the message that they came in.
         .build_transport(false)
         .bytes(".inference")

@@ -1,5 +1,6 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
+pub mod admin;
 mod answer;
 mod body;
 mod budget;
@@ -17,12 +18,14 @@ pub use budget::Budget;
 pub use limits::Limits;
 pub use service::Service;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
-    error::{Code, Error, Result},
-    router::{Router, Table, Version},
+    error::{Code, Result},
+    router::{self, Router, Table, Version},
+    traffic::Selector,
 };
 
 /// The server's name in its metadata.
@@ -36,6 +39,12 @@ pub const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "parameters"];
 
 /// The framework in a model's metadata, as Triton calls it.
 pub const PLATFORM: &str = "onnxruntime_onnx";
+
+/// Tells which version answered, over HTTP, and as metadata over gRPC.
+const MODEL_VERSION: HeaderName = HeaderName::from_static("onnxd-model-version");
+
+/// Tells why it was that version.
+const ROUTING_REASON: HeaderName = HeaderName::from_static("onnxd-routing-reason");
 
 /// What every protocol needs to answer.
 #[derive(Clone)]
@@ -68,19 +77,19 @@ impl Context {
     /// Whether a request for the model, or for one version of it, would find a version.
     ///
     /// # Errors
-    /// There is no such model or version.
-    fn model_ready(&self, model: &str, version: Option<u64>) -> Result<bool> {
-        match self.router.table().pick(model, version) {
+    /// There is no such model, version or alias.
+    fn model_ready(&self, model: &str, selector: &Selector) -> Result<bool> {
+        match self.router.table().shown(model, selector) {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Code::NotFound => Err(error),
             Err(_) => Ok(false),
         }
     }
 
-    /// The version that would answer, and the table that says so.
-    fn version(&self, model: &str, version: Option<u64>) -> Result<(Arc<Table>, Arc<Version>)> {
+    /// The version whose metadata is told, and the table that says so.
+    fn version(&self, model: &str, selector: &Selector) -> Result<(Arc<Table>, Arc<Version>)> {
         let table = self.router.table();
-        let version = table.pick(model, version)?.clone();
+        let version = table.shown(model, selector)?.clone();
         Ok((table, version))
     }
 }
@@ -97,18 +106,13 @@ fn shown(message: &str) -> String {
     format!("{shown}{ellipsis}")
 }
 
-/// The version that a request names; an empty string leaves the choice to the server.
-fn parse_version(model: &str, text: &str) -> Result<Option<u64>> {
-    if text.is_empty() {
-        return Ok(None);
+/// Tells which version answered, and why.
+fn tell_version(headers: &mut HeaderMap, answer: &router::Answer) {
+    // Digits are a value.
+    if let Ok(number) = HeaderValue::from_maybe_shared(answer.version.number.clone()) {
+        headers.insert(MODEL_VERSION, number);
     }
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(version) if version > 0 && digits => Ok(Some(version)),
-        _ => Err(Error::invalid(format!(
-            "failed to get the version of model '{model}' from '{text}': a version is an integer > 0"
-        ))),
-    }
+    headers.insert(ROUTING_REASON, HeaderValue::from_static(answer.reason.label()));
 }
 
 /// What was derived for a version, told as properties in its metadata. Those that are lists are arrays in JSON: the optional

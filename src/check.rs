@@ -17,14 +17,15 @@ use std::{
 
 use crate::{
     batcher::Compute,
-    config::{Batching, STABLE},
+    config::Batching,
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader},
     repository::{self, Model, Source},
-    router::{ModelEntry, Router, Table, Version, VersionEntry},
+    router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     runtime,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
+    traffic::{STABLE, Traffic},
 };
 use example::Example;
 use header::Header;
@@ -102,13 +103,21 @@ pub fn check(path: &Path, as_json: bool) -> Result<ExitCode, String> {
 
 /// Why a model would not serve, whatever its versions are.
 fn problem(model: &Model) -> Option<String> {
-    let stable = model.config.aliases.get(STABLE).filter(|stable| !model.versions.contains_key(stable));
     let no_version = || model.versions.is_empty().then(|| "its folder holds no version".to_owned());
-    let no_stable = |stable| {
-        let known: Vec<String> = model.versions.keys().map(u64::to_string).collect();
-        format!("config.toml says stable = {stable}, and there is no such version here, only {}", known.join(", "))
-    };
-    model.problem.clone().or_else(no_version).or_else(|| stable.map(no_stable))
+    model.problem.clone().or_else(no_version).or_else(|| unreachable(model))
+}
+
+/// Why requests that name no version would find none, though there are versions.
+fn unreachable(model: &Model) -> Option<String> {
+    let Traffic { weights, aliases } = model.config.traffic();
+    let known = || model.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    if !weights.is_empty() {
+        let has_weight = model.versions.keys().any(|version| weights.of(*version) > 0.0);
+        return (!has_weight)
+            .then(|| format!("config.toml gives weight to none of the versions that there are here, {}", known()));
+    }
+    let stable = aliases.get(STABLE).filter(|stable| !model.versions.contains_key(stable))?;
+    Some(format!("config.toml says stable = {stable}, and there is no such version here, only {}", known()))
 }
 
 /// All that a server needs to load and ask, and nothing to listen with.
@@ -146,10 +155,8 @@ impl Bench {
         let mut warnings = loaded.warnings();
         let Loaded { version, row, example, threads_why, manifest, test_cases } = loaded;
         let version = Arc::new(version);
-        let entry = ModelEntry {
-            versions: BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]),
-            ..ModelEntry::default()
-        };
+        let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
+        let entry = ModelEntry::new(versions, Routing::default(), None);
         self.router.publish(Table { models: [(version.model.to_string(), entry)].into() });
         let mut outputs = Vec::new();
         let example = example::find(&version, example, |request| {

@@ -1,6 +1,8 @@
 //! The command line, and the settings that it, the environment and a file give.
 
+pub mod admin;
 mod generate;
+mod help;
 mod resolve;
 mod show;
 
@@ -15,7 +17,7 @@ use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Listen};
+use crate::config::{ByteSize, Listen, ModelControl};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -28,6 +30,7 @@ Examples:
   onnxd serve models                      serve every model in a folder
   onnxd infer purchase sessions.csv       a prediction for each line of a file, by that server
   onnxd check models                      would they all serve, and how?
+  onnxd traffic set purchase 2=99 3=1     one request of a hundred to version 3
   onnxd config --defaults > onnxd.toml    every setting of the server with its documentation
   onnxd help serve                        more about a command
 
@@ -128,6 +131,10 @@ Examples:
   onnxd man | man -l -
   onnxd man /usr/local/share/man/man1")]
     Man(Man),
+
+    /// What is asked of the admin API.
+    #[command(flatten)]
+    Admin(admin::Admin),
 }
 
 /// What `onnxd check` is given.
@@ -238,13 +245,34 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR", env = "ONNXD_METRICS", default_value = "0.0.0.0:8002")]
     pub metrics: Listen,
 
-    /// Where the admin API will be: HOST:PORT, or off. Nothing listens there yet.
+    /// Where to answer admin calls, gRPC and HTTP alike: HOST:PORT, or off. Whoever reaches it may change what is served, so on
+    /// an address that is not loopback it takes --admin-token-file.
     #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN", default_value = "127.0.0.1:8003")]
     pub admin: Listen,
 
-    /// Where what admin calls change will be kept. Nothing is kept yet.
+    /// The tokens of which admin calls have to show one, as `Authorization: Bearer TOKEN`: a line for each, TOKEN or NAME:TOKEN
+    /// (the name is then told as who makes a change). What is changed in the file counts at once. Health, reflection and the
+    /// description of the API take no token.
+    #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
+    pub admin_token_file: Option<PathBuf>,
+
+    /// Answer admin calls without a token on any address: something else sees to it who can reach it.
+    #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
+    pub admin_insecure: bool,
+
+    /// Where what admin calls change is kept; made at the first change. Without it: a folder named after the repository in
+    /// $XDG_STATE_HOME/onnxd, else in ~/.local/state/onnxd, else in /var/lib/onnxd.
     #[arg(long, value_name = "DIR", env = "ONNXD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+
+    /// Which versions are loaded, where no admin call has said so: none (what the repository holds at the start), poll (its
+    /// changes are followed), or explicit (nothing is loaded but by admin calls).
+    #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
+    pub model_control: ModelControl,
+
+    /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
+    #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
+    pub ready_marker: Option<String>,
 
     /// How often the repository is looked at; a change is acted on once two looks agree.
     #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "1s", value_parser = pause)]
@@ -353,6 +381,12 @@ fn pause(text: &str) -> Result<Duration, String> {
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
     if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
+}
+
+/// A name that a folder may hold.
+fn file_name(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+    if is_name { Ok(text.to_owned()) } else { Err("expected the name of a file, without a folder".into()) }
 }
 
 fn size(text: &str) -> Result<ByteSize, String> {

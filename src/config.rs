@@ -2,9 +2,11 @@
 
 pub mod document;
 mod model;
+mod model_control;
 mod size;
 
-pub use model::{Batching, InPlace, ModelConfig, STABLE};
+pub use model::{Batching, InPlace, ModelConfig, Versions};
+pub use model_control::ModelControl;
 pub use size::ByteSize;
 
 use std::{fmt, str::FromStr};

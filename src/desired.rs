@@ -3,10 +3,18 @@
 //! A model that no call has touched follows its configuration. The first change of its traffic takes over what holds then, and
 //! from there on the state wins. Changes are pure ([`ModelState::apply`]); [`Store`] keeps them.
 
+mod apply;
+mod audit;
 mod change;
+mod document;
+mod place;
+mod share;
+mod show;
 mod store;
 
 pub use change::{Change, Known, Terms};
+pub use place::default_folder;
+pub use share::{named, shares};
 pub use store::Store;
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,9 @@
 //! `onnxd health`: whether a server is ready, told by the exit code, where there is neither a shell nor curl.
 
-use crate::{cli::Health, infer::Client};
+use crate::{
+    cli::Health,
+    client::{Client, Question},
+};
 
 /// Asks a server whether it is ready.
 ///
@@ -9,6 +12,11 @@ use crate::{cli::Health, infer::Client};
 pub fn run(options: &Health) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let client = Client { url: options.url.clone(), timeout: options.timeout };
-    runtime.block_on(client.get("/v2/health/ready")).map(drop)
+    let client = Client {
+        url: options.url.clone(),
+        timeout: options.timeout,
+        elsewhere: "--url URL or ONNXD_URL",
+        longer: "; --timeout gives it longer",
+    };
+    runtime.block_on(client.ask(Question::get("/v2/health/ready"))).map(drop)
 }

@@ -2,25 +2,25 @@
 //!
 //! What is read is turned into tensors as the model's metadata has them and sent as binary tensors; the answer comes as JSON.
 
-mod client;
 mod element;
 mod input;
 mod npy;
 mod output;
 
+use http::{HeaderName, HeaderValue, Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 use std::{fmt::Write as _, io};
 
 use crate::{
     cli::Infer,
+    client::{Client, Question, percent_encoded},
     tensor::{Datatype, Tensor},
 };
-pub(crate) use client::Client;
 use element::Spec;
 use input::Source;
 
 /// Length of the JSON that binary tensors stand behind.
-const JSON_LENGTH: &str = "inference-header-content-length";
+const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Asks a server for a prediction and prints it.
 ///
@@ -30,7 +30,12 @@ pub fn run(options: &Infer) -> Result<(), String> {
     let sources = Source::read_all(&options.inputs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let client = Client { url: options.url.clone(), timeout: options.timeout };
+    let client = Client {
+        url: options.url.clone(),
+        timeout: options.timeout,
+        elsewhere: "--url URL or ONNXD_URL",
+        longer: "; --timeout gives it longer",
+    };
     let answer = runtime.block_on(async {
         let mut path = format!("/v2/models/{}", percent_encoded(&options.model));
         if let Some(version) = options.model_version {
@@ -39,11 +44,18 @@ pub fn run(options: &Infer) -> Result<(), String> {
         let (json_length, body) = match input::whole_request(&sources) {
             Some(request) => (request.len(), request.as_bytes().to_vec()),
             None => {
-                let specs = specs(&options.model, &client.get(&path).await?)?;
+                let specs = specs(&options.model, &client.ask(Question::get(&path)).await?.1)?;
                 binary_request(&input::tensors(&specs, sources)?)
             }
         };
-        client.post(&format!("{path}/infer"), json_length, body).await
+        let headers = if json_length < body.len() {
+            let length = HeaderValue::from(json_length);
+            vec![(JSON_LENGTH, length), (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]
+        } else {
+            vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))]
+        };
+        let path = format!("{path}/infer");
+        client.ask(Question { method: Method::POST, path: &path, headers, body: body.into() }).await
     })?;
     let answer = output::json_of(answer)?;
     let text = if options.json { format!("{}\n", answer.trim_end()) } else { output::table(&answer)? };
@@ -52,19 +64,6 @@ pub fn run(options: &Infer) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| format!("stdout: {error}")),
     }
-}
-
-/// The model's name as a part of a path.
-fn percent_encoded(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut text, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-        text
-    })
 }
 
 /// What the model takes.

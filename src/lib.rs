@@ -5,8 +5,8 @@
 //! A file imports only from floors below its own; on one floor only along the arrows. A test holds it.
 //!
 //! ```text
-//! 5  main, cli, check, health, infer, server   composition: knows everyone, known by no one
-//! 4  api: grpc, http, metrics          the protocols: decode, call one function, encode
+//! 5  main, cli, check, health, server, infer, admin -> client   composition: knows everyone, known by no one
+//! 4  api: grpc, http, admin, metrics   the protocols: decode, call one function, encode
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
 //! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
@@ -36,8 +36,10 @@ pub mod repository;
 
 pub mod api;
 
+pub mod admin;
 pub mod check;
 pub mod cli;
+pub mod client;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod health;

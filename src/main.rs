@@ -1,7 +1,7 @@
 //! The `onnxd` command.
 
 use onnxd::{
-    check,
+    admin, check,
     cli::{self, Command},
     health, infer, runtime, server,
 };
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
         Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),
         Command::Man(asked) => cli::man(asked).map(|()| ExitCode::SUCCESS),
+        Command::Admin(command) => admin::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|why| {
         server::report(&why);

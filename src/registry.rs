@@ -5,11 +5,16 @@
 
 mod control;
 mod in_place;
+mod inventory;
 mod load;
+mod loads;
 mod plan;
 mod probe;
+mod shared;
 mod status;
+mod table;
 mod test_case;
+mod warnings;
 
 pub use control::{Changed, Control};
 pub use load::{Loaded, Loader, TestCases};
@@ -18,38 +23,56 @@ pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
 pub(crate) use test_case::read_for_fuzzing;
 
 use std::{
-    collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
-    thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    config::STABLE,
-    error::Failure,
+    config::ModelControl,
+    desired::Store,
     repository::{self, Model, Scan},
-    router::{ModelEntry, Router, Table, Version, VersionEntry},
+    router::Router,
 };
-use plan::{Desired, Key, Retry, Slot};
+use inventory::Inventory;
+use plan::{Key, Wanted, settle};
+use shared::{Message, Shared};
 
-/// Keeps what is loaded in line with the repository.
+/// Two looks that are to agree are as far apart, where the period is not shorter.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether what was unloaded can be freed.
+const DRAIN: Duration = Duration::from_millis(50);
+
+/// What is served, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model repository.
+    pub folder: PathBuf,
+    /// Where the desired state is kept.
+    pub state_folder: PathBuf,
+    /// What decides which versions are loaded.
+    pub control: ModelControl,
+    /// The file that a version's folder holds once it is complete, where there is such a rule.
+    pub marker: Option<String>,
+}
+
+/// Keeps what is loaded in line with the repository and with what admin calls ask for.
 pub struct Registry {
-    folder: PathBuf,
+    shared: Arc<Shared>,
     loader: Loader,
-    router: Arc<Router>,
-    slots: BTreeMap<Key, Slot>,
-    /// The models as they were last acted on.
-    models: BTreeMap<String, Model>,
+    inbox: mpsc::Receiver<Message>,
+    /// What is to be loaded next.
+    queue: VecDeque<(Key, Wanted)>,
+    /// What is to be loaded anew, its files having been looked at.
+    anew: BTreeSet<Key>,
     /// The last scan: what two scans in a row agree on has settled.
     seen: Scan,
-    /// Replaced or removed versions that requests may still hold; freed here, not where the last request ends.
-    retired: Vec<Arc<Version>>,
     /// Why the last scan failed, so that it is told once.
     scan_error: Option<String>,
     next_generation: u64,
@@ -75,66 +98,173 @@ pub enum Progress<'a> {
 
 impl Registry {
     /// A registry over a repository, with nothing loaded. Once `stop` is set it begins nothing new.
-    pub fn new(folder: PathBuf, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Self {
-        Registry {
-            folder,
+    ///
+    /// # Errors
+    /// The desired state was written by a newer server.
+    pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
+        let Options { folder, state_folder, control, marker } = options;
+        let (store, desired) = Store::open(state_folder)?;
+        let (sender, inbox) = mpsc::channel();
+        let inventory = Inventory { control, desired, ..Inventory::default() };
+        Ok(Registry {
+            shared: Arc::new(Shared::new((folder, marker), router, store, inventory, sender)),
             loader,
-            router,
-            slots: BTreeMap::new(),
-            models: BTreeMap::new(),
+            inbox,
+            queue: VecDeque::new(),
+            anew: BTreeSet::new(),
             seen: Scan::default(),
-            retired: Vec::new(),
             scan_error: None,
             next_generation: 1,
             stop,
-        }
+        })
     }
 
-    /// Loads what the repository holds now, on as many threads as there are CPUs, since nothing is served yet.
+    /// The registry as admin calls see it.
+    pub fn control(&self) -> Control {
+        Control { router: self.shared.router.clone(), shared: self.shared.clone() }
+    }
+
+    /// Loads what is to be loaded now, on as many threads as there are CPUs, since nothing is served yet.
     ///
     /// # Errors
     /// The repository can't be read. A version that can't be loaded is no error: the table and the log tell of it.
     pub fn load_all(&mut self, progress: &dyn Fn(Progress<'_>)) -> Result<(), String> {
-        self.seen = repository::scan(&self.folder)?;
-        self.reconcile(self.seen.models.clone(), self.loader.cpus(), progress);
+        self.seen = self.scan()?;
+        self.adopt(self.seen.models.clone());
+        self.reconcile();
+        progress(Progress::Begin(self.queue.len()));
+        let at_once = self.loader.cpus();
+        self.start_loads(at_once);
+        while self.is_loading() {
+            match self.inbox.recv() {
+                Ok(Message::Loaded(done)) => self.settle_load(*done, progress),
+                // What they are about is found out by the first look after this.
+                Ok(Message::Wake | Message::Files) => {}
+                Err(_) => break,
+            }
+            self.start_loads(at_once);
+        }
+        progress(Progress::End);
         Ok(())
     }
 
-    /// Looks at the repository every `period` and follows its changes, until told to stop. Unparking the thread makes it look
-    /// at once.
+    /// Looks at the repository every `period` and follows its changes and the wishes of admin calls, until told to stop and
+    /// nothing is being loaded any more.
     pub fn follow(mut self, period: Duration) {
-        while !self.stop.load(Relaxed) {
-            thread::park_timeout(period);
-            self.look();
+        let pause = period.min(PAUSE);
+        let (mut last, mut is_unsettled) = (Instant::now(), true);
+        loop {
+            let stopping = self.stop.load(Relaxed);
+            if stopping && !self.is_loading() {
+                return;
+            }
+            self.free_retired();
+            let mut next = last + period;
+            if !stopping {
+                if is_unsettled || self.must_look() {
+                    next = last + pause;
+                }
+                if next <= Instant::now() {
+                    is_unsettled = self.look();
+                    last = Instant::now();
+                    next = last + if is_unsettled || self.must_look() { pause } else { period };
+                }
+                self.start_loads(1);
+            }
+            match self.inbox.recv_timeout(self.wait(next)) {
+                Ok(Message::Loaded(done)) => {
+                    self.settle_load(*done, &|_| ());
+                    self.reconcile();
+                }
+                Ok(Message::Files) => is_unsettled = true,
+                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
         }
     }
 
-    fn look(&mut self) {
-        self.free_retired();
-        match self.scan() {
-            Ok(scan) => {
-                self.scan_error = None;
-                let models = plan::settle(&self.models, &self.seen.models, &scan.models);
-                self.seen = scan;
-                let now = Instant::now();
-                if models != self.models || self.slots.values().any(|slot| slot.is_due(now)) {
-                    self.reconcile(models, 1, &|_| ());
-                }
-            }
-            Err(error) if self.scan_error.as_ref() != Some(&error) => {
-                tracing::error!("{error}; what is loaded goes on serving");
-                self.scan_error = Some(error);
-            }
-            Err(_) => {}
+    /// How long there is nothing to do but wait.
+    fn wait(&self, next_look: Instant) -> Duration {
+        let (inventory, now) = (self.shared.inventory(), Instant::now());
+        let retries = inventory.slots.values().filter_map(|slot| slot.retry).map(|retry| retry.at);
+        // Those that are due wait for the look.
+        let next = retries.filter(|at| *at > now).fold(next_look, Instant::min);
+        let wait = next.saturating_duration_since(now);
+        if inventory.retired.is_empty() { wait } else { wait.min(DRAIN) }
+    }
+
+    fn is_loading(&self) -> bool {
+        !self.shared.inventory().loading.is_empty()
+    }
+
+    /// Whether somebody waits for a look.
+    fn must_look(&self) -> bool {
+        let inventory = self.shared.inventory();
+        let now = Instant::now();
+        !inventory.awaited.is_empty()
+            || !inventory.anew.is_empty()
+            || inventory.slots.values().any(|slot| slot.is_due(now))
+    }
+
+    /// Looks at the repository, and acts on what has settled. True where something has changed since the last look.
+    fn look(&mut self) -> bool {
+        let (asked, due) = {
+            let inventory = self.shared.inventory();
+            let now = Instant::now();
+            let due = inventory.slots.iter().filter(|(_, slot)| slot.is_due(now)).map(|(key, _)| key.clone());
+            (inventory.asked(), due.collect::<BTreeSet<Key>>())
+        };
+        if asked.is_empty() && due.is_empty() && !self.follows() {
+            return false;
         }
+        let scan = match self.scan() {
+            Ok(scan) => scan,
+            Err(error) => {
+                if self.scan_error.as_ref() != Some(&error) {
+                    tracing::error!("{error}; what is loaded goes on serving");
+                    self.scan_error = Some(error);
+                }
+                return false;
+            }
+        };
+        self.scan_error = None;
+        let before = std::mem::replace(&mut self.seen, scan);
+        let agree = |name: &String| before.models.get(name) == self.seen.models.get(name);
+        let mut inventory = self.shared.inventory();
+        let mut models = settle(&inventory.models, &before.models, &self.seen.models, |name| inventory.serves(name));
+        if inventory.control == ModelControl::None && inventory.started {
+            // Only what was asked for is looked at.
+            models = only(&inventory.models, models, |name| asked.iter().chain(&due).any(|(model, _)| model == name));
+        }
+        let settled: Vec<Key> = asked.into_iter().filter(|(name, _)| agree(name)).collect();
+        for key in &settled {
+            inventory.awaited.remove(key);
+            if inventory.anew.remove(key) {
+                self.anew.insert(key.clone());
+            }
+        }
+        let acts = models != inventory.models || !due.is_empty() || !settled.is_empty();
+        let changed = before != self.seen;
+        drop(inventory);
+        if acts {
+            self.adopt(models);
+            self.reconcile();
+        }
+        changed
+    }
+
+    /// Whether the repository is looked at though nobody has asked for it.
+    fn follows(&self) -> bool {
+        let inventory = self.shared.inventory();
+        inventory.control != ModelControl::None || !inventory.started
     }
 
     /// Reads the repository. A disk that does not answer, or that has been taken from its mount point, is no wish to unload
     /// everything.
     fn scan(&self) -> Result<Scan, String> {
-        let scan = repository::scan(&self.folder)?;
-        if scan.models.is_empty() && scan.device != self.seen.device {
-            let folder = self.folder.display();
+        let scan = repository::scan(&self.shared.folder, self.shared.marker.as_deref())?;
+        if scan.models.is_empty() && scan.device != self.seen.device && self.seen.device != 0 {
+            let folder = self.shared.folder.display();
             return Err(format!(
                 "the model repository {folder} is empty and lies on another disk than before: was it unmounted?"
             ));
@@ -142,138 +272,31 @@ impl Registry {
         Ok(scan)
     }
 
-    fn reconcile(&mut self, models: BTreeMap<String, Model>, threads: usize, progress: &dyn Fn(Progress<'_>)) {
+    /// Takes over what the repository holds, and tells what is wrong with it.
+    fn adopt(&self, models: BTreeMap<String, Model>) {
+        let mut inventory = self.shared.inventory();
         for (name, model) in &models {
             if let Some(problem) = &model.problem
-                && self.models.get(name).and_then(|before| before.problem.as_ref()) != Some(problem)
+                && inventory.models.get(name).and_then(|before| before.problem.as_ref()) != Some(problem)
             {
                 tracing::error!(model = name, "{problem}; what is loaded of it goes on serving");
             }
         }
-        self.models = models;
-        let plan = plan::plan(&self.models, &self.slots, Instant::now());
-        for key in plan.unload {
-            if let Some(version) = self.slots.remove(&key).and_then(|slot| slot.serving) {
-                tracing::info!(model = key.0, version = key.1, "unloaded: its files are gone");
-                self.retired.push(version);
-            }
-        }
-        for (key, desired) in &plan.load {
-            self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
-        }
-        self.publish();
-        progress(Progress::Begin(plan.load.len()));
-        self.load(plan.load, threads, progress);
-        progress(Progress::End);
+        inventory.models = models;
     }
 
-    /// Loads versions on so many threads, and publishes each as soon as it is ready.
-    fn load(&mut self, todo: Vec<(Key, Desired)>, threads: usize, progress: &dyn Fn(Progress<'_>)) {
-        let (loader, stop) = (self.loader.clone(), self.stop.clone());
-        let threads = threads.min(todo.len());
-        let first_generation = self.next_generation;
-        self.next_generation += todo.len() as u64;
-        let todo = Mutex::new((first_generation..).zip(todo));
-        let (done, results) = mpsc::channel();
-        thread::scope(|scope| {
-            for _ in 0..threads {
-                let (done, todo, loader, stop) = (done.clone(), &todo, &loader, &stop);
-                scope.spawn(move || {
-                    let next =
-                        || todo.lock().unwrap_or_else(PoisonError::into_inner).next().filter(|_| !stop.load(Relaxed));
-                    while let Some((generation, (key, desired))) = next() {
-                        // A panic would be a defect, here or in a library; it must cost this version only.
-                        let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &desired)));
-                        let loaded = loaded.unwrap_or_else(|_| {
-                            Err(Failure::lasting("loading it panicked: this is a defect of the server"))
-                        });
-                        if done.send((key, desired, loaded)).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            drop(done);
-            for (key, desired, loaded) in results {
-                self.settle_load(&key, desired, loaded);
-                progress(Progress::Done { model: &key.0, version: key.1 });
-            }
-        });
+    /// Frees what no request holds any more.
+    fn free_retired(&self) {
+        drop(self.shared.take_retired());
     }
+}
 
-    /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
-    fn settle_load(&mut self, key: &Key, desired: Desired, loaded: Result<Loaded, Failure>) {
-        let slot = self.slots.entry(key.clone()).or_insert_with(|| Slot::new(desired.clone()));
-        let before = slot.retry.take().filter(|_| slot.attempted == desired);
-        slot.attempted = desired;
-        let mut ready = None;
-        match loaded {
-            Ok(loaded) => {
-                for warning in loaded.warnings() {
-                    tracing::warn!(model = key.0, version = key.1, "{warning}");
-                }
-                let version = Arc::new(loaded.version);
-                slot.failure = None;
-                self.retired.extend(slot.serving.replace(version.clone()));
-                ready = Some(version);
-            }
-            Err(Failure { why, may_pass }) => {
-                slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
-                let what = match &slot.serving {
-                    Some(_) => "not reloaded, the one before goes on serving",
-                    None => "not loaded",
-                };
-                // What fails in the same way again and again is told once.
-                if before.is_some() && slot.failure.as_deref() == Some(&why) {
-                    tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
-                } else if may_pass {
-                    tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
-                } else {
-                    tracing::error!(model = key.0, version = key.1, "{what}: {why}");
-                }
-                slot.failure = Some(why.into());
-            }
-        }
-        self.publish();
-        // Said once it is true.
-        if let Some(version) = ready {
-            let derived = &version.derived;
-            tracing::info!(
-                model = key.0,
-                version = key.1,
-                generation = version.generation,
-                batching = derived.batching_text(),
-                instances = derived.instances,
-                intra_op_threads = derived.intra_op_threads,
-                in_place = derived.in_place_text(),
-                seconds = version.load_time.as_secs_f64(),
-                "ready"
-            );
-        }
-        self.free_retired();
-    }
-
-    /// Builds the whole table anew and hands it to the router.
-    fn publish(&self) {
-        let mut table = Table::default();
-        for (name, model) in &self.models {
-            let stable = model.config.aliases.get(STABLE).copied();
-            let entry = ModelEntry { stable, problem: model.problem.clone(), ..ModelEntry::default() };
-            table.models.insert(name.clone(), entry);
-        }
-        for ((name, version), slot) in &self.slots {
-            let entry = match (&slot.serving, &slot.failure) {
-                (Some(version), _) => VersionEntry::Ready(version.clone()),
-                (None, Some(why)) => VersionEntry::Failed(why.clone()),
-                (None, None) => VersionEntry::Loading,
-            };
-            table.models.entry(name.clone()).or_default().versions.insert(*version, entry);
-        }
-        self.router.publish(table);
-    }
-
-    /// Frees versions that no request holds any more.
-    fn free_retired(&mut self) {
-        self.retired.retain(|version| Arc::strong_count(version) > 1);
-    }
+/// Of the models named so those that are now, else those from before.
+fn only(
+    before: &BTreeMap<String, Model>,
+    now: BTreeMap<String, Model>,
+    is_named: impl Fn(&str) -> bool,
+) -> BTreeMap<String, Model> {
+    let kept = before.iter().filter(|(name, _)| !is_named(name)).map(|(name, model)| (name.clone(), model.clone()));
+    kept.chain(now.into_iter().filter(|(name, _)| is_named(name))).collect()
 }

@@ -17,7 +17,7 @@ pub use fingerprint::Fingerprint;
 pub use manifest::Verified;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -41,6 +41,8 @@ pub struct Model {
     pub config: ModelConfig,
     /// Its versions.
     pub versions: BTreeMap<u64, Source>,
+    /// Versions whose folders lack the marker that says that they are complete: they don't count yet.
+    pub incomplete: BTreeSet<u64>,
     /// Why the folder could not be read as a whole, for people. What it says of settings and versions is incomplete then.
     pub problem: Option<String>,
 }
@@ -72,11 +74,11 @@ impl Source {
 const MODEL_FILE: &str = "model.onnx";
 const CONFIG_FILE: &str = "config.toml";
 
-/// Reads a repository.
+/// Reads a repository. Where there is a `marker`, a version with a folder counts only when that holds a file of this name.
 ///
 /// # Errors
 /// The folder itself can't be read; the message names it. What is wrong inside is told per model.
-pub fn scan(folder: &Path) -> Result<Scan, String> {
+pub fn scan(folder: &Path, marker: Option<&str>) -> Result<Scan, String> {
     let failed = |error: io::Error| format!("the model repository {} can't be read: {error}", folder.display());
     let mut scan = Scan { device: fs::metadata(folder).map_err(failed)?.dev(), ..Scan::default() };
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -85,7 +87,7 @@ pub fn scan(folder: &Path) -> Result<Scan, String> {
         let Some(name) = visible_name(&path) else { continue };
         let metadata = fs::metadata(&path);
         if metadata.as_ref().is_ok_and(fs::Metadata::is_dir) {
-            if let Some(model) = scan_model(&path) {
+            if let Some(model) = scan_model(&path, marker) {
                 scan.add(name.to_owned(), model);
             }
         } else if let Some(model) = name.strip_suffix(".onnx").filter(|model| !model.is_empty()) {
@@ -116,8 +118,22 @@ impl Scan {
     }
 }
 
+/// The model of that name in a repository as it is now; `None` where there is none.
+pub fn scan_one(folder: &Path, name: &str, marker: Option<&str>) -> Option<Model> {
+    // What clients name is no path.
+    if name.contains('/') || visible_name(Path::new(name)) != Some(name) {
+        return None;
+    }
+    let file = folder.join(format!("{name}.onnx"));
+    let mut model = scan_model(&folder.join(name), marker).filter(|_| folder.join(name).is_dir());
+    if file.is_file() {
+        model.get_or_insert_default().add_version("1", file, None);
+    }
+    model
+}
+
 /// The model in a folder; `None` where nothing in it looks like one.
-fn scan_model(folder: &Path) -> Option<Model> {
+fn scan_model(folder: &Path, marker: Option<&str>) -> Option<Model> {
     let mut model = Model::default();
     let config = folder.join(CONFIG_FILE);
     let has_config = match file::open(&config) {
@@ -130,10 +146,11 @@ fn scan_model(folder: &Path) -> Option<Model> {
             true
         }
     };
-    if let Err(error) = scan_versions(folder, &mut model) {
+    if let Err(error) = scan_versions(folder, marker, &mut model) {
         model.problem = Some(format!("{} can't be read: {error}", folder.display()));
     }
-    (has_config || model.problem.is_some() || !model.versions.is_empty()).then_some(model)
+    let has_versions = !model.versions.is_empty() || !model.incomplete.is_empty();
+    (has_config || model.problem.is_some() || has_versions).then_some(model)
 }
 
 /// The settings in a model's `config.toml`.
@@ -144,14 +161,16 @@ fn read_config(path: &Path, file: io::Result<fs::File>) -> Result<ModelConfig, S
     ModelConfig::parse(&name, &text).map_err(|problems| problems.join("; "))
 }
 
-fn scan_versions(folder: &Path, model: &mut Model) -> io::Result<()> {
+fn scan_versions(folder: &Path, marker: Option<&str>, model: &mut Model) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let Some(name) = visible_name(&path) else { continue };
         // What can't be read counts as a folder: loading it will tell, and what is loaded of it goes on serving.
         if fs::metadata(&path).map_or(is_number(name), |metadata| metadata.is_dir()) {
-            if is_number(name) {
+            if is_number(name) && marker.is_none_or(|marker| path.join(marker).exists()) {
                 model.add_version(name, path.join(MODEL_FILE), Some(&path));
+            } else if let Some(version) = name.parse().ok().filter(|_| is_number(name)) {
+                model.incomplete.insert(version);
             }
         } else if let Some(number) = name.strip_suffix(".onnx").filter(|stem| is_number(stem)) {
             model.add_version(number, path.clone(), None);

@@ -3,10 +3,16 @@
 //! There is one immutable table in one `ArcSwap`: what changes together is swapped together. Control builds a whole new table
 //! and publishes it; requests load it once. A request that has picked a version keeps it alive until it is answered.
 
+mod explain;
+mod split;
 mod table;
+mod ticket;
 mod version;
 
-pub use table::{ModelEntry, Table, VersionEntry};
+pub use explain::Explanation;
+pub use split::Split;
+pub use table::{ModelEntry, Routing, Table, VersionEntry};
+pub use ticket::{Header, Ticket};
 pub use version::{Derived, Submitted, Version};
 
 use arc_swap::ArcSwap;
@@ -17,6 +23,7 @@ use crate::{
     error::Result,
     metrics::ProcessMetrics,
     tensor::{Output, Request},
+    traffic::Reason,
 };
 
 /// An answer and who gave it.
@@ -24,6 +31,8 @@ use crate::{
 pub struct Answer {
     /// The version that answered.
     pub version: Arc<Version>,
+    /// Why it was that one.
+    pub reason: Reason,
     /// The outputs.
     pub output: Output,
 }
@@ -58,23 +67,29 @@ impl Router {
         self.published.subscribe()
     }
 
-    /// Puts a request into the queue of the version that is to answer it.
+    /// Puts a request into the queue of the version that is to answer it. `header` is asked for what came beside it, where that
+    /// decides.
     ///
     /// # Errors
     /// There is no such model or version, it is not ready, the request does not fit its signature, the queue is full, or the
     /// deadline has passed.
-    pub fn submit(&self, request: Request) -> Result<Submitted> {
-        let picked = self.table.load().pick(&request.model, request.version).cloned();
-        let version = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
-        version.submit(request)
+    pub fn submit(&self, request: Request, header: &Header<'_>) -> Result<Submitted> {
+        let table = self.table.load();
+        let key = request.routing_key.as_deref().map(str::as_bytes);
+        let ticket = Ticket { key, header, random: &|| fastrand::u64(..) };
+        let picked = table.pick(&request.model, &request.selector, &ticket);
+        let picked = picked.map(|(version, reason)| (version.clone(), reason));
+        let (version, reason) = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
+        drop(table);
+        version.submit(request, reason)
     }
 
-    /// Answers a request. Dropping the future cancels it.
+    /// Answers a request that came with nothing beside it. Dropping the future cancels it.
     ///
     /// # Errors
     /// Those of [`Router::submit`] and [`Submitted::answer`].
     pub async fn infer(&self, request: Request) -> Result<Answer> {
-        self.submit(request)?.answer().await
+        self.submit(request, &|_| None)?.answer().await
     }
 
     /// A request ended before it was decoded.

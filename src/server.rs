@@ -22,13 +22,14 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{Context, Lifecycle, SERVER_VERSION, Service},
+    api::{Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
     batcher::Compute,
     cli::Settings,
     config::{ByteSize, Listen},
+    desired::default_folder,
     engine::Engine,
     metrics::{Exposition, TransportMetrics},
-    registry::{Loader, Registry},
+    registry::{Loader, Options, Registry},
     repository,
     router::Router,
     runtime,
@@ -49,6 +50,9 @@ const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 /// Connections to the port of metrics at most.
 const SCRAPERS: usize = 64;
 
+/// Connections to the port of the admin API at most.
+const ADMINS: usize = 256;
+
 /// Serves the repository until a signal comes. Returns the exit code of an orderly end.
 ///
 /// # Errors
@@ -57,7 +61,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder)?;
+    repository::scan(folder, None)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -72,15 +76,18 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let exposition = Arc::new(exposition);
     let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
+    let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut registry = Registry::new(folder.into(), loader, router.clone(), stop.clone());
+    let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
+    let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
     let context = Context { router, lifecycle: lifecycle.subscribe(), limits };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, &io).await?;
+        let admin = Service::admin(&context, control.clone(), tokens);
+        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, admin, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -105,7 +112,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         tokio::spawn(signals.exit_at_next());
         lifecycle.send_replace(Lifecycle::Draining);
         stop.store(true, Ordering::Relaxed);
-        registry.thread().unpark();
+        control.wake();
         tokio::time::sleep(settings.drain_delay).await;
         let limit = settings.drain_timeout;
         Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
@@ -119,6 +126,17 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the registry is told of the settings.
+fn registry_options(folder: &Path, settings: &Settings) -> Options {
+    let state_folder = || default_folder(folder, &|name| std::env::var_os(name));
+    Options {
+        folder: folder.into(),
+        state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
+        control: settings.model_control,
+        marker: settings.ready_marker.clone(),
+    }
+}
+
 /// Opens a port for each protocol that is not off, and logs where.
 async fn open_doors(
     settings: &Settings,
@@ -126,22 +144,23 @@ async fn open_doors(
     context: &Context,
     exposition: &Arc<Exposition>,
     transport: &TransportMetrics,
+    admin: Service,
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let places = Places::new(limits::max_connections(settings), Some(transport.clone()));
     let budget = context.limits.budget.clone();
     tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
     let metrics = Service::metrics(exposition.clone(), transport.clone(), budget);
-    // Of its own, so that it can be seen when there is no place for clients.
-    let scrapers = Places::new(SCRAPERS, None);
-    let services: [(&'static str, &Listen, Service, Duration); 3] = [
-        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE),
-        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO),
-        ("metrics", &settings.metrics, metrics, Duration::ZERO),
+    // Of their own, so that it can be seen, and helped, when there is no place for clients.
+    let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
+    let services: [(&'static str, &Listen, Service, Duration, &Arc<Places>); 4] = [
+        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE, &places),
+        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO, &places),
+        ("metrics", &settings.metrics, metrics, Duration::ZERO, &scrapers),
+        ("admin", &settings.admin, admin, Duration::ZERO, &admins),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, service, grace) in services {
-        let places = if protocol == "metrics" { &scrapers } else { &places };
+    for (protocol, configured, service, grace, places) in services {
         let Listen::At(address) = configured else { continue };
         let wrong = |error: std::io::Error| {
             format!(
@@ -150,6 +169,14 @@ async fn open_doors(
         };
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
+        let guarded = bound.ip().is_loopback() || settings.admin_token_file.is_some() || settings.admin_insecure;
+        if protocol == "admin" && !guarded {
+            return Err(format!(
+                "admin: {address} can be reached from other machines, and whoever reaches it may change what is served: have it \
+                 ask for a token with --admin-token-file FILE, give a loopback address such as 127.0.0.1:8003, or say \
+                 --admin-insecure where something else sees to who can reach it"
+            ));
+        }
         tracing::info!(protocol, address = %bound, "listening");
         let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
         doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));

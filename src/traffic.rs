@@ -12,8 +12,14 @@ pub const STABLE: &str = "stable";
 /// Characters of an alias at most.
 const LONGEST_ALIAS: usize = 64;
 
+/// The header, or metadata over gRPC, that gives a request's routing key.
+pub const ROUTING_KEY_HEADER: &str = "onnxd-routing-key";
+
+/// Bytes of a routing key at most.
+pub const LONGEST_ROUTING_KEY: usize = 1024;
+
 /// Where a model's requests go.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// The parts of the requests without a version that versions get; none: all go to `stable`, or the highest that is ready.
     #[serde(default)]
@@ -45,9 +51,7 @@ impl Weights {
     /// # Errors
     /// For people: the weight that is none, or that all are zero.
     pub fn new(weights: BTreeMap<u64, f64>) -> Result<Self, String> {
-        if let Some((version, weight)) = weights.iter().find(|(_, weight)| !weight.is_finite() || **weight < 0.0) {
-            return Err(format!("the weight of version {version} must be a finite number of at least 0, got {weight}"));
-        }
+        weights.iter().try_for_each(|(version, weight)| check_weight(*version, *weight))?;
         if weights.contains_key(&0) {
             return Err("a version is an integer of at least 1, got 0".into());
         }
@@ -77,6 +81,9 @@ impl Weights {
     }
 }
 
+/// No weight is NaN.
+impl Eq for Weights {}
+
 impl TryFrom<BTreeMap<u64, f64>> for Weights {
     type Error = String;
 
@@ -89,6 +96,17 @@ impl From<Weights> for BTreeMap<u64, f64> {
     fn from(Weights(weights): Weights) -> Self {
         weights
     }
+}
+
+/// Whether a number may be the weight of a version.
+///
+/// # Errors
+/// For people: what a weight is.
+pub fn check_weight(version: u64, weight: f64) -> Result<(), String> {
+    if weight.is_finite() && weight >= 0.0 {
+        return Ok(());
+    }
+    Err(format!("the weight of version {version} must be a finite number of at least 0, got {weight}"))
 }
 
 /// The version that a request wants.

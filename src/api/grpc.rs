@@ -2,7 +2,7 @@
 
 mod cost;
 mod decode;
-mod eager;
+pub(super) mod eager;
 mod encode;
 mod health;
 mod service;
@@ -85,17 +85,16 @@ pub(super) fn answer(
 /// # Panics
 /// Where the protocol definitions that the build encoded can't be decoded: a defect of the build.
 pub(super) fn routes(context: Context) -> axum::Router {
-    streaming(context).fallback(async |request: Request| {
+    streaming(context, proto::DESCRIPTORS).fallback(async |request: Request| {
         let refused = unary::not_grpc(request.headers());
         refused.unwrap_or_else(|| unknown(request.uri().path())).map(axum::body::Body::new)
     })
 }
 
-/// The services with methods that stream, which tonic serves.
-fn streaming(context: Context) -> axum::Router {
-    let reflection = |builder: tonic_reflection::server::Builder<'static>| {
-        builder.register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-    };
+/// The services with methods that stream, which tonic serves; reflection tells these descriptors.
+pub(super) fn streaming(context: Context, descriptors: &'static [u8]) -> axum::Router {
+    let reflection =
+        |builder: tonic_reflection::server::Builder<'static>| builder.register_encoded_file_descriptor_set(descriptors);
     let v1 = reflection(tonic_reflection::server::Builder::configure()).build_v1();
     let v1alpha = reflection(tonic_reflection::server::Builder::configure()).build_v1alpha();
     let health = HealthServer::new(health::Health::new(context.clone()));
@@ -111,11 +110,11 @@ fn streaming(context: Context) -> axum::Router {
     let routes = Routes::new(unpacking!(health))
         .add_service(unpacking!(v1.expect("the build's own descriptors")))
         .add_service(unpacking!(v1alpha.expect("the build's own descriptors")));
-    routes.into_axum_router().layer(middleware::map_request_with_state(context, eager::read))
+    routes.into_axum_router().reset_fallback().layer(middleware::map_request_with_state(context, eager::read))
 }
 
 /// A method that there is not.
-fn unknown(path: &str) -> Answer {
+pub(super) fn unknown(path: &str) -> Answer {
     unary::refused(Error::new(
         Code::Unimplemented,
         format!("there is no method {path}; reflection lists those that there are"),
@@ -123,6 +122,6 @@ fn unknown(path: &str) -> Answer {
 }
 
 /// The status of an error.
-fn status(error: Error) -> Status {
+pub(super) fn status(error: Error) -> Status {
     Status::new(tonic::Code::from_i32(error.code().grpc()), shown(error.message()))
 }

@@ -16,7 +16,7 @@ use serde_json::json;
 use std::{future::ready, sync::Arc};
 
 #[cfg(any(fuzzing, test))]
-use {axum::http::HeaderMap, bytes::Bytes, std::time::Instant};
+use {crate::traffic::Selector, axum::http::HeaderMap, bytes::Bytes, std::time::Instant};
 
 use super::{
     Context, Unwritten,
@@ -29,9 +29,6 @@ use service::Target;
 /// Length of the JSON in a body with binary tensors behind it. Header names compare without case.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-/// Tells which version answered.
-const MODEL_VERSION: HeaderName = HeaderName::from_static("onnxd-model-version");
-
 /// The request in a body, for the fuzz targets.
 #[cfg(any(fuzzing, test))]
 pub(crate) fn decode_for_fuzzing(
@@ -42,7 +39,7 @@ pub(crate) fn decode_for_fuzzing(
     if let Some(value) = json_length.and_then(|bytes| HeaderValue::from_bytes(bytes).ok()) {
         headers.insert(JSON_LENGTH, value);
     }
-    decode::request("model".into(), None, &headers, body, Instant::now()).map(|decoded| decoded.request)
+    decode::request("model".into(), Selector::Any, &headers, body, Instant::now()).map(|decoded| decoded.request)
 }
 
 /// What a request for an inference is for, or why that can't be told; `None` where it is for something else.

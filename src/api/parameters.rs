@@ -36,6 +36,7 @@ pub(super) fn is_known(name: &str) -> bool {
         name,
         "timeout"
             | "binary_data_output"
+            | "routing_key"
             | "sequence_id"
             | "sequence_start"
             | "sequence_end"
@@ -51,6 +52,8 @@ pub(super) fn is_known(name: &str) -> bool {
 pub(super) struct RequestParameters {
     /// When the answer stops being useful.
     pub deadline: Option<Instant>,
+    /// What the choice of a version goes by.
+    pub routing_key: Option<String>,
     /// Whether outputs come in binary unless they say otherwise (HTTP only).
     pub binary_data_output: bool,
 }
@@ -74,6 +77,7 @@ impl RequestParameters {
                     read.deadline = deadline.filter(|_| microseconds > 0);
                 }
                 "binary_data_output" => read.binary_data_output = boolean(&name, &value).map_err(named)?,
+                "routing_key" => read.routing_key = Some(string(&name, value).map_err(named)?),
                 "sequence_id" | "sequence_start" | "sequence_end" if !is_zero(&value) => {
                     return Err(unsupported(format!(
                         "request for model '{model}': parameter '{name}': sequences are not supported"
@@ -134,6 +138,13 @@ fn boolean(name: &str, value: &Parameter) -> Result<bool> {
     match value {
         Parameter::Bool(value) => Ok(*value),
         other => Err(Error::invalid(format!("parameter '{name}' must be true or false, got {other}"))),
+    }
+}
+
+fn string(name: &str, value: Parameter) -> Result<String> {
+    match value {
+        Parameter::String(value) => Ok(value),
+        other => Err(Error::invalid(format!("parameter '{name}' must be a string, got {other}"))),
     }
 }
 

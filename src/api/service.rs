@@ -8,11 +8,14 @@ use std::sync::Arc;
 use tower_service::Service as _;
 
 use super::{
-    Budget, Context, Unwritten,
+    Budget, Context, Unwritten, admin,
     answer::{Answer, other},
     grpc, http, metrics,
 };
-use crate::metrics::{Exposition, TransportMetrics};
+use crate::{
+    metrics::{Exposition, TransportMetrics},
+    registry::Control,
+};
 
 /// What answers the requests of one port.
 #[derive(Clone)]
@@ -43,6 +46,11 @@ impl Service {
     /// What Prometheus scrapes.
     pub fn metrics(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> Self {
         Service { inferences: Inferences::None, rest: metrics::routes(exposition, transport, budget) }
+    }
+
+    /// The admin API over gRPC and HTTP, with health checking and reflection. With tokens, who calls has to show one.
+    pub fn admin(context: &Context, control: Control, tokens: Option<admin::Tokens>) -> Self {
+        Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, tokens) }
     }
 
     /// Answers a request over a connection that has `unwritten` answers.

@@ -6,6 +6,7 @@ use crate::{
     json::{Elements, Reader, write_elements},
     router::Version,
     tensor::{Datatype, Inputs, ModelInputs, NamedTensor, Request, Shape, Tensor},
+    traffic::Selector,
 };
 
 /// A command that asks a server on this machine.
@@ -40,7 +41,8 @@ pub(super) fn find(
         let named = names.zip(&inputs).map(|(name, input)| NamedTensor { name, tensor: input.tensor.clone() });
         let request = Request {
             model: version.model.to_string(),
-            version: Some(version.version),
+            selector: Selector::Version(version.version),
+            routing_key: None,
             inputs: Inputs::Named(named.collect()),
             outputs: Vec::new(),
             deadline: None,

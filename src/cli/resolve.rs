@@ -21,7 +21,7 @@ use std::{
 };
 use toml::de::DeValue;
 
-use super::{Cli, Command, Settings};
+use super::{Cli, Command, Settings, help};
 use crate::config::{
     ByteSize,
     document::{self, Document, Entry},
@@ -69,19 +69,19 @@ struct Given {
 /// A variable or the file is wrong.
 pub fn read() -> Result<Invocation, Problems> {
     // Variables are read below: here they would count even when empty, and their mistakes would be blamed on the option.
-    let bare = |arg: Arg| arg.env(Resettable::<OsStr>::Reset);
-    let command = Cli::command().mut_subcommands(|subcommand| subcommand.mut_args(bare));
+    let command = bare(help::command());
     let matches = command.clone().try_get_matches().unwrap_or_else(|error| {
         if error.kind() == ErrorKind::DisplayHelp {
             // With the variables.
-            Cli::command().get_matches();
+            help::command().get_matches();
         }
         error.exit()
     });
-    let Some((name, said)) = matches.subcommand() else { unreachable!("a command is required") };
+    let (names, said) = innermost(&matches);
     let mut environment = Vec::new();
     let mut wrong = Vec::new();
-    for arg in Cli::command().find_subcommand(name).into_iter().flat_map(|command| command.get_arguments()) {
+    let full = names.iter().try_fold(Cli::command(), |command, name| command.find_subcommand(name).cloned());
+    for arg in full.iter().flat_map(|command| command.get_arguments()) {
         let Some((variable, value)) = variable(arg).filter(|_| !is_option(said, arg)) else { continue };
         match check(arg, &value) {
             Ok(()) => environment.push(Given { id: arg.get_id().to_string(), value, origin: variable }),
@@ -103,7 +103,7 @@ pub fn read() -> Result<Invocation, Problems> {
     if !wrong.is_empty() {
         return Err(Problems { lines: wrong, code });
     }
-    let command = command.mut_subcommand(name, |subcommand| {
+    let command = mut_innermost(command, &names, &|subcommand| {
         subcommand.mut_args(|arg| match given.iter().rfind(|given| arg.get_id() == given.id.as_str()) {
             Some(given) => arg.default_value(OsStr::from(&given.value)),
             None => arg,
@@ -111,8 +111,34 @@ pub fn read() -> Result<Invocation, Problems> {
     });
     let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    let settings = matches.subcommand().map(|(_, matches)| effective(matches, &given)).unwrap_or_default();
+    let settings = effective(innermost(&matches).1, &given);
     Ok(Invocation { command: cli.command, settings })
+}
+
+/// The command and those in it without their variables.
+fn bare(command: clap::Command) -> clap::Command {
+    command.mut_args(|arg| arg.env(Resettable::<OsStr>::Reset)).mut_subcommands(bare)
+}
+
+/// The names of the command that was given, from the outermost, and what was said to it.
+fn innermost(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
+    let (mut names, mut said) = (Vec::new(), matches);
+    while let Some((name, inner)) = said.subcommand() {
+        names.push(name.to_owned());
+        said = inner;
+    }
+    (names, said)
+}
+
+fn mut_innermost(
+    command: clap::Command,
+    names: &[String],
+    change: &dyn Fn(clap::Command) -> clap::Command,
+) -> clap::Command {
+    match names {
+        [] => change(command),
+        [name, inner @ ..] => command.mut_subcommand(name, |subcommand| mut_innermost(subcommand, inner, change)),
+    }
 }
 
 /// The settings as arguments of a command line.

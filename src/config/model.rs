@@ -1,9 +1,15 @@
 //! Settings of a model.
 
+mod routing;
+mod versions;
+
+pub use versions::Versions;
+
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 use super::document::{self, Document};
+use crate::traffic::{Traffic, Weights};
 
 /// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
 /// the reader of `config.toml` and its documentation are made of the one declaration.
@@ -95,9 +101,21 @@ settings! {
         /// "off": never.
         in_place: InPlace = InPlace::Auto;
 
-        /// Names for versions. `stable` names the version that requests without a version go to; without it they go to the
-        /// highest version that is ready.
+        /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
+        /// that an admin call has loaded, is loaded too.
+        versions: Versions = Versions::All;
+
+        /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
+        /// `routing_key` nor the header `onnxd-routing-key`: the first of them that the request has.
+        routing_key_headers: Vec<String> = Vec::new();
+
+        /// Names for versions, which requests may give in place of a version. Without weights, requests without a version go
+        /// to the one that `stable` names; without that too, to the highest version that is ready.
         aliases: BTreeMap<String, u64> = BTreeMap::new();
+
+        /// How requests without a version are divided over versions: any numbers, of which those count whose versions are
+        /// ready. Versions that are not named get none. Requests with a routing key stay with their version.
+        weights: Weights = Weights::default();
     }
 }
 
@@ -123,9 +141,6 @@ pub enum InPlace {
     Off,
 }
 
-/// The alias of the version that requests without a version go to.
-pub const STABLE: &str = "stable";
-
 /// Longer makes no sense, and far longer is more than a clock can count.
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -145,9 +160,16 @@ impl ModelConfig {
         file.finish().map(|()| config)
     }
 
-    /// The settings that a version is loaded with: all but the aliases. Where they change, versions are loaded anew.
+    /// The settings that a version is loaded with: all but those that say which versions are loaded and where requests go. Where
+    /// they change, versions are loaded anew.
     pub fn without_aliases(&self) -> ModelConfig {
-        ModelConfig { aliases: BTreeMap::new(), ..self.clone() }
+        let (aliases, weights, routing_key_headers) = Default::default();
+        ModelConfig { aliases, weights, routing_key_headers, versions: Versions::All, ..self.clone() }
+    }
+
+    /// Where requests go.
+    pub fn traffic(&self) -> Traffic {
+        Traffic { weights: self.weights.clone(), aliases: self.aliases.clone() }
     }
 }
 
@@ -240,40 +262,6 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-impl Setting for BTreeMap<String, u64> {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
-        let DeValue::Table(table) = value.get_ref() else {
-            wrong(key, &value, "a table such as { stable = 2 }", file);
-            return;
-        };
-        for entry in document::entries(table.clone()) {
-            let alias = entry.key.into_inner();
-            if ModelConfig::KEYS.contains(&alias.as_str()) {
-                // It would be taken for a name of a version, silently.
-                let what =
-                    format!("'{alias}' stands below [{key}], where names of versions are: move it above that line");
-                file.problem(entry.value.span().start, what);
-                continue;
-            }
-            match document::integer(entry.value.get_ref(), 1..=u64::MAX) {
-                Ok(version) => {
-                    self.insert(alias, version);
-                }
-                Err(expected) => {
-                    let what = format!("alias '{alias}' must be a version, {expected}");
-                    let came = document::describe(entry.value.get_ref());
-                    file.problem(entry.value.span().start, format!("{what}, got {came}"));
-                }
-            }
-        }
-    }
-
-    fn written(&self, key: &str) -> String {
-        let aliases = self.iter().map(|(alias, version)| format!("\n{alias:?} = {version}")).collect::<String>();
-        if aliases.is_empty() { format!("[{key}]\n# {STABLE} = 2") } else { format!("[{key}]{aliases}") }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -292,8 +280,14 @@ mod tests {
             instances = 2
             intra_op_threads = 3
             in_place = "off"
+            versions = { latest = 2 }
+            routing_key_headers = ["X-User-Id", "x-session"]
             [aliases]
             stable = 2
+            [weights]
+            2 = 95
+            3 = 4.5
+            4 = 0
         "#;
         let expected = ModelConfig {
             aliases: BTreeMap::from([("stable".into(), 2)]),
@@ -304,11 +298,22 @@ mod tests {
             instances: 2,
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
+            versions: Versions::Latest(2),
+            routing_key_headers: vec!["x-user-id".into(), "x-session".into()],
+            weights: Weights::new([(2, 95.0), (3, 4.5), (4, 0.0)].into()).unwrap(),
         };
         assert_eq!(parse(text), Ok(expected));
         assert_eq!(parse(""), Ok(ModelConfig::default()));
         assert_eq!(parse("aliases = { stable = 0x2 }").unwrap().aliases["stable"], 2);
         assert_eq!(parse("aliases.stable = 2").unwrap().aliases["stable"], 2);
+        assert_eq!(parse("weights = { 7 = 0x10 }").unwrap().weights.of(7), 16.0);
+        assert_eq!(parse("[aliases]\ncanary = 3\n'v2.1-b' = 2").unwrap().traffic().aliases.len(), 2);
+    }
+
+    #[test]
+    fn where_requests_go_does_not_touch_what_is_loaded() {
+        let text = "instances = 3\nrouting_key_headers = [\"a\"]\naliases.stable = 2\nweights.2 = 1";
+        assert_eq!(parse(text).unwrap().without_aliases(), parse("instances = 3").unwrap());
     }
 
     #[test]
@@ -339,6 +344,24 @@ mod tests {
             ("[aliases]\nstable = 0", "2:10: alias 'stable' must be a version, an integer of at least 1, got 0"),
             ("[aliases]\nstable = \"2\"", "2:10: alias 'stable' must be a version, an integer of at least 1, got the string \"2\""),
             ("[aliases]\nstable = 2\nmax_batch_size = 8", "3:18: 'max_batch_size' stands below [aliases]"),
+            ("[aliases]\n2 = 2", "2:1: an alias is a letter and up to 63 letters, digits, '-', '_' and '.', got '2'"),
+            ("weights = 2", "1:11: weights must be a table such as { 2 = 95, 3 = 5 }, got 2"),
+            ("[weights]\n2 = -1", "2:5: the weight of version 2 must be a finite number of at least 0, got -1"),
+            ("[weights]\n2 = nan", "2:5: the weight of version 2 must be a finite number of at least 0, got NaN"),
+            ("[weights]\n2 = inf", "2:5: the weight of version 2 must be a finite number of at least 0, got inf"),
+            ("[weights]\n2 = 1e999", "2:5: the weight of version 2 must be a finite number of at least 0, got "),
+            ("[weights]\n2 = \"5\"", "2:5: the weight of version 2 must be a finite number of at least 0, got the string \"5\""),
+            ("[weights]\n2 = 0\n3 = 0.0", "1:1: at least one weight must be greater than 0, got only zeros"),
+            ("[weights]\n2 = 1e308\n3 = 1e308", "1:1: the weights must have a finite sum"),
+            ("[weights]\n0 = 1", "2:1: a version is an integer of at least 1, got '0'"),
+            ("[weights]\n02 = 1", "2:1: a version is an integer of at least 1, got '02'"),
+            ("[weights]\nstable = 1", "2:1: a version is an integer of at least 1, got 'stable'"),
+            ("[weights]\n99999999999999999999 = 1", "2:1: a version is an integer of at least 1, got '99999999999999999999'"),
+            ("[weights]\n2 = 1\ninstances = 8", "3:13: 'instances' stands below [weights]"),
+            ("routing_key_headers = \"x\"", "1:23: routing_key_headers must be an array of names of headers such as [\"x-user-id\"], got the string \"x\""),
+            ("routing_key_headers = [\"a\", 2]", "1:29: a header of routing_key_headers must be a string, got 2"),
+            ("routing_key_headers = [\"a b\"]", "1:24: a header of routing_key_headers must be of letters, digits and !#$%&'*+-.^_`|~, got the string \"a b\""),
+            ("routing_key_headers = [\"\"]", "1:24: a header of routing_key_headers must be of letters"),
             ("instances = 1\ninstances = 2", "2:1: not valid TOML: duplicate key"),
             ("instances = ", "1:13: not valid TOML: "),
             ("instances", "not valid TOML: "),

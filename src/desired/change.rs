@@ -1,13 +1,9 @@
-//! What a change makes of a model's state: pure.
+//! What can be asked for, and what has to be known for it.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ModelState, Record};
-use crate::{
-    error::Result,
-    traffic::{Traffic, Weights},
-};
+use crate::traffic::{Traffic, Weights};
 
 /// What an admin call asks for, of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,15 +61,6 @@ pub struct Known {
     pub versions: BTreeMap<u64, std::result::Result<(), String>>,
     /// Those that the repository holds.
     pub on_disk: BTreeSet<u64>,
-}
-
-impl ModelState {
-    /// What the state is after a change. `record` is what is kept of it, without `before` and `after`.
-    ///
-    /// # Errors
-    /// The change can't be made, and nothing is changed; the message names the model, what was expected and what came.
-    pub fn apply(&self, model: &str, change: &Change, known: &Known, record: Record) -> Result<ModelState> {
-        let _ = (model, change, known, record);
-        todo!()
-    }
+    /// Those that are loaded, are being loaded, or failed to be.
+    pub loaded: BTreeSet<u64>,
 }

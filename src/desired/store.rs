@@ -1,5 +1,273 @@
-//! Where the desired state is kept.
+//! Where the desired state is kept: a folder whose `state.json` is replaced as a whole.
+//!
+//! At any moment the disk holds the state before a change or the one after it: a file is written beside, flushed, and renamed.
+//! `state.previous.json` is what was before, for the day on which the disk returns something else than was written.
 
-/// The file that holds the desired state.
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::{
+    Desired, audit,
+    document::{self, Wrong},
+};
+use crate::error::{Code, Error, Result};
+
+const CURRENT: &str = "state.json";
+const PREVIOUS: &str = "state.previous.json";
+const LOCK: &str = "lock";
+
+/// The folder that holds the desired state.
 #[derive(Debug)]
-pub struct Store;
+pub struct Store {
+    folder: PathBuf,
+    /// Held while this server may change the state.
+    lock: Option<File>,
+    /// The state on the disk, as text.
+    current: Option<String>,
+    /// The last change that is in the audit log.
+    audited: u64,
+}
+
+impl Store {
+    /// The store in a folder, which need not be there, with the state that it holds. Whatever keeps the state from being
+    /// changed is logged, and told to those who try.
+    ///
+    /// # Errors
+    /// The state was written by a newer server: nothing was touched.
+    pub fn open(folder: PathBuf) -> Result<(Self, Desired), String> {
+        let mut store = Store { folder, lock: None, current: None, audited: 0 };
+        if !store.folder.exists() {
+            return Ok((store, Desired::default()));
+        }
+        let folder = store.folder.display().to_string();
+        match store.lock_folder() {
+            Ok(lock) => store.lock = Some(lock),
+            Err(why) => tracing::warn!("admin calls can't change anything now: the state folder {folder} {why}"),
+        }
+        match store.read(store.lock.is_some()) {
+            Ok(desired) => Ok((store, desired.unwrap_or_default())),
+            Err(Unread::Newer(why)) => Err(format!("the state folder {folder}: {why}")),
+            Err(Unread::Failed(why)) => {
+                tracing::error!("the state folder {folder} {why}; the models' configurations hold");
+                store.lock = None;
+                Ok((store, Desired::default()))
+            }
+        }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes sure that nobody else changes the state. Gives the state where somebody else has changed it before.
+    ///
+    /// # Errors
+    /// It can't be made sure (UNAVAILABLE).
+    pub fn catch_up(&mut self) -> Result<Option<Desired>> {
+        if self.holds_lock() || !self.folder.exists() {
+            return Ok(None);
+        }
+        self.lock = None;
+        let lock = self.lock_folder().map_err(|why| self.unavailable(&why))?;
+        let before = self.current.clone();
+        let read = self.read(true).map_err(|why| match why {
+            Unread::Newer(why) | Unread::Failed(why) => self.unavailable(&why),
+        })?;
+        self.lock = Some(lock);
+        if self.current.is_none() {
+            // The folder was emptied. What this server knows is written with the next change.
+            self.current = before;
+            return Ok(None);
+        }
+        Ok(read.filter(|_| self.current != before))
+    }
+
+    /// Keeps a state: when this returns, it is on the disk. Gives what went wrong nevertheless, for people.
+    ///
+    /// # Errors
+    /// It can't be kept (UNAVAILABLE): the state on the disk is the one before.
+    pub fn save(&mut self, desired: &Desired) -> Result<Option<String>> {
+        let text = document::encode(desired).map_err(Error::internal)?;
+        self.create_folder().map_err(|error| self.unavailable(&format!("can't be made: {error}")))?;
+        if self.catch_up()?.is_some() {
+            return Err(self.unavailable("has been changed by another server: try again"));
+        }
+        self.replace(&text).map_err(|error| self.unavailable(&format!("can't be written: {error}")))?;
+        self.current = Some(text);
+        Ok(self.audit(desired).err().map(|error| {
+            let path = self.folder.join(audit::FILE);
+            format!("{} can't be written: {error}; what is missing there is added later", path.display())
+        }))
+    }
+
+    fn create_folder(&self) -> io::Result<()> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        fs::create_dir_all(&self.folder)?;
+        // Its name is part of what must not be lost.
+        self.folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        if let Some(previous) = &self.current {
+            write_beside(&self.folder, PREVIOUS, previous)?;
+        }
+        write_beside(&self.folder, CURRENT, text)?;
+        let flushed = File::open(&self.folder)?.sync_all();
+        if let (Err(_), Some(previous)) = (&flushed, &self.current) {
+            // Nobody can say which of the two a restart would find: that it is the one before is what is told.
+            let _ = write_beside(&self.folder, CURRENT, previous);
+        }
+        flushed
+    }
+
+    /// Adds to the audit log what is missing there.
+    fn audit(&mut self, desired: &Desired) -> io::Result<()> {
+        let missing = audit::since(desired, self.audited);
+        if !missing.is_empty() {
+            audit::append(&self.folder, &missing)?;
+            self.audited = desired.revision;
+        }
+        Ok(())
+    }
+
+    /// Reads what the folder holds; `None`: there is no state. With `mend` what is wrong there is put right.
+    fn read(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
+        self.current = None;
+        let found = match self.read_file(CURRENT)? {
+            Found::State(state) => Some(state),
+            Found::Nothing => match self.read_file(PREVIOUS)? {
+                Found::State(state) => {
+                    let path = self.folder.join(CURRENT);
+                    tracing::error!(
+                        "{} is missing; the state before the last change is used instead ({PREVIOUS})",
+                        path.display()
+                    );
+                    Some(state)
+                }
+                Found::Nothing | Found::Damaged(_) => None,
+            },
+            Found::Damaged(why) => self.recover(&why, mend)?,
+        };
+        let last = audit::last_revision(&self.folder, mend);
+        let last =
+            last.map_err(|error| Unread::Failed(format!("holds an {} that can't be read: {error}", audit::FILE)))?;
+        let Some((text, mut desired)) = found else {
+            self.audited = last;
+            return Ok((last > 0).then(|| Desired { revision: last, ..Desired::default() }));
+        };
+        self.current = Some(text);
+        self.audited = last;
+        if mend && let Err(error) = self.audit(&desired) {
+            tracing::error!("{} can't be written: {error}", self.folder.join(audit::FILE).display());
+        }
+        // After a change that was lost its number is not given again.
+        desired.revision = desired.revision.max(last);
+        Ok(Some(desired))
+    }
+
+    /// Sets a damaged state aside, where files may be touched, and reads the one before.
+    fn recover(&self, why: &str, mend: bool) -> std::result::Result<Option<(String, Desired)>, Unread> {
+        let path = self.folder.join(CURRENT);
+        // Before anything is moved: a newer server's files stay where they are.
+        let previous = self.read_file(PREVIOUS)?;
+        let aside = self.set_aside(CURRENT, mend);
+        let instead = match &previous {
+            Found::State(_) => {
+                "the state before the last change is used instead, so that the last change may be missing"
+            }
+            Found::Nothing | Found::Damaged(_) => "there is none before it: the models' configurations hold",
+        };
+        tracing::error!("{} is damaged: {why}; it is kept as {aside}; {instead}", path.display());
+        match previous {
+            Found::State(state) => Ok(Some(state)),
+            Found::Nothing => Ok(None),
+            Found::Damaged(why) => {
+                let aside = self.set_aside(PREVIOUS, mend);
+                tracing::error!("{PREVIOUS} is damaged too: {why}; it is kept as {aside}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Renames a file so that nobody takes it for a state; gives its new name, or says why it has none.
+    fn set_aside(&self, name: &str, mend: bool) -> String {
+        if !mend {
+            return name.into();
+        }
+        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string().replace(':', "-");
+        let aside = format!("{}.damaged-{time}.json", name.trim_end_matches(".json"));
+        match fs::rename(self.folder.join(name), self.folder.join(&aside)) {
+            Ok(()) => aside,
+            Err(error) => format!("{name} (it can't be renamed: {error})"),
+        }
+    }
+
+    fn read_file(&self, name: &str) -> std::result::Result<Found, Unread> {
+        let bytes = match fs::read(self.folder.join(name)) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(Unread::Failed(format!("holds a {name} that can't be read: {error}"))),
+        };
+        match document::decode(&bytes) {
+            Ok(desired) => Ok(Found::State((String::from_utf8_lossy(&bytes).into_owned(), desired))),
+            Err(Wrong::Damaged(why)) => Ok(Found::Damaged(why)),
+            Err(newer @ Wrong::Newer(_)) => Err(Unread::Newer(format!("{name}: {newer}"))),
+        }
+    }
+
+    /// Locks the folder against other servers, or says why not, as what follows the folder's name.
+    fn lock_folder(&self) -> Result<File, String> {
+        let path = self.folder.join(LOCK);
+        let file = File::options().create(true).truncate(false).write(true).open(path);
+        let file = file.map_err(|error| format!("can't be written: {error}"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err("is in use by another server".into()),
+            Err(TryLockError::Error(error)) => Err(format!("can't be locked: {error}")),
+        }
+    }
+
+    /// Whether the lock that is held is the one that others would find.
+    fn holds_lock(&self) -> bool {
+        let same = |lock: &File| {
+            let (ours, theirs) = (lock.metadata()?, fs::metadata(self.folder.join(LOCK))?);
+            Ok::<_, io::Error>((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
+        };
+        self.lock.as_ref().is_some_and(|lock| same(lock).unwrap_or(false))
+    }
+
+    fn unavailable(&self, why: &str) -> Error {
+        let folder = self.folder.display();
+        Error::new(Code::Unavailable, format!("nothing was changed: the state folder {folder} {why}"))
+    }
+}
+
+/// What a file is.
+enum Found {
+    Nothing,
+    State((String, Desired)),
+    Damaged(String),
+}
+
+/// Why the state is not known, as what follows the folder's name.
+enum Unread {
+    Newer(String),
+    Failed(String),
+}
+
+/// Writes a file so that at any moment it is what it was or what it becomes.
+fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let beside = folder.join(format!("{name}.new"));
+    let mut file = File::create(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(beside, folder.join(name))
+}

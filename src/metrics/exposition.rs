@@ -16,7 +16,7 @@ use super::{
     transport::TransportMetrics,
     version::{Counts, Phase, VersionMetrics},
 };
-use crate::error::Code;
+use crate::{error::Code, traffic::Reason};
 
 /// Everything that is exported: what versions own, and what belongs to the process.
 #[derive(Debug)]
@@ -119,6 +119,16 @@ const FAMILIES: &[Family] = &[
             series.value(&[("code", "ok")], version.succeeded.load(Relaxed));
             for code in Code::OF_INFERENCES {
                 series.value(&[("code", code.label())], version.failed[code as usize].load(Relaxed));
+            }
+        },
+    },
+    Family {
+        name: "onnxd_routed_requests_total",
+        kind: "counter",
+        help: "Inference requests that came to the version, by the reason why.",
+        write: |series, version| {
+            for reason in Reason::ALL {
+                series.value(&[("reason", reason.label())], version.routed[reason as usize].load(Relaxed));
             }
         },
     },

@@ -10,6 +10,7 @@ use super::histogram::{DURATION_BOUNDS, Histogram, ROWS_BOUNDS};
 use crate::{
     error::{Code, Error},
     per_thread::PerThread,
+    traffic::Reason,
 };
 
 /// What one loaded version counts.
@@ -27,6 +28,7 @@ pub(super) struct Counts {
     pub(super) load_nanoseconds: AtomicU64,
     pub(super) succeeded: AtomicU64,
     pub(super) failed: [AtomicU64; Code::OF_INFERENCES.len()],
+    pub(super) routed: [AtomicU64; Reason::ALL.len()],
     pub(super) pending: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) request_duration: Histogram,
@@ -114,6 +116,7 @@ impl Counts {
             load_nanoseconds: AtomicU64::new(0),
             succeeded: AtomicU64::new(0),
             failed: Default::default(),
+            routed: Default::default(),
             pending: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             request_duration: Histogram::new(DURATION_BOUNDS),
@@ -138,6 +141,7 @@ impl Counts {
         add(&mut self.pending, &other.pending);
         add(&mut self.rows, &other.rows);
         self.failed.iter_mut().zip(&other.failed).for_each(|(to, from)| add(to, from));
+        self.routed.iter_mut().zip(&other.routed).for_each(|(to, from)| add(to, from));
         self.request_duration.add(&other.request_duration);
         self.batch_rows.add(&other.batch_rows);
         for (to, from) in self.phases.iter_mut().zip(&other.phases) {
@@ -157,9 +161,11 @@ pub struct RequestTimer {
 }
 
 impl RequestTimer {
-    /// A request has arrived.
-    pub fn start(metrics: &Arc<VersionMetrics>, now: Instant) -> Self {
-        metrics.counts.here().pending.fetch_add(1, Relaxed);
+    /// A request has been sent to the version, for that reason.
+    pub fn start(metrics: &Arc<VersionMetrics>, reason: Reason, now: Instant) -> Self {
+        let counts = metrics.counts.here();
+        counts.routed[reason as usize].fetch_add(1, Relaxed);
+        counts.pending.fetch_add(1, Relaxed);
         RequestTimer { metrics: metrics.clone(), started: now, finished: false }
     }
 

@@ -1,12 +1,20 @@
 //! What admin calls ask of the registry.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, SystemTime},
+};
 use tokio::sync::broadcast;
 
-use super::status::{Event, ModelStatus};
+use super::{
+    shared::{Message, Shared},
+    status::{Event, ModelStatus, State, VersionStatus},
+    warnings::warnings,
+};
 use crate::{
-    desired::{Change, Record, Terms},
-    error::Result,
+    desired::{Change, Desired, ModelState, Record, Terms},
+    error::{Code, Error, Result},
+    repository,
     router::Router,
 };
 
@@ -15,6 +23,7 @@ use crate::{
 pub struct Control {
     /// Where the tables go; what explains which version a request would get.
     pub router: Arc<Router>,
+    pub(super) shared: Arc<Shared>,
 }
 
 /// What a change has led to.
@@ -33,12 +42,13 @@ pub struct Changed {
 impl Control {
     /// The desired state's revision.
     pub fn revision(&self) -> u64 {
-        todo!()
+        self.shared.inventory().desired.revision
     }
 
     /// Every model, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
-        todo!()
+        let inventory = self.shared.inventory();
+        inventory.names().into_iter().filter_map(|name| inventory.status(name)).collect()
     }
 
     /// One model.
@@ -46,18 +56,68 @@ impl Control {
     /// # Errors
     /// There is no such model.
     pub fn model(&self, name: &str) -> Result<ModelStatus> {
-        let _ = name;
-        todo!()
+        self.shared.inventory().status(name).ok_or_else(|| unknown(name))
     }
 
     /// Makes a change: it is durable, and requests that begin from now on go by it, when this returns. Loads go on after that.
-    /// Blocks while the state is written.
+    /// Blocks while the state is written, and where something is to be loaded, while the model's folder is looked at.
     ///
     /// # Errors
     /// It can't be made, or can't be kept; nothing is changed then.
     pub fn change(&self, model: &str, change: Change, terms: Terms) -> Result<Changed> {
-        let _ = (model, change, terms);
-        todo!()
+        let shared = &self.shared;
+        // The last look may have been before the files came.
+        let looks = matches!(change, Change::Load(_) | Change::Reload(_));
+        let fresh = looks.then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref())).flatten();
+        let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(desired) = store.catch_up()? {
+            tracing::warn!("another server has changed the state, which is taken over: {}", store.folder().display());
+            let mut inventory = shared.inventory();
+            inventory.desired = desired;
+            shared.publish(&mut inventory, None);
+        }
+        let (desired, record, before) = {
+            let inventory = shared.inventory();
+            let known = inventory.known(model, fresh.as_ref()).ok_or_else(|| unknown(model))?;
+            let before = inventory.status(model);
+            let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
+            check_expected(model, &state, &inventory.desired, terms.expected_revision)?;
+            let revision = inventory.desired.revision + 1;
+            let record = Record {
+                revision,
+                time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+                actor: terms.actor,
+                reason: terms.reason,
+                change: change.clone(),
+                before: None,
+                after: None,
+            };
+            let state = state.apply(model, &change, &known, record)?;
+            let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
+            let mut desired = inventory.desired.clone();
+            desired.revision = revision;
+            desired.models.insert(model.to_owned(), state);
+            (desired, record, before)
+        };
+        let problem = store.save(&desired)?;
+        let mut inventory = shared.inventory();
+        inventory.desired = desired;
+        let on_disk = fresh.into_iter().flat_map(|model| model.versions.into_keys()).collect();
+        inventory.ask(model, &change, &on_disk);
+        shared.unload_leaving(&mut inventory);
+        shared.publish(&mut inventory, Some(&record));
+        let status = inventory.status(model);
+        drop(inventory);
+        drop(store);
+        audit(model, &record);
+        shared.send(Message::Wake);
+        let status = status.or_else(|| before.clone()).ok_or_else(|| unknown(model))?;
+        let mut warnings = warnings(&change, before.as_ref(), &status);
+        if let Some(problem) = problem {
+            tracing::error!("{problem}");
+            warnings.push(problem);
+        }
+        Ok(Changed { revision: record.revision, record, model: status, warnings })
     }
 
     /// The last changes of a model, oldest first.
@@ -65,13 +125,17 @@ impl Control {
     /// # Errors
     /// There is no such model.
     pub fn history(&self, model: &str) -> Result<Vec<Record>> {
-        let _ = model;
-        todo!()
+        let inventory = self.shared.inventory();
+        match inventory.desired.models.get(model) {
+            Some(state) => Ok(state.history.clone()),
+            None if inventory.names().contains(&model.to_owned()) => Ok(Vec::new()),
+            None => Err(unknown(model)),
+        }
     }
 
     /// Every model's state as events, and then every change. Who falls behind gets `Lagged` and can begin anew.
     pub fn watch(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
-        todo!()
+        self.shared.watch()
     }
 
     /// Waits until a version is ready; without one, until every version that is to be loaded is, and there is one.
@@ -79,7 +143,109 @@ impl Control {
     /// # Errors
     /// There is no such version, it fails to be loaded, nothing asks for it to be loaded, or it takes longer than that.
     pub async fn wait_ready(&self, model: &str, version: Option<u64>, limit: Duration) -> Result<ModelStatus> {
-        let _ = (model, version, limit);
-        todo!()
+        let mut changes = self.router.changes();
+        let ready = async {
+            loop {
+                changes.borrow_and_update();
+                let (status, is_changing) = {
+                    let inventory = self.shared.inventory();
+                    let status = inventory.status(model).ok_or_else(|| unknown(model))?;
+                    (status, inventory.is_changing(model, version))
+                };
+                // What serves while it is loaded anew is not what is waited for.
+                if !is_changing && is_ready(&status, version)? {
+                    return Ok(status);
+                }
+                if changes.changed().await.is_err() {
+                    return Err(Error::internal("the router is gone"));
+                }
+            }
+        };
+        let late = |_| {
+            let what = version.map_or_else(String::new, |version| format!(" version {version}"));
+            let message = format!("model '{model}'{what} did not become ready within {limit:?}");
+            Error::new(Code::DeadlineExceeded, message)
+        };
+        tokio::time::timeout(limit, ready).await.map_err(late)?
     }
+
+    /// Has the registry look whether there is something to do, or whether it is to end.
+    pub fn wake(&self) {
+        self.shared.send(Message::Wake);
+    }
+}
+
+fn unknown(model: &str) -> Error {
+    Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
+}
+
+/// Whether what is to be waited for is there.
+fn is_ready(status: &ModelStatus, version: Option<u64>) -> Result<bool> {
+    let Some(number) = version else {
+        let mut some = false;
+        for version in status.versions.iter().filter(|version| version.state != State::Unloaded) {
+            match version.state {
+                State::Retiring => {}
+                _ if is_version_ready(status, version)? => some = true,
+                _ => return Ok(false),
+            }
+        }
+        let none = || precondition(status, "no version of it is loaded or to be loaded");
+        return if some { Ok(true) } else { Err(none()) };
+    };
+    let found = status.versions.iter().find(|version| version.version == number);
+    let missing = || {
+        let known: Vec<_> = status.versions.iter().map(|version| version.version.to_string()).collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        let message = format!("model '{}' has no version {number}; its versions are: {known}", status.name);
+        Error::new(Code::NotFound, message)
+    };
+    is_version_ready(status, found.ok_or_else(missing)?)
+}
+
+fn is_version_ready(status: &ModelStatus, version: &VersionStatus) -> Result<bool> {
+    let why = version.problem.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    let number = version.version;
+    match version.state {
+        State::Ready => Ok(true),
+        State::Loading => Ok(false),
+        State::Failed => Err(precondition(status, &format!("version {number} failed to be loaded{why}"))),
+        State::Unloaded => Err(precondition(status, &format!("version {number} is not loaded{why}"))),
+        State::Retiring => Err(precondition(status, &format!("version {number} is being unloaded"))),
+    }
+}
+
+fn precondition(status: &ModelStatus, why: &str) -> Error {
+    Error::new(Code::FailedPrecondition, format!("model '{}': {why}", status.name))
+}
+
+/// Whether the model is still as the caller knows it.
+fn check_expected(model: &str, state: &ModelState, desired: &Desired, expected: Option<u64>) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
+    if expected > desired.revision {
+        let now = desired.revision;
+        let message = format!("model '{model}': expected revision {expected}, but the state has only come to {now}");
+        return Err(Error::new(Code::Aborted, message));
+    }
+    if state.revision <= expected {
+        return Ok(());
+    }
+    let since = state.history.iter().filter(|record| record.revision > expected);
+    let told: Vec<String> = since.map(ToString::to_string).collect();
+    let message = format!("model '{model}' has been changed since revision {expected}: {}", told.join("; "));
+    Err(Error::new(Code::Aborted, message))
+}
+
+fn audit(model: &str, record: &Record) {
+    let Record { revision, actor, reason, change, before, after, .. } = record;
+    tracing::info!(
+        target: "onnxd::audit",
+        model,
+        revision,
+        actor,
+        reason,
+        before = before.as_ref().map(ToString::to_string),
+        after = after.as_ref().map(ToString::to_string),
+        "{change}"
+    );
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     in_place::rows_in_place,
-    plan::{Desired, Key},
+    plan::{Key, Wanted},
     probe::{Probe, probe, warm_up},
     test_case,
 };
@@ -98,18 +98,18 @@ impl Loader {
     /// # Errors
     /// Why it would not.
     pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
-        let desired = Desired { source: source.clone(), config: config.without_aliases() };
-        self.load(&(model.to_owned(), version), 1, &desired)
+        let wanted = Wanted { source: source.clone(), config: config.without_aliases() };
+        self.load(&(model.to_owned(), version), 1, &wanted)
     }
 
     /// Loads, checks and warms up a version.
-    pub(super) fn load(&self, key: &Key, generation: u64, desired: &Desired) -> Result<Loaded, Failure> {
-        let loaded = self.load_present(key, generation, desired);
-        if desired.source.is_current() {
+    pub(super) fn load(&self, key: &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
+        let loaded = self.load_present(key, generation, wanted);
+        if wanted.source.is_current() {
             return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time));
         }
         let changed = "it changed while it was loaded";
-        let changed = Failure::passing(changed).at(&desired.source.path);
+        let changed = Failure::passing(changed).at(&wanted.source.path);
         Err(match loaded {
             Ok(_) => changed,
             Err(failure) => Failure::passing(format!("{}; {}", changed.why, failure.why)),
@@ -117,13 +117,13 @@ impl Loader {
     }
 
     /// Loads the files as they are at any time meanwhile.
-    fn load_present(&self, (model, version): &Key, generation: u64, desired: &Desired) -> Result<Loaded, Failure> {
+    fn load_present(&self, (model, version): &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
-        let (config, path) = (&desired.config, &desired.source.path);
-        desired.source.inspect()?;
-        let manifest = desired.source.verify()?;
-        let (mut first, threads, threads_why, probe) = self.first_instance(desired)?;
-        let test_cases = test_case::run_all(&desired.source, model, &mut first)?;
+        let (config, path) = (&wanted.config, &wanted.source.path);
+        wanted.source.inspect()?;
+        let manifest = wanted.source.verify()?;
+        let (mut first, threads, threads_why, probe) = self.first_instance(wanted)?;
+        let test_cases = test_case::run_all(&wanted.source, model, &mut first)?;
         let signature = first.signature().clone();
         let batched = probe.batching.is_ok();
         let row = probe.row.zip(probe.example.as_ref());
@@ -150,8 +150,17 @@ impl Loader {
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
-        let version =
-            Version { model: model.into(), version, generation, signature, derived, load_time, metrics, batcher };
+        let version = Version {
+            model: model.into(),
+            version,
+            number: version.to_string().into(),
+            generation,
+            signature,
+            derived,
+            load_time,
+            metrics,
+            batcher,
+        };
         let Probe { row, example, .. } = probe;
         Ok(Loaded { version, row, example, threads_why, manifest, test_cases })
     }
@@ -161,8 +170,8 @@ impl Loader {
     }
 
     /// The first instance, warm, with the number of threads that suits the model, why that is, and what the probe found.
-    fn first_instance(&self, desired: &Desired) -> Result<(Instance, NonZeroUsize, &'static str, Probe), Failure> {
-        let (config, source) = (&desired.config, &desired.source);
+    fn first_instance(&self, wanted: &Wanted) -> Result<(Instance, NonZeroUsize, &'static str, Probe), Failure> {
+        let (config, source) = (&wanted.config, &wanted.source);
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
         // More than there are CPUs would only take turns on them, and some numbers take memory without end.
         let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));

@@ -1,13 +1,14 @@
 //! What is to be done: pure functions from what is wanted and what is there.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use super::inventory::Inventory;
 use crate::{
-    config::ModelConfig,
+    config::{ModelConfig, ModelControl, Versions},
     repository::{Model, Source},
     router::Version,
 };
@@ -17,7 +18,7 @@ pub(super) type Key = (String, u64);
 
 /// What a version should be loaded from, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Desired {
+pub(super) struct Wanted {
     pub source: Source,
     /// Without aliases: they don't touch what is loaded.
     pub config: ModelConfig,
@@ -26,14 +27,22 @@ pub(super) struct Desired {
 /// What is there of a version.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// What the last load was asked for, however it ended: it is not tried again until something else is desired, or it is
+    /// What the last load was asked for, however it ended: it is not tried again until something else is wanted, or it is
     /// time to.
-    pub attempted: Desired,
-    pub serving: Option<Arc<Version>>,
+    pub attempted: Wanted,
+    pub serving: Option<Serving>,
     /// Why the last load failed.
     pub failure: Option<Arc<str>>,
     /// When it is tried again though nothing has changed: the cause may have passed by then.
     pub retry: Option<Retry>,
+}
+
+/// A version that is loaded.
+#[derive(Debug)]
+pub(super) struct Serving {
+    pub version: Arc<Version>,
+    /// Bytes that it takes, as far as that can be told from its files.
+    pub memory: u64,
 }
 
 /// When a load is tried again.
@@ -54,9 +63,16 @@ impl Retry {
     }
 }
 
+impl Wanted {
+    /// Bytes that a version loaded from this takes, as far as that can be told: those of its files, for each session.
+    pub(super) fn memory(&self) -> u64 {
+        self.source.fingerprint.size().saturating_mul(self.config.instances as u64)
+    }
+}
+
 impl Slot {
     /// A slot that nothing has been loaded into yet.
-    pub(super) fn new(attempted: Desired) -> Self {
+    pub(super) fn new(attempted: Wanted) -> Self {
         Slot { attempted, serving: None, failure: None, retry: None }
     }
 
@@ -65,7 +81,7 @@ impl Slot {
         self.retry.is_some_and(|retry| retry.at <= now)
     }
 
-    fn is_new(&self) -> bool {
+    pub(super) fn is_new(&self) -> bool {
         self.serving.is_none() && self.failure.is_none()
     }
 }
@@ -73,44 +89,111 @@ impl Slot {
 /// What to do.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    pub load: Vec<(Key, Desired)>,
-    pub unload: Vec<Key>,
+    pub load: Vec<(Key, Wanted)>,
+    /// With the reasons, for people.
+    pub unload: Vec<(Key, &'static str)>,
 }
 
-/// The difference between what the models' folders hold and what is there. Of a model with a problem, which may be half read,
-/// nothing changes.
-pub(super) fn plan(models: &BTreeMap<String, Model>, slots: &BTreeMap<Key, Slot>, now: Instant) -> Plan {
-    let mut plan = Plan::default();
-    for (name, model) in models.iter().filter(|(_, model)| model.problem.is_none()) {
+/// The difference between what should be loaded and what is there. Of a model with a problem, which may be half read, nothing
+/// is loaded. `anew` is what is to be loaded again though nothing has changed.
+pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) -> Plan {
+    let unload = leaving(inventory);
+    let mut load = Vec::new();
+    let follows = inventory.control == ModelControl::Poll;
+    let leaving: BTreeSet<&Key> = unload.iter().map(|(key, _)| key).collect();
+    for (name, model) in inventory.models.iter().filter(|(_, model)| model.problem.is_none()) {
         let config = model.config.without_aliases();
+        let chosen = wanted(inventory, name, model);
         for (version, source) in &model.versions {
             let key = (name.clone(), *version);
-            let desired = Desired { source: source.clone(), config: config.clone() };
-            if slots.get(&key).is_none_or(|slot| slot.is_new() || slot.attempted != desired || slot.is_due(now)) {
-                plan.load.push((key, desired));
+            let wanted = Wanted { source: source.clone(), config: config.clone() };
+            let is_chosen = chosen.contains(version);
+            let is_due = match inventory.slots.get(&key) {
+                _ if inventory.loading.contains(&key) || leaving.contains(&key) => false,
+                // Its files may have changed since they were last looked at.
+                _ if inventory.anew.contains(&key) || inventory.awaited.contains(&key) => false,
+                None => is_chosen,
+                Some(slot) if is_chosen || !follows => {
+                    let changed = follows && slot.attempted != wanted;
+                    slot.is_new() || changed || slot.is_due(now) || anew.contains(&key)
+                }
+                Some(_) => false,
+            };
+            if is_due {
+                load.push((key, wanted));
             }
         }
     }
-    let is_wanted = |(name, version): &Key| match models.get(name) {
-        Some(model) => model.problem.is_some() || model.versions.contains_key(version),
-        None => false,
-    };
-    plan.unload = slots.keys().filter(|key| !is_wanted(key)).cloned().collect();
-    plan
+    Plan { load, unload }
 }
+
+/// The versions of a model that the repository holds and that are to be loaded.
+pub(super) fn wanted(inventory: &Inventory, name: &str, model: &Model) -> BTreeSet<u64> {
+    let by_itself = match inventory.control {
+        ModelControl::Poll => true,
+        ModelControl::None => !inventory.started,
+        ModelControl::Explicit => false,
+    };
+    let chosen = model.config.versions.chosen(model.versions.keys().copied());
+    let named = inventory.named(name);
+    let is_wanted = |version: &u64| match inventory.wish(name, *version) {
+        Some(wish) => wish,
+        None => by_itself && (chosen.contains(version) || named.contains(version)),
+    };
+    model.versions.keys().copied().filter(is_wanted).collect()
+}
+
+/// What is there and should not be.
+pub(super) fn leaving(inventory: &Inventory) -> Vec<(Key, &'static str)> {
+    let leaving = inventory.slots.iter().filter_map(|(key, slot)| Some((key.clone(), leaves(inventory, key, slot)?)));
+    leaving.collect()
+}
+
+/// Why a version is to be unloaded, if it is. What has been asked for by a call, or gets requests by the settings, does not go
+/// because its files have gone; and none goes for others before those are there.
+fn leaves(inventory: &Inventory, (name, version): &Key, slot: &Slot) -> Option<&'static str> {
+    const GONE: &str = "its files are gone";
+    let wish = inventory.wish(name, *version);
+    if wish == Some(false) {
+        return Some("an admin call asked for it");
+    }
+    let Some(model) = inventory.models.get(name) else { return Some(GONE) };
+    if model.problem.is_some() || model.incomplete.contains(version) {
+        return None;
+    }
+    let decides = inventory.control == ModelControl::Poll && wish.is_none();
+    if !model.versions.contains_key(version) {
+        let stays = slot.serving.is_some() && (!decides || inventory.named(name).contains(version));
+        return (!stays).then_some(GONE);
+    }
+    if !decides || model.config.versions == Versions::All {
+        return None;
+    }
+    let wanted = wanted(inventory, name, model);
+    let serves =
+        |version: &u64| inventory.slots.get(&(name.clone(), *version)).is_some_and(|slot| slot.serving.is_some());
+    let replaced = !wanted.is_empty() && !wanted.contains(version) && wanted.iter().all(serves);
+    replaced.then_some("the model's setting `versions` leaves it out")
+}
+
+/// What is wrong with a model whose folder went while it serves.
+const GONE: &str = "the repository does not hold it any more; it is served until it is unloaded by an admin call";
 
 /// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
 /// written, and folders between removal and return, are so left alone until they rest. A model with a problem keeps the
 /// settings that it had: those that can't be read would be the defaults, which could send its requests to another version.
+/// One that has gone is kept where it `serves`: a folder is removed too easily.
 pub(super) fn settle(
     acted_on: &BTreeMap<String, Model>,
     previous: &BTreeMap<String, Model>,
     current: &BTreeMap<String, Model>,
+    serves: impl Fn(&str) -> bool,
 ) -> BTreeMap<String, Model> {
     let names = acted_on.keys().chain(current.keys());
     let settled = |name: &String| {
         let (before, previous, current) = (acted_on.get(name), previous.get(name), current.get(name));
-        let mut chosen = if previous == current { current } else { before }?.clone();
+        let gone = || before.filter(|_| serves(name)).map(|_| Model { problem: Some(GONE.into()), ..Model::default() });
+        let mut chosen = if previous == current { current.cloned().or_else(gone) } else { before.cloned() }?;
         if let (Some(_), Some(before)) = (&chosen.problem, before) {
             chosen.config = before.config.clone();
         }
@@ -137,31 +220,44 @@ mod tests {
         prop::collection::btree_map(entry.0, entry.1, 0..4)
     }
 
+    fn none() -> BTreeSet<Key> {
+        BTreeSet::new()
+    }
+
     proptest! {
         #[test]
         fn only_what_two_scans_agree_on_changes(acted_on in models(), previous in models(), current in models()) {
-            let settled = settle(&acted_on, &previous, &current);
+            let settled = settle(&acted_on, &previous, &current, |_| false);
+            let kept = settle(&acted_on, &previous, &current, |_| true);
             for name in ["a", "b", "c"] {
                 let agreed = previous.get(name) == current.get(name);
                 let expected = if agreed { current.get(name) } else { acted_on.get(name) };
                 prop_assert_eq!(settled.get(name), expected);
+                let is_gone = expected.is_none() && acted_on.contains_key(name);
+                if is_gone {
+                    prop_assert!(kept[name].problem.as_ref().unwrap().contains("does not hold it any more"));
+                } else {
+                    prop_assert_eq!(kept.get(name), expected);
+                }
             }
         }
 
         #[test]
         fn a_plan_that_is_carried_out_leaves_nothing_to_do(before in models(), now in models()) {
-            let mut slots = BTreeMap::new();
+            let mut inventory = Inventory { models: before.clone(), ..Inventory::default() };
             let time = Instant::now();
-            carry_out(plan(&before, &slots, time), &mut slots);
-            carry_out(plan(&now, &slots, time), &mut slots);
-            prop_assert_eq!(plan(&now, &slots, time), Plan::default());
+            carry_out(&mut inventory, time);
+            inventory.models = now.clone();
+            carry_out(&mut inventory, time);
+            prop_assert_eq!(plan(&inventory, &none(), time), Plan::default());
+            let slot = |name: &String| inventory.slots.get(&(name.clone(), 1));
             for (name, model) in now.iter().filter(|(_, model)| model.problem.is_none()) {
-                prop_assert_eq!(&slots[&(name.clone(), 1)].attempted.source, &model.versions[&1]);
+                prop_assert_eq!(&slot(name).unwrap().attempted.source, &model.versions[&1]);
             }
             for (name, model) in now.iter().filter(|(_, model)| model.problem.is_some()) {
                 // What is half read neither comes nor goes.
                 let was = before.get(name).filter(|model| model.problem.is_none());
-                let is = slots.get(&(name.clone(), 1)).map(|slot| &slot.attempted.source);
+                let is = slot(name).map(|slot| &slot.attempted.source);
                 prop_assert_eq!(is, was.map(|model| &model.versions[&1]), "{:?}", model.problem);
             }
         }
@@ -170,16 +266,16 @@ mod tests {
     #[test]
     fn what_may_pass_is_tried_again_after_longer_and_longer_times() {
         let models = BTreeMap::from([("m".to_owned(), model(0, false))]);
-        let mut slots = BTreeMap::new();
+        let mut inventory = Inventory { models, ..Inventory::default() };
         let mut now = Instant::now();
-        carry_out(plan(&models, &slots, now), &mut slots);
+        carry_out(&mut inventory, now);
         let mut pauses = Vec::new();
         for _ in 0..10 {
-            let slot = slots.get_mut(&("m".to_owned(), 1)).unwrap();
+            let slot = inventory.slots.get_mut(&("m".to_owned(), 1)).unwrap();
             let retry = Retry::after(slot.retry, now);
             slot.retry = Some(retry);
-            assert_eq!(plan(&models, &slots, retry.at - Duration::from_nanos(1)), Plan::default());
-            assert_eq!(plan(&models, &slots, retry.at).load.len(), 1);
+            assert_eq!(plan(&inventory, &none(), retry.at - Duration::from_nanos(1)), Plan::default());
+            assert_eq!(plan(&inventory, &none(), retry.at).load.len(), 1);
             pauses.push((retry.at - now).as_secs());
             now = retry.at;
         }
@@ -187,12 +283,13 @@ mod tests {
     }
 
     /// Every load fails, which is an end like any other.
-    fn carry_out(plan: Plan, slots: &mut BTreeMap<Key, Slot>) {
-        for key in plan.unload {
-            assert!(slots.remove(&key).is_some());
+    fn carry_out(inventory: &mut Inventory, now: Instant) {
+        let plan = plan(inventory, &none(), now);
+        for (key, _) in plan.unload {
+            assert!(inventory.slots.remove(&key).is_some());
         }
-        for (key, desired) in plan.load {
-            slots.insert(key, Slot { failure: Some("it fails".into()), ..Slot::new(desired) });
+        for (key, wanted) in plan.load {
+            inventory.slots.insert(key, Slot { failure: Some("it fails".into()), ..Slot::new(wanted) });
         }
     }
 }

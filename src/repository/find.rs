@@ -22,9 +22,9 @@ pub fn find(path: &Path) -> Result<BTreeMap<String, Model>, String> {
     if is_number(&name) && fs::symlink_metadata(path.join(MODEL_FILE)).is_ok() {
         return Ok(version_of(&beside(path, ".."), &name));
     }
-    match scan_model(path) {
+    match scan_model(path, None) {
         Some(model) => Ok(BTreeMap::from([(name, model)])),
-        None => Ok(scan(path)?.models),
+        None => Ok(scan(path, None)?.models),
     }
 }
 
@@ -45,7 +45,7 @@ fn find_file(path: &Path, file: &str) -> BTreeMap<String, Model> {
 
 /// One version of the model in a folder.
 fn version_of(folder: &Path, number: &str) -> BTreeMap<String, Model> {
-    let mut model = scan_model(folder).unwrap_or_default();
+    let mut model = scan_model(folder, None).unwrap_or_default();
     let number: Option<u64> = number.parse().ok();
     // One that is no version has been told as the model's problem.
     model.versions.retain(|version, _| number.is_none_or(|number| number == *version));

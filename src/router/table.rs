@@ -1,10 +1,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt::Display,
     sync::Arc,
 };
 
-use super::Version;
-use crate::error::{Code, Error, Result};
+use super::{Split, Ticket, Version};
+use crate::{
+    error::{Code, Error, Result},
+    traffic::{Reason, Selector, Traffic},
+};
 
 /// Every model and version that the server knows, and where requests go.
 #[derive(Debug, Default)]
@@ -13,15 +17,22 @@ pub struct Table {
     pub models: HashMap<String, ModelEntry>,
 }
 
-/// What the table says of a model.
+/// What the table says of a model. What requests need of it is computed when it is built.
 #[derive(Debug, Default)]
 pub struct ModelEntry {
-    /// The versions that the repository holds.
-    pub versions: BTreeMap<u64, VersionEntry>,
-    /// The version that requests without one go to; `None`: the highest that is ready.
-    pub stable: Option<u64>,
-    /// Why the model's folder can't be read as it is, if so.
-    pub problem: Option<String>,
+    versions: BTreeMap<u64, VersionEntry>,
+    routing: Routing,
+    problem: Option<String>,
+    unnamed: Unnamed,
+}
+
+/// How a model's requests find their version.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Routing {
+    /// The weights and aliases.
+    pub traffic: Traffic,
+    /// Headers that the routing key is looked for in, where a request does not give it under its own name.
+    pub key_headers: Vec<String>,
 }
 
 /// What the table says of a version.
@@ -31,8 +42,24 @@ pub enum VersionEntry {
     Loading,
     /// It answers.
     Ready(Arc<Version>),
+    /// It answers what it has, and takes no more.
+    Retiring,
     /// It could not be loaded, for this reason.
     Failed(Arc<str>),
+}
+
+/// Where requests go that name no version.
+#[derive(Debug, Default)]
+enum Unnamed {
+    /// Nowhere.
+    #[default]
+    None,
+    /// All to the highest version that is ready.
+    Highest(u64),
+    /// All to the one that `stable` names, ready or not.
+    Stable(u64),
+    /// Over those that are ready and have weight.
+    Split(Split),
 }
 
 impl VersionEntry {
@@ -40,21 +67,50 @@ impl VersionEntry {
     pub fn ready(&self) -> Option<&Arc<Version>> {
         match self {
             VersionEntry::Ready(version) => Some(version),
-            VersionEntry::Loading | VersionEntry::Failed(_) => None,
+            VersionEntry::Loading | VersionEntry::Retiring | VersionEntry::Failed(_) => None,
+        }
+    }
+
+    /// How it is, for people: "is ready".
+    fn state(&self) -> String {
+        match self {
+            VersionEntry::Ready(_) => "is ready".into(),
+            VersionEntry::Loading => "is being loaded".into(),
+            VersionEntry::Retiring => "is being retired".into(),
+            VersionEntry::Failed(reason) => format!("failed: {reason}"),
         }
     }
 }
 
 impl Table {
-    /// The version that answers a request for `model` and, where the request names one, `version`.
+    /// The version that answers a request for `model`, and why. Where a request names none and several have weight, the ticket
+    /// decides.
     ///
     /// # Errors
-    /// There is no such model or version (NOT_FOUND), or it is not ready (UNAVAILABLE, with the reason).
-    pub fn pick(&self, model: &str, version: Option<u64>) -> Result<&Arc<Version>> {
+    /// There is no such model, version or alias (NOT_FOUND), what there is is not ready (UNAVAILABLE, with the reason), or the
+    /// routing key is too long.
+    pub fn pick(&self, model: &str, selector: &Selector, ticket: &Ticket<'_, '_>) -> Result<(&Arc<Version>, Reason)> {
         let entry = self.model(model)?;
-        match version.or(entry.stable) {
-            Some(number) => entry.version(model, number),
-            None => entry.highest_ready(model),
+        match selector {
+            Selector::Any => entry.unnamed(model, ticket),
+            Selector::Version(version) => entry.pinned(model, *version),
+            Selector::Alias(alias) => entry.aliased(model, alias),
+        }
+    }
+
+    /// The version whose metadata and readiness are told. Where a request for them names none and weights decide, it is
+    /// `stable` if that is ready, else the one with the greatest weight of those that are.
+    ///
+    /// # Errors
+    /// No version would answer an inference either.
+    pub fn shown(&self, model: &str, selector: &Selector) -> Result<&Arc<Version>> {
+        let entry = self.model(model)?;
+        match (selector, &entry.unnamed) {
+            (Selector::Any, Unnamed::Split(split)) => {
+                let stable = entry.routing.traffic.stable().and_then(|stable| entry.versions.get(&stable)?.ready());
+                stable.map_or_else(|| entry.version(model, split.greatest(), &""), Ok)
+            }
+            _ => self.pick(model, selector, &Ticket::default()).map(|(version, _)| version),
         }
     }
 
@@ -69,44 +125,125 @@ impl Table {
 }
 
 impl ModelEntry {
+    /// A model with the versions that the server knows of it. `problem` says why its folder can't be read as it is, if so.
+    pub fn new(versions: BTreeMap<u64, VersionEntry>, routing: Routing, problem: Option<String>) -> Self {
+        let is_ready = |version| versions.get(&version).is_some_and(|entry| entry.ready().is_some());
+        let highest = || versions.keys().copied().rfind(|version| is_ready(*version));
+        let traffic = &routing.traffic;
+        let unnamed = if traffic.weights.is_empty() {
+            let stable = traffic.stable().map(Unnamed::Stable);
+            stable.or_else(|| highest().map(Unnamed::Highest)).unwrap_or_default()
+        } else {
+            Split::new(&traffic.weights, is_ready).map(Unnamed::Split).unwrap_or_default()
+        };
+        ModelEntry { versions, routing, problem, unnamed }
+    }
+
+    /// The versions, lowest first.
+    pub fn versions(&self) -> &BTreeMap<u64, VersionEntry> {
+        &self.versions
+    }
+
     /// The versions that answer, lowest first.
     pub fn ready(&self) -> impl DoubleEndedIterator<Item = &Arc<Version>> {
         self.versions.values().filter_map(VersionEntry::ready)
     }
 
-    fn version(&self, model: &str, number: u64) -> Result<&Arc<Version>> {
-        let named = if self.stable == Some(number) { " (its stable version)" } else { "" };
+    /// The part of the requests without a version that a version gets now, from 0 to 1.
+    pub fn share(&self, version: u64) -> f64 {
+        match &self.unnamed {
+            Unnamed::Split(split) => split.share(version),
+            Unnamed::Highest(one) | Unnamed::Stable(one) if *one == version => {
+                if self.versions.get(one).and_then(VersionEntry::ready).is_some() { 1.0 } else { 0.0 }
+            }
+            Unnamed::Highest(_) | Unnamed::Stable(_) | Unnamed::None => 0.0,
+        }
+    }
+
+    /// Whether the ticket decides where a request without a version goes.
+    pub(super) fn is_divided(&self) -> bool {
+        matches!(&self.unnamed, Unnamed::Split(split) if split.only().is_none())
+    }
+
+    /// The version of a request that names none.
+    fn unnamed(&self, model: &str, ticket: &Ticket<'_, '_>) -> Result<(&Arc<Version>, Reason)> {
+        let (version, name, reason) = match &self.unnamed {
+            Unnamed::None => return Err(self.nothing_ready(model)),
+            Unnamed::Highest(version) => (*version, "", Reason::Default),
+            Unnamed::Stable(version) => (*version, " (its stable version)", Reason::Default),
+            Unnamed::Split(split) => match split.only() {
+                Some(only) => (only, "", Reason::Weighted),
+                None => match ticket.routing_key(model, &self.routing.key_headers)? {
+                    Some(key) => (split.sticky(model, key), "", Reason::Sticky),
+                    None => (split.random((ticket.random)()), "", Reason::Weighted),
+                },
+            },
+        };
+        Ok((self.version(model, version, &name)?, reason))
+    }
+
+    fn pinned(&self, model: &str, version: u64) -> Result<(&Arc<Version>, Reason)> {
+        if !self.versions.contains_key(&version) {
+            let known = listed(self.versions.keys());
+            let message = format!("model '{model}' has no version {version}; its versions are: {known}");
+            return Err(Error::new(Code::NotFound, message));
+        }
+        Ok((self.version(model, version, &"")?, Reason::Pinned))
+    }
+
+    fn aliased(&self, model: &str, alias: &str) -> Result<(&Arc<Version>, Reason)> {
+        let aliases = &self.routing.traffic.aliases;
+        let Some(version) = aliases.get(alias) else {
+            let known = listed(aliases.keys());
+            let message = format!("model '{model}' has no alias '{alias}'; its aliases are: {known}");
+            return Err(Error::new(Code::NotFound, message));
+        };
+        Ok((self.version(model, *version, &format_args!(" (its alias '{alias}')"))?, Reason::Alias))
+    }
+
+    /// The version of a number, which is told with the name that led to it.
+    fn version(&self, model: &str, number: u64, name: &dyn Display) -> Result<&Arc<Version>> {
+        let not_ready =
+            |why: &str| Err(unavailable(format!("model '{model}' version {number}{name} is not ready: {why}")));
         match self.versions.get(&number) {
             Some(VersionEntry::Ready(version)) => Ok(version),
-            Some(VersionEntry::Loading) => {
-                Err(unavailable(format!("model '{model}' version {number}{named} is not ready: it is being loaded")))
-            }
-            Some(VersionEntry::Failed(reason)) => {
-                Err(unavailable(format!("model '{model}' version {number}{named} is not ready: {reason}")))
-            }
+            Some(VersionEntry::Loading) => not_ready("it is being loaded"),
+            Some(VersionEntry::Retiring) => not_ready("it is being retired"),
+            Some(VersionEntry::Failed(reason)) => not_ready(reason),
             None => {
-                let known: Vec<_> = self.versions.keys().map(u64::to_string).collect();
-                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                let message = format!("model '{model}' has no version {number}{named}; its versions are: {known}");
-                let code = if named.is_empty() { Code::NotFound } else { Code::Unavailable };
-                Err(Error::new(code, message))
+                let known = listed(self.versions.keys());
+                Err(unavailable(format!("model '{model}' has no version {number}{name}; its versions are: {known}")))
             }
         }
     }
 
-    fn highest_ready(&self, model: &str) -> Result<&Arc<Version>> {
-        self.ready().next_back().ok_or_else(|| {
-            let mut reasons: Vec<_> = self.problem.iter().cloned().collect();
-            reasons.extend(self.versions.iter().map(|(number, entry)| match entry {
-                VersionEntry::Failed(reason) => format!("version {number}: {reason}"),
-                VersionEntry::Loading | VersionEntry::Ready(_) => format!("version {number} is being loaded"),
-            }));
-            let reasons = if reasons.is_empty() { "its folder holds none".into() } else { reasons.join("; ") };
-            unavailable(format!("model '{model}' has no version that is ready: {reasons}"))
-        })
+    fn nothing_ready(&self, model: &str) -> Error {
+        let weights = &self.routing.traffic.weights;
+        let what = if weights.is_empty() { "" } else { " and has weight" };
+        let mut reasons: Vec<_> = self.problem.iter().cloned().collect();
+        reasons.extend(self.versions.iter().map(|(version, entry)| match entry {
+            _ if !weights.is_empty() => {
+                format!("version {version} (weight {}) {}", weights.of(*version), entry.state())
+            }
+            VersionEntry::Failed(reason) => format!("version {version}: {reason}"),
+            _ => format!("version {version} {}", entry.state()),
+        }));
+        let missing = weights.iter().filter(|(version, _)| !self.versions.contains_key(version));
+        reasons.extend(missing.map(|(version, weight)| format!("there is no version {version} (weight {weight})")));
+        let reasons = if reasons.is_empty() { "its folder holds none".into() } else { reasons.join("; ") };
+        unavailable(format!("model '{model}' has no version that is ready{what}: {reasons}"))
     }
+}
+
+/// For people: "1, 2", or "none".
+fn listed(words: impl Iterator<Item = impl Display>) -> String {
+    let words: Vec<_> = words.map(|word| word.to_string()).collect();
+    if words.is_empty() { "none".into() } else { words.join(", ") }
 }
 
 fn unavailable(message: String) -> Error {
     Error::new(Code::Unavailable, message)
 }
+
+#[cfg(test)]
+mod tests;

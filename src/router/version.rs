@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use std::{
     fmt::{self, Debug},
     sync::Arc,
@@ -10,6 +11,7 @@ use crate::{
     error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
     tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature},
+    traffic::Reason,
 };
 
 /// One loading of a version's files: what answers requests.
@@ -18,6 +20,8 @@ pub struct Version {
     pub model: Arc<str>,
     /// The version's number.
     pub version: u64,
+    /// The same as text, for answers.
+    pub number: Bytes,
     /// Which loading of the version this is; counts up over the server's life.
     pub generation: u64,
     /// What it takes and gives.
@@ -66,6 +70,7 @@ impl Derived {
 /// A request that a version is to answer. Dropped, it is cancelled.
 pub struct Submitted {
     version: Arc<Version>,
+    reason: Reason,
     timer: RequestTimer,
     /// Indices of the outputs wanted.
     wanted: Vec<usize>,
@@ -76,9 +81,9 @@ pub struct Submitted {
 
 impl Version {
     /// Checks a request and puts it into the queue.
-    pub(super) fn submit(self: &Arc<Self>, request: Request) -> Result<Submitted> {
+    pub(super) fn submit(self: &Arc<Self>, request: Request, reason: Reason) -> Result<Submitted> {
         let now = Instant::now();
-        let timer = RequestTimer::start(&self.metrics, now);
+        let timer = RequestTimer::start(&self.metrics, reason, now);
         let checked = self.check(request.inputs, &request.outputs);
         let submitted = checked.and_then(|(wanted, inputs)| {
             let disagreement = self.signature.disagreement(&inputs);
@@ -87,7 +92,7 @@ impl Version {
         });
         match submitted {
             Ok((wanted, disagreement, submitted)) => {
-                Ok(Submitted { version: self.clone(), timer, wanted, disagreement, submitted })
+                Ok(Submitted { version: self.clone(), reason, timer, wanted, disagreement, submitted })
             }
             Err(error) => {
                 timer.finish(Err(&error));
@@ -129,7 +134,7 @@ impl Submitted {
     /// # Errors
     /// The deadline has passed, or the run failed.
     pub async fn answer(self) -> Result<Answer> {
-        let Submitted { version, timer, wanted, disagreement, submitted } = self;
+        let Submitted { version, reason, timer, wanted, disagreement, submitted } = self;
         let answered = version.batcher.answer(submitted).await;
         let answered = answered.map_err(|error| match disagreement {
             Some(why) if error.code() == Code::Internal => Error::invalid(format!("{error}; {why}")),
@@ -142,7 +147,7 @@ impl Submitted {
             tensor: outputs[index].clone(),
         };
         let tensors = wanted.into_iter().map(named).collect();
-        Ok(Answer { version, output: Output { tensors } })
+        Ok(Answer { version, reason, output: Output { tensors } })
     }
 }
 

@@ -1,7 +1,11 @@
 //! One connection: what it may do, and the watch over it.
 
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION};
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION},
+};
 use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -11,7 +15,7 @@ use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{
-    activity::{Activity, Watched, until_closed},
+    activity::{Activity, Open, Watched, until_closed},
     limits::ConnectionLimits,
 };
 use crate::{
@@ -127,13 +131,27 @@ impl Requests {
             None => Either::Right(self.service.answer(request, &self.activity.unwritten)),
         };
         // Not `async`, which would keep the future twice.
-        answering.map(move |mut answer| {
+        answering.map(move |answer| {
+            let mut answer = until_ended(answer, open);
             if lifecycle.is_some_and(|lifecycle| *lifecycle.borrow() == Lifecycle::Draining) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            drop(open);
             Ok(answer)
         })
+    }
+}
+
+/// The answer to a request that is open until then; or, where the answer goes on for as long as things happen, until its end.
+fn until_ended(answer: Answer, open: Open) -> Answer {
+    match answer.body() {
+        AnswerBody::Other(body) if body.size_hint().exact().is_none() => answer.map(|body| {
+            let body = body.map_frame(move |frame| {
+                let _open = &open;
+                frame
+            });
+            AnswerBody::Other(Body::new(body))
+        }),
+        _ => answer,
     }
 }
 

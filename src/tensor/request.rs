@@ -2,14 +2,17 @@ use bytes::Bytes;
 use std::{sync::Arc, time::Instant};
 
 use super::Tensor;
+use crate::traffic::Selector;
 
 /// A request for an inference, as decoded from whatever protocol it came by.
 #[derive(Debug)]
 pub struct Request {
     /// The model's name.
     pub model: String,
-    /// The version; `None` leaves the choice to the server.
-    pub version: Option<u64>,
+    /// Which version.
+    pub selector: Selector,
+    /// What the choice of a version goes by, if the request gives it itself.
+    pub routing_key: Option<String>,
     /// The input tensors.
     pub inputs: Inputs,
     /// Names of the outputs wanted, in the order wanted; empty: all of them in the model's order.

@@ -227,6 +227,7 @@ fn what_would_not_serve_is_told() {
         write(&root.join(name).join("m/config.toml"), config);
     };
     model("stable", "[aliases]\nstable = 2");
+    model("weights", "[weights]\n1 = 0\n2 = 95");
     model("config", "max_batch_sise = 2");
     write(&root.join("none/m/config.toml"), "max_batch_size = 2");
     onnx::add(1.0).save(&root.join("case/m/1/model.onnx"));
@@ -236,6 +237,7 @@ fn what_would_not_serve_is_told() {
         (&["none-such"][..], 1, &["none-such", "No such file"][..]),
         (&["empty"], 1, &["empty holds no models", "empty/MODEL/VERSION/model.onnx"]),
         (&["stable"], 1, &["model m: WOULD NOT SERVE", "stable = 2", "only 1"]),
+        (&["weights"], 1, &["model m: WOULD NOT SERVE", "weight to none of the versions", "here, 1"]),
         (&["config"], 1, &["model m: WOULD NOT SERVE", "config.toml", "max_batch_sise"]),
         (&["none"], 1, &["model m: WOULD NOT SERVE", "no version"]),
         (&["case"], 1, &["m version 1: WOULD NOT SERVE", "a.json: `inputs` is missing"]),

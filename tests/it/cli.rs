@@ -196,7 +196,7 @@ impl Drop for Running {
 
 fn serve(repository: &Path) -> Command {
     let mut command = onnxd();
-    command.arg("serve").arg(repository).env("ONNXD_LOG_FORMAT", "json");
+    command.arg("serve").arg(repository).env("ONNXD_LOG_FORMAT", "json").env("ONNXD_ADMIN", "off");
     command
 }
 
@@ -206,12 +206,12 @@ async fn options_win_over_the_environment_and_that_over_the_file() {
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
     let file = folder.path().join("onnxd.toml");
     let all = "http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n";
-    let rest = "admin = \"off\"\nstate_dir = \"state\"\npoll_interval = \"1m\"\ndrain_delay = \"0s\"\ndrain_timeout = \"5s\"\nlog_format = \"json\"\nlog_level = \"info\"\n";
+    let rest = "admin = \"127.0.0.1:0\"\nstate_dir = \"state\"\npoll_interval = \"1m\"\ndrain_delay = \"0s\"\ndrain_timeout = \"5s\"\nlog_format = \"json\"\nlog_level = \"info\"\n";
     fs::write(&file, format!("{all}{rest}")).unwrap();
 
     // The file alone, which says it all.
     let server = Running::start(onnxd().arg("serve").arg(repository.path()).arg("--config").arg(&file));
-    assert_eq!(server.protocols(), ["grpc", "http", "metrics"]);
+    assert_eq!(server.protocols(), ["admin", "grpc", "http", "metrics"]);
     assert_eq!(get(server.addresses["http"], "/v2/models/add").await.status, 200);
     assert_eq!(get(server.addresses["metrics"], "/metrics").await.status, 200);
     drop(server);

@@ -13,12 +13,13 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "check", "cli", "health", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "health", "infer", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server` and `infer` read what `cli` defines.
-const ARROWS: [(&str, &str); 21] = [
+/// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 26] = [
     ("tensor", "error"),
+    ("tensor", "traffic"),
     ("json", "error"),
     ("json", "tensor"),
     ("metrics", "error"),
@@ -36,9 +37,13 @@ const ARROWS: [(&str, &str); 21] = [
     ("server", "cli"),
     ("fuzzing", "cli"),
     ("infer", "cli"),
+    ("infer", "client"),
+    ("main", "admin"),
+    ("admin", "cli"),
+    ("admin", "client"),
     ("main", "health"),
     ("health", "cli"),
-    ("health", "infer"),
+    ("health", "client"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -47,8 +52,8 @@ const ONLY_IN: [(&str, &[&str]); 7] = [
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
-    ("hyper", &["api", "server", "infer"]),
-    ("serde_json", &["api", "check", "infer", "json"]),
+    ("hyper", &["api", "server", "client", "admin"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
     ("clap", &["cli", "main"]),
 ];
 

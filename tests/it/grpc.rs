@@ -29,7 +29,8 @@ const INVALID: Code = Code::InvalidArgument;
 const WRONG: &[Wrong] = &[
     Wrong { what: "unknown model", change: |r| r.model_name = "nobody".into(), code: Code::NotFound, says: &["'nobody'"] },
     Wrong { what: "unknown version", change: |r| r.model_version = "7".into(), code: Code::NotFound, says: &["'pair'", "7", "versions are: 1"] },
-    Wrong { what: "a word for a version", change: |r| r.model_version = "abc".into(), code: INVALID, says: &["'pair'", "'abc'", "an integer > 0"] },
+    Wrong { what: "unknown alias", change: |r| r.model_version = "abc".into(), code: Code::NotFound, says: &["'pair'", "no alias 'abc'", "aliases are: none"] },
+    Wrong { what: "neither version nor alias", change: |r| r.model_version = "a b".into(), code: INVALID, says: &["'pair'", "'a b'", "an integer > 0, or an alias"] },
     Wrong { what: "version 0", change: |r| r.model_version = "0".into(), code: INVALID, says: &["'pair'", "'0'", "an integer > 0"] },
     Wrong { what: "negative version", change: |r| r.model_version = "-1".into(), code: INVALID, says: &["'pair'", "'-1'", "an integer > 0"] },
     Wrong { what: "signed version", change: |r| r.model_version = "+1".into(), code: INVALID, says: &["'pair'", "'+1'", "an integer > 0"] },
@@ -249,7 +250,8 @@ async fn metadata_tells_what_is_there() {
     for (name, version, code, says) in [
         ("nobody", "", Code::NotFound, "'nobody'"),
         ("pair", "2", Code::NotFound, "versions are: 1, 3"),
-        ("pair", "two", INVALID, "'two'"),
+        ("pair", "two", Code::NotFound, "no alias 'two'"),
+        ("pair", "-2", INVALID, "'-2'"),
     ] {
         let status = client.model_metadata(request(name, version)).await.unwrap_err();
         assert!(status.code() == code && status.message().contains(says), "{name} {version}: {status:?}");

@@ -15,8 +15,9 @@ use crate::support::{
 };
 
 /// The families of a version, with what other labels than model and version they have.
-const FAMILIES: [(&str, &str, &[&str]); 21] = [
+const FAMILIES: [(&str, &str, &[&str]); 22] = [
     ("onnxd_requests_total", "counter", &["code"]),
+    ("onnxd_routed_requests_total", "counter", &["reason"]),
     ("onnxd_pending_requests", "gauge", &[]),
     ("onnxd_rows_total", "counter", &[]),
     ("onnxd_request_duration_seconds", "histogram", &[]),
@@ -147,7 +148,7 @@ async fn requests_are_counted_once_and_where_they_belong() {
     // Refused by its version; before it reached one; and failed in its run.
     infer(&client, raw_request("add", "x", "FP32", &[2], float_bytes(&[0.0; 2]))).await.unwrap_err();
     infer(&client, add(1, "3")).await.unwrap_err();
-    infer(&client, add(1, "last")).await.unwrap_err();
+    infer(&client, add(1, "-1")).await.unwrap_err();
     post(server.http, "/v2/models/add/infer", "{").await;
     let status =
         infer(&client, raw_request("lookup", "x", "INT64", &[1, 1], 9i64.to_le_bytes().into())).await.unwrap_err();
@@ -168,6 +169,9 @@ async fn requests_are_counted_once_and_where_they_belong() {
     for (series, expected) in [
         (format!("onnxd_requests_total{{{one},code=\"ok\"}}"), 3.0),
         (format!("onnxd_requests_total{{{one},code=\"invalid_argument\"}}"), 0.0),
+        (format!("onnxd_routed_requests_total{{{one},reason=\"pinned\"}}"), 3.0),
+        (format!("onnxd_routed_requests_total{{{one},reason=\"default\"}}"), 0.0),
+        ("onnxd_routed_requests_total{model=\"add\",version=\"2\",reason=\"default\"}".into(), 2.0),
         (format!("onnxd_rows_total{{{one}}}"), 6.0),
         (format!("onnxd_batch_rows_count{{{one}}}"), 3.0),
         (format!("onnxd_batch_rows_sum{{{one}}}"), 6.0),

@@ -23,7 +23,8 @@ def zeros(shape, dtype=np.int32):
 FAULTS = [
     ("unknown model", NOT_FOUND, ["'nothing'", "not found"], {"model": "nothing"}),
     ("unknown version", NOT_FOUND, ["'simple'", "version 7", "versions are: 1"], {"version": "7"}),
-    ("version that is no number", INVALID, ["'simple'", "'one'", "integer"], {"version": "one"}),
+    ("unknown alias", NOT_FOUND, ["'simple'", "no alias 'one'", "aliases are: none"], {"version": "one"}),
+    ("neither version nor alias", INVALID, ["'simple'", "'-1'", "integer", "alias"], {"version": "-1"}),
     ("wrong extent", INVALID, ["'simple'", "'INPUT0'", "[-1,16]", "[1,15]"], {"inputs": {"INPUT0": zeros((1, 15))}}),
     ("too few axes", INVALID, ["'simple'", "'INPUT1'", "[-1,16]", "[16]"], {"inputs": {"INPUT1": zeros(16)}}),
     (

@@ -45,7 +45,7 @@ LARGE_HEAD = json.dumps(
 
 def start(binary, repository):
     ports = "127.0.0.1:0"
-    command = [binary, "serve", repository, "--http", ports, "--grpc", ports, "--metrics", "off", "--log-format", "json"]
+    command = [binary, "serve", repository, "--http", ports, "--grpc", ports, "--metrics", "off", "--admin", "off", "--log-format", "json"]
     # Short, so that every attack is dealt with, and begun again, within a round.
     command += ["--header-timeout", "2s", "--body-timeout", "2s", "--write-timeout", "2s", "--request-memory", "256MiB"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

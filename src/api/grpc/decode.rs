@@ -11,17 +11,18 @@ use crate::{
     api::{
         infer::{datatype, input_error},
         parameters::{Parameter, RequestParameters, TensorParameters},
-        parse_version,
     },
     error::{Error, Result},
     tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor, push_bytes_element},
+    traffic::Selector,
 };
 
 /// An inference request that came at `now`.
 pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Request> {
     let model = message.model_name;
-    let version = parse_version(&model, &message.model_version)?;
-    let parameters = RequestParameters::read(&model, parameters(message.parameters), now)?;
+    let selector = Selector::parse(&model, &message.model_version)?;
+    let RequestParameters { deadline, routing_key, .. } =
+        RequestParameters::read(&model, parameters(message.parameters), now)?;
     let inputs = inputs(&model, message.inputs, message.raw_input_contents)?;
     let mut outputs = Vec::with_capacity(message.outputs.len());
     for output in message.outputs {
@@ -31,7 +32,7 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
         )?;
         outputs.push(output.name);
     }
-    Ok(Request { model, version, inputs: Inputs::Named(inputs), outputs, deadline: parameters.deadline })
+    Ok(Request { model, selector, routing_key, inputs: Inputs::Named(inputs), outputs, deadline })
 }
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.

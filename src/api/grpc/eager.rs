@@ -17,11 +17,11 @@ use crate::api::{
 };
 
 /// Bytes that a client may send on one of these calls; a question takes a few dozen.
-pub(super) const MOST: usize = 64 << 10;
+pub(in crate::api) const MOST: usize = 64 << 10;
 
 /// Reads the body whether or not the method asks for more of it. What is not read stays with the connection, up to its
 /// windows, where it is not counted: a client that asks and never reads the answers could fill them.
-pub(super) async fn read(State(context): State<Context>, request: Request) -> Request {
+pub(in crate::api) async fn read(State(context): State<Context>, request: Request) -> Request {
     let (head, mut body) = request.into_parts();
     let (pieces, read) = mpsc::unbounded_channel::<Result<Bytes, Status>>();
     tokio::spawn(async move {

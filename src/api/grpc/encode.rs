@@ -28,15 +28,14 @@ const SHAPE: u32 = 3;
 /// would take longer to make and to drop than the rest of the answer.
 pub(super) fn response(answer: &Answer, id: &str) -> Vec<u8> {
     let (version, outputs) = (&answer.version, &answer.output.tensors);
-    let mut digits = itoa::Buffer::new();
-    let number = digits.format(version.version);
+    let number = &version.number;
     let lengths: usize =
         outputs.iter().map(|output| field(output_length(output)) + field(output.tensor.data().len())).sum();
     let length = field(version.model.len()) + field(number.len()) + field(id.len()) + lengths;
     let mut data = Vec::with_capacity(PREFIX + length);
     data.put_bytes(0, PREFIX);
     put(&mut data, MODEL_NAME, version.model.as_bytes());
-    put(&mut data, MODEL_VERSION, number.as_bytes());
+    put(&mut data, MODEL_VERSION, number);
     if !id.is_empty() {
         put(&mut data, ID, id.as_bytes());
     }

@@ -8,7 +8,10 @@ use super::{
     INFERENCE_SERVICE,
     proto::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server},
 };
-use crate::api::{Context, Lifecycle};
+use crate::{
+    api::{Context, Lifecycle, admin::SERVICE as ADMIN_SERVICE},
+    traffic::Selector,
+};
 
 /// The health service.
 pub(super) struct Health {
@@ -44,7 +47,9 @@ impl health_server::Health for Health {
 fn status(context: &Context, service: &str) -> ServingStatus {
     let serving = match service {
         "" | INFERENCE_SERVICE => Some(context.is_ready()),
-        model => context.model_ready(model, None).ok().map(|ready| ready && context.is_ready()),
+        // It answers while models are loaded for the first time, too.
+        ADMIN_SERVICE => Some(*context.lifecycle.borrow() != Lifecycle::Draining),
+        model => context.model_ready(model, &Selector::Any).ok().map(|ready| ready && context.is_ready()),
     };
     match serving {
         Some(true) => ServingStatus::Serving,

@@ -15,11 +15,12 @@ use super::{
 };
 use crate::{
     api::{
-        Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, Unwritten, answer::Answer, body::count_copies, parse_version,
+        Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, Unwritten, answer::Answer, body::count_copies, tell_version,
     },
     error::Result,
     router::Submitted,
     tensor,
+    traffic::Selector,
 };
 
 pub(super) async fn server_live(call: Call, body: Incoming) -> Answer {
@@ -34,7 +35,7 @@ pub(super) async fn server_ready(call: Call, body: Incoming) -> Answer {
 pub(super) async fn model_ready(call: Call, body: Incoming) -> Answer {
     let context = call.context.clone();
     unary(call, body, |ModelReadyRequest { name, version }| {
-        let ready = context.model_ready(&name, parse_version(&name, &version)?)?;
+        let ready = context.model_ready(&name, &Selector::parse(&name, &version)?)?;
         Ok(ModelReadyResponse { ready })
     })
     .await
@@ -54,7 +55,7 @@ pub(super) async fn server_metadata(call: Call, body: Incoming) -> Answer {
 pub(super) async fn model_metadata(call: Call, body: Incoming) -> Answer {
     let context = call.context.clone();
     unary(call, body, |ModelMetadataRequest { name, version }| {
-        let (table, version) = context.version(&name, parse_version(&name, &version)?)?;
+        let (table, version) = context.version(&name, &Selector::parse(&name, &version)?)?;
         Ok(encode::metadata(&table, &version))
     })
     .await
@@ -71,11 +72,15 @@ pub(super) fn model_infer(
     async move {
         let message = call.receive(body).await;
         let answered = match submitted(&call, message) {
-            Ok((submitted, id)) => submitted.answer().await.map(|answer| encode::response(&answer, &id)),
+            Ok((submitted, id)) => submitted.answer().await.map(|answer| (encode::response(&answer, &id), answer)),
             Err(error) => Err(error),
         };
         match answered {
-            Ok(data) => call.answer(data).await,
+            Ok((data, answer)) => {
+                let mut response = call.answer(data).await;
+                tell_version(response.headers_mut(), &answer);
+                response
+            }
             Err(error) => refused(error),
         }
     }
@@ -86,7 +91,7 @@ fn submitted(call: &Call, message: Result<Bytes>) -> Result<(Submitted, String)>
     let router = &call.context.router;
     let decoded = message.and_then(|message| decoded(call, message));
     let (request, id) = decoded.inspect_err(|error| router.undecoded(error))?;
-    Ok((router.submit(request)?, id))
+    Ok((router.submit(request, &|name| call.metadata(name))?, id))
 }
 
 /// The request in a message, and its id.

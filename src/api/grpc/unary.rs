@@ -104,6 +104,11 @@ impl Call {
         })
     }
 
+    /// A value that came beside the message.
+    pub(super) fn metadata(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
     /// Counts what decoding takes beside the message, where that can be much.
     fn make_room(&mut self, message: Bytes) -> Result<Bytes, Refusal> {
         let takes = if message.len() < SMALL { 0 } else { cost::decoded(&message) };

@@ -13,6 +13,7 @@ use crate::{
     error::{Error, Result},
     json::{Kind, Reader, TensorObject, once},
     tensor::{Inputs, NamedTensor, Request, Shape, Tensor},
+    traffic::Selector,
 };
 
 /// A decoded request with what the answer's form depends on.
@@ -152,7 +153,7 @@ fn number(text: &str) -> Parameter {
 /// An inference request that came at `now`.
 pub(super) fn request(
     model: String,
-    version: Option<u64>,
+    selector: Selector,
     headers: &HeaderMap,
     mut body: Bytes,
     now: Instant,
@@ -160,7 +161,8 @@ pub(super) fn request(
     let json_length = json_length(&model, headers, body.len())?;
     if json_length == Some(0) {
         // A raw binary request: the body is the only input, and the answer is binary.
-        let request = Request { model, version, inputs: Inputs::Raw(body), outputs: Vec::new(), deadline: None };
+        let inputs = Inputs::Raw(body);
+        let request = Request { model, selector, routing_key: None, inputs, outputs: Vec::new(), deadline: None };
         return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
@@ -168,7 +170,8 @@ pub(super) fn request(
         |why: String| Error::invalid(format!("the request for model '{model}' is not a valid JSON request: {why}"));
     let parsed = InferRequest::read(&json).map_err(invalid)?;
     let given = parsed.inputs.ok_or_else(|| invalid("`inputs` is missing".into()))?;
-    let parameters = RequestParameters::read(&model, parsed.parameters.unwrap_or_default().into_iter(), now)?;
+    let RequestParameters { deadline, routing_key, binary_data_output } =
+        RequestParameters::read(&model, parsed.parameters.unwrap_or_default().into_iter(), now)?;
     let mut inputs = Vec::with_capacity(given.len());
     for (index, input) in given.into_iter().enumerate() {
         inputs.push(named_tensor(&model, index, input, &mut body)?);
@@ -185,12 +188,8 @@ pub(super) fn request(
     }
     let wanted = outputs.iter().map(|(name, _)| name.clone()).collect();
     let inputs = Inputs::Named(inputs);
-    let request = Request { model, version, inputs, outputs: wanted, deadline: parameters.deadline };
-    Ok(Decoded {
-        request,
-        id: parsed.id.unwrap_or_default(),
-        binary: Binary { outputs, default: parameters.binary_data_output },
-    })
+    let request = Request { model, selector, routing_key, inputs, outputs: wanted, deadline };
+    Ok(Decoded { request, id: parsed.id.unwrap_or_default(), binary: Binary { outputs, default: binary_data_output } })
 }
 
 /// The JSON's length that the header tells; `None` within where it is no length, or where there are two of which another

@@ -2,8 +2,8 @@
 
 use axum::http::{HeaderValue, Response, header::CONTENT_TYPE};
 
-use super::{JSON_LENGTH, MODEL_VERSION, decode::Binary};
-use crate::{json::write_elements, router::Answer, tensor::OutputTensor};
+use super::{JSON_LENGTH, decode::Binary};
+use crate::{api::tell_version, json::write_elements, router::Answer, tensor::OutputTensor};
 
 /// An answer: JSON, with the outputs that were asked for in binary behind it.
 pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<Vec<u8>> {
@@ -17,7 +17,7 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<V
     body.extend_from_slice(b"\"model_name\":");
     string(&mut body, &answer.version.model);
     body.extend_from_slice(b",\"model_version\":\"");
-    number(&mut body, answer.version.version);
+    body.extend_from_slice(&answer.version.number);
     body.extend_from_slice(b"\",\"outputs\":[");
     let mut behind = Vec::new();
     for (index, output) in answer.output.tensors.iter().enumerate() {
@@ -37,7 +37,7 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<V
     }
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(MODEL_VERSION, HeaderValue::from(answer.version.version));
+    tell_version(headers, answer);
     if behind.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     } else {

@@ -23,11 +23,12 @@ use crate::{
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Refusal},
-        parse_version, properties,
+        properties,
     },
     error::{Error, Result},
     router::Submitted,
     tensor::TensorSpec,
+    traffic::Selector,
 };
 
 /// What a path says of the model.
@@ -56,8 +57,8 @@ impl Target {
         Some(decoded(model).and_then(|model| Ok(Target { model, version: decoded(version)? })))
     }
 
-    fn version(&self) -> Result<Option<u64>> {
-        parse_version(&self.model, &self.version)
+    fn selector(&self) -> Result<Selector> {
+        Selector::parse(&self.model, &self.version)
     }
 }
 
@@ -81,7 +82,7 @@ pub(super) async fn ready(State(context): State<Context>) -> Response {
 }
 
 pub(super) async fn model_ready(State(context): State<Context>, target: Target) -> Result<Response> {
-    let ready = context.model_ready(&target.model, target.version()?)?;
+    let ready = context.model_ready(&target.model, &target.selector()?)?;
     Ok(readiness(json!({ "name": target.model, "ready": ready }), ready))
 }
 
@@ -95,7 +96,7 @@ pub(super) async fn server_metadata() -> Response {
 }
 
 pub(super) async fn model_metadata(State(context): State<Context>, target: Target) -> Result<Response> {
-    let (table, version) = context.version(&target.model, target.version()?)?;
+    let (table, version) = context.version(&target.model, &target.selector()?)?;
     let versions = table.models.get(&target.model).into_iter().flat_map(|model| model.ready());
     let versions: Vec<String> = versions.map(|ready| ready.version.to_string()).collect();
     let properties: serde_json::Map<_, _> =
@@ -201,14 +202,15 @@ fn submitted(
     body: Bytes,
     arrived: Instant,
 ) -> Result<(Submitted, String, Binary)> {
-    let decoded = target.version().and_then(|version| {
+    let decoded = target.selector().and_then(|selector| {
         let counted = [body.as_ptr_range()];
-        let mut decoded = decode::request(target.model, version, headers, body, arrived)?;
+        let mut decoded = decode::request(target.model, selector, headers, body, arrived)?;
         let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
         copies.map(|()| decoded).map_err(|refusal| refusal.error)
     });
     let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
-    Ok((context.router.submit(request)?, id, binary))
+    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    Ok((context.router.submit(request, &header)?, id, binary))
 }
 
 /// The answer, packed where the client wants it and it pays, and counted.

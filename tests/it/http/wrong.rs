@@ -33,7 +33,8 @@ struct Call {
 const WRONG: &[Wrong] = &[
     Wrong { what: "unknown model", change: |c| c.to("/v2/models/nobody/infer"), status: 404, says: &["'nobody'"] },
     Wrong { what: "unknown version", change: |c| c.to("/v2/models/pair/versions/7/infer"), status: 404, says: &["'pair'", "7", "versions are: 1"] },
-    Wrong { what: "a word for a version", change: |c| c.to("/v2/models/pair/versions/abc/infer"), status: 400, says: &["'pair'", "'abc'", "an integer > 0"] },
+    Wrong { what: "unknown alias", change: |c| c.to("/v2/models/pair/versions/abc/infer"), status: 404, says: &["'pair'", "no alias 'abc'", "aliases are: none"] },
+    Wrong { what: "neither version nor alias", change: |c| c.to("/v2/models/pair/versions/a%20b/infer"), status: 400, says: &["'pair'", "'a b'", "an integer > 0, or an alias"] },
     Wrong { what: "version 0", change: |c| c.to("/v2/models/pair/versions/0/infer"), status: 400, says: &["'pair'", "'0'", "an integer > 0"] },
     Wrong { what: "negative version", change: |c| c.to("/v2/models/pair/versions/-1/infer"), status: 400, says: &["'pair'", "'-1'", "an integer > 0"] },
 
@@ -151,7 +152,8 @@ const ASIDE: &[Wrong] = &[
     Wrong { what: "wrong method for metadata", change: |c| { c.method = Method::DELETE; c.to("/v2/models/pair") }, status: 405, says: &["/v2/models/pair", "DELETE"] },
     Wrong { what: "metadata of an unknown model", change: |c| { c.method = Method::GET; c.to("/v2/models/nobody") }, status: 404, says: &["'nobody'"] },
     Wrong { what: "metadata of an unknown version", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/2") }, status: 404, says: &["'pair'", "versions are: 1"] },
-    Wrong { what: "metadata of a word", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/two") }, status: 400, says: &["'pair'", "'two'"] },
+    Wrong { what: "metadata of a word", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/two") }, status: 404, says: &["'pair'", "no alias 'two'"] },
+    Wrong { what: "metadata of a negative version", change: |c| { c.method = Method::GET; c.to("/v2/models/pair/versions/-2") }, status: 400, says: &["'pair'", "'-2'"] },
     Wrong { what: "metadata of what is no text", change: |c| { c.method = Method::GET; c.to("/v2/models/%ff") }, status: 400, says: &["/v2/models/%ff", "UTF-8"] },
 ];
 

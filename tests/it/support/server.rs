@@ -11,6 +11,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 /// How long anything that must happen may take, however slow the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -18,10 +19,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A running server; killed when dropped.
 pub struct Server {
     child: Child,
+    /// Where the desired state is kept, unless an option says otherwise.
+    pub state: TempDir,
     log: Arc<Log>,
     pub http: SocketAddr,
     pub grpc: SocketAddr,
     pub metrics: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Server {
@@ -38,16 +42,23 @@ impl Server {
     /// The same with a command whose environment has been prepared.
     pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]).args(options);
+        command.args(["--metrics", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--poll-interval", "50ms"]);
+        command.args(["--log-format", "json"]);
+        let state = TempDir::new().unwrap();
+        if !options.contains(&"--state-dir") {
+            command.arg("--state-dir").arg(state.path());
+        }
+        command.args(options);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
         let mut addresses = HashMap::new();
-        for protocol in ["http", "grpc", "metrics"] {
+        for protocol in ["http", "grpc", "metrics", "admin"] {
             let line = log.wait_for(|line| line["message"] == "listening" && line["protocol"] == protocol);
             addresses.insert(protocol, line["address"].as_str().unwrap().parse().unwrap());
         }
         log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
-        Server { child, log, http: addresses["http"], grpc: addresses["grpc"], metrics: addresses["metrics"] }
+        let at = |protocol| addresses[protocol];
+        Server { child, state, log, http: at("http"), grpc: at("grpc"), metrics: at("metrics"), admin: at("admin") }
     }
 
     /// Waits for a log line.

@@ -1,0 +1,191 @@
+//! Models, weights, aliases and histories for people.
+
+use std::fmt::Write as _;
+
+use super::table::{Table, printable};
+use crate::api::admin::proto::{Model, Record, Traffic, Version};
+
+/// What there is not.
+const NONE: &str = "-";
+
+/// Every version with all that is known of it, and below what is wrong.
+pub(super) fn models(models: &[Model]) -> String {
+    let headings = ["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SINCE", ">GENERATION", ">MEMORY"];
+    let mut table = Table::new(&headings);
+    let mut problems = String::new();
+    for model in models {
+        if let Some(problem) = &model.problem {
+            let _ = writeln!(problems, "{}: {}", model.name, printable(problem));
+        }
+        for version in &model.versions {
+            if let Some(problem) = &version.problem {
+                let _ = writeln!(problems, "{} version {}: {}", model.name, version.version, printable(problem));
+            }
+            let [weight, share, aliases] = traffic_cells(version);
+            table.row(vec![
+                model.name.clone(),
+                version.version.to_string(),
+                version.state.clone(),
+                weight,
+                share,
+                aliases,
+                moment(&version.since),
+                version.generation.map_or(NONE.into(), |generation| generation.to_string()),
+                version.memory_bytes.map_or(NONE.into(), memory),
+            ]);
+        }
+    }
+    below(with_empty(&table, models), &problems)
+}
+
+/// The weights of every version.
+pub(super) fn traffic(models: &[Model]) -> String {
+    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES"]);
+    for model in models {
+        for version in &model.versions {
+            let [weight, share, aliases] = traffic_cells(version);
+            let (name, number) = (model.name.clone(), version.version.to_string());
+            table.row(vec![name, number, version.state.clone(), weight, share, aliases]);
+        }
+    }
+    below(with_empty(&table, models), &missing(models))
+}
+
+/// The same of one model, with what was before.
+pub(super) fn traffic_change(model: &Model, before: Option<&Traffic>) -> String {
+    let mut table = Table::new(&[">VERSION", "STATE", ">BEFORE", ">WEIGHT", ">SHARE", "ALIASES"]);
+    for version in &model.versions {
+        let before = before.and_then(|before| before.weights.get(&version.version)).map(ToString::to_string);
+        let before = before.unwrap_or_else(|| NONE.into());
+        let [weight, share, aliases] = traffic_cells(version);
+        table.row(vec![version.version.to_string(), version.state.clone(), before, weight, share, aliases]);
+    }
+    below(table.text(), &missing(std::slice::from_ref(model)))
+}
+
+/// Every alias.
+pub(super) fn aliases(models: &[Model]) -> String {
+    let mut table = Table::new(&["MODEL", "ALIAS", ">VERSION", "STATE"]);
+    for model in models {
+        for (alias, number) in model.traffic.iter().flat_map(|traffic| &traffic.aliases) {
+            let version = model.versions.iter().find(|version| version.version == *number);
+            let state = version.map_or("GONE".into(), |version| version.state.clone());
+            table.row(vec![model.name.clone(), alias.clone(), number.to_string(), state]);
+        }
+    }
+    let text = table.text();
+    if text.is_empty() { "no aliases\n".into() } else { text }
+}
+
+/// The changes of a model.
+pub(super) fn history(model: &str, records: &[Record]) -> String {
+    let mut table = Table::new(&[">REVISION", "TIME", "ACTOR", "CHANGE", "WEIGHTS", "REASON"]);
+    for record in records {
+        table.row(vec![
+            record.revision.to_string(),
+            moment(&record.time),
+            or_none(&record.actor),
+            record.change.clone(),
+            record.after.as_ref().map_or(NONE.into(), weights),
+            record.reason.clone(),
+        ]);
+    }
+    let text = table.text();
+    if text.is_empty() { format!("{model} has not been changed by admin calls\n") } else { text }
+}
+
+/// Weights as `traffic set` takes them.
+pub(super) fn weights(traffic: &Traffic) -> String {
+    let weights: Vec<_> = traffic.weights.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+    or_none(&weights.join(" "))
+}
+
+/// A part of 1 in percent, with as many digits as tell it from nothing and from all.
+pub(super) fn percent(share: f64) -> String {
+    let mut digits = format!("{:.2}", share * 100.0);
+    if digits.contains('.') {
+        digits.truncate(digits.trim_end_matches('0').trim_end_matches('.').len());
+    }
+    match digits.as_str() {
+        "0" if share > 0.0 => "<0.01 %".into(),
+        "100" if share < 1.0 => ">99.99 %".into(),
+        _ => format!("{digits} %"),
+    }
+}
+
+/// Weight, share and aliases.
+fn traffic_cells(version: &Version) -> [String; 3] {
+    let weight = version.weight.map_or(NONE.into(), |weight| weight.to_string());
+    [weight, percent(version.share), or_none(&version.aliases.join(" "))]
+}
+
+/// Weights and aliases of versions that there are not.
+fn missing(models: &[Model]) -> String {
+    let mut text = String::new();
+    for model in models {
+        let Some(traffic) = &model.traffic else { continue };
+        let is_missing = |number: &u64| !model.versions.iter().any(|version| version.version == *number);
+        for (number, weight) in traffic.weights.iter().filter(|(number, _)| is_missing(number)) {
+            let _ = writeln!(text, "{} has no version {number}: its weight {weight} counts for nothing", model.name);
+        }
+        for (alias, number) in traffic.aliases.iter().filter(|(_, number)| is_missing(number)) {
+            let _ = writeln!(text, "{} has no version {number}: its alias {alias} answers nobody", model.name);
+        }
+    }
+    text
+}
+
+/// The table and the models that have no versions.
+fn with_empty(table: &Table, models: &[Model]) -> String {
+    let mut text = table.text();
+    for model in models.iter().filter(|model| model.versions.is_empty()) {
+        let _ = writeln!(text, "{} has no versions", model.name);
+    }
+    if text.is_empty() { "no models\n".into() } else { text }
+}
+
+fn below(text: String, more: &str) -> String {
+    if more.is_empty() { text } else { format!("{text}\n{more}") }
+}
+
+fn or_none(text: &str) -> String {
+    if text.is_empty() { NONE.into() } else { text.into() }
+}
+
+fn memory(bytes: u64) -> String {
+    let exact = bytes as f64;
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", exact / 1024.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", exact / 1_048_576.0),
+        _ => format!("{:.1} GiB", exact / 1_073_741_824.0),
+    }
+}
+
+/// A time without parts of a second.
+pub(super) fn moment(time: &str) -> String {
+    match time.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => time.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_tells_little_from_nothing() {
+        for (share, expected) in [
+            (0.0, "0 %"),
+            (1.0, "100 %"),
+            (0.95, "95 %"),
+            (1.0 / 3.0, "33.33 %"),
+            (0.005, "0.5 %"),
+            (1e-9, "<0.01 %"),
+            (1.0 - 1e-9, ">99.99 %"),
+        ] {
+            assert_eq!(percent(share), expected);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The admin API: the same messages over gRPC and, as JSON, over HTTP, on a port of its own.
+//!
+//! Each call stands in `calls` once; `grpc` and `http` decode and encode. What needs no token is what tells nothing of the
+//! models' traffic and changes nothing: health, reflection, and the description of the API.
+
+mod access;
+mod calls;
+mod convert;
+mod grpc;
+mod http;
+mod openapi;
+mod routes;
+mod tokens;
+mod watch;
+
+use axum::{
+    Extension,
+    body::HttpBody,
+    http::{Request, header::CONTENT_TYPE},
+    middleware,
+};
+use std::sync::Arc;
+use tokio::sync::watch as tokio_watch;
+
+use super::{Context, Lifecycle};
+use crate::{
+    error::{Code, Error, Result},
+    registry::Control,
+};
+
+pub use tokens::Tokens;
+
+/// The messages, the service and the client that the protocol definition generates.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("onnxd.admin.v1");
+
+    /// The protocol definitions, encoded, for reflection and for the description of the HTTP API.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/admin_descriptors.bin"));
+}
+
+/// The gRPC service's name.
+pub(super) const SERVICE: &str = "onnxd.admin.v1.AdminService";
+
+/// What admin calls are answered with.
+#[derive(Clone)]
+pub(super) struct Admin {
+    control: Control,
+    lifecycle: tokio_watch::Receiver<Lifecycle>,
+    /// Who calls, where the token says so.
+    caller: Option<Arc<str>>,
+}
+
+/// Everything that the port answers. Without `tokens`, who reaches the port may do everything.
+pub(super) fn routes(context: Context, control: Control, tokens: Option<Tokens>) -> axum::Router {
+    let lifecycle = context.lifecycle.clone();
+    let admin = Admin { control, lifecycle, caller: None };
+    let limits = context.limits.clone();
+    let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin)).layer(Extension(limits));
+    let guarded = guarded.layer(middleware::from_fn_with_state(tokens.map(Arc::new), access::check));
+    grpc::open(context).merge(http::open()).merge(guarded).fallback(http::nothing_there)
+}
+
+impl Admin {
+    /// Something that may wait for locks and disks, where no connection waits for it.
+    async fn aside<T: Send + 'static>(&self, call: impl FnOnce(&Control) -> T + Send + 'static) -> Result<T> {
+        let control = self.control.clone();
+        let done = tokio::task::spawn_blocking(move || call(&control)).await;
+        done.map_err(|_| Error::internal("the call panicked: this is a defect of the server; its log has more"))
+    }
+
+    /// What `waiting` comes to, unless the server drains before.
+    async fn unless_draining<T>(&self, waiting: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            result = waiting => result,
+            () = draining(self.lifecycle.clone()) => {
+                Err(Error::new(Code::Unavailable, "the server drains: what was waited for does not come any more"))
+            }
+        }
+    }
+}
+
+/// Ends when the server drains.
+async fn draining(mut lifecycle: tokio_watch::Receiver<Lifecycle>) {
+    // Where nobody can tell any more, it has ended.
+    let _ = lifecycle.wait_for(|now| *now == Lifecycle::Draining).await;
+}
+
+/// Whether a request comes over gRPC.
+fn is_grpc<B: HttpBody>(request: &Request<B>) -> bool {
+    request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}

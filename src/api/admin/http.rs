@@ -1,0 +1,226 @@
+//! Over HTTP: the messages in JSON.
+
+use axum::{
+    Json,
+    body::{Body, to_bytes},
+    extract::{FromRequestParts, RawPathParams, Request, State},
+    http::{
+        HeaderValue, Method, StatusCode, Uri,
+        header::{CACHE_CONTROL, CONTENT_TYPE},
+        request::Parts,
+    },
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
+use tokio::time::timeout;
+
+use super::{
+    Admin, is_grpc, openapi,
+    proto::{Event, WatchRequest},
+    routes::{self, ROOT, in_query},
+    watch,
+};
+use crate::{
+    api::{grpc, limits::Limits, shown},
+    error::{Code, Error, Result},
+};
+
+/// Bytes of a body at most.
+const LARGEST: usize = 256 << 10;
+
+/// How often a stream of events says something, so that a client that has gone is noticed and proxies keep it open.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Every call.
+pub(super) fn routes(admin: Admin) -> axum::Router {
+    let router = routes::all()
+        .into_iter()
+        .fold(axum::Router::new(), |router, route| router.route(&format!("{ROOT}{}", route.path), route.handler));
+    router.method_not_allowed_fallback(method_not_allowed).with_state(admin)
+}
+
+/// What needs no token.
+pub(super) fn open() -> axum::Router {
+    let document = Bytes::from(openapi::document());
+    let answer = async move || ([(CONTENT_TYPE, "application/json")], document.clone()).into_response();
+    axum::Router::new()
+        .route(&format!("{ROOT}/openapi.json"), get(answer))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+pub(super) async fn nothing_there(request: Request) -> Response {
+    let path = request.uri().path();
+    if is_grpc(&request) {
+        return grpc::unknown(path).map(Body::new);
+    }
+    let why = format!("there is nothing at {path}; GET {ROOT}/openapi.json tells what there is");
+    refused(&Error::new(Code::NotFound, why))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let takes: Vec<_> = routes::all().into_iter().filter(|route| fits(route.path, uri.path())).collect();
+    let takes: Vec<_> = takes.iter().map(|route| route.method.as_str()).collect();
+    let takes = if takes.is_empty() { "GET".into() } else { takes.join(" and ") };
+    let why = format!("{} takes {takes}, got {method}", uri.path());
+    error(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, &why)
+}
+
+/// Whether a path is one of a route.
+fn fits(route: &str, path: &str) -> bool {
+    let path = path.strip_prefix(ROOT).unwrap_or_default();
+    route.split('/').count() == path.split('/').count()
+        && route.split('/').zip(path.split('/')).all(|(expected, got)| expected.starts_with('{') || expected == got)
+}
+
+/// An answer.
+pub(super) fn told<A: Serialize>(answer: Result<A>) -> Response {
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => refused(&error),
+    }
+}
+
+/// An error as every call tells it.
+pub(super) fn refused(refused: &Error) -> Response {
+    let status = StatusCode::from_u16(refused.code().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    error(status, refused.code(), refused.message())
+}
+
+fn error(status: StatusCode, code: Code, message: &str) -> Response {
+    (status, Json(json!({ "error": shown(message), "code": code.label() }))).into_response()
+}
+
+/// The message of a request: parts of the path, and the query or the body.
+pub(super) async fn message<Q: DeserializeOwned>(request: Request) -> Result<Q, Response> {
+    let (mut head, body) = request.into_parts();
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+    let wrong = |why: &dyn Display| refused(&Error::invalid(format!("{method} {path}: {why}")));
+    let parameters = RawPathParams::from_request_parts(&mut head, &()).await;
+    let parameters = parameters.map_err(|rejection| wrong(&rejection.body_text()))?;
+    let query = head.uri.query().unwrap_or_default();
+    if in_query(&method) {
+        return from_query(&parameters, query).map_err(|why| wrong(&why));
+    }
+    if !query.is_empty() {
+        return Err(wrong(&format!("fields stand in the body, as JSON; got the query '{query}'")));
+    }
+    let body = read(body, &head).await?;
+    from_json(&parameters, &body).map_err(|why| wrong(&why))
+}
+
+async fn read(body: Body, head: &Parts) -> Result<Bytes, Response> {
+    let too_large =
+        |_| error(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &format!("a body may have {LARGEST} bytes"));
+    let Some(limits) = head.extensions.get::<Arc<Limits>>() else {
+        return to_bytes(body, LARGEST).await.map_err(too_large);
+    };
+    let in_time = timeout(limits.body_timeout, to_bytes(body, LARGEST)).await;
+    let too_slow = |_| {
+        let why = format!("the body did not come within {:?} (--body-timeout)", limits.body_timeout);
+        error(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, &why)
+    };
+    in_time.map_err(too_slow)?.map_err(too_large)
+}
+
+fn from_query<Q: DeserializeOwned>(parameters: &RawPathParams, query: &str) -> Result<Q, String> {
+    let told: Result<Vec<(String, String)>, _> = serde_urlencoded::from_str(query);
+    let mut fields = told.map_err(|error| format!("the query can't be read: {error}"))?;
+    for (name, value) in parameters {
+        if fields.iter().any(|(field, _)| field == name) {
+            return Err(format!("{name}: stands in the path and in the query"));
+        }
+        fields.push((name.into(), value.into()));
+    }
+    let encoded = serde_urlencoded::to_string(&fields).map_err(|error| error.to_string())?;
+    let fields = serde_urlencoded::Deserializer::new(form(&encoded));
+    serde_path_to_error::deserialize(fields).map_err(|error| field_error(&error))
+}
+
+fn form(encoded: &str) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(encoded.as_bytes())
+}
+
+fn from_json<Q: DeserializeOwned>(parameters: &RawPathParams, body: &[u8]) -> Result<Q, String> {
+    let mut fields = match serde_json::from_slice(if body.trim_ascii().is_empty() { b"{}" } else { body }) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(other) => return Err(format!("expected a JSON object, got {}", kind(&other))),
+        Err(error) => return Err(format!("the body is no JSON: {error}")),
+    };
+    for (name, value) in parameters {
+        insert(&mut fields, name, value)?;
+    }
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| field_error(&error))
+}
+
+/// Puts a part of the path among the fields. The body may repeat it.
+fn insert(fields: &mut Map<String, Value>, name: &str, value: &str) -> Result<(), String> {
+    let value = match name {
+        "version" => {
+            Value::from(value.parse::<u64>().map_err(|_| format!("version: expected an integer > 0, got '{value}'"))?)
+        }
+        _ => Value::from(value),
+    };
+    match fields.insert(name.into(), value.clone()) {
+        Some(other) if other != value => Err(format!("{name}: the path says {value}, and the body {other}")),
+        _ => Ok(()),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Names the field, and types as people call them.
+fn field_error<E: Display>(error: &serde_path_to_error::Error<E>) -> String {
+    let why = error.inner().to_string().replace("expected f64", "expected a number");
+    let why = why.replace("expected u64", "expected an integer of at least 0");
+    let why = why.replace("invalid digit found in string", "expected an integer of at least 0");
+    let path = error.path().to_string();
+    if path == "." { why } else { format!("{path}: {why}") }
+}
+
+/// `GET /admin/v1/watch`: server-sent events. Each has its kind as its name, its number in the stream as its id, and the
+/// message as its data.
+pub(super) async fn watch(State(admin): State<Admin>, request: Request) -> Response {
+    let message: WatchRequest = match message(request).await {
+        Ok(message) => message,
+        Err(refused) => return refused,
+    };
+    match watch::events(admin, message).await {
+        Ok(events) => {
+            let head = [(CONTENT_TYPE, "text/event-stream"), (CACHE_CONTROL, "no-cache")];
+            let mut response = (head, Body::from_stream(server_sent(events))).into_response();
+            // nginx would gather them.
+            response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+            response
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+fn server_sent(events: impl Stream<Item = Event> + Send) -> impl Stream<Item = Result<Bytes, Infallible>> + Send {
+    let events = Box::pin(events.enumerate());
+    stream::unfold(events, async |mut events| {
+        let text = match timeout(KEEP_ALIVE, events.next()).await {
+            Err(_) => ": nothing has happened\n\n".into(),
+            Ok(None) => return None,
+            Ok(Some((index, event))) => {
+                let data = serde_json::to_string(&event).unwrap_or_default();
+                format!("event: {}\nid: {}\ndata: {data}\n\n", event.kind, index + 1)
+            }
+        };
+        Some((Ok(Bytes::from(text)), events))
+    })
+}

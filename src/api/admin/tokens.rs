@@ -1,0 +1,132 @@
+//! The tokens that callers show, out of a file that may change while the server runs.
+
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+use subtle::ConstantTimeEq;
+
+/// Bytes of the file at most.
+const LARGEST: u64 = 64 << 10;
+
+/// The tokens of a file: one per line, with the name of its bearer and a colon in front, or without. Whitespace around them,
+/// empty lines and those that begin with # count for nothing.
+#[derive(Debug)]
+pub struct Tokens {
+    file: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    tokens: Arc<[Token]>,
+    /// Why the file could not be used the last time.
+    problem: Option<String>,
+}
+
+#[derive(Debug)]
+struct Token {
+    bearer: Option<Arc<str>>,
+    /// Hashed, so that its length does not show either in how long a comparison takes.
+    digest: [u8; 32],
+}
+
+impl Tokens {
+    /// The tokens of a file.
+    ///
+    /// # Errors
+    /// The file can't be read, or has no token.
+    pub fn open(file: PathBuf) -> Result<Self, String> {
+        let tokens = read(&file).map_err(|why| format!("--admin-token-file {}: {why}", file.display()))?;
+        Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
+    }
+
+    /// Whether the file has this token now, and if so the name of its bearer. Reads the file: what was taken out of it is
+    /// refused from then on. Where it has gone, or has no token, those that it had count.
+    pub(super) fn bearer(&self, token: &[u8]) -> Option<Option<Arc<str>>> {
+        let tokens = self.now();
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        // Every one is compared, whole.
+        let fitting = tokens
+            .iter()
+            .fold(None, |found, token| if bool::from(token.digest.ct_eq(&digest)) { Some(token) } else { found });
+        fitting.map(|token| token.bearer.clone())
+    }
+
+    fn now(&self) -> Arc<[Token]> {
+        let read = read(&self.file);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match read {
+            Ok(tokens) => {
+                state.tokens = tokens;
+                state.problem = None;
+            }
+            Err(why) => {
+                if state.problem.as_ref() != Some(&why) {
+                    let file = self.file.display();
+                    tracing::error!("--admin-token-file {file}: {why}; the tokens that it had go on counting");
+                    state.problem = Some(why);
+                }
+            }
+        }
+        state.tokens.clone()
+    }
+}
+
+fn read(file: &PathBuf) -> Result<Arc<[Token]>, String> {
+    let mut text = String::new();
+    let opened = File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    opened.map_err(|error| format!("it can't be read: {error}"))?;
+    if text.len() as u64 > LARGEST {
+        return Err(format!("it has more than {LARGEST} bytes: it should have a token per line"));
+    }
+    let lines = text.lines().map(str::trim).enumerate();
+    let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let tokens = lines.map(|(index, line)| parse(line).map_err(|why| format!("line {}: {why}", index + 1)));
+    let tokens: Arc<[Token]> = tokens.collect::<Result<_, _>>()?;
+    if tokens.is_empty() { Err("it has no token".into()) } else { Ok(tokens) }
+}
+
+/// The line must not be repeated in a message: it is a secret.
+fn parse(line: &str) -> Result<Token, String> {
+    let (bearer, token) = match line.split_once(':') {
+        Some((bearer, token)) => (Some(bearer.trim()), token.trim()),
+        None => (None, line),
+    };
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
+    if token.is_empty() || !token.bytes().all(known) {
+        return Err("expected TOKEN or NAME:TOKEN; a token is letters, digits and -._~+/=".into());
+    }
+    Ok(Token {
+        bearer: bearer.filter(|bearer| !bearer.is_empty()).map(Into::into),
+        digest: Sha256::digest(token).into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_per_line_with_a_name_or_without() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("tokens");
+        let written = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read(&file).map(|tokens| tokens.iter().map(|token| token.bearer.as_deref().map(str::to_owned)).collect())
+        };
+        assert_eq!(written("s3cret \r\n"), Ok(vec![None]));
+        assert_eq!(written("# ours\n\nann: abc==\n b-._~+/ \n:c"), Ok(vec![Some("ann".into()), None, None]));
+        let none: Result<Vec<Option<String>>, _> = Err("it has no token".into());
+        assert_eq!(written(" \n"), none);
+        for wrong in ["a b", "ann:", "ann:b c", "ü"] {
+            let why = written(&format!("good\n{wrong}")).unwrap_err();
+            assert!(why.starts_with("line 2: expected TOKEN") && !why.contains(wrong), "{why}");
+        }
+        let why = written(&"a".repeat(LARGEST as usize + 1)).unwrap_err();
+        assert!(why.contains("more than"), "{why}");
+    }
+}

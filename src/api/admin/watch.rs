@@ -1,0 +1,88 @@
+//! Everything that happens, as a stream, until the server drains.
+
+use futures_util::{Stream, stream};
+use std::{collections::VecDeque, time::SystemTime};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{
+    Admin,
+    convert::{event, time},
+    draining,
+    proto::{Event, WatchRequest},
+};
+use crate::{error::Result, registry};
+
+/// The state of every model, or of one, and then every change.
+///
+/// # Errors
+/// There is no such model.
+pub(super) async fn events(admin: Admin, request: WatchRequest) -> Result<impl Stream<Item = Event> + Send> {
+    let model = request.model;
+    if !model.is_empty() {
+        let name = model.clone();
+        admin.aside(move |control| control.model(&name)).await??;
+    }
+    let mut watcher = Watcher { admin, model, told: VecDeque::new(), news: None };
+    watcher.begin("the state comes first".into()).await?;
+    Ok(stream::unfold(watcher, async |mut watcher| Some((watcher.next().await?, watcher))))
+}
+
+struct Watcher {
+    admin: Admin,
+    /// The only model that is told of; empty: all are.
+    model: String,
+    /// Events that are to be told next.
+    told: VecDeque<Event>,
+    /// Where changes come from.
+    news: Option<Receiver<registry::Event>>,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Option<Event> {
+        let draining = draining(self.admin.lifecycle.clone());
+        tokio::select! {
+            biased;
+            () = draining => None,
+            event = self.event() => event,
+        }
+    }
+
+    async fn event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return Some(event);
+            }
+            match self.news.as_mut()?.recv().await {
+                Ok(news) if self.wants(&news) => return Some(event(news)),
+                Ok(_) => {}
+                Err(RecvError::Lagged(missed)) => {
+                    let why = format!("the client is too slow and has missed {missed} events: the state comes anew");
+                    self.begin(why).await.ok()?;
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Lets the state be told, and what changes from there on.
+    async fn begin(&mut self, why: String) -> Result<()> {
+        let (revision, (state, news)) = self.admin.aside(|control| (control.revision(), control.watch())).await?;
+        let mark = |kind: &str, reason: String| Event {
+            kind: kind.into(),
+            time: time(SystemTime::now()),
+            revision,
+            reason,
+            ..Event::default()
+        };
+        self.told = [mark("begin", why)].into();
+        let wanted = state.into_iter().filter(|event| self.wants(event)).collect::<Vec<_>>();
+        self.told.extend(wanted.into_iter().map(event));
+        self.told.push_back(mark("current", String::new()));
+        self.news = Some(news);
+        Ok(())
+    }
+
+    fn wants(&self, event: &registry::Event) -> bool {
+        self.model.is_empty() || self.model == event.model
+    }
+}

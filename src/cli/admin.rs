@@ -1,0 +1,389 @@
+//! The commands that ask a running server's admin API.
+
+use clap::{Args, Subcommand};
+use http::Uri;
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use super::{duration, url};
+
+/// The port of the admin API where an address names none.
+const PORT: u16 = 8003;
+
+/// What to do with the models of a running server.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Show the models and versions of a running server.
+    ///
+    /// A line per version: its state, its weight, the part of the requests that name no version which it gets now, its aliases,
+    /// since when it is so, which loading of its files answers, and what memory it takes. Below stands what is wrong.
+    #[command(after_help = "\
+Examples:
+  onnxd models
+  onnxd models purchase --server models.example:8003
+  onnxd models --json | jq '.models[].versions[] | select(.state == \"FAILED\")'")]
+    Models {
+        /// Only this model.
+        model: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Divide requests over versions.
+    ///
+    /// Weights divide the requests that name no version over versions that are READY, in any numbers: 2=95 3=5 is as good as
+    /// 2=19 3=1. A request with a routing key goes to the same version every time.
+    #[command(subcommand)]
+    Traffic(Traffic),
+
+    /// Give versions names that requests may use.
+    ///
+    /// A request may name an alias in place of a version. Where a model has no weights, `stable` takes the requests that name
+    /// no version.
+    #[command(subcommand)]
+    Alias(Alias),
+
+    /// Give a version all requests, and the alias `stable`.
+    #[command(after_help = "\
+Examples:
+  onnxd promote purchase 3
+  onnxd promote purchase 3 --expect-revision 12 --reason 'as good for a week'")]
+    Promote {
+        /// The model.
+        model: String,
+        /// The version.
+        version: u64,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Take back the last change of weights and aliases; again, the one before.
+    ///
+    /// Every request that begins after this has returned goes where it went before the change.
+    #[command(after_help = "\
+Example:
+  onnxd rollback purchase --reason 'too many wrong answers'")]
+    Rollback {
+        /// The model.
+        model: String,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Show who changed what of a model, when and why.
+    #[command(after_help = "\
+Example:
+  onnxd history purchase")]
+    History {
+        /// The model.
+        model: String,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Tell which version a request would get, and why.
+    #[command(after_help = "\
+Examples:
+  onnxd explain purchase --key user-7    a request with this routing key
+  onnxd explain purchase                 a request without one
+  onnxd explain purchase --alias canary")]
+    Explain {
+        /// The model.
+        model: String,
+        /// The routing key of the request.
+        #[arg(long)]
+        key: Option<String>,
+        /// The version that the request names.
+        #[arg(long = "version", id = "model_version", value_name = "N")]
+        version: Option<u64>,
+        /// The alias that the request names.
+        #[arg(long, value_name = "NAME", conflicts_with = "model_version")]
+        alias: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Load a version, and wait until it is READY.
+    ///
+    /// Without a version: every one that the repository holds. It stays loaded over restarts, until it is unloaded.
+    #[command(after_help = "\
+Examples:
+  onnxd load purchase 3
+  onnxd load purchase --no-wait")]
+    Load(Loading),
+
+    /// Unload a version; requests in flight are finished.
+    ///
+    /// Without a version: every one of the model. It stays unloaded over restarts, until it is loaded.
+    #[command(after_help = "\
+Example:
+  onnxd unload purchase 3")]
+    Unload {
+        /// The model.
+        model: String,
+        /// The version.
+        version: Option<u64>,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Load a version anew from its files, swap it in, and wait for that.
+    ///
+    /// Without a version: every one that is loaded. What serves goes on serving until the new one does, and where that fails.
+    #[command(after_help = "\
+Example:
+  onnxd reload purchase 3")]
+    Reload(Loading),
+
+    /// Show what happens, as it happens.
+    ///
+    /// First the state of every version and model, then every change, a line for each, until it is interrupted or the server
+    /// ends.
+    #[command(after_help = "\
+Examples:
+  onnxd watch
+  onnxd watch purchase --json")]
+    Watch {
+        /// Only this model.
+        model: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// What to do with weights.
+#[derive(Debug, Subcommand)]
+pub enum Traffic {
+    /// Show weights, and the parts of the requests that versions get now.
+    #[command(after_help = "\
+Example:
+  onnxd traffic show purchase")]
+    Show {
+        /// Only this model.
+        model: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Set the weights of a model. Versions that are not named get none.
+    #[command(after_help = "\
+Examples:
+  onnxd traffic set purchase 2=95 3=5
+  onnxd traffic set purchase 2=1 --reason 'version 3 is slow'")]
+    Set {
+        /// The model.
+        model: String,
+        /// The weight of a version: a number of at least 0.
+        #[arg(value_name = "VERSION=WEIGHT", required = true)]
+        weights: Vec<Weight>,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Move percent of the requests from one version to another.
+    ///
+    /// Of a model without weights, the version that gets the requests now has all 100.
+    #[command(after_help = "\
+Example:
+  onnxd traffic shift purchase 2 3 5    five percent from version 2 to version 3")]
+    Shift {
+        /// The model.
+        model: String,
+        /// The version that loses requests.
+        from: u64,
+        /// The version that gains them.
+        to: u64,
+        /// How many percent: more than 0, and at most what the first has.
+        points: f64,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// What to do with aliases.
+#[derive(Debug, Subcommand)]
+pub enum Alias {
+    /// Show aliases.
+    #[command(after_help = "\
+Example:
+  onnxd alias show purchase")]
+    Show {
+        /// Only this model.
+        model: Option<String>,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Point an alias at a version that is READY.
+    #[command(after_help = "\
+Example:
+  onnxd alias set purchase canary 3")]
+    Set {
+        /// The model.
+        model: String,
+        /// The alias: a letter and up to 63 letters, digits, '-', '_' and '.'.
+        alias: String,
+        /// The version.
+        version: u64,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Remove an alias.
+    #[command(after_help = "\
+Example:
+  onnxd alias drop purchase canary")]
+    Drop {
+        /// The model.
+        model: String,
+        /// The alias.
+        alias: String,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// What is loaded.
+#[derive(Debug, Args)]
+pub struct Loading {
+    /// The model.
+    pub model: String,
+
+    /// The version.
+    pub version: Option<u64>,
+
+    /// Return as soon as it is asked for.
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// How long to wait at most, up to 1h.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// How.
+    #[command(flatten)]
+    pub terms: Terms,
+
+    /// Which server.
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// What comes with every change.
+#[derive(Debug, Args)]
+pub struct Terms {
+    /// Refuse the change where the model has been changed since this revision.
+    #[arg(long, value_name = "N")]
+    pub expect_revision: Option<u64>,
+
+    /// Why; the history keeps it.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Who makes the change; without it USER@HOST.
+    #[arg(long, value_name = "NAME")]
+    pub actor: Option<String>,
+}
+
+/// The server that is asked.
+#[derive(Debug, Args)]
+pub struct Server {
+    /// The server's admin port: HOST:PORT, or a URL with a path where a proxy wants one.
+    #[arg(long, value_name = "ADDR", env = "ONNXD_SERVER", default_value = "http://localhost:8003", value_parser = server)]
+    pub server: Uri,
+
+    /// A file with the token to show, where the server wants one: TOKEN or NAME:TOKEN on its first line.
+    #[arg(long, value_name = "FILE", env = "ONNXD_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Print the server's answer in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The weight of a version, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weight {
+    /// The version.
+    pub version: u64,
+    /// Its weight.
+    pub weight: f64,
+}
+
+impl FromStr for Weight {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parsed = text.split_once('=').and_then(|(version, weight)| {
+            let weight: f64 = weight.parse().ok().filter(|weight: &f64| weight.is_finite() && *weight >= 0.0)?;
+            Some(Weight { version: version.parse().ok()?, weight })
+        });
+        parsed.ok_or_else(|| "expected VERSION=WEIGHT such as 3=5, with a weight of at least 0".into())
+    }
+}
+
+/// Where an admin API is: without a scheme and a port, at the usual one.
+fn server(text: &str) -> Result<Uri, String> {
+    let server = url(text)?;
+    if text.contains("://") || server.port().is_some() {
+        return Ok(server);
+    }
+    let host = server.host().unwrap_or_default();
+    url(&format!("{host}:{PORT}{}", server.path()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_an_admin_api_is() {
+        let at = |text| server(text).map(|server| server.to_string());
+        assert_eq!(at("models.example"), Ok("http://models.example:8003/".into()));
+        assert_eq!(at("models.example:9"), Ok("http://models.example:9/".into()));
+        assert_eq!(at("[::1]/onnxd"), Ok("http://[::1]:8003/onnxd".into()));
+        assert_eq!(at("http://models.example/onnxd"), Ok("http://models.example/onnxd".into()));
+        assert!(at("https://models.example").is_err());
+    }
+
+    #[test]
+    fn weights_as_they_are_typed() {
+        assert_eq!("3=5".parse(), Ok(Weight { version: 3, weight: 5.0 }));
+        for wrong in ["3", "3=", "=5", "3:5", "three=5", "3=-1", "3=NaN", "3=inf", "-3=5"] {
+            assert!(wrong.parse::<Weight>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Settings that say where requests go.
+
+use std::collections::BTreeMap;
+use toml::{Spanned, de::DeValue};
+
+use super::{ModelConfig, Setting, wrong};
+use crate::{
+    config::document::{self, Document, Entry},
+    traffic::{STABLE, Weights, check_alias, check_weight},
+};
+
+/// The entries of a table that `what` stands in. A setting of the model among them would be taken for one, silently.
+fn entries<'t>(
+    key: &str,
+    what: &str,
+    such_as: &str,
+    value: &Spanned<DeValue<'t>>,
+    file: &mut Document<'_>,
+) -> Vec<Entry<'t>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        wrong(key, value, &format!("a table such as {such_as}"), file);
+        return Vec::new();
+    };
+    let mut entries = document::entries(table.clone());
+    entries.retain(|entry| {
+        let name = entry.key.get_ref();
+        let misplaced = ModelConfig::KEYS.contains(&name.as_str());
+        if misplaced {
+            let what = format!("'{name}' stands below [{key}], where {what} are: move it above that line");
+            file.problem(entry.value.span().start, what);
+        }
+        !misplaced
+    });
+    entries
+}
+
+/// Aliases.
+impl Setting for BTreeMap<String, u64> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        for entry in entries(key, "names of versions", "{ stable = 2 }", &value, file) {
+            let alias = entry.key.get_ref();
+            if let Err(why) = check_alias(alias) {
+                file.problem(entry.key.span().start, why);
+                continue;
+            }
+            match document::integer(entry.value.get_ref(), 1..=u64::MAX) {
+                Ok(version) => {
+                    self.insert(alias.clone(), version);
+                }
+                Err(expected) => {
+                    wrong(&format!("alias '{alias}'"), &entry.value, &format!("a version, {expected}"), file)
+                }
+            }
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        let aliases = self.iter().map(|(alias, version)| format!("\n{alias:?} = {version}")).collect::<String>();
+        if aliases.is_empty() { format!("[{key}]\n# {STABLE} = 2") } else { format!("[{key}]{aliases}") }
+    }
+}
+
+impl Setting for Weights {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        let mut weights = BTreeMap::new();
+        let mut all_well = true;
+        for entry in entries(key, "weights of versions", "{ 2 = 95, 3 = 5 }", &value, file) {
+            match weight(&entry) {
+                Ok((version, weight)) => {
+                    weights.insert(version, weight);
+                }
+                Err((at, why)) => {
+                    all_well = false;
+                    file.problem(at, why);
+                }
+            }
+        }
+        match Weights::new(weights) {
+            Ok(weights) => *self = weights,
+            Err(why) if all_well => file.problem(value.span().start, why),
+            // It follows from what has been told.
+            Err(_) => {}
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        let weights = self.iter().map(|(version, weight)| format!("\n{version} = {weight:?}")).collect::<String>();
+        if weights.is_empty() { format!("[{key}]\n# 2 = 95\n# 3 = 5") } else { format!("[{key}]{weights}") }
+    }
+}
+
+/// A version with its weight, or where something is wrong, and what.
+fn weight(entry: &Entry<'_>) -> Result<(u64, f64), (usize, String)> {
+    let (key, value) = (entry.key.get_ref(), entry.value.get_ref());
+    let version = key.parse().ok().filter(|version: &u64| *version > 0 && version.to_string() == *key);
+    let Some(version) = version else {
+        return Err((entry.key.span().start, format!("a version is an integer of at least 1, got '{key}'")));
+    };
+    let number = match value {
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        DeValue::Integer(number) => {
+            i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number as f64)
+        }
+        _ => None,
+    };
+    let checked = match number {
+        Some(weight) => check_weight(version, weight).map(|()| (version, weight)),
+        None => Err(format!(
+            "the weight of version {version} must be a finite number of at least 0, got {}",
+            document::describe(value)
+        )),
+    };
+    checked.map_err(|why| (entry.value.span().start, why))
+}
+
+/// Names of headers, in small letters.
+impl Setting for Vec<String> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        let DeValue::Array(names) = value.get_ref() else {
+            wrong(key, &value, "an array of names of headers such as [\"x-user-id\"]", file);
+            return;
+        };
+        let what = format!("a header of {key}");
+        for name in names.iter() {
+            match name.get_ref().as_str() {
+                Some(text) if !text.is_empty() && text.bytes().all(is_of_a_name) => {
+                    self.push(text.to_ascii_lowercase())
+                }
+                Some(_) => wrong(&what, name, "of letters, digits and !#$%&'*+-.^_`|~", file),
+                None => wrong(&what, name, "a string", file),
+            }
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        format!("{key} = {self:?}")
+    }
+}
+
+/// Whether a byte may stand in the name of a header (RFC 9110, 5.6.2).
+fn is_of_a_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}

@@ -1,0 +1,31 @@
+use std::{fmt, str::FromStr};
+
+/// What decides which versions are loaded, where no admin call has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelControl {
+    /// What the repository holds at the start.
+    None,
+    /// What the repository holds, whenever it changes.
+    #[default]
+    Poll,
+    /// Nothing: only admin calls load.
+    Explicit,
+}
+
+const WORDS: [(&str, ModelControl); 3] =
+    [("none", ModelControl::None), ("poll", ModelControl::Poll), ("explicit", ModelControl::Explicit)];
+
+impl FromStr for ModelControl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = WORDS.iter().find(|(word, _)| *word == text);
+        found.map(|(_, control)| *control).ok_or_else(|| "expected none, poll or explicit".into())
+    }
+}
+
+impl fmt::Display for ModelControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        WORDS.iter().filter(|(_, control)| control == self).try_for_each(|(word, _)| f.write_str(word))
+    }
+}

@@ -1,0 +1,254 @@
+//! Judges a change and makes it: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, Known, ModelState, Record, share::taker};
+use crate::{
+    error::{Code, Error, Result},
+    traffic::{STABLE, Traffic, Weights, check_alias},
+};
+
+/// Changes that are kept of a model, and steps that rollbacks can go back, at most.
+pub(super) const MOST: usize = 100;
+
+/// What all weights are together, where they are points.
+const ALL_POINTS: f64 = 100.0;
+
+/// Points below this are none: what is left of them is what floating point numbers can't say exactly.
+const NO_POINTS: f64 = 1e-9;
+
+impl ModelState {
+    /// Where requests go, if the configuration's traffic is this.
+    pub fn traffic_or<'a>(&'a self, configured: &'a Traffic) -> &'a Traffic {
+        self.traffic.as_ref().unwrap_or(configured)
+    }
+
+    /// What the state is after a change. `record` is what is kept of it, without `before` and `after`.
+    ///
+    /// # Errors
+    /// The change can't be made, and nothing is changed; the message names the model, what was expected and what came.
+    pub fn apply(&self, model: &str, change: &Change, known: &Known, record: Record) -> Result<ModelState> {
+        let judge = Judge { model, known };
+        let before = self.traffic_or(&known.configured);
+        let mut next = self.clone();
+        match change {
+            Change::Load(version) => {
+                next.loaded.extend(judge.loadable(*version)?.into_iter().map(|version| (version, true)));
+            }
+            Change::Unload(version) => {
+                next.loaded.extend(judge.unloadable(*version)?.into_iter().map(|version| (version, false)));
+            }
+            Change::Reload(version) => judge.reloadable(*version)?,
+            Change::Rollback => {
+                let nothing = || judge.refused("there is no change of its traffic to take back".into());
+                next.traffic = next.undo.pop().ok_or_else(nothing)?;
+                judge.reaches_someone(next.traffic_or(&known.configured))?;
+            }
+            Change::SetWeights(_)
+            | Change::Shift { .. }
+            | Change::SetAlias { .. }
+            | Change::DropAlias(_)
+            | Change::Promote(_) => {
+                let after = Some(judge.traffic(before, change)?);
+                // A call that is made twice is taken back once.
+                if after != self.traffic {
+                    next.undo.push(self.traffic.clone());
+                    keep_last(&mut next.undo);
+                }
+                next.traffic = after;
+            }
+        }
+        let (before, after) = match change {
+            Change::Load(_) | Change::Unload(_) | Change::Reload(_) => (None, None),
+            _ => (Some(before.clone()), Some(next.traffic_or(&known.configured).clone())),
+        };
+        next.revision = record.revision;
+        next.history.push(Record { change: change.clone(), before, after, ..record });
+        keep_last(&mut next.history);
+        Ok(next)
+    }
+}
+
+fn keep_last<T>(list: &mut Vec<T>) {
+    list.drain(..list.len().saturating_sub(MOST));
+}
+
+/// Knows what can be asked of a model.
+struct Judge<'a> {
+    model: &'a str,
+    known: &'a Known,
+}
+
+impl Judge<'_> {
+    /// The traffic after a change of it.
+    fn traffic(&self, before: &Traffic, change: &Change) -> Result<Traffic> {
+        let mut after = before.clone();
+        match change {
+            Change::SetWeights(weights) => {
+                for (version, weight) in weights.iter().filter(|(_, weight)| *weight > 0.0) {
+                    self.ready(version, &format!("it can't get the weight {weight}"))?;
+                }
+                after.weights = weights.clone();
+            }
+            Change::Shift { from, to, points } => after.weights = self.shift(before, *from, *to, *points)?,
+            Change::SetAlias { alias, version } => {
+                check_alias(alias).map_err(Error::invalid)?;
+                self.ready(*version, &format!("it can't be '{alias}'"))?;
+                after.aliases.insert(alias.clone(), *version);
+            }
+            Change::DropAlias(alias) => {
+                if after.aliases.remove(alias).is_none() {
+                    let known: Vec<_> = before.aliases.keys().map(String::as_str).collect();
+                    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                    let message = format!("model '{}' has no alias '{alias}'; its aliases are: {known}", self.model);
+                    return Err(Error::new(Code::NotFound, message));
+                }
+            }
+            Change::Promote(version) => {
+                self.ready(*version, "it can't be promoted")?;
+                after.weights =
+                    Weights::new(BTreeMap::from([(*version, ALL_POINTS)])).map_err(|why| self.invalid(&why))?;
+                after.aliases.insert(STABLE.into(), *version);
+            }
+            Change::Load(_) | Change::Unload(_) | Change::Reload(_) | Change::Rollback => {}
+        }
+        Ok(after)
+    }
+
+    fn shift(&self, before: &Traffic, from: u64, to: u64, points: f64) -> Result<Weights> {
+        if from == to {
+            return Err(self.invalid(&format!("points are shifted from one version to another, got {from} twice")));
+        }
+        // NaN too.
+        if !(points > 0.0 && points <= ALL_POINTS) {
+            return Err(self.invalid(&format!("points must be a number above 0 and at most 100, got {points}")));
+        }
+        let mut all = self.points(before)?;
+        if !all.contains_key(&from) {
+            self.exists(from)?;
+        }
+        self.ready(to, "no points can be shifted to it")?;
+        let had = all.get(&from).copied().unwrap_or(0.0);
+        if points > had + NO_POINTS {
+            let told: Vec<_> = all.iter().map(|(version, points)| format!("{version}={points}")).collect();
+            return Err(self.refused(format!(
+                "{points} points can't be shifted from version {from}, which has {had} of 100; the versions have {}",
+                told.join(" ")
+            )));
+        }
+        let left = had - points;
+        all.insert(from, if left < NO_POINTS { 0.0 } else { left });
+        *all.entry(to).or_default() += had - all[&from];
+        Weights::new(all).map_err(|why| self.invalid(&why))
+    }
+
+    /// The weights as parts of 100.
+    fn points(&self, traffic: &Traffic) -> Result<BTreeMap<u64, f64>> {
+        if traffic.weights.is_empty() {
+            let none =
+                || self.refused("it has no weights and no version that is ready: there is nothing to shift".into());
+            return Ok(BTreeMap::from([(taker(traffic, &self.all_ready()).ok_or_else(none)?, ALL_POINTS)]));
+        }
+        let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
+        // What is right already stays exactly so.
+        if (total - ALL_POINTS).abs() < NO_POINTS {
+            return Ok(traffic.weights.iter().collect());
+        }
+        Ok(traffic.weights.iter().map(|(version, weight)| (version, scaled(weight, total))).collect())
+    }
+
+    fn all_ready(&self) -> BTreeSet<u64> {
+        let ready = self.known.versions.iter().filter(|(_, ready)| ready.is_ok());
+        ready.map(|(version, _)| *version).collect()
+    }
+
+    /// Whether a version that is ready would get requests.
+    fn reaches_someone(&self, traffic: &Traffic) -> Result<()> {
+        let ready = self.all_ready();
+        let reached = match taker(traffic, &ready) {
+            Some(version) => ready.contains(&version),
+            None => traffic.weights.iter().any(|(version, weight)| weight > 0.0 && ready.contains(&version)),
+        };
+        if reached {
+            return Ok(());
+        }
+        let named: Vec<u64> = traffic.weights.iter().map(|(version, _)| version).chain(traffic.stable()).collect();
+        let told: Vec<String> = named.iter().map(|version| self.told(*version)).collect();
+        let told = if told.is_empty() { "no version is ready".into() } else { told.join("; ") };
+        Err(self.refused(format!("its traffic before would reach no version that is ready: {told}")))
+    }
+
+    /// A version with its state, for people.
+    fn told(&self, version: u64) -> String {
+        match self.known.versions.get(&version) {
+            Some(Ok(())) => format!("version {version} is ready"),
+            Some(Err(why)) => format!("version {version}: {why}"),
+            None => format!("there is no version {version}"),
+        }
+    }
+
+    fn exists(&self, version: u64) -> Result<&std::result::Result<(), String>> {
+        self.known.versions.get(&version).ok_or_else(|| {
+            let known: Vec<_> = self.known.versions.keys().map(u64::to_string).collect();
+            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+            let message = format!("model '{}' has no version {version}; its versions are: {known}", self.model);
+            Error::new(Code::NotFound, message)
+        })
+    }
+
+    fn ready(&self, version: u64, refused: &str) -> Result<()> {
+        let ready = self.exists(version)?.as_ref();
+        ready.map(|_| ()).map_err(|why| self.refused(format!("version {version} is not ready, {refused}: {why}")))
+    }
+
+    /// The versions that can be loaded: that one, or all.
+    fn loadable(&self, version: Option<u64>) -> Result<Vec<u64>> {
+        let Some(version) = version else {
+            if self.known.on_disk.is_empty() {
+                return Err(self.refused("the repository holds no version of it".into()));
+            }
+            return Ok(self.known.on_disk.iter().copied().collect());
+        };
+        self.exists(version)?;
+        if !self.known.on_disk.contains(&version) {
+            return Err(self.refused(format!("version {version} can't be loaded: the repository does not hold it")));
+        }
+        Ok(vec![version])
+    }
+
+    /// The versions that can be unloaded: that one, or all.
+    fn unloadable(&self, version: Option<u64>) -> Result<Vec<u64>> {
+        let Some(version) = version else { return Ok(self.known.versions.keys().copied().collect()) };
+        self.exists(version)?;
+        Ok(vec![version])
+    }
+
+    /// Whether that version, or any, can be loaded anew.
+    fn reloadable(&self, version: Option<u64>) -> Result<()> {
+        let Some(version) = version else {
+            if self.known.loaded.is_disjoint(&self.known.on_disk) {
+                return Err(self.refused("none of its versions that the repository holds is loaded".into()));
+            }
+            return Ok(());
+        };
+        self.loadable(Some(version))?;
+        if !self.known.loaded.contains(&version) {
+            return Err(self.refused(format!("version {version} can't be reloaded: it is not loaded")));
+        }
+        Ok(())
+    }
+
+    fn refused(&self, why: String) -> Error {
+        Error::new(Code::FailedPrecondition, format!("model '{}': {why}", self.model))
+    }
+
+    fn invalid(&self, why: &str) -> Error {
+        Error::invalid(format!("model '{}': {why}", self.model))
+    }
+}
+
+/// The part of 100 that a weight is.
+fn scaled(weight: f64, total: f64) -> f64 {
+    let exact = weight * ALL_POINTS / total;
+    if exact.is_finite() { exact } else { weight / total * ALL_POINTS }
+}

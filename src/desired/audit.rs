@@ -1,0 +1,80 @@
+//! The audit log: `audit.jsonl`, a line for each change, never rewritten.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::Path,
+};
+
+use super::{Desired, Record};
+
+pub(super) const FILE: &str = "audit.jsonl";
+
+/// Bytes at the end that hold the last line, whatever it says.
+const LAST: u64 = 4 << 20;
+
+#[derive(Serialize)]
+struct Line<'a> {
+    model: &'a str,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    revision: u64,
+}
+
+/// Appends changes, and has them on the disk when it returns. What can't be written whole is not written.
+pub(super) fn append(folder: &Path, records: &[(&str, &Record)]) -> io::Result<()> {
+    let mut text = String::new();
+    for (model, record) in records {
+        text += &serde_json::to_string(&Line { model, record })?;
+        text.push('\n');
+    }
+    let path = folder.join(FILE);
+    let is_new = !path.exists();
+    let mut file = File::options().append(true).create(true).open(path)?;
+    let before = file.metadata()?.len();
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // Where that fails too, the next start cuts a torn line off.
+        let _ = file.set_len(before);
+    } else if is_new {
+        File::open(folder)?.sync_all()?;
+    }
+    written
+}
+
+/// The revision of the last line; 0: there is none. With `mend` a last line that was not written to its end is cut off.
+pub(super) fn last_revision(folder: &Path, mend: bool) -> io::Result<u64> {
+    let mut file = match File::options().read(true).write(mend).open(folder.join(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    let begin = length.saturating_sub(LAST);
+    file.seek(SeekFrom::Start(begin))?;
+    let mut end = Vec::new();
+    file.read_to_end(&mut end)?;
+    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    if mend && whole < end.len() {
+        file.set_len(begin + whole as u64)?;
+        file.sync_all()?;
+    }
+    let lines = end[..whole].split(|byte| *byte == b'\n').rev();
+    let revisions = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    Ok(revisions.map(|Revision { revision }| revision).next().unwrap_or(0))
+}
+
+/// The changes that came after a revision, oldest first, as far as the history goes back.
+pub(super) fn since(desired: &Desired, revision: u64) -> Vec<(&str, &Record)> {
+    let records = desired
+        .models
+        .iter()
+        .flat_map(|(model, state)| state.history.iter().map(move |record| (model.as_str(), record)));
+    let mut since: Vec<_> = records.filter(|(_, record)| record.revision > revision).collect();
+    since.sort_by_key(|(_, record)| record.revision);
+    since
+}

@@ -1,0 +1,145 @@
+//! Loads, aside: they are started one after the other, and what comes of them is taken.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    thread,
+    time::Instant,
+};
+
+use super::{
+    Loaded, Progress, Registry,
+    inventory::{Inventory, Retired},
+    plan::{Key, Retry, Serving, Slot, Wanted, plan},
+    shared::Message,
+};
+use crate::error::Failure;
+
+/// A load that has ended.
+pub(super) struct Done {
+    pub key: Key,
+    pub wanted: Wanted,
+    pub loaded: Result<Loaded, Failure>,
+}
+
+impl Registry {
+    /// Finds out what is to be done, and does what can be done at once.
+    pub(super) fn reconcile(&mut self) {
+        let mut inventory = self.shared.inventory();
+        let plan = plan(&inventory, &self.anew, Instant::now());
+        inventory.started = true;
+        for (key, why) in &plan.unload {
+            self.shared.unload(&mut inventory, key, why);
+        }
+        for (key, wanted) in &plan.load {
+            inventory.slots.entry(key.clone()).or_insert_with(|| Slot::new(wanted.clone()));
+        }
+        self.shared.publish(&mut inventory, None);
+        self.queue = plan.load.into();
+    }
+
+    /// Starts as many loads as may go on at once.
+    pub(super) fn start_loads(&mut self, at_once: usize) {
+        while !self.stop.load(Relaxed) {
+            let mut inventory = self.shared.inventory();
+            if inventory.loading.len() >= at_once {
+                return;
+            }
+            let Some((key, wanted)) = self.queue.pop_front() else { return };
+            // An admin call may have unloaded it meanwhile.
+            if !inventory.slots.contains_key(&key) || !inventory.loading.insert(key.clone()) {
+                continue;
+            }
+            drop(inventory);
+            self.anew.remove(&key);
+            self.start_load(key, wanted);
+        }
+    }
+
+    fn start_load(&mut self, key: Key, wanted: Wanted) {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let (loader, inbox) = (self.loader.clone(), self.shared.inbox());
+        let (thread_key, thread_wanted) = (key.clone(), wanted.clone());
+        let load = move || {
+            let (key, wanted) = (thread_key, thread_wanted);
+            // A panic would be a defect, here or in a library; it must cost this version only.
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &wanted)));
+            let panicked = |_| Err(Failure::lasting("loading it panicked: this is a defect of the server"));
+            let loaded = loaded.unwrap_or_else(panicked);
+            let _ = inbox.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+        };
+        if let Err(error) = thread::Builder::new().name("load".into()).spawn(load) {
+            let loaded = Err(Failure::passing(format!("no thread can be started for it: {error}")));
+            self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+        }
+    }
+
+    /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
+    pub(super) fn settle_load(&mut self, Done { key, wanted, loaded }: Done, progress: &dyn Fn(Progress<'_>)) {
+        let mut inventory = self.shared.inventory();
+        inventory.loading.remove(&key);
+        inventory.reloading.remove(&key);
+        // An admin call may have unloaded it meanwhile.
+        if inventory.slots.contains_key(&key) {
+            match loaded {
+                Ok(loaded) => self.take(&mut inventory, &key, wanted, loaded),
+                Err(failure) => self.refuse(&mut inventory, &key, wanted, failure),
+            }
+        }
+        drop(inventory);
+        progress(Progress::Done { model: &key.0, version: key.1 });
+    }
+
+    fn take(&self, inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) {
+        for warning in loaded.warnings() {
+            tracing::warn!(model = key.0, version = key.1, "{warning}");
+        }
+        let version = Arc::new(loaded.version);
+        let serving = Serving { version: version.clone(), memory: wanted.memory() };
+        let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
+        let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);
+        let loads = inventory.loads.entry(key.clone()).or_default();
+        loads.succeeded += 1;
+        loads.swaps += u64::from(before.is_some());
+        if let Some(Serving { version, memory }) = before {
+            inventory.retired.push(Retired { key: key.clone(), version, memory });
+        }
+        self.shared.publish(inventory, None);
+        // Said once it is true.
+        let derived = &version.derived;
+        tracing::info!(
+            model = key.0,
+            version = key.1,
+            generation = version.generation,
+            batching = derived.batching_text(),
+            instances = derived.instances,
+            intra_op_threads = derived.intra_op_threads,
+            in_place = derived.in_place_text(),
+            seconds = version.load_time.as_secs_f64(),
+            "ready"
+        );
+    }
+
+    fn refuse(&self, inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, may_pass }: Failure) {
+        inventory.loads.entry(key.clone()).or_default().failed += 1;
+        let Some(slot) = inventory.slots.get_mut(key) else { return };
+        let before = slot.retry.take().filter(|_| slot.attempted == wanted);
+        slot.attempted = wanted;
+        slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
+        let what = match &slot.serving {
+            Some(_) => "not reloaded, the one before goes on serving",
+            None => "not loaded",
+        };
+        // What fails in the same way again and again is told once.
+        if before.is_some() && slot.failure.as_deref() == Some(&why) {
+            tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
+        } else if may_pass {
+            tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
+        } else {
+            tracing::error!(model = key.0, version = key.1, "{what}: {why}");
+        }
+        slot.failure = Some(why.into());
+        self.shared.publish(inventory, None);
+    }
+}

@@ -1,0 +1,172 @@
+//! What the registry's thread and admin calls share: the inventory, where it is published, and who is told.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    time::SystemTime,
+};
+use tokio::sync::broadcast;
+
+use super::{
+    inventory::{Inventory, Retired, Standing, Told},
+    loads::Done,
+    plan::{Key, Serving, leaving},
+    status::{Event, Happened, State},
+    table::table,
+};
+use crate::{
+    desired::{Record, Store},
+    router::{Router, Version},
+    traffic::Traffic,
+};
+
+/// Events that a watcher may be behind.
+const EVENTS: usize = 1024;
+
+/// What wakes the registry's thread.
+pub(super) enum Message {
+    /// There may be something to do.
+    Wake,
+    /// Something has changed in the repository.
+    Files,
+    /// A load has ended.
+    Loaded(Box<Done>),
+}
+
+/// See the module.
+pub(super) struct Shared {
+    pub folder: PathBuf,
+    pub marker: Option<String>,
+    pub router: Arc<Router>,
+    /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
+    pub store: Mutex<Store>,
+    /// Held for moments: nothing is read, written or loaded meanwhile.
+    inventory: Mutex<Inventory>,
+    events: broadcast::Sender<Event>,
+    inbox: mpsc::Sender<Message>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        (folder, marker): (PathBuf, Option<String>),
+        router: Arc<Router>,
+        store: Store,
+        inventory: Inventory,
+        inbox: mpsc::Sender<Message>,
+    ) -> Self {
+        let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
+        Shared { folder, marker, router, store, inventory, events: broadcast::Sender::new(EVENTS), inbox }
+    }
+
+    pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        // It is consistent at every point where a panic could happen.
+        self.inventory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the registry's thread; one that has ended does not mind.
+    pub(super) fn send(&self, message: Message) {
+        let _ = self.inbox.send(message);
+    }
+
+    pub(super) fn inbox(&self) -> mpsc::Sender<Message> {
+        self.inbox.clone()
+    }
+
+    /// Hands the router a whole new table, and tells what has changed. `cause` is the change that an admin call has made.
+    pub(super) fn publish(&self, inventory: &mut Inventory, cause: Option<&Record>) {
+        let standings = inventory.standings();
+        self.router.publish(table(inventory, &standings));
+        self.tell_versions(inventory, standings);
+        self.tell_traffic(inventory, cause);
+    }
+
+    fn tell_versions(&self, inventory: &mut Inventory, standings: BTreeMap<Key, Standing>) {
+        let (now, revision) = (SystemTime::now(), inventory.desired.revision);
+        let mut before = std::mem::take(&mut inventory.told);
+        for (key, standing) in standings {
+            let told = before.remove(&key);
+            let same_life = told.as_ref().filter(|told| {
+                (told.standing.state, told.standing.generation) == (standing.state, standing.generation)
+            });
+            let since = same_life.map_or(now, |told| told.since);
+            if told.is_none_or(|told| told.standing != standing) {
+                self.tell(event(now, revision, &key, Some(&standing)));
+            }
+            inventory.told.insert(key, Told { standing, since });
+        }
+        before.keys().for_each(|key| self.tell(event(now, revision, key, None)));
+        inventory.loads.retain(|key, _| inventory.told.contains_key(key));
+    }
+
+    fn tell_traffic(&self, inventory: &mut Inventory, cause: Option<&Record>) {
+        let names = inventory.names().into_iter().cloned();
+        let now: BTreeMap<String, Traffic> = names.map(|name| (name.clone(), inventory.traffic(&name))).collect();
+        for (model, traffic) in &now {
+            // That a model without any settings is there is no news.
+            let before = inventory.told_traffic.get(model);
+            if before != Some(traffic) && (before.is_some() || *traffic != Traffic::default()) {
+                self.tell(traffic_event(inventory.desired.revision, model, traffic, cause));
+            }
+        }
+        inventory.told_traffic = now;
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// What was told of everything that is there, and what will be.
+    pub(super) fn watch(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+        let inventory = self.inventory();
+        let revision = inventory.desired.revision;
+        let versions = inventory.told.iter().map(|(key, told)| event(told.since, revision, key, Some(&told.standing)));
+        let decided = inventory.told_traffic.iter().filter(|(_, traffic)| **traffic != Traffic::default());
+        let traffic = decided.map(|(model, traffic)| traffic_event(revision, model, traffic, None));
+        (versions.chain(traffic).collect(), self.events.subscribe())
+    }
+
+    /// Unloads what should not be loaded.
+    pub(super) fn unload_leaving(&self, inventory: &mut Inventory) {
+        leaving(inventory).iter().for_each(|(key, why)| self.unload(inventory, key, why));
+    }
+
+    /// Takes a version out of service: it is freed once its last request is answered.
+    pub(super) fn unload(&self, inventory: &mut Inventory, key: &Key, why: &str) {
+        inventory.awaited.remove(key);
+        inventory.anew.remove(key);
+        inventory.reloading.remove(key);
+        let Some(serving) = inventory.slots.remove(key).and_then(|slot| slot.serving) else { return };
+        tracing::info!(model = key.0, version = key.1, "unloaded: {why}");
+        let Serving { version, memory } = serving;
+        inventory.retired.push(Retired { key: key.clone(), version, memory });
+    }
+
+    /// Takes out the versions that no request holds any more, to be freed where nobody waits for that.
+    pub(super) fn take_retired(&self) -> Vec<Arc<Version>> {
+        let mut inventory = self.inventory();
+        let is_free = |retired: &mut Retired| Arc::strong_count(&retired.version) == 1;
+        let free: Vec<_> = inventory.retired.extract_if(.., is_free).map(|retired| retired.version).collect();
+        if !free.is_empty() {
+            self.publish(&mut inventory, None);
+        }
+        free
+    }
+}
+
+fn event(time: SystemTime, revision: u64, (model, version): &Key, standing: Option<&Standing>) -> Event {
+    let what = Happened::Version {
+        version: *version,
+        state: standing.map(|standing| -> State { standing.state }),
+        generation: standing.and_then(|standing| standing.generation),
+        reason: standing.and_then(|standing| standing.reason.clone()),
+    };
+    Event { time, revision, model: model.clone(), what }
+}
+
+fn traffic_event(revision: u64, model: &str, traffic: &Traffic, cause: Option<&Record>) -> Event {
+    let (actor, reason) = cause.map(|record| (record.actor.clone(), record.reason.clone())).unwrap_or_default();
+    let what = Happened::Traffic { traffic: traffic.clone(), actor, reason };
+    Event { time: SystemTime::now(), revision, model: model.to_owned(), what }
+}

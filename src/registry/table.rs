@@ -1,0 +1,42 @@
+//! What the registry knows as a routing table.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    inventory::{Inventory, Standing},
+    plan::Key,
+    status::State,
+};
+use crate::router::{ModelEntry, Routing, Table, VersionEntry};
+
+/// The whole table.
+pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) -> Table {
+    let mut versions: BTreeMap<&str, BTreeMap<u64, VersionEntry>> = BTreeMap::new();
+    for (key, standing) in standings {
+        versions.entry(&key.0).or_default().insert(key.1, entry(inventory, key, standing));
+    }
+    let model =
+        |name: &String| (name.clone(), model(inventory, name, versions.remove(name.as_str()).unwrap_or_default()));
+    Table { models: inventory.names().into_iter().map(model).collect() }
+}
+
+fn model(inventory: &Inventory, name: &str, versions: BTreeMap<u64, VersionEntry>) -> ModelEntry {
+    let problem = inventory.models.get(name).and_then(|model| model.problem.clone());
+    let key_headers =
+        inventory.models.get(name).map(|model| model.config.routing_key_headers.clone()).unwrap_or_default();
+    ModelEntry::new(versions, Routing { traffic: inventory.traffic(name), key_headers }, problem)
+}
+
+fn entry(inventory: &Inventory, key: &Key, standing: &Standing) -> VersionEntry {
+    let why = |what: &str| VersionEntry::Failed(Arc::from(standing.reason.as_deref().unwrap_or(what)));
+    match standing.state {
+        State::Ready => match inventory.slots.get(key).and_then(|slot| slot.serving.as_ref()) {
+            Some(serving) => VersionEntry::Ready(serving.version.clone()),
+            None => VersionEntry::Loading,
+        },
+        State::Loading => VersionEntry::Loading,
+        State::Failed => why("it failed to be loaded"),
+        State::Unloaded => why("it is not loaded"),
+        State::Retiring => VersionEntry::Retiring,
+    }
+}

@@ -1,0 +1,31 @@
+use super::{Table, Ticket};
+use crate::{
+    error::Result,
+    traffic::{Reason, Selector},
+};
+
+/// Which version a request would get, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explanation {
+    /// The version; `None`: chance decides, by the shares.
+    pub version: Option<u64>,
+    /// Why.
+    pub reason: Reason,
+    /// Every version with the part of the requests without a version that it gets now, lowest first.
+    pub shares: Vec<(u64, f64)>,
+}
+
+impl Table {
+    /// Which version a request with or without a routing key would get.
+    ///
+    /// # Errors
+    /// Those of [`Table::pick`].
+    pub fn explain(&self, model: &str, selector: &Selector, key: Option<&[u8]>) -> Result<Explanation> {
+        let entry = self.model(model)?;
+        let shares = entry.versions().keys().map(|version| (*version, entry.share(*version))).collect();
+        let ticket = Ticket { key, ..Ticket::default() };
+        let (version, reason) = self.pick(model, selector, &ticket)?;
+        let by_chance = reason == Reason::Weighted && entry.is_divided();
+        Ok(Explanation { version: (!by_chance).then_some(version.version), reason, shares })
+    }
+}

@@ -1,0 +1,140 @@
+//! Who may call.
+
+use http::{Method, Request, header};
+use onnxd::api::admin::proto::{ListModelsRequest, RollbackRequest};
+use std::{fs, path::Path};
+use tempfile::TempDir;
+use tonic::{Code, metadata::MetadataValue};
+
+use super::{client, repository};
+use crate::{
+    cli::{ended, text},
+    support::{
+        client::{Answer, get, send},
+        server::{Server, onnxd},
+    },
+};
+
+async fn with(server: &Server, authorization: Option<&str>) -> Answer {
+    let mut request = Request::builder().method(Method::GET).uri(format!("http://{}/admin/v1/models", server.admin));
+    if let Some(value) = authorization {
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    send(request.body(axum::body::Body::empty()).unwrap()).await
+}
+
+async fn over_grpc(server: &Server, authorization: Option<&str>) -> Code {
+    let mut request = tonic::Request::new(ListModelsRequest {});
+    if let Some(value) = authorization {
+        request.metadata_mut().insert("authorization", MetadataValue::try_from(value).unwrap());
+    }
+    client(server).await.list_models(request).await.err().map_or(Code::Ok, |status| status.code())
+}
+
+fn write(file: &Path, tokens: &str) {
+    let aside = file.with_extension("aside");
+    fs::write(&aside, tokens).unwrap();
+    fs::rename(aside, file).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_asked_for_and_may_change() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let file = folder.path().join("tokens");
+    write(&file, "first-token \n");
+    let server = Server::start_with(repository.path(), &["--admin-token-file", file.to_str().unwrap()]);
+
+    for wrong in [
+        None,
+        Some("Bearer wrong"),
+        Some("Bearer first-toke"),
+        Some("Bearer first-token2"),
+        Some("Basic first-token"),
+        Some("Bearer "),
+        Some(""),
+    ] {
+        let refused = with(&server, wrong).await;
+        assert_eq!(refused.status, 401, "{wrong:?}");
+        assert_eq!(refused.headers["www-authenticate"], "Bearer realm=\"onnxd\"");
+        assert_eq!(refused.json()["code"], "unauthenticated");
+        assert!(refused.error().contains("token"), "{refused:?}");
+        assert_eq!(over_grpc(&server, wrong).await, Code::Unauthenticated, "{wrong:?}");
+    }
+    assert_eq!(with(&server, Some("Bearer first-token")).await.status, 200);
+    assert_eq!(over_grpc(&server, Some("bearer first-token")).await, Code::Ok);
+
+    // What tells nothing of traffic and changes nothing is open.
+    assert_eq!(get(server.admin, "/admin/v1/openapi.json").await.status, 200);
+
+    // Rotated: what is new counts at once, and what is gone does not.
+    write(&file, "ann:second-token\nbob:third-token\n");
+    assert_eq!(with(&server, Some("Bearer first-token")).await.status, 401);
+    assert_eq!(with(&server, Some("Bearer third-token")).await.status, 200);
+    // Gone, or empty: the last good ones go on counting.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(with(&server, Some("Bearer second-token")).await.status, 200);
+    write(&file, "\n");
+    assert_eq!(over_grpc(&server, Some("Bearer second-token")).await, Code::Ok);
+    assert_eq!(with(&server, Some("Bearer first-token")).await.status, 401);
+    for problem in ["can't be read", "has no token"] {
+        server.wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["level"] == "ERROR" && message.contains("--admin-token-file") && message.contains(problem)
+        });
+    }
+
+    // The name that a token has is told as who makes a change.
+    for (actor, told) in [("", "ann"), ("carl", "carl (token of ann)")] {
+        let path = format!("http://{}/admin/v1/models/add/weights", server.admin);
+        let body = format!(r#"{{"weights": {{"2": 1}}, "actor": "{actor}"}}"#);
+        let request = Request::post(path).header("authorization", "Bearer second-token").body(body.into()).unwrap();
+        assert_eq!(send(request).await.json()["record"]["actor"], told);
+    }
+    let mut request = tonic::Request::new(RollbackRequest { model: "add".into(), ..Default::default() });
+    request.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer third-token"));
+    let answer = client(&server).await.rollback(request).await.unwrap().into_inner();
+    assert_eq!(answer.record.unwrap().actor, "bob");
+}
+
+/// A page that somebody looks at can send requests to this machine. Without tokens they are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn web_pages_may_not_call() {
+    let repository = repository();
+    let server = Server::start(repository.path());
+    let request = Request::post(format!("http://{}/admin/v1/models/add/rollback", server.admin));
+    let refused = send(request.header("origin", "http://example.com").body("".into()).unwrap()).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.error().contains("web page"), "{refused:?}");
+}
+
+#[test]
+fn a_door_to_others_takes_a_token() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let token = folder.path().join("token");
+    let serve = |options: &[&str]| {
+        let mut command = onnxd();
+        command.arg("serve").arg(repository.path()).args(["--http", "off", "--grpc", "off", "--metrics", "off"]);
+        command.arg("--state-dir").arg(folder.path().join("state")).args(options);
+        let output = ended(&mut command);
+        (output.status.code(), text(&output.stderr).to_owned())
+    };
+    let (code, told) = serve(&["--admin", "0.0.0.0:0"]);
+    assert_eq!(code, Some(1), "{told}");
+    for part in ["0.0.0.0:0", "--admin-token-file", "127.0.0.1:8003", "--admin-insecure"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    for (tokens, says) in [(None, "No such file"), (Some(" \n"), "it has no token"), (Some("a b"), "line 1")] {
+        if let Some(tokens) = tokens {
+            fs::write(&token, tokens).unwrap();
+        }
+        let (code, told) = serve(&["--admin", "127.0.0.1:0", "--admin-token-file", token.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{told}");
+        assert!(told.contains(token.to_str().unwrap()) && told.contains(says), "{told}");
+    }
+    // With a token, or told so, it opens.
+    fs::write(&token, "a-token").unwrap();
+    for options in [["--admin-token-file", token.to_str().unwrap()].as_slice(), &["--admin-insecure"]] {
+        let options = [["--admin", "0.0.0.0:0"].as_slice(), options].concat();
+        Server::start_with(repository.path(), &options);
+    }
+}
