@@ -1,10 +1,12 @@
 //! The command line, and the settings that it, the environment and a file give.
 
 pub mod admin;
+mod generate;
 mod help;
 mod resolve;
 mod show;
 
+pub use generate::{Completions, Man, completions, man};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
@@ -106,6 +108,30 @@ Examples:
   onnxd infer simple INPUT0=a.npy INPUT1=b.npy --url http://models.example:8000")]
     Infer(Infer),
 
+    /// Ask a running server whether it is ready.
+    ///
+    /// The exit code is 0 where it is, else 1 with the reason on stderr. For health checks of containers, which need neither a
+    /// shell nor curl.
+    #[command(after_help = "\
+Example:
+  onnxd health --url http://models.example:8000 && echo ready")]
+    Health(Health),
+
+    /// Print the completions of a shell.
+    #[command(after_help = "\
+Examples:
+  source <(onnxd completions bash)
+  onnxd completions zsh > ~/.zfunc/_onnxd
+  onnxd completions fish > ~/.config/fish/completions/onnxd.fish")]
+    Completions(Completions),
+
+    /// Print the manual page, or write those of all commands into a folder.
+    #[command(after_help = "\
+Examples:
+  onnxd man | man -l -
+  onnxd man /usr/local/share/man/man1")]
+    Man(Man),
+
     /// What is asked of the admin API.
     #[command(flatten)]
     Admin(admin::Admin),
@@ -175,6 +201,18 @@ pub struct Infer {
 
     /// How long the answer may take.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// What `onnxd health` is given.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// The server's HTTP port, with a path where a proxy wants one.
+    #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
+    pub url: Uri,
+
+    /// How long the answer may take.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub timeout: Duration,
 }
 

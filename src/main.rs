@@ -3,7 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    infer, runtime, server,
+    health, infer, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments.path, arguments.json),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
+        Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),
+        Command::Man(asked) => cli::man(asked).map(|()| ExitCode::SUCCESS),
         Command::Admin(command) => admin::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|why| {

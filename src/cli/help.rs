@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use super::Cli;
 
 /// The commands in the order in which people meet them.
-const GROUPS: [(&str, &[&str]); 3] = [
+const GROUPS: [(&str, &[&str]); 4] = [
     ("Serve models", &["serve", "check", "config"]),
-    ("Ask a server for predictions", &["infer"]),
+    ("Ask a server for predictions", &["infer", "health"]),
     (
         "See and change what a server does",
         &[
@@ -16,6 +16,7 @@ const GROUPS: [(&str, &[&str]); 3] = [
             "watch",
         ],
     ),
+    ("Make it known to the shell and to man", &["completions", "man"]),
 ];
 
 /// The command line, with the commands in groups in its help.
@@ -29,7 +30,7 @@ pub(super) fn command() -> clap::Command {
         for name in names {
             let about = command.find_subcommand(name).and_then(|command| command.get_about());
             let about = about.map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(text, "  {literal}{name:8}{literal:#}  {about}");
+            let _ = writeln!(text, "  {literal}{name:11}{literal:#}  {about}");
         }
     }
     let _ = write!(text, "\n{header}Options:{header:#}\n{{options}}{{after-help}}");

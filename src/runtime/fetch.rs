@@ -17,6 +17,9 @@ use sha2::{Digest, Sha256};
 /// The release of ONNX Runtime that this server is built for.
 pub const VERSION: &str = "1.31.1";
 
+/// Texts in the wheel that whoever passes the library on has to pass on with it.
+const NOTICES: [&str; 2] = ["LICENSE", "ThirdPartyNotices.txt"];
+
 /// One platform's wheel of `onnxruntime`, and the library in it.
 ///
 /// Any Python's wheel would do, since only the library is used: these are the ones for CPython 3.11.
@@ -190,32 +193,38 @@ fn gist(message: &str) -> String {
     attempts.last().into_iter().chain(&rest[end..]).copied().collect::<Vec<_>>().join("\n")
 }
 
-/// Takes the library out of the wheel. It gets its name when it is whole and on disk.
+/// Takes the library out of the wheel, and its notices. It gets its name when it is whole and on disk, and they are.
 fn unpack(wheel: &Wheel, archive: &Path, library: &Path) -> Result<(), FetchError> {
-    let content = read_library(wheel, archive).map_err(|error| FetchError::file("read", archive, error))?;
+    let unreadable = |error| FetchError::file("read", archive, error);
+    let mut wheel_file = File::open(archive).and_then(|file| Ok(zip::ZipArchive::new(file)?)).map_err(unreadable)?;
+    let content = read(&mut wheel_file, &format!("capi/{}", wheel.library)).map_err(unreadable)?;
     let found = sha256(&content);
     if found != wheel.library_sha256 {
         return Err(FetchError::Mismatch(found, wheel.library_sha256));
     }
-    write_then_name(&content, &archive.with_extension("library"), library)
-        .map_err(|error| FetchError::file("write", library, error))
+    let unnamed = archive.with_extension("unnamed");
+    for name in NOTICES {
+        let notice = read(&mut wheel_file, name).map_err(unreadable)?;
+        let path = library.with_file_name(name);
+        write_then_name(&notice, &unnamed, &path).map_err(|error| FetchError::file("write", &path, error))?;
+    }
+    write_then_name(&content, &unnamed, library).map_err(|error| FetchError::file("write", library, error))
 }
 
-fn read_library(wheel: &Wheel, archive: &Path) -> io::Result<Vec<u8>> {
-    let mut archive = zip::ZipArchive::new(File::open(archive)?)?;
+fn read(wheel: &mut zip::ZipArchive<File>, name: &str) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    archive.by_name(&format!("onnxruntime/capi/{}", wheel.library))?.read_to_end(&mut content)?;
+    wheel.by_name(&format!("onnxruntime/{name}"))?.read_to_end(&mut content)?;
     Ok(content)
 }
 
-fn write_then_name(content: &[u8], unnamed: &Path, library: &Path) -> io::Result<()> {
+fn write_then_name(content: &[u8], unnamed: &Path, named: &Path) -> io::Result<()> {
     let mut file = File::create(unnamed)?;
     file.write_all(content)?;
     // Cargo runs a build script once more when a file that it watches is newer than the script's start, which a file
     // that the script itself wrote always is. So the library gets an old date: the earliest that a wheel can hold.
     file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(315_532_800))?;
     file.sync_all()?;
-    fs::rename(unnamed, library)
+    fs::rename(unnamed, named)
 }
 
 /// Why the library could not be fetched. The first line of its text says what failed, the last what to do about it.
@@ -316,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_pinned_library_is_unpacked() {
+    fn only_the_pinned_library_is_unpacked_and_its_notices_with_it() {
         let directory = scratch("unpacked");
         let (archive, library) = (directory.join("a.whl"), directory.join("library"));
         for (content, right) in [("another", false), ("library", true)] {
@@ -324,9 +333,16 @@ mod tests {
             let options = zip::write::SimpleFileOptions::default();
             writer.start_file("onnxruntime/capi/libonnxruntime.so", options).unwrap();
             writer.write_all(content.as_bytes()).unwrap();
+            for name in NOTICES {
+                writer.start_file(format!("onnxruntime/{name}"), options).unwrap();
+                writer.write_all(name.as_bytes()).unwrap();
+            }
             writer.finish().unwrap();
             assert_eq!(unpack(&SMALL, &archive, &library).is_ok(), right);
             assert_eq!(library.exists(), right);
+            for name in NOTICES {
+                assert_eq!(fs::read_to_string(directory.join(name)).ok().as_deref(), right.then_some(name));
+            }
         }
         fs::remove_dir_all(&directory).unwrap();
     }

@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "admin", "check", "cli", "client", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "health", "infer", "server", "fuzzing", "lib"],
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 23] = [
+const ARROWS: [(&str, &str); 26] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -41,6 +41,9 @@ const ARROWS: [(&str, &str); 23] = [
     ("main", "admin"),
     ("admin", "cli"),
     ("admin", "client"),
+    ("main", "health"),
+    ("health", "cli"),
+    ("health", "client"),
 ];
 
 /// Crates that only one room names, or these rooms.

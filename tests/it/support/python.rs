@@ -14,19 +14,23 @@ const REQUIREMENTS: &str = include_str!("../../python/requirements.txt");
 /// Runs a script of `tests/python` with arguments and returns what it printed. `None` where Python or the packages can't be
 /// had: the test is skipped by name, or fails where `ONNXD_TEST_REQUIRE` is set.
 pub fn run(test: &str, script: &str, arguments: &[&str]) -> Option<String> {
+    Some(run_with(test, &packages_for(test)?, script, arguments))
+}
+
+/// The same with packages of its own.
+pub fn run_with(test: &str, packages: &Path, script: &str, arguments: &[&str]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script);
-    python(test, Command::new("python3").arg("-S").arg(path).args(arguments))
+    python(test, packages, Command::new("python3").arg("-S").arg(path).args(arguments))
 }
 
 /// The same for a script that is given as text.
 pub fn run_text(test: &str, text: &str) -> Option<String> {
-    python(test, Command::new("python3").args(["-S", "-c", text]))
+    Some(python(test, &packages_for(test)?, Command::new("python3").args(["-S", "-c", text])))
 }
 
 /// The command has -S: without the packages that the machine has. Some spread over folders (google.protobuf), and halves would
 /// be mixed.
-fn python(test: &str, command: &mut Command) -> Option<String> {
-    let packages = packages_for(test)?;
+fn python(test: &str, packages: &Path, command: &mut Command) -> String {
     let command = command
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -38,12 +42,17 @@ fn python(test: &str, command: &mut Command) -> Option<String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{test}: {command:?} failed: {}\n{out}\n{err}", output.status);
-    Some(out)
+    out
 }
 
 /// The folder of the packages that scripts import. `None` where they can't be had, as for `run`.
 pub fn packages_for(test: &str) -> Option<PathBuf> {
-    required(test, "Python packages", installed(REQUIREMENTS, &["--only-binary=:all:"]))
+    packages_of(test, REQUIREMENTS)
+}
+
+/// The folder of other packages, as a file of requirements names them. `None` where they can't be had, as for `run`.
+pub fn packages_of(test: &str, requirements: &str) -> Option<PathBuf> {
+    required(test, "Python packages", installed(requirements, &["--only-binary=:all:"]))
 }
 
 /// The folder that one package without its dependencies is installed in, pinned by the SHA-256 of its archive: models come

@@ -1,0 +1,22 @@
+//! `onnxd health`: whether a server is ready, told by the exit code, where there is neither a shell nor curl.
+
+use crate::{
+    cli::Health,
+    client::{Client, Question},
+};
+
+/// Asks a server whether it is ready.
+///
+/// # Errors
+/// It is not, or can't be asked; the message says which.
+pub fn run(options: &Health) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
+    let client = Client {
+        url: options.url.clone(),
+        timeout: options.timeout,
+        elsewhere: "--url URL or ONNXD_URL",
+        longer: "; --timeout gives it longer",
+    };
+    runtime.block_on(client.ask(Question::get("/v2/health/ready"))).map(drop)
+}
