@@ -40,9 +40,10 @@ fn the_curl_examples_print_what_they_promise() {
     }
     let server = sample_models();
     let examples = examples("sh", "curl");
-    assert_eq!(examples.len(), 3, "the examples were not found");
+    assert_eq!(examples.len(), 4, "the examples were not found");
     for (command, prints) in examples {
         let command = command.replace("localhost:8000", &server.http.to_string());
+        let command = command.replace("localhost:8003", &server.admin.to_string());
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(printed, prints, "{command}");
@@ -90,4 +91,42 @@ fn the_check_prints_what_it_promises() {
         let printed = String::from_utf8(output.stdout).unwrap();
         assert_eq!(without_time(&printed), without_time(prints), "{command}");
     }
+}
+
+/// The walk through a rollout, as it is typed.
+#[test]
+fn the_rollout_prints_what_it_promises() {
+    let blocks = blocks();
+    let is_first = |block: &(&str, &str)| *block == ("sh", "onnxd load purchase 3");
+    let first = blocks.iter().position(is_first).expect("the walk was not found");
+    let steps = blocks[first..].chunks(2).take_while(|pair| pair[0].0 == "sh" && pair[1].0 == "text");
+    let server = sample_models();
+    let folder = Path::new(env!("CARGO_BIN_EXE_onnxd")).parent().unwrap().display();
+    let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
+    let url = format!("http://{}", server.http);
+    let mut number = 0;
+    for step in steps {
+        let [(_, command), (_, prints)] = step else { panic!("a command without what it prints") };
+        let environment = [
+            ("PATH", &path),
+            ("ONNXD_SERVER", &server.admin.to_string()),
+            ("ONNXD_URL", &url),
+            ("USER", &"ann".into()),
+        ];
+        let output = Command::new("sh").args(["-ec", command]).envs(environment).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(without_circumstances(&printed), without_circumstances(prints), "{command}\n{printed}");
+        number += 1;
+    }
+    assert_eq!(number, 5);
+}
+
+/// The words of each line, but for times and the name of the machine, which makes columns wider too.
+fn without_circumstances(text: &str) -> Vec<Vec<&str>> {
+    let plain = |word| match word {
+        _ if str::starts_with(word, "20") && word.ends_with('Z') => "TIME",
+        _ if word.starts_with("ann@") => "ACTOR",
+        _ => word,
+    };
+    text.trim_end().lines().map(|line| line.split_whitespace().map(plain).collect()).collect()
 }
