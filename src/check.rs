@@ -144,7 +144,7 @@ impl Bench {
     /// Asks the version as a client would.
     fn ask(&self, loaded: Loaded, model: &Model) -> Served {
         let mut warnings = loaded.warnings();
-        let Loaded { version, row, example, threads_why, manifest, test_cases } = loaded;
+        let Loaded { version, row, example, threads_why, manifest, test_cases, .. } = loaded;
         let version = Arc::new(version);
         let entry = ModelEntry {
             versions: BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]),

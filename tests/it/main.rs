@@ -7,6 +7,7 @@ mod batching;
 mod check;
 mod cli;
 mod config;
+mod control;
 mod datatypes;
 mod deadlines;
 mod floors;

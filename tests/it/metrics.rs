@@ -232,7 +232,7 @@ async fn series_live_as_long_as_their_version() {
         !text.contains("version=\"2\"") && text.contains("model=\"add\",version=\"1\"")
     })
     .await;
-    fs::remove_dir_all(repository.path().join("add")).unwrap();
+    fs::remove_dir_all(repository.path().join("add/1")).unwrap();
     eventually("no series is left of the model", async || !scrape(&server).await.contains("model=\"add\"")).await;
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &[]).await, 0.0);
 }
