@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     /// Where the desired state is kept, unless an option says otherwise.
-    pub state: TempDir,
+    _state: TempDir,
     log: Arc<Log>,
     pub http: SocketAddr,
     pub grpc: SocketAddr,
@@ -41,7 +41,10 @@ impl Server {
     /// The same with a command whose environment has been prepared.
     pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]);
+        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]);
+        if !options.contains(&"--poll-interval") {
+            command.args(["--poll-interval", "50ms"]);
+        }
         let state = TempDir::new().unwrap();
         if !options.contains(&"--state-dir") {
             command.arg("--state-dir").arg(state.path());
@@ -55,7 +58,14 @@ impl Server {
             addresses.insert(protocol, line["address"].as_str().unwrap().parse().unwrap());
         }
         log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
-        Server { child, state, log, http: addresses["http"], grpc: addresses["grpc"], metrics: addresses["metrics"] }
+        Server {
+            child,
+            _state: state,
+            log,
+            http: addresses["http"],
+            grpc: addresses["grpc"],
+            metrics: addresses["metrics"],
+        }
     }
 
     /// Waits for a log line.
