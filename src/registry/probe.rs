@@ -28,6 +28,8 @@ pub(super) struct Probe {
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
     pub example: Option<ModelInputs>,
+    /// Time that all of this took.
+    pub took: Duration,
 }
 
 impl Probe {
@@ -37,7 +39,7 @@ impl Probe {
     }
 
     fn without_run(by_rows: Result<(), String>) -> Self {
-        Probe { by_rows, joining: Ok(()), row: None, example: None }
+        Probe { by_rows, joining: Ok(()), row: None, example: None, took: Duration::ZERO }
     }
 }
 
@@ -61,6 +63,12 @@ pub(super) fn tolerance(datatype: Datatype) -> Tolerance {
 
 /// Probes a fresh instance with made-up inputs.
 pub(super) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
+    let started = Instant::now();
+    let found = find_out(instance, config);
+    Probe { took: started.elapsed(), ..found }
+}
+
+fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     let signature = instance.signature().clone();
     let allowed = may_batch(config.batching, &signature);
     let rows = if allowed.is_ok() { ROWS } else { 1 };
@@ -76,7 +84,13 @@ pub(super) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
                 let row = time(instance, &rows[0]);
                 let by_rows = allowed.and_then(|()| independent(instance, &rows));
                 let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, config));
-                return Probe { by_rows, joining, row: Some(row), example: Some(rows.swap_remove(0)) };
+                return Probe {
+                    by_rows,
+                    joining,
+                    row: Some(row),
+                    example: Some(rows.swap_remove(0)),
+                    took: Duration::ZERO,
+                };
             }
             Err(why) if refusal.is_empty() => refusal = why.to_string(),
             Err(_) => {}
@@ -87,16 +101,18 @@ pub(super) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs
-/// can't be run is no failure.
-pub(super) fn warm_up(instance: &mut Instance) {
+/// can't be run is no failure. Gives the time that it took.
+pub(super) fn warm_up(instance: &mut Instance) -> Duration {
+    let started = Instant::now();
     let signature = instance.signature().clone();
     for open in OPEN_EXTENTS {
         if let Ok(inputs) = made_up(&signature, 1, open)
             && instance.run(&[&inputs]).outputs.is_ok()
         {
-            return;
+            break;
         }
     }
+    started.elapsed()
 }
 
 /// Time of a row: the best of three, since noise only adds.
