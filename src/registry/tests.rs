@@ -20,9 +20,9 @@ use crate::{
     engine::Engine,
     error::{Code, Result},
     metrics::{Exposition, ProcessMetrics},
-    router::Router,
+    router::{Router, Ticket},
     runtime,
-    traffic::Weights,
+    traffic::{Selector, Weights},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ impl Running {
 
     /// The version that a request without one goes to now.
     fn picked(&self) -> Result<u64> {
-        self.control.router.table().pick("m", None).map(|version| version.version)
+        self.control.router.table().pick("m", &Selector::Any, &Ticket::default()).map(|(version, _)| version.version)
     }
 
     fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
