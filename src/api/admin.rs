@@ -14,7 +14,6 @@ mod tokens;
 mod watch;
 
 use axum::{
-    Extension,
     body::HttpBody,
     http::{Request, header::CONTENT_TYPE},
     middleware,
@@ -22,7 +21,7 @@ use axum::{
 use std::sync::Arc;
 use tokio::sync::watch as tokio_watch;
 
-use super::{Context, Lifecycle};
+use super::{Context, Lifecycle, Limits};
 use crate::{
     error::{Code, Error, Result},
     registry::Control,
@@ -47,16 +46,16 @@ pub(super) const SERVICE: &str = "onnxd.admin.v1.AdminService";
 pub(super) struct Admin {
     control: Control,
     lifecycle: tokio_watch::Receiver<Lifecycle>,
+    limits: Arc<Limits>,
     /// Who calls, where the token says so.
     caller: Option<Arc<str>>,
 }
 
 /// Everything that the port answers. Without `tokens`, who reaches the port may do everything.
 pub(super) fn routes(context: Context, control: Control, tokens: Option<Tokens>) -> axum::Router {
-    let lifecycle = context.lifecycle.clone();
-    let admin = Admin { control, lifecycle, caller: None };
-    let limits = context.limits.clone();
-    let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin)).layer(Extension(limits));
+    let (lifecycle, limits) = (context.lifecycle.clone(), context.limits.clone());
+    let admin = Admin { control, lifecycle, limits, caller: None };
+    let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin));
     let guarded = guarded.layer(middleware::from_fn_with_state(tokens.map(Arc::new), access::check));
     grpc::open(context).merge(http::open()).merge(guarded).fallback(http::nothing_there)
 }

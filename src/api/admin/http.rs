@@ -2,21 +2,21 @@
 
 use axum::{
     Json,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{FromRequestParts, RawPathParams, Request, State},
     http::{
         HeaderValue, Method, StatusCode, Uri,
         header::{CACHE_CONTROL, CONTENT_TYPE},
-        request::Parts,
     },
     response::{IntoResponse, Response},
     routing::get,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
+use http_body_util::BodyExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
-use std::{convert::Infallible, fmt::Display, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Display, time::Duration};
 use tokio::time::timeout;
 
 use super::{
@@ -26,7 +26,12 @@ use super::{
     watch,
 };
 use crate::{
-    api::{grpc, limits::Limits, shown},
+    api::{
+        budget::{Share, guarded},
+        grpc,
+        limits::Limits,
+        shown,
+    },
     error::{Code, Error, Result},
 };
 
@@ -96,7 +101,7 @@ fn error(status: StatusCode, code: Code, message: &str) -> Response {
 }
 
 /// The message of a request: parts of the path, and the query or the body.
-pub(super) async fn message<Q: DeserializeOwned>(request: Request) -> Result<Q, Response> {
+pub(super) async fn message<Q: DeserializeOwned>(request: Request, limits: &Limits) -> Result<Q, Response> {
     let (mut head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let wrong = |why: &dyn Display| refused(&Error::invalid(format!("{method} {path}: {why}")));
@@ -109,22 +114,34 @@ pub(super) async fn message<Q: DeserializeOwned>(request: Request) -> Result<Q, 
     if !query.is_empty() {
         return Err(wrong(&format!("fields stand in the body, as JSON; got the query '{query}'")));
     }
-    let body = read(body, &head).await?;
+    let body = read(body, limits).await?;
     from_json(&parameters, &body).map_err(|why| wrong(&why))
 }
 
-async fn read(body: Body, head: &Parts) -> Result<Bytes, Response> {
-    let too_large =
-        |_| error(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &format!("a body may have {LARGEST} bytes"));
-    let Some(limits) = head.extensions.get::<Arc<Limits>>() else {
-        return to_bytes(body, LARGEST).await.map_err(too_large);
-    };
-    let in_time = timeout(limits.body_timeout, to_bytes(body, LARGEST)).await;
+/// The whole body, counted until it is decoded.
+async fn read(body: Body, limits: &Limits) -> Result<Bytes, Response> {
     let too_slow = |_| {
         let why = format!("the body did not come within {:?} (--body-timeout)", limits.body_timeout);
         error(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, &why)
     };
-    in_time.map_err(too_slow)?.map_err(too_large)
+    timeout(limits.body_timeout, collect(body, limits)).await.map_err(too_slow)?
+}
+
+async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes, Response> {
+    let (mut data, mut share) = (Vec::new(), Share::new(&limits.budget));
+    while let Some(frame) = body.frame().await {
+        let cut_off = |why| refused(&Error::invalid(format!("the body can't be read: {why}")));
+        let piece = frame.map_err(cut_off)?.into_data().unwrap_or_default();
+        if data.len() + piece.len() > LARGEST {
+            let why = format!("the body is larger than the limit of {LARGEST} bytes");
+            return Err(error(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, &why));
+        }
+        if !share.grow(piece.len()) {
+            return Err(refused(&limits.full().error));
+        }
+        data.extend_from_slice(&piece);
+    }
+    Ok(guarded(data, share))
 }
 
 fn from_query<Q: DeserializeOwned>(parameters: &RawPathParams, query: &str) -> Result<Q, String> {
@@ -195,7 +212,7 @@ fn field_error<E: Display>(error: &serde_path_to_error::Error<E>) -> String {
 /// `GET /admin/v1/watch`: server-sent events. Each has its kind as its name, its number in the stream as its id, and the
 /// message as its data.
 pub(super) async fn watch(State(admin): State<Admin>, request: Request) -> Response {
-    let message: WatchRequest = match message(request).await {
+    let message: WatchRequest = match message(request, &admin.limits).await {
         Ok(message) => message,
         Err(refused) => return refused,
     };

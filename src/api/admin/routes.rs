@@ -92,7 +92,7 @@ where
 {
     move |State(admin), caller, request| {
         Box::pin(async move {
-            let message: Q = match message(request).await {
+            let message: Q = match message(request, &admin.limits).await {
                 Ok(message) => message,
                 Err(refused) => return refused,
             };

@@ -2,9 +2,11 @@
 
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use onnxd::api::admin::proto::{Event, WatchRequest};
+use onnxd::api::admin::proto::{Event, SetWeightsRequest, WatchRequest, admin_service_client::AdminServiceClient};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tonic::transport::Channel;
 
 use super::{change, client, repository};
 use crate::support::server::{PATIENCE, Server};
@@ -125,4 +127,43 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
     }
     assert!(server.wait().success());
     assert!(since.elapsed() < Duration::from_secs(30), "the end is not held up");
+}
+
+/// Nothing is kept for a client that does not read: it is told that it has missed something, and gets the state anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_falls_behind_begins_anew() {
+    let repository = repository();
+    // In memory, where there is such a place: a thousand changes are a thousand times the state written.
+    let state = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
+    let server = Server::start_with(repository.path(), &["--state-dir", state.path().to_str().unwrap()]);
+    let channel = Channel::from_shared(format!("http://{}", server.admin)).unwrap();
+    // A few events.
+    let channel = channel.initial_stream_window_size(2048).connect().await.unwrap();
+    let watching = AdminServiceClient::new(channel).watch(WatchRequest::default()).await.unwrap();
+    let mut stream = watching.into_inner();
+    let mut next = async || tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(next().await.kind, "begin");
+    let mut changes = client(&server).await;
+    for weight in 1..=1200 {
+        let weights = [(2, f64::from(weight)), (3, 1.0)].into();
+        let request = SetWeightsRequest { model: "add".into(), weights, ..Default::default() };
+        changes.set_weights(request).await.unwrap();
+    }
+    let begins = loop {
+        let event = next().await;
+        if event.kind == "begin" {
+            break event;
+        }
+    };
+    assert!(begins.reason.contains("too slow") && begins.reason.contains("missed"), "{begins:?}");
+    let mut last = None;
+    loop {
+        let event = next().await;
+        match event.kind.as_str() {
+            "current" => break,
+            "traffic" => last = event.traffic,
+            _ => {}
+        }
+    }
+    assert_eq!(last.unwrap().traffic.unwrap().weights[&2], 1200.0);
 }
