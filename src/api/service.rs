@@ -10,7 +10,9 @@ use tower_service::Service as _;
 use super::{
     Budget, Context, Unwritten,
     answer::{Answer, other},
-    grpc, http, metrics,
+    grpc,
+    http::{self, Plain},
+    metrics,
 };
 use crate::metrics::{Exposition, TransportMetrics};
 
@@ -43,6 +45,14 @@ impl Service {
     /// What Prometheus scrapes.
     pub fn metrics(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> Self {
         Service { inferences: Inferences::None, rest: metrics::routes(exposition, transport, budget) }
+    }
+
+    /// What answers the plain requests of the port, if it is one over HTTP.
+    pub fn plain(&self) -> Option<Plain> {
+        match &self.inferences {
+            Inferences::Http(context) => Some(Plain::new(context, &self.rest)),
+            Inferences::Grpc(_) | Inferences::None => None,
+        }
     }
 
     /// Answers a request over a connection that has `unwritten` answers.
