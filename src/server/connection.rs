@@ -1,11 +1,7 @@
 //! One connection: what it may do, and the watch over it.
 
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION};
-use futures_util::{
-    FutureExt, Stream, StreamExt,
-    future::Either,
-    stream::FuturesUnordered,
-};
+use futures_util::{FutureExt, Stream, StreamExt, future::Either, stream::FuturesUnordered};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -167,9 +163,7 @@ impl Requests {
     /// Whether the head of a plain request is within the limits.
     pub(super) fn takes(&self, head: &Head) -> bool {
         let limits = &self.limits;
-        head.uri_bytes <= limits.uri_bytes
-            && head.headers <= limits.headers
-            && head.header_bytes <= limits.header_bytes
+        head.uri_bytes <= limits.uri_bytes && head.headers <= limits.headers && head.header_bytes <= limits.header_bytes
     }
 
     /// Whether the connection is to end with the answer to what is open.

@@ -42,7 +42,8 @@ thread_local! {
 pub(super) async fn serve(stream: &mut Watched, plain: &Plain, requests: &Requests) -> Option<Bytes> {
     let mut kept = BytesMut::new();
     loop {
-        let mut next = Next { stream, plain, requests, kept: &mut kept, looked: false, looks: 0, begun: None, late: None };
+        let mut next =
+            Next { stream, plain, requests, kept: &mut kept, looked: false, looks: 0, begun: None, late: None };
         let (asked, open) = match std::future::poll_fn(|context| next.poll(context)).await {
             Came::Request(asked, open) => (asked, open),
             Came::Other => return Some(kept.freeze()),

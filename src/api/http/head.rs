@@ -155,3 +155,66 @@ fn ascii(value: &[u8]) -> Option<&str> {
 fn is_simple(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%+:@".contains(&byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn is_plain(head: &str) -> bool {
+        matches!(look(head.as_bytes()), Look::Plain(_))
+    }
+
+    #[test]
+    fn what_may_mean_something_else_is_not_plain() {
+        let with = |headers: &str| format!("POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        for headers in ["", "Accept: */*\r\ntraceparent: 00\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\n"] {
+            assert!(is_plain(&with(&format!("Content-Length: 5\r\n{headers}"))), "{headers}");
+        }
+        for headers in [
+            "",
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 5\r\ntransfer-ENCODING:\r\n",
+            "Content-Length: 5\r\nConnection: close\r\n",
+            "Content-Length: 5\r\nConnection: keep-alive, upgrade\r\n",
+            "Content-Length: 5\r\nExpect: 100-continue\r\n",
+            "Content-Length: 5\r\nUpgrade: h2c\r\n",
+            "Content-Length: 5\r\nContent-Encoding: identity\r\n",
+            "Content-Length: 5\r\nInference-Header-Content-Length: 6\r\n",
+            "Content-Length : 5\r\n",
+            " Content-Length: 5\r\n",
+        ] {
+            assert!(!is_plain(&with(headers)), "{headers}");
+        }
+        for line in ["POST /v2/models/m/infer?q HTTP/1.1", "POST /v2/models/m/infer HTTP/1.0", "PUT /v2 HTTP/1.1"] {
+            assert!(!is_plain(&format!("{line}\r\nContent-Length: 5\r\n\r\n")), "{line}");
+        }
+        assert!(is_plain("GET /v2 HTTP/1.1\r\n\r\n") && !is_plain("GET /v2 HTTP/1.1\r\nContent-Length: 0\r\n\r\n"));
+        assert!(!is_plain("GET /v2/models/m/infer HTTP/1.1\r\n\r\n"), "it is refused where inferences are answered");
+    }
+
+    proptest! {
+        /// Whatever comes: a plain head ends in an empty line, and its beginnings are the beginning of something.
+        #[test]
+        fn heads_of_any_bytes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+            let good = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
+            let mut bytes = good.to_vec();
+            for (place, byte) in changes {
+                *place.get_mut(&mut bytes) = byte;
+            }
+            if let Look::Plain(head) = look(&bytes) {
+                prop_assert!(bytes[..head.length].ends_with(b"\n"));
+                prop_assert!(head.body < 10);
+                for end in 1..head.length {
+                    prop_assert!(matches!(look(&bytes[..end]), Look::Partial), "{end}");
+                }
+            }
+        }
+    }
+}
