@@ -6,6 +6,7 @@ mod io;
 mod limits;
 mod listener;
 mod log;
+mod plain;
 mod signals;
 
 use std::{

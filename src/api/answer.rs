@@ -170,16 +170,14 @@ impl HttpBody for AnswerBody {
     }
 }
 
-impl HttpBody for Outgoing {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+impl Outgoing {
+    /// The next piece, whose bytes are to be kept until they are written.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
         if self.left.is_empty() {
-            return Poll::Ready(None);
+            return None;
         }
         let Some(unread) = &self.unread else {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.left)))));
+            return Some(std::mem::take(&mut self.left));
         };
         unread.got_on();
         let unread = unread.clone();
@@ -188,7 +186,16 @@ impl HttpBody for Outgoing {
         if self.left.is_empty() {
             self.unread = None;
         }
-        Poll::Ready(Some(Ok(Frame::data(guarded(piece, unread)))))
+        Some(guarded(piece, unread))
+    }
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.next_piece().map(|piece| Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -70,10 +70,15 @@ impl Encoding {
     /// The encoding that a client wants most of what `header`, an Accept-Encoding, lists with its weights; `None` where it
     /// wants none or does not mind.
     pub(super) fn accepted(headers: &HeaderMap, header: HeaderName) -> Option<Self> {
+        Encoding::accepted_of(headers.get_all(header).iter().map(|value| value.to_str().unwrap_or_default()))
+    }
+
+    /// The same of the header's values.
+    pub(super) fn accepted_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut weights = [0.0_f32; Encoding::ALL.len()];
         let mut identity = 0.0;
-        for value in headers.get_all(header) {
-            for item in value.to_str().unwrap_or_default().split(',') {
+        for value in values {
+            for item in value.split(',') {
                 let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
                 let weight =
                     parameters.trim().strip_prefix(['q', 'Q']).and_then(|rest| rest.trim_start().strip_prefix('='));

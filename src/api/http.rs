@@ -2,7 +2,12 @@
 
 mod decode;
 mod encode;
+mod head;
+mod plain;
 mod service;
+
+pub use head::{Head, Look};
+pub use plain::{Asked, Plain, Reply};
 
 use axum::{
     Json,
@@ -39,7 +44,8 @@ pub(crate) fn decode_for_fuzzing(
     if let Some(value) = json_length.and_then(|bytes| HeaderValue::from_bytes(bytes).ok()) {
         headers.insert(JSON_LENGTH, value);
     }
-    decode::request("model".into(), Selector::Any, &headers, body, Instant::now()).map(|decoded| decoded.request)
+    let json_length = decode::json_length("model", &headers, body.len())?;
+    decode::request("model".into(), Selector::Any, json_length, body, Instant::now()).map(|decoded| decoded.request)
 }
 
 /// What a request for an inference is for, or why that can't be told; `None` where it is for something else.

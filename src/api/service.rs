@@ -10,7 +10,9 @@ use tower_service::Service as _;
 use super::{
     Budget, Context, Unwritten, admin,
     answer::{Answer, other},
-    grpc, http, metrics,
+    grpc,
+    http::{self, Plain},
+    metrics,
 };
 use crate::{
     metrics::{Exposition, TransportMetrics},
@@ -51,6 +53,14 @@ impl Service {
     /// The admin API over gRPC and HTTP, with health checking and reflection. With tokens, who calls has to show one.
     pub fn admin(context: &Context, control: Control, tokens: Option<admin::Tokens>) -> Self {
         Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, tokens) }
+    }
+
+    /// What answers the plain requests of the port, if it is one over HTTP.
+    pub fn plain(&self) -> Option<Plain> {
+        match &self.inferences {
+            Inferences::Http(context) => Some(Plain::new(context, &self.rest)),
+            Inferences::Grpc(_) | Inferences::None => None,
+        }
     }
 
     /// Answers a request over a connection that has `unwritten` answers.

@@ -1,5 +1,6 @@
 //! Whether the client of a connection goes on: it has to, unless it waits for an answer or rests between requests.
 
+use bytes::Bytes;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -35,6 +36,8 @@ pub(super) struct Activity {
     open: AtomicUsize,
     /// The client does not go on.
     given_up: AtomicBool,
+    /// The next answer is the last.
+    closing: AtomicBool,
 }
 
 /// A request, until it is answered.
@@ -45,6 +48,16 @@ impl Activity {
         self.begun.fetch_add(1, Relaxed);
         self.open.fetch_add(1, Relaxed);
         Open(self.clone())
+    }
+
+    /// Has the connection end with the answer to what is open. False where nothing is.
+    pub(super) fn close(&self) -> bool {
+        self.closing.store(true, Relaxed);
+        self.open.load(Relaxed) > 0
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
     }
 }
 
@@ -139,6 +152,8 @@ pub(super) struct Watched {
     activity: Arc<Activity>,
     /// The first bytes, as far as they tell the protocols apart.
     first: Vec<u8>,
+    /// What was read before and is read once more.
+    again: Bytes,
 }
 
 /// No method of HTTP/1.1 begins so.
@@ -146,7 +161,12 @@ const HTTP2: &[u8] = b"PRI ";
 
 impl Watched {
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Watched { stream, activity, first: Vec::new() }
+        Watched { stream, activity, first: Vec::new(), again: Bytes::new() }
+    }
+
+    /// Has these bytes, which were read, read once more.
+    pub(super) fn read_again(&mut self, bytes: Bytes) {
+        self.again = bytes;
     }
 
     fn has_written(&self, written: &Poll<io::Result<usize>>) {
@@ -173,6 +193,11 @@ impl Drop for Watched {
 impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.again.is_empty() {
+            let again = this.again.split_to(this.again.len().min(buffer.remaining()));
+            buffer.put_slice(&again);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         let new = &buffer.filled()[before..];

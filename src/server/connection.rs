@@ -4,22 +4,32 @@ use axum::{
     body::{Body, HttpBody},
     http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION},
 };
-use futures_util::{FutureExt, StreamExt, future::Either, stream::FuturesUnordered};
+use futures_util::{FutureExt, Stream, StreamExt, future::Either, stream::FuturesUnordered};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-use std::{convert::Infallible, future::ready, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::ready,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{
     activity::{Activity, Open, Watched, until_closed},
     limits::ConnectionLimits,
+    plain,
 };
 use crate::{
-    api::{Answer, AnswerBody, Lifecycle, Service, http::refusal},
+    api::{
+        Answer, AnswerBody, Lifecycle, Service,
+        http::{Head, refusal},
+    },
     metrics::{Closed, TransportMetrics},
 };
 
@@ -47,11 +57,11 @@ pub(super) struct Terms {
 }
 
 /// What the requests of one connection have in common.
-struct Requests {
+pub(super) struct Requests {
     service: Service,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
-    activity: Arc<Activity>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Terms {
@@ -87,29 +97,61 @@ impl Terms {
     pub(super) async fn serve(self, stream: TcpStream, closing: impl Future<Output = ()>) {
         let activity = Arc::new(Activity::default());
         let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
+        let plain = self.service.plain();
         let requests = Requests { service: self.service, limits, lifecycle, activity: activity.clone() };
-        let service = service_fn(move |request| requests.answer(request));
-        let stream = Watched::new(stream, activity.clone());
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
-        tokio::pin!(connection);
+        let mut stream = Watched::new(stream, activity.clone());
         // Each is polled only when it has something to say, not whenever the connection goes on.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
         let closing = closing.map(|()| Event::Closing);
         let mut events = FuturesUnordered::from_iter([Either::Left(watching), Either::Right(closing)]);
-        let watched = loop {
-            let event = tokio::select! {
-                biased;
-                // How a connection ended is the client's affair: it may just have gone.
-                _ = connection.as_mut() => return,
-                Some(event) = events.next() => event,
+        if let Some(plain) = plain {
+            let served = {
+                let serving = pin!(plain::serve(&mut stream, &plain, &requests));
+                until_ended(serving, &mut events, &self.metrics, |_| activity.close()).await
             };
-            match event {
-                Event::Watched(why) => break why,
-                Event::Closing => connection.as_mut().graceful_shutdown(),
+            match served.flatten() {
+                Some(read) => stream.read_again(read),
+                None => return,
             }
+        }
+        let service = service_fn(move |request| requests.answer(request));
+        // Aside: most connections over HTTP/1.1 don't come here.
+        let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(stream), service));
+        if activity.is_closing() {
+            connection.as_mut().graceful_shutdown();
+        }
+        let close = |connection: Pin<&mut _>| {
+            auto::Connection::graceful_shutdown(connection);
+            true
         };
-        tracing::debug!(reason = watched.label(), "a connection is closed");
-        self.metrics.closed(watched);
+        // How a connection ended is the client's affair: it may just have gone.
+        let _ = until_ended(connection.as_mut(), &mut events, &self.metrics, close).await;
+    }
+}
+
+/// Serves a connection until it has ended, or has to. `close` has it end with what it has begun; false means that there is
+/// nothing.
+async fn until_ended<F: Future>(
+    mut serving: Pin<&mut F>,
+    events: &mut (impl Stream<Item = Event> + Unpin),
+    metrics: &TransportMetrics,
+    close: impl Fn(Pin<&mut F>) -> bool,
+) -> Option<F::Output> {
+    loop {
+        let event = tokio::select! {
+            biased;
+            ended = serving.as_mut() => return Some(ended),
+            Some(event) = events.next() => event,
+        };
+        match event {
+            Event::Watched(why) => {
+                tracing::debug!(reason = why.label(), "a connection is closed");
+                metrics.closed(why);
+                return None;
+            }
+            Event::Closing if close(serving.as_mut()) => {}
+            Event::Closing => return None,
+        }
     }
 }
 
@@ -122,6 +164,17 @@ enum Event {
 }
 
 impl Requests {
+    /// Whether the head of a plain request is within the limits.
+    pub(super) fn takes(&self, head: &Head) -> bool {
+        let limits = &self.limits;
+        head.uri_bytes <= limits.uri_bytes && head.headers <= limits.headers && head.header_bytes <= limits.header_bytes
+    }
+
+    /// Whether the connection is to end with the answer to what is open.
+    pub(super) fn is_last(&self) -> bool {
+        self.activity.is_closing() || *self.lifecycle.borrow() == Lifecycle::Draining
+    }
+
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
         let open = self.activity.begin();
         // Over HTTP/2 a message of the protocol says so.
@@ -132,7 +185,7 @@ impl Requests {
         };
         // Not `async`, which would keep the future twice.
         answering.map(move |answer| {
-            let mut answer = until_ended(answer, open);
+            let mut answer = keeping_open(answer, open);
             if lifecycle.is_some_and(|lifecycle| *lifecycle.borrow() == Lifecycle::Draining) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -142,7 +195,7 @@ impl Requests {
 }
 
 /// The answer to a request that is open until then; or, where the answer goes on for as long as things happen, until its end.
-fn until_ended(answer: Answer, open: Open) -> Answer {
+fn keeping_open(answer: Answer, open: Open) -> Answer {
     match answer.body() {
         AnswerBody::Other(body) if body.size_hint().exact().is_none() => answer.map(|body| {
             let body = body.map_frame(move |frame| {

@@ -5,6 +5,7 @@ mod encodings;
 mod limits;
 mod malformed;
 mod memory;
+mod plain;
 mod timeouts;
 
 use axum::body::Body;

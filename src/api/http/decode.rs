@@ -150,15 +150,14 @@ fn number(text: &str) -> Parameter {
     }
 }
 
-/// An inference request that came at `now`.
+/// An inference request that came at `now`, of whose body so much is JSON.
 pub(super) fn request(
     model: String,
     selector: Selector,
-    headers: &HeaderMap,
+    json_length: Option<usize>,
     mut body: Bytes,
     now: Instant,
 ) -> Result<Decoded> {
-    let json_length = json_length(&model, headers, body.len())?;
     if json_length == Some(0) {
         // A raw binary request: the body is the only input, and the answer is binary.
         let inputs = Inputs::Raw(body);
@@ -204,7 +203,7 @@ pub(super) fn told_length(headers: &HeaderMap) -> Option<Option<usize>> {
 }
 
 /// Length of the JSON where the header tells it.
-fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
+pub(super) fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
     let Some(told) = told_length(headers) else {
         return Ok(None);
     };

@@ -5,8 +5,26 @@ use axum::http::{HeaderValue, Response, header::CONTENT_TYPE};
 use super::{JSON_LENGTH, decode::Binary};
 use crate::{api::tell_version, json::write_elements, router::Answer, tensor::OutputTensor};
 
-/// An answer: JSON, with the outputs that were asked for in binary behind it.
+/// An answer.
 pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<Vec<u8>> {
+    let (body, json_length) = body(answer, id, binary);
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    tell_version(headers, &answer.version, answer.reason);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(json_length)));
+    if let Some(json_length) = json_length {
+        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
+    }
+    response
+}
+
+/// What a body is: JSON, or what binary tensors stand in.
+pub(super) fn content_type(json_length: Option<usize>) -> &'static str {
+    if json_length.is_none() { "application/json" } else { "application/octet-stream" }
+}
+
+/// The body of an answer: JSON, with the outputs that were asked for in binary behind it; then the length of the JSON too.
+pub(super) fn body(answer: &Answer, id: &str, binary: &Binary) -> (Vec<u8>, Option<usize>) {
     let mut body = Vec::with_capacity(256);
     body.push(b'{');
     if !id.is_empty() {
@@ -35,16 +53,7 @@ pub(super) fn response(answer: &Answer, id: &str, binary: &Binary) -> Response<V
     for data in &behind {
         body.extend_from_slice(data);
     }
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    tell_version(headers, &answer.version, answer.reason);
-    if behind.is_empty() {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    } else {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
-    }
-    response
+    (body, (!behind.is_empty()).then_some(json_length))
 }
 
 fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
@@ -72,7 +81,7 @@ fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool) {
     body.push(b'}');
 }
 
-fn number(body: &mut Vec<u8>, number: u64) {
+pub(super) fn number(body: &mut Vec<u8>, number: u64) {
     body.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

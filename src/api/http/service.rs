@@ -26,13 +26,13 @@ use crate::{
         properties,
     },
     error::{Error, Result},
-    router::Submitted,
+    router::{Header, Submitted},
     tensor::TensorSpec,
     traffic::Selector,
 };
 
 /// What a path says of the model.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(in crate::api) struct Target {
     model: String,
     #[serde(default)]
@@ -147,7 +147,9 @@ pub(super) fn infer(
                 return other(refused(refusal));
             }
         };
-        let submitted = submitted(&context, target, &headers, body, arrived);
+        let json_length = |model: &str, body: usize| decode::json_length(model, &headers, body);
+        let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+        let submitted = submitted(&context, target, json_length, &header, body, arrived);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);
@@ -180,7 +182,7 @@ fn form(context: &Context, headers: &HeaderMap) -> Result<(Limit, Option<Encodin
 }
 
 /// What is refused says what would not be.
-fn refused(refusal: Refusal) -> Response {
+pub(super) fn refused(refusal: Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = refusal.error.into_response();
     // 429 means that it may be tried again, and the error says so; 413 does not.
@@ -195,22 +197,23 @@ fn refused(refusal: Refusal) -> Response {
 }
 
 /// The request in a body, in the queue, with its id and the form of its answer.
-fn submitted(
+pub(super) fn submitted(
     context: &Context,
     target: Target,
-    headers: &HeaderMap,
+    json_length: impl FnOnce(&str, usize) -> Result<Option<usize>>,
+    header: &Header<'_>,
     body: Bytes,
     arrived: Instant,
 ) -> Result<(Submitted, String, Binary)> {
     let decoded = target.selector().and_then(|selector| {
         let counted = [body.as_ptr_range()];
-        let mut decoded = decode::request(target.model, selector, headers, body, arrived)?;
+        let json_length = json_length(&target.model, body.len())?;
+        let mut decoded = decode::request(target.model, selector, json_length, body, arrived)?;
         let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
         copies.map(|()| decoded).map_err(|refusal| refusal.error)
     });
     let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
-    let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-    Ok((context.router.submit(request, &header)?, id, binary))
+    Ok((context.router.submit(request, header)?, id, binary))
 }
 
 /// The answer, packed where the client wants it and it pays, and counted.
@@ -221,14 +224,19 @@ async fn on_its_way(
     response: Response<Vec<u8>>,
 ) -> Answer {
     let (mut head, mut body) = response.into_parts();
-    if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT) {
-        // While it is packed, others have the thread.
-        let mut counted = Share::new(&context.limits.budget);
-        counted.add(body.len());
-        if let Some(packed) = Box::pin(compress(encoding, &body)).await {
-            body = packed;
-            head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
-        }
+    if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
+        && let Some(packed) = packed(context, encoding, &body).await
+    {
+        body = packed;
+        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }
     Response::from_parts(head, AnswerBody::Inference(outgoing(body, unwritten, &context.limits)))
+}
+
+/// What an answer becomes in an encoding, if that pays.
+pub(super) async fn packed(context: &Context, encoding: Encoding, body: &[u8]) -> Option<Vec<u8>> {
+    // While it is packed, others have the thread.
+    let mut counted = Share::new(&context.limits.budget);
+    counted.add(body.len());
+    Box::pin(compress(encoding, body)).await
 }

@@ -20,7 +20,11 @@ pub struct Reply {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> io::Result<Self> {
-        Ok(Connection { stream: BufReader::new(TcpStream::connect(address)?) })
+        Ok(Connection::over(TcpStream::connect(address)?))
+    }
+
+    pub fn over(stream: TcpStream) -> Self {
+        Connection { stream: BufReader::new(stream) }
     }
 
     pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<Reply> {

@@ -1,0 +1,238 @@
+//! Plain requests over HTTP/1.1: from the bytes of a connection to the bytes of their answer.
+//!
+//! An inference of a small model takes less time than the way through an HTTP library: a map of headers, a request and a
+//! response of many parts, a channel for a body that is there already. Plain requests, which are most, go without. What they
+//! mean, and what they are told, is decided by the same functions as for all others.
+
+use axum::{
+    body::{Body, to_bytes},
+    http::{Request, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use std::{
+    cell::Cell,
+    io::Write,
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+use tower_service::Service as _;
+
+use super::{
+    JSON_LENGTH,
+    decode::Binary,
+    encode::{self, content_type, number},
+    head::{self, Head, Kind, Look},
+    service,
+};
+use crate::{
+    api::{
+        Context, MODEL_VERSION, ROUTING_REASON, Unwritten,
+        answer::{Outgoing, outgoing},
+        budget::{Share, guarded},
+        compression::{Encoding, WORTH_IT},
+    },
+    router::{Answer, Submitted},
+};
+
+/// Answers plain requests.
+#[derive(Clone)]
+pub struct Plain {
+    context: Arc<Context>,
+    rest: axum::Router,
+}
+
+/// A request that has begun. Dropped, it is cancelled.
+pub struct Asked(State);
+
+enum State {
+    Inference { submitted: Submitted, id: String, binary: Binary, encoding: Option<Encoding> },
+    Refused(Response),
+    Get(Uri),
+}
+
+/// An answer.
+pub struct Reply {
+    /// All of the head but what the connection adds.
+    head: Vec<u8>,
+    body: Bytes,
+}
+
+/// A body up to this size is written together with its head.
+const TOGETHER: usize = 64 << 10;
+
+impl Plain {
+    pub(in crate::api) fn new(context: &Arc<Context>, rest: &axum::Router) -> Self {
+        Plain { context: context.clone(), rest: rest.clone() }
+    }
+
+    /// Looks at what comes next on a connection.
+    pub fn look(&self, bytes: &[u8]) -> Look {
+        match head::look(bytes) {
+            Look::Plain(head) if !self.takes(&head) => Look::Other,
+            look => look,
+        }
+    }
+
+    /// Whether the body is none that is refused for its size.
+    fn takes(&self, head: &Head) -> bool {
+        let limits = &self.context.limits;
+        match head.kind {
+            Kind::Infer { json_length, .. } => {
+                head.body <= limits.http_body && json_length.unwrap_or(head.body) <= limits.http_json
+            }
+            Kind::Get(_) => true,
+        }
+    }
+
+    /// Begins a request that has come whole: these are the bytes of its head and body.
+    pub fn ask(&self, head: Head, bytes: &[u8]) -> Asked {
+        let (beginning, body) = bytes.split_at(head.length.min(bytes.len()));
+        let (target, json_length, encoding) = match head.kind {
+            Kind::Infer { target, json_length, encoding } => (target, json_length, encoding),
+            Kind::Get(uri) => return Asked(State::Get(uri)),
+        };
+        let context = &*self.context;
+        let mut share = Share::new(&context.limits.budget);
+        if !share.grow(body.len()) {
+            let refusal = context.limits.full();
+            context.router.undecoded(&refusal.error);
+            return Asked(State::Refused(service::refused(refusal)));
+        }
+        let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
+        let header = |name: &str| head::header(beginning, name);
+        let submitted = service::submitted(context, target, |_, _| Ok(json_length), &header, body, Instant::now());
+        Asked(match submitted {
+            Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding },
+            Err(error) => State::Refused(error.into_response()),
+        })
+    }
+
+    /// Waits for the answer.
+    pub async fn answer(&self, asked: Asked) -> Reply {
+        let response = match asked.0 {
+            State::Inference { submitted, id, binary, encoding } => match submitted.answer().await {
+                Ok(answer) => {
+                    let (mut body, json_length) = encode::body(&answer, &id, &binary);
+                    let mut packed_in = None;
+                    if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
+                        && let Some(packed) = Box::pin(service::packed(&self.context, encoding, &body)).await
+                    {
+                        body = packed;
+                        packed_in = Some(encoding);
+                    }
+                    return Reply::inference(&answer, body, json_length, packed_in);
+                }
+                Err(error) => error.into_response(),
+            },
+            State::Refused(response) => response,
+            State::Get(uri) => self.get(uri).await,
+        };
+        Reply::other(response).await
+    }
+
+    /// What does not depend on more than the path.
+    fn get(&self, uri: Uri) -> impl Future<Output = Response> + Send + use<> {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = uri;
+        let mut rest = self.rest.clone();
+        Box::pin(async move {
+            let Ok(response) = rest.call(request).await;
+            response
+        })
+    }
+
+    /// The rest of an answer that is not written at once: counted, and known to its connection, until it is.
+    pub fn outgoing(&self, rest: Bytes, unwritten: &Arc<Unwritten>) -> Outgoing {
+        outgoing(rest, unwritten, &self.context.limits)
+    }
+}
+
+impl Reply {
+    fn inference(answer: &Answer, body: Vec<u8>, json_length: Option<usize>, packed: Option<Encoding>) -> Self {
+        let mut head = begin(StatusCode::OK, body.len());
+        header(&mut head, "content-type", content_type(json_length).as_bytes());
+        header(&mut head, MODEL_VERSION.as_str(), &answer.version.number);
+        header(&mut head, ROUTING_REASON.as_str(), answer.reason.label().as_bytes());
+        if let Some(length) = json_length {
+            count(&mut head, JSON_LENGTH.as_str(), length as u64);
+        }
+        if let Some(encoding) = packed {
+            header(&mut head, "content-encoding", encoding.name().as_bytes());
+        }
+        Reply { head, body: body.into() }
+    }
+
+    async fn other(response: Response) -> Self {
+        let (parts, body) = response.into_parts();
+        // It lies there in one piece.
+        let body = Box::pin(to_bytes(body, usize::MAX)).await.unwrap_or_default();
+        let mut head = begin(parts.status, body.len());
+        for (name, value) in parts.headers.iter().filter(|(name, _)| *name != axum::http::header::CONTENT_LENGTH) {
+            header(&mut head, name.as_str(), value.as_bytes());
+        }
+        Reply { head, body }
+    }
+
+    /// The bytes of the answer, in two parts of which the second may be empty. `closes`: the connection ends with it.
+    pub fn into_bytes(self, closes: bool) -> (Vec<u8>, Bytes) {
+        let Reply { mut head, body } = self;
+        if closes {
+            header(&mut head, "connection", b"close");
+        }
+        head.extend_from_slice(b"\r\n");
+        if body.len() > TOGETHER {
+            return (head, body);
+        }
+        head.extend_from_slice(&body);
+        (head, Bytes::new())
+    }
+}
+
+/// A head with what all have.
+fn begin(status: StatusCode, length: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(256 + length.min(TOGETHER));
+    if status == StatusCode::OK {
+        head.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        // Writing into memory can't fail.
+        let _ = write!(head, "HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default());
+    }
+    count(&mut head, "content-length", length as u64);
+    header(&mut head, "date", &date());
+    head
+}
+
+fn header(head: &mut Vec<u8>, name: &str, value: &[u8]) {
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    head.extend_from_slice(value);
+    head.extend_from_slice(b"\r\n");
+}
+
+fn count(head: &mut Vec<u8>, name: &str, value: u64) {
+    head.extend_from_slice(name.as_bytes());
+    head.extend_from_slice(b": ");
+    number(head, value);
+    head.extend_from_slice(b"\r\n");
+}
+
+/// A date as HTTP writes it.
+type Date = [u8; 29];
+
+/// The present date, which is written once a second.
+fn date() -> Date {
+    thread_local! {
+        static WRITTEN: Cell<(u64, Date)> = const { Cell::new((u64::MAX, [b' '; 29])) };
+    }
+    let now = SystemTime::now();
+    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (written, date) = WRITTEN.get();
+    if written == second {
+        return date;
+    }
+    let mut date = [b' '; 29];
+    let _ = write!(&mut date[..], "{}", httpdate::HttpDate::from(now));
+    WRITTEN.set((second, date));
+    date
+}

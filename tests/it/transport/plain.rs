@@ -1,0 +1,183 @@
+//! Plain requests over HTTP/1.1 are answered on a short way: nobody can tell.
+
+use std::{io::Write, net::TcpStream};
+
+use super::{INFER, assert_well, echo_binary, echo_json, start};
+use crate::support::{
+    client::metric,
+    h1::{Connection, Reply},
+    server::{PATIENCE, Server, eventually},
+};
+
+const COUNT: usize = 4;
+
+/// A request as it goes over the wire.
+fn request(headers: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// One that is plain, in JSON.
+fn plain() -> Vec<u8> {
+    request("", &echo_json(COUNT))
+}
+
+/// The same with something that is not.
+fn odd() -> Vec<u8> {
+    request("TE: trailers\r\n", &echo_json(COUNT))
+}
+
+fn chunked() -> Vec<u8> {
+    let body = echo_json(COUNT);
+    let head = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len());
+    [head.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()
+}
+
+const GET: &[u8] = b"GET /v2/models/echo/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn assert_echo(reply: &Reply) {
+    let body = String::from_utf8_lossy(&reply.body);
+    assert!(reply.status == 200 && body.contains("\"data\":[0.0,0.0,0.0,0.0]"), "{} {body}", reply.status);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_odd_may_come_between() {
+    let (_repository, server) = start(&[]);
+    for between in [odd(), chunked(), GET.to_vec(), [b"\r\n", GET].concat()] {
+        let mut connection = Connection::open(server.http).unwrap();
+        let requests = [plain(), between, plain(), odd(), plain()];
+        for request in &requests {
+            connection.send(request).unwrap();
+            assert_eq!(connection.reply().unwrap().status, 200);
+        }
+        // The same without waiting for answers: they come in order.
+        connection.send(&requests.concat()).unwrap();
+        for at in 0..requests.len() {
+            let reply = connection.reply().unwrap();
+            if at != 1 {
+                assert_echo(&reply);
+            }
+        }
+    }
+    let mut connection = Connection::open(server.http).unwrap();
+    connection.send(&plain().repeat(200)).unwrap();
+    (0..200).for_each(|_| assert_echo(&connection.reply().unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_come_in_any_pieces() {
+    let (_repository, server) = start(&[]);
+    let pieces = |requests: &[u8], at: usize| {
+        let stream = TcpStream::connect(server.http).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut sending = stream.try_clone().unwrap();
+        requests.chunks(at).for_each(|piece| sending.write_all(piece).unwrap());
+        let mut connection = Connection::over(stream);
+        (0..2).for_each(|_| assert_echo(&connection.reply().unwrap()));
+    };
+    for requests in [plain().repeat(2), [plain(), odd()].concat()] {
+        (1..requests.len()).for_each(|at| pieces(&requests, at));
+    }
+}
+
+/// Headers and body of an answer, but for the date, in any order.
+fn told(server: &Server, request: &[u8]) -> (Vec<String>, String) {
+    let mut stream = TcpStream::connect(server.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // What closes is not plain.
+    let last = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(&[request, last].concat()).unwrap();
+    let mut answers = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answers).unwrap();
+    let answers = String::from_utf8_lossy(&answers).into_owned();
+    let (head, rest) = answers.split_once("\r\n\r\n").unwrap();
+    let (body, _) = rest.rsplit_once("HTTP/1.1 200 OK").unwrap();
+    let mut head: Vec<_> = head.split("\r\n").filter(|line| !line.starts_with("date: ")).map(String::from).collect();
+    assert!(answers.contains("\r\ndate: "), "{answers}");
+    head[1..].sort();
+    (head, body.into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_ways_tell_the_same() {
+    let (_repository, server) = start(&[]);
+    let (binary, [(name, length)]) = echo_binary(COUNT);
+    let (large, [(_, large_length)]) = echo_binary(10_000);
+    let mut cases = vec![
+        (String::new(), echo_json(COUNT)),
+        (format!("{name}: {length}\r\n"), binary.clone()),
+        (format!("{}: {length}\r\nAccept-Encoding: gzip, deflate\r\n", name.to_uppercase()), binary.clone()),
+        (format!("{name}: {large_length}\r\nAccept-Encoding: gzip\r\n"), large.clone()),
+        (format!("{name}: {large_length}\r\nAccept-Encoding: identity\r\n"), large),
+        (String::new(), Vec::new()),
+        (String::new(), b"{".to_vec()),
+        (String::new(), b"{\"inputs\":[]}".to_vec()),
+    ];
+    for wrong in ["-1", "+1", "", "9999", "1, 1", "1\r\nInference-Header-Content-Length: 2"] {
+        cases.push((format!("{name}: {wrong}\r\n"), binary.clone()));
+    }
+    for (headers, body) in cases {
+        let short = told(&server, &request(&headers, &body));
+        let long = told(&server, &request(&format!("TE: trailers\r\n{headers}"), &body));
+        assert_eq!(short, long, "{headers}");
+    }
+    for path in ["/v2", "/v2/models/echo", "/v2/models/none", "/v2/models/echo/ready", "/nothing?at=all", INFER] {
+        let request = |headers: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").into_bytes();
+        assert_eq!(told(&server, &request("")), told(&server, &request("TE: trailers\r\n")), "{path}");
+    }
+    for path in ["/v2/models/none/infer", "/v2/models/echo/versions/9/infer", "/v2/models/echo/versions/x/infer"] {
+        let request = |headers: &str| {
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 2\r\n\r\n{{}}").into_bytes()
+        };
+        assert_eq!(told(&server, &request("")), told(&server, &request("TE: trailers\r\n")), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_hold_after_a_plain_request() {
+    let limits = ["--max-header-bytes", "8KiB", "--max-uri-bytes", "1KiB", "--max-headers", "20"];
+    let (_repository, server) = start(&limits);
+    let body = echo_json(COUNT);
+    let long = format!("POST {INFER}?{} HTTP/1.1\r\nContent-Length: 0\r\n\r\n", "a".repeat(1024)).into_bytes();
+    let long_model = format!("GET /v2/models/{} HTTP/1.1\r\n\r\n", "a".repeat(1024)).into_bytes();
+    for (what, request, status) in [
+        ("large headers", request(&format!("X-Large: {}\r\n", "a".repeat(8192)), &body), 431),
+        ("many headers", request(&"X-Many: 1\r\n".repeat(20), &body), 431),
+        ("a long query", long, 414),
+        ("a long path", long_model, 414),
+        ("two lengths", request("Content-Length: 3\r\n", &body), 400),
+        ("a length and chunks", request("Transfer-Encoding: gzip\r\n", &body), 400),
+        ("no protocol", b"what is this\r\n\r\n".to_vec(), 400),
+        ("another version", b"GET /v2 HTTP/7.1\r\n\r\n".to_vec(), 400),
+    ] {
+        let mut connection = Connection::open(server.http).unwrap();
+        connection.send(&[plain(), request].concat()).unwrap();
+        assert_echo(&connection.reply().unwrap());
+        assert_eq!(connection.reply().unwrap().status, status, "{what}");
+    }
+    assert_well(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_and_readers_have_to_go_on() {
+    let timeouts = ["--body-timeout", "300ms", "--write-timeout", "500ms"];
+    let (_repository, server) = start(&timeouts);
+    let whole = plain();
+    for missing in [1, echo_json(COUNT).len()] {
+        let mut connection = Connection::open(server.http).unwrap();
+        connection.send(&[&whole[..], &whole[..whole.len() - missing]].concat()).unwrap();
+        assert_echo(&connection.reply().unwrap());
+        let late = connection.reply().unwrap();
+        assert!(late.status == 408 && String::from_utf8_lossy(&late.body).contains("--body-timeout"));
+    }
+    // One that asks, and asks, and never reads.
+    let (body, [(name, length)]) = echo_binary(15_000);
+    let request = request(&format!("{name}: {length}\r\n"), &body);
+    let mut deaf = TcpStream::connect(server.http).unwrap();
+    let asking = std::thread::spawn(move || while deaf.write_all(&request).is_ok() {});
+    let closed = async || metric(&server, "onnxd_connections_closed_total", &["unread"]).await;
+    eventually("the connection is closed", async || closed().await == 1.0).await;
+    asking.join().unwrap();
+    eventually("nothing is held", async || metric(&server, "onnxd_request_bytes_in_flight", &[]).await == 0.0).await;
+    assert_well(&server).await;
+}
