@@ -153,7 +153,7 @@ impl Bench {
     /// Asks the version as a client would.
     fn ask(&self, loaded: Loaded, model: &Model) -> Served {
         let mut warnings = loaded.warnings();
-        let Loaded { version, row, example, threads_why, manifest, test_cases } = loaded;
+        let Loaded { version, row, example, threads_why, manifest, test_cases, .. } = loaded;
         let version = Arc::new(version);
         let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
         let entry = ModelEntry::new(versions, Routing::default(), None);

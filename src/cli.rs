@@ -236,8 +236,25 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
     pub ready_marker: Option<String>,
 
-    /// How often the repository is looked at; a change is acted on once two looks agree.
-    #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "1s", value_parser = pause)]
+    /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
+    /// room is not loaded. Without it there is no limit.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MODEL_MEMORY", value_parser = size)]
+    pub model_memory: Option<ByteSize>,
+
+    /// What happens where a version has no room beside the generation that it replaces: refuse (that goes on serving), or
+    /// unload-first (nothing answers for the version until it is loaded).
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "ONNXD_MODEL_MEMORY_FULL",
+        default_value = "refuse",
+        hide_possible_values = true
+    )]
+    pub model_memory_full: MemoryFull,
+
+    /// How often the repository is looked at, beside when the operating system tells of a change, which it does not for
+    /// network file systems. A change is acted on once two looks agree, which are 1s apart, or this where it is less.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "10s", value_parser = pause)]
     pub poll_interval: Duration,
 
     /// How long to go on accepting clients after a signal, with readiness off, so that load balancers notice.
@@ -317,6 +334,15 @@ pub struct Settings {
     /// Least level that is logged: error, warn, info, debug, trace, or per target such as warn,onnxd=debug.
     #[arg(long, value_name = "LEVEL", env = "ONNXD_LOG_LEVEL", default_value = "info", value_parser = log_level)]
     pub log_level: String,
+}
+
+/// What happens where a version has no room beside the one that it replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MemoryFull {
+    /// It is not loaded.
+    Refuse,
+    /// The one before goes first.
+    UnloadFirst,
 }
 
 /// How log lines look.

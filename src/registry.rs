@@ -8,18 +8,22 @@ mod in_place;
 mod inventory;
 mod load;
 mod loads;
+mod memory;
 mod plan;
 mod probe;
 mod shared;
 mod status;
+mod system;
 mod table;
 mod test_case;
 #[cfg(test)]
 mod tests;
 mod warnings;
+mod watcher;
 
 pub use control::{Changed, Control};
 pub use load::{Loaded, Loader, TestCases};
+pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
@@ -62,6 +66,8 @@ pub struct Options {
     pub control: ModelControl,
     /// The file that a version's folder holds once it is complete, where there is such a rule.
     pub marker: Option<String>,
+    /// What versions may take together, where that is limited.
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Keeps what is loaded in line with the repository and with what admin calls ask for.
@@ -78,6 +84,9 @@ pub struct Registry {
     /// Why the last scan failed, so that it is told once.
     scan_error: Option<String>,
     next_generation: u64,
+    memory: Option<MemoryLimit>,
+    /// When the load that is going on no longer steps aside.
+    promote_at: Option<Instant>,
     /// Set when the server ends.
     stop: Arc<AtomicBool>,
 }
@@ -104,12 +113,12 @@ impl Registry {
     /// # Errors
     /// The desired state was written by a newer server.
     pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let Options { folder, state_folder, control, marker } = options;
+        let Options { folder, state_folder, control, marker, memory } = options;
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
         Ok(Registry {
-            shared: Arc::new(Shared::new((folder, marker), router, store, inventory, sender)),
+            shared: Arc::new(Shared::new((folder, marker), (router, loader.exposition()), store, inventory, sender)),
             loader,
             inbox,
             queue: VecDeque::new(),
@@ -117,6 +126,8 @@ impl Registry {
             seen: Scan::default(),
             scan_error: None,
             next_generation: 1,
+            memory,
+            promote_at: None,
             stop,
         })
     }
@@ -154,6 +165,8 @@ impl Registry {
     /// nothing is being loaded any more.
     pub fn follow(mut self, period: Duration) {
         let pause = period.min(PAUSE);
+        system::prepare();
+        let _watcher = self.follows().then(|| watcher::watch(&self.shared.folder, self.shared.inbox()));
         let (mut last, mut is_unsettled) = (Instant::now(), true);
         loop {
             let stopping = self.stop.load(Relaxed);
@@ -161,6 +174,9 @@ impl Registry {
                 return;
             }
             self.free_retired();
+            if self.promote_at.take_if(|at| *at <= Instant::now()).is_some() && self.is_loading() {
+                system::restore();
+            }
             let mut next = last + period;
             if !stopping {
                 if is_unsettled || self.must_look() {
@@ -190,7 +206,7 @@ impl Registry {
         let (inventory, now) = (self.shared.inventory(), Instant::now());
         let retries = inventory.slots.values().filter_map(|slot| slot.retry).map(|retry| retry.at);
         // Those that are due wait for the look.
-        let next = retries.filter(|at| *at > now).fold(next_look, Instant::min);
+        let next = retries.chain(self.promote_at).filter(|at| *at > now).fold(next_look, Instant::min);
         let wait = next.saturating_duration_since(now);
         if inventory.retired.is_empty() { wait } else { wait.min(DRAIN) }
     }
@@ -233,7 +249,12 @@ impl Registry {
         let before = std::mem::replace(&mut self.seen, scan);
         let agree = |name: &String| before.models.get(name) == self.seen.models.get(name);
         let mut inventory = self.shared.inventory();
-        let mut models = settle(&inventory.models, &before.models, &self.seen.models, |name| inventory.serves(name));
+        // An empty folder says that its versions were removed; none says nothing.
+        let stays = |name: &str| {
+            let is_asked_for = inventory.is_asked_for(name) || !self.shared.folder.join(name).is_dir();
+            is_asked_for && inventory.serves(name)
+        };
+        let mut models = settle(&inventory.models, &before.models, &self.seen.models, stays);
         if inventory.control == ModelControl::None && inventory.started {
             // Only what was asked for is looked at.
             models = only(&inventory.models, models, |name| asked.iter().chain(&due).any(|(model, _)| model == name));
@@ -289,7 +310,11 @@ impl Registry {
 
     /// Frees what no request holds any more.
     fn free_retired(&self) {
-        drop(self.shared.take_retired());
+        let free = self.shared.take_retired();
+        if !free.is_empty() {
+            drop(free);
+            system::trim_memory();
+        }
     }
 }
 

@@ -24,12 +24,12 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use crate::{
     api::{Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
     batcher::Compute,
-    cli::Settings,
+    cli::{MemoryFull, Settings},
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
     metrics::{Exposition, TransportMetrics},
-    registry::{Loader, Options, Registry},
+    registry::{Loader, MemoryLimit, Options, Registry},
     repository,
     router::Router,
     runtime,
@@ -134,6 +134,9 @@ fn registry_options(folder: &Path, settings: &Settings) -> Options {
         state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
         control: settings.model_control,
         marker: settings.ready_marker.clone(),
+        memory: settings
+            .model_memory
+            .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),
     }
 }
 

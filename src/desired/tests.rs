@@ -317,7 +317,9 @@ fn where_nothing_can_be_written_nothing_changes() {
         std::os::unix::fs::symlink("/dev/full", &blocked).unwrap();
         let saved = store.save(&changed(&last));
         fs::remove_file(&blocked).unwrap();
-        kept.map(|kept| fs::write(&blocked, kept).unwrap());
+        if let Some(kept) = kept {
+            fs::write(&blocked, kept).unwrap();
+        }
         if saves {
             // The change is durable; what the log lacks comes later.
             let problem = saved.unwrap().unwrap();

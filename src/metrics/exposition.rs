@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Histogram,
+    ControlMetrics, Histogram,
     transport::TransportMetrics,
     version::{Counts, Phase, VersionMetrics},
 };
@@ -22,6 +22,7 @@ use crate::{error::Code, traffic::Reason};
 #[derive(Debug)]
 pub struct Exposition {
     versions: Mutex<BTreeMap<(String, u64), Weak<VersionMetrics>>>,
+    control: Mutex<ControlMetrics>,
     process: PrometheusHandle,
 }
 
@@ -63,7 +64,10 @@ impl Exposition {
         });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         started.set(now.as_secs_f64());
-        (Exposition { versions: Mutex::default(), process }, ProcessMetrics { transport, unrouted })
+        (
+            Exposition { versions: Mutex::default(), control: Mutex::default(), process },
+            ProcessMetrics { transport, unrouted },
+        )
     }
 
     /// The metrics of a version: those that live, so that a version loaded anew goes on counting where it was, else new ones.
@@ -75,6 +79,11 @@ impl Exposition {
             *slot = Arc::downgrade(&metrics);
             metrics
         })
+    }
+
+    /// What is told of states, weights and loads from now on.
+    pub fn set_control(&self, control: ControlMetrics) {
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = control;
     }
 
     /// The text, in Prometheus' exposition format 0.0.4.
@@ -94,6 +103,8 @@ impl Exposition {
             }
             text.push('\n');
         }
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        control.write(&mut text);
         text
     }
 
@@ -315,13 +326,50 @@ impl Series<'_> {
     }
 }
 
+/// Writes the lines of a version in a metric, under its labels.
+pub(super) struct LabelledLines<'a> {
+    text: &'a mut String,
+    name: &'static str,
+    labels: Labels,
+}
+
+impl<'a> LabelledLines<'a> {
+    pub(super) fn begin(text: &mut String, name: &'static str, kind: &'static str, help: &'static str) {
+        write_help_line(text, name, None, None, help);
+        write_type_line(text, name, None, None, kind);
+    }
+
+    pub(super) fn unlabelled(text: &mut String, name: &'static str, value: impl Display) {
+        let labels = LabelSet::from_key_and_global(&Key::from_parts("", Vec::new()), &Default::default());
+        write_metric_line::<&str, _>(text, name, None, &labels, None, value, None);
+        text.push('\n');
+    }
+
+    pub(super) fn of(text: &'a mut String, name: &'static str, model: &str, version: u64) -> Self {
+        LabelledLines { text, name, labels: Labels::of(model, version) }
+    }
+
+    pub(super) fn value(&mut self, extra: Option<(&'static str, &str)>, value: impl Display) {
+        write_metric_line(self.text, self.name, None, &self.labels.0, extra, value, None);
+    }
+
+    pub(super) fn optional(&mut self, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.value(None, value);
+        }
+    }
+}
+
 /// The labels of a version's series.
 struct Labels(LabelSet);
 
 impl Labels {
     fn new(metrics: &VersionMetrics) -> Self {
-        let labels =
-            vec![Label::new("model", metrics.model.clone()), Label::new("version", metrics.version.to_string())];
+        Labels::of(&metrics.model, metrics.version)
+    }
+
+    fn of(model: &str, version: u64) -> Self {
+        let labels = vec![Label::new("model", model.to_owned()), Label::new("version", version.to_string())];
         Labels(LabelSet::from_key_and_global(&Key::from_parts("", labels), &Default::default()))
     }
 }

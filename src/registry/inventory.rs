@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelControl},
     desired::{Change, Desired, Known, ModelState, named, shares},
+    metrics::{ControlMetrics, LoadCounts, VersionStanding},
     repository::Model,
     router::Version,
     traffic::Traffic,
@@ -27,8 +28,8 @@ pub(super) struct Inventory {
     /// The models as they were last acted on.
     pub models: BTreeMap<String, Model>,
     pub slots: BTreeMap<Key, Slot>,
-    /// Versions of which a load is going on.
-    pub loading: BTreeSet<Key>,
+    /// Versions of which a load is going on, with the bytes that they will take.
+    pub loading: BTreeMap<Key, u64>,
     /// Versions that admin calls want loaded, and that the last look did not see yet.
     pub awaited: BTreeSet<Key>,
     /// Versions that admin calls want loaded anew.
@@ -44,7 +45,7 @@ pub(super) struct Inventory {
     /// What has been told of where requests go.
     pub told_traffic: BTreeMap<String, Traffic>,
     /// What is counted of versions.
-    pub loads: BTreeMap<Key, Loads>,
+    pub loads: BTreeMap<Key, LoadCounts>,
 }
 
 /// A version that takes no new requests.
@@ -68,14 +69,6 @@ pub(super) struct Standing {
 pub(super) struct Told {
     pub standing: Standing,
     pub since: SystemTime,
-}
-
-/// What is counted of a version's loads.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Loads {
-    pub succeeded: u64,
-    pub failed: u64,
-    pub swaps: u64,
 }
 
 /// Where the configuration sends a model's requests.
@@ -104,6 +97,12 @@ impl Inventory {
         named(&self.traffic(model))
     }
 
+    /// Whether settings or calls ask for any version of a model.
+    pub(super) fn is_asked_for(&self, model: &str) -> bool {
+        let loaded = self.desired.models.get(model).is_some_and(|state| state.loaded.values().any(|loaded| *loaded));
+        loaded || !self.named(model).is_empty()
+    }
+
     /// The names of all models that are there.
     pub(super) fn names(&self) -> BTreeSet<&String> {
         self.models.keys().chain(self.slots.keys().chain(&self.awaited).map(|(name, _)| name)).collect()
@@ -118,7 +117,7 @@ impl Inventory {
     /// Whether a version, or any, is being loaded, or is to be loaded anew.
     pub(super) fn is_changing(&self, model: &str, version: Option<u64>) -> bool {
         let is_meant = |key: &&Key| key.0 == model && version.is_none_or(|version| version == key.1);
-        self.loading.iter().chain(&self.anew).chain(&self.reloading).any(|key| is_meant(&key))
+        self.loading.keys().chain(&self.anew).chain(&self.reloading).any(|key| is_meant(&key))
     }
 
     /// Where every version is in its life.
@@ -251,6 +250,28 @@ impl Inventory {
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
             traffic,
         })
+    }
+
+    /// What is told to Prometheus.
+    pub(super) fn metrics(&self) -> ControlMetrics {
+        let statuses = self.names().into_iter().filter_map(|name| self.status(name));
+        let versions = statuses.flat_map(|model| {
+            let there: BTreeSet<u64> = model.versions.iter().map(|version| version.version).collect();
+            let gone = model.traffic.weights.iter().filter(|(version, _)| !there.contains(version));
+            let named = |version| VersionStanding { model: model.name.clone(), version, ..VersionStanding::default() };
+            let gone = gone.map(|(version, weight)| VersionStanding { weight: Some(weight), ..named(version) });
+            let there = model.versions.iter().map(|status| VersionStanding {
+                state: Some(status.state.label()),
+                generation: status.generation,
+                weight: status.weight,
+                share: status.share,
+                memory: status.memory_bytes,
+                loads: self.loads.get(&(model.name.clone(), status.version)).copied().unwrap_or_default(),
+                ..named(status.version)
+            });
+            there.chain(gone).collect::<Vec<_>>()
+        });
+        ControlMetrics { revision: self.desired.revision, versions: versions.collect() }
     }
 
     fn version_status(

@@ -11,7 +11,7 @@ use super::{
     in_place::rows_in_place,
     plan::{Key, Wanted},
     probe::{Probe, probe, warm_up},
-    test_case,
+    system, test_case,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, Settings},
@@ -37,6 +37,8 @@ const FAST: Duration = Duration::from_millis(1);
 pub struct Loaded {
     /// The version.
     pub version: Version,
+    /// The part of its load time that probes, test cases and first runs took.
+    pub warm_up: Duration,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
@@ -88,6 +90,10 @@ impl Loader {
         Loader { engine, compute, exposition, io_threads }
     }
 
+    pub(super) fn exposition(&self) -> Arc<Exposition> {
+        self.exposition.clone()
+    }
+
     /// CPUs that runs may use.
     pub(super) fn cpus(&self) -> usize {
         self.compute.cpus()
@@ -123,17 +129,19 @@ impl Loader {
         wanted.source.inspect()?;
         let manifest = wanted.source.verify()?;
         let (mut first, threads, threads_why, probe) = self.first_instance(wanted)?;
+        let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, &mut first)?;
         let signature = first.signature().clone();
         let batched = probe.batching.is_ok();
         let row = probe.row.zip(probe.example.as_ref());
         let in_place = rows_in_place(config, batched, threads.get(), &mut first, row);
+        let mut warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
         let mut instances = vec![first];
         while instances.len() < config.instances {
             let mut instance = self.instance(path, threads)?;
-            warm_up(&mut instance);
+            warm += warm_up(&mut instance);
             instances.push(instance);
         }
         let settings = Settings {
@@ -162,11 +170,15 @@ impl Loader {
             batcher,
         };
         let Probe { row, example, .. } = probe;
-        Ok(Loaded { version, row, example, threads_why, manifest, test_cases })
+        Ok(Loaded { version, warm_up: warm, row, example, threads_why, manifest, test_cases })
     }
 
     fn instance(&self, path: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
-        self.engine.load(path, threads).map_err(|failure| failure.at(path))
+        if threads == NonZeroUsize::MIN {
+            return self.engine.load(path, threads).map_err(|failure| failure.at(path));
+        }
+        let (engine, model) = (self.engine.clone(), path.to_owned());
+        system::starting_threads(move || engine.load(&model, threads)).map_err(|failure| failure.at(path))
     }
 
     /// The first instance, warm, with the number of threads that suits the model, why that is, and what the probe found.
@@ -178,7 +190,7 @@ impl Loader {
         let large = source.fingerprint.size() >= SURELY_LARGE;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut instance = self.instance(&source.path, threads)?;
-        let probe = probe(&mut instance, config.batching);
+        let mut probe = probe(&mut instance, config.batching);
         let why = match (configured, probe.row) {
             (Some(_), _) => "as config.toml says, one for each CPU at most",
             _ if large => "one for each CPU, as its files are large",
@@ -187,7 +199,7 @@ impl Loader {
             (None, Some(_)) if threads == all => "there is one CPU",
             (None, Some(_)) => {
                 let mut instance = self.instance(&source.path, all)?;
-                warm_up(&mut instance);
+                probe.took += warm_up(&mut instance);
                 return Ok((instance, all, "one for each CPU, as a row takes longer than 1 ms on one", probe));
             }
         };

@@ -4,16 +4,21 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
     Loaded, Progress, Registry,
     inventory::{Inventory, Retired},
+    memory::{Room, room},
     plan::{Key, Retry, Serving, Slot, Wanted, plan},
     shared::Message,
+    system,
 };
 use crate::error::Failure;
+
+/// How long a load lets what serves go first.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A load that has ended.
 pub(super) struct Done {
@@ -47,28 +52,63 @@ impl Registry {
             }
             let Some((key, wanted)) = self.queue.pop_front() else { return };
             // An admin call may have unloaded it meanwhile.
-            if !inventory.slots.contains_key(&key) || !inventory.loading.insert(key.clone()) {
+            if !inventory.slots.contains_key(&key) || inventory.loading.contains_key(&key) {
                 continue;
             }
+            match room(self.memory, &inventory, &key, &wanted) {
+                Room::Free => {}
+                Room::Soon => return self.queue.push_front((key, wanted)),
+                Room::Instead => {
+                    self.make_room(&mut inventory, &key);
+                    return self.queue.push_front((key, wanted));
+                }
+                Room::None(why) => {
+                    inventory.loading.insert(key.clone(), 0);
+                    self.anew.remove(&key);
+                    let loaded = Err(Failure::passing(why));
+                    self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+                    continue;
+                }
+            }
+            inventory.loading.insert(key.clone(), wanted.memory());
+            // At the start there is nothing that it could be in the way of.
+            let aside = inventory.slots.values().any(|slot| slot.serving.is_some()) && at_once == 1;
             drop(inventory);
             self.anew.remove(&key);
-            self.start_load(key, wanted);
+            self.start_load(key, wanted, aside);
         }
     }
 
-    fn start_load(&mut self, key: Key, wanted: Wanted) {
+    /// Takes the generation before out of service, so that there is room for the next.
+    fn make_room(&self, inventory: &mut Inventory, key: &Key) {
+        let Some(Serving { version, memory }) = inventory.slots.get_mut(key).and_then(|slot| slot.serving.take())
+        else {
+            return;
+        };
+        tracing::warn!(model = key.0, version = key.1, "unloaded first: there is no room for it and its successor");
+        inventory.retired.push(Retired { key: key.clone(), version, memory });
+        self.shared.publish(inventory, None);
+    }
+
+    fn start_load(&mut self, key: Key, wanted: Wanted, aside: bool) {
         let generation = self.next_generation;
         self.next_generation += 1;
         let (loader, inbox) = (self.loader.clone(), self.shared.inbox());
         let (thread_key, thread_wanted) = (key.clone(), wanted.clone());
         let load = move || {
             let (key, wanted) = (thread_key, thread_wanted);
+            if aside {
+                system::step_aside();
+            }
             // A panic would be a defect, here or in a library; it must cost this version only.
             let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &wanted)));
             let panicked = |_| Err(Failure::lasting("loading it panicked: this is a defect of the server"));
             let loaded = loaded.unwrap_or_else(panicked);
+            // Before anything serves.
+            system::restore();
             let _ = inbox.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
         };
+        self.promote_at = aside.then(|| Instant::now() + PATIENCE);
         if let Err(error) = thread::Builder::new().name("load".into()).spawn(load) {
             let loaded = Err(Failure::passing(format!("no thread can be started for it: {error}")));
             self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
@@ -95,6 +135,7 @@ impl Registry {
         for warning in loaded.warnings() {
             tracing::warn!(model = key.0, version = key.1, "{warning}");
         }
+        let warm_up = loaded.warm_up.as_secs_f64();
         let version = Arc::new(loaded.version);
         let serving = Serving { version: version.clone(), memory: wanted.memory() };
         let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
@@ -102,6 +143,7 @@ impl Registry {
         let loads = inventory.loads.entry(key.clone()).or_default();
         loads.succeeded += 1;
         loads.swaps += u64::from(before.is_some());
+        loads.seconds = Some(((version.load_time.as_secs_f64() - warm_up).max(0.0), warm_up));
         if let Some(Serving { version, memory }) = before {
             inventory.retired.push(Retired { key: key.clone(), version, memory });
         }

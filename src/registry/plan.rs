@@ -109,7 +109,7 @@ pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) ->
             let wanted = Wanted { source: source.clone(), config: config.clone() };
             let is_chosen = chosen.contains(version);
             let is_due = match inventory.slots.get(&key) {
-                _ if inventory.loading.contains(&key) || leaving.contains(&key) => false,
+                _ if inventory.loading.contains_key(&key) || leaving.contains(&key) => false,
                 // Its files may have changed since they were last looked at.
                 _ if inventory.anew.contains(&key) || inventory.awaited.contains(&key) => false,
                 None => is_chosen,
@@ -182,17 +182,17 @@ const GONE: &str = "the repository does not hold it any more; it is served until
 /// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
 /// written, and folders between removal and return, are so left alone until they rest. A model with a problem keeps the
 /// settings that it had: those that can't be read would be the defaults, which could send its requests to another version.
-/// One that has gone is kept where it `serves`: a folder is removed too easily.
+/// One that has gone is kept where it `stays`: a folder is removed too easily.
 pub(super) fn settle(
     acted_on: &BTreeMap<String, Model>,
     previous: &BTreeMap<String, Model>,
     current: &BTreeMap<String, Model>,
-    serves: impl Fn(&str) -> bool,
+    stays: impl Fn(&str) -> bool,
 ) -> BTreeMap<String, Model> {
     let names = acted_on.keys().chain(current.keys());
     let settled = |name: &String| {
         let (before, previous, current) = (acted_on.get(name), previous.get(name), current.get(name));
-        let gone = || before.filter(|_| serves(name)).map(|_| Model { problem: Some(GONE.into()), ..Model::default() });
+        let gone = || before.filter(|_| stays(name)).map(|_| Model { problem: Some(GONE.into()), ..Model::default() });
         let mut chosen = if previous == current { current.cloned().or_else(gone) } else { before.cloned() }?;
         if let (Some(_), Some(before)) = (&chosen.problem, before) {
             chosen.config = before.config.clone();

@@ -26,6 +26,8 @@ pub(super) struct Probe {
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
     pub example: Option<ModelInputs>,
+    /// Time that all of this took.
+    pub took: Duration,
 }
 
 /// Rows that are run alone and together.
@@ -48,6 +50,13 @@ pub(super) fn tolerance(datatype: Datatype) -> Tolerance {
 
 /// Probes a fresh instance with made-up inputs.
 pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
+    let started = Instant::now();
+    let found = find_out(instance, batching);
+    Probe { took: started.elapsed(), ..found }
+}
+
+fn find_out(instance: &mut Instance, batching: Batching) -> Probe {
+    let took = Duration::ZERO;
     let signature = instance.signature().clone();
     let allowed = may_batch(batching, &signature);
     let rows = if allowed.is_ok() { ROWS } else { 1 };
@@ -56,7 +65,7 @@ pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
         let inputs = match made_up(&signature, rows, open) {
             Ok(inputs) => inputs,
             Err(why) => {
-                return Probe { batching: allowed.and(Err(why)), row: None, example: None };
+                return Probe { batching: allowed.and(Err(why)), row: None, example: None, took };
             }
         };
         let one = if rows == 1 { inputs.clone() } else { split(&inputs).swap_remove(0) };
@@ -64,27 +73,29 @@ pub(super) fn probe(instance: &mut Instance, batching: Batching) -> Probe {
             Ok(_) => {
                 let row = Some(time(instance, &one));
                 let batching = allowed.and_then(|()| independent(instance, &inputs));
-                return Probe { batching, row, example: Some(one) };
+                return Probe { batching, row, example: Some(one), took };
             }
             Err(why) if refusal.is_empty() => refusal = why.to_string(),
             Err(_) => {}
         }
     }
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe { batching: allowed.and(Err(why)), row: None, example: None }
+    Probe { batching: allowed.and(Err(why)), row: None, example: None, took }
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs
-/// can't be run is no failure.
-pub(super) fn warm_up(instance: &mut Instance) {
+/// can't be run is no failure. Gives the time that it took.
+pub(super) fn warm_up(instance: &mut Instance) -> Duration {
+    let started = Instant::now();
     let signature = instance.signature().clone();
     for open in OPEN_EXTENTS {
         if let Ok(inputs) = made_up(&signature, 1, open)
             && instance.run(&[&inputs]).outputs.is_ok()
         {
-            return;
+            break;
         }
     }
+    started.elapsed()
 }
 
 /// Time of a row: the best of three, since noise only adds.

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     desired::{Record, Store},
+    metrics::Exposition,
     router::{Router, Version},
     traffic::Traffic,
 };
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub folder: PathBuf,
     pub marker: Option<String>,
     pub router: Arc<Router>,
+    exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
     pub store: Mutex<Store>,
     /// Held for moments: nothing is read, written or loaded meanwhile.
@@ -50,13 +52,14 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         (folder, marker): (PathBuf, Option<String>),
-        router: Arc<Router>,
+        (router, exposition): (Arc<Router>, Arc<Exposition>),
         store: Store,
         inventory: Inventory,
         inbox: mpsc::Sender<Message>,
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
-        Shared { folder, marker, router, store, inventory, events: broadcast::Sender::new(EVENTS), inbox }
+        let events = broadcast::Sender::new(EVENTS);
+        Shared { folder, marker, router, exposition, store, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {
@@ -79,6 +82,7 @@ impl Shared {
         self.router.publish(table(inventory, &standings));
         self.tell_versions(inventory, standings);
         self.tell_traffic(inventory, cause);
+        self.exposition.set_control(inventory.metrics());
     }
 
     fn tell_versions(&self, inventory: &mut Inventory, standings: BTreeMap<Key, Standing>) {

@@ -51,7 +51,8 @@ struct Running {
 
 impl Running {
     fn start(repository: &Path, state: &Path, control: ModelControl) -> Self {
-        let options = Options { folder: repository.into(), state_folder: state.into(), control, marker: None };
+        let options =
+            Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
         let (router, stop) = (Arc::new(Router::new(bench().process.clone())), Arc::new(AtomicBool::new(false)));
         let mut registry = Registry::new(options, bench().loader.clone(), router, stop.clone()).unwrap();
         let control = registry.control();

@@ -102,14 +102,14 @@ async fn watchers_are_told_every_change() {
 
     onnx::add(1.0).save(&repository.path().join("model/1/model.onnx"));
     assert_eq!(next(&mut model).await, Some(ServingStatus::Serving));
-    onnx::add(1.0).save(&repository.path().join("later.onnx"));
+    onnx::add(1.0).save(&repository.path().join("later/1/model.onnx"));
     // Seen on its way, or not: it is known before it is loaded.
     let mut status = next(&mut later).await;
     if status == Some(ServingStatus::NotServing) {
         status = next(&mut later).await;
     }
     assert_eq!(status, Some(ServingStatus::Serving));
-    fs::remove_file(repository.path().join("later.onnx")).unwrap();
+    fs::remove_dir_all(repository.path().join("later/1")).unwrap();
     assert_eq!(next(&mut later).await, Some(ServingStatus::ServiceUnknown));
 
     // While it drains, the server and its models are not ready, but live, and nobody is kept watching.

@@ -8,6 +8,7 @@ mod batching;
 mod check;
 mod cli;
 mod config;
+mod control;
 mod datatypes;
 mod deadlines;
 mod floors;

@@ -14,6 +14,18 @@ use crate::support::{
     server::{Server, eventually},
 };
 
+/// Those that the registry tells.
+const CONTROL: [(&str, &str, &[&str]); 8] = [
+    ("onnxd_traffic_share_ratio", "gauge", &[]),
+    ("onnxd_version_state", "gauge", &["state"]),
+    ("onnxd_version_generation", "gauge", &[]),
+    ("onnxd_version_loads_total", "counter", &["outcome"]),
+    ("onnxd_version_load_seconds", "gauge", &[]),
+    ("onnxd_version_warm_up_seconds", "gauge", &[]),
+    ("onnxd_version_swaps_total", "counter", &[]),
+    ("onnxd_version_memory_bytes", "gauge", &[]),
+];
+
 /// The families of a version, with what other labels than model and version they have.
 const FAMILIES: [(&str, &str, &[&str]); 22] = [
     ("onnxd_requests_total", "counter", &["code"]),
@@ -67,7 +79,7 @@ async fn names_and_labels_are_as_documented() {
     onnx::add(1.0).save(&repository.path().join("the \"odd\" \\one/1/model.onnx"));
     let server = Server::start(repository.path());
     let text = scrape(&server).await;
-    for (name, kind, extra) in FAMILIES {
+    for (name, kind, extra) in FAMILIES.into_iter().chain(CONTROL) {
         assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1, "{name}");
         assert_eq!(text.matches(&format!("# TYPE {name} {kind}\n")).count(), 1, "{name}");
         let suffixes = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
@@ -88,7 +100,7 @@ async fn names_and_labels_are_as_documented() {
             assert_eq!(models.len(), 2, "{name}{suffix}");
         }
     }
-    let known: BTreeSet<_> = FAMILIES.iter().map(|(name, ..)| *name).collect();
+    let known: BTreeSet<_> = FAMILIES.iter().chain(&CONTROL).map(|(name, ..)| *name).collect();
     let process = [
         "onnxd_unrouted_requests_total",
         "onnxd_build_info",
@@ -98,6 +110,9 @@ async fn names_and_labels_are_as_documented() {
         "onnxd_connections_closed_total",
         "onnxd_request_bytes_in_flight",
         "onnxd_request_bytes_budget",
+        "onnxd_desired_state_revision",
+        // Of models that have weights.
+        "onnxd_traffic_weight",
     ];
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = line.split_once(' ').unwrap().0;
@@ -236,7 +251,7 @@ async fn series_live_as_long_as_their_version() {
         !text.contains("version=\"2\"") && text.contains("model=\"add\",version=\"1\"")
     })
     .await;
-    fs::remove_dir_all(repository.path().join("add")).unwrap();
+    fs::remove_dir_all(repository.path().join("add/1")).unwrap();
     eventually("no series is left of the model", async || !scrape(&server).await.contains("model=\"add\"")).await;
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &[]).await, 0.0);
 }

@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     /// Where the desired state is kept, unless an option says otherwise.
-    pub state: TempDir,
+    _state: TempDir,
     log: Arc<Log>,
     pub http: SocketAddr,
     pub grpc: SocketAddr,
@@ -42,9 +42,12 @@ impl Server {
     /// The same with a command whose environment has been prepared.
     pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
-        command.args(["--metrics", "127.0.0.1:0", "--poll-interval", "50ms", "--log-format", "json"]);
+        command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]);
         if !options.contains(&"--admin") {
             command.args(["--admin", "127.0.0.1:0"]);
+        }
+        if !options.contains(&"--poll-interval") {
+            command.args(["--poll-interval", "50ms"]);
         }
         let state = TempDir::new().unwrap();
         if !options.contains(&"--state-dir") {
@@ -60,7 +63,15 @@ impl Server {
         }
         log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
         let at = |protocol| addresses[protocol];
-        Server { child, state, log, http: at("http"), grpc: at("grpc"), metrics: at("metrics"), admin: at("admin") }
+        Server {
+            child,
+            _state: state,
+            log,
+            http: at("http"),
+            grpc: at("grpc"),
+            metrics: at("metrics"),
+            admin: at("admin"),
+        }
     }
 
     /// Waits for a log line.

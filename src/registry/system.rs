@@ -1,0 +1,133 @@
+//! What the operating system is asked for beside loads: to let them wait behind what serves, and to take memory back.
+//!
+//! On Linux a thread has a nice value of its own, which threads that it starts inherit. Without a right (CAP_SYS_NICE, or
+//! RLIMIT_NICE) it can be raised and never lowered again. ONNX Runtime starts its threads for runs while a session is made:
+//! they are not to stay behind.
+
+use std::{
+    cell::Cell,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        OnceLock,
+        mpsc::{self, Sender},
+    },
+    thread,
+};
+
+/// How much nicer loads are: measured, less starves runs and more starves the load.
+const NICER: i32 = 10;
+
+const NICEST: i32 = 19;
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// What this process may do about priorities.
+struct Priorities {
+    normal: i32,
+    low: i32,
+    /// A thread at normal priority that makes sessions with threads of their own, where threads that were made nice stay so.
+    helper: Option<Sender<Work>>,
+}
+
+thread_local! {
+    static IS_LOW: Cell<bool> = const { Cell::new(false) };
+}
+
+fn priorities() -> &'static Priorities {
+    static PRIORITIES: OnceLock<Priorities> = OnceLock::new();
+    PRIORITIES.get_or_init(|| {
+        let normal = nice(0).unwrap_or(0);
+        let low = (normal + NICER).min(NICEST);
+        let there_and_back = move || set_nice(0, low) && set_nice(0, normal);
+        let can_restore = thread::spawn(there_and_back).join().unwrap_or(false);
+        if can_restore {
+            tracing::debug!("loads run at nice {low}, with the threads of their sessions until they serve");
+            return Priorities { normal, low, helper: None };
+        }
+        tracing::debug!(
+            "loads run at nice {low}, but those of sessions with several threads: this process may not lower nice values"
+        );
+        let (helper, work) = mpsc::channel::<Work>();
+        let started = thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
+        // Without either nothing is made nice.
+        let low = if started.is_ok() { low } else { normal };
+        Priorities { normal, low, helper: Some(helper) }
+    })
+}
+
+/// Finds out what may be done, on a thread at normal priority.
+pub(super) fn prepare() {
+    priorities();
+}
+
+/// Lets what serves go before this thread, for the rest of its life.
+pub(super) fn step_aside() {
+    IS_LOW.set(set_nice(0, priorities().low));
+}
+
+/// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
+pub(super) fn restore() {
+    let Priorities { normal, low, helper: None } = *priorities() else { return };
+    for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
+        if let Some(id) = id.filter(|id| low != normal && nice(*id) == Some(low)) {
+            set_nice(id, normal);
+        }
+    }
+}
+
+/// Does what starts threads that stay. They are at normal priority in the end, wherever this is called.
+pub(super) fn starting_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let Some(helper) = priorities().helper.as_ref().filter(|_| IS_LOW.get()) else { return work() };
+    let (done, result) = mpsc::channel();
+    let work = move || {
+        let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+    };
+    let _ = helper.send(Box::new(work));
+    match result.recv() {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(gone) => resume_unwind(Box::new(gone)),
+    }
+}
+
+/// The nice value of a thread; 0 is this one.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call")]
+fn nice(thread: libc::id_t) -> Option<i32> {
+    // SAFETY: the calls take and give numbers; errno is this thread's own.
+    let (value, error) = unsafe {
+        *libc::__errno_location() = 0;
+        (libc::getpriority(libc::PRIO_PROCESS, thread), *libc::__errno_location())
+    };
+    (error == 0).then_some(value)
+}
+
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call")]
+fn set_nice(thread: libc::id_t, value: i32) -> bool {
+    // SAFETY: the call takes numbers. One that names no thread of ours can only be one that has ended.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, value) == 0 }
+}
+
+/// Elsewhere the value is the whole process's.
+#[cfg(not(target_os = "linux"))]
+fn nice(_: u32) -> Option<i32> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_nice(_: u32, _: i32) -> bool {
+    false
+}
+
+/// Gives memory that was freed back: glibc would keep what lies between pieces that are in use.
+pub(super) fn trim_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    #[allow(unsafe_code, reason = "a call of the C library")]
+    // SAFETY: it takes a number, and may be called at any time by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
