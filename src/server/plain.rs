@@ -61,6 +61,7 @@ pub(super) async fn serve(stream: &mut Watched, plain: &Plain, requests: &Reques
 }
 
 /// What comes next.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it comes")]
 enum Came {
     /// A plain request, whole.
     Request(Asked, Open),
