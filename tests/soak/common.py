@@ -69,13 +69,14 @@ class Server:
         """Loads a version anew and waits until that serves."""
         before = self.version(model, version)["generation"]
         self.admin("POST", f"/models/{model}/versions/{version}/reload", {"actor": "soak"})
-        while True:
-            now = self.version(model, version)
-            if now["state"] == "READY" and now["generation"] > before:
-                return
-            if now.get("problem"):
-                raise SystemExit(f"{model} version {version}: {now}")
-            time.sleep(0.005)
+        self.wait(model, version)
+        now = self.version(model, version)
+        if now["generation"] == before or now.get("problem"):
+            raise SystemExit(f"{model} version {version} was not loaded anew: {now}")
+
+    def wait(self, model, version):
+        """Waits until a version is ready."""
+        self.admin("GET", f"/models/{model}/wait?version={version}&timeout=60s")
 
     def metric(self, name, *labels):
         """The sum of the series of that name that have these labels."""
@@ -135,7 +136,7 @@ class Checkers:
     def check(self, address, path, ready):
         body = json.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [0, 0, 0, 0]}]})
         connection = http.client.HTTPConnection(address, timeout=60)
-        while not self.stopped.wait(0.01):
+        while not self.stopped.wait(0.02):
             self.asked += 1
             try:
                 connection.request("POST", path, body)
