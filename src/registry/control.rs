@@ -47,8 +47,7 @@ impl Control {
 
     /// Every model, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
-        let inventory = self.shared.inventory();
-        inventory.names().into_iter().filter_map(|name| inventory.status(name)).collect()
+        self.shared.inventory().statuses().collect()
     }
 
     /// One model.
@@ -128,7 +127,7 @@ impl Control {
         let inventory = self.shared.inventory();
         match inventory.desired.models.get(model) {
             Some(state) => Ok(state.history.clone()),
-            None if inventory.names().contains(&model.to_owned()) => Ok(Vec::new()),
+            None if inventory.has(model) => Ok(Vec::new()),
             None => Err(unknown(model)),
         }
     }
