@@ -12,7 +12,7 @@ use super::{
     warnings::warnings,
 };
 use crate::{
-    desired::{Change, Desired, ModelState, Record, Terms},
+    desired::{Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
     repository,
     router::Router,
@@ -81,7 +81,7 @@ impl Control {
             let before = inventory.status(model);
             let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
             check_expected(model, &state, &inventory.desired, terms.expected_revision)?;
-            let revision = inventory.desired.revision + 1;
+            let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
             let record = Record {
                 revision,
                 time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -176,6 +176,15 @@ impl Control {
 
 fn unknown(model: &str) -> Error {
     Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
+}
+
+/// Nobody counts so far: somebody has written it.
+fn spent(store: &Store) -> Error {
+    let (folder, last) = (store.folder().display(), u64::MAX);
+    Error::new(
+        Code::FailedPrecondition,
+        format!("the state folder {folder} is at revision {last}: none comes after it"),
+    )
 }
 
 /// Whether what is to be waited for is there.

@@ -151,6 +151,18 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     assert_eq!(audit.lines().count(), 6);
 }
 
+#[test]
+fn no_change_comes_after_the_last_revision() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    add_version(repository.path(), 1);
+    fs::write(state.path().join("audit.jsonl"), format!("{{\"revision\":{}}}\n", u64::MAX)).unwrap();
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let refused = running.change(Change::Promote(1)).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains(&u64::MAX.to_string()), "{refused}");
+    assert_eq!(running.picked(), Ok(1));
+}
+
 /// A load that takes as long as it is let.
 #[test]
 fn a_change_does_not_wait_for_a_load() {
