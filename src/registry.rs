@@ -160,7 +160,7 @@ impl Registry {
         while self.is_loading() {
             match self.inbox.recv() {
                 Ok(Message::Loaded(done)) => self.settle_load(*done, progress),
-                // What they are about is found out by the first look after this.
+                // What they are about is found out after this.
                 Ok(Message::Wake | Message::Files) => {}
                 Err(_) => break,
             }
@@ -180,6 +180,8 @@ impl Registry {
     pub fn follow(mut self, period: Duration) {
         let pause = period.min(PAUSE);
         system::prepare();
+        // For what was asked for while all was loaded.
+        self.act();
         let _watcher = self.follows().then(|| watcher::watch(&self.shared.folder, self.shared.inbox()));
         let (mut last, mut is_unsettled) = (Instant::now(), true);
         loop {
@@ -209,7 +211,8 @@ impl Registry {
                     self.reconcile();
                 }
                 Ok(Message::Files) => is_unsettled = true,
-                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Wake) => self.act(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }

@@ -74,6 +74,8 @@ impl Control {
             let mut inventory = shared.inventory();
             inventory.desired = desired;
             shared.publish(&mut inventory, None);
+            drop(inventory);
+            shared.send(Message::Wake);
         }
         let (desired, record, before) = {
             let inventory = shared.inventory();

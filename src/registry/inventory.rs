@@ -97,6 +97,16 @@ impl Inventory {
         named(&self.traffic(model))
     }
 
+    /// Those that it would name after a rollback.
+    pub(super) fn named_before(&self, model: &str) -> BTreeSet<u64> {
+        let before = self.desired.models.get(model).and_then(|state| state.undo.last());
+        let named_by = |before: &Option<Traffic>| match before {
+            Some(traffic) => named(traffic),
+            None => named(&self.configured(model)),
+        };
+        before.map(named_by).unwrap_or_default()
+    }
+
     /// Whether settings or calls ask for any version of a model.
     pub(super) fn is_asked_for(&self, model: &str) -> bool {
         let loaded = self.desired.models.get(model).is_some_and(|state| state.loaded.values().any(|loaded| *loaded));

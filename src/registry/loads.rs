@@ -11,7 +11,7 @@ use super::{
     Loaded, Progress, Registry,
     inventory::{Inventory, Retired},
     memory::{Room, room},
-    plan::{Key, Retry, Serving, Slot, Wanted, plan},
+    plan::{Key, Plan, Retry, Serving, Slot, Wanted, plan},
     shared::Message,
     system,
 };
@@ -42,6 +42,13 @@ impl Registry {
         drop(inventory);
         self.publish();
         self.queue = plan.load.into();
+    }
+
+    /// The same, where there is something to be done: what admin calls ask for may need versions that are not loaded.
+    pub(super) fn act(&mut self) {
+        if plan(&self.shared.inventory(), &self.anew, Instant::now()) != Plan::default() {
+            self.reconcile();
+        }
     }
 
     /// Starts as many loads as may go on at once.
@@ -120,7 +127,10 @@ impl Registry {
     pub(super) fn settle_load(&mut self, Done { key, wanted, loaded }: Done, progress: &dyn Fn(Progress<'_>)) {
         let mut inventory = self.shared.inventory();
         inventory.loading.remove(&key);
-        inventory.reloading.remove(&key);
+        // Unless a call has asked again since this load began.
+        if !self.anew.contains(&key) && !inventory.anew.contains(&key) {
+            inventory.reloading.remove(&key);
+        }
         // An admin call may have unloaded it meanwhile.
         if inventory.slots.contains_key(&key) {
             match loaded {
