@@ -44,9 +44,10 @@ use crate::{
     config::ModelControl,
     desired::Store,
     repository::{self, Model, Scan},
-    router::Router,
+    router::{Router, Version},
 };
 use inventory::Inventory;
+use loads::say_ready;
 use plan::{Key, Wanted, settle};
 use shared::{Message, Shared};
 
@@ -55,6 +56,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether what was unloaded can be freed.
 const DRAIN: Duration = Duration::from_millis(50);
+
+/// How often what has been loaded is published at the start: each time costs as much as there are models.
+const PUBLISH: Duration = Duration::from_millis(100);
 
 /// What is served, and how.
 #[derive(Debug, Clone)]
@@ -80,6 +84,8 @@ pub struct Registry {
     queue: VecDeque<(Key, Wanted)>,
     /// What is to be loaded anew, its files having been looked at.
     anew: BTreeSet<Key>,
+    /// What has been loaded and is not published yet.
+    taken: Vec<Arc<Version>>,
     /// The last scan: what two scans in a row agree on has settled.
     seen: Scan,
     /// Why the last scan failed, so that it is told once.
@@ -124,6 +130,7 @@ impl Registry {
             inbox,
             queue: VecDeque::new(),
             anew: BTreeSet::new(),
+            taken: Vec::new(),
             seen: Scan::default(),
             scan_error: None,
             next_generation: 1,
@@ -149,15 +156,21 @@ impl Registry {
         progress(Progress::Begin(self.queue.len()));
         let at_once = self.loader.cpus();
         self.start_loads(at_once);
+        let mut published = Instant::now();
         while self.is_loading() {
             match self.inbox.recv() {
                 Ok(Message::Loaded(done)) => self.settle_load(*done, progress),
-                // What they are about is found out by the first look after this.
+                // What they are about is found out after this.
                 Ok(Message::Wake | Message::Files) => {}
                 Err(_) => break,
             }
             self.start_loads(at_once);
+            if published.elapsed() >= PUBLISH {
+                self.publish();
+                published = Instant::now();
+            }
         }
+        self.publish();
         progress(Progress::End);
         Ok(())
     }
@@ -167,6 +180,8 @@ impl Registry {
     pub fn follow(mut self, period: Duration) {
         let pause = period.min(PAUSE);
         system::prepare();
+        // For what was asked for while all was loaded.
+        self.act();
         let _watcher = self.follows().then(|| watcher::watch(&self.shared.folder, self.shared.inbox()));
         let (mut last, mut is_unsettled) = (Instant::now(), true);
         loop {
@@ -196,7 +211,8 @@ impl Registry {
                     self.reconcile();
                 }
                 Ok(Message::Files) => is_unsettled = true,
-                Ok(Message::Wake) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Wake) => self.act(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -307,6 +323,13 @@ impl Registry {
             }
         }
         inventory.models = models;
+    }
+
+    /// Has what was loaded serve.
+    fn publish(&mut self) {
+        self.shared.publish(&mut self.shared.inventory(), None);
+        // Said once it is true.
+        self.taken.drain(..).for_each(|version| say_ready(&version));
     }
 
     /// Frees what no request holds any more.

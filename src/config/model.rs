@@ -103,7 +103,7 @@ settings! {
         in_place: InPlace = InPlace::Auto;
 
         /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
-        /// that an admin call has loaded, is loaded too.
+        /// would after a rollback, or that an admin call has loaded, is loaded too.
         versions: Versions = Versions::All;
 
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter

@@ -95,7 +95,10 @@ impl Store {
     pub fn save(&mut self, desired: &Desired) -> Result<Option<String>> {
         let text = document::encode(desired).map_err(Error::internal)?;
         self.create_folder().map_err(|error| self.unavailable(&format!("can't be made: {error}")))?;
+        let before = self.current.clone();
         if self.catch_up()?.is_some() {
+            // The next to catch up is told of it too.
+            (self.current, self.lock) = (before, None);
             return Err(self.unavailable("has been changed by another server: try again"));
         }
         self.replace(&text).map_err(|error| self.unavailable(&format!("can't be written: {error}")))?;

@@ -215,6 +215,19 @@ fn what_is_saved_is_there_and_one_server_writes() {
     assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
 }
 
+/// What another server wrote between the two looks of a change is not overwritten by the next try.
+#[test]
+fn what_comes_between_is_taken_over_by_the_next_change() {
+    let (_other, theirs, [_, last]) = folder();
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("state");
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    assert_eq!(store.catch_up().unwrap(), None);
+    fs::rename(&theirs, &path).unwrap();
+    assert_eq!(store.save(&changed(&Desired::default())).unwrap_err().code(), Code::Unavailable);
+    assert_eq!(store.catch_up().unwrap(), Some(last));
+}
+
 /// Where the folder goes, what is known is not lost.
 #[test]
 fn a_folder_that_is_removed_is_made_again() {

@@ -12,7 +12,7 @@ use super::{
     warnings::warnings,
 };
 use crate::{
-    desired::{Change, Desired, ModelState, Record, Terms},
+    desired::{Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
     repository,
     router::Router,
@@ -47,8 +47,7 @@ impl Control {
 
     /// Every model, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
-        let inventory = self.shared.inventory();
-        inventory.names().into_iter().filter_map(|name| inventory.status(name)).collect()
+        self.shared.inventory().statuses().collect()
     }
 
     /// One model.
@@ -75,6 +74,8 @@ impl Control {
             let mut inventory = shared.inventory();
             inventory.desired = desired;
             shared.publish(&mut inventory, None);
+            drop(inventory);
+            shared.send(Message::Wake);
         }
         let (desired, record, before) = {
             let inventory = shared.inventory();
@@ -82,7 +83,7 @@ impl Control {
             let before = inventory.status(model);
             let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
             check_expected(model, &state, &inventory.desired, terms.expected_revision)?;
-            let revision = inventory.desired.revision + 1;
+            let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
             let record = Record {
                 revision,
                 time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
@@ -128,7 +129,7 @@ impl Control {
         let inventory = self.shared.inventory();
         match inventory.desired.models.get(model) {
             Some(state) => Ok(state.history.clone()),
-            None if inventory.names().contains(&model.to_owned()) => Ok(Vec::new()),
+            None if inventory.has(model) => Ok(Vec::new()),
             None => Err(unknown(model)),
         }
     }
@@ -177,6 +178,15 @@ impl Control {
 
 fn unknown(model: &str) -> Error {
     Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
+}
+
+/// Nobody counts so far: somebody has written it.
+fn spent(store: &Store) -> Error {
+    let (folder, last) = (store.folder().display(), u64::MAX);
+    Error::new(
+        Code::FailedPrecondition,
+        format!("the state folder {folder} is at revision {last}: none comes after it"),
+    )
 }
 
 /// Whether what is to be waited for is there.

@@ -97,6 +97,16 @@ impl Inventory {
         named(&self.traffic(model))
     }
 
+    /// Those that it would name after a rollback.
+    pub(super) fn named_before(&self, model: &str) -> BTreeSet<u64> {
+        let before = self.desired.models.get(model).and_then(|state| state.undo.last());
+        let named_by = |before: &Option<Traffic>| match before {
+            Some(traffic) => named(traffic),
+            None => named(&self.configured(model)),
+        };
+        before.map(named_by).unwrap_or_default()
+    }
+
     /// Whether settings or calls ask for any version of a model.
     pub(super) fn is_asked_for(&self, model: &str) -> bool {
         let loaded = self.desired.models.get(model).is_some_and(|state| state.loaded.values().any(|loaded| *loaded));
@@ -106,6 +116,14 @@ impl Inventory {
     /// The names of all models that are there.
     pub(super) fn names(&self) -> BTreeSet<&String> {
         self.models.keys().chain(self.slots.keys().chain(&self.awaited).map(|(name, _)| name)).collect()
+    }
+
+    /// Whether a model is one of them.
+    pub(super) fn has(&self, name: &str) -> bool {
+        let all = (name.to_owned(), 0)..=(name.to_owned(), u64::MAX);
+        self.models.contains_key(name)
+            || self.slots.range(all.clone()).next().is_some()
+            || self.awaited.range(all).next().is_some()
     }
 
     /// Whether something of a model answers.
@@ -231,31 +249,36 @@ impl Inventory {
         Some(known)
     }
 
-    /// A model as it is now.
+    /// A model as it is now, if it is there.
     pub(super) fn status(&self, name: &str) -> Option<ModelStatus> {
-        if !self.names().contains(&name.to_owned()) {
-            return None;
-        }
+        self.has(name).then(|| self.status_of(name))
+    }
+
+    /// Every model as it is now, by name.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = ModelStatus> {
+        self.names().into_iter().map(|name| self.status_of(name))
+    }
+
+    fn status_of(&self, name: &str) -> ModelStatus {
         let asked = self.desired.models.get(name);
         let traffic = self.traffic(name);
         let standings = self.standings_of(name);
         let ready = standings.iter().filter(|(_, standing)| standing.state == State::Ready);
         let shares = shares(&traffic, &ready.map(|((_, version), _)| *version).collect());
         let status = |(key, standing): (Key, Standing)| self.version_status(&key, standing, &traffic, &shares);
-        Some(ModelStatus {
+        ModelStatus {
             name: name.to_owned(),
             revision: asked.map_or(0, |state| state.revision),
             versions: standings.into_iter().map(status).collect(),
             decided_by_admin: asked.is_some_and(|state: &ModelState| state.traffic.is_some()),
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
             traffic,
-        })
+        }
     }
 
     /// What is told to Prometheus.
     pub(super) fn metrics(&self) -> ControlMetrics {
-        let statuses = self.names().into_iter().filter_map(|name| self.status(name));
-        let versions = statuses.flat_map(|model| {
+        let versions = self.statuses().flat_map(|model| {
             let there: BTreeSet<u64> = model.versions.iter().map(|version| version.version).collect();
             let gone = model.traffic.weights.iter().filter(|(version, _)| !there.contains(version));
             let named = |version| VersionStanding { model: model.name.clone(), version, ..VersionStanding::default() };

@@ -11,11 +11,11 @@ use super::{
     Loaded, Progress, Registry,
     inventory::{Inventory, Retired},
     memory::{Room, room},
-    plan::{Key, Retry, Serving, Slot, Wanted, plan},
+    plan::{Key, Plan, Retry, Serving, Slot, Wanted, plan},
     shared::Message,
     system,
 };
-use crate::error::Failure;
+use crate::{error::Failure, router::Version};
 
 /// How long a load lets what serves go first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,8 +39,16 @@ impl Registry {
         for (key, wanted) in &plan.load {
             inventory.slots.entry(key.clone()).or_insert_with(|| Slot::new(wanted.clone()));
         }
-        self.shared.publish(&mut inventory, None);
+        drop(inventory);
+        self.publish();
         self.queue = plan.load.into();
+    }
+
+    /// The same, where there is something to be done: what admin calls ask for may need versions that are not loaded.
+    pub(super) fn act(&mut self) {
+        if plan(&self.shared.inventory(), &self.anew, Instant::now()) != Plan::default() {
+            self.reconcile();
+        }
     }
 
     /// Starts as many loads as may go on at once.
@@ -115,73 +123,78 @@ impl Registry {
         }
     }
 
-    /// Takes the result of a load: a good one serves from now on; after a bad one goes on serving what served.
+    /// Takes the result of a load: a good one serves once that is published; after a bad one goes on serving what served.
     pub(super) fn settle_load(&mut self, Done { key, wanted, loaded }: Done, progress: &dyn Fn(Progress<'_>)) {
         let mut inventory = self.shared.inventory();
         inventory.loading.remove(&key);
-        inventory.reloading.remove(&key);
+        // Unless a call has asked again since this load began.
+        if !self.anew.contains(&key) && !inventory.anew.contains(&key) {
+            inventory.reloading.remove(&key);
+        }
         // An admin call may have unloaded it meanwhile.
         if inventory.slots.contains_key(&key) {
             match loaded {
-                Ok(loaded) => self.take(&mut inventory, &key, wanted, loaded),
-                Err(failure) => self.refuse(&mut inventory, &key, wanted, failure),
+                Ok(loaded) => self.taken.push(take(&mut inventory, &key, wanted, loaded)),
+                Err(failure) => refuse(&mut inventory, &key, wanted, failure),
             }
         }
         drop(inventory);
         progress(Progress::Done { model: &key.0, version: key.1 });
     }
+}
 
-    fn take(&self, inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) {
-        for warning in loaded.warnings() {
-            tracing::warn!(model = key.0, version = key.1, "{warning}");
-        }
-        let warm_up = loaded.warm_up.as_secs_f64();
-        let version = Arc::new(loaded.version);
-        let serving = Serving { version: version.clone(), memory: wanted.memory() };
-        let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
-        let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);
-        let loads = inventory.loads.entry(key.clone()).or_default();
-        loads.succeeded += 1;
-        loads.swaps += u64::from(before.is_some());
-        loads.seconds = Some(((version.load_time.as_secs_f64() - warm_up).max(0.0), warm_up));
-        if let Some(Serving { version, memory }) = before {
-            inventory.retired.push(Retired { key: key.clone(), version, memory });
-        }
-        self.shared.publish(inventory, None);
-        // Said once it is true.
-        let derived = &version.derived;
-        tracing::info!(
-            model = key.0,
-            version = key.1,
-            generation = version.generation,
-            batching = derived.batching_text(),
-            instances = derived.instances,
-            intra_op_threads = derived.intra_op_threads,
-            in_place = derived.in_place_text(),
-            seconds = version.load_time.as_secs_f64(),
-            "ready"
-        );
+fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) -> Arc<Version> {
+    for warning in loaded.warnings() {
+        tracing::warn!(model = key.0, version = key.1, "{warning}");
     }
+    let warm_up = loaded.warm_up.as_secs_f64();
+    let version = Arc::new(loaded.version);
+    let serving = Serving { version: version.clone(), memory: wanted.memory() };
+    let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
+    let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);
+    let loads = inventory.loads.entry(key.clone()).or_default();
+    loads.succeeded += 1;
+    loads.swaps += u64::from(before.is_some());
+    loads.seconds = Some(((version.load_time.as_secs_f64() - warm_up).max(0.0), warm_up));
+    if let Some(Serving { version, memory }) = before {
+        inventory.retired.push(Retired { key: key.clone(), version, memory });
+    }
+    version
+}
 
-    fn refuse(&self, inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, may_pass }: Failure) {
-        inventory.loads.entry(key.clone()).or_default().failed += 1;
-        let Some(slot) = inventory.slots.get_mut(key) else { return };
-        let before = slot.retry.take().filter(|_| slot.attempted == wanted);
-        slot.attempted = wanted;
-        slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
-        let what = match &slot.serving {
-            Some(_) => "not reloaded, the one before goes on serving",
-            None => "not loaded",
-        };
-        // What fails in the same way again and again is told once.
-        if before.is_some() && slot.failure.as_deref() == Some(&why) {
-            tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
-        } else if may_pass {
-            tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
-        } else {
-            tracing::error!(model = key.0, version = key.1, "{what}: {why}");
-        }
-        slot.failure = Some(why.into());
-        self.shared.publish(inventory, None);
+fn refuse(inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, may_pass }: Failure) {
+    inventory.loads.entry(key.clone()).or_default().failed += 1;
+    let Some(slot) = inventory.slots.get_mut(key) else { return };
+    let before = slot.retry.take().filter(|_| slot.attempted == wanted);
+    slot.attempted = wanted;
+    slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
+    let what = match &slot.serving {
+        Some(_) => "not reloaded, the one before goes on serving",
+        None => "not loaded",
+    };
+    // What fails in the same way again and again is told once.
+    if before.is_some() && slot.failure.as_deref() == Some(&why) {
+        tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
+    } else if may_pass {
+        tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
+    } else {
+        tracing::error!(model = key.0, version = key.1, "{what}: {why}");
     }
+    slot.failure = Some(why.into());
+}
+
+/// For the log.
+pub(super) fn say_ready(version: &Version) {
+    let derived = &version.derived;
+    tracing::info!(
+        model = &*version.model,
+        version = version.version,
+        generation = version.generation,
+        batching = derived.batching_text(),
+        instances = derived.instances,
+        intra_op_threads = derived.intra_op_threads,
+        in_place = derived.in_place_text(),
+        seconds = version.load_time.as_secs_f64(),
+        "ready"
+    );
 }

@@ -135,7 +135,7 @@ pub(super) fn wanted(inventory: &Inventory, name: &str, model: &Model) -> BTreeS
         ModelControl::Explicit => false,
     };
     let chosen = model.config.versions.chosen(model.versions.keys().copied());
-    let named = inventory.named(name);
+    let named = &inventory.named(name) | &inventory.named_before(name);
     let is_wanted = |version: &u64| match inventory.wish(name, *version) {
         Some(wish) => wish,
         None => by_itself && (chosen.contains(version) || named.contains(version)),

@@ -151,6 +151,64 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     assert_eq!(audit.lines().count(), 6);
 }
 
+/// The setting `versions` takes no version away that a rollback would bring back, and one further back is loaded for it.
+#[test]
+fn what_a_rollback_names_is_there() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    add_version(repository.path(), 1);
+    fs::write(repository.path().join("m/config.toml"), "versions = { latest = 1 }").unwrap();
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    running.change(Change::Promote(1)).unwrap();
+    add_version(repository.path(), 2);
+    running.eventually("version 2 is ready", || running.state(2) == Some(State::Ready));
+    running.change(Change::Promote(2)).unwrap();
+    assert_eq!(running.state(1), Some(State::Ready), "it may have to come back");
+    running.change(Change::Rollback).unwrap();
+    assert_eq!(running.picked(), Ok(1));
+
+    running.change(Change::Promote(2)).unwrap();
+    running.change(Change::SetAlias { alias: "canary".into(), version: 2 }).unwrap();
+    running.eventually("version 1 is left out", || running.state(1) == Some(State::Unloaded));
+    running.change(Change::Rollback).unwrap();
+    running.wait(Some(1)).unwrap();
+}
+
+/// Who asks for a reload while another is going on, and waits, waits for both.
+#[test]
+fn a_reload_during_a_reload_is_waited_for() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    add_version(repository.path(), 1);
+    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    running.change(Change::Load(None)).unwrap();
+    running.wait(None).unwrap();
+    let folder = repository.path().join("m/1");
+    let endless = fs::File::create(folder.join("endless")).unwrap();
+    endless.set_len(1 << 42).unwrap();
+    let zeros = "0".repeat(64);
+    fs::write(folder.join("SHA256SUMS"), format!("{zeros}  endless\n{zeros}  model.onnx\n")).unwrap();
+    running.change(Change::Reload(Some(1))).unwrap();
+    let inventory = || running.control.shared.inventory();
+    running.eventually("it is being loaded", || inventory().loading.len() == 1);
+    running.change(Change::Reload(Some(1))).unwrap();
+    running.eventually("its files have been looked at", || inventory().anew.is_empty());
+    endless.set_len(0).unwrap();
+    running.wait(Some(1)).unwrap();
+    let loads = inventory().loads[&("m".to_owned(), 1)];
+    assert_eq!(loads.succeeded + loads.failed, 3, "{loads:?}");
+}
+
+#[test]
+fn no_change_comes_after_the_last_revision() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    add_version(repository.path(), 1);
+    fs::write(state.path().join("audit.jsonl"), format!("{{\"revision\":{}}}\n", u64::MAX)).unwrap();
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let refused = running.change(Change::Promote(1)).unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains(&u64::MAX.to_string()), "{refused}");
+    assert_eq!(running.picked(), Ok(1));
+}
+
 /// A load that takes as long as it is let.
 #[test]
 fn a_change_does_not_wait_for_a_load() {

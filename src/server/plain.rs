@@ -145,7 +145,7 @@ impl Next<'_> {
         let (head, open) = match self.begun.take() {
             Some(begun) => begun,
             None => match self.plain.look(bytes) {
-                Look::Plain(head) if self.requests.takes(&head) && head.length + head.body <= ROOM => {
+                Look::Plain(head) if self.requests.takes(&head) && head.length.saturating_add(head.body) <= ROOM => {
                     (head, self.requests.activity.begin())
                 }
                 Look::Plain(_) | Look::Other => return Some((Came::Other, 0)),
