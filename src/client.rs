@@ -44,6 +44,12 @@ impl<'a> Question<'a> {
 }
 
 impl Client {
+    /// One of the port that answers inferences over HTTP, as the commands name it that ask there.
+    pub fn of_inferences(url: &Uri, timeout: Duration) -> Self {
+        let (elsewhere, longer) = ("--url URL or ONNXD_URL", "; --timeout gives it longer");
+        Client { url: url.clone(), timeout, elsewhere, longer }
+    }
+
     /// The whole answer.
     ///
     /// # Errors

@@ -12,11 +12,6 @@ use crate::{
 pub fn run(options: &Health) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let client = Client {
-        url: options.url.clone(),
-        timeout: options.timeout,
-        elsewhere: "--url URL or ONNXD_URL",
-        longer: "; --timeout gives it longer",
-    };
+    let client = Client::of_inferences(&options.url, options.timeout);
     runtime.block_on(client.ask(Question::get("/v2/health/ready"))).map(drop)
 }

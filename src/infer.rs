@@ -30,12 +30,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
     let sources = Source::read_all(&options.inputs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
-    let client = Client {
-        url: options.url.clone(),
-        timeout: options.timeout,
-        elsewhere: "--url URL or ONNXD_URL",
-        longer: "; --timeout gives it longer",
-    };
+    let client = Client::of_inferences(&options.url, options.timeout);
     let answer = runtime.block_on(async {
         let mut path = format!("/v2/models/{}", percent_encoded(&options.model));
         if let Some(version) = options.model_version {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::traffic::Traffic;
+use crate::{router::Split, traffic::Traffic};
 
 /// The one version that takes all of them, ready or not, where there are no weights.
 pub(super) fn taker(traffic: &Traffic, ready: &BTreeSet<u64>) -> Option<u64> {
@@ -17,9 +17,9 @@ pub fn shares(traffic: &Traffic, ready: &BTreeSet<u64>) -> BTreeMap<u64, f64> {
     if let Some(version) = taker(traffic, ready) {
         return ready.contains(&version).then_some((version, 1.0)).into_iter().collect();
     }
-    let counted = || traffic.weights.iter().filter(|(version, weight)| *weight > 0.0 && ready.contains(version));
-    let total: f64 = counted().map(|(_, weight)| weight).sum();
-    counted().map(|(version, weight)| (version, weight / total)).collect()
+    let Some(split) = Split::new(&traffic.weights, |version| ready.contains(&version)) else { return BTreeMap::new() };
+    let counted = ready.iter().filter(|version| traffic.weights.of(**version) > 0.0);
+    counted.map(|version| (*version, split.share(*version))).collect()
 }
 
 /// The versions that the traffic names: with a weight above zero, or by an alias.
