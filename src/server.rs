@@ -1,6 +1,7 @@
 //! The server as a whole: builds every room, opens the doors, and closes them again in order.
 
 mod activity;
+mod backlog;
 mod connection;
 mod io;
 mod limits;

@@ -70,6 +70,14 @@ impl Drop for Open {
 /// What HTTP/2 begins with: the preface, and the head of the first frame.
 const HTTP2_BEGIN: u64 = 24 + 9;
 
+/// Ends when the client has begun to say what it wants, which may be on its way: after `grace` at the latest.
+pub(super) async fn until_greeted(activity: &Activity, grace: Duration) {
+    let end = Instant::now() + grace;
+    while activity.read.load(Relaxed) < HTTP2_BEGIN && Instant::now() < end {
+        sleep(grace / 50).await;
+    }
+}
+
 /// Ends when the connection is to be closed, with the reason.
 pub(super) async fn until_closed(activity: &Activity, limits: &ConnectionLimits) -> Closed {
     // Often enough that no timeout is exceeded by much, seldom enough for ten thousand connections.

@@ -21,7 +21,7 @@ use std::{
 use tokio::{net::TcpStream, sync::watch};
 
 use super::{
-    activity::{Activity, Open, Watched, until_closed},
+    activity::{Activity, Open, Watched, until_closed, until_greeted},
     limits::ConnectionLimits,
     plain,
 };
@@ -45,6 +45,9 @@ const READ_AHEAD: usize = 128 << 10;
 
 /// A client that has not answered a ping by then has gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client that has just connected is given to begin when the port closes.
+const GREETING_GRACE: Duration = Duration::from_millis(500);
 
 /// What the connections of one port have in common.
 #[derive(Clone)]
@@ -102,7 +105,11 @@ impl Terms {
         let mut stream = Watched::new(stream, activity.clone());
         // Each is polled only when it has something to say, not whenever the connection goes on.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
-        let closing = closing.map(|()| Event::Closing);
+        let closing = async {
+            closing.await;
+            until_greeted(&activity, GREETING_GRACE).await;
+            Event::Closing
+        };
         let mut events = FuturesUnordered::from_iter([Either::Left(watching), Either::Right(closing)]);
         if let Some(plain) = plain {
             let served = {

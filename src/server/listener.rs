@@ -1,5 +1,4 @@
 use std::{
-    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -12,7 +11,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{connection::Terms, io::IoThreads};
+use super::{backlog, connection::Terms, io::IoThreads};
 use crate::metrics::TransportMetrics;
 
 /// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
@@ -77,8 +76,7 @@ async fn run(
             _ = &mut closing => break,
         }
     }
-    // What the kernel has accepted for us counts as accepted.
-    if let Err(error) = connections.serve_backlog(listener) {
+    if let Err(error) = backlog::empty(listener, |stream| connections.serve(stream)).await {
         tracing::warn!(protocol, "connections that waited to be accepted are lost: {error}");
     }
     connections.close.send_replace(true);
@@ -96,20 +94,6 @@ struct Connections {
 }
 
 impl Connections {
-    fn serve_backlog(&mut self, listener: TcpListener) -> io::Result<()> {
-        let listener = listener.into_std()?;
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => {
-                    stream.set_nonblocking(true)?;
-                    self.serve(stream);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
     /// Serves a connection, which is in non-blocking mode.
     fn serve(&mut self, stream: std::net::TcpStream) {
         // Answers are small and awaited; an error here shows on the first read.

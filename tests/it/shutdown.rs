@@ -3,7 +3,8 @@
 use http::StatusCode;
 use std::{
     error::Error as _,
-    io,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -101,6 +102,58 @@ async fn under_load_no_accepted_request_fails() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Clients that open a connection for each request meet the moment at which the port closes. What the kernel has let in has
+/// been let in.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_connection_that_was_let_in_is_reset() {
+    for protocol in ["HTTP/1.1", "HTTP/2"] {
+        for _ in 0..2 {
+            let (_repository, mut server) = start(&[]);
+            let opened = Arc::new(AtomicUsize::new(0));
+            let mut tasks = JoinSet::new();
+            for _ in 0..8 {
+                let (http, grpc, opened) = (server.http, server.grpc, opened.clone());
+                tasks.spawn_blocking(move || {
+                    while let Some(stream) = connect(if protocol == "HTTP/1.1" { http } else { grpc }) {
+                        let answered = if protocol == "HTTP/1.1" { asks_once(stream) } else { shakes_hands(stream) };
+                        answered.unwrap_or_else(|error| panic!("{protocol}: let in and not answered: {error}"));
+                        opened.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            eventually("clients come and go", async || opened.load(Relaxed) > 100).await;
+            server.signal("TERM");
+            while let Some(task) = tasks.join_next().await {
+                task.unwrap();
+            }
+            assert_eq!(server.wait().code(), Some(0));
+        }
+    }
+}
+
+/// A connection, unless there is no server any more.
+fn connect(address: SocketAddr) -> Option<TcpStream> {
+    match TcpStream::connect(address) {
+        Ok(stream) => Some(stream),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// One request and its answer.
+fn asks_once(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(io::Error::other(answer)) }
+}
+
+/// The beginning of HTTP/2, and the server's: by then it would take requests, or has said that it takes none.
+fn shakes_hands(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")?;
+    stream.read_exact(&mut [0; 9])
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_flight_is_finished_while_readiness_is_off() {
     let (_repository, mut server) = start(&["--drain-delay", "1h"]);
@@ -186,9 +239,9 @@ async fn a_client_that_stops_reading_hurts_nobody() {
         body.len() + length * 4
     );
     body.resize(body.len() + length * 4, 0);
-    let mut stopped = std::net::TcpStream::connect(server.http).unwrap();
-    io::Write::write_all(&mut stopped, head.as_bytes()).unwrap();
-    io::Write::write_all(&mut stopped, &body).unwrap();
+    let mut stopped = TcpStream::connect(server.http).unwrap();
+    stopped.write_all(head.as_bytes()).unwrap();
+    stopped.write_all(&body).unwrap();
     eventually("it has been answered", async || {
         metric(&server, "onnxd_requests_total", &["model=\"echo\"", "code=\"ok\""]).await == 1.0
     })
