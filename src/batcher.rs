@@ -12,7 +12,7 @@ mod run;
 mod turn;
 
 pub use compute::Compute;
-pub use turn::{LONGEST, take_turns};
+pub use turn::{LONGEST, begin as begin_turn, take_turns};
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -183,8 +183,10 @@ impl Batcher {
         let wake = pushed.accepted && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
-        if wake {
-            self.schedule(place);
+        match place {
+            _ if !wake => {}
+            Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
+            _ => self.schedule(place),
         }
         self.refuse(pushed.dropped);
         if pushed.accepted {
@@ -294,15 +296,18 @@ impl Batcher {
         }
     }
 
-    /// Drives a lane. A panic would be a defect; it must not take away the thread that drives.
-    fn drive_guarded(self: &Arc<Self>, place: Place) {
-        if catch_unwind(AssertUnwindSafe(|| self.drive(place))).is_err() {
+    /// Drives a lane, and tells how many requests ran. A panic would be a defect; it must not take away the thread that
+    /// drives.
+    fn drive_guarded(self: &Arc<Self>, place: Place) -> usize {
+        catch_unwind(AssertUnwindSafe(|| self.drive(place))).unwrap_or_else(|_| {
             tracing::error!("driving a batch panicked: this is a defect of the server");
-        }
+            0
+        })
     }
 
-    /// Takes what is due and runs it on an idle instance, if there is both. Called by whatever drives the lane.
-    fn drive(self: &Arc<Self>, place: Place) {
+    /// Takes what is due and runs it on an idle instance, if there is both. Called by whatever drives the lane. Tells how many
+    /// requests ran.
+    fn drive(self: &Arc<Self>, place: Place) -> usize {
         let lane = self.lane(place);
         if matches!(place, Place::Compute) && lane.crowded.load(Relaxed) {
             // Threads that are reading requests go first, and what they read joins the batch. Where none wants the CPU this
@@ -316,7 +321,7 @@ impl Batcher {
         if state.timer.is_some_and(|timer| timer <= now) {
             state.timer = None;
         }
-        let Some(mut instance) = state.idle.pop() else { return };
+        let Some(mut instance) = state.idle.pop() else { return 0 };
         let (next, dropped) = state.queue.take(now);
         let batch = match next {
             Next::Run(batch) => batch,
@@ -330,12 +335,14 @@ impl Batcher {
                 if earlier {
                     self.compute.schedule_at(until, self);
                 }
-                return self.refuse(dropped);
+                self.refuse(dropped);
+                return 0;
             }
             Next::Idle => {
                 state.idle.push(instance);
                 drop(state);
-                return self.refuse(dropped);
+                self.refuse(dropped);
+                return 0;
             }
         };
         // What a push brought may be more than one batch, and what waits for company has to be watched meanwhile.
@@ -345,7 +352,8 @@ impl Batcher {
         if more {
             self.schedule(place);
         }
-        lane.crowded.store(batch.len() > 1, Relaxed);
+        let requests = batch.len();
+        lane.crowded.store(requests > 1, Relaxed);
         self.refuse(dropped);
         self.run(&mut instance, batch, now);
         let mut state = lane.state();
@@ -357,6 +365,7 @@ impl Batcher {
             // To the end of the line: versions take turns.
             self.schedule(place);
         }
+        requests
     }
 
     /// Answers jobs that will not run. Who has gone does not hear it; who still waits is late.

@@ -16,7 +16,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use crate::batcher::take_turns;
+use crate::batcher::{begin_turn, take_turns};
 
 /// The threads. They end when the last handle to them is gone.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl IoThreads {
 
 impl IoThread {
     fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(begin_turn).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));
