@@ -201,6 +201,14 @@ pub(super) async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>>
     (packed.len() < data.len()).then_some(packed)
 }
 
+/// Packs `data` in one go, for threads on which nobody waits. `None` where that makes it no smaller.
+pub(super) fn pack(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
+    let (mut packer, mut packed) = (Packer::new(encoding).ok()?, Vec::new());
+    packer.step(data, &mut packed).ok()?;
+    packer.finish(&mut packed).ok()?;
+    (packed.len() < data.len()).then_some(packed)
+}
+
 enum Packer {
     Deflate(Compress),
     Zstd(raw::Encoder<'static>),
