@@ -65,6 +65,7 @@ async fn a_full_budget_refuses_at_once_and_is_given_back() {
         assert!(status.message().contains("--request-memory"), "{status}");
     }
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &["resource_exhausted"]).await, 6.0);
+    assert_eq!(metric(&server, "onnxd_request_memory_refused_total", &[]).await, 6.0);
     assert_eq!(held(&server).await, (7 * MIB) as f64, "what was refused holds nothing");
     drop(holding);
     eventually("it is given back", async || held(&server).await == 0.0).await;
