@@ -201,15 +201,8 @@ pub(super) async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>>
     (packed.len() < data.len()).then_some(packed)
 }
 
-/// Packs `data` in one go, for threads on which nobody waits. `None` where that makes it no smaller.
-pub(super) fn pack(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
-    let (mut packer, mut packed) = (Packer::new(encoding).ok()?, Vec::new());
-    packer.step(data, &mut packed).ok()?;
-    packer.finish(&mut packed).ok()?;
-    (packed.len() < data.len()).then_some(packed)
-}
-
-enum Packer {
+/// Packs a stream that comes in pieces.
+pub(super) enum Packer {
     Deflate(Compress),
     Zstd(raw::Encoder<'static>),
 }
@@ -218,7 +211,7 @@ enum Packer {
 const ROOM: usize = 64 << 10;
 
 impl Packer {
-    fn new(encoding: Encoding) -> io::Result<Self> {
+    pub(super) fn new(encoding: Encoding) -> io::Result<Self> {
         Ok(match encoding {
             Encoding::Gzip => Packer::Deflate(Compress::new_gzip(Compression::fast(), 15)),
             Encoding::Deflate => Packer::Deflate(Compress::new(Compression::fast(), true)),
@@ -230,7 +223,7 @@ impl Packer {
         })
     }
 
-    fn step(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn step(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
         while !input.is_empty() {
             make_room(output);
             let taken = match self {
@@ -251,7 +244,7 @@ impl Packer {
         Ok(())
     }
 
-    fn finish(mut self, output: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn finish(mut self, output: &mut Vec<u8>) -> io::Result<()> {
         loop {
             make_room(output);
             let done = match &mut self {

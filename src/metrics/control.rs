@@ -1,6 +1,6 @@
 //! What the registry tells of versions: their states, weights and loads.
 
-use super::text::{self, Family, labels, version_labels};
+use super::text::{Family, Text, labels, version_labels};
 
 /// What is told of all models at a moment.
 #[derive(Debug, Clone, Default)]
@@ -118,12 +118,12 @@ const VERSIONS: &[Family<VersionStanding>] = &[
 ];
 
 /// Writes all that is told.
-pub(super) fn write(text: &mut String, control: &ControlMetrics) {
+pub(super) fn write(text: &mut Text<'_>, control: &ControlMetrics) {
     let models: Vec<_> = control.models.iter().map(|model| (labels([("model", &*model.model)]), model)).collect();
-    text::write(text, MODELS, &models);
+    text.write(MODELS, &models);
     let versions = control.models.iter().flat_map(|model| {
         let labels = |version: &VersionStanding| version_labels(&model.model, version.version);
         model.versions.iter().map(move |version| (labels(version), version))
     });
-    text::write(text, VERSIONS, &versions.collect::<Vec<_>>());
+    text.write(VERSIONS, &versions.collect::<Vec<_>>());
 }

@@ -7,9 +7,11 @@ use std::{
 use super::{
     ControlMetrics, Readings, ServerMetrics, VersionMetrics, control, families, server,
     server::Server,
-    text::{labels, version_labels, write},
-    version::Total,
+    text::{Text, labels, version_labels},
 };
+
+/// Versions whose counters are added up in one go.
+const AT_ONCE: usize = 32;
 
 /// Everything that is exported: what versions own, what the registry tells, and what belongs to the server.
 #[derive(Debug)]
@@ -58,30 +60,33 @@ impl Exposition {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(control);
     }
 
-    /// The text, in Prometheus' exposition format 0.0.4.
-    pub fn render(&self, readings: Readings) -> String {
-        let mut text = String::new();
+    /// Writes the text, in Prometheus' exposition format 0.0.4, and gives it away in pieces. Some are empty: between any two
+    /// little has been done.
+    pub fn render(&self, readings: Readings, give: &mut dyn FnMut(&str)) {
+        let mut text = Text::new(give);
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        write(&mut text, server::BUILD, &[(self.build.clone(), &())]);
+        text.write(server::BUILD, &[(self.build.clone(), &())]);
         control::write(&mut text, &control);
         let server = Server { metrics: self.server.clone(), readings, control, started: self.started };
-        write(&mut text, server::FAMILIES, &[(String::new(), &server)]);
-        let live = self.live();
+        text.write(server::FAMILIES, &[(String::new(), &server)]);
+        let mut live = Vec::new();
+        for (index, ((model, version), metrics)) in self.live().into_iter().enumerate() {
+            live.push((version_labels(&model, version), metrics.total()));
+            if index % AT_ONCE == AT_ONCE - 1 {
+                text.give();
+            }
+        }
         let versions: Vec<_> = live.iter().map(|(labels, total)| (labels.clone(), total)).collect();
-        write(&mut text, families::FAMILIES, &versions);
-        write(&mut text, families::TRITON, &versions);
-        text
+        text.write(families::FAMILIES, &versions);
+        text.write(families::TRITON, &versions);
+        text.give();
     }
 
-    /// The versions that live, by their labels.
-    fn live(&self) -> Vec<(String, Total)> {
-        let live: Vec<_> = {
-            let mut versions = self.versions();
-            versions.retain(|_, metrics| metrics.strong_count() > 0);
-            let live = versions.iter().filter_map(|(key, metrics)| Some((key.clone(), metrics.upgrade()?)));
-            live.collect()
-        };
-        live.iter().map(|((model, version), metrics)| (version_labels(model, *version), metrics.total())).collect()
+    fn live(&self) -> Vec<((String, u64), Arc<VersionMetrics>)> {
+        let mut versions = self.versions();
+        versions.retain(|_, metrics| metrics.strong_count() > 0);
+        let live = versions.iter().filter_map(|(key, metrics)| Some((key.clone(), metrics.upgrade()?)));
+        live.collect()
     }
 
     fn versions(&self) -> MutexGuard<'_, BTreeMap<(String, u64), Weak<VersionMetrics>>> {
