@@ -16,6 +16,7 @@ mod service;
 pub use answer::{Answer, AnswerBody, Unwritten};
 pub use budget::Budget;
 pub use limits::Limits;
+pub use metrics::Read;
 pub use service::Service;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

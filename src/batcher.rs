@@ -28,7 +28,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 use crate::{
     engine::Instance,
     error::{Code, Error, Result},
-    metrics::VersionMetrics,
+    metrics::{QueueGauge, Rejection, VersionMetrics},
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
 use pace::Pace;
@@ -98,6 +98,8 @@ struct Lane {
     state: Mutex<State>,
     /// Whether the last batch held more than one request, and the next is likely to.
     crowded: AtomicBool,
+    /// What waits. Told, and not asked for under the lock: whoever asks may be a thread that has to wait for the CPU.
+    gauge: Arc<QueueGauge>,
 }
 
 struct State {
@@ -112,6 +114,8 @@ struct State {
 /// A request, or a piece of an over-size one, while it waits and runs.
 struct Job {
     inputs: ModelInputs,
+    /// Whether it is the whole request, or its first piece, which runs before the others.
+    is_first: bool,
     reply: oneshot::Sender<Result<Vec<Tensor>>>,
 }
 
@@ -151,10 +155,12 @@ impl Batcher {
         Arc::new(Batcher {
             label,
             settings,
-            metrics,
             compute,
-            shared: Lane::new(limits, instances.compute),
-            in_place: instances.in_place.into_iter().map(|instance| Lane::new(in_place, vec![instance])).collect(),
+            shared: Lane::new(limits, instances.compute, &metrics),
+            in_place: (instances.in_place.into_iter())
+                .map(|instance| Lane::new(in_place, vec![instance], &metrics))
+                .collect(),
+            metrics,
             pace: Pace::new(),
             next_alone: AtomicUsize::new(0),
         })
@@ -167,6 +173,7 @@ impl Batcher {
     /// There are more rows than a request may have, the queue is full, or the deadline has passed.
     pub fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>, now: Instant) -> Result<Submitted> {
         if deadline.is_some_and(|deadline| deadline <= now) {
+            self.metrics.rejected(Rejection::Deadline);
             return Err(self.too_late());
         }
         let place = self.place(inputs.rows());
@@ -176,10 +183,19 @@ impl Batcher {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
             let rows = if self.settings.by_rows { inputs.rows() } else { 1 };
-            jobs.push(Waiting { key: self.key(&inputs), rows, arrived: now, deadline, job: Job { inputs, reply } });
+            let is_first = jobs.is_empty();
+            jobs.push(Waiting {
+                key: self.key(&inputs),
+                rows,
+                arrived: now,
+                deadline,
+                job: Job { inputs, is_first, reply },
+            });
         }
-        let mut state = self.lane(place).state();
+        let lane = self.lane(place);
+        let mut state = lane.state();
         let pushed = state.queue.push(jobs, now);
+        lane.tell(&state);
         let wake = pushed.accepted && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
@@ -188,10 +204,11 @@ impl Batcher {
             Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
             _ => self.schedule(place),
         }
-        self.refuse(pushed.dropped);
+        self.refuse(pushed.dropped, now);
         if pushed.accepted {
             return Ok(Submitted { answers, deadline });
         }
+        self.metrics.rejected(Rejection::QueueFull);
         let most = self.settings.max_queue_size;
         let message = format!("the queue of {} is full: {most} requests wait; try again later", self.label);
         Err(Error::new(Code::ResourceExhausted, message))
@@ -323,6 +340,7 @@ impl Batcher {
         }
         let Some(mut instance) = state.idle.pop() else { return 0 };
         let (next, dropped) = state.queue.take(now);
+        lane.tell(&state);
         let batch = match next {
             Next::Run(batch) => batch,
             Next::WaitUntil(until) => {
@@ -335,13 +353,13 @@ impl Batcher {
                 if earlier {
                     self.compute.schedule_at(until, self);
                 }
-                self.refuse(dropped);
+                self.refuse(dropped, now);
                 return 0;
             }
             Next::Idle => {
                 state.idle.push(instance);
                 drop(state);
-                self.refuse(dropped);
+                self.refuse(dropped, now);
                 return 0;
             }
         };
@@ -354,7 +372,7 @@ impl Batcher {
         }
         let requests = batch.len();
         lane.crowded.store(requests > 1, Relaxed);
-        self.refuse(dropped);
+        self.refuse(dropped, now);
         self.run(&mut instance, batch, now);
         let mut state = lane.state();
         state.idle.push(instance);
@@ -369,9 +387,14 @@ impl Batcher {
     }
 
     /// Answers jobs that will not run. Who has gone does not hear it; who still waits is late.
-    fn refuse(&self, dropped: Vec<Job>) {
-        for job in dropped {
-            let _ = job.reply.send(Err(self.too_late()));
+    fn refuse(&self, dropped: Vec<Waiting<Job>>, now: Instant) {
+        for waiting in dropped {
+            // Who waits no longer once the deadline has passed has not left.
+            let why = if waiting.is_late(now) { Rejection::Deadline } else { Rejection::Cancelled };
+            if waiting.job.is_first {
+                self.metrics.rejected(why);
+            }
+            let _ = waiting.job.reply.send(Err(self.too_late()));
         }
     }
 
@@ -381,9 +404,14 @@ impl Batcher {
 }
 
 impl Lane {
-    fn new(limits: Limits, instances: Vec<Instance>) -> Self {
+    fn new(limits: Limits, instances: Vec<Instance>, metrics: &VersionMetrics) -> Self {
         let state = State { queue: Queue::new(limits), idle: instances, scheduled: 0, timer: None };
-        Lane { state: Mutex::new(state), crowded: AtomicBool::new(false) }
+        Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue() }
+    }
+
+    /// Tells what waits, while the lock is held.
+    fn tell(&self, state: &State) {
+        self.gauge.set(state.queue.len(), state.queue.rows());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

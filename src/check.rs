@@ -135,11 +135,12 @@ impl Bench {
         let engine = Engine::start(&library)?;
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
-        let (exposition, process) = Exposition::new(&[]);
+        let exposition = Exposition::new(&[]);
+        let router = Router::new(exposition.server().clone());
         let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
-        Ok(Bench { engine, compute, loader, router: Router::new(process), runtime })
+        Ok(Bench { engine, compute, loader, router, runtime })
     }
 
     fn check<'a>(&self, name: &'a str, model: &Model, version: u64, source: &'a Source) -> Checked<'a> {

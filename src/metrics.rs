@@ -1,16 +1,20 @@
 //! What is counted, and how it is told to Prometheus.
 //!
 //! A version owns its metrics: they are made with it, recorded by plain atomics without a look-up, and their series end when
-//! it goes (the text is rendered from those that still live). What belongs to the process goes through the `metrics` facade.
+//! it goes (the text is rendered from those that still live). docs/metrics.md has every name, and a test holds it to them.
 
 mod control;
 mod exposition;
+mod families;
 mod histogram;
+mod server;
+mod text;
 mod transport;
 mod version;
 
-pub use control::{ControlMetrics, LoadCounts, VersionStanding};
-pub use exposition::{Exposition, ProcessMetrics};
+pub use control::{ControlMetrics, LoadCounts, ModelStanding, VersionStanding};
+pub use exposition::Exposition;
 pub use histogram::Histogram;
+pub use server::{Process, Readings, ServerMetrics};
 pub use transport::{Closed, TransportMetrics};
-pub use version::{Phase, RequestTimer, VersionMetrics};
+pub use version::{Phase, QueueGauge, Rejection, RequestTimer, VersionMetrics};

@@ -10,6 +10,7 @@ mod joining;
 mod load;
 mod loads;
 mod memory;
+mod metrics;
 mod plan;
 mod probe;
 mod shared;
@@ -26,6 +27,7 @@ pub use control::{Changed, Control};
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
+pub use system::stay_aside;
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
 

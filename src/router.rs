@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::Result,
-    metrics::ProcessMetrics,
+    metrics::ServerMetrics,
     tensor::{Output, Request},
     traffic::Reason,
 };
@@ -42,13 +42,13 @@ pub struct Router {
     table: ArcSwap<Table>,
     /// Tells watchers that a new table is there.
     published: watch::Sender<()>,
-    process: ProcessMetrics,
+    metrics: ServerMetrics,
 }
 
 impl Router {
     /// A router with an empty table.
-    pub fn new(process: ProcessMetrics) -> Self {
-        Router { table: ArcSwap::default(), published: watch::Sender::new(()), process }
+    pub fn new(metrics: ServerMetrics) -> Self {
+        Router { table: ArcSwap::default(), published: watch::Sender::new(()), metrics }
     }
 
     /// The present table.
@@ -79,7 +79,7 @@ impl Router {
         let ticket = Ticket { key, header, random: &|| fastrand::u64(..) };
         let picked = table.pick(&request.model, &request.selector, &ticket);
         let picked = picked.map(|(version, reason)| (version.clone(), reason));
-        let (version, reason) = picked.inspect_err(|error| self.process.unrouted(error.code()))?;
+        let (version, reason) = picked.inspect_err(|error| self.metrics.unrouted(error.code()))?;
         drop(table);
         version.submit(request, reason)
     }
@@ -94,6 +94,6 @@ impl Router {
 
     /// A request ended before it was decoded.
     pub fn undecoded(&self, error: &crate::error::Error) {
-        self.process.unrouted(error.code());
+        self.metrics.unrouted(error.code());
     }
 }

@@ -8,6 +8,7 @@ mod limits;
 mod listener;
 mod log;
 mod plain;
+mod readings;
 mod signals;
 
 use std::{
@@ -70,14 +71,12 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
-    let io = IoThreads::start(cpus).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
-    let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
     // Its own word: the library may be another than the one that the build fetched.
-    let build = [("version", SERVER_VERSION.to_owned()), ("onnxruntime", engine.build_info().to_owned())];
-    let (exposition, process) = Exposition::new(&build);
-    let exposition = Arc::new(exposition);
-    let transport = process.transport.clone();
-    let router = Arc::new(Router::new(process));
+    let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
+    let metrics = exposition.server().clone();
+    let io = IoThreads::start(cpus, &metrics).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
+    let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+    let router = Arc::new(Router::new(metrics));
     let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
@@ -89,7 +88,13 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         let admin = Service::admin(&context, control.clone(), tokens);
-        let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, admin, &io).await?;
+        let places = Places::new(limits::max_connections(settings), Some(exposition.server().transport.clone()));
+        let read = readings::reader(settings, &context, control.clone(), &io, places.most(), cpus);
+        let scraped = Service::metrics(exposition.clone(), read);
+        let scraped = scraped.map_err(|error| format!("the metrics' thread can't be started: {error}"))?;
+        let transport = &exposition.server().transport;
+        let services = [Service::http(&context), Service::grpc(&context), scraped, admin];
+        let doors = open_doors(settings, Arc::new(connections), &context, places, transport, services, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -147,20 +152,17 @@ async fn open_doors(
     settings: &Settings,
     limits: Arc<ConnectionLimits>,
     context: &Context,
-    exposition: &Arc<Exposition>,
+    places: Arc<Places>,
     transport: &TransportMetrics,
-    admin: Service,
+    [http, grpc, metrics, admin]: [Service; 4],
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
-    let places = Places::new(limits::max_connections(settings), Some(transport.clone()));
-    let budget = context.limits.budget.clone();
-    tracing::info!(request_memory = %ByteSize(budget.limit()), max_connections = places.most(), "limits");
-    let metrics = Service::metrics(exposition.clone(), transport.clone(), budget);
+    tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_connections = places.most(), "limits");
     // Of their own, so that it can be seen, and helped, when there is no place for clients.
     let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
     let services: [(&'static str, &Listen, Service, Duration, &Arc<Places>); 4] = [
-        ("http", &settings.http, Service::http(context), KEEP_ALIVE_GRACE, &places),
-        ("grpc", &settings.grpc, Service::grpc(context), Duration::ZERO, &places),
+        ("http", &settings.http, http, KEEP_ALIVE_GRACE, &places),
+        ("grpc", &settings.grpc, grpc, Duration::ZERO, &places),
         ("metrics", &settings.metrics, metrics, Duration::ZERO, &scrapers),
         ("admin", &settings.admin, admin, Duration::ZERO, &admins),
     ];

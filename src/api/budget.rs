@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use crate::per_thread::PerThread;
@@ -13,6 +13,8 @@ use crate::per_thread::PerThread;
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
+    /// Requests that found no room.
+    refused: AtomicU64,
     /// Bytes that are held, or kept by threads for what comes next.
     taken: AtomicUsize,
     /// What threads keep, so that most requests don't write to what all threads write to.
@@ -31,7 +33,7 @@ impl Budget {
     /// A budget of so many bytes, none of them used.
     pub fn new(limit: usize) -> Arc<Self> {
         let (taken, kept) = (AtomicUsize::new(0), PerThread::new(AtomicUsize::default));
-        Arc::new(Budget { limit, taken, kept, keep: KEEP.min(limit / KEPT_PART) })
+        Arc::new(Budget { limit, refused: AtomicU64::new(0), taken, kept, keep: KEEP.min(limit / KEPT_PART) })
     }
 
     /// The bytes that may be held.
@@ -43,6 +45,16 @@ impl Budget {
     pub fn used(&self) -> usize {
         let kept = self.kept.all().map(|kept| kept.load(Relaxed)).sum();
         self.taken.load(Relaxed).saturating_sub(kept)
+    }
+
+    /// The requests that were refused because there was no room.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// A request is refused.
+    pub(super) fn refuse(&self) {
+        self.refused.fetch_add(1, Relaxed);
     }
 
     /// Takes so many bytes of what the present thread keeps, if that is enough.

@@ -201,7 +201,8 @@ pub(super) async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>>
     (packed.len() < data.len()).then_some(packed)
 }
 
-enum Packer {
+/// Packs a stream that comes in pieces.
+pub(super) enum Packer {
     Deflate(Compress),
     Zstd(raw::Encoder<'static>),
 }
@@ -210,7 +211,7 @@ enum Packer {
 const ROOM: usize = 64 << 10;
 
 impl Packer {
-    fn new(encoding: Encoding) -> io::Result<Self> {
+    pub(super) fn new(encoding: Encoding) -> io::Result<Self> {
         Ok(match encoding {
             Encoding::Gzip => Packer::Deflate(Compress::new_gzip(Compression::fast(), 15)),
             Encoding::Deflate => Packer::Deflate(Compress::new(Compression::fast(), true)),
@@ -222,7 +223,7 @@ impl Packer {
         })
     }
 
-    fn step(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn step(&mut self, mut input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
         while !input.is_empty() {
             make_room(output);
             let taken = match self {
@@ -243,7 +244,7 @@ impl Packer {
         Ok(())
     }
 
-    fn finish(mut self, output: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn finish(mut self, output: &mut Vec<u8>) -> io::Result<()> {
         loop {
             make_room(output);
             let done = match &mut self {

@@ -31,8 +31,9 @@ impl Limits {
         timeout.saturating_add(extra)
     }
 
-    /// Refuses what there is no room for now.
+    /// Refuses a request for which there is no room now.
     pub(super) fn full(&self) -> Refusal {
+        self.budget.refuse();
         let (used, limit) = (self.budget.used(), self.budget.limit());
         Refusal::new(
             Kind::Full,

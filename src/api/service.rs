@@ -4,20 +4,17 @@
 use axum::{body::Body, http::Request};
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 use tower_service::Service as _;
 
 use super::{
-    Budget, Context, Unwritten, admin,
+    Context, Unwritten, admin,
     answer::{Answer, other},
     grpc,
     http::{self, Plain},
-    metrics,
+    metrics::{self, Read},
 };
-use crate::{
-    metrics::{Exposition, TransportMetrics},
-    registry::Control,
-};
+use crate::{metrics::Exposition, registry::Control};
 
 /// What answers the requests of one port.
 #[derive(Clone)]
@@ -45,9 +42,12 @@ impl Service {
         Service { inferences: Inferences::Http(Arc::new(context.clone())), rest: http::routes(context.clone()) }
     }
 
-    /// What Prometheus scrapes.
-    pub fn metrics(exposition: Arc<Exposition>, transport: TransportMetrics, budget: Arc<Budget>) -> Self {
-        Service { inferences: Inferences::None, rest: metrics::routes(exposition, transport, budget) }
+    /// What Prometheus scrapes. `read` is asked each time.
+    ///
+    /// # Errors
+    /// The thread that writes it can't be started.
+    pub fn metrics(exposition: Arc<Exposition>, read: Read) -> io::Result<Self> {
+        Ok(Service { inferences: Inferences::None, rest: metrics::routes(exposition, read)? })
     }
 
     /// The admin API over gRPC and HTTP, with health checking and reflection. With tokens, who calls has to show one.

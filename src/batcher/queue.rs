@@ -49,7 +49,7 @@ pub(super) struct Pushed<J> {
     /// Whether the request is in the queue now.
     pub accepted: bool,
     /// Jobs that made room, because nobody wants them any more.
-    pub dropped: Vec<J>,
+    pub dropped: Vec<Waiting<J>>,
 }
 
 /// A job whose waiter may have gone.
@@ -63,15 +63,27 @@ pub(super) trait Cancel {
 pub(super) struct Queue<J> {
     limits: Limits,
     waiting: VecDeque<Waiting<J>>,
+    /// Of all that wait. Those of inputs that take no memory can be more than can be counted: it wraps.
+    rows: usize,
 }
 
 impl<J: Cancel> Queue<J> {
     pub(super) fn new(limits: Limits) -> Self {
-        Queue { limits, waiting: VecDeque::new() }
+        Queue { limits, waiting: VecDeque::new(), rows: 0 }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Jobs that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Rows that wait.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Appends the jobs of one request, all or none: none where the queue is full of jobs that are still wanted. Jobs of one
@@ -81,17 +93,20 @@ impl<J: Cancel> Queue<J> {
         let dropped = if is_full(self) { self.drop_dead(now) } else { Vec::new() };
         let accepted = !is_full(self);
         if accepted {
-            self.waiting.extend(request);
+            for job in request {
+                self.rows = self.rows.wrapping_add(job.rows);
+                self.waiting.push_back(job);
+            }
         }
         Pushed { accepted, dropped }
     }
 
     /// The next batch for an instance that is free at `now`, and the jobs that were dropped on the way because their deadline
     /// has passed or nobody waits for them.
-    pub(super) fn take(&mut self, now: Instant) -> (Next<J>, Vec<J>) {
+    pub(super) fn take(&mut self, now: Instant) -> (Next<J>, Vec<Waiting<J>>) {
         let mut dropped = Vec::new();
         while self.waiting.front().is_some_and(|job| job.is_dead(now)) {
-            dropped.extend(self.waiting.pop_front().map(|waiting| waiting.job));
+            dropped.extend(self.pop());
         }
         loop {
             match self.first_due(now) {
@@ -146,13 +161,13 @@ impl<J: Cancel> Queue<J> {
     }
 
     /// Takes the jobs of a key that fit into a batch, from the first on, and leaves the others in their order.
-    fn gather(&mut self, key: &Key, now: Instant, dropped: &mut Vec<J>) -> Vec<Waiting<J>> {
+    fn gather(&mut self, key: &Key, now: Instant, dropped: &mut Vec<Waiting<J>>) -> Vec<Waiting<J>> {
         let mut batch: Vec<Waiting<J>> = Vec::new();
         let mut rows = 0;
         let mut passed = Vec::new();
-        while let Some(job) = self.waiting.pop_front() {
+        while let Some(job) = self.pop() {
             if job.is_dead(now) {
-                dropped.push(job.job);
+                dropped.push(job);
             } else if job.key != *key {
                 passed.push(job);
             } else if batch.is_empty() || rows + job.rows <= self.limits.max_rows {
@@ -163,27 +178,44 @@ impl<J: Cancel> Queue<J> {
                 }
             } else {
                 // Later ones that would fit don't overtake it.
-                self.waiting.push_front(job);
+                self.put_back(job);
                 break;
             }
         }
         for job in passed.into_iter().rev() {
-            self.waiting.push_front(job);
+            self.put_back(job);
         }
         batch
     }
 
-    fn drop_dead(&mut self, now: Instant) -> Vec<J> {
-        let (dead, alive) = self.waiting.drain(..).partition::<VecDeque<_>, _>(|job| job.is_dead(now));
-        self.waiting = alive;
-        dead.into_iter().map(|waiting| waiting.job).collect()
+    fn drop_dead(&mut self, now: Instant) -> Vec<Waiting<J>> {
+        let (dead, alive) = self.waiting.drain(..).partition::<Vec<_>, _>(|job| job.is_dead(now));
+        self.waiting = alive.into();
+        self.rows = dead.iter().fold(self.rows, |rows, job| rows.wrapping_sub(job.rows));
+        dead
+    }
+
+    fn pop(&mut self) -> Option<Waiting<J>> {
+        let job = self.waiting.pop_front()?;
+        self.rows = self.rows.wrapping_sub(job.rows);
+        Some(job)
+    }
+
+    fn put_back(&mut self, job: Waiting<J>) {
+        self.rows = self.rows.wrapping_add(job.rows);
+        self.waiting.push_front(job);
     }
 }
 
 impl<J: Cancel> Waiting<J> {
     /// Whether running it would help nobody.
     fn is_dead(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= now) || self.job.is_cancelled()
+        self.is_late(now) || self.job.is_cancelled()
+    }
+
+    /// Whether its deadline has passed.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 

@@ -1,21 +1,34 @@
 //! What the registry tells of versions: their states, weights and loads.
 
-use super::exposition::LabelledLines;
+use super::text::{Family, Text, labels, version_labels};
 
-/// What is told of all versions at a moment.
+/// What is told of all models at a moment.
 #[derive(Debug, Clone, Default)]
 pub struct ControlMetrics {
     /// The desired state's revision.
     pub revision: u64,
-    /// The versions.
+    /// When it came to that, in seconds since the Unix epoch, if it is known.
+    pub changed: Option<f64>,
+    /// The models.
+    pub models: Vec<ModelStanding>,
+}
+
+/// What is told of a model.
+#[derive(Debug, Clone, Default)]
+pub struct ModelStanding {
+    /// Its name.
+    pub model: String,
+    /// When an admin call last changed where its requests go, in seconds since the Unix epoch.
+    pub traffic_changed: Option<f64>,
+    /// Versions that answer.
+    pub ready: u64,
+    /// Its versions.
     pub versions: Vec<VersionStanding>,
 }
 
 /// What is told of a version.
 #[derive(Debug, Clone, Default)]
 pub struct VersionStanding {
-    /// Its model.
-    pub model: String,
     /// Its number.
     pub version: u64,
     /// Where it is in its life; `None`: it is not there, and only a weight names it.
@@ -28,6 +41,8 @@ pub struct VersionStanding {
     pub share: f64,
     /// Bytes that it takes, where it is loaded.
     pub memory: Option<u64>,
+    /// Whether its last load went well, where one has ended.
+    pub last_load: Option<bool>,
     /// What is counted of its loads.
     pub loads: LoadCounts,
 }
@@ -45,64 +60,70 @@ pub struct LoadCounts {
     pub seconds: Option<(f64, f64)>,
 }
 
-/// Writes a version's lines of one metric.
-type Write = fn(&VersionStanding, &mut LabelledLines<'_>);
-
-/// Name, type, help, and the lines of a version.
-const FAMILIES: &[(&str, &str, &str, Write)] = &[
-    ("onnxd_traffic_weight", "gauge", "Weight of the version, where its model has weights.", |version, lines| {
-        lines.optional(version.weight);
+const MODELS: &[Family<ModelStanding>] = &[
+    Family::gauge("onnxd_model_ready_versions", "Versions of the model that answer.", |series, model| {
+        series.value(model.ready);
     }),
-    (
-        "onnxd_traffic_share_ratio",
-        "gauge",
-        "Part of the requests without a version that the version gets, from 0 to 1.",
-        |version, lines| lines.value(None, version.share),
-    ),
-    ("onnxd_version_state", "gauge", "1 for the state that the version is in.", |version, lines| {
-        if let Some(state) = version.state {
-            lines.value(Some(("state", state)), 1);
-        }
-    }),
-    ("onnxd_version_generation", "gauge", "Which loading of files answers.", |version, lines| {
-        lines.optional(version.generation);
-    }),
-    ("onnxd_version_loads_total", "counter", "Loads that ended, by outcome.", |version, lines| {
-        lines.value(Some(("outcome", "ok")), version.loads.succeeded);
-        lines.value(Some(("outcome", "failed")), version.loads.failed);
-    }),
-    ("onnxd_version_load_seconds", "gauge", "Time that the last load took, without its warm-up.", |version, lines| {
-        lines.optional(version.loads.seconds.map(|(load, _)| load))
-    }),
-    (
-        "onnxd_version_warm_up_seconds",
-        "gauge",
-        "Time that the last load's warm-up took: probes, test cases, first runs.",
-        |version, lines| lines.optional(version.loads.seconds.map(|(_, warm_up)| warm_up)),
-    ),
-    ("onnxd_version_swaps_total", "counter", "Loads that replaced a generation that served.", |version, lines| {
-        lines.value(None, version.loads.swaps)
-    }),
-    (
-        "onnxd_version_memory_bytes",
-        "gauge",
-        "Memory of the version, estimated: the size of its files for each of its sessions.",
-        |version, lines| lines.optional(version.memory),
+    Family::gauge(
+        "onnxd_traffic_change_timestamp_seconds",
+        "When an admin call last changed where the model's requests go, since the Unix epoch; not there where none has.",
+        |series, model| series.optional(model.traffic_changed),
     ),
 ];
 
-impl ControlMetrics {
-    /// Writes all that is told.
-    pub(super) fn write(&self, text: &mut String) {
-        let name = "onnxd_desired_state_revision";
-        LabelledLines::begin(text, name, "gauge", "Changes that admin calls have made, counted.");
-        LabelledLines::unlabelled(text, name, self.revision);
-        for (name, kind, help, write) in FAMILIES {
-            LabelledLines::begin(text, name, kind, help);
-            for version in &self.versions {
-                write(version, &mut LabelledLines::of(text, name, &version.model, version.version));
-            }
-            text.push('\n');
+const VERSIONS: &[Family<VersionStanding>] = &[
+    Family::gauge("onnxd_version_state", "1 for the state that the version is in.", |series, version| {
+        version.state.iter().for_each(|state| series.labelled("state", state, true));
+    }),
+    Family::gauge("onnxd_version_generation", "Which loading of files answers, where one does.", |series, version| {
+        series.optional(version.generation)
+    }),
+    Family::counter("onnxd_version_loads_total", "Loads that ended, by outcome.", |series, version| {
+        if version.state.is_some() {
+            series.labelled("outcome", "ok", version.loads.succeeded);
+            series.labelled("outcome", "failed", version.loads.failed);
         }
-    }
+    }),
+    Family::gauge(
+        "onnxd_version_last_load_successful",
+        "Whether the last load of the version went well (1) or failed (0).",
+        |series, version| series.optional(version.last_load),
+    ),
+    Family::counter("onnxd_version_swaps_total", "Loads that replaced a generation that served.", |series, version| {
+        series.optional(version.state.map(|_| version.loads.swaps))
+    }),
+    Family::gauge(
+        "onnxd_version_load_seconds",
+        "Time that the last good load took, without its warm-up.",
+        |series, version| series.optional(version.loads.seconds.map(|(load, _)| load)),
+    ),
+    Family::gauge(
+        "onnxd_version_warm_up_seconds",
+        "Time that the last good load's warm-up took: probes, test cases, first runs.",
+        |series, version| series.optional(version.loads.seconds.map(|(_, warm_up)| warm_up)),
+    ),
+    Family::gauge(
+        "onnxd_version_memory_bytes",
+        "Memory of the version, estimated: the size of its files for each of its sessions.",
+        |series, version| series.optional(version.memory),
+    ),
+    Family::gauge("onnxd_traffic_weight", "Weight of the version, where its model has weights.", |series, version| {
+        series.optional(version.weight)
+    }),
+    Family::gauge(
+        "onnxd_traffic_share_ratio",
+        "Part of the requests without a version that the version gets, from 0 to 1.",
+        |series, version| series.value(version.share),
+    ),
+];
+
+/// Writes all that is told.
+pub(super) fn write(text: &mut Text<'_>, control: &ControlMetrics) {
+    let models: Vec<_> = control.models.iter().map(|model| (labels([("model", &*model.model)]), model)).collect();
+    text.write(MODELS, &models);
+    let versions = control.models.iter().flat_map(|model| {
+        let labels = |version: &VersionStanding| version_labels(&model.model, version.version);
+        model.versions.iter().map(move |version| (labels(version), version))
+    });
+    text.write(VERSIONS, &versions.collect::<Vec<_>>());
 }

@@ -1,48 +1,83 @@
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 /// A Prometheus histogram with fixed buckets: memory never grows, recording is two atomic additions.
 #[derive(Debug)]
 pub struct Histogram {
-    bounds: &'static [u64],
+    bounds: &'static Bounds,
     /// One more than bounds: the last counts what lies above them all.
     buckets: Vec<AtomicU64>,
     sum: AtomicU64,
 }
 
-/// Upper bounds of durations in nanoseconds: 50 us to 10 s.
-pub(super) const DURATION_BOUNDS: &[u64] = &[
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
+/// The upper bounds of a histogram's buckets.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// They ascend.
+    values: &'static [u64],
+    /// What values are divided by to be told.
+    unit: f64,
+    /// The bounds as they are told, and infinity.
+    told: OnceLock<Vec<String>>,
+}
 
-/// Upper bounds of rows in a batch.
-pub(super) const ROWS_BOUNDS: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512];
+const NANOSECONDS: f64 = 1e9;
+
+/// Of durations in nanoseconds: 50 us to 10 s.
+pub(super) static DURATIONS: Bounds = Bounds::new(
+    &[
+        50_000,
+        100_000,
+        250_000,
+        500_000,
+        1_000_000,
+        2_500_000,
+        5_000_000,
+        10_000_000,
+        25_000_000,
+        50_000_000,
+        100_000_000,
+        250_000_000,
+        500_000_000,
+        1_000_000_000,
+        2_500_000_000,
+        5_000_000_000,
+        10_000_000_000,
+    ],
+    NANOSECONDS,
+);
+
+/// Of durations that are counted and summed, and no more.
+pub(super) static NO_DURATIONS: Bounds = Bounds::new(&[], NANOSECONDS);
+
+/// Of rows in a batch.
+pub(super) static ROWS: Bounds = Bounds::new(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512], 1.0);
+
+impl Bounds {
+    const fn new(values: &'static [u64], unit: f64) -> Self {
+        Bounds { values, unit, told: OnceLock::new() }
+    }
+
+    fn told(&self) -> &[String] {
+        self.told.get_or_init(|| {
+            let told = self.values.iter().map(|value| (*value as f64 / self.unit).to_string());
+            told.chain(["+Inf".into()]).collect()
+        })
+    }
+}
 
 impl Histogram {
-    /// An empty histogram with these upper bounds, which ascend.
-    pub(super) fn new(bounds: &'static [u64]) -> Self {
-        let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+    /// An empty histogram.
+    pub(super) fn new(bounds: &'static Bounds) -> Self {
+        let buckets = (0..=bounds.values.len()).map(|_| AtomicU64::new(0)).collect();
         Histogram { bounds, buckets, sum: AtomicU64::new(0) }
     }
 
     /// Counts one value.
     pub(super) fn record(&self, value: u64) {
-        let bucket = self.bounds.partition_point(|&bound| bound < value);
+        let bucket = self.bounds.values.partition_point(|&bound| bound < value);
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.sum.fetch_add(value, Relaxed);
     }
@@ -60,14 +95,23 @@ impl Histogram {
         self.sum.load(Relaxed)
     }
 
-    /// Each upper bound with the number of values at or below it; then the number of all (no bound).
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
-        let bounds = self.bounds.iter().copied().map(Some).chain([None]);
+    /// The same as it is told.
+    pub(super) fn sum_in_units(&self) -> f64 {
+        self.sum() as f64 / self.bounds.unit
+    }
+
+    /// Number of values.
+    pub(super) fn count(&self) -> u64 {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+    }
+
+    /// Each upper bound, as it is told, with the number of values at or below it; the last has no bound.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.buckets.iter().scan(0, |total, bucket| {
             *total += bucket.load(Relaxed);
             Some(*total)
         });
-        bounds.zip(counts)
+        self.bounds.told().iter().map(String::as_str).zip(counts)
     }
 }
 
@@ -77,16 +121,22 @@ mod tests {
 
     #[test]
     fn a_value_on_a_bound_belongs_to_it() {
-        let histogram = Histogram::new(ROWS_BOUNDS);
+        let histogram = Histogram::new(&ROWS);
         for value in [1, 2, 3, 64, 1000] {
             histogram.record(value);
         }
         let cumulative: Vec<_> = histogram.cumulative().collect();
-        assert_eq!(cumulative[0], (Some(1), 1));
-        assert_eq!(cumulative[1], (Some(2), 2));
-        assert_eq!(cumulative[2], (Some(4), 3));
-        assert_eq!(cumulative[6], (Some(64), 4));
-        assert_eq!(cumulative[10], (None, 5));
-        assert_eq!(histogram.sum(), 1070);
+        assert_eq!(cumulative[..3], [("1", 1), ("2", 2), ("4", 3)]);
+        assert_eq!((cumulative[6], cumulative[10]), (("64", 4), ("+Inf", 5)));
+        assert_eq!((histogram.count(), histogram.sum()), (5, 1070));
+    }
+
+    #[test]
+    fn durations_are_told_in_seconds() {
+        let histogram = Histogram::new(&DURATIONS);
+        histogram.record(2_000_000_000);
+        let told: Vec<_> = histogram.cumulative().map(|(bound, _)| bound).collect();
+        assert_eq!((told[0], told[16], told[17]), ("0.00005", "10", "+Inf"));
+        assert_eq!(histogram.sum_in_units(), 2.0);
     }
 }

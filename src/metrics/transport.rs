@@ -1,17 +1,17 @@
-use metrics::{Counter, Gauge};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
-/// What is counted of connections and of what they carry.
-#[derive(Clone)]
-pub struct TransportMetrics {
-    /// Connections that are open.
-    pub connections: Gauge,
-    /// Connections that were closed at once because there were as many as there may be.
-    pub refused: Counter,
-    /// Bytes that are held for clients.
-    pub request_bytes: Gauge,
-    /// Bytes that may be held for them.
-    pub request_bytes_limit: Gauge,
-    closed: [Counter; Closed::ALL.len()],
+/// What is counted of connections.
+#[derive(Debug, Clone, Default)]
+pub struct TransportMetrics(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    open: AtomicU64,
+    refused: AtomicU64,
+    closed: [AtomicU64; Closed::ALL.len()],
 }
 
 /// Why a connection was closed that its client would have kept.
@@ -26,7 +26,7 @@ pub enum Closed {
 }
 
 impl Closed {
-    const ALL: [Closed; 3] = [Closed::Headers, Closed::Idle, Closed::Unread];
+    pub(super) const ALL: [Closed; 3] = [Closed::Headers, Closed::Idle, Closed::Unread];
 
     /// Value of the metric label `reason`.
     pub fn label(self) -> &'static str {
@@ -39,34 +39,35 @@ impl Closed {
 }
 
 impl TransportMetrics {
-    /// Described to the recorder that is in scope.
-    pub(super) fn new() -> Self {
-        metrics::describe_gauge!("onnxd_connections", "Connections that are open, but for those of scrapers.");
-        metrics::describe_counter!(
-            "onnxd_connections_refused_total",
-            "Connections that were closed at once because there were as many as there may be."
-        );
-        metrics::describe_counter!(
-            "onnxd_connections_closed_total",
-            "Connections that were closed because the client did not go on in time, by reason."
-        );
-        metrics::describe_gauge!(
-            "onnxd_request_bytes_in_flight",
-            "Bytes held of requests, from their first byte until they are answered, and of answers until they are written."
-        );
-        metrics::describe_gauge!("onnxd_request_bytes_budget", "Bytes that may be held of requests at once.");
-        let closed = |reason: Closed| metrics::counter!("onnxd_connections_closed_total", "reason" => reason.label());
-        TransportMetrics {
-            connections: metrics::gauge!("onnxd_connections"),
-            refused: metrics::counter!("onnxd_connections_refused_total"),
-            request_bytes: metrics::gauge!("onnxd_request_bytes_in_flight"),
-            request_bytes_limit: metrics::gauge!("onnxd_request_bytes_budget"),
-            closed: Closed::ALL.map(closed),
-        }
+    /// A connection was opened, which ends by [`TransportMetrics::ended`].
+    pub fn opened(&self) {
+        self.0.open.fetch_add(1, Relaxed);
+    }
+
+    /// A connection has ended.
+    pub fn ended(&self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+
+    /// A connection was closed at once, because there were as many as there may be.
+    pub fn refused(&self) {
+        self.0.refused.fetch_add(1, Relaxed);
     }
 
     /// A connection was closed.
     pub fn closed(&self, why: Closed) {
-        self.closed[why as usize].increment(1);
+        self.0.closed[why as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn open_now(&self) -> u64 {
+        self.0.open.load(Relaxed)
+    }
+
+    pub(super) fn all_refused(&self) -> u64 {
+        self.0.refused.load(Relaxed)
+    }
+
+    pub(super) fn all_closed(&self, why: Closed) -> u64 {
+        self.0.closed[why as usize].load(Relaxed)
     }
 }

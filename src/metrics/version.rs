@@ -1,12 +1,12 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
-use super::histogram::{DURATION_BOUNDS, Histogram, ROWS_BOUNDS};
+use super::histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS};
 use crate::{
     error::{Code, Error},
     per_thread::PerThread,
@@ -16,33 +16,85 @@ use crate::{
 /// What one loaded version counts.
 #[derive(Debug)]
 pub struct VersionMetrics {
-    pub(super) model: String,
-    pub(super) version: u64,
     load_nanoseconds: AtomicU64,
+    queue_limit: AtomicU64,
+    /// The queues of its generations, as long as they live.
+    queues: Mutex<Vec<Weak<QueueGauge>>>,
     counts: PerThread<Counts>,
 }
 
 /// What one thread has counted, or all of them.
 #[derive(Debug)]
 pub(super) struct Counts {
-    pub(super) load_nanoseconds: AtomicU64,
     pub(super) succeeded: AtomicU64,
     pub(super) failed: [AtomicU64; Code::OF_INFERENCES.len()],
     pub(super) routed: [AtomicU64; Reason::ALL.len()],
-    pub(super) pending: AtomicU64,
+    pub(super) rejected: [AtomicU64; Rejection::ALL.len()],
+    pub(super) in_flight: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) request_duration: Histogram,
     pub(super) batch_rows: Histogram,
-    pub(super) phases: [PhaseMetrics; Phase::ALL.len()],
+    phases: [PhaseMetrics; Phase::ALL.len()],
+}
+
+/// What there is to tell of a version's requests.
+#[derive(Debug)]
+pub(super) struct Total {
+    pub(super) counts: Counts,
+    pub(super) queued_requests: u64,
+    pub(super) queued_rows: u64,
+    pub(super) queue_limit: u64,
+    pub(super) load_time: Duration,
+}
+
+/// What waits in a queue now, as it was told last. Threads have queues of their own: each apart in memory, as in `per_thread`.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct QueueGauge {
+    requests: AtomicU64,
+    rows: AtomicU64,
+}
+
+/// Why a request never ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// As many wait as may.
+    QueueFull,
+    /// Its deadline passed while it waited.
+    Deadline,
+    /// Its client left while it waited.
+    Cancelled,
+}
+
+impl Rejection {
+    /// Every reason, in the order of the declaration (so that `rejection as usize` is its index here).
+    pub const ALL: [Rejection; 3] = [Rejection::QueueFull, Rejection::Deadline, Rejection::Cancelled];
+
+    /// Value of the metric label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Rejection::QueueFull => "queue_full",
+            Rejection::Deadline => "deadline",
+            Rejection::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl QueueGauge {
+    /// So many requests with so many rows wait. Only one thread at a time tells.
+    pub fn set(&self, requests: usize, rows: usize) {
+        self.requests.store(requests as u64, Relaxed);
+        self.rows.store(rows as u64, Relaxed);
+    }
 }
 
 /// One phase's time, told per batch and summed over requests.
 #[derive(Debug)]
-pub(super) struct PhaseMetrics {
+struct PhaseMetrics {
     /// Each batch once; the queue phase: each request once.
-    pub(super) duration: Histogram,
+    duration: Histogram,
     /// The batch's time counted for every request in it, in nanoseconds: what Triton's counters hold.
-    pub(super) request_nanoseconds: AtomicU64,
+    request_nanoseconds: AtomicU64,
 }
 
 /// Where a request's time goes.
@@ -61,28 +113,57 @@ pub enum Phase {
 impl Phase {
     /// Every phase, in the order of a request's life.
     pub const ALL: [Phase; 4] = [Phase::Queue, Phase::Input, Phase::Run, Phase::Output];
+
+    /// Whether its times are told by buckets: what is copied takes what its bytes take.
+    fn has_distribution(self) -> bool {
+        matches!(self, Phase::Queue | Phase::Run)
+    }
 }
 
 impl VersionMetrics {
     /// Counters at zero.
-    pub(super) fn new(model: &str, version: u64) -> Self {
+    pub(super) fn new() -> Self {
         VersionMetrics {
-            model: model.into(),
-            version,
             load_nanoseconds: AtomicU64::new(0),
+            queue_limit: AtomicU64::new(0),
+            queues: Mutex::default(),
             counts: PerThread::new(Counts::new),
         }
     }
 
     /// What all threads have counted.
-    pub(super) fn total(&self) -> Counts {
-        let mut total = Counts::new();
-        *total.load_nanoseconds.get_mut() = self.load_nanoseconds.load(Relaxed);
-        self.counts.all().for_each(|counts| total.add(counts));
+    pub(super) fn total(&self) -> Total {
+        let mut counts = Counts::new();
+        self.counts.all().for_each(|of_thread| counts.add(of_thread));
         // One that began after its thread was read, and ended before the other was.
-        let pending = total.pending.get_mut();
-        *pending = pending.cast_signed().max(0).cast_unsigned();
-        total
+        let in_flight = counts.in_flight.get_mut();
+        *in_flight = in_flight.cast_signed().max(0).cast_unsigned();
+        let queues: Vec<_> = self.queues().iter().filter_map(Weak::upgrade).collect();
+        Total {
+            counts,
+            queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
+            queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
+            queue_limit: self.queue_limit.load(Relaxed),
+            load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
+        }
+    }
+
+    /// Tells of a queue of the version as long as that lives.
+    pub fn queue(&self) -> Arc<QueueGauge> {
+        let queue = Arc::default();
+        let mut queues = self.queues();
+        queues.retain(|queue| queue.strong_count() > 0);
+        queues.push(Arc::downgrade(&queue));
+        queue
+    }
+
+    fn queues(&self) -> MutexGuard<'_, Vec<Weak<QueueGauge>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is not going to run.
+    pub fn rejected(&self, why: Rejection) {
+        self.counts.here().rejected[why as usize].fetch_add(1, Relaxed);
     }
 
     /// A request has left the queue after `waited`.
@@ -90,9 +171,10 @@ impl VersionMetrics {
         self.counts.here().phase_took(Phase::Queue, waited, 1);
     }
 
-    /// A load of the version took `duration`.
-    pub fn loaded(&self, duration: Duration) {
+    /// A load of the version took `duration`; in each of its queues so many requests may wait.
+    pub fn loaded(&self, duration: Duration, queue_limit: usize) {
         self.load_nanoseconds.store(nanoseconds(duration), Relaxed);
+        self.queue_limit.store(queue_limit as u64, Relaxed);
     }
 
     /// ONNX Runtime was given a batch of `rows`.
@@ -110,19 +192,31 @@ impl VersionMetrics {
 
 impl Counts {
     fn new() -> Self {
-        let phase =
-            || PhaseMetrics { duration: Histogram::new(DURATION_BOUNDS), request_nanoseconds: AtomicU64::new(0) };
+        let phase = |phase: Phase| {
+            let bounds = if phase.has_distribution() { &DURATIONS } else { &NO_DURATIONS };
+            PhaseMetrics { duration: Histogram::new(bounds), request_nanoseconds: AtomicU64::new(0) }
+        };
         Counts {
-            load_nanoseconds: AtomicU64::new(0),
             succeeded: AtomicU64::new(0),
             failed: Default::default(),
             routed: Default::default(),
-            pending: AtomicU64::new(0),
+            rejected: Default::default(),
+            in_flight: AtomicU64::new(0),
             rows: AtomicU64::new(0),
-            request_duration: Histogram::new(DURATION_BOUNDS),
-            batch_rows: Histogram::new(ROWS_BOUNDS),
-            phases: [phase(), phase(), phase(), phase()],
+            request_duration: Histogram::new(&DURATIONS),
+            batch_rows: Histogram::new(&ROWS),
+            phases: Phase::ALL.map(phase),
         }
+    }
+
+    /// How long a phase took.
+    pub(super) fn duration(&self, phase: Phase) -> &Histogram {
+        &self.phases[phase as usize].duration
+    }
+
+    /// How long all requests were in a phase together.
+    pub(super) fn microseconds(&self, phase: Phase) -> u64 {
+        self.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000
     }
 
     fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
@@ -134,13 +228,14 @@ impl Counts {
 
     fn add(&mut self, other: &Counts) {
         let add = |to: &mut AtomicU64, from: &AtomicU64| {
-            // A request may end on another thread than it began on: what is pending of one thread can be below zero.
+            // A request may end on another thread than it began on: what is in flight of one thread can be below zero.
             *to.get_mut() = to.get_mut().wrapping_add(from.load(Relaxed));
         };
         add(&mut self.succeeded, &other.succeeded);
-        add(&mut self.pending, &other.pending);
+        add(&mut self.in_flight, &other.in_flight);
         add(&mut self.rows, &other.rows);
         self.failed.iter_mut().zip(&other.failed).for_each(|(to, from)| add(to, from));
+        self.rejected.iter_mut().zip(&other.rejected).for_each(|(to, from)| add(to, from));
         self.routed.iter_mut().zip(&other.routed).for_each(|(to, from)| add(to, from));
         self.request_duration.add(&other.request_duration);
         self.batch_rows.add(&other.batch_rows);
@@ -165,7 +260,7 @@ impl RequestTimer {
     pub fn start(metrics: &Arc<VersionMetrics>, reason: Reason, now: Instant) -> Self {
         let counts = metrics.counts.here();
         counts.routed[reason as usize].fetch_add(1, Relaxed);
-        counts.pending.fetch_add(1, Relaxed);
+        counts.in_flight.fetch_add(1, Relaxed);
         RequestTimer { metrics: metrics.clone(), started: now, finished: false }
     }
 
@@ -188,13 +283,13 @@ impl RequestTimer {
 impl Drop for RequestTimer {
     fn drop(&mut self) {
         let counts = self.metrics.counts.here();
-        counts.pending.fetch_sub(1, Relaxed);
+        counts.in_flight.fetch_sub(1, Relaxed);
         if !self.finished {
             counts.failed[Code::Cancelled as usize].fetch_add(1, Relaxed);
         }
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

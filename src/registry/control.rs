@@ -45,6 +45,11 @@ impl Control {
         self.shared.inventory().desired.revision
     }
 
+    /// Memory that versions take, by the estimate: those that serve, are being loaded, or are not freed yet.
+    pub fn memory(&self) -> u64 {
+        self.shared.inventory().memory()
+    }
+
     /// Every model, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
         self.shared.inventory().statuses().collect()

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{ModelConfig, ModelControl},
     desired::{Change, Desired, Known, ModelState, named, shares},
-    metrics::{ControlMetrics, LoadCounts, VersionStanding},
+    metrics::LoadCounts,
     repository::Model,
     router::Version,
     traffic::Traffic,
@@ -276,25 +276,11 @@ impl Inventory {
         }
     }
 
-    /// What is told to Prometheus.
-    pub(super) fn metrics(&self) -> ControlMetrics {
-        let versions = self.statuses().flat_map(|model| {
-            let there: BTreeSet<u64> = model.versions.iter().map(|version| version.version).collect();
-            let gone = model.traffic.weights.iter().filter(|(version, _)| !there.contains(version));
-            let named = |version| VersionStanding { model: model.name.clone(), version, ..VersionStanding::default() };
-            let gone = gone.map(|(version, weight)| VersionStanding { weight: Some(weight), ..named(version) });
-            let there = model.versions.iter().map(|status| VersionStanding {
-                state: Some(status.state.label()),
-                generation: status.generation,
-                weight: status.weight,
-                share: status.share,
-                memory: status.memory_bytes,
-                loads: self.loads.get(&(model.name.clone(), status.version)).copied().unwrap_or_default(),
-                ..named(status.version)
-            });
-            there.chain(gone).collect::<Vec<_>>()
-        });
-        ControlMetrics { revision: self.desired.revision, versions: versions.collect() }
+    /// Memory that counts towards the limit, by the estimate.
+    pub(super) fn memory(&self) -> u64 {
+        let serving = self.slots.values().filter_map(|slot| slot.serving.as_ref()).map(|serving| serving.memory);
+        let retired = self.retired.iter().map(|retired| retired.memory);
+        serving.chain(self.loading.values().copied()).chain(retired).sum()
     }
 
     fn version_status(

@@ -112,7 +112,8 @@ impl Loader {
     pub(super) fn load(&self, key: &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
         let loaded = self.load_present(key, generation, wanted);
         if wanted.source.is_current() {
-            return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time));
+            let limit = wanted.config.max_queue_size;
+            return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time, limit));
         }
         let changed = "it changed while it was loaded";
         let changed = Failure::passing(changed).at(&wanted.source.path);

@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::{
     inventory::{Inventory, Retired, Standing, Told},
     loads::Done,
+    metrics::metrics,
     plan::{Key, Serving, leaving},
     status::{Event, Happened, State},
     table::table,
@@ -82,7 +83,7 @@ impl Shared {
         self.router.publish(table(inventory, &standings));
         self.tell_versions(inventory, standings);
         self.tell_traffic(inventory, cause);
-        self.exposition.set_control(inventory.metrics());
+        self.exposition.set_control(metrics(inventory));
     }
 
     fn tell_versions(&self, inventory: &mut Inventory, standings: BTreeMap<Key, Standing>) {

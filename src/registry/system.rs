@@ -66,6 +66,12 @@ pub(super) fn step_aside() {
     IS_LOW.set(set_nice(0, priorities().low));
 }
 
+/// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
+/// their nice value.
+pub fn stay_aside() {
+    set_nice(0, (priorities().normal + NICER + 1).min(NICEST));
+}
+
 /// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
 pub(super) fn restore() {
     let Priorities { normal, low, helper: None } = *priorities() else { return };

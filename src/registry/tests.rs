@@ -19,7 +19,7 @@ use crate::{
     desired::{Change, Terms},
     engine::Engine,
     error::{Code, Result},
-    metrics::{Exposition, ProcessMetrics},
+    metrics::{Exposition, ServerMetrics},
     router::Router,
     runtime,
     traffic::{Selector, Weights},
@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Bench {
     loader: Loader,
-    process: ProcessMetrics,
+    metrics: ServerMetrics,
 }
 
 /// What there can be one of in a process.
@@ -37,8 +37,9 @@ fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| {
         let engine = Engine::start(&runtime::locate().unwrap()).unwrap();
-        let (exposition, process) = Exposition::new(&[]);
-        Bench { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), process }
+        let exposition = Exposition::new(&[]);
+        let metrics = exposition.server().clone();
+        Bench { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), metrics }
     })
 }
 
@@ -53,7 +54,7 @@ impl Running {
     fn start(repository: &Path, state: &Path, control: ModelControl) -> Self {
         let options =
             Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
-        let (router, stop) = (Arc::new(Router::new(bench().process.clone())), Arc::new(AtomicBool::new(false)));
+        let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
         let mut registry = Registry::new(options, bench().loader.clone(), router, stop.clone()).unwrap();
         let control = registry.control();
         registry.load_all(&|_| ()).unwrap();

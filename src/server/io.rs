@@ -10,13 +10,21 @@ use std::{
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     thread,
+    time::{Duration, Instant},
 };
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
+    time::interval,
 };
 
-use crate::batcher::{begin_turn, take_turns};
+use crate::{
+    batcher::{begin_turn, take_turns},
+    metrics::ServerMetrics,
+};
+
+/// How often it is looked whether a thread is late.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The threads. They end when the last handle to them is gone.
 #[derive(Clone)]
@@ -37,9 +45,15 @@ struct IoThread {
 
 impl IoThreads {
     /// Starts so many, at least one.
-    pub(super) fn start(count: usize) -> io::Result<Self> {
-        let threads = (0..count.max(1)).map(IoThread::start).collect::<io::Result<_>>()?;
+    pub(super) fn start(count: usize, metrics: &ServerMetrics) -> io::Result<Self> {
+        let start = |number| IoThread::start(number, metrics.clone());
+        let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
         Ok(IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) })
+    }
+
+    /// The threads' runtimes. They don't keep the threads.
+    pub(super) fn runtimes(&self) -> Vec<Handle> {
+        self.shared.threads.iter().map(|thread| thread.runtime.clone()).collect()
     }
 
     /// The thread for the next connection: they take turns.
@@ -50,16 +64,27 @@ impl IoThreads {
 }
 
 impl IoThread {
-    fn start(number: usize) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(begin_turn).build()?;
+    fn start(number: usize, metrics: ServerMetrics) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));
+        runtime.spawn(watch_delay(metrics));
         thread::Builder::new().name(format!("io-{number}")).spawn(move || {
             // Either way the sender is gone.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
         Ok(IoThread { runtime: handle, _stop: stop })
+    }
+}
+
+/// Tells how late the thread that polls this comes to what is due, which is how long its connections are held up. What was
+/// due meanwhile is told too, so that a thread that was held up for a second does not count as if it had been late once.
+async fn watch_delay(metrics: ServerMetrics) {
+    let mut looks = interval(LOOK);
+    loop {
+        let due = looks.tick().await.into_std();
+        metrics.io_delayed(Instant::now().saturating_duration_since(due));
     }
 }

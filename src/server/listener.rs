@@ -145,14 +145,14 @@ impl Places {
             return None;
         }
         if let Some(metrics) = &places.metrics {
-            metrics.connections.increment(1);
+            metrics.opened();
         }
         Some(Place(places.clone()))
     }
 
     fn refuse(&self) {
         if let Some(metrics) = &self.metrics {
-            metrics.refused.increment(1);
+            metrics.refused();
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|told| told.elapsed() >= QUIET) {
@@ -166,7 +166,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Relaxed);
         if let Some(metrics) = &self.0.metrics {
-            metrics.connections.decrement(1);
+            metrics.ended();
         }
     }
 }

@@ -158,7 +158,7 @@ async fn threads_that_serve_are_at_normal_priority() {
         threads.filter_map(|thread| nice(stat(thread.unwrap()))).collect::<std::collections::BTreeSet<_>>()
     };
     let before = niceness();
-    assert_eq!(before.len(), 1, "{before:?}");
+    assert_eq!(before.len(), 2, "all but the thread that answers scrapers are equal: {before:?}");
     for number in 2..6 {
         onnx::add(number as f32).save(&root.join("add/1/model.onnx"));
         let swaps = f64::from(number - 1);

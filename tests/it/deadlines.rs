@@ -78,7 +78,7 @@ async fn late_requests_are_told_so() {
     // A run without end holds the only instance: nobody behind it can be answered. It goes with the server.
     let endless = inference(&server).await;
     let endless = tokio::spawn(async move { infer(&endless, rounds(i64::MAX)).await });
-    let pending = async || metric(&server, "onnxd_pending_requests", &[]).await;
+    let pending = async || metric(&server, "onnxd_requests_in_flight", &[]).await;
     eventually("the endless run is there", async || pending().await == 1.0).await;
 
     let late = [

@@ -1,56 +1,74 @@
 //! What Prometheus scrapes.
 
+use axum::body::Body;
+use http::Request;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write,
+    io::{self, Read, Write},
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
 
 use crate::support::{
-    client::{float_bytes, get, infer, inference, metric, post, raw_request},
+    client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
     onnx,
     server::{Server, eventually},
 };
 
-/// Those that the registry tells.
-const CONTROL: [(&str, &str, &[&str]); 8] = [
-    ("onnxd_traffic_share_ratio", "gauge", &[]),
-    ("onnxd_version_state", "gauge", &["state"]),
-    ("onnxd_version_generation", "gauge", &[]),
-    ("onnxd_version_loads_total", "counter", &["outcome"]),
-    ("onnxd_version_load_seconds", "gauge", &[]),
-    ("onnxd_version_warm_up_seconds", "gauge", &[]),
-    ("onnxd_version_swaps_total", "counter", &[]),
-    ("onnxd_version_memory_bytes", "gauge", &[]),
-];
+/// A metric as docs/metrics.md has it, or as the server tells it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Family<'a> {
+    name: &'a str,
+    kind: &'a str,
+    help: &'a str,
+    /// But for `le`.
+    labels: BTreeSet<&'a str>,
+}
 
-/// The families of a version, with what other labels than model and version they have.
-const FAMILIES: [(&str, &str, &[&str]); 22] = [
-    ("onnxd_requests_total", "counter", &["code"]),
-    ("onnxd_routed_requests_total", "counter", &["reason"]),
-    ("onnxd_pending_requests", "gauge", &[]),
-    ("onnxd_rows_total", "counter", &[]),
-    ("onnxd_request_duration_seconds", "histogram", &[]),
-    ("onnxd_queue_duration_seconds", "histogram", &[]),
-    ("onnxd_input_duration_seconds", "histogram", &[]),
-    ("onnxd_run_duration_seconds", "histogram", &[]),
-    ("onnxd_output_duration_seconds", "histogram", &[]),
-    ("onnxd_batch_rows", "histogram", &[]),
-    ("onnxd_load_duration_seconds", "gauge", &[]),
-    ("nv_inference_request_success", "counter", &[]),
-    ("nv_inference_request_failure", "counter", &["reason"]),
-    ("nv_inference_count", "counter", &[]),
-    ("nv_inference_exec_count", "counter", &[]),
-    ("nv_inference_request_duration_us", "counter", &[]),
-    ("nv_inference_queue_duration_us", "counter", &[]),
-    ("nv_inference_compute_input_duration_us", "counter", &[]),
-    ("nv_inference_compute_infer_duration_us", "counter", &[]),
-    ("nv_inference_compute_output_duration_us", "counter", &[]),
-    ("nv_inference_pending_request_count", "gauge", &[]),
-    ("nv_model_load_duration_secs", "gauge", &[]),
-];
+/// The rows of the tables of metrics.
+fn documented() -> BTreeSet<Family<'static>> {
+    let rows = include_str!("../../docs/metrics.md").lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+    let names = |cell: &'static str| cell.split([',', '`', ' ']).filter(|name| !name.is_empty()).collect();
+    let family = |row: Vec<&'static str>| match row[..] {
+        [name, kind, _, labels, help] => {
+            Some(Family { name: name.trim_matches('`'), kind, help, labels: names(labels) })
+        }
+        _ => None,
+    };
+    rows.filter_map(family).collect()
+}
+
+/// What a text exports.
+fn exported(text: &str) -> BTreeSet<Family<'_>> {
+    let mut families = BTreeSet::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (name, help) = line.strip_prefix("# HELP ").unwrap_or_else(|| panic!("{line}")).split_once(' ').unwrap();
+        let (named, kind) = lines.next().unwrap().strip_prefix("# TYPE ").unwrap().split_once(' ').unwrap();
+        assert_eq!(named, name);
+        let suffixes: &[&str] = match kind {
+            "histogram" => &["_bucket", "_sum", "_count"],
+            "summary" => &["_sum", "_count"],
+            _ => &[""],
+        };
+        let (mut labels, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        while let Some(line) = lines.next_if(|line| !line.starts_with('#')) {
+            let suffix =
+                line.strip_prefix(name).unwrap_or_else(|| panic!("{line} among {name}")).split(['{', ' ']).next();
+            seen.extend(suffix);
+            let mut of_line = label_names(line);
+            assert_eq!(of_line.remove("le"), suffix == Some("_bucket"), "{line}");
+            assert!(labels.is_empty() || labels == of_line, "{line}: all series of a name have the same labels");
+            labels = of_line;
+        }
+        // Not everything has something to tell.
+        assert!(seen.is_empty() || seen == suffixes.iter().copied().collect(), "{name}: {seen:?}");
+        assert!(families.insert(Family { name, kind, help, labels }), "{name} is there twice");
+    }
+    families
+}
 
 async fn scrape(server: &Server) -> String {
     let answer = get(server.metrics, "/metrics").await;
@@ -73,59 +91,69 @@ fn label_names(series: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_and_labels_are_as_documented() {
+async fn all_that_is_exported_is_documented_and_nothing_else() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("plain/1/model.onnx"));
     onnx::add(1.0).save(&repository.path().join("the \"odd\" \\one/1/model.onnx"));
     let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let request = |model| raw_request(model, "x", "FP32", &[1, 2], float_bytes(&[0.0; 2]));
+    infer(&client, request("plain")).await.unwrap();
+    infer(&client, request("none")).await.unwrap_err();
+    let weights = post(server.admin, "/admin/v1/models/plain/weights", r#"{"weights": {"1": 1}}"#).await;
+    assert_eq!(weights.status, 200, "{weights:?}");
     let text = scrape(&server).await;
-    for (name, kind, extra) in FAMILIES.into_iter().chain(CONTROL) {
-        assert_eq!(text.matches(&format!("# HELP {name} ")).count(), 1, "{name}");
-        assert_eq!(text.matches(&format!("# TYPE {name} {kind}\n")).count(), 1, "{name}");
-        let suffixes = if kind == "histogram" { &["_bucket", "_sum", "_count"][..] } else { &[""] };
-        for suffix in suffixes {
-            let lines = text.lines().filter(|line| line.starts_with(&format!("{name}{suffix}{{")));
-            let mut expected = BTreeSet::from(["model", "version"]);
-            expected.extend(extra);
-            expected.extend((*suffix == "_bucket").then_some("le"));
-            let mut models = BTreeSet::new();
-            for line in lines {
-                assert_eq!(label_names(line), expected, "{line}");
-                models.extend(
-                    ["model=\"plain\",", "model=\"the \\\"odd\\\" \\\\one\","]
-                        .into_iter()
-                        .filter(|model| line.contains(model)),
-                );
-            }
-            assert_eq!(models.len(), 2, "{name}{suffix}");
-        }
-    }
-    let known: BTreeSet<_> = FAMILIES.iter().chain(&CONTROL).map(|(name, ..)| *name).collect();
-    let process = [
-        "onnxd_unrouted_requests_total",
-        "onnxd_build_info",
-        "process_start_time_seconds",
+    let (documented, exported) = (documented(), exported(&text));
+    let only =
+        |one: &BTreeSet<_>, other| one.difference(other).map(|family| format!("{family:?}\n")).collect::<String>();
+    assert!(
+        documented == exported && documented.len() > 50,
+        "only documented:\n{}only exported:\n{}",
+        only(&documented, &exported),
+        only(&exported, &documented)
+    );
+    assert!(
+        text.contains("onnxd_requests_total{model=\"the \\\"odd\\\" \\\\one\",version=\"1\",code=\"ok\"} 0\n"),
+        "{text}"
+    );
+    lint("all_that_is_exported_is_documented_and_nothing_else", &text);
+
+    let told = |name: &str| {
+        text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', '_'])))
+    };
+    assert!(exported.iter().all(|family| told(family.name)), "{text}");
+
+    let values = values(&text);
+    let version = format!("onnxd_build_info{{version=\"{}\",onnxruntime=\"ORT Build Info: ", env!("CARGO_PKG_VERSION"));
+    assert!(values.keys().any(|series| series.starts_with(&version)), "{text}");
+    let value = |series: &str| values[series];
+    for positive in [
+        "onnxd_ready",
+        "onnxd_cpus",
         "onnxd_connections",
-        "onnxd_connections_refused_total",
-        "onnxd_connections_closed_total",
-        "onnxd_request_bytes_in_flight",
-        "onnxd_request_bytes_budget",
+        "onnxd_config_hash",
+        "onnxd_model_memory_bytes",
         "onnxd_desired_state_revision",
-        // Of models that have weights.
-        "onnxd_traffic_weight",
-    ];
-    for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = line.split_once(' ').unwrap().0;
-        assert!(known.contains(name) || process.contains(&name), "{name} is not in this test's list");
+        "onnxd_io_thread_busy_seconds_total{thread=\"0\"}",
+        "onnxd_queued_requests_limit{model=\"plain\",version=\"1\"}",
+        "onnxd_version_load_seconds{model=\"plain\",version=\"1\"}",
+        "onnxd_version_warm_up_seconds{model=\"plain\",version=\"1\"}",
+        "nv_model_load_duration_secs{model=\"plain\",version=\"1\"}",
+        "process_cpu_seconds_total",
+        "process_threads",
+    ] {
+        assert!(value(positive) > 0.0, "{positive} in\n{text}");
     }
-    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    assert_eq!(metric(&server, "onnxd_build_info", &[&version, "onnxruntime=\"ORT Build Info: "]).await, 1.0);
-    assert!(metric(&server, "onnxd_load_duration_seconds", &["model=\"plain\""]).await > 0.0);
-    lint(&text);
+    assert!(value("process_open_fds") < value("process_max_fds"), "{text}");
+    assert!(value("process_resident_memory_bytes") < value("process_virtual_memory_bytes"), "{text}");
+    assert!(value("onnxd_connections") < value("onnxd_connections_limit"), "{text}");
+    let change = value("onnxd_traffic_change_timestamp_seconds{model=\"plain\"}");
+    assert_eq!(change, value("onnxd_desired_state_change_timestamp_seconds"));
+    assert!(change > value("process_start_time_seconds"), "{text}");
 }
 
 /// Prometheus' own opinion of our names; Triton's are as they are.
-fn lint(text: &str) {
+fn lint(test: &str, text: &str) {
     let ours = |line: &&str| line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").starts_with("onnxd_");
     let ours: String = text.lines().filter(ours).flat_map(|line| [line, "\n"]).collect();
     let promtool = Command::new("promtool")
@@ -136,12 +164,103 @@ fn lint(text: &str) {
         .spawn();
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
-        // A tool of its own, which few machines have: not even ONNXD_TEST_REQUIRE asks for it.
-        Err(why) => return eprintln!("SKIPPED the lint of names_and_labels_are_as_documented: promtool: {why}"),
+        Err(why) => {
+            assert!(std::env::var_os("ONNXD_TEST_REQUIRE").is_none(), "{test} needs promtool: {why}");
+            // Not by eprintln, which is shown only where a test fails.
+            let _ = writeln!(io::stderr(), "SKIPPED the lint of {test}: promtool: {why}");
+            return;
+        }
     };
     promtool.stdin.take().unwrap().write_all(ours.as_bytes()).unwrap();
     let said = promtool.wait_with_output().unwrap();
     assert!(said.status.success() && said.stdout.is_empty() && said.stderr.is_empty(), "{said:?}");
+}
+
+/// The series of a text.
+fn values(text: &str) -> BTreeMap<&str, f64> {
+    let lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap());
+    lines.map(|(series, value)| (series, value.parse().unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scraper_that_reads_gzip_gets_the_same_in_less() {
+    let repository = TempDir::new().unwrap();
+    onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
+    let server = Server::start(repository.path());
+    let ask = async |encoding: &str| {
+        let request = Request::get(format!("http://{}/metrics", server.metrics)).header("accept-encoding", encoding);
+        send(request.body(Body::empty()).unwrap()).await
+    };
+    let (plain, packed) = (ask("identity").await, ask("gzip").await);
+    assert!(!plain.headers.contains_key("content-encoding") && packed.headers["content-encoding"] == "gzip");
+    assert!(packed.body.len() < plain.body.len() / 4, "{} of {}", packed.body.len(), plain.body.len());
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&*packed.body).read_to_string(&mut text).unwrap();
+    assert_eq!(exported(&text), exported(std::str::from_utf8(&plain.body).unwrap()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_serve_is_seen() {
+    let repository = TempDir::new().unwrap();
+    let file = repository.path().join("add/1/model.onnx");
+    onnx::add(1.0).save(&file);
+    fs::create_dir_all(repository.path().join("broken/1")).unwrap();
+    fs::write(repository.path().join("broken/1/model.onnx"), "no model").unwrap();
+    fs::write(repository.path().join("broken/config.toml"), "[weights]\n1 = 1\n2 = 1").unwrap();
+    fs::create_dir_all(repository.path().join("empty")).unwrap();
+    fs::write(repository.path().join("empty/config.toml"), "").unwrap();
+    let server = Server::start(repository.path());
+    let text = scrape(&server).await;
+    let told = values(&text);
+    for (series, expected) in [
+        ("onnxd_model_ready_versions{model=\"add\"}", 1.0),
+        ("onnxd_model_ready_versions{model=\"broken\"}", 0.0),
+        ("onnxd_model_ready_versions{model=\"empty\"}", 0.0),
+        ("onnxd_version_state{model=\"add\",version=\"1\",state=\"READY\"}", 1.0),
+        ("onnxd_version_state{model=\"broken\",version=\"1\",state=\"FAILED\"}", 1.0),
+        ("onnxd_version_last_load_successful{model=\"add\",version=\"1\"}", 1.0),
+        ("onnxd_version_last_load_successful{model=\"broken\",version=\"1\"}", 0.0),
+        ("onnxd_traffic_weight{model=\"broken\",version=\"1\"}", 1.0),
+        ("onnxd_traffic_weight{model=\"broken\",version=\"2\"}", 1.0),
+        ("onnxd_model_memory_limit_bytes", f64::INFINITY),
+    ] {
+        assert_eq!(told.get(series), Some(&expected), "{series} in\n{text}");
+    }
+
+    // What fails to be loaded anew goes on serving.
+    fs::write(&file, "no model").unwrap();
+    let labels = ["model=\"add\"", "version=\"1\""];
+    eventually("the failure is told", async || {
+        metric(&server, "onnxd_version_last_load_successful", &labels).await == 0.0
+    })
+    .await;
+    assert_eq!(metric(&server, "onnxd_model_ready_versions", &labels[..1]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_version_loads_total", &[labels[0], "outcome=\"failed\""]).await, 1.0);
+    onnx::add(2.0).save(&file);
+    eventually("it is well again", async || {
+        metric(&server, "onnxd_version_last_load_successful", &labels).await == 1.0
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_and_readiness_are_told() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
+    let state = state.path().to_str().unwrap();
+    let start = |limit| {
+        Server::start_with(repository.path(), &["--state-dir", state, "--drain-delay", "1h", "--model-memory", limit])
+    };
+    let servers = [start("1GiB"), start("1GiB"), start("2GiB")];
+    let hash = async |server: &Server| metric(server, "onnxd_config_hash", &[]).await;
+    let [one, same, other] = &servers;
+    assert!(hash(one).await == hash(same).await && hash(one).await != hash(other).await);
+    assert_eq!(metric(one, "onnxd_model_memory_limit_bytes", &[]).await, f64::from(1 << 30));
+    let size = fs::metadata(repository.path().join("add/1/model.onnx")).unwrap().len();
+    assert_eq!(metric(one, "onnxd_model_memory_bytes", &[]).await, size as f64);
+    assert_eq!(metric(one, "onnxd_ready", &[]).await, 1.0);
+    one.signal("TERM");
+    eventually("it drains", async || metric(one, "onnxd_ready", &[]).await == 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -174,12 +293,7 @@ async fn requests_are_counted_once_and_where_they_belong() {
     );
 
     let text = scrape(&server).await;
-    let values: BTreeMap<&str, f64> = text
-        .lines()
-        .filter(|line| !line.starts_with('#') && !line.is_empty())
-        .map(|line| line.rsplit_once(' ').unwrap())
-        .map(|(series, value)| (series, value.parse().unwrap()))
-        .collect();
+    let values = values(&text);
     let one = "model=\"add\",version=\"1\"";
     for (series, expected) in [
         (format!("onnxd_requests_total{{{one},code=\"ok\"}}"), 3.0),
@@ -199,7 +313,7 @@ async fn requests_are_counted_once_and_where_they_belong() {
         (format!("onnxd_input_duration_seconds_count{{{one}}}"), 3.0),
         (format!("onnxd_run_duration_seconds_count{{{one}}}"), 3.0),
         (format!("onnxd_output_duration_seconds_count{{{one}}}"), 3.0),
-        (format!("onnxd_pending_requests{{{one}}}"), 0.0),
+        (format!("onnxd_requests_in_flight{{{one}}}"), 0.0),
         (format!("nv_inference_request_success{{{one}}}"), 3.0),
         (format!("nv_inference_count{{{one}}}"), 6.0),
         (format!("nv_inference_exec_count{{{one}}}"), 3.0),
@@ -251,6 +365,14 @@ async fn series_live_as_long_as_their_version() {
         !text.contains("version=\"2\"") && text.contains("model=\"add\",version=\"1\"")
     })
     .await;
+    // Unloaded, it is still on the disk.
+    onnx::add(3.0).save(&repository.path().join("add/3/model.onnx"));
+    eventually("version 3 is there", async || scrape(&server).await.contains("version=\"3\",state=\"READY\"")).await;
+    let unloaded = post(server.admin, "/admin/v1/models/add/versions/3/unload", "").await;
+    assert_eq!(unloaded.status, 200, "{unloaded:?}");
+    eventually("no series is left of version 3", async || !scrape(&server).await.contains("version=\"3\"")).await;
+
+    fs::remove_dir_all(repository.path().join("add/3")).unwrap();
     fs::remove_dir_all(repository.path().join("add/1")).unwrap();
     eventually("no series is left of the model", async || !scrape(&server).await.contains("model=\"add\"")).await;
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &[]).await, 0.0);

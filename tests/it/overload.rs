@@ -40,6 +40,9 @@ async fn a_full_queue_refuses_at_once_and_the_accepted_go_on() {
         accepted.push(tokio::spawn(async move { infer(&client, quick(number)).await }));
     }
     pending(&server, 5.0).await;
+    for waiting in ["requests", "requests_limit", "rows"] {
+        assert_eq!(metric(&server, &format!("onnxd_queued_{waiting}"), &[]).await, 4.0, "{waiting}");
+    }
     for _ in 0..10 {
         let error = infer(&client, quick(1)).await.unwrap_err();
         assert_eq!(error.code(), Code::ResourceExhausted);
@@ -55,6 +58,8 @@ async fn a_full_queue_refuses_at_once_and_the_accepted_go_on() {
     }
     assert!(running.await.unwrap().is_ok());
     assert_eq!(metric(&server, "onnxd_requests_total", &["code=\"resource_exhausted\""]).await, 11.0);
+    assert_eq!(metric(&server, "onnxd_rejected_requests_total", &["reason=\"queue_full\""]).await, 11.0);
+    assert_eq!(metric(&server, "onnxd_queued_rows", &[]).await, 0.0);
     assert_eq!(metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await, 11.0);
     assert!(infer(&client, quick(1)).await.is_ok(), "there is room again");
 }
@@ -113,6 +118,9 @@ async fn cancelled_and_expired_requests_never_run() {
         ran_before + 2.0,
         "the busy one and the one that stayed"
     );
+    let rejected = async |reason| metric(&server, "onnxd_rejected_requests_total", &[reason]).await;
+    let (cancelled, late) = (rejected("reason=\"cancelled\"").await, rejected("reason=\"deadline\"").await);
+    assert!(cancelled + late == 7.0 && [4.0, 5.0].contains(&cancelled), "{cancelled} and {late}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,8 +105,8 @@ impl History {
         }
     }
 
-    fn dropped(&mut self, dropped: Vec<TestJob>) {
-        for job in dropped {
+    fn dropped(&mut self, dropped: Vec<Waiting<TestJob>>) {
+        for Waiting { job, .. } in dropped {
             let known = self.waiting.remove(&job.id).expect("dropped twice, or never came");
             assert!(known.is_dead(self.now), "dropped though wanted: {known:?}");
         }
@@ -196,6 +196,8 @@ proptest! {
                 Step::Take => history.take(),
                 Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
             }
+            let rows: usize = history.waiting.values().map(|job| job.rows).sum();
+            prop_assert_eq!((history.queue.len(), history.queue.rows()), (history.waiting.len(), rows));
         }
         // Nothing is lost: once time has passed, the queue gives out all that is left.
         history.now += Duration::from_secs(1);

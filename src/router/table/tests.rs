@@ -11,7 +11,7 @@ use crate::{
 
 /// A version that is ready, and runs nothing.
 fn ready(version: u64) -> VersionEntry {
-    let metrics = Exposition::new(&[]).0.version("m", version);
+    let metrics = Exposition::new(&[]).version("m", version);
     let settings = Settings {
         by_rows: false,
         joined: false,

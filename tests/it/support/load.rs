@@ -45,5 +45,6 @@ async fn left_queue(server: &Server) -> f64 {
 
 /// Waits until so many requests wait or run.
 pub async fn pending(server: &Server, requests: f64) {
-    eventually("requests are pending", async || metric(server, "onnxd_pending_requests", &[]).await == requests).await;
+    eventually("requests are pending", async || metric(server, "onnxd_requests_in_flight", &[]).await == requests)
+        .await;
 }

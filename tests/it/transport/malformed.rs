@@ -98,7 +98,7 @@ async fn wrong_lengths_hurt_nobody_else() {
         write!(stream, "POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{{").unwrap();
     }
     crate::support::server::eventually("nothing of them is left", async || {
-        metric(&server, "onnxd_request_bytes_in_flight", &[]).await == 0.0
+        metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0
             && metric(&server, "onnxd_connections", &[]).await <= 1.0
     })
     .await;

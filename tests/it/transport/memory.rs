@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 async fn held(server: &Server) -> f64 {
-    metric(server, "onnxd_request_bytes_in_flight", &[]).await
+    metric(server, "onnxd_request_memory_bytes", &[]).await
 }
 
 const MIB: usize = 1 << 20;
@@ -29,7 +29,7 @@ const MIB: usize = 1 << 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_budget_refuses_at_once_and_is_given_back() {
     let (_repository, server) = start(&["--request-memory", "8MiB"]);
-    assert_eq!(metric(&server, "onnxd_request_bytes_budget", &[]).await, (8 * MIB) as f64);
+    assert_eq!(metric(&server, "onnxd_request_memory_limit_bytes", &[]).await, (8 * MIB) as f64);
     // Bodies that began and stay where they are: each has a MiB.
     let holding: Vec<_> = (1..=7)
         .map(|_| {
@@ -65,6 +65,7 @@ async fn a_full_budget_refuses_at_once_and_is_given_back() {
         assert!(status.message().contains("--request-memory"), "{status}");
     }
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &["resource_exhausted"]).await, 6.0);
+    assert_eq!(metric(&server, "onnxd_request_memory_refused_total", &[]).await, 6.0);
     assert_eq!(held(&server).await, (7 * MIB) as f64, "what was refused holds nothing");
     drop(holding);
     eventually("it is given back", async || held(&server).await == 0.0).await;

@@ -178,6 +178,6 @@ async fn bodies_and_readers_have_to_go_on() {
     let closed = async || metric(&server, "onnxd_connections_closed_total", &["unread"]).await;
     eventually("the connection is closed", async || closed().await == 1.0).await;
     asking.join().unwrap();
-    eventually("nothing is held", async || metric(&server, "onnxd_request_bytes_in_flight", &[]).await == 0.0).await;
+    eventually("nothing is held", async || metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0).await;
     assert_well(&server).await;
 }

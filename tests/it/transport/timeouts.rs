@@ -178,7 +178,7 @@ async fn answers_have_to_be_read() {
     assert_eq!(closed(&server, "unread").await, 2.0);
     drop(response);
 
-    eventually("nothing is held any more", async || metric(&server, "onnxd_request_bytes_in_flight", &[]).await == 0.0)
+    eventually("nothing is held any more", async || metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0)
         .await;
     assert_well(&server).await;
 }

@@ -1,0 +1,154 @@
+//! What is told of a version's requests, and how.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::{
+    text::Family,
+    version::{Phase, Rejection, Total},
+};
+use crate::{error::Code, traffic::Reason};
+
+pub(super) const FAMILIES: &[Family<Total>] = &[
+    Family::counter("onnxd_requests_total", "Inference requests that ended, by code.", |series, version| {
+        series.labelled("code", "ok", version.counts.succeeded.load(Relaxed));
+        for code in Code::OF_INFERENCES {
+            series.labelled("code", code.label(), version.counts.failed[code as usize].load(Relaxed));
+        }
+    }),
+    Family::counter(
+        "onnxd_routed_requests_total",
+        "Inference requests that came to the version, by the reason why.",
+        |series, version| {
+            for reason in Reason::ALL {
+                series.labelled("reason", reason.label(), version.counts.routed[reason as usize].load(Relaxed));
+            }
+        },
+    ),
+    Family::counter(
+        "onnxd_rejected_requests_total",
+        "Inference requests that never ran, by the reason why.",
+        |series, version| {
+            for why in Rejection::ALL {
+                series.labelled("reason", why.label(), version.counts.rejected[why as usize].load(Relaxed));
+            }
+        },
+    ),
+    Family::gauge("onnxd_requests_in_flight", "Inference requests that wait or run.", |series, version| {
+        series.value(version.counts.in_flight.load(Relaxed));
+    }),
+    Family::histogram(
+        "onnxd_request_duration_seconds",
+        "Time from a decoded request to its answer, of those that succeeded.",
+        |series, version| series.histogram(&version.counts.request_duration),
+    ),
+    Family::gauge(
+        "onnxd_queued_requests",
+        "Inference requests that wait; one of more rows than a batch may have counts for each of its pieces.",
+        |series, version| series.value(version.queued_requests),
+    ),
+    Family::gauge(
+        "onnxd_queued_requests_limit",
+        "Inference requests that may wait in a queue of the version (max_queue_size).",
+        |series, version| series.value(version.queue_limit),
+    ),
+    Family::gauge("onnxd_queued_rows", "Rows of the inference requests that wait.", |series, version| {
+        series.value(version.queued_rows);
+    }),
+    Family::histogram(
+        "onnxd_queue_duration_seconds",
+        "Time that inference requests waited for an instance.",
+        |series, version| series.histogram(version.counts.duration(Phase::Queue)),
+    ),
+    Family::summary("onnxd_input_duration_seconds", "Time to stack the rows of a batch.", |series, version| {
+        series.summary(version.counts.duration(Phase::Input));
+    }),
+    Family::histogram("onnxd_run_duration_seconds", "Time of a batch in ONNX Runtime.", |series, version| {
+        series.histogram(version.counts.duration(Phase::Run));
+    }),
+    Family::summary(
+        "onnxd_output_duration_seconds",
+        "Time to cut a batch's outputs into answers.",
+        |series, version| series.summary(version.counts.duration(Phase::Output)),
+    ),
+    Family::histogram(
+        "onnxd_batch_rows",
+        "Rows of each batch that ran; its count is the number of batches.",
+        |series, version| series.histogram(&version.counts.batch_rows),
+    ),
+    Family::counter("onnxd_rows_total", "Rows that ONNX Runtime was given.", |series, version| {
+        series.value(version.counts.rows.load(Relaxed));
+    }),
+];
+
+/// The same as Triton calls it.
+pub(super) const TRITON: &[Family<Total>] = &[
+    Family::counter("nv_inference_request_success", "Triton's name: requests that succeeded.", |series, version| {
+        series.value(version.counts.succeeded.load(Relaxed))
+    }),
+    Family::counter(
+        "nv_inference_request_failure",
+        "Triton's name: requests that failed, by Triton's reasons.",
+        |series, version| {
+            for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
+                let codes = Code::OF_INFERENCES.into_iter().filter(|code| triton_reason(*code) == reason);
+                let count: u64 = codes.map(|code| version.counts.failed[code as usize].load(Relaxed)).sum();
+                series.labelled("reason", reason, count);
+            }
+        },
+    ),
+    Family::counter("nv_inference_count", "Triton's name: rows that ran.", |series, version| {
+        series.value(version.counts.rows.load(Relaxed));
+    }),
+    Family::counter("nv_inference_exec_count", "Triton's name: batches that ran.", |series, version| {
+        series.value(version.counts.batch_rows.count());
+    }),
+    Family::counter(
+        "nv_inference_request_duration_us",
+        "Triton's name: microseconds of requests from arrival to answer.",
+        |series, version| series.value(version.counts.request_duration.sum() / 1000),
+    ),
+    Family::counter(
+        "nv_inference_queue_duration_us",
+        "Triton's name: microseconds of requests in the queue.",
+        |series, version| series.value(version.counts.microseconds(Phase::Queue)),
+    ),
+    Family::counter(
+        "nv_inference_compute_input_duration_us",
+        "Triton's name: microseconds of requests while their batch was stacked.",
+        |series, version| series.value(version.counts.microseconds(Phase::Input)),
+    ),
+    Family::counter(
+        "nv_inference_compute_infer_duration_us",
+        "Triton's name: microseconds of requests while their batch ran.",
+        |series, version| series.value(version.counts.microseconds(Phase::Run)),
+    ),
+    Family::counter(
+        "nv_inference_compute_output_duration_us",
+        "Triton's name: microseconds of requests while their batch's outputs were cut.",
+        |series, version| series.value(version.counts.microseconds(Phase::Output)),
+    ),
+    Family::gauge("nv_inference_pending_request_count", "Triton's name: requests that wait.", |series, version| {
+        series.value(version.queued_requests);
+    }),
+    Family::gauge(
+        "nv_model_load_duration_secs",
+        "Triton's name: seconds that the last load took.",
+        |series, version| series.value(version.load_time.as_secs_f64()),
+    ),
+];
+
+/// Triton's `reason` of a failure.
+fn triton_reason(code: Code) -> &'static str {
+    match code {
+        Code::ResourceExhausted | Code::DeadlineExceeded => "REJECTED",
+        Code::Cancelled => "CANCELED",
+        Code::Internal => "BACKEND",
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::Unimplemented
+        | Code::Unavailable
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Unauthenticated => "OTHER",
+    }
+}

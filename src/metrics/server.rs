@@ -1,0 +1,235 @@
+//! What is counted of the server as a whole, and what is read of it when Prometheus asks.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{
+    ControlMetrics,
+    histogram::{DURATIONS, Histogram},
+    text::{Family, Number, Series},
+    transport::{Closed, TransportMetrics},
+    version::nanoseconds,
+};
+use crate::error::Code;
+
+/// What is counted for the server as a whole. Copies are the same.
+#[derive(Debug, Clone)]
+pub struct ServerMetrics {
+    /// Of connections.
+    pub transport: TransportMetrics,
+    unrouted: Arc<[AtomicU64; Code::OF_INFERENCES.len()]>,
+    io_delay: Arc<Histogram>,
+}
+
+impl ServerMetrics {
+    pub(super) fn new() -> Self {
+        let io_delay = Arc::new(Histogram::new(&DURATIONS));
+        ServerMetrics { transport: TransportMetrics::default(), unrouted: Arc::default(), io_delay }
+    }
+
+    /// A request ended before it reached a version: it could not be decoded, or names no model that there is.
+    pub fn unrouted(&self, code: Code) {
+        self.unrouted[code as usize].fetch_add(1, Relaxed);
+    }
+
+    /// An I/O thread came late to what was due.
+    pub fn io_delayed(&self, delay: Duration) {
+        self.io_delay.record(nanoseconds(delay));
+    }
+}
+
+/// What is read when Prometheus asks.
+#[derive(Debug, Default)]
+pub struct Readings {
+    /// Whether new clients should come.
+    pub ready: bool,
+    /// Of the settings; as many bits as a float holds exactly.
+    pub config_hash: u64,
+    /// CPUs that the server uses at once at most.
+    pub cpus: usize,
+    /// Bytes that are held for clients.
+    pub request_memory: usize,
+    /// Bytes that may be held for them.
+    pub request_memory_limit: usize,
+    /// Requests that found no room among them.
+    pub request_memory_refused: u64,
+    /// Bytes that versions take, by the estimate.
+    pub model_memory: u64,
+    /// Bytes that they may take, where there is a limit.
+    pub model_memory_limit: Option<u64>,
+    /// Connections that may be open at once.
+    pub connections_limit: usize,
+    /// How long each I/O thread has been busy.
+    pub io_busy: Vec<Duration>,
+    /// Of the operating system, where it tells.
+    pub process: Option<Process>,
+}
+
+/// What the operating system says of the process.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Process {
+    /// CPU time, user and system.
+    pub cpu: Duration,
+    /// Resident memory in bytes.
+    pub resident: u64,
+    /// Virtual memory in bytes.
+    pub virtual_memory: u64,
+    /// Descriptors that are open.
+    pub descriptors: u64,
+    /// Descriptors that may be open; `None`: as many as one likes.
+    pub descriptors_limit: Option<u64>,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// All that there is to tell of the server.
+pub(super) struct Server {
+    pub metrics: ServerMetrics,
+    pub readings: Readings,
+    pub control: Arc<ControlMetrics>,
+    /// Seconds since the Unix epoch.
+    pub started: f64,
+}
+
+/// Writes what the operating system tells.
+fn process<N: Number>(series: &mut Series<'_>, server: &Server, value: impl Fn(&Process) -> N) {
+    server.readings.process.iter().for_each(|process| series.value(value(process)));
+}
+
+pub(super) const FAMILIES: &[Family<Server>] = &[
+    Family::gauge(
+        "onnxd_ready",
+        "Whether the server takes new clients (1), or starts or drains (0).",
+        |series, server| series.value(server.readings.ready),
+    ),
+    Family::gauge(
+        "onnxd_config_hash",
+        "Hash of the settings that hold, wherever they come from: the same where servers are set alike.",
+        |series, server| series.value(server.readings.config_hash),
+    ),
+    Family::gauge("onnxd_desired_state_revision", "Changes that admin calls have made, counted.", |series, server| {
+        series.value(server.control.revision)
+    }),
+    Family::gauge(
+        "onnxd_desired_state_change_timestamp_seconds",
+        "When an admin call last changed the desired state, since the Unix epoch; 0 where none has.",
+        |series, server| series.value(server.control.changed.unwrap_or(0.0)),
+    ),
+    Family::counter(
+        "onnxd_unrouted_requests_total",
+        "Inference requests that ended before they reached a version, by code.",
+        |series, server| {
+            for code in Code::OF_INFERENCES {
+                series.labelled("code", code.label(), server.metrics.unrouted[code as usize].load(Relaxed));
+            }
+        },
+    ),
+    Family::gauge(
+        "onnxd_request_memory_bytes",
+        "Bytes held of requests, from their first byte until they are answered, and of answers until they are written.",
+        |series, server| series.value(server.readings.request_memory as u64),
+    ),
+    Family::gauge(
+        "onnxd_request_memory_limit_bytes",
+        "Bytes that may be held of requests at once (--request-memory).",
+        |series, server| series.value(server.readings.request_memory_limit as u64),
+    ),
+    Family::counter(
+        "onnxd_request_memory_refused_total",
+        "Requests that were refused because there was no room for their bytes (--request-memory).",
+        |series, server| series.value(server.readings.request_memory_refused),
+    ),
+    Family::gauge(
+        "onnxd_model_memory_bytes",
+        "Memory of all versions, estimated, with those that are being loaded and those that are not freed yet.",
+        |series, server| series.value(server.readings.model_memory),
+    ),
+    Family::gauge(
+        "onnxd_model_memory_limit_bytes",
+        "Memory that versions may take together, estimated (--model-memory); +Inf where there is no limit.",
+        |series, server| series.value(limit(server.readings.model_memory_limit)),
+    ),
+    Family::gauge(
+        "onnxd_connections",
+        "Connections that are open, but for those of scrapers and of the admin port.",
+        |series, server| series.value(server.metrics.transport.open_now()),
+    ),
+    Family::gauge(
+        "onnxd_connections_limit",
+        "Connections that may be open at once (--max-connections).",
+        |series, server| series.value(server.readings.connections_limit as u64),
+    ),
+    Family::counter(
+        "onnxd_connections_refused_total",
+        "Connections that were closed at once because there were as many as there may be.",
+        |series, server| series.value(server.metrics.transport.all_refused()),
+    ),
+    Family::counter(
+        "onnxd_connections_closed_total",
+        "Connections that were closed because the client did not go on in time, by reason.",
+        |series, server| {
+            for why in Closed::ALL {
+                series.labelled("reason", why.label(), server.metrics.transport.all_closed(why));
+            }
+        },
+    ),
+    Family::gauge("onnxd_cpus", "CPUs that the server uses at once at most.", |series, server| {
+        series.value(server.readings.cpus as u64)
+    }),
+    Family::counter(
+        "onnxd_io_thread_busy_seconds_total",
+        "Time that the I/O thread did not wait for something to do.",
+        |series, server| {
+            for (number, busy) in server.readings.io_busy.iter().enumerate() {
+                series.labelled("thread", itoa::Buffer::new().format(number), busy.as_secs_f64());
+            }
+        },
+    ),
+    Family::histogram(
+        "onnxd_io_delay_seconds",
+        "How late an I/O thread came to what was due ten times a second: so long its connections were held up.",
+        |series, server| series.histogram(&server.metrics.io_delay),
+    ),
+    Family::counter(
+        "process_cpu_seconds_total",
+        "Total user and system CPU time spent in seconds.",
+        |series, server| process(series, server, |process| process.cpu.as_secs_f64()),
+    ),
+    Family::gauge("process_resident_memory_bytes", "Resident memory size in bytes.", |series, server| {
+        process(series, server, |process| process.resident)
+    }),
+    Family::gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.", |series, server| {
+        process(series, server, |process| process.virtual_memory)
+    }),
+    Family::gauge("process_open_fds", "Number of open file descriptors.", |series, server| {
+        process(series, server, |process| process.descriptors)
+    }),
+    Family::gauge("process_max_fds", "Maximum number of open file descriptors.", |series, server| {
+        process(series, server, |process| limit(process.descriptors_limit))
+    }),
+    Family::gauge("process_threads", "Number of OS threads in the process.", |series, server| {
+        process(series, server, |process| process.threads)
+    }),
+    Family::gauge(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        |series, server| series.value(server.started),
+    ),
+];
+
+/// A limit, if there is one.
+fn limit(limit: Option<u64>) -> f64 {
+    limit.map_or(f64::INFINITY, |limit| limit as f64)
+}
+
+/// The family whose labels say it all.
+pub(super) const BUILD: &[Family<()>] = &[Family::gauge(
+    "onnxd_build_info",
+    "The server's version and what ONNX Runtime says of its build, as labels; always 1.",
+    |series, ()| series.value(true),
+)];
