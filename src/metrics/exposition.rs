@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     ControlMetrics, Histogram,
+    access_log::AccessLogMetrics,
     transport::TransportMetrics,
     version::{Counts, Phase, VersionMetrics},
 };
@@ -31,6 +32,8 @@ pub struct Exposition {
 pub struct ProcessMetrics {
     /// Of connections.
     pub transport: TransportMetrics,
+    /// Of the access log.
+    pub access_log: AccessLogMetrics,
     unrouted: [Counter; Code::OF_INFERENCES.len()],
 }
 
@@ -46,7 +49,7 @@ impl Exposition {
     pub fn new(build: &[(&'static str, String)]) -> (Self, ProcessMetrics) {
         let recorder = PrometheusBuilder::new().build_recorder();
         let process = recorder.handle();
-        let (transport, unrouted, started) = metrics::with_local_recorder(&recorder, || {
+        let (transport, access_log, unrouted, started) = metrics::with_local_recorder(&recorder, || {
             metrics::describe_counter!(
                 "onnxd_unrouted_requests_total",
                 "Inference requests that ended before they reached a version, by code."
@@ -60,13 +63,13 @@ impl Exposition {
             metrics::gauge!("onnxd_build_info", labels).set(1.0);
             let unrouted = Code::OF_INFERENCES
                 .map(|code| metrics::counter!("onnxd_unrouted_requests_total", "code" => code.label()));
-            (TransportMetrics::new(), unrouted, metrics::gauge!("process_start_time_seconds"))
+            (TransportMetrics::new(), AccessLogMetrics::new(), unrouted, metrics::gauge!("process_start_time_seconds"))
         });
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         started.set(now.as_secs_f64());
         (
             Exposition { versions: Mutex::default(), control: Mutex::default(), process },
-            ProcessMetrics { transport, unrouted },
+            ProcessMetrics { transport, access_log, unrouted },
         )
     }
 

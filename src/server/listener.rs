@@ -1,5 +1,6 @@
 use std::{
     io,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -60,8 +61,8 @@ async fn run(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match stream.into_std() {
-                    Ok(stream) => connections.serve(stream),
+                Ok((stream, client)) => match stream.into_std() {
+                    Ok(stream) => connections.serve(stream, client),
                     Err(error) => tracing::warn!(protocol, "a connection is lost: {error}"),
                 },
                 Err(error) => {
@@ -100,9 +101,9 @@ impl Connections {
         let listener = listener.into_std()?;
         loop {
             match listener.accept() {
-                Ok((stream, _)) => {
+                Ok((stream, client)) => {
                     stream.set_nonblocking(true)?;
-                    self.serve(stream);
+                    self.serve(stream, client);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -110,8 +111,10 @@ impl Connections {
         }
     }
 
-    /// Serves a connection, which is in non-blocking mode.
-    fn serve(&mut self, stream: std::net::TcpStream) {
+    /// Serves a connection of a client, which is in non-blocking mode.
+    fn serve(&mut self, stream: std::net::TcpStream, client: SocketAddr) {
+        // The same client may come by IPv4 to a socket of IPv6.
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         // Answers are small and awaited; an error here shows on the first read.
         let _ = stream.set_nodelay(true);
         let Some(place) = Places::take(&self.places) else { return };
@@ -126,7 +129,7 @@ impl Connections {
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };
-            terms.serve(stream, closing).await;
+            terms.serve(stream, client, closing).await;
             drop(place);
         };
         self.tasks.spawn_on(connection, self.io.next());
