@@ -110,6 +110,7 @@ async fn names_and_labels_are_as_documented() {
         "onnxd_connections_closed_total",
         "onnxd_request_bytes_in_flight",
         "onnxd_request_bytes_budget",
+        "onnxd_access_log_dropped_total",
         "onnxd_desired_state_revision",
         // Of models that have weights.
         "onnxd_traffic_weight",
