@@ -110,9 +110,10 @@ fn shown(message: &str) -> String {
 
 /// A text's beginning, which says so where it is not all of it.
 fn cut(text: &str, most: usize) -> String {
-    let beginning = &text[..text.floor_char_boundary(most)];
-    let ellipsis = if beginning.len() < text.len() { "..." } else { "" };
-    format!("{beginning}{ellipsis}")
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(most)])
 }
 
 /// Tells which version answered, and why.

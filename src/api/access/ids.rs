@@ -15,20 +15,23 @@ pub(super) fn request_id(value: &[u8]) -> Option<&str> {
 /// An id that no other request has: a UUID of version 7, so that ids are in the order of time.
 pub(super) fn new_request_id() -> Box<str> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let milliseconds = u64::try_from(now.as_millis()).unwrap_or_default();
-    uuid(milliseconds, fastrand::u16(..), fastrand::u64(..)).into()
+    uuid(now.as_millis(), fastrand::u16(..), fastrand::u64(..))
 }
 
 /// A UUID of version 7 (RFC 9562).
-fn uuid(milliseconds: u64, first: u16, second: u64) -> String {
-    let (first, second) = (first & 0x0fff, second >> 2 | 1 << 63);
-    format!(
-        "{:08x}-{:04x}-7{first:03x}-{:04x}-{:012x}",
-        milliseconds >> 16 & 0xffff_ffff,
-        milliseconds & 0xffff,
-        second >> 48,
-        second & 0xffff_ffff_ffff
-    )
+fn uuid(milliseconds: u128, first: u16, second: u64) -> Box<str> {
+    let (first, second) = (u128::from(first & 0x0fff | 0x7000), u128::from(second >> 2 | 1 << 63));
+    let bytes = (milliseconds << 80 | first << 64 | second).to_be_bytes();
+    let mut text = String::with_capacity(36);
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    text.into()
 }
 
 /// The id of the trace that a `traceparent` tells (W3C Trace Context): what is not as the standard has it tells none.
@@ -67,8 +70,8 @@ mod tests {
 
     #[test]
     fn made_ids() {
-        assert_eq!(uuid(0x0123_4567_89ab, 0xffff, u64::MAX), "01234567-89ab-7fff-bfff-ffffffffffff");
-        assert_eq!(uuid(u64::MAX, 0, 0), "ffffffff-ffff-7000-8000-000000000000");
+        assert_eq!(&*uuid(0x0123_4567_89ab, 0xffff, u64::MAX), "01234567-89ab-7fff-bfff-ffffffffffff");
+        assert_eq!(&*uuid(u128::MAX, 0, 0), "ffffffff-ffff-7000-8000-000000000000");
         let made: BTreeSet<_> = (0..10_000).map(|_| new_request_id()).collect();
         assert_eq!(made.len(), 10_000);
         assert!(made.iter().all(|id| request_id(id.as_bytes()).is_some()));

@@ -32,7 +32,7 @@ pub(super) fn write(line: &mut Vec<u8>, noted: &Noted, end: &End) {
     let mut fields = Fields(line);
     // Writing into memory can't fail.
     let _ = write!(fields.0, "{{\"time\":\"{}\"", humantime::format_rfc3339_micros(began));
-    fields.text("protocol", protocol);
+    fields.word("protocol", protocol);
     let _ = write!(fields.0, ",\"client\":\"{}\"", noted.client);
     fields.given("request_id", noted.request_id.as_deref().unwrap_or_default());
     fields.given("message_id", &noted.message_id);
@@ -40,9 +40,9 @@ pub(super) fn write(line: &mut Vec<u8>, noted: &Noted, end: &End) {
     fields.given("model", &noted.model);
     if let Some((version, reason)) = noted.routed {
         fields.number("version", version);
-        fields.text("reason", reason.label());
+        fields.word("reason", reason.label());
     }
-    fields.text("code", noted.failed.as_ref().map_or("ok", |error| error.code().label()));
+    fields.word("code", noted.failed.as_ref().map_or("ok", |error| error.code().label()));
     fields.number("status", end.status.into());
     if let Some(error) = &noted.failed {
         fields.text("error", &cut(error.message(), LONGEST_ERROR));
@@ -74,6 +74,14 @@ impl Fields<'_> {
         self.0.extend_from_slice(b"\":");
     }
 
+    /// A word of our own, which needs no escapes.
+    fn word(&mut self, name: &str, word: &str) {
+        self.name(name);
+        self.0.push(b'"');
+        self.0.extend_from_slice(word.as_bytes());
+        self.0.push(b'"');
+    }
+
     fn text(&mut self, name: &str, text: &str) {
         self.name(name);
         // Neither can this.
@@ -94,7 +102,14 @@ impl Fields<'_> {
 
     fn seconds(&mut self, name: &str, duration: Duration) {
         self.name(name);
-        let _ = write!(self.0, "{}.{:09}", duration.as_secs(), duration.subsec_nanos());
+        self.0.extend_from_slice(itoa::Buffer::new().format(duration.as_secs()).as_bytes());
+        let mut fraction = *b".000000000";
+        let mut rest = duration.subsec_nanos();
+        for digit in fraction[1..].iter_mut().rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.0.extend_from_slice(&fraction);
     }
 }
 
