@@ -24,13 +24,13 @@ use crate::{
 };
 
 /// The id of a request, from the client and back to it, whichever protocol it speaks.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: &str = "x-request-id";
 
 /// Where the client's trace is told (W3C Trace Context).
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: &str = "traceparent";
 
 /// With it a client asks for the times of its request.
-pub(super) const ASKS_FOR_TIMING: HeaderName = HeaderName::from_static("onnxd-server-timing");
+pub(super) const ASKS_FOR_TIMING: &str = "onnxd-server-timing";
 
 /// The times of a request (W3C Server Timing).
 pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
@@ -50,19 +50,24 @@ pub(super) enum Protocol {
 pub(super) struct Beside<'a> {
     pub request_id: Option<&'a [u8]>,
     pub asks_for_timing: Option<&'a [u8]>,
-    /// Where somebody wants to know.
     pub traceparent: Option<&'a [u8]>,
 }
 
 impl<'a> Beside<'a> {
-    /// As headers tell it, for this access log.
-    pub(super) fn read(headers: &'a HeaderMap, log: Option<&Arc<AccessLog>>) -> Self {
-        let header = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
-        Beside {
-            request_id: header(&REQUEST_ID),
-            asks_for_timing: header(&ASKS_FOR_TIMING),
-            traceparent: log.and_then(|_| header(&TRACEPARENT)),
+    /// As headers tell it; of several of one name the first. Most have none of them, and to hash three names takes longer than
+    /// to look at all that there are.
+    pub(super) fn read(headers: &'a HeaderMap) -> Self {
+        let mut beside = Beside::default();
+        for (name, value) in headers {
+            let field = match name.as_str() {
+                REQUEST_ID => &mut beside.request_id,
+                ASKS_FOR_TIMING => &mut beside.asks_for_timing,
+                TRACEPARENT => &mut beside.traceparent,
+                _ => continue,
+            };
+            field.get_or_insert(value.as_bytes());
         }
+        beside
     }
 }
 
@@ -230,7 +235,7 @@ impl Told {
 
     pub(super) fn put_request_id(&self, headers: &mut HeaderMap) {
         if let Some(id) = self.request_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
-            headers.insert(REQUEST_ID, id);
+            headers.insert(HeaderName::from_static(REQUEST_ID), id);
         }
     }
 

@@ -75,7 +75,7 @@ pub(super) fn model_infer(
 ) -> impl Future<Output = Answer> + Send + use<> {
     let (mut call, body) = Call::new(context, unwritten, request);
     let log = context.access_log.as_ref();
-    let beside = Beside::read(&call.headers, log);
+    let beside = Beside::read(&call.headers);
     let mut notes = Notes::begin(log, Protocol::Grpc, client, beside, call.arrived);
     async move {
         let message = call.receive(body).await;

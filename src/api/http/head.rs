@@ -123,8 +123,7 @@ pub(super) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// What such a head says that is no business of the inference. It is read once more for that, too.
 pub(super) fn beside(head: &[u8]) -> Beside<'_> {
-    let [request_id, asks_for_timing, traceparent] =
-        values(head, [REQUEST_ID.as_str(), ASKS_FOR_TIMING.as_str(), TRACEPARENT.as_str()]);
+    let [request_id, asks_for_timing, traceparent] = values(head, [REQUEST_ID, ASKS_FOR_TIMING, TRACEPARENT]);
     Beside { request_id, asks_for_timing, traceparent }
 }
 

@@ -236,7 +236,7 @@ fn begin(status: StatusCode, length: usize) -> Vec<u8> {
 fn put(head: &mut Vec<u8>, told: Option<Told>) {
     let Some(Told { request_id, server_timing }) = told else { return };
     if let Some(id) = request_id {
-        header(head, REQUEST_ID.as_str(), id.as_bytes());
+        header(head, REQUEST_ID, id.as_bytes());
     }
     if let Some(timing) = server_timing {
         header(head, SERVER_TIMING.as_str(), timing.as_bytes());

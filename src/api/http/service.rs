@@ -138,7 +138,7 @@ pub(super) fn infer(
     let (headers, version) = (head.headers, head.version);
     let (context, unwritten) = (context.clone(), unwritten.clone());
     let log = context.access_log.as_ref();
-    let beside = Beside::read(&headers, log);
+    let beside = Beside::read(&headers);
     let mut notes = Notes::begin(log, Protocol::Http, client, beside, arrived);
     async move {
         let body = match form(&context, &headers) {

@@ -1,7 +1,10 @@
 //! The ids of requests.
 
+use serde_json::json;
+use std::path::Path;
+
 use super::{WAYS, ask, lines, log_file, repository, start};
-use crate::support::server::Server;
+use crate::support::{python, server::Server};
 
 const WRONG: [&[u8]; 5] = [b"", b"a b", b"\xff", "\u{e4}".as_bytes(), &[b'x'; 129]];
 
@@ -58,4 +61,26 @@ async fn with_a_log_every_answer_has_one() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 18, "no two are the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tritonclient_sends_them() {
+    let repository = repository();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
+    std::fs::create_dir_all(repository.path().join("simple/1")).unwrap();
+    std::fs::copy(sample, repository.path().join("simple/1/model.onnx")).unwrap();
+    let (_folder, path) = log_file();
+    let server = start(&repository, &path, &[]);
+    let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
+    let arguments = ["--grpc", &grpc, "--http", &http, "--repository", repository.path().to_str().unwrap()];
+    if python::run("request_ids", "request_ids.py", &arguments).is_none() {
+        return;
+    }
+    for line in lines(&path, 2).await {
+        let protocol = line["protocol"].as_str().unwrap();
+        assert_eq!(line["request_id"], format!("of-{protocol}"));
+        assert_eq!(line["message_id"], format!("message-{protocol}"));
+        assert_eq!(line["trace_id"], json!("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!((&line["rows"], &line["code"]), (&json!(2), &json!("ok")), "{line}");
+    }
 }
