@@ -1,7 +1,7 @@
 //! What the access log says.
 
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{WAYS, Way, ask, body, http, lines, log_file, repository, start};
 use crate::support::{
@@ -156,6 +156,7 @@ async fn floods_of_failures_are_told_in_part_and_counted() {
     let (_folder, path) = log_file();
     let server = start(&repository, &path, &["--access-log-sample", "0"]);
     let request = b"POST /v2/models/missing/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 13\r\n\r\n{\"inputs\":[]}";
+    let began = Instant::now();
     let mut connection = Connection::open(server.http).unwrap();
     for _ in 0..FLOOD / 100 {
         connection.send(&request.repeat(100)).unwrap();
@@ -164,7 +165,8 @@ async fn floods_of_failures_are_told_in_part_and_counted() {
     let left_out = metric(&server, "onnxd_access_log_dropped_total", &["reason=\"errors\""]).await;
     let told = FLOOD - left_out as usize;
     let lines = lines(&path, told).await;
-    assert!((100..FLOOD).contains(&told), "{told}");
+    let most = 100 * (began.elapsed().as_secs() as usize + 2);
+    assert!(told >= 100 && told <= most, "{told} of {most}");
     // As many as were left out are told of in the next line, but for those behind the last.
     let known: u64 = lines.iter().filter_map(|line| line["errors_left_out"].as_u64()).sum();
     assert!(known as f64 <= left_out, "{known} of {left_out}");
