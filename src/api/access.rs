@@ -90,7 +90,8 @@ struct Noted {
     routed: Option<(u64, Reason)>,
     timing: Option<Timing>,
     failed: Option<Error>,
-    has_ended: bool,
+    /// Once it has been found out: not everybody wants to know.
+    took: Option<Duration>,
 }
 
 /// What the answer tells beside itself.
@@ -137,7 +138,7 @@ impl Notes {
             routed: None,
             timing: None,
             failed: None,
-            has_ended: false,
+            took: None,
         })))
     }
 
@@ -185,29 +186,36 @@ impl Notes {
     /// It is answered, with this status of its protocol and a body of so many bytes.
     pub(super) fn end(self, status: u16, bytes: usize) -> Option<Told> {
         let mut noted = self.0?;
-        let took = noted.end(status, bytes);
-        let server_timing = noted.asks_for_timing.then(|| server_timing(noted.timing.as_ref(), took));
+        noted.end(status, bytes);
+        let took = noted.asks_for_timing.then(|| noted.took());
+        let server_timing = took.map(|took| server_timing(noted.timing.as_ref(), took));
         Some(Told { request_id: noted.request_id.take(), server_timing })
     }
 }
 
 impl Noted {
-    /// Has the line written, and tells how long it took.
-    fn end(&mut self, status: u16, bytes: usize) -> Duration {
-        self.has_ended = true;
-        let took = self.arrived.elapsed();
-        if let Some(log) = &self.log {
-            log.note(self.failed.as_ref().map(Error::code), &|line, left_out| {
-                line::write(line, self, &line::End { status, bytes, took, left_out });
-            });
+    /// Has the line written, if there is to be one.
+    fn end(&mut self, status: u16, bytes: usize) {
+        let log = self.log.take();
+        if let Some(log) = log
+            && let Some(left_out) = log.takes(self.failed.as_ref().map(Error::code))
+        {
+            let end = line::End { status, bytes, took: self.took(), left_out };
+            log.note(&|line| line::write(line, self, &end));
         }
-        took
+    }
+
+    /// From when it came until its answer was there.
+    fn took(&mut self) -> Duration {
+        let arrived = self.arrived;
+        *self.took.get_or_insert_with(|| arrived.elapsed())
     }
 }
 
 impl Drop for Noted {
     fn drop(&mut self) {
-        if self.has_ended || self.log.is_none() {
+        if self.log.is_none() {
+            // It has ended, or nobody wants to know.
             return;
         }
         self.failed = Some(Error::new(Code::Cancelled, "the client went before it was answered"));

@@ -140,7 +140,7 @@ mod tests {
             routed: Some((3, Reason::Weighted)),
             timing: Some(Timing { rows: 1, batch_rows: 2, run: Duration::from_nanos(1500), ..Timing::default() }),
             failed,
-            has_ended: true,
+            took: None,
         }
     }
 

@@ -85,22 +85,24 @@ impl AccessLog {
         AccessLog { sample, errors: Default::default(), lines: Mutex::default(), changed: Condvar::new(), metrics }
     }
 
-    /// Has a request that ended told, if it is to be: `write` writes its line, with the number of failed ones that were not.
-    pub(super) fn note(&self, failed: Option<Code>, write: &dyn Fn(&mut Vec<u8>, u64)) {
-        let sampled = self.sample.takes(fastrand::f64);
-        let left_out = match failed {
-            _ if sampled => 0,
-            None => return,
-            Some(code) => {
-                let fault = &self.errors[usize::from(code.http() >= 500)];
-                let taken = fault.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
-                let Some(left_out) = taken else { return self.metrics.unlogged(Unlogged::Errors, 1) };
-                left_out
-            }
-        };
+    /// Whether a request that ended is to be told, and the number of failed ones before it that were not.
+    pub(super) fn takes(&self, failed: Option<Code>) -> Option<u64> {
+        if self.sample.takes(fastrand::f64) {
+            return Some(0);
+        }
+        let fault = &self.errors[usize::from(failed?.http() >= 500)];
+        let left_out = fault.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now());
+        if left_out.is_none() {
+            self.metrics.unlogged(Unlogged::Errors, 1);
+        }
+        left_out
+    }
+
+    /// Has a line written, which `write` makes.
+    pub(super) fn note(&self, write: &dyn Fn(&mut Vec<u8>)) {
         LINE.with_borrow_mut(|line| {
             line.clear();
-            write(line, left_out);
+            write(line);
             self.push(line);
         });
     }
@@ -182,7 +184,8 @@ mod tests {
     }
 
     fn count(log: &AccessLog, requests: usize, failed: Option<Code>) -> usize {
-        (0..requests).for_each(|_| log.note(failed, &|line, _| line.push(b'\n')));
+        let taken = (0..requests).filter(|_| log.takes(failed).is_some());
+        taken.for_each(|_| log.note(&|line| line.push(b'\n')));
         log.take().bytes.len()
     }
 
@@ -203,7 +206,7 @@ mod tests {
     fn lines_that_nobody_takes_are_bounded() {
         let log = log("1");
         let long = vec![b'x'; 1 << 20];
-        (0..9).for_each(|_| log.note(None, &|line, _| line.extend_from_slice(&long)));
+        (0..9).for_each(|_| log.note(&|line| line.extend_from_slice(&long)));
         log.close();
         let lines = log.take();
         assert_eq!((lines.bytes.len(), lines.closed), (ROOM, true));
