@@ -1,5 +1,6 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
+mod access;
 pub mod admin;
 mod answer;
 mod body;
@@ -13,6 +14,7 @@ mod metrics;
 mod parameters;
 mod service;
 
+pub use access::{AccessLog, Lines};
 pub use answer::{Answer, AnswerBody, Unwritten};
 pub use budget::Budget;
 pub use limits::Limits;
@@ -56,6 +58,8 @@ pub struct Context {
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
+    /// Where requests are told of, if anywhere.
+    pub access_log: Option<Arc<AccessLog>>,
 }
 
 /// Where the server is in its life.
@@ -102,9 +106,15 @@ const MAX_MESSAGE: usize = 2048;
 
 /// As much of an error's message as is told.
 fn shown(message: &str) -> String {
-    let shown = &message[..message.floor_char_boundary(MAX_MESSAGE)];
-    let ellipsis = if shown.len() < message.len() { "..." } else { "" };
-    format!("{shown}{ellipsis}")
+    cut(message, MAX_MESSAGE)
+}
+
+/// A text's beginning, which says so where it is not all of it.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(most)])
 }
 
 /// Tells which version answered, and why.

@@ -9,9 +9,11 @@ mod compute;
 mod pace;
 mod queue;
 mod run;
+mod timing;
 mod turn;
 
 pub use compute::Compute;
+pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 
 use std::{
@@ -116,7 +118,15 @@ struct Job {
     inputs: ModelInputs,
     /// Whether it is the whole request, or its first piece, which runs before the others.
     is_first: bool,
-    reply: oneshot::Sender<Result<Vec<Tensor>>>,
+    reply: oneshot::Sender<Result<Ran>>,
+}
+
+/// What a request has come to: one tensor per output, and what it took.
+pub struct Ran {
+    /// The outputs.
+    pub outputs: Vec<Tensor>,
+    /// Where the time went.
+    pub timing: Timing,
 }
 
 /// A request in the queue. Dropped, it is cancelled.
@@ -127,7 +137,7 @@ pub struct Submitted {
 }
 
 /// Where the answer to a job will come.
-type Answer = oneshot::Receiver<Result<Vec<Tensor>>>;
+type Answer = oneshot::Receiver<Result<Ran>>;
 
 impl Cancel for Job {
     fn is_cancelled(&self) -> bool {
@@ -214,11 +224,11 @@ impl Batcher {
         Err(Error::new(Code::ResourceExhausted, message))
     }
 
-    /// Waits for the answer to a request: one tensor per output.
+    /// Waits for the answer to a request.
     ///
     /// # Errors
     /// The deadline has passed, or the run failed.
-    pub async fn answer(&self, submitted: Submitted) -> Result<Vec<Tensor>> {
+    pub async fn answer(&self, submitted: Submitted) -> Result<Ran> {
         let Submitted { mut answers, deadline } = submitted;
         if answers.len() == 1
             && let Some(answer) = answers.pop()
@@ -230,7 +240,8 @@ impl Batcher {
         for answer in answers {
             parts.push(self.part(answer, deadline).await?);
         }
-        self.rejoin(&parts)
+        let timing = Timing::of_pieces(parts.iter().map(|part| part.timing));
+        Ok(Ran { outputs: self.rejoin(&parts)?, timing })
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
@@ -265,7 +276,7 @@ impl Batcher {
         self.settings.open_axes.iter().map(open).chain(alone).collect()
     }
 
-    async fn part(&self, answer: Answer, deadline: Option<Instant>) -> Result<Vec<Tensor>> {
+    async fn part(&self, answer: Answer, deadline: Option<Instant>) -> Result<Ran> {
         let received = match deadline {
             None => answer.await,
             Some(deadline) => {
@@ -277,9 +288,9 @@ impl Batcher {
     }
 
     /// Joins the answers of a request's pieces.
-    fn rejoin(&self, parts: &[Vec<Tensor>]) -> Result<Vec<Tensor>> {
-        let outputs = parts.first().map_or(0, Vec::len);
-        let join = |output: usize| concatenate(&parts.iter().map(|part| &part[output]).collect::<Vec<_>>());
+    fn rejoin(&self, parts: &[Ran]) -> Result<Vec<Tensor>> {
+        let outputs = parts.first().map_or(0, |part| part.outputs.len());
+        let join = |output: usize| concatenate(&parts.iter().map(|part| &part.outputs[output]).collect::<Vec<_>>());
         let joined: Option<Vec<Tensor>> = (0..outputs).map(join).collect();
         joined.ok_or_else(|| {
             Error::internal(format!(

@@ -17,7 +17,7 @@ use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Listen, ModelControl};
+use crate::config::{ByteSize, Listen, ModelControl, Ratio};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -55,7 +55,7 @@ pub enum Command {
     /// variable, and that over the file. A variable that is empty counts as not set.
     ///
     /// SIGTERM or SIGINT ends it gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
-    /// signal ends it at once.
+    /// signal ends it at once. With --access-log, SIGHUP has that file opened anew.
     #[command(after_help = "\
 Examples:
   onnxd serve models --http 127.0.0.1:8000 --grpc off
@@ -364,6 +364,16 @@ pub struct Settings {
     /// How often an HTTP/2 connection is pinged; a client that does not answer within 20s has gone.
     #[arg(long, value_name = "DURATION", env = "ONNXD_PING_INTERVAL", default_value = "60s", value_parser = timeout)]
     pub ping_interval: Duration,
+
+    /// Where inferences are told, one JSON object per line: a file, which may be moved away while the server runs, or - for
+    /// stdout. Without it nowhere.
+    #[arg(long, value_name = "FILE", env = "ONNXD_ACCESS_LOG")]
+    pub access_log: Option<PathBuf>,
+
+    /// The part of the inferences that the access log tells, from 0 to 1. Of those that fail it tells more: up to 100 a second
+    /// that are the client's fault, and up to 100 that are not.
+    #[arg(long, value_name = "RATIO", env = "ONNXD_ACCESS_LOG_SAMPLE", default_value = "1")]
+    pub access_log_sample: Ratio,
 
     /// How log lines look, on stderr: text for people, or json, one object per line.
     #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT", default_value = "text", hide_possible_values = true)]

@@ -1,12 +1,14 @@
-//! Settings as they are written down: of a model, and of where to listen. Their meaning is derived where they are used.
+//! Settings as they are written down: of a model, and of where to listen; sizes and ratios. Their meaning is derived where they are used.
 
 pub mod document;
 mod model;
 mod model_control;
+mod ratio;
 mod size;
 
 pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
+pub use ratio::Ratio;
 pub use size::ByteSize;
 
 use std::{fmt, str::FromStr};

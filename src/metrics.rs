@@ -3,6 +3,7 @@
 //! A version owns its metrics: they are made with it, recorded by plain atomics without a look-up, and their series end when
 //! it goes (the text is rendered from those that still live). docs/metrics.md has every name, and a test holds it to them.
 
+mod access_log;
 mod control;
 mod exposition;
 mod families;
@@ -12,6 +13,7 @@ mod text;
 mod transport;
 mod version;
 
+pub use access_log::{AccessLogMetrics, Unlogged};
 pub use control::{ControlMetrics, LoadCounts, ModelStanding, VersionStanding};
 pub use exposition::Exposition;
 pub use histogram::Histogram;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
+    batcher::Timing,
     error::Result,
     metrics::ServerMetrics,
     tensor::{Output, Request},
@@ -35,6 +36,8 @@ pub struct Answer {
     pub reason: Reason,
     /// The outputs.
     pub output: Output,
+    /// Where the time went.
+    pub timing: Timing,
 }
 
 /// Sends requests to versions.
@@ -67,29 +70,26 @@ impl Router {
         self.published.subscribe()
     }
 
-    /// Puts a request into the queue of the version that is to answer it. `header` is asked for what came beside it, where that
-    /// decides.
+    /// The version that is to answer a request, and why. `header` is asked for what came beside it, where that decides.
     ///
     /// # Errors
-    /// There is no such model or version, it is not ready, the request does not fit its signature, the queue is full, or the
-    /// deadline has passed.
-    pub fn submit(&self, request: Request, header: &Header<'_>) -> Result<Submitted> {
+    /// There is no such model or version, or it is not ready.
+    pub fn route(&self, request: &Request, header: &Header<'_>) -> Result<(Arc<Version>, Reason)> {
         let table = self.table.load();
         let key = request.routing_key.as_deref().map(str::as_bytes);
         let ticket = Ticket { key, header, random: &|| fastrand::u64(..) };
         let picked = table.pick(&request.model, &request.selector, &ticket);
         let picked = picked.map(|(version, reason)| (version.clone(), reason));
-        let (version, reason) = picked.inspect_err(|error| self.metrics.unrouted(error.code()))?;
-        drop(table);
-        version.submit(request, reason)
+        picked.inspect_err(|error| self.metrics.unrouted(error.code()))
     }
 
     /// Answers a request that came with nothing beside it. Dropping the future cancels it.
     ///
     /// # Errors
-    /// Those of [`Router::submit`] and [`Submitted::answer`].
+    /// Those of [`Router::route`], [`Version::submit`] and [`Submitted::answer`].
     pub async fn infer(&self, request: Request) -> Result<Answer> {
-        self.submit(request, &|_| None)?.answer().await
+        let (version, reason) = self.route(&request, &|_| None)?;
+        version.submit(request, reason)?.answer().await
     }
 
     /// A request ended before it was decoded.

@@ -1,5 +1,6 @@
 //! The server as a whole: builds every room, opens the doors, and closes them again in order.
 
+mod access_log;
 mod activity;
 mod backlog;
 mod connection;
@@ -25,18 +26,19 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
+    api::{AccessLog, Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
     batcher::Compute,
     cli::{MemoryFull, Settings},
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
-    metrics::{Exposition, TransportMetrics},
+    metrics::{AccessLogMetrics, Exposition, TransportMetrics},
     registry::{Loader, MemoryLimit, Options, Registry},
     repository,
     router::Router,
     runtime,
 };
+use access_log::Writer;
 use connection::Terms;
 use io::IoThreads;
 use limits::ConnectionLimits;
@@ -76,6 +78,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let metrics = exposition.server().clone();
     let io = IoThreads::start(cpus, &metrics).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+    let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
     let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
@@ -83,10 +86,13 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context { router, lifecycle: lifecycle.subscribe(), limits };
+    let context = Context { router, lifecycle: lifecycle.subscribe(), limits, access_log: access_log.clone() };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        if let Some(log) = access_log {
+            tokio::spawn(signals::at_hangup(move || log.reopen())?);
+        }
         let admin = Service::admin(&context, control.clone(), tokens);
         let places = Places::new(limits::max_connections(settings), Some(exposition.server().transport.clone()));
         let read = readings::reader(settings, &context, control.clone(), &io, places.most(), cpus);
@@ -124,6 +130,9 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         let limit = settings.drain_timeout;
         Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
     })?;
+    if let Some(writer) = writer {
+        writer.end();
+    }
     tracing::info!("stopped");
     if !orderly {
         // What still runs is not waited for; it may run for ever.
@@ -131,6 +140,14 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     }
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The access log, where there is to be one, and what writes it.
+fn access_log(settings: &Settings, metrics: AccessLogMetrics) -> Result<Option<(Arc<AccessLog>, Writer)>, String> {
+    let Some(path) = &settings.access_log else { return Ok(None) };
+    let log = Arc::new(AccessLog::new(settings.access_log_sample, metrics));
+    let writer = Writer::start(log.clone(), path)?;
+    Ok(Some((log, writer)))
 }
 
 /// What the registry is told of the settings.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::{
     convert::Infallible,
+    mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use super::{
+    access::SERVER_TIMING,
     budget::{Share, guarded},
     limits::Limits,
 };
@@ -117,10 +119,18 @@ pub(super) fn outgoing(data: impl Into<Bytes>, unwritten: &Arc<Unwritten>, limit
 pub enum AnswerBody {
     /// Of an inference over HTTP.
     Inference(Outgoing),
-    /// The message of a call over gRPC; then, until it was sent, the status, which is OK.
-    Message(Outgoing, bool),
+    /// The message of a call over gRPC, and what comes behind it.
+    Message(Outgoing, Trailers),
     /// Of anything else.
     Other(Body),
+}
+
+/// What ends a call over gRPC that went well.
+pub enum Trailers {
+    /// The status, which is OK, and where the time went if the client has asked.
+    Due(Option<Box<HeaderValue>>),
+    /// Nothing any more.
+    Sent,
 }
 
 /// An answer.
@@ -144,12 +154,13 @@ impl HttpBody for AnswerBody {
             AnswerBody::Message(body, _) if !body.is_end_stream() => {
                 Pin::new(body).poll_frame(context).map(|frame| frame.map(never))
             }
-            AnswerBody::Message(_, sent) if !*sent => {
-                *sent = true;
-                let trailers = HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]);
+            AnswerBody::Message(_, trailers) => {
+                let Trailers::Due(timing) = mem::replace(trailers, Trailers::Sent) else { return Poll::Ready(None) };
+                let status = (STATUS, HeaderValue::from_static("0"));
+                let timing = timing.map(|timing| (SERVER_TIMING, *timing));
+                let trailers = HeaderMap::from_iter([status].into_iter().chain(timing));
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
-            AnswerBody::Message(..) => Poll::Ready(None),
             AnswerBody::Other(body) => Pin::new(body).poll_frame(context),
         }
     }
@@ -157,7 +168,7 @@ impl HttpBody for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Inference(body) => body.is_end_stream(),
-            AnswerBody::Message(_, sent) => *sent,
+            AnswerBody::Message(_, trailers) => matches!(trailers, Trailers::Sent),
             AnswerBody::Other(body) => body.is_end_stream(),
         }
     }

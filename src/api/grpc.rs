@@ -12,7 +12,7 @@ mod unary;
 use axum::{extract::Request, middleware};
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
 use super::{Context, Unwritten, answer::Answer, shown};
@@ -54,15 +54,16 @@ fn method(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.strip_prefix(INFERENCE_SERVICE)?.strip_prefix('/')
 }
 
-/// Answers a call that is unary.
+/// Answers a call of a client that is unary.
 pub(super) fn answer(
     context: &Arc<Context>,
     unwritten: &Arc<Unwritten>,
+    client: SocketAddr,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
     let refused = unary::not_grpc(request.headers());
     if refused.is_none() && method(request.uri().path()) == Some("ModelInfer") {
-        return Either::Left(service::model_infer(context, unwritten, request));
+        return Either::Left(service::model_infer(context, unwritten, client, request));
     }
     let path = request.uri().path().to_owned();
     let (call, body) = Call::new(context, unwritten, request);

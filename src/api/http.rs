@@ -18,7 +18,7 @@ use axum::{
 use futures_util::future::Either;
 use hyper::body::Incoming;
 use serde_json::json;
-use std::{future::ready, sync::Arc};
+use std::{future::ready, net::SocketAddr, sync::Arc};
 
 #[cfg(any(fuzzing, test))]
 use {crate::traffic::Selector, axum::http::HeaderMap, bytes::Bytes, std::time::Instant};
@@ -53,16 +53,17 @@ pub(super) fn inference(request: &Request<Incoming>) -> Option<Result<Target>> {
     Target::of_inference(request.uri().path())
 }
 
-/// Answers a request for an inference.
+/// Answers a request of a client for an inference.
 pub(super) fn infer(
     context: &Arc<Context>,
     unwritten: &Arc<Unwritten>,
+    client: SocketAddr,
     target: Result<Target>,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
     let refused = match target {
         _ if request.method() != Method::POST => wrong_method(request.method(), request.uri()),
-        Ok(target) => return Either::Left(service::infer(context, unwritten, target, request)),
+        Ok(target) => return Either::Left(service::infer(context, unwritten, client, target, request)),
         Err(error) => error.into_response(),
     };
     Either::Right(ready(other(refused)))

@@ -4,7 +4,7 @@
 use axum::{body::Body, http::Request};
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 use tower_service::Service as _;
 
 use super::{
@@ -55,15 +55,15 @@ impl Service {
         Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, tokens) }
     }
 
-    /// What answers the plain requests of the port, if it is one over HTTP.
-    pub fn plain(&self) -> Option<Plain> {
+    /// What answers the plain requests of a client of the port, if it is one over HTTP.
+    pub fn plain(&self, client: SocketAddr) -> Option<Plain> {
         match &self.inferences {
-            Inferences::Http(context) => Some(Plain::new(context, &self.rest)),
+            Inferences::Http(context) => Some(Plain::new(context, &self.rest, client)),
             Inferences::Grpc(_) | Inferences::None => None,
         }
     }
 
-    /// Answers a request over a connection that has `unwritten` answers.
+    /// Answers a request of a client over a connection that has `unwritten` answers.
     ///
     /// No `async` function, nor those that it calls on the way to an inference: each would keep the request once more, and the
     /// future, which is moved to where it runs, would take four times its memory.
@@ -71,14 +71,15 @@ impl Service {
         &self,
         request: Request<Incoming>,
         unwritten: &Arc<Unwritten>,
+        client: SocketAddr,
     ) -> impl Future<Output = Answer> + Send + use<> {
         match &self.inferences {
             Inferences::Grpc(context) if grpc::is_unary(&request) => {
-                return Either::Left(Either::Left(grpc::answer(context, unwritten, request)));
+                return Either::Left(Either::Left(grpc::answer(context, unwritten, client, request)));
             }
             Inferences::Http(context) => {
                 if let Some(target) = http::inference(&request) {
-                    return Either::Left(Either::Right(http::infer(context, unwritten, target, request)));
+                    return Either::Left(Either::Right(http::infer(context, unwritten, client, target, request)));
                 }
             }
             Inferences::Grpc(_) | Inferences::None => {}

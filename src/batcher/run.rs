@@ -5,9 +5,9 @@ use std::{
     time::Instant,
 };
 
-use super::{Batcher, Job, Waiting};
+use super::{Batcher, Job, Ran, Timing, Waiting};
 use crate::{
-    engine::{Instance, Ran},
+    engine::{self, Instance},
     error::{Error, Result},
     metrics::Phase,
     tensor::{ModelInputs, RowCutter, Tensor},
@@ -19,23 +19,24 @@ impl Batcher {
         for waiting in &batch {
             self.metrics.left_queue(taken - waiting.arrived);
         }
-        self.run_or_bisect(instance, batch);
+        self.run_or_bisect(instance, batch, taken);
     }
 
     /// Where a batch fails, one job may be to blame: the halves are run on their own, down to the culprit, which alone gets
     /// the error.
-    fn run_or_bisect(&self, instance: &mut Instance, mut batch: Vec<Waiting<Job>>) {
+    fn run_or_bisect(&self, instance: &mut Instance, mut batch: Vec<Waiting<Job>>, taken: Instant) {
         match self.try_run(instance, &batch) {
-            Ok(answers) => {
-                for (waiting, answer) in batch.into_iter().zip(answers) {
+            Ok((answers, took)) => {
+                for (waiting, outputs) in batch.into_iter().zip(answers) {
+                    let timing = Timing { queue: taken - waiting.arrived, rows: waiting.rows, ..took };
                     // Nobody may be waiting any more.
-                    let _ = waiting.job.reply.send(Ok(answer));
+                    let _ = waiting.job.reply.send(Ok(Ran { outputs, timing }));
                 }
             }
             Err(_) if batch.len() > 1 => {
                 let second = batch.split_off(batch.len() / 2);
-                self.run_or_bisect(instance, batch);
-                self.run_or_bisect(instance, second);
+                self.run_or_bisect(instance, batch, taken);
+                self.run_or_bisect(instance, second, taken);
             }
             Err(why) => {
                 for waiting in batch {
@@ -46,15 +47,15 @@ impl Batcher {
         }
     }
 
-    /// Runs the jobs as one batch and cuts the outputs into their answers.
-    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<Vec<Vec<Tensor>>> {
+    /// Runs the jobs as one batch and cuts the outputs into their answers. What it took is told as far as all have it in common.
+    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<(Vec<Vec<Tensor>>, Timing)> {
         let inputs: Vec<&ModelInputs> = batch.iter().map(|waiting| &waiting.job.inputs).collect();
         let rows: usize = batch.iter().map(|waiting| waiting.rows).sum();
         let requests = batch.len() as u64;
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
         let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
         let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
-        let Ran { outputs, input, run } = ran.map_err(panicked)?;
+        let engine::Ran { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);
         self.metrics.phase_took(Phase::Input, input, requests);
         self.metrics.phase_took(Phase::Run, run, requests);
@@ -64,8 +65,9 @@ impl Batcher {
         let outputs = outputs?;
         let started = Instant::now();
         let answers = cut(batch, outputs, rows)?;
-        self.metrics.phase_took(Phase::Output, started.elapsed(), requests);
-        Ok(answers)
+        let output = started.elapsed();
+        self.metrics.phase_took(Phase::Output, output, requests);
+        Ok((answers, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
     }
 }
 

@@ -23,7 +23,7 @@ use toml::de::DeValue;
 
 use super::{Cli, Command, Settings, help};
 use crate::config::{
-    ByteSize,
+    ByteSize, Ratio,
     document::{self, Document, Entry},
 };
 
@@ -224,6 +224,8 @@ enum Kind {
     String,
     /// A number of bytes, or text with a unit.
     Size,
+    /// A number from 0 to 1.
+    Ratio,
 }
 
 fn kind(arg: &Arg) -> Kind {
@@ -242,6 +244,8 @@ fn kind(arg: &Arg) -> Kind {
         Kind::Boolean
     } else if is(TypeId::of::<ByteSize>()) {
         Kind::Size
+    } else if is(TypeId::of::<Ratio>()) {
+        Kind::Ratio
     } else {
         Kind::String
     }
@@ -253,9 +257,12 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
         (Kind::Integer | Kind::Size, DeValue::Integer(_)) => {
             document::integer(value, 0..=u64::MAX).map(|number| number.to_string().into())
         }
+        (Kind::Ratio, DeValue::Integer(number)) => Ok(number.to_string().into()),
+        (Kind::Ratio, DeValue::Float(number)) => Ok(number.to_string().into()),
         (Kind::Boolean, DeValue::Boolean(value)) => Ok(value.to_string().into()),
         (Kind::String | Kind::Size, DeValue::String(text)) => Ok(text.as_ref().into()),
         (Kind::Integer, _) => Err("an integer".into()),
+        (Kind::Ratio, _) => Err("a number from 0 to 1".into()),
         (Kind::Boolean, _) => Err("true or false".into()),
         (Kind::Size, _) => Err("a number of bytes or a string such as \"64MiB\"".into()),
         (Kind::String, _) => {
@@ -268,7 +275,7 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
 /// The value that the command line has as TOML has it.
 pub(super) fn as_toml(arg: &Arg, text: &str) -> String {
     match kind(arg) {
-        Kind::Integer | Kind::Boolean => text.into(),
+        Kind::Integer | Kind::Boolean | Kind::Ratio => text.into(),
         Kind::String | Kind::Size => toml::Value::from(text).to_string(),
     }
 }

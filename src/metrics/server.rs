@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     ControlMetrics,
+    access_log::{AccessLogMetrics, Unlogged},
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
     transport::{Closed, TransportMetrics},
@@ -22,6 +23,8 @@ use crate::error::Code;
 pub struct ServerMetrics {
     /// Of connections.
     pub transport: TransportMetrics,
+    /// Of the access log.
+    pub access_log: AccessLogMetrics,
     unrouted: Arc<[AtomicU64; Code::OF_INFERENCES.len()]>,
     io_delay: Arc<Histogram>,
 }
@@ -29,7 +32,12 @@ pub struct ServerMetrics {
 impl ServerMetrics {
     pub(super) fn new() -> Self {
         let io_delay = Arc::new(Histogram::new(&DURATIONS));
-        ServerMetrics { transport: TransportMetrics::default(), unrouted: Arc::default(), io_delay }
+        ServerMetrics {
+            transport: TransportMetrics::default(),
+            access_log: AccessLogMetrics::default(),
+            unrouted: Arc::default(),
+            io_delay,
+        }
     }
 
     /// A request ended before it reached a version: it could not be decoded, or names no model that there is.
@@ -175,6 +183,15 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         |series, server| {
             for why in Closed::ALL {
                 series.labelled("reason", why.label(), server.metrics.transport.all_closed(why));
+            }
+        },
+    ),
+    Family::counter(
+        "onnxd_access_log_dropped_total",
+        "Lines that the access log should have and has not, by reason.",
+        |series, server| {
+            for why in Unlogged::ALL {
+                series.labelled("reason", why.label(), server.metrics.access_log.all_unlogged(why));
             }
         },
     ),

@@ -82,8 +82,11 @@ pub struct Submitted {
 }
 
 impl Version {
-    /// Checks a request and puts it into the queue.
-    pub(super) fn submit(self: &Arc<Self>, request: Request, reason: Reason) -> Result<Submitted> {
+    /// Checks a request that was sent here for that reason and puts it into the queue.
+    ///
+    /// # Errors
+    /// The request does not fit the signature, the queue is full, or the deadline has passed.
+    pub fn submit(self: &Arc<Self>, request: Request, reason: Reason) -> Result<Submitted> {
         let now = Instant::now();
         let timer = RequestTimer::start(&self.metrics, reason, now);
         let checked = self.check(request.inputs, &request.outputs);
@@ -143,13 +146,13 @@ impl Submitted {
             _ => error,
         });
         timer.finish(answered.as_ref().map(drop));
-        let outputs = answered?;
+        let batcher::Ran { outputs, timing } = answered?;
         let named = |index: usize| OutputTensor {
             name: version.signature.outputs[index].name.clone(),
             tensor: outputs[index].clone(),
         };
         let tensors = wanted.into_iter().map(named).collect();
-        Ok(Answer { version, reason, output: Output { tensors } })
+        Ok(Answer { version, reason, output: Output { tensors }, timing })
     }
 }
 

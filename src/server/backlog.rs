@@ -1,7 +1,7 @@
 //! The end of a port. What the kernel has let in counts as let in: who closes a port at once resets the connections that wait to
 //! be accepted, and their clients can't tell that from a request that was lost.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, time::Instant};
 
 /// How long handshakes that have begun are given to be completed.
@@ -10,12 +10,16 @@ const HANDSHAKE: Duration = Duration::from_millis(100);
 /// Gives every connection that comes to the port, until none comes any more, and closes it. Clients that begin to connect
 /// meanwhile get no answer; they ask again, a second later by RFC 6298 section 2, and are refused, or have come to the server
 /// that took the port's place.
-pub(super) async fn empty(listener: TcpListener, mut serve: impl FnMut(std::net::TcpStream)) -> std::io::Result<()> {
+pub(super) async fn empty(
+    listener: TcpListener,
+    mut serve: impl FnMut(std::net::TcpStream, SocketAddr),
+) -> std::io::Result<()> {
     // Where the system can't, the gap is short: what comes between the last look and the end is reset.
     let _ = refuse_first_packets(&listener);
     let end = Instant::now() + HANDSHAKE;
     while let Ok(accepted) = tokio::time::timeout_at(end, listener.accept()).await {
-        serve(accepted?.0.into_std()?);
+        let (stream, client) = accepted?;
+        serve(stream.into_std()?, client);
     }
     Ok(())
 }

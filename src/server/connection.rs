@@ -14,6 +14,7 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     future::ready,
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
@@ -64,6 +65,7 @@ pub(super) struct Requests {
     service: Service,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
+    client: SocketAddr,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -96,12 +98,12 @@ impl Terms {
         Terms { service, builder: Arc::new(builder), limits, lifecycle, metrics }
     }
 
-    /// Serves a connection until it ends. Once `closing` ends it is given what it has begun.
-    pub(super) async fn serve(self, stream: TcpStream, closing: impl Future<Output = ()>) {
+    /// Serves a connection of a client until it ends. Once `closing` ends it is given what it has begun.
+    pub(super) async fn serve(self, stream: TcpStream, client: SocketAddr, closing: impl Future<Output = ()>) {
         let activity = Arc::new(Activity::default());
         let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
-        let plain = self.service.plain();
-        let requests = Requests { service: self.service, limits, lifecycle, activity: activity.clone() };
+        let plain = self.service.plain(client);
+        let requests = Requests { service: self.service, limits, lifecycle, client, activity: activity.clone() };
         let mut stream = Watched::new(stream, activity.clone());
         // Each is polled only when it has something to say, not whenever the connection goes on.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
@@ -188,7 +190,7 @@ impl Requests {
         let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
         let answering = match too_long(&request, &self.limits) {
             Some(refused) => Either::Left(ready(refused)),
-            None => Either::Right(self.service.answer(request, &self.activity.unwritten)),
+            None => Either::Right(self.service.answer(request, &self.activity.unwritten, self.client)),
         };
         // Not `async`, which would keep the future twice.
         answering.map(move |answer| {

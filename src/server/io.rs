@@ -65,7 +65,7 @@ impl IoThreads {
 
 impl IoThread {
     fn start(number: usize, metrics: ServerMetrics) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(begin_turn).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));

@@ -1,4 +1,5 @@
 use std::{
+    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -59,8 +60,8 @@ async fn run(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => match stream.into_std() {
-                    Ok(stream) => connections.serve(stream),
+                Ok((stream, client)) => match stream.into_std() {
+                    Ok(stream) => connections.serve(stream, client),
                     Err(error) => tracing::warn!(protocol, "a connection is lost: {error}"),
                 },
                 Err(error) => {
@@ -76,7 +77,7 @@ async fn run(
             _ = &mut closing => break,
         }
     }
-    if let Err(error) = backlog::empty(listener, |stream| connections.serve(stream)).await {
+    if let Err(error) = backlog::empty(listener, |stream, client| connections.serve(stream, client)).await {
         tracing::warn!(protocol, "connections that waited to be accepted are lost: {error}");
     }
     connections.close.send_replace(true);
@@ -94,8 +95,10 @@ struct Connections {
 }
 
 impl Connections {
-    /// Serves a connection, which is in non-blocking mode.
-    fn serve(&mut self, stream: std::net::TcpStream) {
+    /// Serves a connection of a client, which is in non-blocking mode.
+    fn serve(&mut self, stream: std::net::TcpStream, client: SocketAddr) {
+        // The same client may come by IPv4 to a socket of IPv6.
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         // Answers are small and awaited; an error here shows on the first read.
         let _ = stream.set_nodelay(true);
         let Some(place) = Places::take(&self.places) else { return };
@@ -110,7 +113,7 @@ impl Connections {
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };
-            terms.serve(stream, closing).await;
+            terms.serve(stream, client, closing).await;
             drop(place);
         };
         self.tasks.spawn_on(connection, self.io.next());

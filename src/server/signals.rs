@@ -29,6 +29,16 @@ impl Signals {
     }
 }
 
+/// Does something whenever SIGHUP comes, which from now on does not end the process.
+pub(super) fn at_hangup(act: impl Fn()) -> Result<impl Future<Output = ()>, String> {
+    let mut hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals can't be handled: {error}"))?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            act();
+        }
+    })
+}
+
 /// Ends the process without running destructors: those of ONNX Runtime would pull memory away from under runs.
 #[allow(unsafe_code, reason = "a system call")]
 pub(super) fn exit_now(code: i32) -> ! {

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "the crate is a test: nothing is public")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+mod access;
 mod admin;
 mod bad_models;
 mod batching;

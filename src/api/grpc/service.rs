@@ -2,8 +2,8 @@
 
 use axum::http::Request;
 use bytes::Bytes;
-use hyper::body::Incoming;
-use std::sync::Arc;
+use hyper::body::{Body as _, Incoming};
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     decode, encode,
@@ -15,9 +15,13 @@ use super::{
 };
 use crate::{
     api::{
-        Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, Unwritten, answer::Answer, body::count_copies, tell_version,
+        Context, EXTENSIONS, SERVER_NAME, SERVER_VERSION, Unwritten,
+        access::{Beside, Notes, Protocol, grpc_status},
+        answer::{Answer, AnswerBody, Trailers},
+        body::count_copies,
+        tell_version,
     },
-    error::Result,
+    error::{Code, Result},
     router::Submitted,
     tensor,
     traffic::Selector,
@@ -66,40 +70,72 @@ pub(super) async fn model_metadata(call: Call, body: Incoming) -> Answer {
 pub(super) fn model_infer(
     context: &Arc<Context>,
     unwritten: &Arc<Unwritten>,
+    client: SocketAddr,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
     let (mut call, body) = Call::new(context, unwritten, request);
+    let log = context.access_log.as_ref();
+    let beside = Beside::read(&call.headers);
+    let mut notes = Notes::begin(log, Protocol::Grpc, client, beside, call.arrived);
     async move {
         let message = call.receive(body).await;
-        let answered = match submitted(&call, message) {
+        let answered = match submitted(&call, message, &mut notes) {
             Ok((submitted, id)) => submitted.answer().await.map(|answer| {
+                notes.ran(answer.timing);
                 let data = encode::response(&answer, &id);
                 (data, answer.version, answer.reason)
             }),
             Err(error) => Err(error),
         };
-        match answered {
-            Ok((data, version, reason)) => {
-                let mut response = call.answer(data).await;
+        let answered = match answered {
+            Ok((data, version, reason)) => call.answer(data).await.map(|mut response| {
                 tell_version(response.headers_mut(), &version, reason);
                 response
+            }),
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(response) => told(response, None, notes),
+            Err(error) => {
+                notes.failed(&error);
+                let code = error.code();
+                told(refused(error), Some(code), notes)
             }
-            Err(error) => refused(error),
         }
     }
 }
 
+/// The answer with what is told beside it. What is known only at its end comes with the status.
+fn told(mut response: Answer, failed: Option<Code>, notes: Notes) -> Answer {
+    let bytes = response.body().size_hint().exact().unwrap_or_default();
+    let status = failed.map_or(0, grpc_status);
+    let Some(told) = notes.end(status, usize::try_from(bytes).unwrap_or(usize::MAX)) else { return response };
+    told.put_request_id(response.headers_mut());
+    let timing = told.timing();
+    match response.body_mut() {
+        AnswerBody::Message(_, trailers) => *trailers = Trailers::Due(timing.map(Box::new)),
+        // There is nothing but trailers.
+        _ => told.put(response.headers_mut()),
+    }
+    response
+}
+
 /// The request in a message, in the queue, and its id.
-fn submitted(call: &Call, message: Result<Bytes>) -> Result<(Submitted, String)> {
+fn submitted(call: &Call, message: Result<Bytes>, notes: &mut Notes) -> Result<(Submitted, String)> {
     let router = &call.context.router;
-    let decoded = message.and_then(|message| decoded(call, message));
+    let decoded = message.and_then(|message| decoded(call, message, notes));
     let (request, id) = decoded.inspect_err(|error| router.undecoded(error))?;
-    Ok((router.submit(request, &|name| call.metadata(name))?, id))
+    let (version, reason) = router.route(&request, &|name| call.metadata(name))?;
+    notes.routed(version.version, reason);
+    Ok((version.submit(request, reason)?, id))
 }
 
 /// The request in a message, and its id.
-fn decoded(call: &Call, message: Bytes) -> Result<(tensor::Request, String)> {
+fn decoded(call: &Call, message: Bytes, notes: &mut Notes) -> Result<(tensor::Request, String)> {
+    let bytes = message.len();
     let message: ModelInferRequest = call.decode(message)?;
+    notes.asks(&message.model_name, bytes);
+    notes.named(&message.id);
     let timeout = call.timeout()?;
     let id = message.id.clone();
     let slices: Vec<_> = message.raw_input_contents.iter().map(|data| data.as_ptr_range()).collect();

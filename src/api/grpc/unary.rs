@@ -20,7 +20,7 @@ use super::{cost, payload, status};
 use crate::{
     api::{
         Context, Unwritten,
-        answer::{Answer, AnswerBody, other, outgoing},
+        answer::{Answer, AnswerBody, Trailers, other, outgoing},
         body::{Collected, KEPT, Pieces},
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
@@ -43,7 +43,7 @@ const SMALL: usize = 16 << 10;
 pub(super) struct Call {
     pub context: Arc<Context>,
     unwritten: Arc<Unwritten>,
-    headers: HeaderMap,
+    pub headers: HeaderMap,
     /// When its headers came.
     pub arrived: Instant,
     /// The encoding that the message came in, if any, and that the client reads.
@@ -66,7 +66,7 @@ pub(super) async fn unary<M: Message + Default, A: Message>(
         data
     });
     match answered {
-        Ok(data) => call.answer(data).await,
+        Ok(data) => call.answer(data).await.unwrap_or_else(refused),
         Err(error) => refused(error),
     }
 }
@@ -166,7 +166,7 @@ impl Call {
     }
 
     /// The answer to the call: a message, behind the room for its prefix.
-    pub(super) async fn answer(&mut self, mut data: Vec<u8>) -> Answer {
+    pub(super) async fn answer(&mut self, mut data: Vec<u8>) -> Result<Answer> {
         let length = data.len() - PREFIX;
         // There is what it was made of, and what that is packed into.
         self.decoded.add(length);
@@ -181,10 +181,10 @@ impl Call {
         self.finish(data, packed_in)
     }
 
-    fn finish(&self, mut data: Vec<u8>, packed_in: Option<Encoding>) -> Answer {
+    fn finish(&self, mut data: Vec<u8>, packed_in: Option<Encoding>) -> Result<Answer> {
         let Ok(length) = u32::try_from(data.len() - PREFIX) else {
             let bytes = data.len() - PREFIX;
-            return refused(Error::new(
+            return Err(Error::new(
                 Code::ResourceExhausted,
                 format!("the answer has {bytes} bytes, which gRPC can't carry"),
             ));
@@ -192,12 +192,12 @@ impl Call {
         data[0] = packed_in.is_some().into();
         data[1..PREFIX].copy_from_slice(&length.to_be_bytes());
         let body = outgoing(data, &self.unwritten, &self.context.limits);
-        let mut response = Response::new(AnswerBody::Message(body, false));
+        let mut response = Response::new(AnswerBody::Message(body, Trailers::Due(None)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(encoding) = packed_in {
             response.headers_mut().insert(ENCODING, HeaderValue::from_static(encoding.name()));
         }
-        response
+        Ok(response)
     }
 }
 

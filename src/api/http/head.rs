@@ -9,7 +9,10 @@ use axum::http::Uri;
 use std::mem::MaybeUninit;
 
 use super::service::Target;
-use crate::api::compression::Encoding;
+use crate::api::{
+    access::{ASKS_FOR_TIMING, Beside, REQUEST_ID, TRACEPARENT},
+    compression::Encoding,
+};
 
 /// A look at the bytes that come next on a connection.
 pub enum Look {
@@ -47,6 +50,10 @@ pub(super) enum Kind {
         json_length: Option<usize>,
         /// The encoding that the client wants most.
         encoding: Option<Encoding>,
+        /// Whether there is a header of those that [`beside`] reads whoever listens.
+        has_beside: bool,
+        /// Whether there is the one that the access log wants.
+        is_traced: bool,
     },
     /// What does not depend on more than the path.
     Get(Uri),
@@ -61,6 +68,9 @@ enum Meaning {
     JsonLength,
     AcceptEncoding,
     Connection,
+    /// Something that is told beside the answer.
+    Beside,
+    Trace,
     /// That the request is not plain.
     Other,
     None,
@@ -75,6 +85,9 @@ fn meaning(name: &str) -> Meaning {
         31 if is("inference-header-content-length") => Meaning::JsonLength,
         15 if is("accept-encoding") => Meaning::AcceptEncoding,
         10 if is("connection") => Meaning::Connection,
+        12 if is("x-request-id") => Meaning::Beside,
+        19 if is("onnxd-server-timing") => Meaning::Beside,
+        11 if is("traceparent") => Meaning::Trace,
         17 if is("transfer-encoding") => Meaning::Other,
         16 if is("content-encoding") => Meaning::Other,
         14 if is("http2-settings") => Meaning::Other,
@@ -104,17 +117,33 @@ pub(super) fn look(bytes: &[u8]) -> Look {
 /// The value of a header in a head that was looked at; of several the first. It is read once more: only where a model's traffic
 /// is divided does anybody ask.
 pub(super) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let [value] = values(head, [name]);
+    value
+}
+
+/// What such a head says that is no business of the inference. It is read once more for that, too.
+pub(super) fn beside(head: &[u8]) -> Beside<'_> {
+    let [request_id, asks_for_timing, traceparent] = values(head, [REQUEST_ID, ASKS_FOR_TIMING, TRACEPARENT]);
+    Beside { request_id, asks_for_timing, traceparent }
+}
+
+fn values<'a, const N: usize>(head: &'a [u8], names: [&str; N]) -> [Option<&'a [u8]>; N] {
     let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut request = httparse::Request::new(&mut []);
-    request.parse_with_uninit_headers(head, &mut headers).ok()?;
-    let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
-    found.map(|header| header.value)
+    if request.parse_with_uninit_headers(head, &mut headers).is_err() {
+        return [None; N];
+    }
+    names.map(|name| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.map(|header| header.value)
+    })
 }
 
 /// The head that was parsed, if it is plain.
 fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
     let (method, path) = (request.method?, request.path.filter(|_| request.version == Some(1))?);
     let (mut body, mut json_length, mut accepted) = (None, None, None);
+    let (mut has_beside, mut is_traced) = (false, false);
     for header in request.headers.iter() {
         match meaning(header.name) {
             Meaning::None => {}
@@ -122,6 +151,8 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
             Meaning::ContentLength => body = Some(only(body, number(header.value)?)?),
             Meaning::JsonLength => json_length = Some(only(json_length, number(header.value)?)?),
             Meaning::AcceptEncoding => accepted = Some(only(accepted, ascii(header.value)?)?),
+            Meaning::Beside => has_beside = true,
+            Meaning::Trace => is_traced = true,
             Meaning::Connection if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
             Meaning::Connection | Meaning::Other => return None,
         }
@@ -133,7 +164,8 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
             let encoding = accepted.map(|value| Encoding::accepted_of([value]));
             let target = Target::of_inference(path).filter(|_| is_simple(path))?.ok()?;
             let fits = json_length.is_none_or(|length| length <= body);
-            fits.then_some(Kind::Infer { target, json_length, encoding: encoding.flatten() })?
+            let encoding = encoding.flatten();
+            fits.then_some(Kind::Infer { target, json_length, encoding, has_beside, is_traced })?
         }
         "GET" if body.is_none() && Target::of_inference(path).is_none() => Kind::Get(path.parse().ok()?),
         _ => return None,
@@ -180,7 +212,11 @@ mod tests {
     #[test]
     fn what_may_mean_something_else_is_not_plain() {
         let with = |headers: &str| format!("POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
-        for headers in ["", "Accept: */*\r\ntraceparent: 00\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\n"] {
+        for headers in [
+            "",
+            "Accept: */*\r\ntraceparent: 00\r\nConnection: Keep-Alive\r\nAccept-Encoding: gzip\r\n",
+            "X-Request-Id: 1\r\nonnxd-server-timing: 1\r\n",
+        ] {
             assert!(is_plain(&with(&format!("Content-Length: 5\r\n{headers}"))), "{headers}");
         }
         for headers in [
@@ -221,7 +257,8 @@ mod tests {
             }
             if let Look::Plain(head) = look(&bytes) {
                 prop_assert!(bytes[..head.length].ends_with(b"\n"));
-                prop_assert!(head.body < 10);
+                // What is changed may be a digit more.
+                prop_assert!(head.body < 10_000);
                 for end in 1..head.length {
                     prop_assert!(matches!(look(&bytes[..end]), Look::Partial), "{end}");
                 }

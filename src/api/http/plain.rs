@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::{
     cell::Cell,
     io::Write,
+    net::SocketAddr,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -28,6 +29,7 @@ use super::{
 use crate::{
     api::{
         Context, MODEL_VERSION, ROUTING_REASON, Unwritten,
+        access::{Beside, Notes, Protocol, REQUEST_ID, SERVER_TIMING, Told},
         answer::{Outgoing, outgoing},
         budget::{Share, guarded},
         compression::{Encoding, WORTH_IT},
@@ -35,19 +37,20 @@ use crate::{
     router::{Answer, Submitted},
 };
 
-/// Answers plain requests.
+/// Answers plain requests of one client.
 #[derive(Clone)]
 pub struct Plain {
     context: Arc<Context>,
     rest: axum::Router,
+    client: SocketAddr,
 }
 
 /// A request that has begun. Dropped, it is cancelled.
 pub struct Asked(State);
 
 enum State {
-    Inference { submitted: Submitted, id: String, binary: Binary, encoding: Option<Encoding> },
-    Refused(Response),
+    Inference { submitted: Submitted, id: String, binary: Binary, encoding: Option<Encoding>, notes: Notes },
+    Refused(Response, Notes),
     Get(Uri),
 }
 
@@ -62,8 +65,8 @@ pub struct Reply {
 const TOGETHER: usize = 64 << 10;
 
 impl Plain {
-    pub(in crate::api) fn new(context: &Arc<Context>, rest: &axum::Router) -> Self {
-        Plain { context: context.clone(), rest: rest.clone() }
+    pub(in crate::api) fn new(context: &Arc<Context>, rest: &axum::Router, client: SocketAddr) -> Self {
+        Plain { context: context.clone(), rest: rest.clone(), client }
     }
 
     /// Looks at what comes next on a connection.
@@ -88,31 +91,45 @@ impl Plain {
     /// Begins a request that has come whole: these are the bytes of its head and body.
     pub fn ask(&self, head: Head, bytes: &[u8]) -> Asked {
         let (beginning, body) = bytes.split_at(head.length.min(bytes.len()));
-        let (target, json_length, encoding) = match head.kind {
-            Kind::Infer { target, json_length, encoding } => (target, json_length, encoding),
+        let (target, json_length, encoding, has_beside, is_traced) = match head.kind {
+            Kind::Infer { target, json_length, encoding, has_beside, is_traced } => {
+                (target, json_length, encoding, has_beside, is_traced)
+            }
             Kind::Get(uri) => return Asked(State::Get(uri)),
         };
         let context = &*self.context;
+        let arrived = Instant::now();
+        let log = context.access_log.as_ref();
+        let reads = has_beside || is_traced && log.is_some();
+        let beside = if reads { head::beside(beginning) } else { Beside::default() };
+        let mut notes = Notes::begin(log, Protocol::Http, self.client, beside, arrived);
         let mut share = Share::new(&context.limits.budget);
         if !share.grow(body.len()) {
             let refusal = context.limits.full();
             context.router.undecoded(&refusal.error);
-            return Asked(State::Refused(service::refused(refusal)));
+            notes.asks(target.model(), body.len());
+            notes.failed(&refusal.error);
+            return Asked(State::Refused(service::refused(refusal), notes));
         }
         let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
         let header = |name: &str| head::header(beginning, name);
-        let submitted = service::submitted(context, target, |_, _| Ok(json_length), &header, body, Instant::now());
+        let json_length = |_: &str, _: usize| Ok(json_length);
+        let submitted = service::submitted(context, target, json_length, &header, body, arrived, &mut notes);
         Asked(match submitted {
-            Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding },
-            Err(error) => State::Refused(error.into_response()),
+            Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding, notes },
+            Err(error) => {
+                notes.failed(&error);
+                State::Refused(error.into_response(), notes)
+            }
         })
     }
 
     /// Waits for the answer.
     pub async fn answer(&self, asked: Asked) -> Reply {
-        let response = match asked.0 {
-            State::Inference { submitted, id, binary, encoding } => match submitted.answer().await {
+        let (response, notes) = match asked.0 {
+            State::Inference { submitted, id, binary, encoding, mut notes } => match submitted.answer().await {
                 Ok(answer) => {
+                    notes.ran(answer.timing);
                     let (mut body, json_length) = encode::body(&answer, &id, &binary);
                     let mut packed_in = None;
                     if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
@@ -121,14 +138,18 @@ impl Plain {
                         body = packed;
                         packed_in = Some(encoding);
                     }
-                    return Reply::inference(&answer, body, json_length, packed_in);
+                    let told = notes.end(StatusCode::OK.as_u16(), body.len());
+                    return Reply::inference(&answer, body, json_length, packed_in, told);
                 }
-                Err(error) => error.into_response(),
+                Err(error) => {
+                    notes.failed(&error);
+                    (error.into_response(), notes)
+                }
             },
-            State::Refused(response) => response,
-            State::Get(uri) => self.get(uri).await,
+            State::Refused(response, notes) => (response, notes),
+            State::Get(uri) => (self.get(uri).await, Notes::none()),
         };
-        Reply::other(response).await
+        Reply::other(response, notes).await
     }
 
     /// What does not depend on more than the path.
@@ -149,7 +170,13 @@ impl Plain {
 }
 
 impl Reply {
-    fn inference(answer: &Answer, body: Vec<u8>, json_length: Option<usize>, packed: Option<Encoding>) -> Self {
+    fn inference(
+        answer: &Answer,
+        body: Vec<u8>,
+        json_length: Option<usize>,
+        packed: Option<Encoding>,
+        told: Option<Told>,
+    ) -> Self {
         let mut head = begin(StatusCode::OK, body.len());
         header(&mut head, "content-type", content_type(json_length).as_bytes());
         header(&mut head, MODEL_VERSION.as_str(), &answer.version.number);
@@ -160,10 +187,11 @@ impl Reply {
         if let Some(encoding) = packed {
             header(&mut head, "content-encoding", encoding.name().as_bytes());
         }
+        put(&mut head, told);
         Reply { head, body: body.into() }
     }
 
-    async fn other(response: Response) -> Self {
+    async fn other(response: Response, notes: Notes) -> Self {
         let (parts, body) = response.into_parts();
         // It lies there in one piece.
         let body = Box::pin(to_bytes(body, usize::MAX)).await.unwrap_or_default();
@@ -171,6 +199,7 @@ impl Reply {
         for (name, value) in parts.headers.iter().filter(|(name, _)| *name != axum::http::header::CONTENT_LENGTH) {
             header(&mut head, name.as_str(), value.as_bytes());
         }
+        put(&mut head, notes.end(parts.status.as_u16(), body.len()));
         Reply { head, body }
     }
 
@@ -201,6 +230,17 @@ fn begin(status: StatusCode, length: usize) -> Vec<u8> {
     count(&mut head, "content-length", length as u64);
     header(&mut head, "date", &date());
     head
+}
+
+/// What is told beside the answer.
+fn put(head: &mut Vec<u8>, told: Option<Told>) {
+    let Some(Told { request_id, server_timing }) = told else { return };
+    if let Some(id) = request_id {
+        header(head, REQUEST_ID, id.as_bytes());
+    }
+    if let Some(timing) = server_timing {
+        header(head, SERVER_TIMING.as_str(), timing.as_bytes());
+    }
 }
 
 fn header(head: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -5,11 +5,11 @@ use axum::{
     http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     decode::{self, Binary, Decoded},
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::{
         Context, EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, Unwritten,
+        access::{Beside, Notes, Protocol},
         answer::{Answer, AnswerBody, other, outgoing},
         body::{Pieces, count_copies},
         budget::Share,
@@ -55,6 +56,11 @@ impl Target {
             decoded.map(String::from).map_err(|error| Error::invalid(format!("{path}: '{text}' is no UTF-8: {error}")))
         };
         Some(decoded(model).and_then(|model| Ok(Target { model, version: decoded(version)? })))
+    }
+
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        &self.model
     }
 
     fn selector(&self) -> Result<Selector> {
@@ -123,6 +129,7 @@ fn tensors_metadata<'a>(specs: impl Iterator<Item = &'a TensorSpec>) -> Vec<Valu
 pub(super) fn infer(
     context: &Arc<Context>,
     unwritten: &Arc<Unwritten>,
+    client: SocketAddr,
     target: Target,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
@@ -130,6 +137,9 @@ pub(super) fn infer(
     let (head, body) = request.into_parts();
     let (headers, version) = (head.headers, head.version);
     let (context, unwritten) = (context.clone(), unwritten.clone());
+    let log = context.access_log.as_ref();
+    let beside = Beside::read(&headers);
+    let mut notes = Notes::begin(log, Protocol::Http, client, beside, arrived);
     async move {
         let body = match form(&context, &headers) {
             Ok((limit, encoding)) => {
@@ -144,26 +154,42 @@ pub(super) fn infer(
             Ok(body) => body,
             Err(refusal) => {
                 context.router.undecoded(&refusal.error);
-                return other(refused(refusal));
+                notes.asks(&target.model, 0);
+                notes.failed(&refusal.error);
+                return told(other(refused(refusal)), notes);
             }
         };
         let json_length = |model: &str, body: usize| decode::json_length(model, &headers, body);
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-        let submitted = submitted(&context, target, json_length, &header, body, arrived);
+        let submitted = submitted(&context, target, json_length, &header, body, arrived, &mut notes);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);
         let answered = match submitted {
-            Ok((submitted, id, binary)) => {
-                submitted.answer().await.map(|answer| encode::response(&answer, &id, &binary))
-            }
+            Ok((submitted, id, binary)) => submitted.answer().await.map(|answer| {
+                notes.ran(answer.timing);
+                encode::response(&answer, &id, &binary)
+            }),
             Err(error) => Err(error),
         };
-        match answered {
+        let answer = match answered {
             Ok(response) => on_its_way(&context, &unwritten, encoding, response).await,
-            Err(error) => other(error.into_response()),
-        }
+            Err(error) => {
+                notes.failed(&error);
+                other(error.into_response())
+            }
+        };
+        told(answer, notes)
     }
+}
+
+/// The answer with what is told beside it.
+fn told(mut answer: Answer, notes: Notes) -> Answer {
+    let bytes = answer.body().size_hint().exact().unwrap_or_default();
+    if let Some(told) = notes.end(answer.status().as_u16(), usize::try_from(bytes).unwrap_or(usize::MAX)) {
+        told.put(answer.headers_mut());
+    }
+    answer
 }
 
 /// How large the body may be, and its encoding.
@@ -204,7 +230,9 @@ pub(super) fn submitted(
     header: &Header<'_>,
     body: Bytes,
     arrived: Instant,
+    notes: &mut Notes,
 ) -> Result<(Submitted, String, Binary)> {
+    notes.asks(&target.model, body.len());
     let decoded = target.selector().and_then(|selector| {
         let counted = [body.as_ptr_range()];
         let json_length = json_length(&target.model, body.len())?;
@@ -213,7 +241,10 @@ pub(super) fn submitted(
         copies.map(|()| decoded).map_err(|refusal| refusal.error)
     });
     let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
-    Ok((context.router.submit(request, header)?, id, binary))
+    notes.named(&id);
+    let (version, reason) = context.router.route(&request, header)?;
+    notes.routed(version.version, reason);
+    Ok((version.submit(request, reason)?, id, binary))
 }
 
 /// The answer, packed where the client wants it and it pays, and counted.
