@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// Time enough to do what a test does while the instance is busy.
-const BUSY: Duration = Duration::from_secs(3);
+const BUSY: Duration = Duration::from_secs(5);
 
 fn start(config: &str) -> (TempDir, Server) {
     let repository = TempDir::new().unwrap();

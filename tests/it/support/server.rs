@@ -117,9 +117,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        let ended = self.child.try_wait().ok().flatten();
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
+            if let Some(status) = ended {
+                eprintln!("the server had ended: {status}");
+            }
             eprintln!("the server's log:\n{}", self.log);
         }
     }
