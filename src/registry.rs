@@ -62,6 +62,12 @@ const DRAIN: Duration = Duration::from_millis(50);
 /// How often what has been loaded is published at the start: each time costs as much as there are models.
 const PUBLISH: Duration = Duration::from_millis(100);
 
+/// Memory of versions that is given back as soon as it is free. To do so holds up every thread that allocates meanwhile.
+const TRIM: u64 = 16 << 20;
+
+/// When less is given back.
+const TRIM_PAUSE: Duration = Duration::from_secs(10);
+
 /// What is served, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -96,6 +102,9 @@ pub struct Registry {
     memory: Option<MemoryLimit>,
     /// When the load that is going on no longer steps aside.
     promote_at: Option<Instant>,
+    /// What was freed since memory was given back, and when it is to be.
+    freed: u64,
+    trim_at: Option<Instant>,
     /// Set when the server ends.
     stop: Arc<AtomicBool>,
 }
@@ -138,6 +147,8 @@ impl Registry {
             next_generation: 1,
             memory,
             promote_at: None,
+            freed: 0,
+            trim_at: None,
             stop,
         })
     }
@@ -191,7 +202,7 @@ impl Registry {
             if stopping && !self.is_loading() {
                 return;
             }
-            self.free_retired();
+            self.free_retired(Instant::now());
             if self.promote_at.take_if(|at| *at <= Instant::now()).is_some() && self.is_loading() {
                 system::restore();
             }
@@ -225,7 +236,8 @@ impl Registry {
         let (inventory, now) = (self.shared.inventory(), Instant::now());
         let retries = inventory.slots.values().filter_map(|slot| slot.retry).map(|retry| retry.at);
         // Those that are due wait for the look.
-        let next = retries.chain(self.promote_at).filter(|at| *at > now).fold(next_look, Instant::min);
+        let next =
+            retries.chain(self.promote_at).chain(self.trim_at).filter(|at| *at > now).fold(next_look, Instant::min);
         let wait = next.saturating_duration_since(now);
         if inventory.retired.is_empty() { wait } else { wait.min(DRAIN) }
     }
@@ -335,10 +347,13 @@ impl Registry {
     }
 
     /// Frees what no request holds any more.
-    fn free_retired(&self) {
-        let free = self.shared.take_retired();
-        if !free.is_empty() {
-            drop(free);
+    fn free_retired(&mut self, now: Instant) {
+        for retired in self.shared.take_retired() {
+            self.freed += retired.memory;
+            self.trim_at.get_or_insert(now + TRIM_PAUSE);
+        }
+        if self.freed >= TRIM || self.trim_at.is_some_and(|at| at <= now) {
+            (self.freed, self.trim_at) = (0, None);
             system::trim_memory();
         }
     }

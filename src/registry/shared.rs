@@ -19,7 +19,7 @@ use super::{
 use crate::{
     desired::{Record, Store},
     metrics::Exposition,
-    router::{Router, Version},
+    router::Router,
     traffic::Traffic,
 };
 
@@ -149,10 +149,10 @@ impl Shared {
     }
 
     /// Takes out the versions that no request holds any more, to be freed where nobody waits for that.
-    pub(super) fn take_retired(&self) -> Vec<Arc<Version>> {
+    pub(super) fn take_retired(&self) -> Vec<Retired> {
         let mut inventory = self.inventory();
         let is_free = |retired: &mut Retired| Arc::strong_count(&retired.version) == 1;
-        let free: Vec<_> = inventory.retired.extract_if(.., is_free).map(|retired| retired.version).collect();
+        let free: Vec<_> = inventory.retired.extract_if(.., is_free).collect();
         if !free.is_empty() {
             self.publish(&mut inventory, None);
         }
