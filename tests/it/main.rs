@@ -18,6 +18,7 @@ mod health;
 mod http;
 mod infer;
 mod metrics;
+mod monitoring;
 mod overload;
 mod packaging;
 mod readme;
