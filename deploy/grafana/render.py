@@ -2,14 +2,15 @@
 """Draws a dashboard's panels without Grafana: their queries, asked of a Prometheus, drawn by matplotlib where the panels lie.
 
     pip install matplotlib
-    deploy/demo --seconds 240 --keep          in another terminal; it tells the address of its Prometheus
-    deploy/grafana/render.py --prometheus http://127.0.0.1:PORT --seconds 250 --output docs/canary.png
+    deploy/demo --seconds 240          in another terminal; it tells the address of its Prometheus
+    deploy/grafana/render.py --prometheus http://127.0.0.1:PORT --seconds 240 --output docs/canary.png
 
 It shows what the queries give, not how Grafana looks.
 """
 
 import argparse
 import datetime
+import io
 import json
 import pathlib
 import re
@@ -21,6 +22,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import dates, pyplot, ticker  # noqa: E402
+from PIL import Image  # noqa: E402
 
 UNIT, WIDTH = 0.3, 14
 COLOURS = ["#3274d9", "#ff780a", "#56a64b", "#8f3bb8", "#e02f44", "#37872d"]
@@ -51,7 +53,7 @@ def filled(text, chosen):
 def choose(prometheus, dashboard, model):
     """What the dashboard opens with: of each variable the first, or all."""
     # Windows of rates: four scrapes of the demonstration and some more, as Grafana would choose.
-    chosen = {"__rate_interval": "10s"}
+    chosen = {"__rate_interval": "10s", "__range": f"{prometheus.end - prometheus.begin:.0f}s"}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "datasource":
             continue
@@ -183,21 +185,24 @@ def main():
         if panel["type"] == "row":
             figure.text(left + 0.006, top - tall / 2, panel["title"], fontsize=10, va="center", weight="bold")
             continue
-        box = pyplot.Rectangle((left + 0.003, top - tall + 0.002), width - 0.006, tall - 0.004, facecolor="white", edgecolor="#dddddd")
+        box = pyplot.Rectangle((left + 0.003, top - tall + 0.002), width - 0.006, tall - 0.004, facecolor="white", edgecolor="#dddddd", zorder=-1)
         figure.add_artist(box)
         figure.text(left + 0.009, top - 0.011, panel["title"], fontsize=9, va="center")
-        inset = 0.006 if panel["type"] == "stat" else 0.04
+        inset = 0.006 if panel["type"] == "stat" else 0.045
         below = 0.004 if panel["type"] == "stat" else 0.032
         axes = figure.add_axes((left + inset, top - tall + below, width - inset - 0.012, tall - below - 0.022))
         kinds[panel["type"]](axes, panel, prometheus, chosen, marks)
         if panel["type"] != "stat":
             axes.set_xlim(clock(prometheus.begin), clock(prometheus.end))
-            axes.xaxis.set_major_locator(dates.AutoDateLocator(maxticks=5))
+            axes.xaxis.set_major_locator(dates.AutoDateLocator(minticks=3, maxticks=7))
             axes.xaxis.set_major_formatter(dates.DateFormatter("%H:%M:%S"))
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#eeeeee")
             axes.set_axisbelow(True)
-    figure.savefig(options.output, dpi=100)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=100)
+    # A few colours are all that is in it.
+    Image.open(drawn).convert("RGB").quantize(64).save(options.output, optimize=True)
 
 
 main()

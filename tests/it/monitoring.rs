@@ -2,6 +2,7 @@
 //! own types, and a server under load.
 
 mod dashboards;
+mod demo;
 mod live;
 
 use std::{
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::{
     cli::text,
+    deploy::words,
     support::{
         prometheus::{configuration, installed},
         python,
@@ -23,6 +25,7 @@ use crate::{
 
 const REQUIREMENTS: &str = include_str!("../python/dashboards_requirements.txt");
 const ALERTS: &str = include_str!("../../deploy/prometheus/rules/alerts.yml");
+const METRICS: &str = include_str!("../../docs/metrics.md");
 const RULES: [&str; 2] = ["rules/alerts.yml", "rules/recording.yml"];
 
 fn promtool(arguments: &[&str], files: &[PathBuf]) {
@@ -97,23 +100,27 @@ fn every_alert_has_a_runbook_and_a_test() {
 }
 
 #[test]
-fn the_commands_of_the_runbooks_are_there() {
+fn the_commands_and_metrics_of_the_runbooks_are_there() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
-    let mut commands = BTreeSet::new();
+    let mut lines = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {
         let page = fs::read_to_string(entry.unwrap().path()).unwrap();
-        for line in page.lines().filter_map(|line| line.strip_prefix("onnxd ")) {
-            let words =
-                line.split_whitespace().take_while(|word| word.chars().all(|letter| letter.is_ascii_lowercase()));
-            commands.extend(words.take(2).map(|word| (line.to_owned(), word.to_owned())).take(1));
+        for name in words(&page, "onnxd_") {
+            let family =
+                ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+            let row = format!("| `{family}` |");
+            assert!(METRICS.contains(&row), "{name} is not documented");
         }
+        lines.extend(page.lines().filter_map(|line| line.strip_prefix("onnxd ")).map(str::to_owned));
     }
-    assert!(commands.len() > 10, "{commands:?}");
-    for (line, command) in commands {
-        let help = onnxd().args(["help", &command]).output().unwrap();
+    assert!(lines.len() > 10, "{lines:?}");
+    for line in lines {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let command = &words[..if ["alias", "traffic"].contains(&words[0]) { 2 } else { 1 }];
+        let help = onnxd().arg("help").args(command).output().unwrap();
         assert!(help.status.success(), "{line}: {help:?}");
         let help = text(&help.stdout);
-        let mut options = line.split_whitespace().filter(|word| word.starts_with("--"));
+        let mut options = words.iter().filter(|word| word.starts_with("--"));
         assert!(options.all(|option| help.contains(option)), "{line}\n{help}");
     }
 }

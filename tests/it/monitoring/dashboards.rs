@@ -44,7 +44,7 @@ impl Dashboard {
         if variable["type"] == "datasource" {
             return;
         }
-        let query = self.filled(variable["query"]["query"].as_str().unwrap());
+        let query = self.filled(variable["query"]["query"].as_str().unwrap()).replace("$__range", "1h");
         let inner = |function: &str| query.strip_prefix(function)?.strip_suffix(')');
         let options = if let Some(asked) = inner("label_values(") {
             let (selector, label) = asked.rsplit_once(", ").unwrap();
