@@ -41,7 +41,10 @@ fn promtool_has_nothing_to_say() {
     let file = |name: &str| configuration().join(name);
     promtool(&["check", "config"], &[file("prometheus.yml")]);
     promtool(&["check", "rules", "--lint=all", "--lint-fatal"], &RULES.map(file));
-    promtool(&["test", "rules"], &["tests/canary.yml", "tests/objectives.yml", "tests/servers.yml"].map(file));
+    promtool(
+        &["test", "rules"],
+        &["tests/canary.yml", "tests/objectives.yml", "tests/objectives-of-days.yml", "tests/servers.yml"].map(file),
+    );
 
     // Debian's Prometheus knows no Kubernetes: all but the discovery is checked.
     let folder = TempDir::new().unwrap();

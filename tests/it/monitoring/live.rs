@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
 use tokio::{task::JoinSet, time::MissedTickBehavior};
@@ -19,7 +19,7 @@ use crate::support::{
     client::{float_bytes, infer, inference, int64_bytes, raw_request, send},
     load, onnx,
     prometheus::{Prometheus, TIMES_FASTER, installed},
-    server::{Server, eventually},
+    server::{PATIENCE, Server, eventually},
 };
 use onnxd::api::grpc::proto::ModelInferRequest;
 
@@ -203,24 +203,34 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
     let end = next_scrape(&prometheus).await;
     rates_agree(&prometheus, &counts, begin, end).await;
     assert_eq!(fired(&prometheus, "OnnxdCanary.*").await, expected.iter().take(2).cloned().collect());
-    // How fast a request is depends on the machine; all else does not.
+    // How fast a request or a scrape is depends on the machine; all else does not.
     let fired: BTreeSet<_> = fired(&prometheus, ".*").await;
-    let others: Vec<_> = fired.difference(&expected).filter(|(name, ..)| name != "OnnxdLatencyBudgetBurn").collect();
+    let others: Vec<_> = fired
+        .difference(&expected)
+        .filter(|(name, ..)| !["OnnxdDown", "OnnxdLatencyBudgetBurn"].contains(&&**name))
+        .collect();
     assert!(others.is_empty(), "{others:?}");
 }
 
+/// (A scrape that comes late, as on a busy machine, leaves nothing to ask for a moment.)
 async fn all_queries_answer(prometheus: &Prometheus, opened: &[Dashboard]) {
-    let mut empty = BTreeSet::new();
     let queries: Vec<_> = opened.iter().flat_map(Dashboard::queries).collect();
     assert!(queries.len() > 80, "{}", queries.len());
-    for query in queries {
-        let expression = query.expression.replace("$__rate_interval", "4s").replace("[1m]", "[4s]");
-        assert!(!expression.contains('$'), "{}: {expression}", query.place);
-        if prometheus.query(&expression).await.is_empty() {
-            empty.insert(query.place);
+    let (expected, since) = (EMPTY.map(String::from).into(), Instant::now());
+    loop {
+        let mut empty = BTreeSet::new();
+        for query in &queries {
+            let expression = query.expression.replace("$__rate_interval", "4s").replace("[1m]", "[4s]");
+            assert!(!expression.contains('$'), "{}: {expression}", query.place);
+            if prometheus.query(&expression).await.is_empty() {
+                empty.insert(query.place.clone());
+            }
         }
+        if empty == expected {
+            return;
+        }
+        assert!(since.elapsed() < PATIENCE, "what is empty: {empty:#?}");
     }
-    assert_eq!(empty, EMPTY.map(String::from).into());
 }
 
 /// Rules are well, what is recorded has series, and every selector of an alert selects something.
@@ -231,12 +241,13 @@ async fn all_rules_answer(prometheus: &Prometheus) {
         let (name, query) = (rule["name"].as_str().unwrap(), rule["query"].as_str().unwrap());
         assert_eq!((&rule["health"], rule.get("lastError")), (&"ok".into(), None), "{rule}");
         if rule["type"] == "recording" {
-            assert!(!prometheus.query(name).await.is_empty(), "{name} is not recorded");
+            eventually(&format!("{name} is recorded"), async || !prometheus.query(name).await.is_empty()).await;
         }
         let selectors = selectors(query);
         assert!(!selectors.is_empty(), "{query}");
         for selector in selectors {
-            assert!(!prometheus.query(selector).await.is_empty(), "{name}: nothing has {selector}");
+            let what = format!("{name}: something has {selector}");
+            eventually(&what, async || !prometheus.query(selector).await.is_empty()).await;
         }
     }
 }
