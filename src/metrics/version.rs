@@ -47,8 +47,9 @@ pub(super) struct Total {
     pub(super) load_time: Duration,
 }
 
-/// What waits in a queue now, as it was told last.
+/// What waits in a queue now, as it was told last. Threads have queues of their own: each apart in memory, as in `per_thread`.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub struct QueueGauge {
     requests: AtomicU64,
     rows: AtomicU64,

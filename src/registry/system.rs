@@ -66,7 +66,7 @@ pub(super) fn step_aside() {
     IS_LOW.set(set_nice(0, priorities().low));
 }
 
-/// Lets what serves go before this thread, for the rest of its life and whatever [`restore`] restores: it knows its threads by
+/// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
 /// their nice value.
 pub fn stay_aside() {
     set_nice(0, (priorities().normal + NICER + 1).min(NICEST));
