@@ -33,6 +33,8 @@ pub struct VersionStanding {
     pub version: u64,
     /// Where it is in its life; `None`: it is not there, and only a weight names it.
     pub state: Option<&'static str>,
+    /// Its aliases.
+    pub aliases: Vec<String>,
     /// Which loading answers.
     pub generation: Option<u64>,
     /// Its weight, where the model has weights.
@@ -74,6 +76,9 @@ const MODELS: &[Family<ModelStanding>] = &[
 const VERSIONS: &[Family<VersionStanding>] = &[
     Family::gauge("onnxd_version_state", "1 for the state that the version is in.", |series, version| {
         version.state.iter().for_each(|state| series.labelled("state", state, true));
+    }),
+    Family::gauge("onnxd_version_alias", "1 for each alias of the version.", |series, version| {
+        version.aliases.iter().for_each(|alias| series.labelled("alias", alias, true));
     }),
     Family::gauge("onnxd_version_generation", "Which loading of files answers, where one does.", |series, version| {
         series.optional(version.generation)

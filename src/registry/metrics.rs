@@ -44,6 +44,7 @@ fn version(inventory: &Inventory, model: &str, status: &VersionStatus) -> Versio
     VersionStanding {
         version: status.version,
         state: Some(status.state.label()),
+        aliases: status.aliases.clone(),
         generation: status.generation,
         weight: status.weight,
         share: status.share,

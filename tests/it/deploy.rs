@@ -52,7 +52,7 @@ fn files() -> Vec<(PathBuf, String)> {
 }
 
 /// The words in a text that begin with `prefix` and go on.
-fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
+pub fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
     let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     text.split(|character| !word(character))
         .filter(|found| found.len() > prefix.len() && found.starts_with(prefix))

@@ -19,6 +19,7 @@ mod health;
 mod http;
 mod infer;
 mod metrics;
+mod monitoring;
 mod overload;
 mod packaging;
 mod readme;

@@ -94,6 +94,7 @@ fn label_names(series: &str) -> BTreeSet<&str> {
 async fn all_that_is_exported_is_documented_and_nothing_else() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("plain/1/model.onnx"));
+    fs::write(repository.path().join("plain/config.toml"), "[aliases]\nstable = 1\n").unwrap();
     onnx::add(1.0).save(&repository.path().join("the \"odd\" \\one/1/model.onnx"));
     let server = Server::start(repository.path());
     let client = inference(&server).await;

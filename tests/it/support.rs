@@ -4,5 +4,6 @@ pub mod client;
 pub mod h1;
 pub mod load;
 pub mod onnx;
+pub mod prometheus;
 pub mod python;
 pub mod server;

@@ -296,12 +296,28 @@ pub fn slow() -> Graph {
     }
 }
 
+/// As [`slow`], with `times` as many rounds.
+pub fn slower(times: i64) -> Graph {
+    let mut graph = slow();
+    let raw_data = times.to_le_bytes().into();
+    graph.initializer.push(Tensor { data_type: INT64, name: "times".into(), raw_data, ..Tensor::default() });
+    graph.node[0].input[0] = "longer".into();
+    graph.node.insert(0, node("Mul", &["iterations", "times"], &["longer"]));
+    graph
+}
+
 /// `y = table[x]`, x INT64 [batch,1], y FP32 [batch,1,2]: fails for an index out of 0 to 3.
 pub fn lookup() -> Graph {
+    lookup_of(4)
+}
+
+/// The same with a table of so many rows.
+pub fn lookup_of(rows: u8) -> Graph {
+    let table: Vec<f32> = (0..2 * rows).map(|index| f32::from(index) / 2.0).collect();
     Graph {
         name: "lookup".into(),
         node: vec![node("Gather", &["table", "x"], &["y"])],
-        initializer: vec![floats("table", &[4, 2], &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5])],
+        initializer: vec![floats("table", &[rows.into(), 2], &table)],
         input: vec![value("x", INT64, &["batch", "1"])],
         output: vec![value("y", FLOAT, &["batch", "1", "2"])],
     }
