@@ -8,6 +8,7 @@ mod calls;
 mod convert;
 mod grpc;
 mod http;
+mod object;
 mod openapi;
 mod routes;
 mod tokens;
