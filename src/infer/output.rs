@@ -10,6 +10,7 @@ use std::{
 use super::JSON_LENGTH;
 use crate::{
     json::{Reader, TensorObject, once, write_elements},
+    printable::printable,
     tensor::{BytesElements, Datatype, Shape, Tensor},
 };
 
@@ -100,11 +101,6 @@ impl Output {
         };
         (0..width).map(column).collect()
     }
-}
-
-/// A string of a model must not move the cursor, nor break the line.
-fn printable(text: &str) -> String {
-    if text.contains(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 
 /// Each element as text.

@@ -4,6 +4,7 @@ mod access;
 mod calls;
 mod commands;
 mod durable;
+mod limits;
 mod openapi;
 mod watch;
 mod wrong;

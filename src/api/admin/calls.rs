@@ -15,6 +15,7 @@ use super::{
 use crate::{
     desired::{Change, Terms},
     error::{Error, Result},
+    printable::is_unprintable,
     traffic::{Selector, Weights, check_alias},
 };
 
@@ -119,6 +120,12 @@ impl Admin {
             if text.len() > longest {
                 let why = format!("{field} may have {longest} bytes, got {}", text.len());
                 return Err(wrong(&model, &why));
+            }
+            // Others read it on their terminals.
+            let may_stand = |character| field == "reason" && matches!(character, '\n' | '\t');
+            let is_wrong = |character: &char| is_unprintable(*character) && !may_stand(*character);
+            if let Some(character) = text.chars().find(is_wrong) {
+                return Err(wrong(&model, &format!("{field} must be text, got the character {character:?} in it")));
             }
         }
         let actor = match &self.caller {
