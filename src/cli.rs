@@ -17,7 +17,10 @@ use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Listen, ModelControl};
+use crate::{
+    config::{ByteSize, Listen, ModelControl},
+    traffic::Selector,
+};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -187,9 +190,9 @@ pub struct Infer {
     #[arg(value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
 
-    /// Its version; without it the server chooses.
-    #[arg(long = "version", id = "model_version", value_name = "N")]
-    pub model_version: Option<u64>,
+    /// Its version, or an alias of one such as `canary`; without it the server chooses.
+    #[arg(long = "version", id = "model_version", value_name = "N|ALIAS", value_parser = version_or_alias)]
+    pub model_version: Option<String>,
 
     /// The server's HTTP port, with a path where a proxy wants one.
     #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
@@ -422,6 +425,14 @@ fn size(text: &str) -> Result<ByteSize, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
+}
+
+/// What a request may have in place of a version.
+fn version_or_alias(text: &str) -> Result<String, String> {
+    match Selector::parse("", text) {
+        Ok(Selector::Version(_) | Selector::Alias(_)) => Ok(text.into()),
+        Ok(Selector::Any) | Err(_) => Err("a version is an integer > 0, or an alias".into()),
+    }
 }
 
 /// Where a server is; HTTP is what an address without a scheme means.
