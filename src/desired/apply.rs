@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Known, ModelState, Record, share::taker};
 use crate::{
     error::{Code, Error, Result},
-    traffic::{STABLE, Traffic, Weights, check_alias},
+    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases},
 };
 
 /// Changes that are kept of a model, and steps that rollbacks can go back, at most.
@@ -85,16 +85,26 @@ impl Judge<'_> {
         let mut after = before.clone();
         match change {
             Change::SetWeights(weights) => {
-                for (version, weight) in weights.iter().filter(|(_, weight)| *weight > 0.0) {
-                    self.ready(version, &format!("it can't get the weight {weight}"))?;
+                self.within("weights", before.weights.count(), weights.count(), MOST_WEIGHTS)?;
+                for (version, weight) in weights.iter() {
+                    if weight > 0.0 {
+                        self.ready(version, &format!("it can't get the weight {weight}"))?;
+                    } else if !before.weights.names(version) {
+                        self.exists(version)?;
+                    }
                 }
                 after.weights = weights.clone();
             }
-            Change::Shift { from, to, points } => after.weights = self.shift(before, *from, *to, *points)?,
+            Change::Shift { from, to, points } => {
+                after.weights = self.shift(before, *from, *to, *points)?;
+                self.within("weights", before.weights.count(), after.weights.count(), MOST_WEIGHTS)?;
+            }
             Change::SetAlias { alias, version } => {
                 check_alias(alias).map_err(Error::invalid)?;
                 self.ready(*version, &format!("it can't be '{alias}'"))?;
                 after.aliases.insert(alias.clone(), *version);
+                let [before, after] = [before, &after].map(|traffic| count_aliases(&traffic.aliases));
+                self.within("aliases beside `stable`", before, after, MOST_ALIASES)?;
             }
             Change::DropAlias(alias) => {
                 if after.aliases.remove(alias).is_none() {
@@ -185,6 +195,14 @@ impl Judge<'_> {
             Some(Err(why)) => format!("version {version}: {why}"),
             None => format!("there is no version {version}"),
         }
+    }
+
+    /// Whether there are not more than may be, or than there were.
+    fn within(&self, what: &str, before: usize, after: usize, most: usize) -> Result<()> {
+        if after <= most.max(before) {
+            return Ok(());
+        }
+        Err(self.invalid(&format!("a model may have {most} {what}, got {after}")))
     }
 
     fn exists(&self, version: u64) -> Result<&std::result::Result<(), String>> {

@@ -135,7 +135,7 @@ impl Store {
     fn audit(&mut self, desired: &Desired) -> io::Result<()> {
         let missing = audit::since(desired, self.audited);
         if !missing.is_empty() {
-            audit::append(&self.folder, &missing)?;
+            audit::append(&self.folder, self.audited, &missing)?;
             self.audited = desired.revision;
         }
         Ok(())

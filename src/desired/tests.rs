@@ -145,6 +145,12 @@ fn what_is_refused_says_why() {
         (alias("canary", 3), Code::FailedPrecondition, "it can't be 'canary'"),
         (Change::DropAlias("canary".into()), Code::NotFound, "model 'm' has no alias 'canary'; its aliases are: none"),
         (Change::Load(Some(9)), Code::NotFound, "no version 9"),
+        (weights(&[(1, 9.0), (9, 0.0)]), Code::NotFound, "no version 9"),
+        (
+            Change::SetWeights(Weights::new((1..=65).map(|version| (version, 1.0)).collect()).unwrap()),
+            Code::InvalidArgument,
+            "model 'm': a model may have 64 weights, got 65",
+        ),
         (Change::Unload(Some(9)), Code::NotFound, "no version 9"),
     ] {
         let refused = split.apply("m", &change, &known, record(2)).unwrap_err();
@@ -213,6 +219,24 @@ fn what_is_saved_is_there_and_one_server_writes() {
     assert_eq!(second.catch_up().unwrap(), None);
     second.save(&changed(&next)).unwrap();
     assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
+}
+
+/// A log that has become large is put aside, whole, and nothing is written twice.
+#[test]
+fn a_large_audit_log_is_put_aside() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    let file = fs::File::options().write(true).open(path.join("audit.jsonl")).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    let next = changed(&last);
+    assert_eq!(store.save(&next).unwrap(), None);
+    assert_eq!(fs::metadata(path.join("audit-3.jsonl")).unwrap().len(), (64 << 20) + 1);
+    assert_eq!(audited(&path), [4]);
+    // As a crash between the two leaves it.
+    fs::remove_file(path.join("audit.jsonl")).unwrap();
+    drop(store);
+    assert_eq!(Store::open(path.clone()).unwrap().1, next);
+    assert_eq!(audited(&path), [4]);
 }
 
 /// What another server wrote between the two looks of a change is not overwritten by the next try.
