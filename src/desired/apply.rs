@@ -8,7 +8,8 @@ use crate::{
     traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases},
 };
 
-/// Changes that are kept of a model, and steps that rollbacks can go back, at most.
+/// Changes that are kept of a model, steps that rollbacks can go back, and versions that are gone for which it is kept whether
+/// they are loaded, at most.
 pub(super) const MOST: usize = 100;
 
 /// What all weights are together, where they are points.
@@ -62,6 +63,7 @@ impl ModelState {
             Change::Load(_) | Change::Unload(_) | Change::Reload(_) => (None, None),
             _ => (Some(before.clone()), Some(next.traffic_or(&known.configured).clone())),
         };
+        forget_lowest(&mut next.loaded, known);
         next.revision = record.revision;
         next.history.push(Record { change: change.clone(), before, after, ..record });
         keep_last(&mut next.history);
@@ -71,6 +73,15 @@ impl ModelState {
 
 fn keep_last<T>(list: &mut Vec<T>) {
     list.drain(..list.len().saturating_sub(MOST));
+}
+
+/// What calls have said of versions outlives these, since they may return. Of those that are gone the highest are kept.
+fn forget_lowest(loaded: &mut BTreeMap<u64, bool>, known: &Known) {
+    let is_gone = |version: &u64| !known.on_disk.contains(version) && !known.loaded.contains(version);
+    let gone: Vec<u64> = loaded.keys().copied().filter(is_gone).collect();
+    for version in &gone[..gone.len().saturating_sub(MOST)] {
+        loaded.remove(version);
+    }
 }
 
 /// Knows what can be asked of a model.

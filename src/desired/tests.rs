@@ -164,6 +164,39 @@ fn what_is_refused_says_why() {
     assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
 }
 
+/// What calls have said of versions that are gone is kept, and does not become more for ever.
+#[test]
+fn the_last_versions_that_are_gone_are_remembered() {
+    let known = |version: u64| Known {
+        versions: BTreeMap::from([(version, Ok(()))]),
+        on_disk: BTreeSet::from([version]),
+        loaded: BTreeSet::from([version]),
+        ..Known::default()
+    };
+    let mut state = ModelState::default();
+    for version in 1..=1000 {
+        let change = if version % 2 == 0 { Change::Load(Some(version)) } else { Change::Unload(Some(version)) };
+        state = state.apply("m", &change, &known(version), record(version)).unwrap();
+    }
+    let kept: Vec<u64> = state.loaded.keys().copied().collect();
+    assert_eq!(kept, (900..=1000).collect::<Vec<_>>());
+    assert_eq!((state.history.len(), state.loaded[&901]), (100, false));
+}
+
+#[test]
+fn the_models_that_were_changed_last_are_remembered() {
+    let mut desired = Desired::default();
+    for revision in 1..=300 {
+        desired.models.insert(format!("m{revision}"), ModelState { revision, ..ModelState::default() });
+    }
+    assert!(desired.forget(|_| true).is_empty());
+    // 299 are gone.
+    let forgotten = desired.forget(|name| name == "m7");
+    assert_eq!(forgotten.len(), 43);
+    assert!(desired.models.len() == 257 && desired.models.contains_key("m7") && !desired.models.contains_key("m44"));
+    assert!(desired.models.contains_key("m45"));
+}
+
 /// A state with one change more than before.
 fn changed(desired: &Desired) -> Desired {
     let mut next = desired.clone();

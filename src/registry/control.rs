@@ -98,6 +98,9 @@ impl Control {
             let mut desired = inventory.desired.clone();
             desired.revision = revision;
             desired.models.insert(model.to_owned(), state);
+            for name in desired.forget(|name| inventory.has(name)) {
+                tracing::warn!(model = name, "it has been gone for long: what admin calls asked for is forgotten");
+            }
             (desired, record, before)
         };
         let problem = store.save(&desired)?;

@@ -191,7 +191,8 @@ impl Inventory {
         } else if incomplete {
             in_state(State::Unloaded, Some(INCOMPLETE.into()))
         } else if on_disk {
-            in_state(State::Unloaded, None)
+            let wish = self.wish(&key.0, *version);
+            in_state(State::Unloaded, (wish == Some(false)).then(|| BY_CALL.into()))
         } else {
             in_state(State::Failed, Some(GONE.into()))
         }
@@ -324,6 +325,7 @@ impl Inventory {
     }
 }
 
+const BY_CALL: &str = "an admin call asked for it to be unloaded, and it stays so until one asks for it to be loaded";
 const GONE: &str = "the repository does not hold its files";
 const INCOMPLETE: &str = "its folder does not hold the marker of a version that is complete";
 
