@@ -259,7 +259,8 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 
-    /// Answer admin calls without a token on any address: something else sees to it who can reach it.
+    /// Answer admin calls without a token on any address and by any name: something else sees to it who can reach it. Without
+    /// this and without tokens, calls must name localhost or an IP address as their host, which web pages can't.
     #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
     pub admin_insecure: bool,
 

@@ -23,7 +23,10 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
+    api::{
+        Context, Lifecycle, SERVER_VERSION, Service,
+        admin::{Callers, Tokens},
+    },
     batcher::Compute,
     cli::{MemoryFull, Settings},
     config::{ByteSize, Listen},
@@ -77,7 +80,11 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let exposition = Arc::new(exposition);
     let transport = process.transport.clone();
     let router = Arc::new(Router::new(process));
-    let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
+    let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
+        Some(tokens) => Callers::Bearers(Arc::new(tokens)),
+        None if settings.admin_insecure => Callers::Any,
+        None => Callers::Local,
+    };
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
@@ -87,7 +94,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        let admin = Service::admin(&context, control.clone(), tokens);
+        let admin = Service::admin(&context, control.clone(), callers);
         let doors = open_doors(settings, Arc::new(connections), &context, &exposition, &transport, admin, &io).await?;
         let period = settings.poll_interval;
         let started = lifecycle.clone();

@@ -28,6 +28,7 @@ use crate::{
     registry::Control,
 };
 
+pub use access::Callers;
 pub use tokens::Tokens;
 
 /// The messages, the service and the client that the protocol definition generates.
@@ -52,12 +53,15 @@ pub(super) struct Admin {
     caller: Option<Arc<str>>,
 }
 
-/// Everything that the port answers. Without `tokens`, who reaches the port may do everything.
-pub(super) fn routes(context: Context, control: Control, tokens: Option<Tokens>) -> axum::Router {
+/// Calls that go on for as long as things happen, at most: each has a connection, and others are to find one of the port's.
+const LONG_CALLS: usize = 128;
+
+/// Everything that the port answers.
+pub(super) fn routes(context: Context, control: Control, callers: Callers) -> axum::Router {
     let (lifecycle, limits) = (context.lifecycle.clone(), context.limits.clone());
     let admin = Admin { control, lifecycle, limits, caller: None };
     let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin));
-    let guarded = guarded.layer(middleware::from_fn_with_state(tokens.map(Arc::new), access::check));
+    let guarded = guarded.layer(middleware::from_fn_with_state(callers, access::check));
     grpc::open(context).merge(http::open()).merge(guarded).fallback(http::nothing_there)
 }
 
