@@ -105,6 +105,7 @@ impl Admin {
     pub(super) async fn wait_ready(self, request: WaitReadyRequest) -> Result<Model> {
         let version = optional_version(&request.model, request.version)?;
         let limit = wait_limit(&request)?;
+        let _place = self.long_call()?;
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
     }
 

@@ -72,6 +72,35 @@ async fn a_weight_needs_a_version() {
 
 /// Who watches leaves places for who would help.
 #[tokio::test(flavor = "multi_thread")]
+async fn watchers_leave_places_for_calls() {
+    let repository = repository();
+    let server = Server::start(repository.path());
+    let mut watching = Vec::new();
+    let refused = loop {
+        let channel = Channel::from_shared(format!("http://{}", server.admin)).unwrap().connect().await;
+        let Ok(channel) = channel else { panic!("{} watchers have taken every place", watching.len()) };
+        let mut client = AdminServiceClient::new(channel);
+        match client.watch(WatchRequest::default()).await {
+            Ok(stream) => watching.push((client, stream.into_inner())),
+            Err(refused) => break refused,
+        }
+        assert!(watching.len() < 1000, "there is no limit");
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains(&watching.len().to_string()), "{refused:?}");
+    let waits = get(server.admin, "/admin/v1/models/add/wait?version=1").await;
+    assert_eq!((waits.status.as_u16(), waits.json()["code"].as_str()), (429, Some("resource_exhausted")), "{waits:?}");
+    change(&server, "/models/add/promote", r#"{"version": 2}"#).await;
+    change(&server, "/models/add/rollback", "").await;
+    // One that ends leaves its place to the next.
+    watching.pop();
+    eventually("there is a place again", async || {
+        get(server.admin, "/admin/v1/models/add/wait?version=1").await.status == 200
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_read_no_deeper_than_they_can_mean_anything() {
     let repository = repository();
     let server = Server::start(repository.path());
