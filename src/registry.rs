@@ -33,7 +33,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, TryLockError,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
@@ -199,6 +199,7 @@ impl Registry {
                     next = last + pause;
                 }
                 if next <= Instant::now() {
+                    self.follow_state();
                     is_unsettled = self.look();
                     last = Instant::now();
                     next = last + if is_unsettled || self.must_look() { pause } else { period };
@@ -215,6 +216,19 @@ impl Registry {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Goes by what another server writes into the state folder, and takes its place once it has ended.
+    fn follow_state(&self) {
+        let mut store = match self.shared.store.try_lock() {
+            Ok(store) => store,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Whoever makes a change sees to it.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if let Some(desired) = store.follow() {
+            self.shared.take_over(&store, desired);
         }
     }
 

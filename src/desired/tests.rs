@@ -272,6 +272,27 @@ fn a_large_audit_log_is_put_aside() {
     assert_eq!(audited(&path), [4]);
 }
 
+#[test]
+fn who_may_not_write_follows_and_takes_over() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    assert_eq!(store.follow(), None);
+    let (mut second, _) = Store::open(path.clone()).unwrap();
+    assert_eq!(second.follow(), None);
+    let next = changed(&last);
+    store.save(&next).unwrap();
+    assert_eq!(second.follow(), Some(next.clone()));
+    assert_eq!(second.follow(), None);
+    let refused = second.save(&changed(&next)).unwrap_err();
+    assert!(refused.message().contains(&format!("(process {} on ", std::process::id())), "{refused}");
+    let after = changed(&next);
+    store.save(&after).unwrap();
+    drop(store);
+    assert_eq!(second.follow(), Some(after.clone()));
+    second.save(&changed(&after)).unwrap();
+    assert_eq!(audited(&path), [1, 2, 3, 4, 5, 6]);
+}
+
 /// What another server wrote between the two looks of a change is not overwritten by the next try.
 #[test]
 fn what_comes_between_is_taken_over_by_the_next_change() {

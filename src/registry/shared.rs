@@ -16,7 +16,7 @@ use super::{
     table::table,
 };
 use crate::{
-    desired::{Record, Store},
+    desired::{Desired, Record, Store},
     metrics::Exposition,
     router::{Router, Version},
     traffic::Traffic,
@@ -129,6 +129,17 @@ impl Shared {
         let decided = inventory.told_traffic.iter().filter(|(_, traffic)| **traffic != Traffic::default());
         let traffic = decided.map(|(model, traffic)| traffic_event(revision, model, traffic, None));
         (versions.chain(traffic).collect(), self.events.subscribe())
+    }
+
+    /// Goes by what another server has written.
+    pub(super) fn take_over(&self, store: &Store, desired: Desired) {
+        tracing::info!("another server has changed the state, which is taken over: {}", store.folder().display());
+        let mut inventory = self.inventory();
+        inventory.desired = desired;
+        self.unload_leaving(&mut inventory);
+        self.publish(&mut inventory, None);
+        drop(inventory);
+        self.send(Message::Wake);
     }
 
     /// Unloads what should not be loaded.

@@ -6,6 +6,7 @@ mod commands;
 mod durable;
 mod limits;
 mod openapi;
+mod standby;
 mod watch;
 mod wrong;
 
