@@ -190,9 +190,7 @@ impl Registry {
                 return;
             }
             self.free_retired();
-            if self.promote_at.take_if(|at| *at <= Instant::now()).is_some() && self.is_loading() {
-                system::restore();
-            }
+            self.promote(Instant::now());
             let mut next = last + period;
             if !stopping {
                 if is_unsettled || self.must_look() {
@@ -230,6 +228,15 @@ impl Registry {
         if let Some(desired) = store.follow() {
             self.shared.take_over(&store, desired);
         }
+    }
+
+    /// Has a load that has taken long step aside no longer: beside enough requests it would never end. True where there is one.
+    fn promote(&mut self, now: Instant) -> bool {
+        let takes_long = self.promote_at.take_if(|at| *at <= now).is_some() && self.is_loading();
+        if takes_long {
+            system::restore();
+        }
+        takes_long
     }
 
     /// How long there is nothing to do but wait.
