@@ -284,7 +284,7 @@ pub struct Settings {
     pub model_memory: Option<ByteSize>,
 
     /// What happens where a version has no room beside the generation that it replaces: refuse (that goes on serving), or
-    /// unload-first (nothing answers for the version until it is loaded).
+    /// unload-first (nothing answers for the version until it is loaded; where its new files can't be, until they are mended).
     #[arg(
         long,
         value_name = "WHAT",

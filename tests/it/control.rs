@@ -152,11 +152,15 @@ async fn what_went_first_for_a_load_that_fails_says_so() {
     let size = fs::metadata(root.join("add/1/model.onnx")).unwrap().len();
     let limit = (size * 5 / 2).to_string();
     let server = Server::start_with(root, &["--model-memory", &limit, "--model-memory-full", "unload-first"]);
-    let garbage = vec![0xff; usize::try_from(size).unwrap()];
+    let size = usize::try_from(size).unwrap();
+    // What is no model at all is seen before.
+    fs::write(root.join("add/2/model.onnx"), "no model".repeat(size).split_at(size).0).unwrap();
+    error(&server, "it seems to be text");
+    assert!(is_ready(&server, 2).await);
+    let garbage = vec![0xff; size];
     fs::write(root.join("add/2/model.onnx"), garbage).unwrap();
     server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("unloaded first"));
-    let failed = server.wait_for_log(|line| line["level"] == "ERROR" && line["version"] == 2);
-    assert!(failed["message"].as_str().unwrap().starts_with("not loaded: "), "{failed}");
+    error(&server, "it is no complete ONNX model");
     let pinned = get(server.http, "/v2/models/add/versions/2").await;
     assert!(pinned.status == 503 && pinned.error().contains("it is no complete ONNX model"), "{pinned:?}");
     let model = get(server.admin, "/admin/v1/models/add").await.json();
