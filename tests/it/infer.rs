@@ -124,11 +124,9 @@ fn an_answer_is_a_table_or_the_protocols_json() {
     assert_eq!(text(&output.stdout), format!("{expected}\n"));
 
     // Versions have names.
-    let post = |path: &str, body: &str| {
-        let url = format!("http://{}/admin/v1/models/add/{path}", setting.server.admin);
-        assert!(Command::new("curl").args(["-sfo/dev/null", "-XPUT", &url, "-d", body]).status().unwrap().success());
-    };
-    post("aliases/canary", "{\"version\": 1}");
+    let mut alias = onnxd();
+    alias.args(["alias", "set", "add", "canary", "1"]).env("ONNXD_SERVER", setting.server.admin.to_string());
+    assert!(ended(&mut alias).status.success());
     for (line, heading) in [("add --version 1", "pinned"), ("add --version canary", "alias")] {
         let output = setting.run(line, "1,2");
         assert!(text(&output.stdout).starts_with(&format!("add version 1 ({heading})\n")), "{line}: {output:?}");

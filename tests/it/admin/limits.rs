@@ -133,3 +133,22 @@ async fn who_and_why_are_plain_text() {
     let changed: Value = change(&server, "/models/add/weights", body).await;
     assert_eq!(changed["record"]["reason"], "one\n\ttwo");
 }
+
+/// A version that a call has unloaded, and that is deleted and comes back, says why it is not loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_unloaded_stays_so_and_says_so() {
+    let repository = repository();
+    let server = Server::start(repository.path());
+    change(&server, "/models/add/versions/3/unload", "").await;
+    fs::remove_dir_all(repository.path().join("add/3")).unwrap();
+    let versions = async || model(&server).await["versions"].clone();
+    eventually("it is gone", async || !versions().await.to_string().contains("\"version\":3")).await;
+    super::save_version(repository.path(), 3);
+    eventually("it is back", async || versions().await.to_string().contains("\"version\":3")).await;
+    let back = versions().await[2].clone();
+    assert_eq!((&back["version"], &back["state"]), (&json!(3), &json!("UNLOADED")), "{back}");
+    assert!(back["problem"].as_str().unwrap().contains("an admin call asked for it to be unloaded"), "{back}");
+    change(&server, "/models/add/versions/3/load", "").await;
+    let ready = get(server.admin, "/admin/v1/models/add/wait?version=3").await;
+    assert_eq!((ready.status.as_u16(), &ready.json()["versions"][2]["problem"]), (200, &Value::Null), "{ready:?}");
+}
