@@ -17,7 +17,10 @@ use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Listen, ModelControl, Ratio};
+use crate::{
+    config::{ByteSize, Listen, ModelControl, Ratio},
+    traffic::Selector,
+};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -187,9 +190,9 @@ pub struct Infer {
     #[arg(value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
 
-    /// Its version; without it the server chooses.
-    #[arg(long = "version", id = "model_version", value_name = "N")]
-    pub model_version: Option<u64>,
+    /// Its version, or an alias of one such as `canary`; without it the server chooses.
+    #[arg(long = "version", id = "model_version", value_name = "N|ALIAS", value_parser = version_or_alias)]
+    pub model_version: Option<String>,
 
     /// The server's HTTP port, with a path where a proxy wants one.
     #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
@@ -256,7 +259,8 @@ pub struct Settings {
     #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 
-    /// Answer admin calls without a token on any address: something else sees to it who can reach it.
+    /// Answer admin calls without a token on any address and by any name: something else sees to it who can reach it. Without
+    /// this and without tokens, calls must name localhost or an IP address as their host, which web pages can't.
     #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
     pub admin_insecure: bool,
 
@@ -280,7 +284,7 @@ pub struct Settings {
     pub model_memory: Option<ByteSize>,
 
     /// What happens where a version has no room beside the generation that it replaces: refuse (that goes on serving), or
-    /// unload-first (nothing answers for the version until it is loaded).
+    /// unload-first (nothing answers for the version until it is loaded; where its new files can't be, until they are mended).
     #[arg(
         long,
         value_name = "WHAT",
@@ -432,6 +436,14 @@ fn size(text: &str) -> Result<ByteSize, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
+}
+
+/// What a request may have in place of a version.
+fn version_or_alias(text: &str) -> Result<String, String> {
+    match Selector::parse("", text) {
+        Ok(Selector::Version(_) | Selector::Alias(_)) => Ok(text.into()),
+        Ok(Selector::Any) | Err(_) => Err("a version is an integer > 0, or an alias".into()),
+    }
 }
 
 /// Where a server is; HTTP is what an address without a scheme means.

@@ -9,6 +9,8 @@ use serde_json::Value;
 use std::{fmt::Write as _, io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
+use crate::printable::printable;
+
 /// Bytes of an answer that is no JSON that are shown.
 const EXCERPT: usize = 300;
 
@@ -104,10 +106,10 @@ impl Client {
     fn refusal(&self, path: &str, parts: &Parts, body: &[u8]) -> String {
         let told: Option<Value> = serde_json::from_slice(body).ok();
         match told.as_ref().and_then(|told| told["error"].as_str()) {
-            Some(error) => format!("{error} (HTTP {})", parts.status.as_u16()),
+            Some(error) => format!("{} (HTTP {})", printable(error), parts.status.as_u16()),
             None => {
-                let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).into_owned();
-                format!("{}{path} answered HTTP {}: {}", self.base(), parts.status, text.trim())
+                let text = printable(String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim());
+                format!("{}{path} answered HTTP {}: {text}", self.base(), parts.status)
             }
         }
     }

@@ -33,6 +33,21 @@ pub struct Desired {
     pub models: BTreeMap<String, ModelState>,
 }
 
+/// Models that are gone and not forgotten, at most.
+const MOST_GONE: usize = 256;
+
+impl Desired {
+    /// Forgets models that are gone, but for those that were changed last. Gives their names.
+    pub fn forget(&mut self, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+        let gone = self.models.iter().filter(|(name, _)| !is_there(name));
+        let mut gone: Vec<(u64, String)> = gone.map(|(name, state)| (state.revision, name.clone())).collect();
+        gone.sort_unstable();
+        gone.truncate(gone.len().saturating_sub(MOST_GONE));
+        gone.iter().for_each(|(_, name)| drop(self.models.remove(name)));
+        gone.into_iter().map(|(_, name)| name).collect()
+    }
+}
+
 /// What admin calls have asked for, of one model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelState {

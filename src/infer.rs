@@ -22,6 +22,9 @@ use input::Source;
 /// Length of the JSON that binary tensors stand behind.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// Tells why a version answers.
+const ROUTING_REASON: HeaderName = HeaderName::from_static("onnxd-routing-reason");
+
 /// Asks a server for a prediction and prints it.
 ///
 /// # Errors
@@ -33,7 +36,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
     let client = Client::of_inferences(&options.url, options.timeout);
     let answer = runtime.block_on(async {
         let mut path = format!("/v2/models/{}", percent_encoded(&options.model));
-        if let Some(version) = options.model_version {
+        if let Some(version) = &options.model_version {
             let _ = write!(path, "/versions/{version}");
         }
         let (json_length, body) = match input::whole_request(&sources) {
@@ -52,8 +55,10 @@ pub fn run(options: &Infer) -> Result<(), String> {
         let path = format!("{path}/infer");
         client.ask(Question { method: Method::POST, path: &path, headers, body: body.into() }).await
     })?;
+    let reason = output::reason(&answer);
     let answer = output::json_of(answer)?;
-    let text = if options.json { format!("{}\n", answer.trim_end()) } else { output::table(&answer)? };
+    let text =
+        if options.json { format!("{}\n", answer.trim_end()) } else { output::table(&answer, reason.as_deref())? };
     match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

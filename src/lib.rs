@@ -10,7 +10,7 @@
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
 //! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
-//! 0  tensor, error, config, json, metrics, traffic   words; no sockets, no threads, no files
+//! 0  tensor, error, config, json, metrics, printable, traffic   words; no sockets, no threads, no files
 //! ```
 //!
 //! `ARCHITECTURE.md` has the whole map.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod json;
 pub mod metrics;
 pub mod per_thread;
+pub mod printable;
 pub mod tensor;
 pub mod traffic;
 

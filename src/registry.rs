@@ -35,7 +35,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, TryLockError,
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc::{self, RecvTimeoutError},
     },
@@ -203,15 +203,14 @@ impl Registry {
                 return;
             }
             self.free_retired(Instant::now());
-            if self.promote_at.take_if(|at| *at <= Instant::now()).is_some() && self.is_loading() {
-                system::restore();
-            }
+            self.promote(Instant::now());
             let mut next = last + period;
             if !stopping {
                 if is_unsettled || self.must_look() {
                     next = last + pause;
                 }
                 if next <= Instant::now() {
+                    self.follow_state();
                     is_unsettled = self.look();
                     last = Instant::now();
                     next = last + if is_unsettled || self.must_look() { pause } else { period };
@@ -229,6 +228,28 @@ impl Registry {
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
+    }
+
+    /// Goes by what another server writes into the state folder, and takes its place once it has ended.
+    fn follow_state(&self) {
+        let mut store = match self.shared.store.try_lock() {
+            Ok(store) => store,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Whoever makes a change sees to it.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        if let Some(desired) = store.follow() {
+            self.shared.take_over(&store, desired);
+        }
+    }
+
+    /// Has a load that has taken long step aside no longer: beside enough requests it would never end. True where there is one.
+    fn promote(&mut self, now: Instant) -> bool {
+        let takes_long = self.promote_at.take_if(|at| *at <= now).is_some() && self.is_loading();
+        if takes_long {
+            system::restore();
+        }
+        takes_long
     }
 
     /// How long there is nothing to do but wait.

@@ -26,7 +26,10 @@ use std::{
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use crate::{
-    api::{AccessLog, Context, Lifecycle, SERVER_VERSION, Service, admin::Tokens},
+    api::{
+        AccessLog, Context, Lifecycle, SERVER_VERSION, Service,
+        admin::{Callers, Tokens},
+    },
     batcher::Compute,
     cli::{MemoryFull, Settings},
     config::{ByteSize, Listen},
@@ -80,7 +83,11 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
-    let tokens = settings.admin_token_file.clone().map(Tokens::open).transpose()?;
+    let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
+        Some(tokens) => Callers::Bearers(Arc::new(tokens)),
+        None if settings.admin_insecure => Callers::Any,
+        None => Callers::Local,
+    };
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
@@ -93,7 +100,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         if let Some(log) = access_log {
             tokio::spawn(signals::at_hangup(move || log.reopen())?);
         }
-        let admin = Service::admin(&context, control.clone(), tokens);
+        let admin = Service::admin(&context, control.clone(), callers);
         let places = Places::new(limits::max_connections(settings), Some(exposition.server().transport.clone()));
         let read = readings::reader(settings, &context, control.clone(), &io, places.most(), cpus);
         let scraped = Service::metrics(exposition.clone(), read);

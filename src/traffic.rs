@@ -9,6 +9,11 @@ use crate::error::{Error, Result};
 /// The alias of the version that requests without a version go to where there are no weights.
 pub const STABLE: &str = "stable";
 
+/// Versions that may have weights, and aliases, of a model at most: each change writes them all, and is kept with them for long.
+pub const MOST_WEIGHTS: usize = 64;
+/// See [`MOST_WEIGHTS`]; [`STABLE`] is none of these.
+pub const MOST_ALIASES: usize = 64;
+
 /// Characters of an alias at most.
 const LONGEST_ALIAS: usize = 64;
 
@@ -41,6 +46,11 @@ impl Traffic {
     }
 }
 
+/// How many aliases there are of which there may not be more than [`MOST_ALIASES`].
+pub fn count_aliases(aliases: &BTreeMap<String, u64>) -> usize {
+    aliases.len() - usize::from(aliases.contains_key(STABLE))
+}
+
 /// The weights of versions: none at all, or numbers of which each is finite and not negative and the sum is neither zero nor
 /// infinite. What is not named weighs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -70,9 +80,19 @@ impl Weights {
         self.0.is_empty()
     }
 
+    /// How many versions are named.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The weight of a version.
     pub fn of(&self, version: u64) -> f64 {
         self.0.get(&version).copied().unwrap_or(0.0)
+    }
+
+    /// Whether a version is named, be it with nothing.
+    pub fn names(&self, version: u64) -> bool {
+        self.0.contains_key(&version)
     }
 
     /// Versions that are named with their weights, lowest first.

@@ -11,6 +11,7 @@ use crate::{
     api::admin::proto::{ChangeResponse, Model, Version},
     cli::admin::{Loading, Server, Terms, Weight},
     client::percent_encoded,
+    printable::printable,
 };
 
 pub(super) async fn set_weights(server: &Server, model: &str, weights: &[Weight], terms: &Terms) -> Result<(), String> {
@@ -99,7 +100,7 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
         Some(stayed) => Err(format!(
             "model '{model}': version {} was not loaded anew{}",
             stayed.version,
-            stayed.problem.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
+            stayed.problem.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default()
         )),
         None => Ok(()),
     }
@@ -123,11 +124,12 @@ fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
     } else {
         show::traffic_change(&model, record.before.as_ref())
     };
-    print(&format!("{} revision {}: {}\n\n{table}", model.name, changed.revision, record.change))
+    let [name, change] = [&model.name, &record.change].map(|text| printable(text));
+    print(&format!("{name} revision {}: {change}\n\n{table}", changed.revision))
 }
 
 fn warn(changed: &ChangeResponse) {
-    changed.warnings.iter().for_each(|warning| tell(&format!("warning: {warning}")));
+    changed.warnings.iter().for_each(|warning| tell(&format!("warning: {}", printable(warning))));
 }
 
 /// The message with what comes with every change.

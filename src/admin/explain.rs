@@ -4,10 +4,10 @@ use super::{
     call::{Api, parse, path_of},
     print,
     show::percent,
-    table::{Table, printable},
+    table::Table,
     text,
 };
-use crate::{api::admin::proto::ExplainResponse, cli::admin::Server, client::percent_encoded};
+use crate::{api::admin::proto::ExplainResponse, cli::admin::Server, client::percent_encoded, printable::printable};
 
 pub(super) async fn explain(
     server: &Server,
@@ -34,6 +34,6 @@ fn shown(answer: &ExplainResponse) -> String {
     for share in &answer.shares {
         table.row(vec![share.version.to_string(), percent(share.share)]);
     }
-    let explanation = printable(&answer.explanation);
-    format!("{}: {version}, {}: {explanation}\n\n{}", answer.model, answer.reason, table.text())
+    let [model, reason, explanation] = [&answer.model, &answer.reason, &answer.explanation].map(|text| printable(text));
+    format!("{model}: {version}, {reason}: {explanation}\n\n{}", table.text())
 }

@@ -2,8 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Table, printable};
-use crate::api::admin::proto::{Model, Record, Traffic, Version};
+use super::table::Table;
+use crate::{
+    api::admin::proto::{Model, Record, Traffic, Version},
+    printable::printable,
+};
 
 /// What there is not.
 const NONE: &str = "-";
@@ -15,11 +18,12 @@ pub(super) fn models(models: &[Model]) -> String {
     let mut problems = String::new();
     for model in models {
         if let Some(problem) = &model.problem {
-            let _ = writeln!(problems, "{}: {}", model.name, printable(problem));
+            let _ = writeln!(problems, "{}: {}", printable(&model.name), printable(problem));
         }
         for version in &model.versions {
             if let Some(problem) = &version.problem {
-                let _ = writeln!(problems, "{} version {}: {}", model.name, version.version, printable(problem));
+                let [name, problem] = [&model.name, problem].map(|text| printable(text));
+                let _ = writeln!(problems, "{name} version {}: {problem}", version.version);
             }
             let [weight, share, aliases] = traffic_cells(version);
             table.row(vec![
@@ -124,12 +128,13 @@ fn missing(models: &[Model]) -> String {
     let mut text = String::new();
     for model in models {
         let Some(traffic) = &model.traffic else { continue };
+        let name = printable(&model.name);
         let is_missing = |number: &u64| !model.versions.iter().any(|version| version.version == *number);
         for (number, weight) in traffic.weights.iter().filter(|(number, _)| is_missing(number)) {
-            let _ = writeln!(text, "{} has no version {number}: its weight {weight} counts for nothing", model.name);
+            let _ = writeln!(text, "{name} has no version {number}: its weight {weight} counts for nothing");
         }
         for (alias, number) in traffic.aliases.iter().filter(|(_, number)| is_missing(number)) {
-            let _ = writeln!(text, "{} has no version {number}: its alias {alias} answers nobody", model.name);
+            let _ = writeln!(text, "{name} has no version {number}: its alias {} answers nobody", printable(alias));
         }
     }
     text
@@ -139,7 +144,7 @@ fn missing(models: &[Model]) -> String {
 fn with_empty(table: &Table, models: &[Model]) -> String {
     let mut text = table.text();
     for model in models.iter().filter(|model| model.versions.is_empty()) {
-        let _ = writeln!(text, "{} has no versions", model.name);
+        let _ = writeln!(text, "{} has no versions", printable(&model.name));
     }
     if text.is_empty() { "no models\n".into() } else { text }
 }

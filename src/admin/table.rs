@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::is_coloured;
+use crate::printable::printable;
 
 /// Between columns.
 const GAP: &str = "  ";
@@ -79,11 +80,6 @@ pub(super) fn painted(cell: &str) -> String {
         _ => return cell.to_owned(),
     };
     format!("\x1b[{colour}m{cell}\x1b[0m")
-}
-
-/// What others have written must not move the cursor, nor break the line.
-pub(super) fn printable(text: &str) -> String {
-    if text.contains(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use super::{
     call::{Api, parse},
     is_coloured,
     show::{moment, weights},
-    table::{painted, printable},
+    table::painted,
     tell,
 };
 use crate::{
     api::admin::proto::{Event, TrafficEvent, VersionEvent},
     cli::admin::Server,
     client::percent_encoded,
+    printable::printable,
 };
 
 pub(super) async fn watch(server: &Server, model: Option<&str>) -> Result<(), String> {
@@ -71,7 +72,7 @@ fn of_version(event: &VersionEvent) -> String {
 
 fn of_traffic(event: &TrafficEvent) -> String {
     let now = event.traffic.clone().unwrap_or_default();
-    let aliases = now.aliases.iter().map(|(alias, version)| format!(" {alias}={version}"));
+    let aliases = now.aliases.iter().map(|(alias, version)| format!(" {}={version}", printable(alias)));
     let aliases: String = aliases.collect();
     let actor = if event.actor.is_empty() { String::new() } else { format!(" by {}", printable(&event.actor)) };
     let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", printable(&event.reason)) };

@@ -8,6 +8,7 @@ mod calls;
 mod convert;
 mod grpc;
 mod http;
+mod object;
 mod openapi;
 mod routes;
 mod tokens;
@@ -19,7 +20,7 @@ use axum::{
     middleware,
 };
 use std::sync::Arc;
-use tokio::sync::watch as tokio_watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch as tokio_watch};
 
 use super::{Context, Lifecycle, Limits};
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     registry::Control,
 };
 
+pub use access::Callers;
 pub use tokens::Tokens;
 
 /// The messages, the service and the client that the protocol definition generates.
@@ -49,14 +51,19 @@ pub(super) struct Admin {
     limits: Arc<Limits>,
     /// Who calls, where the token says so.
     caller: Option<Arc<str>>,
+    /// Places of calls that wait for what happens.
+    long_calls: Arc<Semaphore>,
 }
 
-/// Everything that the port answers. Without `tokens`, who reaches the port may do everything.
-pub(super) fn routes(context: Context, control: Control, tokens: Option<Tokens>) -> axum::Router {
+/// Calls that go on for as long as things happen, at most: each has a connection, and others are to find one of the port's.
+const LONG_CALLS: usize = 128;
+
+/// Everything that the port answers.
+pub(super) fn routes(context: Context, control: Control, callers: Callers) -> axum::Router {
     let (lifecycle, limits) = (context.lifecycle.clone(), context.limits.clone());
-    let admin = Admin { control, lifecycle, limits, caller: None };
+    let admin = Admin { control, lifecycle, limits, caller: None, long_calls: Arc::new(Semaphore::new(LONG_CALLS)) };
     let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin));
-    let guarded = guarded.layer(middleware::from_fn_with_state(tokens.map(Arc::new), access::check));
+    let guarded = guarded.layer(middleware::from_fn_with_state(callers, access::check));
     grpc::open(context).merge(http::open()).merge(guarded).fallback(http::nothing_there)
 }
 
@@ -66,6 +73,15 @@ impl Admin {
         let control = self.control.clone();
         let done = tokio::task::spawn_blocking(move || call(&control)).await;
         done.map_err(|_| Error::internal("the call panicked: this is a defect of the server; its log has more"))
+    }
+
+    /// A place for a call that goes on for as long as things happen, until it is dropped.
+    fn long_call(&self) -> Result<OwnedSemaphorePermit> {
+        let full = |_| {
+            let why = format!("{LONG_CALLS} calls watch or wait already, which is the most; try again later");
+            Error::new(Code::ResourceExhausted, why)
+        };
+        self.long_calls.clone().try_acquire_owned().map_err(full)
     }
 
     /// What `waiting` comes to, unless the server drains before.

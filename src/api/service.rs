@@ -50,9 +50,9 @@ impl Service {
         Ok(Service { inferences: Inferences::None, rest: metrics::routes(exposition, read)? })
     }
 
-    /// The admin API over gRPC and HTTP, with health checking and reflection. With tokens, who calls has to show one.
-    pub fn admin(context: &Context, control: Control, tokens: Option<admin::Tokens>) -> Self {
-        Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, tokens) }
+    /// The admin API over gRPC and HTTP, with health checking and reflection.
+    pub fn admin(context: &Context, control: Control, callers: admin::Callers) -> Self {
+        Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, callers) }
     }
 
     /// What answers the plain requests of a client of the port, if it is one over HTTP.

@@ -163,7 +163,7 @@ impl ModelConfig {
 
     /// The settings that a version is loaded with: all but those that say which versions are loaded and where requests go. Where
     /// they change, versions are loaded anew.
-    pub fn without_aliases(&self) -> ModelConfig {
+    pub fn for_load(&self) -> ModelConfig {
         let (aliases, weights, routing_key_headers) = Default::default();
         ModelConfig { aliases, weights, routing_key_headers, versions: Versions::All, ..self.clone() }
     }
@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn where_requests_go_does_not_touch_what_is_loaded() {
         let text = "instances = 3\nrouting_key_headers = [\"a\"]\naliases.stable = 2\nweights.2 = 1";
-        assert_eq!(parse(text).unwrap().without_aliases(), parse("instances = 3").unwrap());
+        assert_eq!(parse(text).unwrap().for_load(), parse("instances = 3").unwrap());
     }
 
     #[test]

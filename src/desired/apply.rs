@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Known, ModelState, Record, share::taker};
 use crate::{
     error::{Code, Error, Result},
-    traffic::{STABLE, Traffic, Weights, check_alias},
+    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases},
 };
 
-/// Changes that are kept of a model, and steps that rollbacks can go back, at most.
+/// Changes that are kept of a model, steps that rollbacks can go back, and versions that are gone for which it is kept whether
+/// they are loaded, at most.
 pub(super) const MOST: usize = 100;
 
 /// What all weights are together, where they are points.
@@ -62,6 +63,7 @@ impl ModelState {
             Change::Load(_) | Change::Unload(_) | Change::Reload(_) => (None, None),
             _ => (Some(before.clone()), Some(next.traffic_or(&known.configured).clone())),
         };
+        forget_lowest(&mut next.loaded, known);
         next.revision = record.revision;
         next.history.push(Record { change: change.clone(), before, after, ..record });
         keep_last(&mut next.history);
@@ -71,6 +73,15 @@ impl ModelState {
 
 fn keep_last<T>(list: &mut Vec<T>) {
     list.drain(..list.len().saturating_sub(MOST));
+}
+
+/// What calls have said of versions outlives these, since they may return. Of those that are gone the highest are kept.
+fn forget_lowest(loaded: &mut BTreeMap<u64, bool>, known: &Known) {
+    let is_gone = |version: &u64| !known.on_disk.contains(version) && !known.loaded.contains(version);
+    let gone: Vec<u64> = loaded.keys().copied().filter(is_gone).collect();
+    for version in &gone[..gone.len().saturating_sub(MOST)] {
+        loaded.remove(version);
+    }
 }
 
 /// Knows what can be asked of a model.
@@ -85,16 +96,26 @@ impl Judge<'_> {
         let mut after = before.clone();
         match change {
             Change::SetWeights(weights) => {
-                for (version, weight) in weights.iter().filter(|(_, weight)| *weight > 0.0) {
-                    self.ready(version, &format!("it can't get the weight {weight}"))?;
+                self.within("weights", before.weights.count(), weights.count(), MOST_WEIGHTS)?;
+                for (version, weight) in weights.iter() {
+                    if weight > 0.0 {
+                        self.ready(version, &format!("it can't get the weight {weight}"))?;
+                    } else if !before.weights.names(version) {
+                        self.exists(version)?;
+                    }
                 }
                 after.weights = weights.clone();
             }
-            Change::Shift { from, to, points } => after.weights = self.shift(before, *from, *to, *points)?,
+            Change::Shift { from, to, points } => {
+                after.weights = self.shift(before, *from, *to, *points)?;
+                self.within("weights", before.weights.count(), after.weights.count(), MOST_WEIGHTS)?;
+            }
             Change::SetAlias { alias, version } => {
                 check_alias(alias).map_err(Error::invalid)?;
                 self.ready(*version, &format!("it can't be '{alias}'"))?;
                 after.aliases.insert(alias.clone(), *version);
+                let [before, after] = [before, &after].map(|traffic| count_aliases(&traffic.aliases));
+                self.within("aliases beside `stable`", before, after, MOST_ALIASES)?;
             }
             Change::DropAlias(alias) => {
                 if after.aliases.remove(alias).is_none() {
@@ -185,6 +206,14 @@ impl Judge<'_> {
             Some(Err(why)) => format!("version {version}: {why}"),
             None => format!("there is no version {version}"),
         }
+    }
+
+    /// Whether there are not more than may be, or than there were.
+    fn within(&self, what: &str, before: usize, after: usize, most: usize) -> Result<()> {
+        if after <= most.max(before) {
+            return Ok(());
+        }
+        Err(self.invalid(&format!("a model may have {most} {what}, got {after}")))
     }
 
     fn exists(&self, version: u64) -> Result<&std::result::Result<(), String>> {

@@ -1,8 +1,9 @@
-//! The audit log: `audit.jsonl`, a line for each change, never rewritten.
+//! The audit log: `audit.jsonl`, a line for each change, never rewritten. One that has become large is put aside under the number
+//! of its last change.
 
 use serde::{Deserialize, Serialize};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
     path::Path,
 };
@@ -10,6 +11,13 @@ use std::{
 use super::{Desired, Record};
 
 pub(super) const FILE: &str = "audit.jsonl";
+
+/// What names of files that were put aside have before and behind the number of their last change.
+const ASIDE: &str = "audit-";
+const EXTENSION: &str = ".jsonl";
+
+/// Bytes beyond which the next change begins another file.
+const LARGEST: u64 = 64 << 20;
 
 /// Bytes at the end that hold the last line, whatever it says.
 const LAST: u64 = 4 << 20;
@@ -26,14 +34,19 @@ struct Revision {
     revision: u64,
 }
 
-/// Appends changes, and has them on the disk when it returns. What can't be written whole is not written.
-pub(super) fn append(folder: &Path, records: &[(&str, &Record)]) -> io::Result<()> {
+/// Appends changes to a log of which `last` is the last one, and has them on the disk when it returns. What can't be written whole
+/// is not written.
+pub(super) fn append(folder: &Path, last: u64, records: &[(&str, &Record)]) -> io::Result<()> {
     let mut text = String::new();
     for (model, record) in records {
         text += &serde_json::to_string(&Line { model, record })?;
         text.push('\n');
     }
     let path = folder.join(FILE);
+    if fs::metadata(&path).is_ok_and(|file| file.len() > LARGEST) {
+        // Where that fails, it becomes larger.
+        let _ = fs::rename(&path, folder.join(format!("{ASIDE}{last}{EXTENSION}")));
+    }
     let is_new = !path.exists();
     let mut file = File::options().append(true).create(true).open(path)?;
     let before = file.metadata()?.len();
@@ -50,7 +63,7 @@ pub(super) fn append(folder: &Path, records: &[(&str, &Record)]) -> io::Result<(
 /// The revision of the last line; 0: there is none. With `mend` a last line that was not written to its end is cut off.
 pub(super) fn last_revision(folder: &Path, mend: bool) -> io::Result<u64> {
     let mut file = match File::options().read(true).write(mend).open(folder.join(FILE)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return last_aside(folder),
         opened => opened?,
     };
     let length = file.metadata()?.len();
@@ -64,8 +77,22 @@ pub(super) fn last_revision(folder: &Path, mend: bool) -> io::Result<u64> {
         file.sync_all()?;
     }
     let lines = end[..whole].split(|byte| *byte == b'\n').rev();
-    let revisions = lines.filter_map(|line| serde_json::from_slice(line).ok());
-    Ok(revisions.map(|Revision { revision }| revision).next().unwrap_or(0))
+    let mut revisions = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    match revisions.next() {
+        Some(Revision { revision }) => Ok(revision),
+        None => last_aside(folder),
+    }
+}
+
+/// The revision of the last line of what was put aside; 0: there is none.
+fn last_aside(folder: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(ASIDE)?.strip_suffix(EXTENSION)?.parse().ok());
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
 }
 
 /// The changes that came after a revision, oldest first, as far as the history goes back.

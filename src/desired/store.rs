@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -31,7 +31,12 @@ pub struct Store {
     current: Option<String>,
     /// The last change that is in the audit log.
     audited: u64,
+    /// Which file was read last.
+    seen: Option<Stamp>,
 }
+
+/// What tells files apart that replace one another: device, number, length, and time of the last change in nanoseconds.
+type Stamp = (u64, u64, u64, i128);
 
 impl Store {
     /// The store in a folder, which need not be there, with the state that it holds. Whatever keeps the state from being
@@ -40,7 +45,7 @@ impl Store {
     /// # Errors
     /// The state was written by a newer server: nothing was touched.
     pub fn open(folder: PathBuf) -> Result<(Self, Desired), String> {
-        let mut store = Store { folder, lock: None, current: None, audited: 0 };
+        let mut store = Store { folder, lock: None, current: None, audited: 0, seen: None };
         if !store.folder.exists() {
             return Ok((store, Desired::default()));
         }
@@ -75,17 +80,48 @@ impl Store {
         }
         self.lock = None;
         let lock = self.lock_folder().map_err(|why| self.unavailable(&why))?;
-        let before = self.current.clone();
-        let read = self.read(true).map_err(|why| match why {
+        let found = self.read_again(true).map_err(|why| match why {
             Unread::Newer(why) | Unread::Failed(why) => self.unavailable(&why),
         })?;
         self.lock = Some(lock);
+        Ok(found)
+    }
+
+    /// Reads what another server has written, and takes its place where it has ended. Gives the state where it is another than
+    /// before. What keeps it from that is told to those who make changes.
+    pub fn follow(&mut self) -> Option<Desired> {
+        if self.holds_lock() || !self.folder.exists() {
+            return None;
+        }
+        self.lock = None;
+        let lock = self.lock_folder().ok();
+        if lock.is_none() && self.stamp() == self.seen {
+            return None;
+        }
+        let found = self.read_again(lock.is_some()).ok()?;
+        if lock.is_some() {
+            tracing::info!("admin calls can change what is in the state folder {}", self.folder.display());
+            self.lock = lock;
+        }
+        found
+    }
+
+    /// Gives the state where it is another than before.
+    fn read_again(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
+        let before = self.current.clone();
+        let read = self.read(mend)?;
         if self.current.is_none() {
             // The folder was emptied. What this server knows is written with the next change.
             self.current = before;
             return Ok(None);
         }
         Ok(read.filter(|_| self.current != before))
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let file = fs::metadata(self.folder.join(CURRENT)).ok()?;
+        let changed = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
+        Some((file.dev(), file.ino(), file.len(), changed))
     }
 
     /// Keeps a state: when this returns, it is on the disk. Gives what went wrong nevertheless, for people.
@@ -135,7 +171,7 @@ impl Store {
     fn audit(&mut self, desired: &Desired) -> io::Result<()> {
         let missing = audit::since(desired, self.audited);
         if !missing.is_empty() {
-            audit::append(&self.folder, &missing)?;
+            audit::append(&self.folder, self.audited, &missing)?;
             self.audited = desired.revision;
         }
         Ok(())
@@ -144,6 +180,8 @@ impl Store {
     /// Reads what the folder holds; `None`: there is no state. With `mend` what is wrong there is put right.
     fn read(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
         self.current = None;
+        // Before it is read: what comes meanwhile is another.
+        self.seen = self.stamp();
         let found = match self.read_file(CURRENT)? {
             Found::State(state) => Some(state),
             Found::Nothing => match self.read_file(PREVIOUS)? {
@@ -229,11 +267,17 @@ impl Store {
     /// Locks the folder against other servers, or says why not, as what follows the folder's name.
     fn lock_folder(&self) -> Result<File, String> {
         let path = self.folder.join(LOCK);
-        let file = File::options().create(true).truncate(false).write(true).open(path);
-        let file = file.map_err(|error| format!("can't be written: {error}"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let mut file = file.map_err(|error| format!("can't be written: {error}"))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err("is in use by another server".into()),
+            Ok(()) => {
+                // For those who find it locked. On a full disk they are not told.
+                let host = gethostname::gethostname();
+                let holder = format!("process {} on {}", std::process::id(), host.display());
+                let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+                Ok(file)
+            }
+            Err(TryLockError::WouldBlock) => Err(format!("is in use by another server{}", holder(&path))),
             Err(TryLockError::Error(error)) => Err(format!("can't be locked: {error}")),
         }
     }
@@ -251,6 +295,14 @@ impl Store {
         let folder = self.folder.display();
         Error::new(Code::Unavailable, format!("nothing was changed: the state folder {folder} {why}"))
     }
+}
+
+/// What the one who has locked a file says of itself, for people; may be nothing.
+fn holder(lock: &Path) -> String {
+    const LONGEST: u64 = 300;
+    let mut holder = String::new();
+    let read = File::open(lock).and_then(|file| file.take(LONGEST).read_to_string(&mut holder));
+    if read.is_ok() && !holder.is_empty() { format!(" ({})", holder.escape_debug()) } else { String::new() }
 }
 
 /// What a file is.

@@ -145,6 +145,12 @@ fn what_is_refused_says_why() {
         (alias("canary", 3), Code::FailedPrecondition, "it can't be 'canary'"),
         (Change::DropAlias("canary".into()), Code::NotFound, "model 'm' has no alias 'canary'; its aliases are: none"),
         (Change::Load(Some(9)), Code::NotFound, "no version 9"),
+        (weights(&[(1, 9.0), (9, 0.0)]), Code::NotFound, "no version 9"),
+        (
+            Change::SetWeights(Weights::new((1..=65).map(|version| (version, 1.0)).collect()).unwrap()),
+            Code::InvalidArgument,
+            "model 'm': a model may have 64 weights, got 65",
+        ),
         (Change::Unload(Some(9)), Code::NotFound, "no version 9"),
     ] {
         let refused = split.apply("m", &change, &known, record(2)).unwrap_err();
@@ -156,6 +162,39 @@ fn what_is_refused_says_why() {
     let gone = Known { versions: BTreeMap::from([(1, Err("it failed".to_owned()))]), ..known };
     let undone = split.apply("m", &Change::Rollback, &gone, record(2)).unwrap_err();
     assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
+}
+
+/// What calls have said of versions that are gone is kept, and does not become more for ever.
+#[test]
+fn the_last_versions_that_are_gone_are_remembered() {
+    let known = |version: u64| Known {
+        versions: BTreeMap::from([(version, Ok(()))]),
+        on_disk: BTreeSet::from([version]),
+        loaded: BTreeSet::from([version]),
+        ..Known::default()
+    };
+    let mut state = ModelState::default();
+    for version in 1..=1000 {
+        let change = if version % 2 == 0 { Change::Load(Some(version)) } else { Change::Unload(Some(version)) };
+        state = state.apply("m", &change, &known(version), record(version)).unwrap();
+    }
+    let kept: Vec<u64> = state.loaded.keys().copied().collect();
+    assert_eq!(kept, (900..=1000).collect::<Vec<_>>());
+    assert_eq!((state.history.len(), state.loaded[&901]), (100, false));
+}
+
+#[test]
+fn the_models_that_were_changed_last_are_remembered() {
+    let mut desired = Desired::default();
+    for revision in 1..=300 {
+        desired.models.insert(format!("m{revision}"), ModelState { revision, ..ModelState::default() });
+    }
+    assert!(desired.forget(|_| true).is_empty());
+    // 299 are gone.
+    let forgotten = desired.forget(|name| name == "m7");
+    assert_eq!(forgotten.len(), 43);
+    assert!(desired.models.len() == 257 && desired.models.contains_key("m7") && !desired.models.contains_key("m44"));
+    assert!(desired.models.contains_key("m45"));
 }
 
 /// A state with one change more than before.
@@ -213,6 +252,45 @@ fn what_is_saved_is_there_and_one_server_writes() {
     assert_eq!(second.catch_up().unwrap(), None);
     second.save(&changed(&next)).unwrap();
     assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
+}
+
+/// A log that has become large is put aside, whole, and nothing is written twice.
+#[test]
+fn a_large_audit_log_is_put_aside() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    let file = fs::File::options().write(true).open(path.join("audit.jsonl")).unwrap();
+    file.set_len((64 << 20) + 1).unwrap();
+    let next = changed(&last);
+    assert_eq!(store.save(&next).unwrap(), None);
+    assert_eq!(fs::metadata(path.join("audit-3.jsonl")).unwrap().len(), (64 << 20) + 1);
+    assert_eq!(audited(&path), [4]);
+    // As a crash between the two leaves it.
+    fs::remove_file(path.join("audit.jsonl")).unwrap();
+    drop(store);
+    assert_eq!(Store::open(path.clone()).unwrap().1, next);
+    assert_eq!(audited(&path), [4]);
+}
+
+#[test]
+fn who_may_not_write_follows_and_takes_over() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    assert_eq!(store.follow(), None);
+    let (mut second, _) = Store::open(path.clone()).unwrap();
+    assert_eq!(second.follow(), None);
+    let next = changed(&last);
+    store.save(&next).unwrap();
+    assert_eq!(second.follow(), Some(next.clone()));
+    assert_eq!(second.follow(), None);
+    let refused = second.save(&changed(&next)).unwrap_err();
+    assert!(refused.message().contains(&format!("(process {} on ", std::process::id())), "{refused}");
+    let after = changed(&next);
+    store.save(&after).unwrap();
+    drop(store);
+    assert_eq!(second.follow(), Some(after.clone()));
+    second.save(&changed(&after)).unwrap();
+    assert_eq!(audited(&path), [1, 2, 3, 4, 5, 6]);
 }
 
 /// What another server wrote between the two looks of a change is not overwritten by the next try.

@@ -7,9 +7,10 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use super::JSON_LENGTH;
+use super::{JSON_LENGTH, ROUTING_REASON};
 use crate::{
     json::{Reader, TensorObject, once, write_elements},
+    printable::printable,
     tensor::{BytesElements, Datatype, Shape, Tensor},
 };
 
@@ -102,11 +103,6 @@ impl Output {
     }
 }
 
-/// A string of a model must not move the cursor, nor break the line.
-fn printable(text: &str) -> String {
-    if text.contains(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
-}
-
 /// Each element as text.
 fn texts(tensor: &Tensor) -> Vec<String> {
     if tensor.datatype() == Datatype::Bytes {
@@ -121,17 +117,25 @@ fn texts(tensor: &Tensor) -> Vec<String> {
     elements.filter(|element| !element.is_empty()).collect()
 }
 
+/// Why that version has answered, where the answer says so.
+pub(super) fn reason((parts, _): &(Parts, Bytes)) -> Option<String> {
+    let reason = parts.headers.get(ROUTING_REASON)?.to_str().ok()?;
+    Some(printable(reason))
+}
+
 /// The answer for people: a row of the table is a row of the request. A terminal is given as much as fits on it.
 ///
 /// # Errors
 /// For people: the server does not keep to the protocol.
-pub(super) fn table(json: &str) -> Result<String, String> {
+pub(super) fn table(json: &str, reason: Option<&str>) -> Result<String, String> {
     let answer = Answer::read(json).map_err(|why| format!("the server's answer can't be understood: {why}"))?;
     let terminal = io::stdout().is_terminal();
     let size = if terminal { terminal_size::terminal_size() } else { None };
     let limits = size.map(|(terminal_size::Width(width), _)| (usize::from(width), TERMINAL_ROWS));
     let (model, version) = (answer.model.unwrap_or_default(), answer.version.unwrap_or_default());
-    Ok(format!("{model} version {version}\n{}", tables(&answer.outputs, limits)))
+    let (model, version) = (printable(&model), printable(&version));
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    Ok(format!("{model} version {version}{reason}\n{}", tables(&answer.outputs, limits)))
 }
 
 /// One table where all outputs have the same rows, else one for each.

@@ -75,12 +75,7 @@ impl Control {
         let fresh = looks.then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref())).flatten();
         let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(desired) = store.catch_up()? {
-            tracing::warn!("another server has changed the state, which is taken over: {}", store.folder().display());
-            let mut inventory = shared.inventory();
-            inventory.desired = desired;
-            shared.publish(&mut inventory, None);
-            drop(inventory);
-            shared.send(Message::Wake);
+            shared.take_over(&store, desired);
         }
         let (desired, record, before) = {
             let inventory = shared.inventory();
@@ -103,6 +98,9 @@ impl Control {
             let mut desired = inventory.desired.clone();
             desired.revision = revision;
             desired.models.insert(model.to_owned(), state);
+            for name in desired.forget(|name| inventory.has(name)) {
+                tracing::warn!(model = name, "it has been gone for long: what admin calls asked for is forgotten");
+            }
             (desired, record, before)
         };
         let problem = store.save(&desired)?;

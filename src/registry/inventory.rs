@@ -42,6 +42,8 @@ pub(super) struct Inventory {
     pub retired: Vec<Retired>,
     /// What has been told of versions, and since when that holds.
     pub told: BTreeMap<Key, Told>,
+    /// Generations that have been told to drain beside another of their version.
+    pub told_draining: BTreeSet<(Key, u64)>,
     /// What has been told of where requests go.
     pub told_traffic: BTreeMap<String, Traffic>,
     /// What is counted of versions.
@@ -191,10 +193,20 @@ impl Inventory {
         } else if incomplete {
             in_state(State::Unloaded, Some(INCOMPLETE.into()))
         } else if on_disk {
-            in_state(State::Unloaded, None)
+            let wish = self.wish(&key.0, *version);
+            in_state(State::Unloaded, (wish == Some(false)).then(|| BY_CALL.into()))
         } else {
             in_state(State::Failed, Some(GONE.into()))
         }
+    }
+
+    /// Generations that drain while their version goes on with another.
+    pub(super) fn draining(&self) -> BTreeSet<(Key, u64)> {
+        let all = self.retired.iter().map(|retired| (retired.key.clone(), retired.version.generation));
+        let is_told_as_the_version = |(key, generation): &(Key, u64)| {
+            self.told.get(key).is_some_and(|told| told.standing.generation == Some(*generation))
+        };
+        all.filter(|which| !is_told_as_the_version(which)).collect()
     }
 
     /// Versions of which the files have to be looked at before they are loaded.
@@ -310,6 +322,7 @@ impl Inventory {
     }
 }
 
+const BY_CALL: &str = "an admin call asked for it to be unloaded, and it stays so until one asks for it to be loaded";
 const GONE: &str = "the repository does not hold its files";
 const INCOMPLETE: &str = "its folder does not hold the marker of a version that is complete";
 

@@ -104,7 +104,7 @@ impl Loader {
     /// # Errors
     /// Why it would not.
     pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
-        let wanted = Wanted { source: source.clone(), config: config.without_aliases() };
+        let wanted = Wanted { source: source.clone(), config: config.for_load() };
         self.load(&(model.to_owned(), version), 1, &wanted)
     }
 

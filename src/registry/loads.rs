@@ -67,14 +67,18 @@ impl Registry {
                 Room::Free => {}
                 Room::Soon => return self.queue.push_front((key, wanted)),
                 Room::Instead => {
-                    self.make_room(&mut inventory, &key);
+                    drop(inventory);
+                    // What serves does not go for what is no model at all.
+                    if let Err(failure) = wanted.source.inspect() {
+                        self.fail(key, wanted, failure);
+                        continue;
+                    }
+                    self.make_room(&key);
                     return self.queue.push_front((key, wanted));
                 }
                 Room::None(why) => {
-                    inventory.loading.insert(key.clone(), 0);
-                    self.anew.remove(&key);
-                    let loaded = Err(Failure::passing(why));
-                    self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+                    drop(inventory);
+                    self.fail(key, wanted, Failure::passing(why));
                     continue;
                 }
             }
@@ -87,15 +91,23 @@ impl Registry {
         }
     }
 
+    /// Ends a load before it begins.
+    fn fail(&mut self, key: Key, wanted: Wanted, failure: Failure) {
+        self.shared.inventory().loading.insert(key.clone(), 0);
+        self.anew.remove(&key);
+        self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded: Err(failure) })));
+    }
+
     /// Takes the generation before out of service, so that there is room for the next.
-    fn make_room(&self, inventory: &mut Inventory, key: &Key) {
+    fn make_room(&self, key: &Key) {
+        let mut inventory = self.shared.inventory();
         let Some(Serving { version, memory }) = inventory.slots.get_mut(key).and_then(|slot| slot.serving.take())
         else {
             return;
         };
         tracing::warn!(model = key.0, version = key.1, "unloaded first: there is no room for it and its successor");
         inventory.retired.push(Retired { key: key.clone(), version, memory });
-        self.shared.publish(inventory, None);
+        self.shared.publish(&mut inventory, None);
     }
 
     fn start_load(&mut self, key: Key, wanted: Wanted, aside: bool) {

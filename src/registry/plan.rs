@@ -20,7 +20,7 @@ pub(super) type Key = (String, u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub source: Source,
-    /// Without aliases: they don't touch what is loaded.
+    /// What of it a load depends on.
     pub config: ModelConfig,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) ->
     let follows = inventory.control == ModelControl::Poll;
     let leaving: BTreeSet<&Key> = unload.iter().map(|(key, _)| key).collect();
     for (name, model) in inventory.models.iter().filter(|(_, model)| model.problem.is_none()) {
-        let config = model.config.without_aliases();
+        let config = model.config.for_load();
         let chosen = wanted(inventory, name, model);
         for (version, source) in &model.versions {
             let key = (name.clone(), *version);

@@ -17,7 +17,7 @@ use super::{
     table::table,
 };
 use crate::{
-    desired::{Record, Store},
+    desired::{Desired, Record, Store},
     metrics::Exposition,
     router::Router,
     traffic::Traffic,
@@ -82,6 +82,7 @@ impl Shared {
         let standings = inventory.standings();
         self.router.publish(table(inventory, &standings));
         self.tell_versions(inventory, standings);
+        self.tell_draining(inventory);
         self.tell_traffic(inventory, cause);
         self.exposition.set_control(metrics(inventory));
     }
@@ -102,6 +103,19 @@ impl Shared {
         }
         before.keys().for_each(|key| self.tell(event(now, revision, key, None)));
         inventory.loads.retain(|key, _| inventory.told.contains_key(key));
+    }
+
+    /// After the versions: whoever hears of them in order has what answers first.
+    fn tell_draining(&self, inventory: &mut Inventory) {
+        let now = inventory.draining();
+        let before = std::mem::replace(&mut inventory.told_draining, now);
+        let revision = inventory.desired.revision;
+        for which in inventory.told_draining.difference(&before) {
+            self.tell(generation_event(revision, which, Some(State::Retiring)));
+        }
+        for which in before.difference(&inventory.told_draining) {
+            self.tell(generation_event(revision, which, None));
+        }
     }
 
     fn tell_traffic(&self, inventory: &mut Inventory, cause: Option<&Record>) {
@@ -127,9 +141,22 @@ impl Shared {
         let inventory = self.inventory();
         let revision = inventory.desired.revision;
         let versions = inventory.told.iter().map(|(key, told)| event(told.since, revision, key, Some(&told.standing)));
+        let draining = inventory.told_draining.iter();
+        let draining = draining.map(|which| generation_event(revision, which, Some(State::Retiring)));
         let decided = inventory.told_traffic.iter().filter(|(_, traffic)| **traffic != Traffic::default());
         let traffic = decided.map(|(model, traffic)| traffic_event(revision, model, traffic, None));
-        (versions.chain(traffic).collect(), self.events.subscribe())
+        (versions.chain(draining).chain(traffic).collect(), self.events.subscribe())
+    }
+
+    /// Goes by what another server has written.
+    pub(super) fn take_over(&self, store: &Store, desired: Desired) {
+        tracing::info!("another server has changed the state, which is taken over: {}", store.folder().display());
+        let mut inventory = self.inventory();
+        inventory.desired = desired;
+        self.unload_leaving(&mut inventory);
+        self.publish(&mut inventory, None);
+        drop(inventory);
+        self.send(Message::Wake);
     }
 
     /// Unloads what should not be loaded.
@@ -168,6 +195,11 @@ fn event(time: SystemTime, revision: u64, (model, version): &Key, standing: Opti
         reason: standing.and_then(|standing| standing.reason.clone()),
     };
     Event { time, revision, model: model.clone(), what }
+}
+
+fn generation_event(revision: u64, ((model, version), generation): &(Key, u64), state: Option<State>) -> Event {
+    let what = Happened::Generation { version: *version, generation: *generation, state };
+    Event { time: SystemTime::now(), revision, model: model.clone(), what }
 }
 
 fn traffic_event(revision: u64, model: &str, traffic: &Traffic, cause: Option<&Record>) -> Event {

@@ -103,6 +103,15 @@ pub enum Happened {
         /// Why, where that is known.
         reason: Option<String>,
     },
+    /// A generation that has been replaced drains, or has ended; the version goes on.
+    Generation {
+        /// The version.
+        version: u64,
+        /// Which loading it was.
+        generation: u64,
+        /// Retiring; `None`: its last request is answered and it is freed.
+        state: Option<State>,
+    },
     /// Requests go elsewhere.
     Traffic {
         /// From now on.

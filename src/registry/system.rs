@@ -137,3 +137,27 @@ pub(super) fn trim_memory() {
         libc::malloc_trim(0);
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Whatever the threads of other tests are: this one is at normal priority again, if that can be had.
+    #[test]
+    fn what_stepped_aside_comes_forward_again() {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            step_aside();
+            let own = fs::read_link("/proc/thread-self").unwrap();
+            tell.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
+            let _ = ended.recv();
+        });
+        let id: libc::id_t = told.recv().unwrap();
+        restore();
+        let Priorities { normal, low, ref helper } = *priorities();
+        assert_eq!(nice(id), Some(if helper.is_none() { normal } else { low }));
+        drop(end);
+        thread.join().unwrap();
+    }
+}

@@ -2,17 +2,17 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-use super::{Control, Loader, Options, Registry, State};
+use super::{Control, Loader, Options, Registry, State, shared::Message};
 use crate::{
     batcher::Compute,
     config::ModelControl,
@@ -50,14 +50,20 @@ struct Running {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A registry that has loaded what there is.
+fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry {
+    let options =
+        Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
+    let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
+    let mut registry = Registry::new(options, bench().loader.clone(), router, stop).unwrap();
+    registry.load_all(&|_| ()).unwrap();
+    registry
+}
+
 impl Running {
     fn start(repository: &Path, state: &Path, control: ModelControl) -> Self {
-        let options =
-            Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
-        let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
-        let mut registry = Registry::new(options, bench().loader.clone(), router, stop.clone()).unwrap();
-        let control = registry.control();
-        registry.load_all(&|_| ()).unwrap();
+        let registry = registry(repository, state, control);
+        let (control, stop) = (registry.control(), registry.stop.clone());
         let thread = thread::spawn(move || registry.follow(Duration::from_millis(20)));
         Running { control, stop, thread: Some(thread) }
     }
@@ -82,7 +88,7 @@ impl Running {
     }
 
     fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         while !holds() {
             assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.control.models());
             thread::sleep(Duration::from_millis(2));
@@ -210,21 +216,54 @@ fn no_change_comes_after_the_last_revision() {
     assert_eq!(running.picked(), Ok(1));
 }
 
-/// A load that takes as long as it is let.
-#[test]
-fn a_change_does_not_wait_for_a_load() {
-    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    (1..=2).for_each(|version| add_version(repository.path(), version));
-    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
-    let endless = repository.path().join("m/3/endless");
-    let aside = repository.path().join("m/.3");
+/// A version of which the load takes as long as it is let: until the file that is given is made empty.
+fn add_endless(repository: &Path, version: u64) -> PathBuf {
+    let aside = repository.join(format!("m/.{version}"));
     fs::create_dir_all(&aside).unwrap();
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
     fs::copy(model, aside.join("model.onnx")).unwrap();
     let zeros = "0".repeat(64);
     fs::File::create(aside.join("endless")).unwrap().set_len(1 << 42).unwrap();
     fs::write(aside.join("SHA256SUMS"), format!("{zeros}  endless\n{zeros}  model.onnx\n")).unwrap();
-    fs::rename(&aside, repository.path().join("m/3")).unwrap();
+    let folder = repository.join(format!("m/{version}"));
+    fs::rename(&aside, &folder).unwrap();
+    folder.join("endless")
+}
+
+/// A load steps aside for a minute, and not for ever.
+#[test]
+fn a_load_that_takes_long_comes_forward() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    add_version(repository.path(), 1);
+    let mut registry = registry(repository.path(), state.path(), ModelControl::Poll);
+    let endless = add_endless(repository.path(), 2);
+    // Two looks that agree.
+    registry.look();
+    registry.look();
+    assert!(!registry.promote(Instant::now() + PATIENCE), "nothing is being loaded");
+    let before = Instant::now();
+    registry.start_loads(1);
+    assert!(registry.is_loading());
+    let minute = Duration::from_secs(60);
+    assert!(!registry.promote(before + minute - Duration::from_nanos(1)));
+    assert!(registry.wait(before + 2 * minute) <= minute, "it wakes for that");
+    assert!(registry.promote(Instant::now() + minute));
+    assert!(!registry.promote(before + 2 * minute), "once");
+    fs::File::options().write(true).open(&endless).unwrap().set_len(0).unwrap();
+    while registry.is_loading() {
+        if let Message::Loaded(done) = registry.inbox.recv_timeout(PATIENCE).unwrap() {
+            registry.settle_load(*done, &|_| ());
+        }
+    }
+    assert!(!registry.promote(before + 2 * minute), "it has ended");
+}
+
+#[test]
+fn a_change_does_not_wait_for_a_load() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    (1..=2).for_each(|version| add_version(repository.path(), version));
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let endless = add_endless(repository.path(), 3);
     running.eventually("version 3 is being loaded", || running.state(3) == Some(State::Loading));
 
     running.change(Change::Promote(1)).unwrap();

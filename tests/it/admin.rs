@@ -4,7 +4,9 @@ mod access;
 mod calls;
 mod commands;
 mod durable;
+mod limits;
 mod openapi;
+mod standby;
 mod watch;
 mod wrong;
 

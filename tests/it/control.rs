@@ -141,6 +141,37 @@ async fn what_has_no_room_is_not_loaded() {
     assert!(is_ready(&server, 1).await);
 }
 
+/// A version that made room for a successor which can't be loaded serves nobody, and says so; others are not touched, and it
+/// comes back with a file that is right.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_went_first_for_a_load_that_fails_says_so() {
+    let repository = TempDir::new().unwrap();
+    let root = repository.path();
+    (1..=2).for_each(|version| add(root, version));
+    config(root, "[weights]\n1 = 50\n2 = 50");
+    let size = fs::metadata(root.join("add/1/model.onnx")).unwrap().len();
+    let limit = (size * 5 / 2).to_string();
+    let server = Server::start_with(root, &["--model-memory", &limit, "--model-memory-full", "unload-first"]);
+    let size = usize::try_from(size).unwrap();
+    // What is no model at all is seen before.
+    fs::write(root.join("add/2/model.onnx"), "no model".repeat(size).split_at(size).0).unwrap();
+    error(&server, "it seems to be text");
+    assert!(is_ready(&server, 2).await);
+    let garbage = vec![0xff; size];
+    fs::write(root.join("add/2/model.onnx"), garbage).unwrap();
+    server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("unloaded first"));
+    error(&server, "it is no complete ONNX model");
+    let pinned = get(server.http, "/v2/models/add/versions/2").await;
+    assert!(pinned.status == 503 && pinned.error().contains("it is no complete ONNX model"), "{pinned:?}");
+    let model = get(server.admin, "/admin/v1/models/add").await.json();
+    assert_eq!(model["versions"][1]["state"], "FAILED", "{model}");
+    assert_eq!((&model["versions"][0]["share"], &model["versions"][1]["share"]), (&1.0.into(), &0.0.into()), "{model}");
+    add(root, 2);
+    becomes_ready(&server, 2).await;
+    let model = get(server.admin, "/admin/v1/models/add").await.json();
+    assert_eq!(model["versions"][1]["share"], 0.5, "{model}");
+}
+
 /// Loads step aside; what serves does not.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]

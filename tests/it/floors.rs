@@ -8,7 +8,7 @@ use std::{
 
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
-    &["tensor", "error", "config", "json", "metrics", "per_thread", "traffic"],
+    &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
     &["batcher", "engine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],

@@ -112,7 +112,7 @@ fn every_form_of_input_gives_the_same_answer() {
 fn an_answer_is_a_table_or_the_protocols_json() {
     let setting = Setting::new();
     let output = setting.run("pair", "{\"a\": [[1,2],[30,4]], \"b\": [[1,1],[1,1]]}");
-    let expected = "pair version 1\n\nsum[0]  sum[1]  difference[0]  difference[1]\n   2.0     3.0            0.0            1.0\n  31.0     5.0           29.0            3.0\n";
+    let expected = "pair version 1 (default)\n\nsum[0]  sum[1]  difference[0]  difference[1]\n   2.0     3.0            0.0            1.0\n  31.0     5.0           29.0            3.0\n";
     assert_eq!((text(&output.stdout), text(&output.stderr)), (expected, ""));
     let output = setting.run(
         "add --json",
@@ -122,6 +122,15 @@ fn an_answer_is_a_table_or_the_protocols_json() {
     let expected = r#"{"id":"7","model_name":"add","model_version":"1","outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[2.0,3.0]}]}"#;
     assert_eq!(json, serde_json::from_str::<Value>(expected).unwrap());
     assert_eq!(text(&output.stdout), format!("{expected}\n"));
+
+    // Versions have names.
+    let mut alias = onnxd();
+    alias.args(["alias", "set", "add", "canary", "1"]).env("ONNXD_SERVER", setting.server.admin.to_string());
+    assert!(ended(&mut alias).status.success());
+    for (line, heading) in [("add --version 1", "pinned"), ("add --version canary", "alias")] {
+        let output = setting.run(line, "1,2");
+        assert!(text(&output.stdout).starts_with(&format!("add version 1 ({heading})\n")), "{line}: {output:?}");
+    }
 
     // Who has seen enough ends nothing in disorder.
     setting.file("many.csv", "1,2\n".repeat(200_000));
@@ -184,6 +193,7 @@ fn mistakes_are_told_in_one_line() {
         ("add", "[[1, 2, 3]]", "input 'x' of model 'add': expected shape [-1,2], got [1,3] (HTTP 400)"),
         ("none", "[1]", "'none'"),
         ("add --version 7", "[[1, 2]]", "no version 7; its versions are: 1 (HTTP 404)"),
+        ("add --version none", "[[1, 2]]", "none"),
         ("a/../b?x#y", "[1]", "'a/../b?x#y'"),
     ] {
         let output = setting.run(line, stdin);
@@ -191,7 +201,7 @@ fn mistakes_are_told_in_one_line() {
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{line} < {stdin}: {told}");
         assert!(told.starts_with("onnxd: ") && told.lines().count() == 1 && told.contains(says), "{line} < {stdin}: {told}");
     }
-    for (line, says) in [("", "<MODEL>"), ("add --url https://h", "https is not supported"), ("add --url ftp://h", "expected http://")] {
+    for (line, says) in [("", "<MODEL>"), ("add --version 0", "a version is an integer > 0, or an alias"), ("add --version a/b", "an alias"), ("add --url https://h", "https is not supported"), ("add --url ftp://h", "expected http://")] {
         let output = ended(&mut setting.command(line));
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(says), "{line}: {output:?}");
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     desired::{Change, Terms},
     error::{Error, Result},
+    printable::is_unprintable,
     traffic::{Selector, Weights, check_alias},
 };
 
@@ -104,6 +105,7 @@ impl Admin {
     pub(super) async fn wait_ready(self, request: WaitReadyRequest) -> Result<Model> {
         let version = optional_version(&request.model, request.version)?;
         let limit = wait_limit(&request)?;
+        let _place = self.long_call()?;
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
     }
 
@@ -119,6 +121,12 @@ impl Admin {
             if text.len() > longest {
                 let why = format!("{field} may have {longest} bytes, got {}", text.len());
                 return Err(wrong(&model, &why));
+            }
+            // Others read it on their terminals.
+            let may_stand = |character| field == "reason" && matches!(character, '\n' | '\t');
+            let is_wrong = |character: &char| is_unprintable(*character) && !may_stand(*character);
+            if let Some(character) = text.chars().find(is_wrong) {
+                return Err(wrong(&model, &format!("{field} must be text, got the character {character:?} in it")));
             }
         }
         let actor = match &self.caller {

@@ -99,6 +99,11 @@ pub(super) fn event(event: registry::Event) -> Event {
             let state = state.map_or(GONE, State::label).into();
             message.version = Some(VersionEvent { version, state, generation, reason });
         }
+        Happened::Generation { version, generation, state } => {
+            message.kind = "generation".into();
+            let state = state.map_or(GONE, State::label).into();
+            message.version = Some(VersionEvent { version, state, generation: Some(generation), reason: None });
+        }
         Happened::Traffic { traffic: now, actor, reason } => {
             message.kind = "traffic".into();
             message.traffic = Some(TrafficEvent { traffic: Some(traffic(now)), actor, reason });

@@ -20,7 +20,7 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    Admin, is_grpc, openapi,
+    Admin, is_grpc, object, openapi,
     proto::{Event, WatchRequest},
     routes::{self, ROOT, in_query},
     watch,
@@ -163,11 +163,7 @@ fn form(encoded: &str) -> form_urlencoded::Parse<'_> {
 }
 
 fn from_json<Q: DeserializeOwned>(parameters: &RawPathParams, body: &[u8]) -> Result<Q, String> {
-    let mut fields = match serde_json::from_slice(if body.trim_ascii().is_empty() { b"{}" } else { body }) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(other) => return Err(format!("expected a JSON object, got {}", kind(&other))),
-        Err(error) => return Err(format!("the body is no JSON: {error}")),
-    };
+    let mut fields = object::fields(body)?;
     for (name, value) in parameters {
         insert(&mut fields, name, value)?;
     }
@@ -185,17 +181,6 @@ fn insert(fields: &mut Map<String, Value>, name: &str, value: &str) -> Result<()
     match fields.insert(name.into(), value.clone()) {
         Some(other) if other != value => Err(format!("{name}: the path says {value}, and the body {other}")),
         _ => Ok(()),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }
 

@@ -2,7 +2,10 @@
 
 use futures_util::{Stream, stream};
 use std::{collections::VecDeque, time::SystemTime};
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::{
+    OwnedSemaphorePermit,
+    broadcast::{Receiver, error::RecvError},
+};
 
 use super::{
     Admin,
@@ -15,14 +18,15 @@ use crate::{error::Result, registry};
 /// The state of every model, or of one, and then every change.
 ///
 /// # Errors
-/// There is no such model.
+/// There is no such model, or no place for another that watches.
 pub(super) async fn events(admin: Admin, request: WatchRequest) -> Result<impl Stream<Item = Event> + Send> {
+    let place = admin.long_call()?;
     let model = request.model;
     if !model.is_empty() {
         let name = model.clone();
         admin.aside(move |control| control.model(&name)).await??;
     }
-    let mut watcher = Watcher { admin, model, told: VecDeque::new(), news: None };
+    let mut watcher = Watcher { admin, model, told: VecDeque::new(), news: None, _place: place };
     watcher.begin("the state comes first".into()).await?;
     Ok(stream::unfold(watcher, async |mut watcher| Some((watcher.next().await?, watcher))))
 }
@@ -35,6 +39,7 @@ struct Watcher {
     told: VecDeque<Event>,
     /// Where changes come from.
     news: Option<Receiver<registry::Event>>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Watcher {

@@ -6,7 +6,7 @@ use toml::{Spanned, de::DeValue};
 use super::{ModelConfig, Setting, wrong};
 use crate::{
     config::document::{self, Document, Entry},
-    traffic::{STABLE, Weights, check_alias, check_weight},
+    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Weights, check_alias, check_weight, count_aliases},
 };
 
 /// The entries of a table that `what` stands in. A setting of the model among them would be taken for one, silently.
@@ -52,6 +52,9 @@ impl Setting for BTreeMap<String, u64> {
                 }
             }
         }
+        if count_aliases(self) > MOST_ALIASES {
+            wrong(key, &value, &format!("at most {MOST_ALIASES} names beside {STABLE}"), file);
+        }
     }
 
     fn written(&self, key: &str) -> String {
@@ -76,6 +79,9 @@ impl Setting for Weights {
             }
         }
         match Weights::new(weights) {
+            Ok(weights) if weights.count() > MOST_WEIGHTS => {
+                wrong(key, &value, &format!("weights of at most {MOST_WEIGHTS} versions"), file);
+            }
             Ok(weights) => *self = weights,
             Err(why) if all_well => file.problem(value.span().start, why),
             // It follows from what has been told.

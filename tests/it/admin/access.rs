@@ -1,10 +1,10 @@
 //! Who may call.
 
 use http::{Method, Request, header};
-use onnxd::api::admin::proto::{ListModelsRequest, RollbackRequest};
+use onnxd::api::admin::proto::{ListModelsRequest, RollbackRequest, admin_service_client::AdminServiceClient};
 use std::{fs, path::Path};
 use tempfile::TempDir;
-use tonic::{Code, metadata::MetadataValue};
+use tonic::{Code, metadata::MetadataValue, transport::Channel};
 
 use super::{client, repository};
 use crate::{
@@ -105,6 +105,45 @@ async fn web_pages_may_not_call() {
     let refused = send(request.header("origin", "http://example.com").body("".into()).unwrap()).await;
     assert_eq!(refused.status, 401);
     assert!(refused.error().contains("web page"), "{refused:?}");
+}
+
+/// Nor may one whose name has come to lead here (DNS rebinding): its requests have no `Origin`, but its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_other_machines_are_not_taken() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let named = async |server: &Server, host: &str| {
+        let request = Request::get(format!("http://{}/admin/v1/models", server.admin)).header(header::HOST, host);
+        let token = request.header(header::AUTHORIZATION, "Bearer a-token");
+        send(token.body(axum::body::Body::empty()).unwrap()).await
+    };
+    let over_grpc = async |server: &Server, host: &str| {
+        let endpoint = Channel::from_shared(format!("http://{}", server.admin)).unwrap();
+        let channel = endpoint.origin(format!("http://{host}").parse().unwrap()).connect().await.unwrap();
+        let answer = AdminServiceClient::new(channel).list_models(ListModelsRequest {}).await;
+        answer.err().map_or(Code::Ok, |status| status.code())
+    };
+    let server = Server::start(repository.path());
+    for host in
+        ["evil.example", "evil.example:8003", "localhost.evil.example", "127.0.0.1.evil.example", "evil", "@localhost"]
+    {
+        let refused = named(&server, host).await;
+        assert_eq!(refused.status, 401, "{host}: {refused:?}");
+        assert!(refused.error().contains(host) && refused.error().contains("--admin-token-file"), "{refused:?}");
+    }
+    assert_eq!(over_grpc(&server, "evil.example:8003").await, Code::Unauthenticated);
+    for host in ["localhost", "LOCALHOST:8003", "app.localhost:1", "127.0.0.1:9", "[::1]:8003", "10.0.0.1"] {
+        assert_eq!(named(&server, host).await.status, 200, "{host}");
+    }
+    assert_eq!(over_grpc(&server, "localhost:1").await, Code::Ok);
+    drop(server);
+
+    // A page knows no token; and where something else sees to who comes, it knows by which name.
+    let token = folder.path().join("token");
+    write(&token, "a-token");
+    for options in [["--admin-token-file", token.to_str().unwrap()].as_slice(), &["--admin-insecure"]] {
+        let server = Server::start_with(repository.path(), options);
+        assert_eq!(named(&server, "models.example:8003").await.status, 200, "{options:?}");
+    }
 }
 
 #[test]

@@ -9,7 +9,10 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use super::{change, client, repository};
-use crate::support::server::{PATIENCE, Server};
+use crate::support::{
+    load, onnx,
+    server::{PATIENCE, Server},
+};
 
 /// Server-sent events.
 struct Events {
@@ -127,6 +130,34 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
     }
     assert!(server.wait().success());
     assert!(since.elapsed() < Duration::from_secs(30), "the end is not held up");
+}
+
+/// What was replaced is told of until its last request is answered, beside the version that goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn generations_that_drain_are_told_of() {
+    let repository = TempDir::new().unwrap();
+    onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
+    let server = Server::start(repository.path());
+    let mut events = Events::open(&server, "?model=slow").await;
+    events.until(|event| event["kind"] == "current").await;
+    let running = load::occupy(&server, Duration::from_secs(3)).await;
+    change(&server, "/models/slow/versions/1/reload", "").await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let (_, _, event) = events.next().await.unwrap();
+        told.push(json!([event["kind"], event["version"]["state"], event["version"]["generation"]]));
+    }
+    assert_eq!(json!(told), json!([["version", "READY", 2], ["generation", "RETIRING", 1]]));
+    // Who comes now is told of it too.
+    let mut later = Events::open(&server, "").await;
+    let seen = later.until(|event| event["kind"] == "generation").await;
+    assert_eq!((&seen["version"]["state"], &seen["version"]["generation"]), (&json!("RETIRING"), &json!(1)));
+    assert!(running.await.unwrap().is_ok());
+    let (_, _, gone) = events.next().await.unwrap();
+    assert_eq!(
+        json!([gone["kind"], gone["version"]["version"], gone["version"]["state"], gone["version"]["generation"]]),
+        json!(["generation", 1, "GONE", 1])
+    );
 }
 
 /// Nothing is kept for a client that does not read: it is told that it has missed something, and gets the state anew.
