@@ -262,7 +262,7 @@ fn selectors(expression: &str) -> Vec<&str> {
     while let Some(begin) = rest.find(is_name) {
         rest = &rest[begin..];
         let name = rest.find(|character| !is_name(character)).unwrap_or(rest.len());
-        let labels = rest[name..].starts_with('{').then(|| rest[name..].find('}').unwrap() + 1).unwrap_or(0);
+        let labels = if rest[name..].starts_with('{') { rest[name..].find('}').unwrap() + 1 } else { 0 };
         let (selector, after) = rest.split_at(name + labels);
         if selector[..name].contains("onnxd") || ["up", "process_start_time_seconds"].contains(&&selector[..name]) {
             found.push(selector);
