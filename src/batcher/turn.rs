@@ -1,7 +1,8 @@
 //! The turns of I/O threads: what a thread has read in one turn it runs at the turn's end, itself.
 //!
 //! For a model that runs in less time than it takes to wake another thread, that is cheaper, and requests that came together
-//! become one batch. A request that is alone does not wait for the turn's end. How long a thread runs models before it reads again is bounded.
+//! become one batch. A request that is alone does not wait for the turn's end. How long a thread runs models before it reads
+//! again is bounded.
 
 use std::{
     cell::{Cell, RefCell},
