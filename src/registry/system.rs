@@ -20,6 +20,15 @@ const NICER: i32 = 10;
 
 const NICEST: i32 = 19;
 
+/// How long a thread would like to run at a time, in nanoseconds.
+#[derive(Clone, Copy)]
+enum Slice {
+    /// As the system has it.
+    Usual = 0,
+    /// The longest that there is.
+    Longest = 100_000_000,
+}
+
 type Work = Box<dyn FnOnce() + Send>;
 
 /// What this process may do about priorities.
@@ -39,7 +48,7 @@ fn priorities() -> &'static Priorities {
     PRIORITIES.get_or_init(|| {
         let normal = nice(0).unwrap_or(0);
         let low = (normal + NICER).min(NICEST);
-        let there_and_back = move || set_nice(0, low) && set_nice(0, normal);
+        let there_and_back = move || set_nice(0, low, Slice::Longest) && set_nice(0, normal, Slice::Usual);
         let can_restore = thread::spawn(there_and_back).join().unwrap_or(false);
         if can_restore {
             tracing::debug!("loads run at nice {low}, with the threads of their sessions until they serve");
@@ -63,13 +72,13 @@ pub(super) fn prepare() {
 
 /// Lets what serves go before this thread, for the rest of its life.
 pub(super) fn step_aside() {
-    IS_LOW.set(set_nice(0, priorities().low));
+    IS_LOW.set(set_nice(0, priorities().low, Slice::Longest));
 }
 
 /// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
 /// their nice value.
 pub fn stay_aside() {
-    set_nice(0, (priorities().normal + NICER + 1).min(NICEST));
+    set_nice(0, (priorities().normal + NICER + 1).min(NICEST), Slice::Longest);
 }
 
 /// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
@@ -78,7 +87,7 @@ pub(super) fn restore() {
     for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
         if let Some(id) = id.filter(|id| low != normal && nice(*id) == Some(low)) {
-            set_nice(id, normal);
+            set_nice(id, normal, Slice::Usual);
         }
     }
 }
@@ -111,8 +120,37 @@ fn nice(thread: libc::id_t) -> Option<i32> {
 }
 
 #[cfg(target_os = "linux")]
+fn set_nice(thread: libc::id_t, value: i32, slice: Slice) -> bool {
+    set_nice_and_slice(thread, value, slice) || set_nice_only(thread, value)
+}
+
+/// Sets the nice value, and how long the thread would like to run at a time.
+///
+/// A thread that wakes up takes the CPU at once from one that has a longer slice than itself, and otherwise not before a few
+/// milliseconds are over, however nice that one is (`PREEMPT_SHORT` in kernel/sched/fair.c, since Linux 6.12; kernels before
+/// take no notice). The share of the CPU goes by the nice value alone.
+#[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a system call")]
-fn set_nice(thread: libc::id_t, value: i32) -> bool {
+fn set_nice_and_slice(thread: libc::id_t, value: i32, slice: Slice) -> bool {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: 0,
+        sched_flags: libc::SCHED_FLAG_KEEP_POLICY as u64,
+        sched_nice: value,
+        sched_priority: 0,
+        sched_runtime: slice as u64,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the call takes a number and reads a structure that lives and tells its size. A number that names no thread of
+    // ours can only be of one that has ended.
+    unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) == 0 }
+}
+
+/// For sandboxes that refuse the call above.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call")]
+fn set_nice_only(thread: libc::id_t, value: i32) -> bool {
     // SAFETY: the call takes numbers. One that names no thread of ours can only be one that has ended.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, value) == 0 }
 }
@@ -124,7 +162,7 @@ fn nice(_: u32) -> Option<i32> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn set_nice(_: u32, _: i32) -> bool {
+fn set_nice(_: u32, _: i32, _: Slice) -> bool {
     false
 }
 
