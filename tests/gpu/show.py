@@ -1,0 +1,170 @@
+"""Shows that models serve on a GPU as on the CPU, as fast as ONNX Runtime by itself, and leave nothing behind. `run` calls it.
+
+What is told, with its bar:
+  answers     the GPU's against the CPU's, for several sizes of batches, also with recorded runs (CUDA graphs); and that they ran there
+  throughput  rows per second of a conv net against ONNX Runtime's own over IoBinding at its best batch: at least 0.95
+  copies      of a model whose copies take about as long as its runs: rows per second with overlapping runs, against one at a time;
+              and, where nsys is installed, how much of the time of copies to the GPU lies within that of kernels (over 0.3)
+  reloads     1,000: memory of the GPU and of the process after the last against that after the 50th, at most 1.05 and 1.1 times
+"""
+
+import json
+import pathlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy
+
+import models
+import raw
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "soak"))
+from common import Server  # noqa: E402 (the path is set above)
+
+IMAGE = (3, models.SIDE, models.SIDE)
+WIDE = (16384,)
+
+# A model by name: its file's maker, the shape of a row, its configuration.
+REPOSITORY = {
+    "conv-cpu": (models.conv_net, IMAGE, 'device = "cpu"'),
+    "conv": (models.conv_net, IMAGE, 'device = "cuda"'),
+    "conv-exact": (models.conv_net, IMAGE, 'device = "cuda"\nprovider_options = { use_tf32 = false }'),
+    "conv-graphs": (models.conv_net, IMAGE, 'device = "cuda"\ncuda_graphs = true\nprovider_options = { use_tf32 = false }'),
+    "wide": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"'),
+    "wide-one": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"\ninstances = 1'),
+}
+
+failures = []
+
+
+def hold(what, good, told):
+    print(f"{'ok    ' if good else 'FAILED'} {what}: {told}", flush=True)
+    if not good:
+        failures.append(what)
+
+
+def build(folder):
+    for name, (make, _, config) in REPOSITORY.items():
+        make(pathlib.Path(folder, name, "1", "model.onnx"))
+        pathlib.Path(folder, name, "config.toml").write_text(config + "\n")
+
+
+def answer(server, model, batch):
+    tensor = {"name": "x", "datatype": "FP32", "shape": list(batch.shape), "data": batch.ravel().tolist()}
+    status, told = server.ask("http", "POST", f"/v2/models/{model}/infer", {"inputs": [tensor]})
+    if status != 200:
+        raise SystemExit(f"{model}: HTTP {status}: {told}")
+    output = told["outputs"][0]
+    return numpy.array(output["data"], "f4").reshape(output["shape"])
+
+
+def answers(server):
+    random = numpy.random.default_rng(3)
+    for rows in (1, 3, 8):
+        batch = random.standard_normal((rows, *IMAGE)).astype("f4")
+        expected = answer(server, "conv-cpu", batch)
+        scale = numpy.abs(expected).max()
+        # With TF32 a product has 10 bits of mantissa.
+        for model, most in (("conv-exact", 1e-4), ("conv-graphs", 1e-4), ("conv", 1e-2)):
+            worst = numpy.abs(answer(server, model, batch) - expected).max() / scale
+            hold(f"answers of {model}, {rows} rows", worst <= most, f"differ by {worst:.1e} of the largest value, at most {most}")
+
+
+def served(program, server, model, clients, seconds=5):
+    """Rows per second, by requests of one row."""
+    target = f"grpc://{server.addresses['grpc']}/{model}"
+    command = [program, "run", target, "--clients", str(clients), "--connections", "8", "--no-check", "--json"]
+    command += ["--duration", f"{seconds}s", "--warm-up", "2s"]
+    told = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    level = json.loads(told)["levels"][0]
+    if level["errors"]:
+        raise SystemExit(f"{model}: {level['errors']}")
+    return level["requests_per_second"]
+
+
+def throughput(program, server, folder):
+    file = str(pathlib.Path(folder, "conv", "1", "model.onnx"))
+    bound, rows = raw.best(file, IMAGE)
+    # Twice what two batches hold: one runs, one is copied, and others gather.
+    rates = [served(program, server, "conv", 4 * rows) for _ in range(3)]
+    rate = sorted(rates)[1]
+    told = f"{rate:.0f} rows/s against {bound:.0f} of ONNX Runtime by itself (batches of {rows}): {rate / bound:.2f}"
+    hold("throughput", rate >= 0.95 * bound, told)
+    print(f"       recorded runs: {served(program, server, 'conv-graphs', 4 * rows):.0f} rows/s")
+
+
+def copies(binary, program, server, folder):
+    one, several = (served(program, server, model, 256) for model in ("wide-one", "wide"))
+    hold("copies", several >= one, f"{several:.0f} rows/s with overlapping runs against {one:.0f} of one at a time")
+    if not shutil.which("nsys"):
+        print("       nsys is not installed: no profile")
+        return
+    with tempfile.TemporaryDirectory() as work:
+        report = str(pathlib.Path(work, "report"))
+        profiled = ["nsys", "profile", "--trace=cuda", "--sample=none", "--export=sqlite", "--duration=30", f"--output={report}"]
+        wrapper = pathlib.Path(work, "onnxd")
+        wrapper.write_text("#!/bin/sh\nexec " + " ".join(profiled) + f" {pathlib.Path(binary).resolve()} \"$@\"\n")
+        wrapper.chmod(0o755)
+        with Server(str(wrapper), folder) as under_nsys:
+            served(program, under_nsys, "wide", 256)
+            under_nsys.process.wait()
+        share = overlapping(report + ".sqlite")
+    hold("copies in a profile", share > 0.3, f"{share:.0%} of the time of copies to the GPU lies within that of kernels")
+
+
+def overlapping(file):
+    with sqlite3.connect(file) as profile:
+        # 1: from the host to the device.
+        copied = profile.execute("SELECT start, end FROM CUPTI_ACTIVITY_KIND_MEMCPY WHERE copyKind = 1 ORDER BY start").fetchall()
+        ran = profile.execute("SELECT start, end FROM CUPTI_ACTIVITY_KIND_KERNEL ORDER BY start").fetchall()
+    total = sum(end - start for start, end in copied)
+    within, first = 0, 0
+    for start, end in copied:
+        while first < len(ran) and ran[first][1] <= start:
+            first += 1
+        index = first
+        while index < len(ran) and ran[index][0] < end:
+            within += min(end, ran[index][1]) - max(start, ran[index][0])
+            index += 1
+    return within / total if total else 0.0
+
+
+def reloads(server, count=1000):
+    def look(done):
+        time.sleep(3)
+        seen = server.memory(), server.metric("onnxd_gpu_memory_used_bytes") / (1 << 20), server.descriptors(), server.threads()
+        print(f"       after {done} reloads: {seen[0]:.0f} MiB, on GPUs {seen[1]:.0f} MiB, {seen[2]} descriptors, {seen[3]} threads", flush=True)
+        return seen
+
+    for done in range(1, count + 1):
+        server.reload("conv", 1)
+        if done == 50:
+            first = look(done)
+    last = look(count)
+    hold("reloads, memory", last[0] <= 1.1 * first[0], f"{last[0] / first[0]:.3f} times")
+    hold("reloads, memory of GPUs", last[1] <= 1.05 * first[1], f"{last[1] / first[1]:.3f} times")
+    hold("reloads, descriptors and threads", last[2] <= first[2] and last[3] <= first[3], f"{first[2:]} then {last[2:]}")
+
+
+def main():
+    binary, program = sys.argv[1:3]
+    with tempfile.TemporaryDirectory() as folder:
+        build(folder)
+        with Server(binary, folder) as server:
+            for model, (_, _, config) in REPOSITORY.items():
+                version = server.version(model, 1)
+                wanted = "cpu" if '"cpu"' in config else "cuda"
+                hold(f"device of {model}", str(version.get("device", "")).startswith(wanted), version.get("device"))
+            answers(server)
+            throughput(program, server, folder)
+            copies(binary, program, server, folder)
+            reloads(server)
+    print("all held" if not failures else f"did not hold: {', '.join(failures)}")
+    sys.exit(1 if failures else 0)
+
+
+main()
