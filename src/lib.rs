@@ -9,7 +9,7 @@
 //! 4  api: grpc, http, admin, metrics   the protocols: decode, call one function, encode
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
-//! 1  batcher -> engine, runtime        queue and policy; ONNX Runtime; where its library is
+//! 1  batcher -> engine, gpu, runtime   queue and policy; ONNX Runtime; GPUs; where its library is
 //! 0  tensor, error, config, json, metrics, printable, traffic   words; no sockets, no threads, no files
 //! ```
 //!
@@ -27,6 +27,7 @@ pub mod traffic;
 
 pub mod batcher;
 pub mod engine;
+pub mod gpu;
 pub mod runtime;
 
 pub mod router;

@@ -3,13 +3,14 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    health, infer, runtime, server,
+    gpu, health, infer, runtime, server,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
     runtime::disable_telemetry();
+    gpu::number_by_bus();
     let invocation = match cli::read() {
         Ok(invocation) => invocation,
         Err(problems) => {

@@ -11,6 +11,7 @@ use std::{
 use super::{
     ControlMetrics,
     access_log::{AccessLogMetrics, Unlogged},
+    gpu::Gpu,
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
     transport::{Closed, TransportMetrics},
@@ -76,6 +77,8 @@ pub struct Readings {
     pub io_busy: Vec<Duration>,
     /// Of the operating system, where it tells.
     pub process: Option<Process>,
+    /// Of GPUs, where there is a driver.
+    pub gpus: Vec<Gpu>,
 }
 
 /// What the operating system says of the process.

@@ -9,7 +9,7 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "runtime"],
+    &["batcher", "engine", "gpu", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
@@ -47,7 +47,7 @@ const ARROWS: [(&str, &str); 26] = [
 ];
 
 /// Crates that only one room names, or these rooms.
-const ONLY_IN: [(&str, &[&str]); 8] = [
+const ONLY_IN: [(&str, &[&str]); 9] = [
     ("ort", &["engine"]),
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
@@ -56,6 +56,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
     ("clap", &["cli", "main"]),
     ("notify", &["registry"]),
+    ("nvml_wrapper", &["gpu"]),
 ];
 
 #[test]
