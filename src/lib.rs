@@ -28,6 +28,7 @@ pub mod traffic;
 pub mod batcher;
 pub mod engine;
 pub mod gpu;
+pub mod machine;
 pub mod runtime;
 
 pub mod router;

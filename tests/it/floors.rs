@@ -9,7 +9,7 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "gpu", "runtime"],
+    &["batcher", "engine", "gpu", "machine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
