@@ -1,11 +1,13 @@
 //! The command line, and the settings that it, the environment and a file give.
 
 pub mod admin;
+mod doctor;
 mod generate;
 mod help;
 mod resolve;
 mod show;
 
+pub use doctor::Doctor;
 pub use generate::{Completions, Man, completions, man};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
@@ -93,6 +95,17 @@ Examples:
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),
+
+    /// Look at this machine as a server would, and say what it has and what it lacks.
+    ///
+    /// CPUs and memory with the limits of control groups, open files, ONNX Runtime with its execution providers (which it was
+    /// built with, whether what they need can be loaded, whether they work), GPUs with their driver, the ports, and folders.
+    /// Takes the settings that `serve` takes. Nothing is written, and no port stays open.
+    ///
+    /// Each finding is ok, a warning (a server serves, but not as well as it could), or a problem (it does not start, or does not
+    /// serve). The exit code is 0 where there is no problem, 1 where there is one, 2 where the command line is wrong.
+    #[command(after_long_help = doctor::MORE)]
+    Doctor(Box<Doctor>),
 
     /// Ask a running server for a prediction.
     ///

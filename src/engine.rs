@@ -3,6 +3,7 @@
 //! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is a session with the buffers that batches are
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
+mod about;
 mod buffer;
 mod element;
 mod explain;
@@ -13,6 +14,7 @@ mod signature;
 mod strings;
 mod value;
 
+pub use about::version_of;
 pub use instance::{Instance, Ran};
 
 use ort::{

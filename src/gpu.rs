@@ -3,6 +3,7 @@
 //! It is loaded when it is first asked for; without a driver there is nothing to tell. GPUs are numbered as CUDA numbers them
 //! in this process, so that what is told of GPU 1 is told of what `cuda:1` runs on.
 
+mod loaded;
 #[cfg(target_os = "linux")]
 mod nvml;
 #[cfg(not(target_os = "linux"))]
@@ -12,6 +13,7 @@ mod order;
 mod room;
 
 pub use crate::metrics::{Gpu, GpuMemory};
+pub use loaded::{cudnn_version, runtime_version};
 pub use nvml::Gpus;
 pub use order::{NUMBERING, number_by_bus, numbered_by_bus};
 pub use room::fits;

@@ -3,7 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    gpu, health, infer, runtime, server,
+    doctor, gpu, health, infer, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
         Command::Check(arguments) => check::check(&arguments.path, arguments.json),
+        Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),

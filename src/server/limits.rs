@@ -62,10 +62,15 @@ pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
     }
 }
 
+/// How many connections a limit of open files leaves room for.
+pub(crate) fn room_for_connections(files: u64) -> usize {
+    usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
+}
+
 /// How many connections may be open at once. Raises the limit of open files as far as the process may.
 pub(super) fn max_connections(settings: &Settings) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    let room = usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX).max(16);
+    let room = room_for_connections(files);
     let most = settings.max_connections.unwrap_or(10_000.min(room));
     if most > room {
         tracing::warn!("--max-connections {most}: the limit of open files, {files}, leaves room for {room}");

@@ -13,6 +13,7 @@ mod control;
 mod datatypes;
 mod deadlines;
 mod deploy;
+mod doctor;
 mod floors;
 mod grpc;
 mod health;
