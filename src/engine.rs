@@ -11,9 +11,11 @@ mod model_file;
 mod session;
 mod signature;
 mod strings;
+mod target;
 mod value;
 
 pub use instance::{Instance, Ran};
+pub use target::{Provider, Target};
 
 use ort::{
     environment::Environment,
@@ -22,7 +24,6 @@ use ort::{
 };
 use std::{
     cell::Cell,
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -55,14 +56,14 @@ impl Engine {
         ort::info()
     }
 
-    /// Loads a model for runs that use `threads` threads.
+    /// Loads a model to be run on a target.
     ///
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
-    pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
+    pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
         let file = ModelFile::read(model)?;
         let folder = model.parent().unwrap_or(Path::new("."));
-        let session = self.session(&file.encoded, file.weights, folder, threads);
+        let session = self.session(&file.encoded, file.weights, folder, target);
         let session = session.map_err(|error| explain::failure(&error.to_string()))?;
         let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
         Instance::new(session, signature, file.uneven).map_err(Failure::lasting)
@@ -73,7 +74,7 @@ impl Engine {
         encoded: &[u8],
         weights: Vec<(PathBuf, Vec<u8>)>,
         folder: &Path,
-        threads: NonZeroUsize,
+        target: &Target,
     ) -> ort::Result<Session> {
         let mut builder = Session::builder(&self.environment)?;
         for (name, contents) in weights {
@@ -81,7 +82,7 @@ impl Engine {
             builder = builder.with_external_initializer_file_in_memory(name, contents.into())?;
         }
         builder
-            .with_intra_threads(threads.get())?
+            .with_intra_threads(target.threads.get())?
             .with_inter_threads(1)?
             // Spinning threads would take the cores that the transport and other models need.
             .with_config_entry("session.intra_op.allow_spinning", "0")?

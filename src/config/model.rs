@@ -1,5 +1,6 @@
 //! Settings of a model.
 
+mod device;
 mod routing;
 mod versions;
 
@@ -8,7 +9,10 @@ pub use versions::Versions;
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
-use super::document::{self, Document};
+use super::{
+    Device,
+    document::{self, Document},
+};
 use crate::traffic::{Traffic, Weights};
 
 /// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
@@ -97,6 +101,15 @@ settings! {
         /// else every CPU.
         intra_op_threads: Option<usize> = None;
 
+        /// What it runs on: "auto" (NVIDIA GPUs where they work, else the CPU), "cpu", "cuda" (every GPU) or "cuda:0" (that one),
+        /// "tensorrt" or "tensorrt:0"; and "openvino", "migraphx", "coreml" or "xnnpack", where the library of ONNX Runtime has it.
+        /// Without it: what the server's --device says.
+        device: Option<Device> = None;
+
+        /// Whether runs on an NVIDIA GPU are recorded once for each size of batch and then replayed (CUDA graphs), which saves the
+        /// launch of every kernel. The model must run on the GPU as a whole.
+        cuda_graphs: bool = false;
+
         /// Whether the threads that read requests run the model themselves. "auto": where its inputs have one size and a full
         /// batch (of 64 rows at most; a row where they are not joined) takes no more than 100 us, which is less than to hand it to another thread and back.
         /// "off": never.
@@ -109,6 +122,10 @@ settings! {
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
         /// `routing_key` nor the header `onnxd-routing-key`: the first of them that the request has.
         routing_key_headers: Vec<String> = Vec::new();
+
+        /// Options of the execution provider that `device` names, as ONNX Runtime has them: of CUDA such as gpu_mem_limit (bytes),
+        /// use_tf32 or cudnn_conv_algo_search, of TensorRT such as trt_fp16_enable. "auto" takes those of CUDA.
+        provider_options: BTreeMap<String, String> = BTreeMap::new();
 
         /// Names for versions, which requests may give in place of a version. Without weights, requests without a version go
         /// to the one that `stable` names; without that too, to the highest version that is ready.
@@ -281,8 +298,13 @@ mod tests {
             instances = 2
             intra_op_threads = 3
             in_place = "off"
+            device = "cuda:1"
+            cuda_graphs = true
             versions = { latest = 2 }
             routing_key_headers = ["X-User-Id", "x-session"]
+            [provider_options]
+            gpu_mem_limit = 0x1000
+            use_tf32 = false
             [aliases]
             stable = 2
             [weights]
@@ -299,6 +321,12 @@ mod tests {
             instances: 2,
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
+            device: Some(Device::Cuda(Some(1))),
+            cuda_graphs: true,
+            provider_options: BTreeMap::from([
+                ("gpu_mem_limit".into(), "4096".into()),
+                ("use_tf32".into(), "false".into()),
+            ]),
             versions: Versions::Latest(2),
             routing_key_headers: vec!["x-user-id".into(), "x-session".into()],
             weights: Weights::new([(2, 95.0), (3, 4.5), (4, 0.0)].into()).unwrap(),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     batcher::{Batcher, Compute, Instances, Settings},
     config::{Batching, ModelConfig},
-    engine::{Engine, Instance},
+    engine::{Engine, Instance, Target},
     error::Failure,
     metrics::Exposition,
     repository::{Source, Verified},
@@ -175,10 +175,10 @@ impl Loader {
 
     fn instance(&self, path: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
         if threads == NonZeroUsize::MIN {
-            return self.engine.load(path, threads).map_err(|failure| failure.at(path));
+            return self.engine.load(path, &Target::cpu(threads)).map_err(|failure| failure.at(path));
         }
         let (engine, model) = (self.engine.clone(), path.to_owned());
-        system::starting_threads(move || engine.load(&model, threads)).map_err(|failure| failure.at(path))
+        system::starting_threads(move || engine.load(&model, &Target::cpu(threads))).map_err(|failure| failure.at(path))
     }
 
     /// The first instance, warm, with the number of threads that suits the model, why that is, and what the probe found.
