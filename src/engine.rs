@@ -18,6 +18,7 @@ mod tensorrt;
 mod trial;
 mod value;
 
+pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
 pub use target::{Provider, Target};
@@ -36,6 +37,7 @@ use model_file::ModelFile;
 #[derive(Debug, Clone)]
 pub struct Engine {
     environment: Environment,
+    library: Arc<Path>,
 }
 
 impl Engine {
@@ -49,7 +51,12 @@ impl Engine {
         let builder = ort::init_from(library).map_err(|error| failed(&error))?;
         let builder = builder.with_name("onnxd").with_telemetry(false).with_logger(logger());
         let environment = builder.build().map_err(|error| failed(&error))?;
-        Ok(Engine { environment })
+        Ok(Engine { environment, library: library.into() })
+    }
+
+    /// Where the library lies.
+    pub fn library(&self) -> &Path {
+        &self.library
     }
 
     /// What ONNX Runtime says of its own build, such as its branch and commit.

@@ -1,5 +1,5 @@
-//! The GPUs that CUDA sees, by the driver's own library: that says so before anything of CUDA is there, and tells a driver that
-//! is too old from one that is missing. `CUDA_VISIBLE_DEVICES` counts, as it will for ONNX Runtime.
+//! The GPUs that CUDA sees, by the driver's own library: that says so before anything of CUDA is there.
+//! `CUDA_VISIBLE_DEVICES` counts, as it will for ONNX Runtime.
 
 use libloading::Library;
 use std::{
@@ -9,16 +9,13 @@ use std::{
 
 const DRIVER: &str = "libcuda.so.1";
 
-/// What ONNX Runtime's GPU build is for, as the driver counts: 1000 for each major version, 10 for each minor.
-const NEEDED: c_int = 13_000;
-
 /// Bytes of a GPU's name, with its end.
 const NAME: usize = 256;
 
 /// The names of the GPUs, by their numbers; or why there are none, for people. Found out once.
 ///
 /// # Errors
-/// There is no driver, it is too old, or it sees no GPU.
+/// There is no driver, or it sees no GPU.
 pub fn gpus() -> Result<&'static [String], &'static str> {
     static GPUS: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
     match GPUS.get_or_init(ask) {
@@ -35,29 +32,13 @@ fn ask() -> Result<Vec<String>, String> {
         driver.map_err(|error| format!("{DRIVER}, which comes with the NVIDIA driver, can't be loaded: {error}"))?;
     // For good: GPUs don't take it well when it is loaded and unloaded.
     let driver: &'static Library = Box::leak(Box::new(driver));
-    let mut version = 0;
-    call(driver, "cuDriverGetVersion", |f: extern "C" fn(*mut c_int) -> c_int| f(&raw mut version))?;
     call(driver, "cuInit", |f: extern "C" fn(u32) -> c_int| f(0))?;
     let mut count = 0;
     call(driver, "cuDeviceGetCount", |f: extern "C" fn(*mut c_int) -> c_int| f(&raw mut count))?;
     if count == 0 {
         return Err("the NVIDIA driver sees no GPU".into());
     }
-    too_old(version).map_or(Ok(()), Err)?;
     (0..count).map(|gpu| name(driver, gpu)).collect()
-}
-
-/// Why a driver that is made for this version of CUDA will not do.
-fn too_old(version: c_int) -> Option<String> {
-    let shown = |version: c_int| format!("{}.{}", version / 1000, version % 1000 / 10);
-    (version < NEEDED).then(|| {
-        format!(
-            "the NVIDIA driver is too old: it is made for CUDA {}, and ONNX Runtime's GPU build needs CUDA {}: install driver \
-             580 or newer",
-            shown(version),
-            shown(NEEDED)
-        )
-    })
 }
 
 fn name(driver: &'static Library, gpu: c_int) -> Result<String, String> {
@@ -104,14 +85,6 @@ fn meaning(code: c_int) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_driver_that_is_too_old_is_told() {
-        assert_eq!(too_old(13_000), None);
-        assert_eq!(too_old(13_020), None);
-        let why = too_old(12_080).unwrap();
-        assert!(why.contains("made for CUDA 12.8") && why.contains("needs CUDA 13.0"), "{why}");
-    }
 
     /// Wherever this runs: it is the same each time, and says something.
     #[test]

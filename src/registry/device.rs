@@ -11,7 +11,7 @@ use crate::{
 pub(super) type Gpus = BTreeMap<u32, Result<(), String>>;
 
 /// What works here, as it is asked for: to find it out may take seconds and load gigabytes.
-pub(super) trait Machine {
+pub(super) trait Available {
     /// GPUs by CUDA, or everything that is missing, for people.
     fn cuda(&self) -> Result<&Gpus, String>;
 
@@ -29,18 +29,18 @@ pub(super) trait Machine {
 ///
 /// # Errors
 /// For people: why what is asked for can't be had.
-pub(super) fn choose(device: Device, machine: &impl Machine) -> Result<Vec<Provider>, String> {
+pub(super) fn choose(device: Device, here: &impl Available) -> Result<Vec<Provider>, String> {
     let cuda = |gpu| Provider::Cuda { gpu };
     let tensorrt = |gpu| Provider::TensorRt { gpu };
     match device {
         Device::Cpu => Ok(vec![Provider::Cpu]),
-        Device::Auto => Ok(match machine.auto().map(working) {
+        Device::Auto => Ok(match here.auto().map(working) {
             Some(gpus) if !gpus.is_empty() => gpus.into_iter().map(cuda).collect(),
             _ => vec![Provider::Cpu],
         }),
-        Device::Cuda(wanted) => pick(device, wanted, machine.cuda()?, cuda),
-        Device::TensorRt(wanted) => pick(device, wanted, machine.tensorrt()?, tensorrt),
-        Device::Other(other) => machine.other(other).map(|()| vec![Provider::Other(other)]),
+        Device::Cuda(wanted) => pick(device, wanted, here.cuda()?, cuda),
+        Device::TensorRt(wanted) => pick(device, wanted, here.tensorrt()?, tensorrt),
+        Device::Other(other) => here.other(other).map(|()| vec![Provider::Other(other)]),
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
         tensorrt: Result<Gpus, String>,
     }
 
-    impl Machine for Fake {
+    impl Available for Fake {
         fn cuda(&self) -> Result<&Gpus, String> {
             self.cuda.as_ref().map_err(Clone::clone)
         }
