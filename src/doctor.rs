@@ -15,7 +15,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::cli::{Doctor, Settings};
+use crate::{
+    cli::{Doctor, Settings},
+    config::Device,
+};
 use report::{Group, Report};
 
 /// Looks at everything and tells it. Success means that a server would start and serve.
@@ -32,7 +35,7 @@ pub fn run(options: &Doctor) -> Result<ExitCode, String> {
 
 fn examine(settings: &Settings) -> Report {
     let (library, engine) = onnx_runtime::examine();
-    let providers = engine.map(|(path, engine)| providers::examine(&path, &engine)).unwrap_or_default();
+    let providers = engine.map(|engine| providers::examine(&engine, Device::default())).unwrap_or_default();
     let groups = [
         Group::new("cpus", "CPUs", machine::cpus()),
         Group::new("memory", "Memory", machine::memory(settings)),

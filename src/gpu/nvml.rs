@@ -94,6 +94,12 @@ impl Gpus {
         gpus
     }
 
+    /// What one says of itself now, where it can be asked.
+    pub fn read_at(&self, index: u32) -> Option<Gpu> {
+        let known = self.known.get(usize::try_from(index).ok()?)?;
+        self.read_one(index, known).ok()
+    }
+
     fn read_one(&self, index: u32, known: &Known) -> Result<Gpu, NvmlError> {
         let device = match &known.handle {
             Handle::Number(number) => self.nvml.device_by_index(*number),

@@ -56,7 +56,8 @@ fn this_machine_is_well() {
     assert!(facts("files", "limit")["hard"].as_u64().is_none_or(|limit| limit > 0), "{document:#}");
     assert!(Path::new(facts("onnxruntime", "library")["path"].as_str().unwrap()).is_file(), "{document:#}");
     assert_eq!(facts("onnxruntime", "version")["version"], "1.31.1");
-    assert_eq!(facts("providers", "CPUExecutionProvider")["works"], true);
+    assert_eq!(facts("providers", "CPUExecutionProvider")["works"], serde_json::json!(["cpu"]));
+    assert!(facts("providers", "device")["providers"].is_array());
     for protocol in ["http", "grpc", "metrics", "admin"] {
         assert_eq!(facts("ports", protocol)["free"], true);
     }
