@@ -15,10 +15,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::{
-    cli::{Doctor, Settings},
-    config::Device,
-};
+use crate::cli::{Doctor, Settings};
 use report::{Group, Report};
 
 /// Looks at everything and tells it. Success means that a server would start and serve.
@@ -35,7 +32,7 @@ pub fn run(options: &Doctor) -> Result<ExitCode, String> {
 
 fn examine(settings: &Settings) -> Report {
     let (library, engine) = onnx_runtime::examine();
-    let providers = engine.map(|engine| providers::examine(&engine, Device::default())).unwrap_or_default();
+    let providers = engine.map(|engine| providers::examine(&engine, settings.device)).unwrap_or_default();
     let groups = [
         Group::new("cpus", "CPUs", machine::cpus()),
         Group::new("memory", "Memory", machine::memory(settings)),

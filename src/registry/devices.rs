@@ -70,20 +70,19 @@ impl Devices {
 
     /// What to do where the library has no such provider.
     fn other_build(&self, provider: Provider) -> String {
-        let providers = self.providers.get_or_init(|| self.engine.providers()).join(", ");
-        let library = self.engine.library().display();
+        let short = |name: &str| name.trim_end_matches("ExecutionProvider").to_owned();
+        let providers = self.providers.get_or_init(|| self.engine.providers());
+        let has = providers.iter().map(|name| short(name)).collect::<Vec<_>>().join(" and ");
         let instead = match provider {
             Provider::Cuda { .. } | Provider::TensorRt { .. } => {
-                "`onnxd runtime install --cuda` fetches one for NVIDIA GPUs".to_owned()
+                "run `onnxd runtime install --cuda`, which fetches a build for NVIDIA GPUs"
             }
             Provider::Cpu | Provider::Other(_) => {
-                format!(
-                    "set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31 that was built with {}",
-                    provider.name()
-                )
+                "set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31 that has it"
             }
         };
-        format!("this ONNX Runtime was built without {} ({library} has {providers}): {instead}", provider.name())
+        let (name, library) = (short(provider.name()), self.engine.library().display());
+        format!("this ONNX Runtime is a build without {name} ({library} has {has}): {instead}")
     }
 
     /// Whether GPUs may be used where nothing asks for one. Why not is said once where somebody may have meant them to be: there

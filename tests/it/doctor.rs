@@ -104,6 +104,9 @@ fn what_would_keep_a_server_from_serving_is_a_problem() {
     let log = folder.path().to_str().unwrap();
     problem(&mut doctor(&["--access-log", log]), "folders", "access log", &[log, "is a folder"]);
 
+    let device = ["openvino can't be had", "ORT_DYLIB_PATH"];
+    problem(&mut doctor(&["--device", "openvino"]), "providers", "device", &device);
+
     // And where the command line or the settings are wrong, it is as with any command.
     let Output { status, stdout, stderr } = ended(&mut doctor(&["--http", "8000"]));
     assert!(status.code() == Some(2) && stdout.is_empty() && text(&stderr).contains("'8000'"), "{stderr:?}");
