@@ -71,7 +71,9 @@ impl Console {
                 self.say(&format!("{}, into {}", needs(wheels), folder.display()));
                 self.of = wheels.len();
                 let total = wheels.iter().map(|wheel| wheel.size).sum();
-                let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes}, {eta} left {msg}");
+                let style = ProgressStyle::with_template(
+                    "{bar:30} {decimal_bytes} of {decimal_total_bytes}, {decimal_bytes_per_sec} {msg}",
+                );
                 self.bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             }
             Step::Wheel(wheel) => {

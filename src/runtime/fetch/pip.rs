@@ -68,20 +68,25 @@ fn watched(mut pip: Command, directory: &Path, tell: &mut dyn FnMut(u64)) -> io:
     running.join().unwrap_or_else(|_| Err(io::Error::other("pip was not waited for")))
 }
 
-/// The size of the largest file: pip writes one, and copies it when it is whole.
+/// The size of the largest wheel: pip writes one, and copies it when it is whole.
 fn largest(directory: &Path) -> u64 {
-    let sizes = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| match entry.file_type() {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => largest(&entry.path()),
-        _ => entry.metadata().map_or(0, |file| file.len()),
+        _ if is_wheel(&entry.path()) => entry.metadata().map_or(0, |file| file.len()),
+        _ => 0,
     });
     sizes.max().unwrap_or(0)
+}
+
+fn is_wheel(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "whl")
 }
 
 /// The one wheel in a directory.
 fn find(directory: &Path) -> io::Result<PathBuf> {
     let mut paths = fs::read_dir(directory)?.flatten().map(|entry| entry.path());
-    let wheel = paths.find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    wheel.ok_or_else(|| io::Error::other("pip has put none there"))
+    paths.find(|path| is_wheel(path)).ok_or_else(|| io::Error::other("pip has put none there"))
 }
 
 /// What pip said, with only the last of the attempts that it repeated, and no longer than a reader will read.
