@@ -48,6 +48,11 @@ pub(super) fn download(
             return find(directory).map_err(|error| FetchError::file("find a wheel in", directory, error));
         }
         let message = String::from_utf8_lossy(&output.stderr);
+        // Which is where it has its temporary files too.
+        if message.contains("[Errno 28]") {
+            let action = format!("download {package} {version} into");
+            return Err(FetchError::file(&action, directory, io::ErrorKind::StorageFull.into()));
+        }
         // 127 is what the stand-in of a Python version manager exits with where it has no Python.
         if output.status.code() != Some(127) && !message.contains("No module named pip") {
             let command = format!("{python} -m pip download {package}=={version}");
