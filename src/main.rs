@@ -3,7 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    doctor, gpu, health, infer, runtime, server,
+    doctor, gpu, health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments.path, arguments.device, arguments.json),
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(asked) => library::run(asked),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
         Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),

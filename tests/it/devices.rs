@@ -70,7 +70,7 @@ async fn a_device_that_cannot_be_had_fails_its_model_alone() {
     for (model, lacks, instead) in [
         ("cuda", "a build without CUDA (", GET_A_GPU_BUILD),
         ("first", "a build without CUDA (", GET_A_GPU_BUILD),
-        ("tensorrt", "a build without Tensorrt (", GET_A_GPU_BUILD),
+        ("tensorrt", "a build without TensorRT (", GET_A_GPU_BUILD),
         (
             "openvino",
             "a build without OpenVINO (",

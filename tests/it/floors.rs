@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "admin", "check", "cli", "client", "doctor", "health", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "doctor", "health", "infer", "library", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 29] = [
+/// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 31] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -47,6 +47,8 @@ const ARROWS: [(&str, &str); 29] = [
     ("main", "doctor"),
     ("doctor", "cli"),
     ("doctor", "server"),
+    ("main", "library"),
+    ("library", "cli"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -56,7 +58,7 @@ const ONLY_IN: [(&str, &[&str]); 9] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["api", "server", "client", "admin"]),
-    ("serde_json", &["api", "admin", "check", "client", "desired", "doctor", "infer", "json"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "doctor", "infer", "json", "library"]),
     ("clap", &["cli", "main"]),
     ("notify", &["registry"]),
     ("nvml_wrapper", &["gpu"]),
