@@ -6,8 +6,9 @@ use super::Sources;
 
 /// What stands at the end of its help.
 pub(super) const MORE: &str = "\
-With --json, one document: ok, onnxd, problems and warnings (how many), and findings: group, name, level (ok,
-warning, problem), text, advice (where there is something to do), facts (an object for scripts). Keys may be added.
+With --json, one document: ok, onnxd, problems and warnings (how many), and findings: group, name,
+level (ok, warning, problem), text, advice (where there is something to do), facts (an object for
+scripts). Keys may be added.
 
 Examples:
   onnxd doctor                                      would `onnxd serve` start here?
