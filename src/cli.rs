@@ -1,26 +1,28 @@
 //! The command line, and the settings that it, the environment and a file give.
 
 pub mod admin;
+mod client;
+mod doctor;
 mod generate;
 mod help;
 mod resolve;
+mod runtime;
 mod show;
 
+pub use client::{Health, Infer};
+pub use doctor::Doctor;
 pub use generate::{Completions, Man, completions, man};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
+pub use runtime::{Action, Runtime};
 pub use show::show;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use http::Uri;
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    config::{ByteSize, Listen, ModelControl, Ratio},
-    traffic::Selector,
-};
+use crate::config::{ByteSize, Device, Listen, ModelControl, Ratio};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -87,12 +89,39 @@ Examples:
     #[command(
         after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
-            shape with numbers, names and null, optional, labels), batching (on, max_batch_size, why), row_seconds,\n\
-            instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file, description),\n\
-            warnings, example (a command). Keys may be added.\n\n\
+            shape with numbers, names and null, optional, labels), devices, device_why, batching (on, max_batch_size, why),\n\
+            row_seconds, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file,\n\
+            description), warnings, example (a command). Keys may be added.\n\n\
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),
+
+    /// Look at this machine as a server would, and say what it has and what it lacks.
+    ///
+    /// CPUs and memory with the limits of control groups, open files, ONNX Runtime with its execution providers (which it was
+    /// built with, whether what they need can be loaded, whether they work), GPUs with their driver, the ports, and folders.
+    /// Takes the settings that `serve` takes. Nothing is written, and no port stays open.
+    ///
+    /// Each finding is ok, a warning (a server serves, but not as well as it could), or a problem (it does not start, or does not
+    /// serve). The exit code is 0 where there is no problem, 1 where there is one, 2 where the command line is wrong.
+    #[command(after_long_help = doctor::MORE)]
+    Doctor(Box<Doctor>),
+
+    /// Show which library of ONNX Runtime is used, or fetch one: for CPUs, or for NVIDIA GPUs.
+    ///
+    /// A server takes the first that there is: the one that ORT_DYLIB_PATH names; one beside the executable, or in ../lib from
+    /// there; and in the cache directory the build for CUDA, which goes on CPUs too, before the one for CPUs. The cache directory
+    /// is $ONNXD_CACHE_DIR, else $XDG_CACHE_HOME/onnxd, else ~/.cache/onnxd.
+    ///
+    /// Shown are these places, and the libraries that the providers for NVIDIA GPUs need and that can't be loaded, each with how
+    /// to get it. Nothing is fetched, and whether there is a GPU is not asked. The exit code is 0 where there is a library of
+    /// ONNX Runtime, else 1.
+    #[command(after_help = "\
+Examples:
+  onnxd runtime
+  onnxd runtime --json | jq -r '.providers.cuda.missing[].library'
+  onnxd runtime install --cuda")]
+    Runtime(Runtime),
 
     /// Ask a running server for a prediction.
     ///
@@ -150,6 +179,10 @@ pub struct Check {
     /// Print one JSON document, for scripts.
     #[arg(long)]
     pub json: bool,
+
+    /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
+    #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
+    pub device: Device,
 }
 
 /// What `onnxd serve` is given.
@@ -178,45 +211,6 @@ pub struct Config {
     /// The settings.
     #[command(flatten)]
     pub sources: Sources,
-}
-
-/// What `onnxd infer` is given.
-#[derive(Debug, Args)]
-pub struct Infer {
-    /// The model.
-    pub model: String,
-
-    /// Files of any kind, or - for stdin; NAME= says which input a file is for, and is needed with several files.
-    #[arg(value_name = "[NAME=]FILE")]
-    pub inputs: Vec<String>,
-
-    /// Its version, or an alias of one such as `canary`; without it the server chooses.
-    #[arg(long = "version", id = "model_version", value_name = "N|ALIAS", value_parser = version_or_alias)]
-    pub model_version: Option<String>,
-
-    /// The server's HTTP port, with a path where a proxy wants one.
-    #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
-    pub url: Uri,
-
-    /// Print the answer as the protocol has it, in JSON on one line.
-    #[arg(long)]
-    pub json: bool,
-
-    /// How long the answer may take.
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
-    pub timeout: Duration,
-}
-
-/// What `onnxd health` is given.
-#[derive(Debug, Args)]
-pub struct Health {
-    /// The server's HTTP port, with a path where a proxy wants one.
-    #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
-    pub url: Uri,
-
-    /// How long the answer may take.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub timeout: Duration,
 }
 
 /// The settings of a server and where they come from.
@@ -277,6 +271,12 @@ pub struct Settings {
     /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
     pub ready_marker: Option<String>,
+
+    /// What models run on whose config.toml names no device: auto (NVIDIA GPUs where they work, else the CPU), cpu, cuda (every
+    /// GPU) or cuda:0 (that one), tensorrt or tensorrt:0; and openvino, migraphx, coreml or xnnpack, where the library of ONNX
+    /// Runtime has it. What can't be had is no reason not to start: such models fail to be loaded, and say what is missing.
+    #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
+    pub device: Device,
 
     /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
     /// room is not loaded. Without it there is no limit.
@@ -434,28 +434,12 @@ fn size(text: &str) -> Result<ByteSize, String> {
     if size.0 == 0 { Err("it must be at least 1 byte, got 0".into()) } else { Ok(size) }
 }
 
+fn device(text: &str) -> Result<Device, String> {
+    text.parse().map_err(|expected| format!("expected {expected}"))
+}
+
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
-}
-
-/// What a request may have in place of a version.
-fn version_or_alias(text: &str) -> Result<String, String> {
-    match Selector::parse("", text) {
-        Ok(Selector::Version(_) | Selector::Alias(_)) => Ok(text.into()),
-        Ok(Selector::Any) | Err(_) => Err("a version is an integer > 0, or an alias".into()),
-    }
-}
-
-/// Where a server is; HTTP is what an address without a scheme means.
-fn url(text: &str) -> Result<Uri, String> {
-    let expected = "expected http://HOST[:PORT][/PATH]";
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url: Uri = full.parse().map_err(|error| format!("{expected}: {error}"))?;
-    match (url.scheme_str(), url.host().is_some_and(|host| !host.is_empty())) {
-        (Some("http"), true) if url.query().is_none() => Ok(url),
-        (Some("https"), _) => Err(format!("{expected}: https is not supported")),
-        _ => Err(expected.into()),
-    }
 }
 
 fn log_level(text: &str) -> Result<String, String> {

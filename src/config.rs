@@ -1,11 +1,14 @@
 //! Settings as they are written down: of a model, and of where to listen; sizes and ratios. Their meaning is derived where they are used.
 
+mod device;
 pub mod document;
 mod model;
 mod model_control;
+pub mod provider_options;
 mod ratio;
 mod size;
 
+pub use device::{Device, OtherProvider};
 pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
 pub use ratio::Ratio;

@@ -3,29 +3,34 @@
 //! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is a session with the buffers that batches are
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
+mod about;
 mod buffer;
 mod element;
 mod explain;
+mod gpus;
 mod instance;
 mod model_file;
+mod provider;
 mod session;
 mod signature;
 mod strings;
+mod target;
+mod tensorrt;
+mod trial;
 mod value;
 
+pub use about::version_of;
+pub use explain::is_of_a_gpu;
+pub use gpus::gpus;
 pub use instance::{Instance, Ran};
+pub use target::{Provider, Target};
 
 use ort::{
     environment::Environment,
     logging::{LogLevel, LoggerFunction},
-    session::Session,
+    session::{Session, builder::SessionBuilder},
 };
-use std::{
-    cell::Cell,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::error::Failure;
 use model_file::ModelFile;
@@ -34,6 +39,7 @@ use model_file::ModelFile;
 #[derive(Debug, Clone)]
 pub struct Engine {
     environment: Environment,
+    library: Arc<Path>,
 }
 
 impl Engine {
@@ -51,7 +57,12 @@ impl Engine {
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
-        Ok(Engine { environment })
+        Ok(Engine { environment, library: library.into() })
+    }
+
+    /// Where the library lies.
+    pub fn library(&self) -> &Path {
+        &self.library
     }
 
     /// What ONNX Runtime says of its own build, such as its branch and commit.
@@ -59,33 +70,44 @@ impl Engine {
         ort::info()
     }
 
-    /// Loads a model for runs that use `threads` threads.
+    /// The execution providers that the library was built with, as it calls them. Whether they work is another question.
+    pub fn providers(&self) -> Vec<String> {
+        provider::compiled_in().unwrap_or_default()
+    }
+
+    /// Whether a provider works here: a small model is loaded and run by it. That loads what the provider needs, for good.
+    ///
+    /// # Errors
+    /// For people: why it does not.
+    pub fn try_provider(&self, provider: Provider) -> Result<(), String> {
+        trial::run(self, provider)
+    }
+
+    /// Loads a model to be run on a target.
     ///
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
-    pub fn load(&self, model: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
-        let file = ModelFile::read(model)?;
-        let folder = model.parent().unwrap_or(Path::new("."));
-        let session = self.session(&file.encoded, file.weights, folder, threads);
-        let session = session.map_err(|error| explain::failure(&error.to_string()))?;
-        let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
-        Instance::new(session, signature, file.uneven).map_err(Failure::lasting)
+    pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
+        self.instance(ModelFile::read(model)?, model.parent().unwrap_or(Path::new(".")), target)
     }
 
-    fn session(
-        &self,
-        encoded: &[u8],
-        weights: Vec<(PathBuf, Vec<u8>)>,
-        folder: &Path,
-        threads: NonZeroUsize,
-    ) -> ort::Result<Session> {
+    fn instance(&self, file: ModelFile, folder: &Path, target: &Target) -> Result<Instance, Failure> {
+        let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
+        let session = self.session(file, folder, target);
+        let session = session.map_err(|error| explain::failure(&error.to_string()))?;
+        let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
+        Instance::new(session, signature, uneven).map_err(Failure::lasting)
+    }
+
+    fn session(&self, file: ModelFile, folder: &Path, target: &Target) -> ort::Result<Session> {
         let mut builder = Session::builder(&self.environment)?;
-        for (name, contents) in weights {
+        register(&mut builder, &file, target)?;
+        for (name, contents) in file.weights {
             // Copied into the session: the option that would let it point here is not set.
             builder = builder.with_external_initializer_file_in_memory(name, contents.into())?;
         }
         builder
-            .with_intra_threads(threads.get())?
+            .with_intra_threads(target.threads.get())?
             .with_inter_threads(1)?
             // Spinning threads would take the cores that the transport and other models need.
             .with_config_entry("session.intra_op.allow_spinning", "0")?
@@ -94,7 +116,21 @@ impl Engine {
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
-            .commit_from_memory(encoded)
+            .commit_from_memory(&file.encoded)
+    }
+}
+
+/// Has a session run by the provider of the target. What it does not take runs on the CPU.
+fn register(builder: &mut SessionBuilder, file: &ModelFile, target: &Target) -> ort::Result<()> {
+    match target.provider {
+        Provider::Cpu => Ok(()),
+        Provider::Cuda { gpu } => provider::register_cuda(builder, &target.options_of_cuda(gpu)),
+        Provider::TensorRt { gpu } => {
+            let name = gpus().ok().and_then(|names| names.get(gpu as usize)).map_or("unknown", String::as_str);
+            provider::register_tensorrt(builder, &tensorrt::options(target, gpu, name, file))?;
+            provider::register_cuda(builder, &target.options_of_cuda(gpu))
+        }
+        Provider::Other(other) => provider::register_other(builder, other, &target.options_of_other()),
     }
 }
 

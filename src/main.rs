@@ -3,13 +3,14 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    health, infer, runtime, server,
+    doctor, gpu, health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
     runtime::disable_telemetry();
+    gpu::number_by_bus();
     let invocation = match cli::read() {
         Ok(invocation) => invocation,
         Err(problems) => {
@@ -19,8 +20,10 @@ fn main() -> ExitCode {
     };
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
-        Command::Check(arguments) => check::check(&arguments.path, arguments.json),
+        Command::Check(arguments) => check::check(&arguments.path, arguments.device, arguments.json),
+        Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(asked) => library::run(asked),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
         Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),

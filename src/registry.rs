@@ -4,6 +4,9 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod control;
+mod device;
+mod devices;
+mod first;
 mod in_place;
 mod inventory;
 mod joining;
@@ -24,6 +27,7 @@ mod warnings;
 mod watcher;
 
 pub use control::{Changed, Control};
+pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};

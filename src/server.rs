@@ -2,10 +2,11 @@
 
 mod access_log;
 mod activity;
+pub(crate) mod addresses;
 mod backlog;
 mod connection;
 mod io;
-mod limits;
+pub(crate) mod limits;
 mod listener;
 mod log;
 mod plain;
@@ -88,7 +89,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None if settings.admin_insecure => Callers::Any,
         None => Callers::Local,
     };
-    let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
+    let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
@@ -184,30 +185,19 @@ async fn open_doors(
     tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_connections = places.most(), "limits");
     // Of their own, so that it can be seen, and helped, when there is no place for clients.
     let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
-    let services: [(&'static str, &Listen, Service, Duration, &Arc<Places>); 4] = [
-        ("http", &settings.http, http, KEEP_ALIVE_GRACE, &places),
-        ("grpc", &settings.grpc, grpc, Duration::ZERO, &places),
-        ("metrics", &settings.metrics, metrics, Duration::ZERO, &scrapers),
-        ("admin", &settings.admin, admin, Duration::ZERO, &admins),
+    let services: [(Service, Duration, &Arc<Places>); 4] = [
+        (http, KEEP_ALIVE_GRACE, &places),
+        (grpc, Duration::ZERO, &places),
+        (metrics, Duration::ZERO, &scrapers),
+        (admin, Duration::ZERO, &admins),
     ];
     let mut doors = Vec::new();
-    for (protocol, configured, service, grace, places) in services {
+    for ((protocol, configured), (service, grace, places)) in addresses::ports(settings).into_iter().zip(services) {
         let Listen::At(address) = configured else { continue };
-        let wrong = |error: std::io::Error| {
-            format!(
-                "{protocol}: can't listen on {address}: {error}; choose another with --{protocol} HOST:PORT, or off"
-            )
-        };
+        let wrong = |error| addresses::unbound(protocol, address, &error);
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
-        let guarded = bound.ip().is_loopback() || settings.admin_token_file.is_some() || settings.admin_insecure;
-        if protocol == "admin" && !guarded {
-            return Err(format!(
-                "admin: {address} can be reached from other machines, and whoever reaches it may change what is served: have it \
-                 ask for a token with --admin-token-file FILE, give a loopback address such as 127.0.0.1:8003, or say \
-                 --admin-insecure where something else sees to who can reach it"
-            ));
-        }
+        addresses::guarded(protocol, address, bound.ip(), settings)?;
         tracing::info!(protocol, address = %bound, "listening");
         let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
         doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));

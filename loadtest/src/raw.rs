@@ -1,7 +1,7 @@
 //! `loadtest raw`: ONNX Runtime alone, for what inference costs without a server.
 
 use onnxd::{
-    engine::Engine,
+    engine::{Engine, Target},
     runtime,
     tensor::{Dimension, ModelInputs, TensorSpec},
 };
@@ -35,7 +35,7 @@ pub(crate) fn raw(options: &Raw) -> Result<String, String> {
     let mut all = Vec::new();
     for &threads in &options.threads {
         let count = NonZeroUsize::new(threads).ok_or("--threads is 1 or more")?;
-        let mut instance = engine.load(&options.model, count).map_err(|failure| failure.why)?;
+        let mut instance = engine.load(&options.model, &Target::cpu(count)).map_err(|failure| failure.why)?;
         for &rows in &options.rows {
             let inputs = inputs(&instance.signature().inputs, rows, &options.shape)?;
             all.push(figures(threads, rows, options.duration, || {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Uri;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use super::{duration, url};
+use super::{client::url, duration};
 
 /// The port of the admin API where an address names none.
 const PORT: u16 = 8003;

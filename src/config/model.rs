@@ -1,5 +1,6 @@
 //! Settings of a model.
 
+mod device;
 mod routing;
 mod versions;
 
@@ -8,7 +9,10 @@ pub use versions::Versions;
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
-use super::document::{self, Document};
+use super::{
+    Device,
+    document::{self, Document},
+};
 use crate::traffic::{Traffic, Weights};
 
 /// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
@@ -97,6 +101,15 @@ settings! {
         /// else every CPU.
         intra_op_threads: Option<usize> = None;
 
+        /// What it runs on: "auto" (NVIDIA GPUs where they work, else the CPU), "cpu", "cuda" (every GPU) or "cuda:0" (that one),
+        /// "tensorrt" or "tensorrt:0"; and "openvino", "migraphx", "coreml" or "xnnpack", where the library of ONNX Runtime has it.
+        /// Without it: what the server's --device says.
+        device: Option<Device> = None;
+
+        /// Whether runs on an NVIDIA GPU are recorded once for each size of batch and then replayed (CUDA graphs), which saves the
+        /// launch of every kernel. The model must run on the GPU as a whole.
+        cuda_graphs: bool = false;
+
         /// Whether the threads that read requests run the model themselves. "auto": where its inputs have one size and a full
         /// batch (of 64 rows at most; a row where they are not joined) takes no more than 100 us, which is less than to hand it to another thread and back.
         /// "off": never.
@@ -109,6 +122,10 @@ settings! {
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
         /// `routing_key` nor the header `onnxd-routing-key`: the first of them that the request has.
         routing_key_headers: Vec<String> = Vec::new();
+
+        /// Options of the execution provider that `device` names, as ONNX Runtime has them: of CUDA such as gpu_mem_limit (bytes),
+        /// use_tf32 or cudnn_conv_algo_search, of TensorRT such as trt_fp16_enable. "auto" takes those of CUDA.
+        provider_options: BTreeMap<String, String> = BTreeMap::new();
 
         /// Names for versions, which requests may give in place of a version. Without weights, requests without a version go
         /// to the one that `stable` names; without that too, to the highest version that is ready.
@@ -153,11 +170,14 @@ impl ModelConfig {
     pub fn parse(name: &dyn Display, text: &str) -> Result<Self, Vec<String>> {
         let mut config = ModelConfig::default();
         let mut file = Document::parse(name, text);
-        for entry in file.take_entries() {
+        let entries = file.take_entries();
+        let places = device::places(&entries);
+        for entry in entries {
             if !config.set(entry.key.get_ref(), entry.value, &mut file) {
                 file.unknown(&entry.key, Self::KEYS);
             }
         }
+        device::check(&config, &places, &mut file);
         file.finish().map(|()| config)
     }
 
@@ -281,8 +301,13 @@ mod tests {
             instances = 2
             intra_op_threads = 3
             in_place = "off"
+            device = "cuda:1"
+            cuda_graphs = true
             versions = { latest = 2 }
             routing_key_headers = ["X-User-Id", "x-session"]
+            [provider_options]
+            gpu_mem_limit = 0x1000
+            use_tf32 = false
             [aliases]
             stable = 2
             [weights]
@@ -299,6 +324,12 @@ mod tests {
             instances: 2,
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
+            device: Some(Device::Cuda(Some(1))),
+            cuda_graphs: true,
+            provider_options: BTreeMap::from([
+                ("gpu_mem_limit".into(), "4096".into()),
+                ("use_tf32".into(), "false".into()),
+            ]),
             versions: Versions::Latest(2),
             routing_key_headers: vec!["x-user-id".into(), "x-session".into()],
             weights: Weights::new([(2, 95.0), (3, 4.5), (4, 0.0)].into()).unwrap(),
@@ -363,6 +394,16 @@ mod tests {
             ("routing_key_headers = [\"a\", 2]", "1:29: a header of routing_key_headers must be a string, got 2"),
             ("routing_key_headers = [\"a b\"]", "1:24: a header of routing_key_headers must be of letters, digits and !#$%&'*+-.^_`|~, got the string \"a b\""),
             ("routing_key_headers = [\"\"]", "1:24: a header of routing_key_headers must be of letters"),
+            ("device = \"cudda\"", "1:10: device must be one of \"auto\", \"cpu\", \"cuda\", \"tensorrt\", \"openvino\", \"migraphx\", \"rocm\", \"coreml\", \"xnnpack\", or a GPU by its number such as \"cuda:0\" or \"tensorrt:0\" (did you mean \"cuda\"?), got the string \"cudda\""),
+            ("device = 1", "1:10: device must be a string such as \"cuda\", got 1"),
+            ("cuda_graphs = 1", "1:15: cuda_graphs must be true or false, got 1"),
+            ("cuda_graphs = true\ndevice = \"cpu\"", "1:15: cuda_graphs are of NVIDIA's GPUs, and device = \"cpu\" is none"),
+            ("provider_options = 1", "1:20: provider_options must be a table such as { use_tf32 = false }, got 1"),
+            ("device = \"cuda\"\n[provider_options]\nuse_tf32 = [1]", "3:12: provider_options.use_tf32 must be a string, a number, true or false, got an array"),
+            ("device = \"cuda\"\n[provider_options]\nuse_tf23 = 1", "3:1: provider_options: unknown option 'use_tf23' of device \"cuda\"; did you mean 'use_tf32'? known: arena_extend_strategy,"),
+            ("[provider_options]\nuse_tf32 = 1", "2:1: provider_options: 'use_tf32' is an option of one device, and the file names none: write such as device = \"cuda\""),
+            ("device = \"cpu\"\nprovider_options.use_tf32 = 1", "2:18: provider_options: 'use_tf32' is given, and device = \"cpu\" takes no options"),
+            ("device = \"cuda\"\n[provider_options]\ninstances = 1", "3:13: 'instances' stands below [provider_options]"),
             ("instances = 1\ninstances = 2", "2:1: not valid TOML: duplicate key"),
             ("instances = ", "1:13: not valid TOML: "),
             ("instances", "not valid TOML: "),

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::{
-    ControlMetrics, Readings, ServerMetrics, VersionMetrics, control, families, server,
+    ControlMetrics, Readings, ServerMetrics, VersionMetrics, control, families, gpu, server,
     server::Server,
     text::{Text, labels, version_labels},
 };
@@ -69,6 +69,12 @@ impl Exposition {
         control::write(&mut text, &control);
         let server = Server { metrics: self.server.clone(), readings, control, started: self.started };
         text.write(server::FAMILIES, &[(String::new(), &server)]);
+        let gpus = &server.readings.gpus;
+        if !gpus.is_empty() {
+            text.write(gpu::INFO, &gpu::named(gpus));
+            text.write(gpu::FAMILIES, &gpu::ours(gpus));
+            text.write(gpu::TRITON, &gpu::tritons(gpus));
+        }
         let mut live = Vec::new();
         for (index, ((model, version), metrics)) in self.live().into_iter().enumerate() {
             live.push((version_labels(&model, version), metrics.total()));

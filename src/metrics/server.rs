@@ -11,6 +11,7 @@ use std::{
 use super::{
     ControlMetrics,
     access_log::{AccessLogMetrics, Unlogged},
+    gpu::Gpu,
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
     transport::{Closed, TransportMetrics},
@@ -76,6 +77,8 @@ pub struct Readings {
     pub io_busy: Vec<Duration>,
     /// Of the operating system, where it tells.
     pub process: Option<Process>,
+    /// Of GPUs, where there is a driver.
+    pub gpus: Vec<Gpu>,
 }
 
 /// What the operating system says of the process.
@@ -119,6 +122,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         "onnxd_config_hash",
         "Hash of the settings that hold, wherever they come from: the same where servers are set alike.",
         |series, server| series.value(server.readings.config_hash),
+    ),
+    Family::gauge(
+        "onnxd_device_fallback_versions",
+        "Versions that run on the CPU since a GPU that works can't run them.",
+        |series, server| series.value(server.control.fallbacks),
     ),
     Family::gauge("onnxd_desired_state_revision", "Changes that admin calls have made, counted.", |series, server| {
         series.value(server.control.revision)

@@ -1,10 +1,15 @@
-//! Whether a version has room before it is loaded: pure.
+//! Whether a version has room before it is loaded: among what versions may take together, which is pure, and on a GPU.
 
 use super::{
     inventory::Inventory,
     plan::{Key, Wanted},
 };
-use crate::config::ByteSize;
+use crate::{
+    config::ByteSize,
+    engine::Provider,
+    error::Failure,
+    gpu::{Gpus, fits},
+};
 
 /// What versions may take together.
 #[derive(Debug, Clone, Copy)]
@@ -54,4 +59,16 @@ pub(super) fn room(limit: Option<MemoryLimit>, inventory: &Inventory, key: &Key,
             }
         )),
     }
+}
+
+/// Whether a version has room on what it is to run on, by the size of its files for each of its sessions there. A GPU is asked how
+/// much is free, whoever has taken the rest, before anything is loaded: to run out of memory half-way takes longer, and others'
+/// with it. What others are loading there meanwhile is not seen.
+///
+/// # Errors
+/// There is none now.
+pub(super) fn room_on(provider: Provider, needed: u64) -> Result<(), Failure> {
+    let Some(index) = provider.gpu() else { return Ok(()) };
+    let gpu = Gpus::here().ok().and_then(|gpus| gpus.read_at(index));
+    gpu.map_or(Ok(()), |gpu| fits(&gpu, needed)).map_err(Failure::passing)
 }

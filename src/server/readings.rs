@@ -8,6 +8,7 @@ use super::io::IoThreads;
 use crate::{
     api::{Context, Read},
     cli::Settings,
+    gpu::Gpus,
     metrics::{Process, Readings},
     registry::Control,
 };
@@ -38,6 +39,8 @@ pub(super) fn reader(
             connections_limit,
             io_busy: runtimes.iter().map(|runtime| runtime.metrics().worker_total_busy_duration(0)).collect(),
             process: process(),
+            // A driver may take its time, which the requests of others don't wait for here.
+            gpus: Gpus::here().map_or_else(|_| Vec::new(), Gpus::read),
         }
     })
 }

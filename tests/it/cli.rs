@@ -8,6 +8,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::Path,
     process::{Child, Command, Output, Stdio},
+    sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
@@ -21,9 +22,16 @@ use crate::support::{
 
 /// Runs a command that must end by itself.
 pub fn ended(command: &mut Command) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait(&mut child);
-    child.wait_with_output().unwrap()
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let id = child.id().to_string();
+    // Read while it runs: a pipe holds only so much.
+    let (done, output) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait_with_output()));
+    let output = output.recv_timeout(PATIENCE).or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &id]).status();
+        output.recv()
+    });
+    output.unwrap().unwrap()
 }
 
 /// The exit code of a process that must end by itself; one that does not is killed and has none.

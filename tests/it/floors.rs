@@ -9,15 +9,15 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "runtime"],
+    &["batcher", "engine", "gpu", "machine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "admin", "check", "cli", "client", "health", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "doctor", "health", "infer", "library", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 26] = [
+/// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 31] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -44,18 +44,24 @@ const ARROWS: [(&str, &str); 26] = [
     ("main", "health"),
     ("health", "cli"),
     ("health", "client"),
+    ("main", "doctor"),
+    ("doctor", "cli"),
+    ("doctor", "server"),
+    ("main", "library"),
+    ("library", "cli"),
 ];
 
 /// Crates that only one room names, or these rooms.
-const ONLY_IN: [(&str, &[&str]); 8] = [
+const ONLY_IN: [(&str, &[&str]); 9] = [
     ("ort", &["engine"]),
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["api", "server", "client", "admin"]),
-    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "doctor", "infer", "json", "library"]),
     ("clap", &["cli", "main"]),
     ("notify", &["registry"]),
+    ("nvml_wrapper", &["gpu"]),
 ];
 
 #[test]

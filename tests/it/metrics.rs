@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
-    onnx,
-    server::{Server, eventually},
+    libraries, onnx,
+    server::{Server, eventually, onnxd},
 };
 
 /// A metric as docs/metrics.md has it, or as the server tells it.
@@ -70,6 +70,31 @@ fn exported(text: &str) -> BTreeSet<Family<'_>> {
     families
 }
 
+/// Families that there are only where there is a GPU.
+fn is_of_gpus(name: &str) -> bool {
+    ["onnxd_gpu_", "nv_gpu_", "nv_energy_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn only(families: BTreeSet<Family<'_>>, wanted: impl Fn(&str) -> bool) -> BTreeSet<Family<'_>> {
+    families.into_iter().filter(|family| wanted(family.name)).collect()
+}
+
+/// Whether a family has series.
+fn told(text: &str, name: &str) -> bool {
+    text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', '_'])))
+}
+
+fn agree(documented: &BTreeSet<Family<'_>>, exported: &BTreeSet<Family<'_>>) {
+    let beyond =
+        |one: &BTreeSet<_>, other| one.difference(other).map(|family| format!("{family:?}\n")).collect::<String>();
+    assert!(
+        documented == exported,
+        "only documented:\n{}only exported:\n{}",
+        beyond(documented, exported),
+        beyond(exported, documented)
+    );
+}
+
 async fn scrape(server: &Server) -> String {
     let answer = get(server.metrics, "/metrics").await;
     assert_eq!(answer.status, 200);
@@ -104,25 +129,17 @@ async fn all_that_is_exported_is_documented_and_nothing_else() {
     let weights = post(server.admin, "/admin/v1/models/plain/weights", r#"{"weights": {"1": 1}}"#).await;
     assert_eq!(weights.status, 200, "{weights:?}");
     let text = scrape(&server).await;
-    let (documented, exported) = (documented(), exported(&text));
-    let only =
-        |one: &BTreeSet<_>, other| one.difference(other).map(|family| format!("{family:?}\n")).collect::<String>();
-    assert!(
-        documented == exported && documented.len() > 50,
-        "only documented:\n{}only exported:\n{}",
-        only(&documented, &exported),
-        only(&exported, &documented)
-    );
+    let rest = |name: &str| !is_of_gpus(name);
+    let (documented, exported) = (only(documented(), rest), only(exported(&text), rest));
+    assert!(documented.len() > 50, "{documented:?}");
+    agree(&documented, &exported);
     assert!(
         text.contains("onnxd_requests_total{model=\"the \\\"odd\\\" \\\\one\",version=\"1\",code=\"ok\"} 0\n"),
         "{text}"
     );
     lint("all_that_is_exported_is_documented_and_nothing_else", &text);
 
-    let told = |name: &str| {
-        text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', '_'])))
-    };
-    assert!(exported.iter().all(|family| told(family.name)), "{text}");
+    assert!(exported.iter().all(|family| told(&text, family.name)), "{text}");
 
     let values = values(&text);
     let version = format!("onnxd_build_info{{version=\"{}\",onnxruntime=\"ORT Build Info: ", env!("CARGO_PKG_VERSION"));
@@ -151,6 +168,62 @@ async fn all_that_is_exported_is_documented_and_nothing_else() {
     let change = value("onnxd_traffic_change_timestamp_seconds{model=\"plain\"}");
     assert_eq!(change, value("onnxd_desired_state_change_timestamp_seconds"));
     assert!(change > value("process_start_time_seconds"), "{text}");
+}
+
+/// By a driver's library that is made here. GPUs are numbered as CUDA numbers them, which is not as the driver does.
+#[tokio::test(flavor = "multi_thread")]
+async fn gpus_are_told_where_there_is_a_driver() {
+    let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
+    libraries::driver(libraries.path());
+    let lost = libraries.path().join("lost");
+    let start = |visible: Option<&str>| {
+        let mut command = onnxd();
+        command.env("LD_LIBRARY_PATH", libraries.path()).env("FAKE_NVML_LOST", &lost);
+        command.env_remove("CUDA_VISIBLE_DEVICES").env_remove("CUDA_DEVICE_ORDER");
+        if let Some(visible) = visible {
+            command.env("CUDA_VISIBLE_DEVICES", visible);
+        }
+        Server::start_command(command, repository.path(), &[])
+    };
+    let server = start(None);
+    let text = scrape(&server).await;
+    agree(&only(documented(), is_of_gpus), &only(exported(&text), is_of_gpus));
+    lint("gpus_are_told_where_there_is_a_driver", &text);
+    let told = values(&text);
+    for (series, expected) in [
+        (r#"onnxd_gpu_info{gpu="0",uuid="GPU-aaaaaaaa-1111",name="Fake \"40\""}"#, 1.0),
+        (r#"onnxd_gpu_info{gpu="1",uuid="GPU-bbbbbbbb-2222",name="Fake \"80\""}"#, 1.0),
+        (r#"onnxd_gpu_utilization_ratio{gpu="0"}"#, 0.1),
+        (r#"onnxd_gpu_memory_total_bytes{gpu="1"}"#, (80_u64 << 30) as f64),
+        (r#"onnxd_gpu_memory_used_bytes{gpu="0"}"#, (10_u64 << 30) as f64),
+        (r#"onnxd_gpu_power_watts{gpu="0"}"#, 123.456),
+        (r#"onnxd_gpu_power_limit_watts{gpu="0"}"#, 700.0),
+        (r#"nv_gpu_utilization{gpu_uuid="GPU-bbbbbbbb-2222"}"#, 0.3),
+        (r#"nv_gpu_memory_total_bytes{gpu_uuid="GPU-aaaaaaaa-1111"}"#, (40_u64 << 30) as f64),
+        (r#"nv_gpu_power_usage{gpu_uuid="GPU-aaaaaaaa-1111"}"#, 123.456),
+    ] {
+        assert_eq!(told.get(series), Some(&expected), "{series} in\n{text}");
+    }
+    assert!(told[r#"onnxd_gpu_energy_joules_total{gpu="0"}"#] >= 5000.0, "{text}");
+
+    // It falls off the bus: there is nothing to tell of it, and all else goes on.
+    fs::write(&lost, "").unwrap();
+    let text = scrape(&server).await;
+    assert!(text.contains(r#"onnxd_gpu_info{gpu="0""#) && !text.contains(r#"{gpu="1""#), "{text}");
+    server.wait_for_log(|line| {
+        line["level"] == "WARN" && line["message"].as_str().is_some_and(|text| text.starts_with("GPU 1 (Fake"))
+    });
+    fs::remove_file(&lost).unwrap();
+    assert!(scrape(&server).await.contains(r#"onnxd_gpu_info{gpu="1""#));
+
+    // Only what CUDA would see, under its numbers.
+    let server = start(Some("GPU-bbbb,0"));
+    let text = scrape(&server).await;
+    assert!(text.contains(r#"onnxd_gpu_info{gpu="0",uuid="GPU-bbbbbbbb-2222""#), "{text}");
+    assert!(text.contains(r#"onnxd_gpu_info{gpu="1",uuid="GPU-aaaaaaaa-1111""#), "{text}");
+    let text = scrape(&start(Some(""))).await;
+    assert!(!text.contains("_gpu_"), "{text}");
 }
 
 /// Prometheus' own opinion of our names; Triton's are as they are.

@@ -14,7 +14,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 # Those that Grafana goes on with: not graph, singlestat, table-old and the like.
 PANELS = {"heatmap", "row", "stat", "table", "timeseries"}
-UNITS = {"bytes", "cps", "none", "percentunit", "reqps", "s", "short"}
+UNITS = {"bytes", "cps", "none", "percentunit", "reqps", "s", "short", "watt"}
 # Keys of annotations that belong to the data source, and are no part of Grafana's types.
 OF_PROMETHEUS = {"step", "tagKeys", "textFormat", "titleFormat", "useValueForTime"}
 # What the types leave as it is read.

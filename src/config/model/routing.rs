@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The entries of a table that `what` stands in. A setting of the model among them would be taken for one, silently.
-fn entries<'t>(
+pub(super) fn entries<'t>(
     key: &str,
     what: &str,
     such_as: &str,

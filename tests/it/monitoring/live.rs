@@ -17,9 +17,9 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use super::dashboards::{self, Dashboard};
 use crate::support::{
     client::{float_bytes, infer, inference, int64_bytes, raw_request, send},
-    load, onnx,
+    libraries, load, onnx,
     prometheus::{Prometheus, TIMES_FASTER, installed},
-    server::{PATIENCE, Server, eventually},
+    server::{PATIENCE, Server, eventually, onnxd},
 };
 use onnxd::api::grpc::proto::ModelInferRequest;
 
@@ -160,9 +160,13 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
     if !installed("a_canary_is_seen_by_prometheus_as_clients_see_it") {
         return;
     }
-    let repository = TempDir::new().unwrap();
+    let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     fill(repository.path());
-    let server = Server::start(repository.path());
+    // So that there is something to tell of GPUs.
+    libraries::driver(libraries.path());
+    let mut command = onnxd();
+    command.env("LD_LIBRARY_PATH", libraries.path());
+    let server = Server::start_command(command, repository.path(), &[]);
     // By admin calls, which tell when.
     change(&server, "PUT", "aliases/stable", r#"{"version": 1}"#).await;
     let rounds = load::rounds(&server, Duration::from_millis(1)).await;
