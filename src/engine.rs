@@ -53,7 +53,7 @@ impl Engine {
         let builder = ort::init_from(library).map_err(|error| failed(&error))?;
         let builder = builder.with_name("onnxd").with_telemetry(false).with_logger(logger());
         let environment = builder.build().map_err(|error| failed(&error))?;
-        // With a logger it would write some lines for every run, which takes longer than to run a small model.
+        // With a logger it writes hundreds of lines for every load, wanted or not.
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
