@@ -3,17 +3,27 @@
 //! An [`Engine`] is the loaded library with its one environment; an [`Instance`] is a session with the buffers that batches are
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
+mod buckets;
 mod buffer;
 mod element;
 mod explain;
+mod foreseen;
+mod graphs;
 mod instance;
+mod memory;
 mod model_file;
+mod runner;
 mod session;
 mod signature;
+mod stage;
+mod staged;
 mod strings;
 mod target;
+#[cfg(test)]
+mod tests;
 mod value;
 
+pub use buckets::buckets;
 pub use instance::{Instance, Ran};
 pub use target::{Provider, Target};
 
@@ -29,7 +39,9 @@ use std::{
 };
 
 use crate::error::Failure;
+use memory::{Location, Memory};
 use model_file::ModelFile;
+use runner::while_none_is_recorded;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -63,10 +75,27 @@ impl Engine {
     pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
         let file = ModelFile::read(model)?;
         let folder = model.parent().unwrap_or(Path::new("."));
-        let session = self.session(&file.encoded, file.weights, folder, target);
+        let locations = Location::of(target.provider);
+        let make = || self.session(&file.encoded, file.weights, folder, target);
+        let session = if locations.is_empty() { make() } else { while_none_is_recorded(make) };
         let session = session.map_err(|error| explain::failure(&error.to_string()))?;
         let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
-        Instance::new(session, signature, file.uneven).map_err(Failure::lasting)
+        let instance = Instance::new(session, signature, file.uneven).map_err(Failure::lasting)?;
+        self.staged(instance, locations, target.graphs)
+    }
+
+    /// Has an instance fetch batches from the first of these memories that its session has. Without any it takes them as they
+    /// are.
+    fn staged(&self, instance: Instance, locations: Vec<Location>, recorded: bool) -> Result<Instance, Failure> {
+        let mut why = String::new();
+        for location in locations {
+            match Memory::new(instance.session().session(), &self.environment, &location) {
+                Ok(memory) => return instance.staged(memory, recorded).map_err(Failure::passing),
+                Err(error) => why = format!("batches can't be stacked in {location}: {error}"),
+            }
+            tracing::warn!("{why}");
+        }
+        if why.is_empty() { Ok(instance) } else { Err(Failure::lasting(why)) }
     }
 
     fn session(
