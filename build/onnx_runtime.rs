@@ -1,6 +1,6 @@
 //! Fetches the ONNX Runtime library for the platform that is built for, so that the server runs with no manual step.
 
-#[allow(dead_code, unreachable_pub, reason = "the server uses the rest of it")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the server uses the rest of it")]
 #[path = "../src/runtime/fetch.rs"]
 mod fetch;
 
@@ -27,12 +27,12 @@ pub(crate) fn fetch_for_target() {
 fn try_fetch() -> Result<(), String> {
     let target = |name| env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
     let (os, arch, environment) = (target("OS"), target("ARCH"), target("ENV"));
-    let wheel = fetch::wheel_for(&os, &arch).filter(|_| environment != "musl").ok_or_else(|| {
+    let build = fetch::cpu_build(&os, &arch).filter(|_| environment != "musl").ok_or_else(|| {
         format!("PyPI has no library for {os} {arch} {environment}\nSet ORT_DYLIB_PATH to one you have")
     })?;
     let cache = fetch::cache_directory()
         .ok_or("there is no home directory to keep it in\nSet ONNXD_CACHE_DIR to a directory that can be written")?;
     // Watched also where it is missing, which has Cargo run this again at the next build.
-    println!("cargo::rerun-if-changed={}", fetch::library_path(&cache, wheel).display());
-    fetch::fetch(wheel, &cache).map(drop).map_err(|error| error.to_string())
+    println!("cargo::rerun-if-changed={}", build.library_path(&cache).display());
+    fetch::install(build, &cache, &mut |_| ()).map(drop).map_err(|error| error.to_string())
 }

@@ -4,6 +4,7 @@ mod device;
 pub mod document;
 mod model;
 mod model_control;
+pub mod provider_options;
 mod ratio;
 mod size;
 

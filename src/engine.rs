@@ -8,10 +8,12 @@ mod buffer;
 mod element;
 mod explain;
 mod foreseen;
+mod gpus;
 mod graphs;
 mod instance;
 mod memory;
 mod model_file;
+mod provider;
 mod runner;
 mod session;
 mod signature;
@@ -19,24 +21,24 @@ mod stage;
 mod staged;
 mod strings;
 mod target;
+mod tensorrt;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod value;
 
 pub use buckets::buckets;
+pub use explain::is_of_a_gpu;
+pub use gpus::gpus;
 pub use instance::{Instance, Ran};
 pub use target::{Provider, Target};
 
 use ort::{
     environment::Environment,
     logging::{LogLevel, LoggerFunction},
-    session::Session,
+    session::{Session, builder::SessionBuilder},
 };
-use std::{
-    cell::Cell,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::error::Failure;
 use memory::{Location, Memory};
@@ -47,6 +49,7 @@ use runner::while_none_is_recorded;
 #[derive(Debug, Clone)]
 pub struct Engine {
     environment: Environment,
+    library: Arc<Path>,
 }
 
 impl Engine {
@@ -60,7 +63,12 @@ impl Engine {
         let builder = ort::init_from(library).map_err(|error| failed(&error))?;
         let builder = builder.with_name("onnxd").with_telemetry(false).with_logger(logger());
         let environment = builder.build().map_err(|error| failed(&error))?;
-        Ok(Engine { environment })
+        Ok(Engine { environment, library: library.into() })
+    }
+
+    /// Where the library lies.
+    pub fn library(&self) -> &Path {
+        &self.library
     }
 
     /// What ONNX Runtime says of its own build, such as its branch and commit.
@@ -68,20 +76,36 @@ impl Engine {
         ort::info()
     }
 
+    /// The execution providers that the library was built with, as it calls them. Whether they work is another question.
+    pub fn providers(&self) -> Vec<String> {
+        provider::compiled_in().unwrap_or_default()
+    }
+
+    /// Whether a provider works here: a small model is loaded and run by it. That loads what the provider needs, for good.
+    ///
+    /// # Errors
+    /// For people: why it does not.
+    pub fn try_provider(&self, provider: Provider) -> Result<(), String> {
+        trial::run(self, provider)
+    }
+
     /// Loads a model to be run on a target.
     ///
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
     pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
-        let file = ModelFile::read(model)?;
-        let folder = model.parent().unwrap_or(Path::new("."));
+        self.instance(ModelFile::read(model)?, model.parent().unwrap_or(Path::new(".")), target)
+    }
+
+    fn instance(&self, file: ModelFile, folder: &Path, target: &Target) -> Result<Instance, Failure> {
+        let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
         let locations = Location::of(target.provider);
-        let make = || self.session(&file.encoded, file.weights, folder, target);
+        let make = || self.session(file, folder, target);
         let session = if locations.is_empty() { make() } else { while_none_is_recorded(make) };
         let session = session.map_err(|error| explain::failure(&error.to_string()))?;
-        let signature = signature::signature(&session, file.labels).map_err(Failure::lasting)?;
-        let instance = Instance::new(session, signature, file.uneven).map_err(Failure::lasting)?;
-        self.staged(instance, locations, target.graphs)
+        let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
+        let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+        self.staged(instance, locations, target.is_recorded())
     }
 
     /// Has an instance fetch batches from the first of these memories that its session has. Without any it takes them as they
@@ -98,15 +122,10 @@ impl Engine {
         if why.is_empty() { Ok(instance) } else { Err(Failure::lasting(why)) }
     }
 
-    fn session(
-        &self,
-        encoded: &[u8],
-        weights: Vec<(PathBuf, Vec<u8>)>,
-        folder: &Path,
-        target: &Target,
-    ) -> ort::Result<Session> {
+    fn session(&self, file: ModelFile, folder: &Path, target: &Target) -> ort::Result<Session> {
         let mut builder = Session::builder(&self.environment)?;
-        for (name, contents) in weights {
+        register(&mut builder, &file, target)?;
+        for (name, contents) in file.weights {
             // Copied into the session: the option that would let it point here is not set.
             builder = builder.with_external_initializer_file_in_memory(name, contents.into())?;
         }
@@ -120,7 +139,21 @@ impl Engine {
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
-            .commit_from_memory(encoded)
+            .commit_from_memory(&file.encoded)
+    }
+}
+
+/// Has a session run by the provider of the target. What it does not take runs on the CPU.
+fn register(builder: &mut SessionBuilder, file: &ModelFile, target: &Target) -> ort::Result<()> {
+    match target.provider {
+        Provider::Cpu => Ok(()),
+        Provider::Cuda { gpu } => provider::register_cuda(builder, &target.options_of_cuda(gpu)),
+        Provider::TensorRt { gpu } => {
+            let name = gpus().ok().and_then(|names| names.get(gpu as usize)).map_or("unknown", String::as_str);
+            provider::register_tensorrt(builder, &tensorrt::options(target, gpu, name, file))?;
+            provider::register_cuda(builder, &target.options_of_cuda(gpu))
+        }
+        Provider::Other(other) => provider::register_other(builder, other, &target.options_of_other()),
     }
 }
 

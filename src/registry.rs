@@ -4,6 +4,9 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod control;
+mod device;
+mod devices;
+mod first;
 mod in_place;
 mod inventory;
 mod joining;

@@ -1,11 +1,17 @@
 //! Where ONNX Runtime's library is, and what has to be settled before it is loaded.
 
 use std::env;
-use std::ffi::OsString;
 use std::fmt;
-use std::path::{self, Path, PathBuf};
+use std::path::PathBuf;
 
+mod advice;
 pub mod fetch;
+mod libraries;
+mod needed;
+mod place;
+
+pub use libraries::{Missing, ProviderLibrary, prepare};
+pub use place::{Origin, Place, places};
 
 /// File names that the library may have beside the executable: the release's own first.
 const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
@@ -14,34 +20,22 @@ const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
     ["libonnxruntime.so.1.31.1", "libonnxruntime.so"]
 };
 
-/// Finds the library: the one that `ORT_DYLIB_PATH` names, else one beside the executable, or in `../lib` from there
-/// (as in a container), or in the user's cache directory, where the build puts it.
+/// Finds the library: the one that `ORT_DYLIB_PATH` names, else the first that is in one of [`places`].
 pub fn locate() -> Result<PathBuf, NotFound> {
-    let executable = env::current_exe().and_then(|path| path.canonicalize()).ok();
-    let cached = fetch::cache_directory()
-        .zip(fetch::wheel_for(env::consts::OS, env::consts::ARCH))
-        .map(|(cache, wheel)| fetch::library_path(&cache, wheel));
-    search(env::var_os("ORT_DYLIB_PATH"), executable.as_deref(), cached)
+    first(places())
 }
 
-fn search(named: Option<OsString>, executable: Option<&Path>, cached: Option<PathBuf>) -> Result<PathBuf, NotFound> {
-    if let Some(path) = named.filter(|path| !path.is_empty()).map(PathBuf::from) {
-        // A bare file name would have the loader search the system's own directories instead.
-        let path = path::absolute(&path).unwrap_or(path);
-        return if path.is_file() { Ok(path) } else { Err(NotFound::Named(path)) };
+fn first(places: Vec<Place>) -> Result<PathBuf, NotFound> {
+    let mut candidates = Vec::new();
+    for place in places {
+        match (place.origin, place.found) {
+            (_, Some(path)) => return Ok(path),
+            // Who names one wants no other.
+            (Origin::Named, None) => return Err(NotFound::Named(place.candidates.into_iter().collect())),
+            (_, None) => candidates.extend(place.candidates),
+        }
     }
-    let beside = executable.and_then(Path::parent);
-    let lib = beside.and_then(Path::parent).map(|parent| parent.join("lib"));
-    let candidates: Vec<PathBuf> = [beside, lib.as_deref()]
-        .into_iter()
-        .flatten()
-        .flat_map(|directory| LIBRARY_NAMES.map(|name| directory.join(name)))
-        .chain(cached)
-        .collect();
-    match candidates.iter().find(|path| path.is_file()) {
-        Some(path) => Ok(path.clone()),
-        None => Err(NotFound::Anywhere(candidates)),
-    }
+    Err(NotFound::Anywhere(candidates))
 }
 
 /// ONNX Runtime's library is nowhere that it is looked for. The text names every way to mend that.
@@ -67,8 +61,11 @@ impl fmt::Display for NotFound {
         writeln!(f, "Do one of these:")?;
         writeln!(f, "- set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31")?;
         writeln!(f, "- put the library beside the executable, or into ../lib from there")?;
-        write!(f, "- run `cargo build` where `python3 -m pip --version` works and pip reaches a package index")?;
-        if let Some(wheel) = fetch::wheel_for(env::consts::OS, env::consts::ARCH) {
+        write!(
+            f,
+            "- run `onnxd runtime install` where `python3 -m pip --version` works and pip reaches a package index"
+        )?;
+        if let Some([wheel]) = fetch::cpu_build(env::consts::OS, env::consts::ARCH).map(|build| build.wheels) {
             write!(
                 f,
                 "\n- download it:\n  python3 -m pip install --target onnxruntime --no-deps --only-binary=:all: \
@@ -101,6 +98,7 @@ pub fn disable_telemetry() {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::*;
 
@@ -108,24 +106,38 @@ mod tests {
     fn the_first_library_in_order_is_found() {
         let root = env::temp_dir().join(format!("onnxd-locate-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
-        for directory in ["bin", "lib", "cache"] {
-            fs::create_dir_all(root.join(directory)).unwrap();
-        }
-        let executable = root.join("bin/onnxd");
+        let cache = root.join("cache");
+        let builds = [fetch::cpu_build, fetch::cuda_build].map(|build| build(env::consts::OS, env::consts::ARCH));
+        let libraries: Vec<_> = builds.iter().flatten().map(|build| build.library_path(&cache)).collect();
+        let (beside, lib) = (root.join("bin"), root.join("lib"));
+        let folders = libraries.iter().filter_map(|path| path.parent()).chain([beside.as_path(), lib.as_path()]);
+        folders.for_each(|folder| fs::create_dir_all(folder).unwrap());
+        let executable = beside.join("onnxd");
         let [exact, plain] = LIBRARY_NAMES;
-        let cached = root.join("cache").join(exact);
-        let find = |named: Option<&Path>| search(named.map(Into::into), Some(&executable), Some(cached.clone()));
+        let find =
+            |named: Option<&Path>| first(place::from(named.map(Into::into), Some(&executable), Some(cache.as_path())));
 
         let message = find(None).unwrap_err().to_string();
-        let wanted = [root.join("bin"), root.join("lib"), root.join("cache")];
-        for place in wanted.iter().map(|path| path.to_str().unwrap()).chain(["ORT_DYLIB_PATH", "cargo build"]) {
+        let wanted = [&beside, &lib, &cache];
+        let advice = ["ORT_DYLIB_PATH", "onnxd runtime install"];
+        for place in wanted.iter().map(|path| path.to_str().unwrap()).chain(advice) {
             assert!(message.contains(place), "{place} is missing from: {message}");
         }
 
         // From the last place to the first: each goes before those that are there already.
-        let (lib, beside) = (root.join("lib"), root.join("bin"));
+        for (build, library) in builds.iter().flatten().zip(&libraries) {
+            let before = find(None).ok();
+            fs::write(library, "").unwrap();
+            for wheel in build.wheels {
+                // The build for CPUs is trusted by its name, as it was put there before there were lists.
+                let counts = build.name == "onnxruntime";
+                assert_eq!(find(None).ok(), if counts { Some(library.clone()) } else { before.clone() });
+                fs::write(library.with_file_name(wheel.list()), "").unwrap();
+            }
+            assert_eq!(&find(None).unwrap(), library);
+        }
         let named = root.join("named.so");
-        for path in [&cached, &lib.join(plain), &lib.join(exact), &beside.join(plain), &beside.join(exact)] {
+        for path in [&lib.join(plain), &lib.join(exact), &beside.join(plain), &beside.join(exact)] {
             fs::write(path, "").unwrap();
             assert_eq!(&find(None).unwrap(), path);
         }
@@ -138,8 +150,10 @@ mod tests {
 
     #[test]
     fn the_names_are_those_of_the_pinned_release() {
-        if let Some(wheel) = fetch::wheel_for(env::consts::OS, env::consts::ARCH) {
-            assert_eq!(wheel.library, LIBRARY_NAMES[0]);
+        for build in [fetch::cpu_build, fetch::cuda_build] {
+            if let Some(build) = build(env::consts::OS, env::consts::ARCH) {
+                assert_eq!(build.library, LIBRARY_NAMES[0]);
+            }
         }
     }
 }

@@ -170,11 +170,14 @@ impl ModelConfig {
     pub fn parse(name: &dyn Display, text: &str) -> Result<Self, Vec<String>> {
         let mut config = ModelConfig::default();
         let mut file = Document::parse(name, text);
-        for entry in file.take_entries() {
+        let entries = file.take_entries();
+        let places = device::places(&entries);
+        for entry in entries {
             if !config.set(entry.key.get_ref(), entry.value, &mut file) {
                 file.unknown(&entry.key, Self::KEYS);
             }
         }
+        device::check(&config, &places, &mut file);
         file.finish().map(|()| config)
     }
 
@@ -391,6 +394,16 @@ mod tests {
             ("routing_key_headers = [\"a\", 2]", "1:29: a header of routing_key_headers must be a string, got 2"),
             ("routing_key_headers = [\"a b\"]", "1:24: a header of routing_key_headers must be of letters, digits and !#$%&'*+-.^_`|~, got the string \"a b\""),
             ("routing_key_headers = [\"\"]", "1:24: a header of routing_key_headers must be of letters"),
+            ("device = \"cudda\"", "1:10: device must be one of \"auto\", \"cpu\", \"cuda\", \"tensorrt\", \"openvino\", \"migraphx\", \"rocm\", \"coreml\", \"xnnpack\", or a GPU by its number such as \"cuda:0\" or \"tensorrt:0\" (did you mean \"cuda\"?), got the string \"cudda\""),
+            ("device = 1", "1:10: device must be a string such as \"cuda\", got 1"),
+            ("cuda_graphs = 1", "1:15: cuda_graphs must be true or false, got 1"),
+            ("cuda_graphs = true\ndevice = \"cpu\"", "1:15: cuda_graphs are of NVIDIA's GPUs, and device = \"cpu\" is none"),
+            ("provider_options = 1", "1:20: provider_options must be a table such as { use_tf32 = false }, got 1"),
+            ("device = \"cuda\"\n[provider_options]\nuse_tf32 = [1]", "3:12: provider_options.use_tf32 must be a string, a number, true or false, got an array"),
+            ("device = \"cuda\"\n[provider_options]\nuse_tf23 = 1", "3:1: provider_options: unknown option 'use_tf23' of device \"cuda\"; did you mean 'use_tf32'? known: arena_extend_strategy,"),
+            ("[provider_options]\nuse_tf32 = 1", "2:1: provider_options: 'use_tf32' is an option of one device, and the file names none: write such as device = \"cuda\""),
+            ("device = \"cpu\"\nprovider_options.use_tf32 = 1", "2:18: provider_options: 'use_tf32' is given, and device = \"cpu\" takes no options"),
+            ("device = \"cuda\"\n[provider_options]\ninstances = 1", "3:13: 'instances' stands below [provider_options]"),
             ("instances = 1\ninstances = 2", "2:1: not valid TOML: duplicate key"),
             ("instances = ", "1:13: not valid TOML: "),
             ("instances", "not valid TOML: "),

@@ -22,7 +22,19 @@ fn out_of_memory(words: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|part| words.contains(part))
 }
 
-const OUT_OF_MEMORY: [&str; 2] = ["Failed to allocate memory for requested buffer", "std::bad_alloc"];
+const OUT_OF_MEMORY: [&str; 4] = [
+    "Failed to allocate memory for requested buffer",
+    "std::bad_alloc",
+    // As CUDA and TensorRT have it.
+    "out of memory",
+    "OutOfMemory",
+];
+
+/// Whether it is a GPU that failed, or its memory that is not enough, and not the model or what it was given.
+pub fn is_of_a_gpu(words: &str) -> bool {
+    const OF_A_GPU: [&str; 5] = ["CUDA", "CUBLAS", "CUDNN", "CURAND", "TensorRT"];
+    out_of_memory(words) || OF_A_GPU.iter().any(|part| words.contains(part))
+}
 
 fn hint(words: &str) -> Option<String> {
     operator(words).or_else(|| version(words)).or_else(|| surroundings(words)).or_else(|| contents(words))

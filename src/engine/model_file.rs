@@ -5,7 +5,7 @@
 //! serves, and one that is cut short would end the process (SIGBUS). In memory a loaded version is what was loaded.
 
 mod cost;
-mod onnx;
+pub(super) mod onnx;
 mod zip_map;
 
 use prost::Message;
@@ -16,7 +16,7 @@ use std::{
 };
 
 use crate::error::Failure;
-use onnx::Model;
+use onnx::{Model, ValueInfo};
 
 /// A model, in memory.
 pub(super) struct ModelFile {
@@ -28,6 +28,8 @@ pub(super) struct ModelFile {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
     pub uneven: Option<String>,
+    /// The inputs of the graph that are not part of the model; none where it can't be read.
+    pub inputs: Vec<ValueInfo>,
 }
 
 impl ModelFile {
@@ -39,7 +41,7 @@ impl ModelFile {
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let mut encoded = fs::read(path).map_err(|error| Failure::unreadable(&error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let (mut weights, mut labels) = (Vec::new(), BTreeMap::new());
+        let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
         if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
             let depends = cost::depends_on_values(&graph);
@@ -56,8 +58,9 @@ impl ModelFile {
                 encoded = taken_out.encoded;
                 labels = taken_out.labels;
             }
+            inputs = graph.required_inputs();
         }
-        Ok(ModelFile { encoded, weights, labels, uneven })
+        Ok(ModelFile { encoded, weights, labels, uneven, inputs })
     }
 }
 
@@ -83,6 +86,12 @@ fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, Failure> {
 }
 
 impl onnx::Graph {
+    /// The inputs that a run needs: those with a value of their own may be given.
+    fn required_inputs(self) -> Vec<ValueInfo> {
+        let kept: BTreeSet<String> = self.initializers.into_iter().map(|tensor| tensor.name).collect();
+        self.inputs.into_iter().filter(|input| !kept.contains(&input.name)).collect()
+    }
+
     /// The files that hold weights of the graph and of those inside it.
     fn external_data(&self) -> BTreeSet<String> {
         let mut locations = BTreeSet::new();

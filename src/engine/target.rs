@@ -1,6 +1,6 @@
-use std::{collections::BTreeMap, fmt, num::NonZeroUsize};
+use std::{collections::BTreeMap, fmt, num::NonZeroUsize, path::PathBuf};
 
-use crate::config::OtherProvider;
+use crate::config::{OtherProvider, provider_options::TENSORRT_PREFIX};
 
 /// Where a session runs, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,10 +11,14 @@ pub struct Target {
     pub provider: Provider,
     /// The provider's options, by their names.
     pub options: BTreeMap<String, String>,
-    /// Whether runs are recorded as CUDA graphs.
+    /// Whether runs are to be recorded as CUDA graphs, where the provider is CUDA's.
     pub graphs: bool,
     /// Rows that a batch holds at most.
     pub max_batch_size: usize,
+    /// Whether larger requests are split, so that no run has more rows.
+    pub splits: bool,
+    /// Where what was built for a GPU is kept.
+    pub cache: Option<PathBuf>,
 }
 
 /// What runs a session: an execution provider, and the GPU where it has several.
@@ -36,10 +40,63 @@ pub enum Provider {
     Other(OtherProvider),
 }
 
+/// What CUDA is told where the configuration says nothing else.
+const CUDA_DEFAULTS: [(&str, &str); 3] = [
+    // Twice as much each time, as ONNX Runtime would have it, leaves other models of the GPU without memory.
+    ("arena_extend_strategy", "kSameAsRequested"),
+    // Batches have many shapes, and to try every algorithm for each would make the first request of each wait.
+    ("cudnn_conv_algo_search", "HEURISTIC"),
+    // With it answers differ from the CPU's in the third digit, and rows alone from rows in a batch.
+    ("use_tf32", "0"),
+];
+
 impl Target {
     /// The CPU, with so many threads a run.
     pub fn cpu(threads: NonZeroUsize) -> Self {
-        Target { threads, provider: Provider::Cpu, options: BTreeMap::new(), graphs: false, max_batch_size: 1 }
+        Target {
+            threads,
+            provider: Provider::Cpu,
+            options: BTreeMap::new(),
+            graphs: false,
+            max_batch_size: 1,
+            splits: false,
+            cache: None,
+        }
+    }
+
+    /// Whether runs are recorded. TensorRT's provider keeps one recording for a session, whatever the size of the batch.
+    pub fn is_recorded(&self) -> bool {
+        self.graphs && matches!(self.provider, Provider::Cuda { .. })
+    }
+
+    /// What CUDA is told, also where it runs what TensorRT does not take.
+    pub(super) fn options_of_cuda(&self, gpu: u32) -> BTreeMap<String, String> {
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+        let mut options: BTreeMap<_, _> = CUDA_DEFAULTS.into_iter().map(owned).collect();
+        let given = self.options.iter().filter(|(key, _)| !key.starts_with(TENSORRT_PREFIX));
+        options.extend(given.map(|(key, value)| (key.clone(), value.clone())));
+        options.insert("device_id".into(), gpu.to_string());
+        if self.is_recorded() {
+            options.insert("enable_cuda_graph".into(), "1".into());
+        }
+        options
+    }
+
+    /// The options that are TensorRT's.
+    pub(super) fn options_of_tensorrt(&self) -> impl Iterator<Item = (String, String)> {
+        let own = self.options.iter().filter(|(key, _)| key.starts_with(TENSORRT_PREFIX));
+        own.map(|(key, value)| (key.clone(), value.clone()))
+    }
+
+    /// The options of another provider. Core ML's knows true and false as 1 and 0 only.
+    pub(super) fn options_of_other(&self) -> BTreeMap<String, String> {
+        let numbers = self.provider == Provider::Other(OtherProvider::CoreMl);
+        let value = |value: &String| match value.as_str() {
+            "true" if numbers => "1".into(),
+            "false" if numbers => "0".into(),
+            value => value.to_owned(),
+        };
+        self.options.iter().map(|(key, given)| (key.clone(), value(given))).collect()
     }
 }
 
@@ -62,5 +119,44 @@ impl fmt::Display for Provider {
             Provider::TensorRt { gpu } => write!(f, "tensorrt:{gpu}"),
             Provider::Other(other) => other.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(provider: Provider, graphs: bool, options: &[(&str, &str)]) -> Target {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Target { provider, graphs, options, ..Target::cpu(NonZeroUsize::MIN) }
+    }
+
+    #[test]
+    fn options_of_the_configuration_win() {
+        let told = target(Provider::Cuda { gpu: 2 }, true, &[("use_tf32", "true"), ("trt_fp16_enable", "1")]);
+        let told = told.options_of_cuda(2);
+        let expected = [
+            ("arena_extend_strategy", "kSameAsRequested"),
+            ("cudnn_conv_algo_search", "HEURISTIC"),
+            ("device_id", "2"),
+            ("enable_cuda_graph", "1"),
+            ("use_tf32", "true"),
+        ];
+        assert_eq!(told.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_tensorrt_leaves_is_no_graph() {
+        let told = target(Provider::TensorRt { gpu: 0 }, true, &[]).options_of_cuda(0);
+        assert!(!told.contains_key("enable_cuda_graph"), "{told:?}");
+    }
+
+    #[test]
+    fn core_ml_gets_numbers() {
+        let options = [("EnableOnSubgraphs", "true"), ("ModelFormat", "MLProgram")];
+        let told =
+            |other| target(Provider::Other(other), false, &options).options_of_other()["EnableOnSubgraphs"].clone();
+        assert_eq!(told(OtherProvider::CoreMl), "1");
+        assert_eq!(told(OtherProvider::OpenVino), "true");
     }
 }

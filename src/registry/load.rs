@@ -2,35 +2,29 @@
 
 use std::{
     num::NonZeroUsize,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
+    devices::Devices,
+    first::{First, Placed},
     in_place::rows_in_place,
     plan::{Key, Wanted},
-    probe::{Probe, probe, warm_up},
-    system, test_case,
+    probe::{Probe, warm_up},
+    test_case,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, Settings},
-    config::{Batching, ModelConfig},
-    engine::{Engine, Instance, Target},
+    config::{Batching, Device, ModelConfig},
+    engine::{Engine, Instance, Provider, Target},
     error::Failure,
     metrics::Exposition,
     repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
 };
-
-/// Files of this size are loaded for all CPUs at once; smaller ones are first tried with one thread, which costs a second
-/// load where that turns out too slow.
-const SURELY_LARGE: u64 = 16 << 20;
-
-/// A model that answers one row within this time, on one thread, gains nothing from more: the hand-over between them costs as
-/// much as they save, and other models need the cores.
-const FAST: Duration = Duration::from_millis(1);
 
 /// A version that may serve, and what was found on the way there.
 #[derive(Debug)]
@@ -77,7 +71,10 @@ impl Loaded {
 /// Loads versions.
 #[derive(Clone)]
 pub struct Loader {
-    engine: Engine,
+    pub(super) engine: Engine,
+    /// What versions run on that are not asked to run on something.
+    pub(super) device: Device,
+    pub(super) devices: Arc<Devices>,
     compute: Compute,
     exposition: Arc<Exposition>,
     io_threads: usize,
@@ -87,7 +84,13 @@ impl Loader {
     /// A loader for versions that run on `compute`, or on one of so many threads that take turns, and are told in
     /// `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
-        Loader { engine, compute, exposition, io_threads }
+        let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
+        Loader { engine, device, devices, compute, exposition, io_threads }
+    }
+
+    /// The same for versions that run on this device where their configuration names none.
+    pub fn on(self, device: Device) -> Self {
+        Loader { device, ..self }
     }
 
     pub(super) fn exposition(&self) -> Arc<Exposition> {
@@ -126,23 +129,23 @@ impl Loader {
     /// Loads the files as they are at any time meanwhile.
     fn load_present(&self, (model, version): &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
-        let (config, path) = (&wanted.config, &wanted.source.path);
+        let config = &wanted.config;
         wanted.source.inspect()?;
         let manifest = wanted.source.verify()?;
-        let (mut first, threads, threads_why, probe) = self.first_instance(wanted)?;
+        let Placed { first, providers, fallback } = self.first(wanted)?;
+        if let Some(why) = &fallback {
+            tracing::warn!(model, version, "runs on the CPU: {why}");
+        }
+        let First { instance: mut first, target, threads_why, probe } = first;
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, &mut first)?;
         let signature = first.signature().clone();
-        let in_place = rows_in_place(config, &probe, threads.get(), &mut first);
+        let in_place = in_place(config, &probe, &target, &mut first);
         let mut warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
-        let mut instances = vec![first];
-        while instances.len() < config.instances {
-            let mut instance = self.instance(path, threads)?;
-            warm += warm_up(&mut instance);
-            instances.push(instance);
-        }
+        let (instances, devices) = self.instances(wanted, first, &target, providers, &mut warm)?;
+        let threads = target.threads;
         let settings = Settings {
             in_place_rows: *in_place.as_ref().unwrap_or(&0),
             ..settings(config, &signature, threads, &probe)
@@ -150,6 +153,8 @@ impl Loader {
         let derived = Derived {
             by_rows: settings.by_rows,
             batching: probe.batching().map(|()| settings.max_batch_size),
+            devices,
+            fallback,
             instances: instances.len(),
             intra_op_threads: threads.get(),
             in_place,
@@ -173,37 +178,44 @@ impl Loader {
         Ok(Loaded { version, warm_up: warm, row, example, threads_why, manifest, test_cases })
     }
 
-    fn instance(&self, path: &Path, threads: NonZeroUsize) -> Result<Instance, Failure> {
-        if threads == NonZeroUsize::MIN {
-            return self.engine.load(path, &Target::cpu(threads)).map_err(|failure| failure.at(path));
-        }
-        let (engine, model) = (self.engine.clone(), path.to_owned());
-        system::starting_threads(move || engine.load(&model, &Target::cpu(threads))).map_err(|failure| failure.at(path))
-    }
-
-    /// The first instance, warm, with the number of threads that suits the model, why that is, and what the probe found.
-    fn first_instance(&self, wanted: &Wanted) -> Result<(Instance, NonZeroUsize, &'static str, Probe), Failure> {
-        let (config, source) = (&wanted.config, &wanted.source);
-        let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
-        // More than there are CPUs would only take turns on them, and some numbers take memory without end.
-        let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
-        let large = source.fingerprint.size() >= SURELY_LARGE;
-        let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
-        let mut instance = self.instance(&source.path, threads)?;
-        let mut probe = probe(&mut instance, config);
-        let why = match (configured, probe.row) {
-            (Some(_), _) => "as config.toml says, one for each CPU at most",
-            _ if large => "one for each CPU, as its files are large",
-            (None, None) => "no row could be timed",
-            (None, Some(row)) if row <= FAST => "a row takes no longer than 1 ms on one",
-            (None, Some(_)) if threads == all => "there is one CPU",
-            (None, Some(_)) => {
-                let mut instance = self.instance(&source.path, all)?;
-                probe.took += warm_up(&mut instance);
-                return Ok((instance, all, "one for each CPU, as a row takes longer than 1 ms on one", probe));
+    /// As many instances as are asked for on each of the providers, the first among them, and the providers that have them.
+    fn instances(
+        &self,
+        wanted: &Wanted,
+        first: Instance,
+        target: &Target,
+        providers: Vec<Provider>,
+        warm: &mut Duration,
+    ) -> Result<(Vec<Instance>, Vec<Provider>), Failure> {
+        let (mut instances, mut have) = (vec![first], Vec::new());
+        for (index, provider) in providers.into_iter().enumerate() {
+            let target = Target { provider, ..target.clone() };
+            let own = usize::from(index == 0)..wanted.config.instances;
+            let made = own.map(|_| {
+                let mut instance = self.instance(&wanted.source.path, &target)?;
+                *warm += warm_up(&mut instance);
+                Ok(instance)
+            });
+            match made.collect::<Result<Vec<_>, Failure>>() {
+                Ok(made) => instances.extend(made),
+                // Such as one whose memory others have taken.
+                Err(Failure { why, .. }) if index > 0 && self.device(&wanted.config) == Device::Auto => {
+                    tracing::warn!("not loaded on {provider} too: {why}");
+                    continue;
+                }
+                Err(failure) => return Err(failure),
             }
-        };
-        Ok((instance, threads, why, probe))
+            have.push(provider);
+        }
+        Ok((instances, have))
+    }
+}
+
+/// Rows that a batch may have on the threads that read requests, or why it does not run there.
+fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut Instance) -> Result<usize, String> {
+    match target.provider {
+        Provider::Cpu => rows_in_place(config, probe, target.threads.get(), instance),
+        other => Err(format!("it runs on {other}")),
     }
 }
 

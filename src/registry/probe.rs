@@ -28,6 +28,8 @@ pub(super) struct Probe {
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
     pub example: Option<ModelInputs>,
+    /// ONNX Runtime's words where it ran none.
+    pub refused: Option<String>,
     /// Time that all of this took.
     pub took: Duration,
 }
@@ -39,7 +41,7 @@ impl Probe {
     }
 
     fn without_run(by_rows: Result<(), String>) -> Self {
-        Probe { by_rows, joining: Ok(()), row: None, example: None, took: Duration::ZERO }
+        Probe { by_rows, joining: Ok(()), row: None, example: None, refused: None, took: Duration::ZERO }
     }
 }
 
@@ -89,6 +91,7 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
                     joining,
                     row: Some(row),
                     example: Some(rows.swap_remove(0)),
+                    refused: None,
                     took: Duration::ZERO,
                 };
             }
@@ -97,7 +100,7 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
         }
     }
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe::without_run(allowed.and(Err(why)))
+    Probe { refused: Some(refusal), ..Probe::without_run(allowed.and(Err(why))) }
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs

@@ -8,6 +8,7 @@ use std::{
 use super::Answer;
 use crate::{
     batcher::{self, Batcher},
+    engine::Provider,
     error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
     tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature},
@@ -43,6 +44,10 @@ pub struct Derived {
     pub by_rows: bool,
     /// Rows of a batch at most where requests are batched, else why they are not.
     pub batching: Result<usize, String>,
+    /// What they run on: each of these has as many instances.
+    pub devices: Vec<Provider>,
+    /// Why that is the CPU though a GPU works, where it is so.
+    pub fallback: Option<String>,
     /// Sessions.
     pub instances: usize,
     /// Threads of a run.
@@ -57,6 +62,19 @@ impl Derived {
         match &self.batching {
             Ok(rows) => format!("on: up to {rows} rows"),
             Err(why) => format!("off: {why}"),
+        }
+    }
+
+    /// What its instances run on, for people.
+    pub fn devices_text(&self) -> String {
+        self.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same, with the reason why it is the CPU though a GPU works.
+    pub fn device_text(&self) -> String {
+        match &self.fallback {
+            Some(why) => format!("{}: {why}", self.devices_text()),
+            None => self.devices_text(),
         }
     }
 

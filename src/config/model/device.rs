@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::{Setting, routing::entries, wrong};
-use crate::config::{Device, document::Document};
+use super::{ModelConfig, Setting, routing::entries, wrong};
+use crate::config::{
+    Device,
+    document::{self, Document, Entry},
+    provider_options,
+};
 
 impl Setting for Option<Device> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
@@ -50,6 +54,51 @@ impl Setting for BTreeMap<String, String> {
     fn written(&self, key: &str) -> String {
         let options = self.iter().map(|(name, value)| format!("\n{name} = {value:?}")).collect::<String>();
         if options.is_empty() { format!("[{key}]\n# gpu_mem_limit = 2147483648") } else { format!("[{key}]{options}") }
+    }
+}
+
+/// Where the file gives what only a device has a meaning for: the options of the provider by their names, and `cuda_graphs`.
+#[derive(Default)]
+pub(super) struct Places {
+    options: Vec<(String, usize)>,
+    graphs: usize,
+}
+
+/// The places, before the values are read.
+pub(super) fn places(entries: &[Entry<'_>]) -> Places {
+    let mut places = Places::default();
+    for entry in entries {
+        let at = entry.value.span().start;
+        match (entry.key.get_ref().as_str(), entry.value.get_ref()) {
+            ("provider_options", DeValue::Table(table)) => {
+                let options = document::entries(table.clone()).into_iter();
+                places.options.extend(options.map(|option| (option.key.get_ref().clone(), option.key.span().start)));
+            }
+            ("cuda_graphs", _) => places.graphs = at,
+            _ => {}
+        }
+    }
+    places
+}
+
+/// Notes what the device does not take.
+pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'_>) {
+    for (name, at) in places.options.iter().filter(|(name, _)| config.provider_options.contains_key(name)) {
+        let checked = match config.device {
+            Some(device) => provider_options::check(device, name),
+            None => Err(format!(
+                "'{name}' is an option of one device, and the file names none: write such as device = \"cuda\"; \"auto\" \
+                 takes those of CUDA"
+            )),
+        };
+        if let Err(why) = checked {
+            file.problem(*at, format!("provider_options: {why}"));
+        }
+    }
+    if config.cuda_graphs
+        && let Some(device) = config.device.filter(|device| !device.may_be_nvidia())
+    {
+        file.problem(places.graphs, format!("cuda_graphs are of NVIDIA's GPUs, and device = \"{device}\" is none"));
     }
 }
 

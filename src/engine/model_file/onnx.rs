@@ -4,16 +4,16 @@
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Model {
+pub(in crate::engine) struct Model {
     #[prost(message, optional, tag = "7")]
     pub graph: Option<Graph>,
 }
 
 /// Field of a model that holds its graph.
-pub(super) const MODEL_GRAPH: u32 = 7;
+pub(in crate::engine) const MODEL_GRAPH: u32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Graph {
+pub(in crate::engine) struct Graph {
     #[prost(message, repeated, tag = "1")]
     pub nodes: Vec<Node>,
     #[prost(message, repeated, tag = "5")]
@@ -25,11 +25,11 @@ pub(super) struct Graph {
 }
 
 /// Fields of a graph that hold a node and an output.
-pub(super) const GRAPH_NODE: u32 = 1;
-pub(super) const GRAPH_OUTPUT: u32 = 12;
+pub(in crate::engine) const GRAPH_NODE: u32 = 1;
+pub(in crate::engine) const GRAPH_OUTPUT: u32 = 12;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Node {
+pub(in crate::engine) struct Node {
     #[prost(string, repeated, tag = "1")]
     pub inputs: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -45,7 +45,7 @@ pub(super) struct Node {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Attribute {
+pub(in crate::engine) struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "5")]
@@ -63,7 +63,7 @@ pub(super) struct Attribute {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Tensor {
+pub(in crate::engine) struct Tensor {
     #[prost(string, tag = "8")]
     pub name: String,
     #[prost(message, repeated, tag = "13")]
@@ -71,7 +71,7 @@ pub(super) struct Tensor {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Entry {
+pub(in crate::engine) struct Entry {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
@@ -80,7 +80,7 @@ pub(super) struct Entry {
 
 /// An input or output of a graph.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ValueInfo {
+pub(in crate::engine) struct ValueInfo {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
@@ -88,13 +88,13 @@ pub(super) struct ValueInfo {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Type {
+pub(in crate::engine) struct Type {
     #[prost(message, optional, tag = "1")]
     pub tensor: Option<TensorType>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorType {
+pub(in crate::engine) struct TensorType {
     #[prost(int32, tag = "1")]
     pub element: i32,
     #[prost(message, optional, tag = "2")]
@@ -102,17 +102,17 @@ pub(super) struct TensorType {
 }
 
 /// `TensorProto.DataType.FLOAT`.
-pub(super) const FLOAT: i32 = 1;
+pub(in crate::engine) const FLOAT: i32 = 1;
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorShape {
+pub(in crate::engine) struct TensorShape {
     #[prost(message, repeated, tag = "1")]
     pub dimensions: Vec<Dimension>,
 }
 
 /// One axis: a number, a name, or neither.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Dimension {
+pub(in crate::engine) struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub extent: Option<i64>,
     #[prost(string, optional, tag = "2")]

@@ -1,0 +1,188 @@
+//! What TensorRT is told beside the options of the configuration: the shapes that engines are built for, and where they and the
+//! times of their kernels are kept. To build them takes minutes.
+
+use sha2::{Digest, Sha256};
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    model_file::{ModelFile, onnx::ValueInfo},
+    target::Target,
+};
+
+/// The options for a model on a GPU of this name. Those of the configuration win.
+pub(super) fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTreeMap<String, String> {
+    let mut options = BTreeMap::from([("device_id".to_owned(), gpu.to_string())]);
+    let profile = target.splits.then(|| profile(&file.inputs, target.max_batch_size)).flatten();
+    for (key, shapes) in profile.into_iter().flatten() {
+        options.insert(key.into(), shapes);
+    }
+    options.extend(target.options_of_tensorrt());
+    if let Some(cache) = &target.cache {
+        let gpu = cache.join("tensorrt").join(folder_name(gpu_name));
+        let engines = gpu.join(key(file, &options));
+        for (key, value) in [
+            ("trt_engine_cache_enable", "1".into()),
+            ("trt_engine_cache_path", text(&engines)),
+            ("trt_timing_cache_enable", "1".into()),
+            // It holds nothing of a model.
+            ("trt_timing_cache_path", text(&gpu)),
+        ] {
+            options.entry(key.into()).or_insert(value);
+        }
+    }
+    options
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// What tells engines apart. TensorRT's provider finds them by the graph and the version of TensorRT alone: two versions of a
+/// model, which have other weights in the same graph, would get one engine.
+fn key(file: &ModelFile, options: &BTreeMap<String, String>) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    add(&file.encoded);
+    for (name, contents) in &file.weights {
+        add(name.as_os_str().as_encoded_bytes());
+        add(contents);
+    }
+    // Such as FP16.
+    for (key, value) in options {
+        add(key.as_bytes());
+        add(value.as_bytes());
+    }
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A GPU's name as that of a folder.
+fn folder_name(gpu: &str) -> String {
+    gpu.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect()
+}
+
+/// The shapes of the inputs in an engine's one profile: the least, those that it is fastest for, and the greatest. Batches have
+/// any number of rows up to a power of two, and mostly few: it is fastest for the one in the middle. `None` where more than
+/// the batch is open: then TensorRT goes by the shapes that come, and builds anew for those that it has not seen.
+fn profile(inputs: &[ValueInfo], max_batch_size: usize) -> Option<[(&'static str, String); 3]> {
+    let most = i64::try_from(max_batch_size.next_power_of_two().max(PROBED)).ok()?;
+    let best = 1 << (most.ilog2() / 2);
+    let mut shapes = Vec::new();
+    let mut batch = None;
+    for input in inputs {
+        let tensor = input.kind.as_ref()?.tensor.as_ref()?;
+        let (first, inner) = match tensor.shape.as_ref()?.dimensions.split_first() {
+            Some((first, inner)) if first.extent.is_none() => (first, inner),
+            // A fixed shape needs no profile.
+            Some((_, inner)) if inner.iter().all(|axis| axis.extent.is_some()) => continue,
+            Some(_) => return None,
+            None => continue,
+        };
+        // Axes with other names have other extents.
+        let name = first.name.as_deref().filter(|name| !name.is_empty())?;
+        if *batch.get_or_insert(name) != name || input.name.contains(',') {
+            return None;
+        }
+        let inner = inner.iter().map(|axis| axis.extent.map(|extent| format!("x{extent}")));
+        shapes.push((&input.name, inner.collect::<Option<String>>()?));
+    }
+    let with =
+        |rows: i64| shapes.iter().map(|(name, inner)| format!("{name}:{rows}{inner}")).collect::<Vec<_>>().join(",");
+    (!shapes.is_empty()).then(|| {
+        [
+            ("trt_profile_min_shapes", with(1)),
+            ("trt_profile_opt_shapes", with(best)),
+            ("trt_profile_max_shapes", with(most)),
+        ]
+    })
+}
+
+/// Rows that a model is probed with, however many a batch may have.
+const PROBED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::{
+        super::{
+            model_file::onnx::{Dimension, TensorShape, TensorType, Type},
+            target::Provider,
+        },
+        *,
+    };
+
+    /// Axes: a number is an extent, all else a name.
+    fn input(name: &str, axes: &[&str]) -> ValueInfo {
+        let axis = |text: &&str| match text.parse() {
+            Ok(extent) => Dimension { extent: Some(extent), name: None },
+            Err(_) => Dimension { extent: None, name: Some((*text).to_owned()) },
+        };
+        let shape = Some(TensorShape { dimensions: axes.iter().map(axis).collect() });
+        ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element: 1, shape }) }) }
+    }
+
+    #[test]
+    fn a_profile_spans_the_batches() {
+        let shapes = |inputs: &[ValueInfo], rows| profile(inputs, rows).map(|shapes| shapes.map(|(_, shapes)| shapes));
+        let image = || input("image:0", &["batch", "3", "224", "224"]);
+        let expected = ["image:0:1x3x224x224", "image:0:8x3x224x224", "image:0:64x3x224x224"].map(str::to_owned);
+        assert_eq!(shapes(&[image()], 64), Some(expected.clone()));
+        // A fixed one needs none, and batches of up to 33 rows are of the bucket of 64.
+        assert_eq!(shapes(&[image(), input("scale", &["1"]), input("bias", &[])], 33), Some(expected));
+        assert_eq!(shapes(&[input("x", &["n"])], 1), Some(["x:1", "x:2", "x:4"].map(str::to_owned)));
+        let two = shapes(&[input("x", &["n", "2"]), input("y", &["n"])], 16);
+        assert_eq!(two, Some(["x:1x2,y:1", "x:4x2,y:4", "x:16x2,y:16"].map(str::to_owned)));
+        let untyped = ValueInfo { name: "x".into(), kind: None };
+        for open in [
+            vec![input("x", &["batch", "length"])],
+            vec![input("x", &["1", "length"])],
+            vec![input("x", &["a"]), input("y", &["b"])],
+            vec![input("x", &[""])],
+            vec![input("x,y", &["n"])],
+            vec![input("x", &["1", "3"])],
+            vec![untyped],
+            vec![],
+        ] {
+            assert_eq!(shapes(&open, 64), None, "{open:?}");
+        }
+    }
+
+    #[test]
+    fn engines_of_other_weights_options_and_gpus_lie_elsewhere() {
+        let file = |encoded: &[u8]| ModelFile {
+            encoded: encoded.to_vec(),
+            weights: Vec::new(),
+            labels: BTreeMap::new(),
+            uneven: None,
+            inputs: vec![input("x", &["n", "2"])],
+        };
+        let target = |options: &[(&str, &str)]| Target {
+            provider: Provider::TensorRt { gpu: 1 },
+            options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            cache: Some("/cache".into()),
+            splits: true,
+            max_batch_size: 8,
+            ..Target::cpu(NonZeroUsize::MIN)
+        };
+        let place = |options: &[(&str, &str)], gpu: &str, model: &[u8]| {
+            self::options(&target(options), 1, gpu, &file(model))["trt_engine_cache_path"].clone()
+        };
+        let first = place(&[], "NVIDIA A10", b"one");
+        assert!(first.starts_with("/cache/tensorrt/NVIDIA-A10/"), "{first}");
+        assert_eq!(first, place(&[], "NVIDIA A10", b"one"));
+        assert_ne!(first, place(&[], "NVIDIA A10", b"two"));
+        assert_ne!(first, place(&[], "NVIDIA L4", b"one"));
+        assert_ne!(first, place(&[("trt_fp16_enable", "1")], "NVIDIA A10", b"one"));
+        assert_eq!(place(&[("trt_engine_cache_path", "/own")], "NVIDIA A10", b"one"), "/own");
+
+        let told = self::options(&target(&[("use_tf32", "1"), ("trt_fp16_enable", "1")]), 1, "L4", &file(b"one"));
+        assert_eq!(told["device_id"], "1");
+        assert_eq!(told["trt_fp16_enable"], "1");
+        assert_eq!(told["trt_profile_max_shapes"], "x:8x2");
+        assert_eq!(told["trt_timing_cache_path"], "/cache/tensorrt/L4");
+        assert!(!told.contains_key("use_tf32"));
+    }
+}

@@ -1,0 +1,76 @@
+//! Whether a provider works here: a model of one operator is run by it. That its library can be loaded says little: the GPU may
+//! be too old for its kernels, or have no memory left.
+
+use bytes::Bytes;
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
+
+use super::{
+    Engine,
+    model_file::{
+        ModelFile,
+        onnx::{Dimension, FLOAT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo},
+    },
+    target::{Provider, Target},
+};
+use crate::tensor::{Datatype, Shape, Tensor};
+
+/// `y = Relu(x)`, of FP32 `[2]`.
+fn model() -> Vec<u8> {
+    /// `ir_version` (field 1) 8, and `opset_import` (field 8) of the standard domain's version 13: what any ONNX Runtime of
+    /// today reads.
+    const VERSIONS: [u8; 6] = [1 << 3, 8, 8 << 3 | 2, 2, 2 << 3, 13];
+    let value = |name: &str| {
+        let shape = Some(TensorShape { dimensions: vec![Dimension { extent: Some(2), name: None }] });
+        let tensor = Some(TensorType { element: FLOAT, shape });
+        ValueInfo { name: name.into(), kind: Some(Type { tensor }) }
+    };
+    let operator =
+        Node { operator: "Relu".into(), inputs: vec!["x".into()], outputs: vec!["y".into()], ..Node::default() };
+    let graph =
+        Graph { nodes: vec![operator], inputs: vec![value("x")], outputs: vec![value("y")], ..Graph::default() };
+    let mut encoded = VERSIONS.to_vec();
+    prost::encoding::message::encode(MODEL_GRAPH, &graph, &mut encoded);
+    encoded
+}
+
+/// Runs it.
+pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), String> {
+    let file =
+        ModelFile { encoded: model(), weights: Vec::new(), labels: BTreeMap::new(), uneven: None, inputs: Vec::new() };
+    let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
+    let mut instance = engine.instance(file, Path::new("."), &target).map_err(|failure| failure.why)?;
+    let elements: Vec<u8> = [-1f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
+    let input = Tensor::new(Datatype::Fp32, Shape::new(vec![2]), Bytes::from(elements));
+    let inputs = vec![input.map_err(|error| error.to_string())?].into();
+    let outputs = instance.run(&[&inputs]).outputs.map_err(|error| error.to_string())?;
+    let expected: Vec<u8> = [0f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
+    match outputs.first().map(Tensor::data) {
+        Some(data) if **data == *expected => Ok(()),
+        _ => Err(format!("{} answers wrongly: Relu of [-1, 1] is not [0, 1]", provider.name())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::OtherProvider, engine::gpus};
+
+    #[test]
+    fn the_cpu_works_and_what_is_not_there_says_so() {
+        let engine = Engine::for_tests();
+        assert_eq!(engine.try_provider(Provider::Cpu), Ok(()));
+        let providers = engine.providers();
+        assert!(providers.contains(&Provider::Cpu.name().into()), "{providers:?}");
+        for other in [OtherProvider::OpenVino, OtherProvider::MiGraphX, OtherProvider::CoreMl, OtherProvider::Xnnpack] {
+            let provider = Provider::Other(other);
+            let tried = engine.try_provider(provider);
+            assert_eq!(tried.is_ok(), providers.contains(&provider.name().to_owned()), "{provider}: {tried:?}");
+        }
+        if gpus().is_err() {
+            for provider in [Provider::Cuda { gpu: 0 }, Provider::TensorRt { gpu: 0 }] {
+                let why = engine.try_provider(provider).unwrap_err();
+                assert!(why.len() > 20, "{provider}: {why}");
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What works on this machine: found out when it is first asked for, and kept, since a library that was looked for in vain is not
+//! found later by the same process.
+
+use std::sync::OnceLock;
+
+use super::device::{Available, Gpus, choose};
+use crate::{
+    config::{Device, OtherProvider},
+    engine::{Engine, Provider, gpus},
+    runtime::{ProviderLibrary, prepare},
+};
+
+/// The devices of this machine.
+pub(super) struct Devices {
+    engine: Engine,
+    providers: OnceLock<Vec<String>>,
+    cuda: OnceLock<Result<Gpus, String>>,
+    tensorrt: OnceLock<Result<Gpus, String>>,
+    auto: OnceLock<bool>,
+}
+
+impl Devices {
+    /// Those that the engine can use.
+    pub(super) fn new(engine: Engine) -> Self {
+        let (providers, cuda, tensorrt, auto) = Default::default();
+        Devices { engine, providers, cuda, tensorrt, auto }
+    }
+
+    /// What a version runs on.
+    ///
+    /// # Errors
+    /// For people: why what is asked for can't be had, and how to get it.
+    pub(super) fn choose(&self, device: Device) -> Result<Vec<Provider>, String> {
+        choose(device, self)
+    }
+
+    fn is_built_with(&self, provider: Provider) -> bool {
+        let providers = self.providers.get_or_init(|| self.engine.providers());
+        providers.iter().any(|name| name == provider.name())
+    }
+
+    /// GPUs by a provider that these libraries are for, or everything that is missing.
+    fn find(&self, libraries: &[ProviderLibrary], provider: impl Fn(u32) -> Provider) -> Result<Gpus, String> {
+        if !self.is_built_with(provider(0)) {
+            return Err(self.other_build(provider(0)));
+        }
+        let mut missing: Vec<String> = Vec::new();
+        for lacking in libraries.iter().flat_map(|library| prepare(self.engine.library(), *library)) {
+            let told = lacking.to_string();
+            if !missing.contains(&told) {
+                missing.push(told);
+            }
+        }
+        if !missing.is_empty() {
+            return Err(format!("{} can't be used, since this is missing: {}", provider(0).name(), missing.join("; ")));
+        }
+        let names = gpus()?;
+        let mut found = Gpus::new();
+        for (gpu, name) in (0..).zip(names) {
+            let tried = self.engine.try_provider(provider(gpu));
+            let tried = tried.map_err(|why| format!("{name}: {why}"));
+            match &tried {
+                Ok(()) => tracing::info!("{} works: {name}", provider(gpu)),
+                Err(why) => tracing::warn!("{} does not work: {why}", provider(gpu)),
+            }
+            found.insert(gpu, tried);
+        }
+        Ok(found)
+    }
+
+    /// What to do where the library has no such provider.
+    fn other_build(&self, provider: Provider) -> String {
+        let providers = self.providers.get_or_init(|| self.engine.providers()).join(", ");
+        let library = self.engine.library().display();
+        let instead = match provider {
+            Provider::Cuda { .. } | Provider::TensorRt { .. } => {
+                "`onnxd runtime install --cuda` fetches one for NVIDIA GPUs".to_owned()
+            }
+            Provider::Cpu | Provider::Other(_) => {
+                format!(
+                    "set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31 that was built with {}",
+                    provider.name()
+                )
+            }
+        };
+        format!("this ONNX Runtime was built without {} ({library} has {providers}): {instead}", provider.name())
+    }
+
+    /// Whether GPUs may be used where nothing asks for one. Why not is said once where somebody may have meant them to be: there
+    /// is a GPU, or ONNX Runtime's build for them.
+    fn find_auto(&self) -> bool {
+        let is_built = self.is_built_with(Provider::Cuda { gpu: 0 });
+        let why = match (is_built, gpus()) {
+            (false, Err(why)) => {
+                tracing::debug!("models run on the CPU: {why}");
+                return false;
+            }
+            (false, Ok(names)) => {
+                format!("of GPUs there is {}, and {}", names.join(", "), self.other_build(Provider::Cuda { gpu: 0 }))
+            }
+            (true, Err(why)) => format!("ONNX Runtime is built for GPUs, and {why}"),
+            (true, Ok(_)) => match self.cuda() {
+                Ok(found) if found.values().any(Result::is_ok) => return true,
+                Ok(_) => "no GPU works".to_owned(),
+                Err(why) => why,
+            },
+        };
+        tracing::warn!("models run on the CPU where device is \"auto\": {why}");
+        false
+    }
+}
+
+impl Available for Devices {
+    fn cuda(&self) -> Result<&Gpus, String> {
+        let find = || self.find(&[ProviderLibrary::Cuda], |gpu| Provider::Cuda { gpu });
+        self.cuda.get_or_init(find).as_ref().map_err(Clone::clone)
+    }
+
+    fn tensorrt(&self) -> Result<&Gpus, String> {
+        // It leaves to CUDA what it does not take.
+        let libraries = [ProviderLibrary::TensorRt, ProviderLibrary::Cuda];
+        let find = || self.find(&libraries, |gpu| Provider::TensorRt { gpu });
+        self.tensorrt.get_or_init(find).as_ref().map_err(Clone::clone)
+    }
+
+    fn other(&self, other: OtherProvider) -> Result<(), String> {
+        let provider = Provider::Other(other);
+        if !self.is_built_with(provider) {
+            return Err(self.other_build(provider));
+        }
+        self.engine.try_provider(provider)
+    }
+
+    fn auto(&self) -> Option<&Gpus> {
+        let works = *self.auto.get_or_init(|| self.find_auto());
+        self.cuda().ok().filter(|_| works)
+    }
+}

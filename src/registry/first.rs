@@ -1,0 +1,138 @@
+//! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
+
+use std::{num::NonZeroUsize, path::Path, time::Duration};
+
+use super::{
+    load::Loader,
+    plan::Wanted,
+    probe::{Probe, probe, warm_up},
+    system,
+};
+use crate::{
+    config::{Batching, Device, ModelConfig},
+    engine::{Instance, Provider, Target, is_of_a_gpu},
+    error::Failure,
+    runtime::fetch,
+};
+
+/// Files of this size are loaded for all CPUs at once; smaller ones are first tried with one thread, which costs a second
+/// load where that turns out too slow.
+const SURELY_LARGE: u64 = 16 << 20;
+
+/// A model that answers one row within this time, on one thread, gains nothing from more: the hand-over between them costs as
+/// much as they save, and other models need the cores.
+const FAST: Duration = Duration::from_millis(1);
+
+/// An instance that is warm.
+pub(super) struct First {
+    pub instance: Instance,
+    /// Where and how it runs; other instances run so on what else there is.
+    pub target: Target,
+    /// Why a run takes so many threads.
+    pub threads_why: &'static str,
+    pub probe: Probe,
+}
+
+/// The first instance, and where the version runs.
+pub(super) struct Placed {
+    pub first: First,
+    /// All that the version is to run on; the first instance runs on the first of these.
+    pub providers: Vec<Provider>,
+    /// Why that is the CPU though a GPU works.
+    pub fallback: Option<String>,
+}
+
+impl Loader {
+    /// What the version is asked to run on.
+    pub(super) fn device(&self, config: &ModelConfig) -> Device {
+        config.device.unwrap_or(self.device)
+    }
+
+    /// Loads the first instance on what it is asked to run on. Where nothing is asked for and the GPU can't run it, on the CPU.
+    pub(super) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
+        let device = self.device(&wanted.config);
+        let providers = self.devices.choose(device).map_err(Failure::lasting)?;
+        let provider = providers.first().copied().unwrap_or(Provider::Cpu);
+        let why = match self.first_on(wanted, provider) {
+            Ok(first) => match first.probe.refused.clone().filter(|_| provider.gpu().is_some()) {
+                Some(words) if is_of_a_gpu(&words) => Failure::passing(words),
+                // That made-up inputs can't be run is no failure.
+                Some(_) | None => return Ok(Placed { first, providers, fallback: None }),
+            },
+            Err(failure) => failure,
+        };
+        let on_the_gpu = format!("{provider} can't run it: {}", why.why);
+        if device != Device::Auto || provider == Provider::Cpu {
+            return Err(if provider == Provider::Cpu { why } else { Failure { why: on_the_gpu, ..why } });
+        }
+        // What the CPU can't run either is wrong with the model: its words are plainer.
+        let first = self.first_on(wanted, Provider::Cpu)?;
+        Ok(Placed { first, providers: vec![Provider::Cpu], fallback: Some(on_the_gpu) })
+    }
+
+    fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
+        let mut target = self.target(&wanted.config, provider);
+        let mut first = self.first_instance(wanted, &target)?;
+        // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
+        if matches!(provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
+            target.splits = false;
+            first = self.first_instance(wanted, &target)?;
+        }
+        Ok(first)
+    }
+
+    /// Where and how a version runs by a provider, with one thread.
+    fn target(&self, config: &ModelConfig, provider: Provider) -> Target {
+        let cpu = Target::cpu(NonZeroUsize::MIN);
+        if provider == Provider::Cpu {
+            return cpu;
+        }
+        Target {
+            provider,
+            options: config.provider_options.clone(),
+            graphs: config.cuda_graphs && provider.gpu().is_some(),
+            max_batch_size: config.max_batch_size,
+            splits: config.batching != Batching::Off,
+            cache: fetch::cache_directory(),
+            ..cpu
+        }
+    }
+
+    /// An instance with the number of threads that suits the model, and why it is that.
+    fn first_instance(&self, wanted: &Wanted, target: &Target) -> Result<First, Failure> {
+        let (config, source) = (&wanted.config, &wanted.source);
+        let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
+        // More than there are CPUs would only take turns on them, and some numbers take memory without end.
+        let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
+        let on_a_gpu = target.provider.gpu().is_some();
+        let large = source.fingerprint.size() >= SURELY_LARGE && !on_a_gpu;
+        let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
+        let mut target = Target { threads, ..target.clone() };
+        let mut instance = self.instance(&source.path, &target)?;
+        let mut probe = probe(&mut instance, config);
+        let threads_why = match (configured, probe.row) {
+            (Some(_), _) => "as config.toml says, one for each CPU at most",
+            (None, _) if on_a_gpu => "the GPU does the work",
+            _ if large => "one for each CPU, as its files are large",
+            (None, None) => "no row could be timed",
+            (None, Some(row)) if row <= FAST => "a row takes no longer than 1 ms on one",
+            (None, Some(_)) if threads == all => "there is one CPU",
+            (None, Some(_)) => {
+                target.threads = all;
+                instance = self.instance(&source.path, &target)?;
+                probe.took += warm_up(&mut instance);
+                "one for each CPU, as a row takes longer than 1 ms on one"
+            }
+        };
+        Ok(First { instance, target, threads_why, probe })
+    }
+
+    /// An instance. Threads that are started with it are at normal priority: CUDA has some of its own.
+    pub(super) fn instance(&self, path: &Path, target: &Target) -> Result<Instance, Failure> {
+        if *target == Target::cpu(NonZeroUsize::MIN) {
+            return self.engine.load(path, target).map_err(|failure| failure.at(path));
+        }
+        let (engine, model, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        system::starting_threads(move || engine.load(&model, &target)).map_err(|failure| failure.at(path))
+    }
+}

@@ -1,0 +1,63 @@
+//! Whose a missing library is, and how to get it.
+
+/// The beginnings of libraries' names, and what to do where one is missing.
+const ADVICE: &[(&[&str], &str)] = &[
+    (
+        &["libcuda.so"],
+        "the NVIDIA driver: install version 580 or later, from your distribution or nvidia.com/drivers; a container gets the \
+         host's by the NVIDIA Container Toolkit and `docker run --gpus all`",
+    ),
+    (
+        &["libcudart.", "libcublas", "libcufft.", "libcurand.", "libnvrtc", "libnvJitLink."],
+        "a library of CUDA: `onnxd runtime install --cuda` fetches it",
+    ),
+    (&["libcudnn"], "a library of cuDNN: `onnxd runtime install --cuda` fetches it"),
+    (
+        &["libnvinfer", "libnvonnxparser"],
+        "TensorRT 10 for CUDA 13: get `tensorrt-cu13-libs==10.*` by pip or see developer.nvidia.com/tensorrt, and name the folder \
+         of its libraries in LD_LIBRARY_PATH",
+    ),
+    // PyPI has ONNX Runtime with it for one processor only.
+    (&["libonnxruntime_providers_tensorrt."], TENSORRT_PROVIDER),
+    (
+        &["libonnxruntime_providers_"],
+        "this is a build of ONNX Runtime without GPUs: `onnxd runtime install --cuda` fetches one for them",
+    ),
+    (&["libz."], "zlib, which cuDNN needs: install it from your distribution (on Debian: zlib1g)"),
+];
+
+const TENSORRT_PROVIDER: &str = if cfg!(target_arch = "x86_64") {
+    "this is a build of ONNX Runtime without TensorRT: `onnxd runtime install --cuda` fetches one with it"
+} else {
+    "this is a build of ONNX Runtime without TensorRT: PyPI has none with it for this processor, set ORT_DYLIB_PATH to one"
+};
+
+/// Whose the library is and how to get it.
+pub(super) fn advice(library: &str) -> &'static str {
+    let is_of = |(prefixes, _): &&(&[&str], &str)| prefixes.iter().any(|prefix| library.starts_with(prefix));
+    ADVICE.iter().find(is_of).map_or("a library of the system: install it from your distribution", |(_, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_library_has_its_owner() {
+        for (library, says) in [
+            ("libcuda.so.1", "driver"),
+            ("libcudart.so.13", "of CUDA"),
+            ("libcublasLt.so.13", "of CUDA"),
+            ("libcudnn_graph.so.9", "cuDNN"),
+            ("libnvrtc-builtins.so.13.0", "of CUDA"),
+            ("libnvinfer.so.10", "tensorrt-cu13-libs"),
+            ("libonnxruntime_providers_cuda.so", "without GPUs"),
+            ("libonnxruntime_providers_shared.so", "without GPUs"),
+            ("libonnxruntime_providers_tensorrt.so", "without TensorRT"),
+            ("libz.so.1", "zlib1g"),
+            ("libstdc++.so.6", "of the system"),
+        ] {
+            assert!(advice(library).contains(says), "{library}: {}", advice(library));
+        }
+    }
+}

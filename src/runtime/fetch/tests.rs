@@ -1,0 +1,213 @@
+//! Installations from small wheels in a folder, by the real pip.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// A folder with wheels, a Python that looks for them there and nowhere else, and a cache.
+struct Index {
+    root: PathBuf,
+    build: Build,
+    python: String,
+}
+
+impl Index {
+    /// With a build of two wheels.
+    fn new(name: &str) -> Self {
+        let root = env::temp_dir().join(format!("onnxd-fetch-{}-{name}", process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(root.join("index")).unwrap();
+        let python = format!(
+            "#!/bin/sh\necho \"$@\" >> {root}/calls\nPIP_NO_INDEX=1 PIP_FIND_LINKS={root}/index exec python3 \"$@\"\n",
+            root = root.display()
+        );
+        let script = root.join("python");
+        fs::write(&script, python).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let wheels = vec![
+            add(&root, "onnxd-test-first", &["lib/libfirst.so.1", "onnxd_test_first-1.dist-info/License.txt"]),
+            add(&root, "onnxd-test-second", &["lib/libsecond.so.1"]),
+        ];
+        let build =
+            Build { name: "test", os: "os", arch: "arch", library: "libsecond.so.1", wheels: Vec::leak(wheels) };
+        Index { build, python: script.to_str().unwrap().into(), root }
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.build.folder(&self.cache())
+    }
+
+    /// Installs, and returns the packages that were fetched.
+    fn install(&self, python: &str) -> Result<Vec<&'static str>, FetchError> {
+        let mut fetched = Vec::new();
+        install_with(&self.build, &self.cache(), &[python], &mut |step| {
+            if let Step::Done(wheel) = step {
+                fetched.push(wheel.package);
+            }
+        })?;
+        Ok(fetched)
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.folder()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Writes a wheel whose files hold their own paths.
+fn add(root: &Path, package: &'static str, files: &'static [&'static str]) -> Wheel {
+    let stem = format!("{}-1", package.replace('-', "_"));
+    let archive = root.join(format!("index/{stem}-py3-none-any.whl"));
+    let mut writer = zip::ZipWriter::new(File::create(&archive).unwrap());
+    let options = zip::write::SimpleFileOptions::default();
+    let about = format!("{stem}.dist-info/");
+    let metadata = format!("Metadata-Version: 2.1\nName: {package}\nVersion: 1\n");
+    let tag = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n";
+    let own = [(format!("{about}METADATA"), metadata.as_str()), (format!("{about}WHEEL"), tag)];
+    let rest = files.iter().chain(&["lib/libunused.so"]).map(|path| ((*path).to_owned(), *path));
+    for (path, content) in own.into_iter().chain(rest) {
+        writer.start_file(path, options).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    let sha256: &str = String::leak(unpack::hash_of(&archive).unwrap());
+    let platform = "manylinux_2_28_x86_64";
+    Wheel { package, version: "1", platform, sha256, size: 1, unpacked: 1, files }
+}
+
+const NO_PYTHON: &str = "/no/such/python";
+
+#[test]
+fn cache_directory_follows_the_environment() {
+    let of = |pairs: &[(&str, &str)], home: Option<&str>, os| {
+        let variable = |name: &str| pairs.iter().find(|pair| pair.0 == name).map(|pair| pair.1.into());
+        cache_directory_from(variable, home.map(PathBuf::from), os).map(|path| path.display().to_string())
+    };
+    let (own, xdg, home) = (("ONNXD_CACHE_DIR", "/own"), ("XDG_CACHE_HOME", "/xdg"), Some("/home"));
+    assert_eq!(of(&[own, xdg], home, "linux").unwrap(), "/own");
+    assert_eq!(of(&[("ONNXD_CACHE_DIR", ""), xdg], home, "linux").unwrap(), "/xdg/onnxd");
+    assert_eq!(of(&[("XDG_CACHE_HOME", "xdg")], home, "linux").unwrap(), "/home/.cache/onnxd");
+    assert_eq!(of(&[], home, "macos").unwrap(), "/home/Library/Caches/onnxd");
+    assert_eq!(of(&[], None, "linux"), None);
+}
+
+#[test]
+fn what_is_needed_is_taken_out_once() {
+    let index = Index::new("once");
+    assert!(!index.build.is_complete(&index.cache()));
+    assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-first", "onnxd-test-second"]);
+    assert!(index.build.is_complete(&index.cache()));
+    let names = index.names().into_iter().collect::<Vec<_>>();
+    let wanted = [
+        "libfirst.so.1",
+        "libsecond.so.1",
+        "lock",
+        "onnxd-test-first-1.sha256",
+        "onnxd-test-first-License.txt",
+        "onnxd-test-second-1.sha256",
+    ];
+    assert_eq!(names, wanted);
+    let library = index.build.library_path(&index.cache());
+    assert_eq!(fs::read_to_string(library).unwrap(), "lib/libsecond.so.1");
+
+    // Nothing is asked of pip again.
+    assert!(index.install(NO_PYTHON).unwrap().is_empty());
+}
+
+#[test]
+fn only_what_is_not_whole_is_fetched_again() {
+    let index = Index::new("again");
+    index.install(&index.python).unwrap();
+    let (folder, cache) = (index.folder(), index.cache());
+
+    // What a process leaves that is killed while it fetches, and a file that was damaged since.
+    fs::create_dir_all(folder.join("incoming-1/pip-unpack")).unwrap();
+    fs::write(folder.join("libsecond.so.1"), "cut").unwrap();
+    assert!(matches!(index.install(NO_PYTHON), Err(FetchError::NoPip(_))));
+    assert!(!index.build.is_complete(&cache));
+    assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-second"]);
+    assert!(index.build.is_complete(&cache) && !folder.join("incoming-1").exists());
+
+    // Files that have come, and no list yet that says so.
+    fs::remove_file(folder.join("onnxd-test-first-1.sha256")).unwrap();
+    assert!(!index.build.is_complete(&cache));
+    assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-first"]);
+    assert!(index.build.is_complete(&cache));
+}
+
+#[test]
+fn only_the_pinned_wheel_is_taken() {
+    let index = Index::new("pinned");
+    let root = index.root.display().to_string();
+    let (first, other) = ("onnxd_test_first-1-py3-none-any.whl", "onnxd_test_second-1-py3-none-any.whl");
+    fs::rename(format!("{root}/index/{other}"), format!("{root}/index/{first}")).unwrap();
+    let error = index.install(&index.python).unwrap_err();
+    assert!(matches!(&error, FetchError::Pip(..)), "{error}");
+
+    // A pip that doesn't look.
+    let careless = index.root.join("careless");
+    let script = format!("#!/bin/sh\nfor to; do :; done\ncp {root}/index/{first} \"$to\"\n");
+    fs::write(&careless, script).unwrap();
+    fs::set_permissions(&careless, fs::Permissions::from_mode(0o755)).unwrap();
+    let error = index.install(careless.to_str().unwrap()).unwrap_err();
+    assert!(matches!(&error, FetchError::Mismatch(..)) && error.to_string().contains("onnxd-test-first 1"), "{error}");
+    assert_eq!(index.names(), BTreeSet::from(["lock".to_owned()]));
+}
+
+#[test]
+fn of_two_at_once_one_fetches_and_one_waits() {
+    let index = Index::new("two");
+    let fetched = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let count = index.install(&index.python).unwrap().len();
+                fetched.fetch_add(u32::try_from(count).unwrap(), Ordering::Relaxed);
+                assert!(index.build.is_complete(&index.cache()));
+            });
+        }
+    });
+    assert_eq!(fetched.into_inner(), 2);
+    assert_eq!(fs::read_to_string(index.root.join("calls")).unwrap().lines().count(), 2);
+}
+
+#[test]
+fn a_machine_without_pip_is_told_what_to_do() {
+    let index = Index::new("none");
+    let error = index.install(NO_PYTHON).unwrap_err().to_string();
+    assert!(error.contains("/no/such/python: No such file"), "{error}");
+    assert!(error.contains("Install Python 3") && error.contains("ORT_DYLIB_PATH"), "{error}");
+}
+
+#[test]
+fn the_pins_are_whole() {
+    let all = [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64")];
+    let builds: Vec<_> =
+        all.iter().flat_map(|(os, arch)| [cpu_build(os, arch), cuda_build(os, arch)]).flatten().collect();
+    assert_eq!(builds.len(), 5);
+    for build in builds {
+        let names: Vec<_> = build.wheels.iter().flat_map(Wheel::contents).map(|(_, name)| name).collect();
+        assert!(names.iter().any(|name| name == build.library), "{build:?}");
+        let different: BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        for wheel in build.wheels {
+            assert!(wheel.sha256.len() == 64 && wheel.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()), "{wheel:?}");
+            let stem = format!("{}-{}.dist-info", wheel.package.replace('-', "_"), wheel.version);
+            let has_notice = |path: &&str| path.contains(&stem) || path.ends_with("LICENSE");
+            assert!(wheel.files.iter().any(has_notice), "{wheel:?}");
+        }
+    }
+}
