@@ -110,6 +110,18 @@ impl Provider {
     }
 }
 
+impl Provider {
+    /// Whether a run is no work for the CPU, which waits for a device.
+    pub fn waits(self) -> bool {
+        match self {
+            Provider::Cuda { .. } | Provider::TensorRt { .. } => true,
+            Provider::Other(OtherProvider::MiGraphX | OtherProvider::CoreMl) => true,
+            // OpenVINO's is the CPU, unless its options say otherwise.
+            Provider::Cpu | Provider::Other(OtherProvider::OpenVino | OtherProvider::Xnnpack) => false,
+        }
+    }
+}
+
 /// As the setting `device` has it.
 impl fmt::Display for Provider {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

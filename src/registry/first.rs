@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
+    graphs,
     load::Loader,
     plan::Wanted,
     probe::{Probe, probe, warm_up},
@@ -31,6 +32,8 @@ pub(super) struct First {
     /// Why a run takes so many threads.
     pub threads_why: &'static str,
     pub probe: Probe,
+    /// Where recorded runs are wanted: whether there are some, or why not.
+    pub graphs: Option<Result<(), String>>,
 }
 
 /// The first instance, and where the version runs.
@@ -71,14 +74,38 @@ impl Loader {
     }
 
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
-        let mut target = self.target(&wanted.config, provider);
+        let target = self.target(&wanted.config, provider);
+        if target.graphs { self.first_recorded(wanted, target) } else { self.first_unrecorded(wanted, target) }
+    }
+
+    fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {
         let mut first = self.first_instance(wanted, &target)?;
         // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
-        if matches!(provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
+        if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
             target.splits = false;
             first = self.first_instance(wanted, &target)?;
         }
         Ok(first)
+    }
+
+    /// One that replays recorded runs; where it can't, one that does not, and why.
+    fn first_recorded(&self, wanted: &Wanted, target: Target) -> Result<First, Failure> {
+        let recorded = if target.is_recorded() {
+            self.first_instance(wanted, &target).map_err(|failure| failure.why)
+        } else {
+            Err(format!("it runs on {}, and only CUDA's are", target.provider))
+        };
+        let recorded = recorded.and_then(|mut first| {
+            let max_batch_size = wanted.config.max_batch_size;
+            graphs::record(&mut first.instance, &first.probe, max_batch_size).map(|()| first)
+        });
+        match recorded {
+            Ok(first) => Ok(First { graphs: Some(Ok(())), ..first }),
+            Err(why) => {
+                let first = self.first_unrecorded(wanted, Target { graphs: false, ..target })?;
+                Ok(First { graphs: Some(Err(why)), ..first })
+            }
+        }
     }
 
     /// Where and how a version runs by a provider, with one thread.
@@ -90,7 +117,7 @@ impl Loader {
         Target {
             provider,
             options: config.provider_options.clone(),
-            graphs: config.cuda_graphs && provider.gpu().is_some(),
+            graphs: config.cuda_graphs,
             max_batch_size: config.max_batch_size,
             splits: config.batching != Batching::Off,
             cache: fetch::cache_directory(),
@@ -124,7 +151,7 @@ impl Loader {
                 "one for each CPU, as a row takes longer than 1 ms on one"
             }
         };
-        Ok(First { instance, target, threads_why, probe })
+        Ok(First { instance, target, threads_why, probe, graphs: None })
     }
 
     /// An instance. Threads that are started with it are at normal priority: CUDA has some of its own.
