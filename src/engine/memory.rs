@@ -20,12 +20,15 @@ use super::{Provider, checked};
 pub(super) struct Location(pub AllocationDevice<'static>, pub i32);
 
 impl Location {
+    /// The host's own.
+    pub(super) const CPU: Location = Location(AllocationDevice::CPU, 0);
+
     /// Where batches for a provider are put: the first of these that there is. Empty where it reads the host's memory as it
     /// is. Plain memory comes last: from there batches are copied too, only not beside others.
     pub(super) fn of(provider: Provider) -> Vec<Self> {
         let Some(gpu) = provider.gpu().and_then(|gpu| i32::try_from(gpu).ok()) else { return Vec::new() };
         let pinned = AllocationDevice::CUDA_PINNED;
-        vec![Location(pinned.clone(), gpu), Location(pinned, 0), Location(AllocationDevice::CPU, 0)]
+        vec![Location(pinned.clone(), gpu), Location(pinned, 0), Location::CPU]
     }
 }
 

@@ -1,7 +1,6 @@
 //! Runs over memory of the caller's against ordinary ones: on the CPU, whose memory takes the place of page-locked memory.
 
 use bytes::Bytes;
-use ort::memory::AllocationDevice;
 use std::{num::NonZeroUsize, path::Path, sync::OnceLock};
 use tempfile::TempDir;
 
@@ -14,7 +13,7 @@ use crate::{
 
 #[allow(dead_code, unreachable_pub, reason = "integration tests use the rest")]
 #[path = "../../tests/it/support/onnx.rs"]
-mod onnx;
+pub(crate) mod onnx;
 
 use onnx::{FLOAT, Graph, node, value};
 
@@ -25,10 +24,15 @@ impl Engine {
         ENGINE.get_or_init(|| Engine::start(&runtime::locate().unwrap()).unwrap()).clone()
     }
 
+    /// The same, where the CPU takes the place of every GPU.
+    pub(crate) fn standing_in(self) -> Engine {
+        Engine { stand_in: true, ..self }
+    }
+
     /// Loads a model for the CPU as if that were a device.
-    pub(crate) fn load_staged(&self, model: &Path, recorded: bool) -> Instance {
+    fn load_staged(&self, model: &Path, recorded: bool) -> Instance {
         let instance = self.load(model, &Target::cpu(NonZeroUsize::MIN)).unwrap();
-        self.staged(instance, vec![Location(AllocationDevice::CPU, 0)], recorded).unwrap()
+        self.staged(instance, vec![Location::CPU], recorded).unwrap()
     }
 }
 

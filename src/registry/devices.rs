@@ -26,6 +26,14 @@ impl Devices {
         Devices { engine, providers, cuda, tensorrt, auto }
     }
 
+    /// GPUs that work, without a look.
+    #[cfg(test)]
+    pub(super) fn pretend(engine: Engine, gpus: u32) -> Self {
+        let works: Gpus = (0..gpus).map(|gpu| (gpu, Ok(()))).collect();
+        let devices = Devices::new(engine);
+        Devices { cuda: Ok(works.clone()).into(), tensorrt: Ok(works).into(), ..devices }
+    }
+
     /// What a version runs on.
     ///
     /// # Errors

@@ -75,7 +75,11 @@ impl Loader {
 
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
         let target = self.target(&wanted.config, provider);
-        if target.graphs { self.first_recorded(wanted, target) } else { self.first_unrecorded(wanted, target) }
+        if wanted.config.cuda_graphs {
+            self.first_recorded(wanted, target)
+        } else {
+            self.first_unrecorded(wanted, target)
+        }
     }
 
     fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {

@@ -1,5 +1,8 @@
 //! The instances of a version, of which the first is there: as many as are wanted on each device that it runs on.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use super::{
