@@ -132,6 +132,7 @@ fn properties(version: &Version) -> Vec<(String, String)> {
     let (derived, signature) = (&version.derived, &version.signature);
     let mut properties = vec![
         ("batching".into(), derived.batching_text()),
+        ("device".into(), derived.device_text()),
         ("instances".into(), derived.instances.to_string()),
         ("intra_op_threads".into(), derived.intra_op_threads.to_string()),
         ("in_place".into(), derived.in_place_text()),

@@ -17,7 +17,7 @@ use std::{
 
 use crate::{
     batcher::Compute,
-    config::Batching,
+    config::{Batching, Device},
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader},
@@ -58,11 +58,11 @@ struct Found {
     test_cases: crate::registry::TestCases,
 }
 
-/// Checks what is at a path. Success means that all of it would serve.
+/// Checks what is at a path, on that device where the configuration names none. Success means that all of it would serve.
 ///
 /// # Errors
 /// There is nothing to check, or nothing can be checked here; the message says why.
-pub fn check(path: &Path, as_json: bool) -> Result<ExitCode, String> {
+pub fn check(path: &Path, device: Device, as_json: bool) -> Result<ExitCode, String> {
     let models = repository::find(path)?;
     if models.is_empty() {
         let path = path.display();
@@ -70,7 +70,7 @@ pub fn check(path: &Path, as_json: bool) -> Result<ExitCode, String> {
             "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
         ));
     }
-    let bench = Bench::set_up()?;
+    let bench = Bench::set_up(device)?;
     let mut stdout = Output(io::stdout().lock());
     let mut document = json::Document::new(bench.engine.build_info());
     let mut all_well = true;
@@ -130,14 +130,14 @@ struct Bench {
 }
 
 impl Bench {
-    fn set_up() -> Result<Self, String> {
+    fn set_up(device: Device) -> Result<Self, String> {
         let library = runtime::locate().map_err(|error| error.to_string())?;
         let engine = Engine::start(&library)?;
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
         let exposition = Exposition::new(&[]);
         let router = Router::new(exposition.server().clone());
-        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus);
+        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus).on(device);
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
         Ok(Bench { engine, compute, loader, router, runtime })

@@ -18,7 +18,7 @@ use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    config::{ByteSize, Listen, ModelControl, Ratio},
+    config::{ByteSize, Device, Listen, ModelControl, Ratio},
     traffic::Selector,
 };
 
@@ -87,9 +87,9 @@ Examples:
     #[command(
         after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
-            shape with numbers, names and null, optional, labels), batching (on, max_batch_size, why), row_seconds,\n\
-            instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file, description),\n\
-            warnings, example (a command). Keys may be added.\n\n\
+            shape with numbers, names and null, optional, labels), devices, device_why, batching (on, max_batch_size, why),\n\
+            row_seconds, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file,\n\
+            description), warnings, example (a command). Keys may be added.\n\n\
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),
@@ -150,6 +150,10 @@ pub struct Check {
     /// Print one JSON document, for scripts.
     #[arg(long)]
     pub json: bool,
+
+    /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
+    #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
+    pub device: Device,
 }
 
 /// What `onnxd serve` is given.
@@ -277,6 +281,12 @@ pub struct Settings {
     /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
     pub ready_marker: Option<String>,
+
+    /// What models run on whose config.toml names no device: auto (NVIDIA GPUs where they work, else the CPU), cpu, cuda (every
+    /// GPU) or cuda:0 (that one), tensorrt or tensorrt:0; and openvino, migraphx, coreml or xnnpack, where the library of ONNX
+    /// Runtime has it. What can't be had is no reason not to start: such models fail to be loaded, and say what is missing.
+    #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
+    pub device: Device,
 
     /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
     /// room is not loaded. Without it there is no limit.
@@ -432,6 +442,10 @@ fn file_name(text: &str) -> Result<String, String> {
 fn size(text: &str) -> Result<ByteSize, String> {
     let size: ByteSize = text.parse()?;
     if size.0 == 0 { Err("it must be at least 1 byte, got 0".into()) } else { Ok(size) }
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    text.parse().map_err(|expected| format!("expected {expected}"))
 }
 
 fn count(text: &str) -> Result<usize, String> {

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     };
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
-        Command::Check(arguments) => check::check(&arguments.path, arguments.json),
+        Command::Check(arguments) => check::check(&arguments.path, arguments.device, arguments.json),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),

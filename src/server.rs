@@ -88,7 +88,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None if settings.admin_insecure => Callers::Any,
         None => Callers::Local,
     };
-    let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
+    let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();

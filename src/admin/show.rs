@@ -13,7 +13,8 @@ const NONE: &str = "-";
 
 /// Every version with all that is known of it, and below what is wrong.
 pub(super) fn models(models: &[Model]) -> String {
-    let headings = ["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SINCE", ">GENERATION", ">MEMORY"];
+    let headings =
+        ["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SINCE", ">GENERATION", "DEVICE", ">MEMORY"];
     let mut table = Table::new(&headings);
     let mut problems = String::new();
     for model in models {
@@ -35,6 +36,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 aliases,
                 moment(&version.since),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
+                or_none(&version.devices.join(" ")),
                 version.memory_bytes.map_or(NONE.into(), memory),
             ]);
         }

@@ -65,6 +65,8 @@ fn add_served(object: &mut Value, served: &Served) {
         Ok(rows) => json!({ "on": true, "max_batch_size": rows }),
         Err(why) => json!({ "on": false, "why": why }),
     };
+    object["devices"] = version.derived.devices_shown().into();
+    object["device_why"] = version.derived.fallback.as_deref().into();
     object["row_seconds"] = found.row.map(|row| row.as_secs_f64()).into();
     object["instances"] = version.derived.instances.into();
     object["intra_op_threads"] = version.derived.intra_op_threads.into();

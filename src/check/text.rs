@@ -72,6 +72,7 @@ impl Page {
     fn served(&mut self, served: &Served, has_folder: bool) {
         let Served { version, found, warnings, example } = served;
         self.signature(&version.signature);
+        self.line("device", &version.derived.device_text());
         self.line("batching", &version.derived.batching_text());
         let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));
         self.line("probe", &row.unwrap_or_else(|| "no made-up inputs could be run".into()));

@@ -3,6 +3,7 @@
 
 use libloading::Library;
 use std::{
+    error::Error,
     ffi::{CStr, c_char, c_int},
     sync::OnceLock,
 };
@@ -28,8 +29,11 @@ pub fn gpus() -> Result<&'static [String], &'static str> {
 fn ask() -> Result<Vec<String>, String> {
     // SAFETY: what the driver's library does when it is loaded is what every program that uses CUDA has done.
     let driver = unsafe { Library::new(DRIVER) };
-    let driver =
-        driver.map_err(|error| format!("{DRIVER}, which comes with the NVIDIA driver, can't be loaded: {error}"))?;
+    let driver = driver.map_err(|error| {
+        // The loader's own words.
+        let words = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+        format!("the NVIDIA driver's library can't be loaded: {words}")
+    })?;
     // For good: GPUs don't take it well when it is loaded and unloaded.
     let driver: &'static Library = Box::leak(Box::new(driver));
     call(driver, "cuInit", |f: extern "C" fn(u32) -> c_int| f(0))?;

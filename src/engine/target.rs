@@ -101,6 +101,19 @@ impl Target {
 }
 
 impl Provider {
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Provider::Cpu => "the CPU",
+            Provider::Cuda { .. } => "CUDA",
+            Provider::TensorRt { .. } => "TensorRT",
+            Provider::Other(OtherProvider::OpenVino) => "OpenVINO",
+            Provider::Other(OtherProvider::MiGraphX) => "MIGraphX",
+            Provider::Other(OtherProvider::CoreMl) => "Core ML",
+            Provider::Other(OtherProvider::Xnnpack) => "XNNPACK",
+        }
+    }
+
     /// The GPU's number, where it runs on one that has a number.
     pub fn gpu(self) -> Option<u32> {
         match self {

@@ -49,28 +49,3 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), String> {
         _ => Err(format!("{} answers wrongly: Relu of [-1, 1] is not [0, 1]", provider.name())),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{config::OtherProvider, engine::gpus};
-
-    #[test]
-    fn the_cpu_works_and_what_is_not_there_says_so() {
-        let engine = Engine::for_tests();
-        assert_eq!(engine.try_provider(Provider::Cpu), Ok(()));
-        let providers = engine.providers();
-        assert!(providers.contains(&Provider::Cpu.name().into()), "{providers:?}");
-        for other in [OtherProvider::OpenVino, OtherProvider::MiGraphX, OtherProvider::CoreMl, OtherProvider::Xnnpack] {
-            let provider = Provider::Other(other);
-            let tried = engine.try_provider(provider);
-            assert_eq!(tried.is_ok(), providers.contains(&provider.name().to_owned()), "{provider}: {tried:?}");
-        }
-        if gpus().is_err() {
-            for provider in [Provider::Cuda { gpu: 0 }, Provider::TensorRt { gpu: 0 }] {
-                let why = engine.try_provider(provider).unwrap_err();
-                assert!(why.len() > 20, "{provider}: {why}");
-            }
-        }
-    }
-}

@@ -1,5 +1,7 @@
 //! What the registry tells of versions: their states, weights and loads.
 
+use std::collections::BTreeMap;
+
 use super::text::{Family, Text, labels, version_labels};
 
 /// What is told of all models at a moment.
@@ -11,6 +13,10 @@ pub struct ControlMetrics {
     pub changed: Option<f64>,
     /// The models.
     pub models: Vec<ModelStanding>,
+    /// Instances of the versions that answer, by what they run on.
+    pub instances: BTreeMap<String, u64>,
+    /// Of those versions the ones that run on the CPU though a GPU works.
+    pub fallbacks: u64,
 }
 
 /// What is told of a model.
@@ -61,6 +67,12 @@ pub struct LoadCounts {
     /// Seconds that the last good one took, without its warm-up, and with it.
     pub seconds: Option<(f64, f64)>,
 }
+
+const DEVICES: &[Family<u64>] = &[Family::gauge(
+    "onnxd_device_instances",
+    "Instances of versions that answer, by what they run on.",
+    |series, instances| series.value(*instances),
+)];
 
 const MODELS: &[Family<ModelStanding>] = &[
     Family::gauge("onnxd_model_ready_versions", "Versions of the model that answer.", |series, model| {
@@ -124,6 +136,9 @@ const VERSIONS: &[Family<VersionStanding>] = &[
 
 /// Writes all that is told.
 pub(super) fn write(text: &mut Text<'_>, control: &ControlMetrics) {
+    let devices: Vec<_> =
+        control.instances.iter().map(|(device, count)| (labels([("device", &**device)]), count)).collect();
+    text.write(DEVICES, &devices);
     let models: Vec<_> = control.models.iter().map(|model| (labels([("model", &*model.model)]), model)).collect();
     text.write(MODELS, &models);
     let versions = control.models.iter().flat_map(|model| {

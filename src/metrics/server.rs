@@ -120,6 +120,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         "Hash of the settings that hold, wherever they come from: the same where servers are set alike.",
         |series, server| series.value(server.readings.config_hash),
     ),
+    Family::gauge(
+        "onnxd_device_fallback_versions",
+        "Versions that run on the CPU since a GPU that works can't run them.",
+        |series, server| series.value(server.control.fallbacks),
+    ),
     Family::gauge("onnxd_desired_state_revision", "Changes that admin calls have made, counted.", |series, server| {
         series.value(server.control.revision)
     }),

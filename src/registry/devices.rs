@@ -7,7 +7,7 @@ use super::device::{Available, Gpus, choose};
 use crate::{
     config::{Device, OtherProvider},
     engine::{Engine, Provider, gpus},
-    runtime::{ProviderLibrary, prepare},
+    runtime::{Missing, ProviderLibrary, prepare},
 };
 
 /// The devices of this machine.
@@ -52,15 +52,10 @@ impl Devices {
         if !self.is_built_with(provider(0)) {
             return Err(self.other_build(provider(0)));
         }
-        let mut missing: Vec<String> = Vec::new();
-        for lacking in libraries.iter().flat_map(|library| prepare(self.engine.library(), *library)) {
-            let told = lacking.to_string();
-            if !missing.contains(&told) {
-                missing.push(told);
-            }
-        }
+        let missing: Vec<Missing> =
+            libraries.iter().flat_map(|library| prepare(self.engine.library(), *library)).collect();
         if !missing.is_empty() {
-            return Err(format!("{} can't be used, since this is missing: {}", provider(0).name(), missing.join("; ")));
+            return Err(format!("{} can't be used without {}", provider(0).title(), grouped(&missing)));
         }
         let names = gpus()?;
         let mut found = Gpus::new();
@@ -78,20 +73,19 @@ impl Devices {
 
     /// What to do where the library has no such provider.
     fn other_build(&self, provider: Provider) -> String {
-        let providers = self.providers.get_or_init(|| self.engine.providers()).join(", ");
-        let library = self.engine.library().display();
+        let providers = self.providers.get_or_init(|| self.engine.providers());
+        let has =
+            providers.iter().map(|name| name.trim_end_matches("ExecutionProvider")).collect::<Vec<_>>().join(", ");
         let instead = match provider {
             Provider::Cuda { .. } | Provider::TensorRt { .. } => {
-                "`onnxd runtime install --cuda` fetches one for NVIDIA GPUs".to_owned()
+                "run `onnxd runtime install --cuda`, which fetches a build for NVIDIA GPUs"
             }
             Provider::Cpu | Provider::Other(_) => {
-                format!(
-                    "set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31 that was built with {}",
-                    provider.name()
-                )
+                "set ORT_DYLIB_PATH to the library of an ONNX Runtime 1.31 that has it"
             }
         };
-        format!("this ONNX Runtime was built without {} ({library} has {providers}): {instead}", provider.name())
+        let (name, library) = (provider.title(), self.engine.library().display());
+        format!("this ONNX Runtime is a build without {name} ({library} has {has}): {instead}")
     }
 
     /// Whether GPUs may be used where nothing asks for one. Why not is said once where somebody may have meant them to be: there
@@ -142,5 +136,47 @@ impl Available for Devices {
     fn auto(&self) -> Option<&Gpus> {
         let works = *self.auto.get_or_init(|| self.find_auto());
         self.cuda().ok().filter(|_| works)
+    }
+}
+
+/// What is missing, each library once, those together that are had in one way.
+fn grouped(missing: &[Missing]) -> String {
+    let mut groups: Vec<(Vec<&str>, &Missing)> = Vec::new();
+    for lacking in missing {
+        let name = lacking.library.as_str();
+        if groups.iter().any(|(names, _)| names.contains(&name)) {
+            continue;
+        }
+        match groups.iter_mut().find(|(_, other)| (other.advice, &other.why) == (lacking.advice, &lacking.why)) {
+            Some((names, _)) => names.push(name),
+            None => groups.push((vec![name], lacking)),
+        }
+    }
+    let group = |(names, lacking): &(Vec<&str>, &Missing)| {
+        let library = names.join(", ");
+        Missing { library, ..(*lacking).clone() }.to_string()
+    };
+    groups.iter().map(group).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_once_and_together() {
+        let missing = |library: &str, why: &str, advice| Missing { library: library.into(), why: why.into(), advice };
+        let all = [
+            missing("libcudart.so.13", "no such file", "of CUDA"),
+            missing("libcuda.so.1", "no such file", "the driver"),
+            missing("libcublas.so.13", "no such file", "of CUDA"),
+            missing("libcudart.so.13", "no such file", "of CUDA"),
+            missing("libcurand.so.10", "wrong ELF class", "of CUDA"),
+        ];
+        assert_eq!(
+            grouped(&all),
+            "libcudart.so.13, libcublas.so.13 (of CUDA): no such file; libcuda.so.1 (the driver): no such file; \
+             libcurand.so.10 (of CUDA): wrong ELF class"
+        );
     }
 }

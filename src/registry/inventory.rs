@@ -316,6 +316,7 @@ impl Inventory {
             aliases: aliases.map(|(alias, _)| alias.clone()).collect(),
             memory_bytes: serving.map(|serving| serving.memory),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
+            devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
             path: source.map(|source| source.path.clone()),
             problem: standing.reason,
         }

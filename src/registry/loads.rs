@@ -203,6 +203,7 @@ pub(super) fn say_ready(version: &Version) {
         version = version.version,
         generation = version.generation,
         batching = derived.batching_text(),
+        device = derived.devices_text(),
         instances = derived.instances,
         intra_op_threads = derived.intra_op_threads,
         in_place = derived.in_place_text(),

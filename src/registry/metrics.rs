@@ -1,6 +1,9 @@
 //! What the registry tells Prometheus.
 
-use std::{collections::BTreeSet, time::UNIX_EPOCH};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::UNIX_EPOCH,
+};
 
 use super::{
     inventory::Inventory,
@@ -9,6 +12,7 @@ use super::{
 use crate::{
     desired::Record,
     metrics::{ControlMetrics, ModelStanding, VersionStanding},
+    router::{Derived, Version},
 };
 
 /// What is told of everything that is there. What nothing asks for is not told of, though the repository holds it.
@@ -18,8 +22,26 @@ pub(super) fn metrics(inventory: &Inventory) -> ControlMetrics {
     ControlMetrics {
         revision: desired.revision,
         changed: last.and_then(seconds),
+        instances: instances(inventory),
+        fallbacks: serving(inventory).filter(|version| version.derived.fallback.is_some()).count() as u64,
         models: inventory.statuses().map(|status| model(inventory, &status)).collect(),
     }
+}
+
+/// The versions that answer.
+fn serving(inventory: &Inventory) -> impl Iterator<Item = &Version> {
+    inventory.slots.values().filter_map(|slot| slot.serving.as_ref()).map(|serving| &*serving.version)
+}
+
+/// Instances by what they run on.
+fn instances(inventory: &Inventory) -> BTreeMap<String, u64> {
+    let mut instances = BTreeMap::new();
+    for Derived { devices, instances: all, .. } in serving(inventory).map(|version| &version.derived) {
+        for device in devices {
+            *instances.entry(*device).or_insert(0) += (all / devices.len()) as u64;
+        }
+    }
+    instances.into_iter().map(|(device, count)| (device.to_string(), count)).collect()
 }
 
 fn model(inventory: &Inventory, status: &ModelStatus) -> ModelStanding {

@@ -70,6 +70,8 @@ pub struct VersionStatus {
     pub memory_bytes: Option<u64>,
     /// How long its last load took, if it is loaded.
     pub load_seconds: Option<f64>,
+    /// What it runs on, if it is loaded.
+    pub devices: Vec<String>,
     /// Its model file.
     pub path: Option<PathBuf>,
     /// Why it failed to be loaded, or what else there is to know: a reload that failed, files that are gone.

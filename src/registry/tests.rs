@@ -15,9 +15,9 @@ use tempfile::TempDir;
 use super::{Control, Loader, Options, Registry, State, shared::Message};
 use crate::{
     batcher::Compute,
-    config::ModelControl,
+    config::{ModelControl, OtherProvider},
     desired::{Change, Terms},
-    engine::Engine,
+    engine::{Engine, Provider, gpus},
     error::{Code, Result},
     metrics::{Exposition, ServerMetrics},
     router::Router,
@@ -320,4 +320,21 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
     assert_eq!(running.picked(), Ok(3));
     running.change(Change::Unload(None)).unwrap();
     running.eventually("it is gone", || running.control.model("m").is_err());
+}
+
+#[test]
+fn a_provider_is_tried_by_running_it() {
+    let engine = &bench().loader.engine;
+    assert_eq!(engine.try_provider(Provider::Cpu), Ok(()));
+    let providers = engine.providers();
+    assert!(providers.contains(&Provider::Cpu.name().into()), "{providers:?}");
+    for other in [OtherProvider::OpenVino, OtherProvider::MiGraphX, OtherProvider::CoreMl, OtherProvider::Xnnpack] {
+        let provider = Provider::Other(other);
+        let tried = engine.try_provider(provider);
+        assert_eq!(tried.is_ok(), providers.contains(&provider.name().to_owned()), "{provider}: {tried:?}");
+    }
+    for provider in [Provider::Cuda { gpu: 0 }, Provider::TensorRt { gpu: 0 }] {
+        let tried = engine.try_provider(provider);
+        assert!(gpus().is_ok() || tried.is_err(), "{provider}");
+    }
 }

@@ -67,9 +67,14 @@ impl Derived {
         }
     }
 
-    /// What its instances run on, for people.
+    /// What its instances run on, as the setting `device` has it.
+    pub fn devices_shown(&self) -> Vec<String> {
+        self.devices.iter().map(ToString::to_string).collect()
+    }
+
+    /// The same as one text.
     pub fn devices_text(&self) -> String {
-        self.devices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        self.devices_shown().join(", ")
     }
 
     /// The same, with the reason why it is the CPU though a GPU works.

@@ -131,6 +131,8 @@ fn it_tells_what_was_found_and_derived() {
         ("operator_sets", json!({ "ai.onnx": 17 })),
         ("inputs", json!([{ "name": "x", "datatype": "FP32", "shape": ["batch", 2], "optional": false }])),
         ("outputs", json!([{ "name": "y", "datatype": "FP32", "shape": ["batch", 2] }])),
+        ("devices", json!(["cpu"])),
+        ("device_why", json!(null)),
         ("batching", json!({ "on": true, "max_batch_size": 5 })),
         ("instances", json!(2)),
         ("intra_op_threads", json!(1)),

@@ -43,6 +43,7 @@ fn version(status: VersionStatus) -> Version {
         load_seconds: status.load_seconds,
         path: status.path.map(|path| path.display().to_string()),
         problem: status.problem,
+        devices: status.devices,
     }
 }
 

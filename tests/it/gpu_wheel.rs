@@ -1,0 +1,132 @@
+//! The real build of ONNX Runtime for GPUs, on a machine that may have none: `ONNXD_TEST_GPU_WHEEL` names its wheel (256 MB, of
+//! `pip download --no-deps onnxruntime-gpu==1.31.1`). Without it there is nothing to test, which is no failure.
+
+use serde_json::{Value, json};
+use std::{
+    env,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+
+use crate::support::{
+    client::{get, metric, post},
+    onnx,
+    server::{Server, onnxd},
+};
+
+/// The libraries of the wheel, in a folder of their own.
+struct Unpacked {
+    _folder: TempDir,
+    library: PathBuf,
+}
+
+/// Unpacks the wheel that is named, if one is.
+fn unpacked() -> Option<Unpacked> {
+    let wheel = env::var_os("ONNXD_TEST_GPU_WHEEL").filter(|wheel| !wheel.is_empty())?;
+    let folder = TempDir::new().unwrap();
+    let mut archive = zip::ZipArchive::new(File::open(&wheel).unwrap()).unwrap();
+    let mut library = None;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).unwrap();
+        let entry_name = entry.name().unwrap().into_owned();
+        let name = Path::new(&entry_name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with("libonnxruntime") {
+            continue;
+        }
+        let path = folder.path().join(&name);
+        io::copy(&mut entry, &mut File::create(&path).unwrap()).unwrap();
+        if name.starts_with("libonnxruntime.so") {
+            library = Some(path);
+        }
+    }
+    let library = library.unwrap_or_else(|| panic!("{wheel:?} holds no libonnxruntime.so"));
+    Some(Unpacked { _folder: folder, library })
+}
+
+/// Whether this machine has a GPU that the driver knows.
+fn has_gpu() -> bool {
+    fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
+}
+
+async fn version(server: &Server, model: &str) -> Value {
+    get(server.admin, &format!("/admin/v1/models/{model}")).await.json()["versions"][0].clone()
+}
+
+async fn answers(server: &Server, model: &str) -> bool {
+    let body = json!({ "inputs": [{ "name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, -1, 0.5] }] });
+    let answer = post(server.http, &format!("/v2/models/{model}/infer"), body.to_string()).await;
+    answer.status == 200 && answer.json()["outputs"][0]["data"] == json!([2.0, 3.0, 0.0, 1.5])
+}
+
+/// On a machine without a GPU: models run on the CPU, what is missing for those that ask for more is named, each piece of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let repository = TempDir::new().unwrap();
+    for (model, config) in [
+        ("one", ""),
+        ("two", "device = \"auto\""),
+        ("chosen", "device = \"cpu\""),
+        ("cuda", "device = \"cuda\""),
+        ("third", "device = \"cuda:2\""),
+        ("tensorrt", "device = \"tensorrt\""),
+    ] {
+        onnx::add(1.0).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    // Nothing that was fetched for the user of this machine.
+    let cache = TempDir::new().unwrap();
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("ONNXD_CACHE_DIR", cache.path());
+    let server = Server::start_command(command, repository.path(), &[]);
+    for model in ["one", "two", "chosen"] {
+        assert!(answers(&server, model).await, "{model}");
+        assert_eq!(version(&server, model).await["devices"], json!(["cpu"]), "{model}");
+    }
+    assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 3.0);
+
+    // The driver is the system's; all else may be had by a command.
+    for model in ["cuda", "third", "tensorrt"] {
+        let failed = version(&server, model).await;
+        let why = failed["problem"].as_str().unwrap();
+        assert_eq!(failed["state"], "FAILED", "{failed}");
+        assert!(why.contains("libcuda.so.1 (the NVIDIA driver"), "{model}: {why}");
+        let libraries: &[&str] = match model {
+            "tensorrt" => &["libnvinfer.so.10", "libcudnn.so.9", "libcublas.so.13"],
+            _ => &["libcudart.so.13", "libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10", "libcudnn.so.9"],
+        };
+        for library in libraries {
+            assert!(why.contains(library), "{model}: {library} is not in: {why}");
+        }
+    }
+
+    // Once, not for each model.
+    let told = |line: &Value| {
+        line["level"] == "WARN"
+            && line["message"].as_str().is_some_and(|text| text.starts_with("models run on the CPU"))
+    };
+    let line = server.wait_for_log(told);
+    assert!(line["message"].as_str().unwrap().contains("libcuda.so.1"), "{line}");
+    assert_eq!(server.count_log(told), 1);
+    assert!(answers(&server, "one").await, "it goes on");
+}
+
+/// Where a GPU is: models that ask for nothing run on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_gpu_models_run_on_it() {
+    let Some(unpacked) = unpacked().filter(|_| has_gpu()) else { return };
+    let repository = TempDir::new().unwrap();
+    for (model, config) in [("one", ""), ("chosen", "device = \"cpu\""), ("none", "device = \"cuda:99\"")] {
+        onnx::add(1.0).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library);
+    let server = Server::start_command(command, repository.path(), &[]);
+    assert!(answers(&server, "one").await && answers(&server, "chosen").await);
+    assert_eq!(version(&server, "one").await["devices"][0], "cuda:0");
+    let none = version(&server, "none").await;
+    assert!(none["problem"].as_str().unwrap().starts_with("there is no GPU 99: there are cuda:0"), "{none}");
+}
