@@ -14,6 +14,7 @@ mod instance;
 mod memory;
 mod model_file;
 mod provider;
+mod recording;
 mod runner;
 mod session;
 mod signature;
@@ -43,7 +44,7 @@ use std::{cell::Cell, path::Path, sync::Arc};
 use crate::error::Failure;
 use memory::{Location, Memory};
 use model_file::ModelFile;
-use runner::while_none_is_recorded;
+use recording::while_none_is_recorded;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{Provider, checked};
+use super::{Provider, checked, recording::while_none_is_recorded};
 
 /// Which memory: ONNX Runtime's name of it, and the device's number.
 #[derive(Debug, Clone)]
@@ -61,7 +61,9 @@ impl Memory {
         let allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
         let mut start = ptr::null_mut();
         // SAFETY: the allocator lives, and nothing else uses it meanwhile. Of nothing it may give null.
-        checked(unsafe { (ort::api().AllocatorAlloc)(allocator.ptr().cast_mut(), length.max(1), &raw mut start) })?;
+        let allocate =
+            || unsafe { (ort::api().AllocatorAlloc)(allocator.ptr().cast_mut(), length.max(1), &raw mut start) };
+        checked(while_none_is_recorded(allocate))?;
         let start = NonNull::new(start.cast());
         let start = start.ok_or_else(|| ort::Error::new(format!("there is no memory for {length} bytes")))?;
         Ok(Block { memory: self.clone(), start, length })

@@ -3,14 +3,18 @@
 use ort::session::RunOptions;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
         mpsc::{Receiver, SendError, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
 
-use super::{session::SharedSession, value::Value};
+use super::{
+    recording::{alone, while_none_is_recorded},
+    session::SharedSession,
+    value::Value,
+};
 
 /// A run: what goes in, and places for what comes out, as [`SharedSession::run_into`] takes them.
 #[derive(Default)]
@@ -56,16 +60,6 @@ struct Asked {
     run: Run,
     options: Arc<RunOptions>,
     is_recorded: bool,
-}
-
-/// While a run is recorded, nothing else in the process may ask a GPU's driver for memory or wait for the GPU as a whole:
-/// either would fail.
-static RECORDING: RwLock<()> = RwLock::new(());
-
-/// Does something on a device, while no run is recorded.
-pub(super) fn while_none_is_recorded<T>(work: impl FnOnce() -> T) -> T {
-    let _shared = RECORDING.read().unwrap_or_else(PoisonError::into_inner);
-    work()
 }
 
 impl Runner {
@@ -142,12 +136,7 @@ fn options(number: i32) -> ort::Result<Arc<RunOptions>> {
 fn work(session: &SharedSession, asked: &Receiver<Asked>, answers: &Sender<(Run, Outputs)>) {
     for Asked { run, options, is_recorded } in asked {
         let go = || session.run_into(&run.inputs, &run.optional, &run.places, Some(&options));
-        let outputs = if is_recorded {
-            let _alone = RECORDING.write().unwrap_or_else(PoisonError::into_inner);
-            go()
-        } else {
-            while_none_is_recorded(go)
-        };
+        let outputs = if is_recorded { alone(go) } else { while_none_is_recorded(go) };
         if answers.send((run, outputs)).is_err() {
             return;
         }

@@ -7,10 +7,11 @@ use ort::{
 };
 use std::{
     ffi::{CString, c_char},
+    mem::ManuallyDrop,
     ptr,
 };
 
-use super::{RUNNING, checked, value::Value};
+use super::{RUNNING, checked, recording::while_none_is_recorded, value::Value};
 use crate::tensor::{Signature, TensorSpec};
 
 /// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
@@ -20,7 +21,7 @@ use crate::tensor::{Signature, TensorSpec};
 /// ONNX Runtime has those of providers that can't run so wait for each other. So a model's weights are in memory once, however
 /// many threads run it.
 pub(super) struct SharedSession {
-    session: Session,
+    session: ManuallyDrop<Session>,
     inputs: Vec<CString>,
     optional_inputs: Vec<CString>,
     outputs: Vec<CString>,
@@ -38,7 +39,7 @@ impl SharedSession {
             inputs: names(&signature.inputs)?,
             optional_inputs: names(&signature.optional_inputs)?,
             outputs: names(&signature.outputs)?,
-            session,
+            session: ManuallyDrop::new(session),
         })
     }
 
@@ -98,5 +99,13 @@ impl SharedSession {
         });
         let outputs = taken.collect();
         checked(status).map(|()| outputs)
+    }
+}
+
+impl Drop for SharedSession {
+    #[allow(unsafe_code, reason = "drops the session at a time of its own")]
+    fn drop(&mut self) {
+        // SAFETY: it is dropped here, once, and not used any more.
+        while_none_is_recorded(|| unsafe { ManuallyDrop::drop(&mut self.session) });
     }
 }

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    tensor::{ModelInputs, Shape, Signature, Tensor},
+    tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
 /// Runs a session for a device, one batch at a time.
@@ -96,14 +96,14 @@ impl Staged {
     pub(super) fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
         let started = Instant::now();
         let rows = requests.iter().map(|request| request.rows()).sum();
-        let stacked = self.stack(requests).and_then(|stacked| Ok((stacked, self.places(rows)?)));
-        let ((run, regions), places) = match stacked {
+        let (run, regions) = match self.stack(requests) {
             Ok(stacked) => stacked,
             Err(error) => {
                 let outputs = Err(run_error(&error));
                 return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
+        let places = self.places(rows);
         let stacked = Instant::now();
         let ran = self.run_into(run, places);
         let run = stacked.elapsed();
@@ -158,14 +158,12 @@ impl Staged {
         Ok((run, regions))
     }
 
-    /// Places for the outputs whose shape is known.
-    fn places(&self, rows: usize) -> ort::Result<Places> {
-        let place = |(index, spec)| {
-            let Some(shape) = self.foreseen.shape(index, spec, rows) else { return Ok(None) };
-            match shape.bytes(spec.datatype) {
-                Ok(Some(length)) if length > 0 => Ok(Some((self.memory.block(length)?, shape))),
-                _ => Ok(None),
-            }
+    /// Places for the outputs whose shape is known, as far as there is memory for them: ONNX Runtime finds some for the others.
+    fn places(&self, rows: usize) -> Places {
+        let place = |(index, spec): (usize, &TensorSpec)| {
+            let shape = self.foreseen.shape(index, spec, rows)?;
+            let length = shape.bytes(spec.datatype).ok().flatten().filter(|length| *length > 0)?;
+            Some((self.memory.block(length).ok()?, shape))
         };
         self.signature.outputs.iter().enumerate().map(place).collect()
     }
