@@ -74,7 +74,7 @@ impl Page {
         self.signature(&version.signature);
         self.line("device", &version.derived.device_text());
         if let Some(graphs) = version.derived.graphs_text() {
-            self.line("cuda_graphs", &graphs);
+            self.line("graphs", &graphs);
         }
         self.line("batching", &version.derived.batching_text());
         let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));

@@ -46,8 +46,8 @@ impl Graphs {
             return None;
         }
         let rows = requests.iter().map(|request| request.rows()).sum();
-        let graph = self.0.iter_mut().find(|graph| graph.rows >= rows).filter(|_| rows > 0)?;
-        Some((graph, rows))
+        let graph = self.0.iter_mut().find(|graph| graph.rows >= rows)?;
+        (rows > 0 && graph.takes(requests)).then_some((graph, rows))
     }
 
     pub(super) fn add(&mut self, graph: Graph) {
@@ -96,6 +96,14 @@ impl Graph {
         let (run, ran) = own.record(take(&mut graph.run), &graph.options);
         graph.run = run;
         ran.map(|_| graph).map_err(told)
+    }
+
+    /// Whether the rows of all inputs are as long as those that were recorded.
+    fn takes(&self, requests: &[&ModelInputs]) -> bool {
+        requests.iter().all(|request| {
+            let mut inputs = self.inputs.iter().zip(&request.required);
+            inputs.all(|(input, tensor)| tensor.data().len() == request.rows() * input.row_bytes)
+        })
     }
 
     /// Writes a batch, filled up, to where the run reads it.

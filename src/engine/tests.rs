@@ -249,6 +249,17 @@ fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
 }
 
 #[test]
+fn rows_of_another_size_are_not_filled_up() {
+    let mut pair = Pair::of(onnx::identity(FLOAT, &["batch", "width"]), true);
+    let row = rows(1, 1);
+    pair.staged.record(&[&row, &row, &row, &row]).unwrap();
+    for extents in [[1, 2], [2, 1], [1, 4], [1, 16], [3, 2], [2, 0]] {
+        let count = extents.iter().product::<usize>();
+        pair.agree(&[vec![fp32(&extents, (0..count).map(|index| index as f32))].into()]);
+    }
+}
+
+#[test]
 fn what_has_no_rows_of_one_size_is_not_recorded() {
     let row = rows(1, 1);
     let mut bytes = Pair::of(onnx::identity(onnx::STRING, &["batch"]), true);
