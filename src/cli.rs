@@ -4,12 +4,14 @@ pub mod admin;
 mod generate;
 mod help;
 mod resolve;
+mod runtime;
 mod show;
 
 pub use generate::{Completions, Man, completions, man};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
+pub use runtime::{Action, Runtime};
 pub use show::show;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -93,6 +95,22 @@ Examples:
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),
+
+    /// Show which library of ONNX Runtime is used, or fetch one: for CPUs, or for NVIDIA GPUs.
+    ///
+    /// A server takes the first that there is: the one that ORT_DYLIB_PATH names; one beside the executable, or in ../lib from
+    /// there; and in the cache directory the build for CUDA, which goes on CPUs too, before the one for CPUs. The cache directory
+    /// is $ONNXD_CACHE_DIR, else $XDG_CACHE_HOME/onnxd, else ~/.cache/onnxd.
+    ///
+    /// Shown are these places, and the libraries that the providers for NVIDIA GPUs need and that can't be loaded, each with how
+    /// to get it. Nothing is fetched, and whether there is a GPU is not asked. The exit code is 0 where there is a library of
+    /// ONNX Runtime, else 1.
+    #[command(after_help = "\
+Examples:
+  onnxd runtime
+  onnxd runtime --json | jq -r '.providers.cuda.missing[].library'
+  onnxd runtime install --cuda")]
+    Runtime(Runtime),
 
     /// Ask a running server for a prediction.
     ///

@@ -5,7 +5,7 @@
 //! A file imports only from floors below its own; on one floor only along the arrows. A test holds it.
 //!
 //! ```text
-//! 5  main, cli, check, health, server, infer, admin -> client   composition: knows everyone, known by no one
+//! 5  main, cli, check, health, library, server, infer, admin -> client   composition: knows everyone, known by no one
 //! 4  api: grpc, http, admin, metrics   the protocols: decode, call one function, encode
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
@@ -45,4 +45,5 @@ pub mod client;
 pub mod fuzzing;
 pub mod health;
 pub mod infer;
+pub mod library;
 pub mod server;

@@ -3,7 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    health, infer, runtime, server,
+    health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
         Command::Check(arguments) => check::check(&arguments.path, arguments.device, arguments.json),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(asked) => library::run(asked),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
         Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),

@@ -7,7 +7,7 @@ use super::Cli;
 
 /// The commands in the order in which people meet them.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Serve models", &["serve", "check", "config"]),
+    ("Serve models", &["serve", "check", "config", "runtime"]),
     ("Ask a server for predictions", &["infer", "health"]),
     (
         "See and change what a server does",

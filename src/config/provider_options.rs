@@ -75,7 +75,6 @@ pub const TENSORRT_PREFIX: &str = "trt_";
 
 const OPENVINO: Known = &[
     "cache_dir",
-    "context",
     "device_id",
     "device_luid",
     "device_type",

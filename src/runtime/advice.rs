@@ -1,5 +1,7 @@
 //! Whose a missing library is, and how to get it.
 
+use super::fetch::{self, Wheel};
+
 /// The beginnings of libraries' names, and what to do where one is missing.
 const ADVICE: &[(&[&str], &str)] = &[
     (
@@ -7,11 +9,8 @@ const ADVICE: &[(&[&str], &str)] = &[
         "the NVIDIA driver: install version 580 or later, from your distribution or nvidia.com/drivers; a container gets the \
          host's by the NVIDIA Container Toolkit and `docker run --gpus all`",
     ),
-    (
-        &["libcudart.", "libcublas", "libcufft.", "libcurand.", "libnvrtc", "libnvJitLink."],
-        "a library of CUDA: `onnxd runtime install --cuda` fetches it",
-    ),
-    (&["libcudnn"], "a library of cuDNN: `onnxd runtime install --cuda` fetches it"),
+    (&CUDA, "of CUDA: `onnxd runtime install --cuda` fetches it"),
+    (&["libcudnn"], "of cuDNN: `onnxd runtime install --cuda` fetches it"),
     (
         &["libnvinfer", "libnvonnxparser"],
         "TensorRT 10 for CUDA 13: get `tensorrt-cu13-libs==10.*` by pip or see developer.nvidia.com/tensorrt, and name the folder \
@@ -26,6 +25,12 @@ const ADVICE: &[(&[&str], &str)] = &[
     (&["libz."], "zlib, which cuDNN needs: install it from your distribution (on Debian: zlib1g)"),
 ];
 
+const CUDA: [&str; 6] = ["libcudart.", "libcublas", "libcufft.", "libcurand.", "libnvrtc", "libnvJitLink."];
+
+/// A build of ONNX Runtime that somebody has brought may be made for another CUDA than the one that is fetched.
+const OTHER_CUDA: &str = "of another CUDA or cuDNN than `onnxd runtime install --cuda` fetches: install it, or run that and unset \
+                          ORT_DYLIB_PATH, for an ONNX Runtime for CUDA 13 with all that it needs";
+
 const TENSORRT_PROVIDER: &str = if cfg!(target_arch = "x86_64") {
     "this is a build of ONNX Runtime without TensorRT: `onnxd runtime install --cuda` fetches one with it"
 } else {
@@ -34,6 +39,12 @@ const TENSORRT_PROVIDER: &str = if cfg!(target_arch = "x86_64") {
 
 /// Whose the library is and how to get it.
 pub(super) fn advice(library: &str) -> &'static str {
+    if library.starts_with("libcudnn") || CUDA.iter().any(|prefix| library.starts_with(prefix)) {
+        let mut fetched = fetch::cuda_build("linux", "x86_64").into_iter().flat_map(|build| build.wheels);
+        if !fetched.any(|wheel| Wheel::contents(wheel).any(|(_, name)| name == library)) {
+            return OTHER_CUDA;
+        }
+    }
     let is_of = |(prefixes, _): &&(&[&str], &str)| prefixes.iter().any(|prefix| library.starts_with(prefix));
     ADVICE.iter().find(is_of).map_or("a library of the system: install it from your distribution", |(_, advice)| advice)
 }
@@ -48,6 +59,8 @@ mod tests {
             ("libcuda.so.1", "driver"),
             ("libcudart.so.13", "of CUDA"),
             ("libcublasLt.so.13", "of CUDA"),
+            ("libcudart.so.12", "another CUDA"),
+            ("libcudnn.so.8", "another CUDA"),
             ("libcudnn_graph.so.9", "cuDNN"),
             ("libnvrtc-builtins.so.13.0", "of CUDA"),
             ("libnvinfer.so.10", "tensorrt-cu13-libs"),

