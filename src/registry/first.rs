@@ -54,7 +54,9 @@ impl Loader {
     /// Loads the first instance on what it is asked to run on. Where nothing is asked for and the GPU can't run it, on the CPU.
     pub(super) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
         let device = self.device(&wanted.config);
-        let providers = self.devices.choose(device).map_err(Failure::lasting)?;
+        let devices = self.devices.clone();
+        // To try a GPU may start threads of CUDA's.
+        let providers = system::starting_threads(move || devices.choose(device)).map_err(Failure::lasting)?;
         let provider = providers.first().copied().unwrap_or(Provider::Cpu);
         let why = match self.first_on(wanted, provider) {
             Ok(first) => match first.probe.refused.clone().filter(|_| provider.gpu().is_some()) {
