@@ -138,6 +138,7 @@ fn properties(version: &Version) -> Vec<(String, String)> {
         ("in_place".into(), derived.in_place_text()),
         ("generation".into(), version.generation.to_string()),
     ];
+    properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), text)));
     let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();
     if !signature.optional_inputs.is_empty() {
         let names = signature.optional_inputs.iter().map(|input| &*input.name);

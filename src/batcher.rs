@@ -6,6 +6,8 @@
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
 mod compute;
+mod devices;
+mod idle;
 mod pace;
 mod queue;
 mod run;
@@ -13,6 +15,7 @@ mod timing;
 mod turn;
 
 pub use compute::Compute;
+pub use idle::Load;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 
@@ -33,6 +36,7 @@ use crate::{
     metrics::{QueueGauge, Rejection, VersionMetrics},
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
+use idle::Idle;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 
@@ -52,18 +56,27 @@ pub struct Settings {
     pub max_queue_delay: Duration,
     /// Requests that wait at most.
     pub max_queue_size: usize,
-    /// Threads that a run uses, which is what it counts for among the compute slots.
-    pub intra_op_threads: usize,
+    /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
+    pub slots: usize,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
     pub in_place_rows: usize,
 }
 
 /// What a version is run with.
 pub struct Instances {
-    /// For the compute threads.
-    pub compute: Vec<Instance>,
+    /// For the compute threads: one list for each device.
+    pub compute: Vec<OnDevice>,
     /// One for each I/O thread, by its number; none where the version does not run in place.
     pub in_place: Vec<Instance>,
+}
+
+/// Instances that run on one device.
+#[derive(Default)]
+pub struct OnDevice {
+    /// They take what waits in one queue with those on other devices.
+    pub instances: Vec<Instance>,
+    /// What keeps the device busy; `None` for the CPU.
+    pub load: Option<Load>,
 }
 
 /// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
@@ -106,7 +119,7 @@ struct Lane {
 
 struct State {
     queue: Queue<Job>,
-    idle: Vec<Instance>,
+    idle: Idle<Instance>,
     /// Calls of `drive` that are on their way; enough of them means that a push need not ask for one more.
     scheduled: usize,
     /// When a call of `drive` is due because a batch waits for more.
@@ -168,7 +181,7 @@ impl Batcher {
             compute,
             shared: Lane::new(limits, instances.compute, &metrics),
             in_place: (instances.in_place.into_iter())
-                .map(|instance| Lane::new(in_place, vec![instance], &metrics))
+                .map(|instance| Lane::new(in_place, vec![OnDevice { instances: vec![instance], load: None }], &metrics))
                 .collect(),
             metrics,
             pace: Pace::new(),
@@ -349,13 +362,13 @@ impl Batcher {
         if state.timer.is_some_and(|timer| timer <= now) {
             state.timer = None;
         }
-        let Some(mut instance) = state.idle.pop() else { return 0 };
+        let Some((device, mut instance)) = state.idle.take() else { return 0 };
         let (next, dropped) = state.queue.take(now);
         lane.tell(&state);
         let batch = match next {
             Next::Run(batch) => batch,
             Next::WaitUntil(until) => {
-                state.idle.push(instance);
+                state.idle.put(device, instance);
                 let earlier = state.timer.is_none_or(|timer| until < timer);
                 if earlier {
                     state.timer = Some(until);
@@ -368,7 +381,7 @@ impl Batcher {
                 return 0;
             }
             Next::Idle => {
-                state.idle.push(instance);
+                state.idle.put(device, instance);
                 drop(state);
                 self.refuse(dropped, now);
                 return 0;
@@ -386,7 +399,7 @@ impl Batcher {
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now);
         let mut state = lane.state();
-        state.idle.push(instance);
+        state.idle.put(device, instance);
         let more = !state.queue.is_empty();
         state.scheduled += usize::from(more);
         drop(state);
@@ -415,8 +428,9 @@ impl Batcher {
 }
 
 impl Lane {
-    fn new(limits: Limits, instances: Vec<Instance>, metrics: &VersionMetrics) -> Self {
-        let state = State { queue: Queue::new(limits), idle: instances, scheduled: 0, timer: None };
+    fn new(limits: Limits, devices: Vec<OnDevice>, metrics: &VersionMetrics) -> Self {
+        let idle = Idle::new(devices.into_iter().map(|OnDevice { instances, load }| (instances, load)));
+        let state = State { queue: Queue::new(limits), idle, scheduled: 0, timer: None };
         Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue() }
     }
 

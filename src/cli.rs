@@ -90,8 +90,8 @@ Examples:
         after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
             shape with numbers, names and null, optional, labels), devices, device_why, batching (on, max_batch_size, why),\n\
-            row_seconds, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files), test_cases (file,\n\
-            description), warnings, example (a command). Keys may be added.\n\n\
+            cuda_graphs (on, why), row_seconds, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files),\n\
+            test_cases (file, description), warnings, example (a command). Keys may be added.\n\n\
             Example:\n  onnxd check models/purchase"
     )]
     Check(Check),

@@ -4,22 +4,33 @@
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod about;
+mod buckets;
 mod buffer;
 mod element;
 mod explain;
+mod foreseen;
 mod gpus;
+mod graphs;
 mod instance;
+mod memory;
 mod model_file;
 mod provider;
+mod recording;
+mod runner;
 mod session;
 mod signature;
+mod stage;
+mod staged;
 mod strings;
 mod target;
 mod tensorrt;
+#[cfg(test)]
+pub(crate) mod tests;
 mod trial;
 mod value;
 
 pub use about::version_of;
+pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
@@ -33,13 +44,18 @@ use ort::{
 use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::error::Failure;
+use memory::{Location, Memory};
 use model_file::ModelFile;
+use recording::while_none_is_recorded;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
 pub struct Engine {
     environment: Environment,
     library: Arc<Path>,
+    /// Whether the CPU takes the place of every GPU.
+    #[cfg(test)]
+    stand_in: bool,
 }
 
 impl Engine {
@@ -57,7 +73,12 @@ impl Engine {
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
-        Ok(Engine { environment, library: library.into() })
+        Ok(Engine {
+            environment,
+            library: library.into(),
+            #[cfg(test)]
+            stand_in: false,
+        })
     }
 
     /// Where the library lies.
@@ -92,11 +113,33 @@ impl Engine {
     }
 
     fn instance(&self, file: ModelFile, folder: &Path, target: &Target) -> Result<Instance, Failure> {
+        #[cfg(test)]
+        if self.stand_in && target.provider.gpu().is_some() {
+            let instance = self.instance(file, folder, &Target::cpu(target.threads))?;
+            return self.staged(instance, vec![Location::CPU], target.is_recorded());
+        }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
-        let session = self.session(file, folder, target);
+        let locations = Location::of(target.provider);
+        let make = || self.session(file, folder, target);
+        let session = if locations.is_empty() { make() } else { while_none_is_recorded(make) };
         let session = session.map_err(|error| explain::failure(&error.to_string()))?;
         let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-        Instance::new(session, signature, uneven).map_err(Failure::lasting)
+        let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+        self.staged(instance, locations, target.is_recorded())
+    }
+
+    /// Has an instance fetch batches from the first of these memories that its session has. Without any it takes them as they
+    /// are.
+    fn staged(&self, instance: Instance, locations: Vec<Location>, recorded: bool) -> Result<Instance, Failure> {
+        let mut why = String::new();
+        for location in locations {
+            match Memory::new(instance.session().session(), &self.environment, &location) {
+                Ok(memory) => return instance.staged(memory, recorded).map_err(Failure::passing),
+                Err(error) => why = format!("batches can't be stacked in {location}: {error}"),
+            }
+            tracing::warn!("{why}");
+        }
+        if why.is_empty() { Ok(instance) } else { Err(Failure::lasting(why)) }
     }
 
     fn session(&self, file: ModelFile, folder: &Path, target: &Target) -> ort::Result<Session> {

@@ -2,6 +2,9 @@
 //!
 //! There are as many threads as CPUs that the process may use. A run takes as many slots as it uses threads, of as many as
 //! there are CPUs, so that what runs at once never exceeds them; versions wait in line, and an idle version costs no thread.
+//!
+//! A run on a device waits for it and is no work for a CPU: such runs have threads of their own (`devices.rs`), which are driven
+//! in the same way.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-use super::{Batcher, Place};
+use super::{Batcher, Place, devices::Devices};
 use crate::per_thread;
 
 /// A handle to the threads. They end at [`Compute::stop`].
@@ -21,10 +24,14 @@ pub struct Compute {
 }
 
 struct Shared {
+    /// How its threads are called.
+    name: &'static str,
+    /// CPUs that the process may use.
     cpus: usize,
     line: Mutex<Line>,
     changed: Condvar,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    devices: Devices,
 }
 
 struct Line {
@@ -34,30 +41,54 @@ struct Line {
     /// Batchers to drive at a later time; the number keeps those of one instant apart.
     later: BTreeMap<(Instant, u64), Arc<Batcher>>,
     next_number: u64,
+    /// Of which there is one for each thread.
+    slots: usize,
     free: usize,
     stopping: bool,
 }
 
 impl Compute {
-    /// Starts the threads.
+    /// Starts a thread for each CPU.
     ///
     /// # Errors
     /// The system gives no more threads.
     pub fn start(cpus: usize) -> io::Result<Self> {
-        let line = Line { ready: VecDeque::new(), later: BTreeMap::new(), next_number: 0, free: cpus, stopping: false };
-        let shared =
-            Arc::new(Shared { cpus, line: Mutex::new(line), changed: Condvar::new(), threads: Mutex::default() });
+        Self::start_as("compute", cpus, cpus)
+    }
+
+    /// Starts so many threads of that name, beside those that run on so many CPUs.
+    pub(super) fn start_as(name: &'static str, cpus: usize, threads: usize) -> io::Result<Self> {
+        let line =
+            Line { ready: VecDeque::new(), later: BTreeMap::new(), next_number: 0, slots: 0, free: 0, stopping: false };
+        let (line, changed) = (Mutex::new(line), Condvar::new());
+        let devices = Devices::default();
+        let shared = Arc::new(Shared { name, cpus, line, changed, threads: Mutex::default(), devices });
         let compute = Compute { shared };
-        for number in 0..cpus {
-            let shared = compute.shared.clone();
-            let thread = thread::Builder::new().name(format!("compute-{number}")).spawn(move || {
-                // After the I/O threads, of which there are as many.
-                per_thread::enter(shared.cpus + number);
-                shared.work();
-            })?;
-            compute.threads().push(thread);
-        }
+        compute.grow(threads)?;
         Ok(compute)
+    }
+
+    /// Starts what is lacking of so many threads.
+    pub(super) fn grow(&self, threads: usize) -> io::Result<()> {
+        let (shared, mut running) = (&self.shared, self.threads());
+        for number in running.len()..threads {
+            let builder = thread::Builder::new().name(format!("{}-{number}", shared.name));
+            let shared = self.shared.clone();
+            running.push(builder.spawn(move || {
+                // After the I/O threads, of which there are as many as CPUs.
+                per_thread::enter(shared.cpus + number % shared.cpus.max(1));
+                shared.work();
+            })?);
+            let mut line = self.shared.line();
+            line.slots += 1;
+            line.free += 1;
+        }
+        Ok(())
+    }
+
+    /// The threads for versions that run on these devices.
+    pub(super) fn devices(&self) -> &Devices {
+        &self.shared.devices
     }
 
     /// CPUs that runs may use at once.
@@ -67,6 +98,7 @@ impl Compute {
 
     /// Ends the threads once they have finished what they run, and waits for that. What still waits never runs.
     pub fn stop(&self) {
+        self.shared.devices.stop();
         let mut line = self.shared.line();
         line.stopping = true;
         line.ready.clear();
@@ -111,7 +143,7 @@ impl Shared {
         let mut line = self.line();
         while !line.stopping {
             let next_timer = line.move_due(Instant::now());
-            if let Some((batcher, slots)) = line.next(self.cpus) {
+            if let Some((batcher, slots)) = line.next() {
                 // Another thread takes what is next, or watches the time.
                 if (!line.ready.is_empty() && line.free > 0) || next_timer.is_some() {
                     self.changed.notify_one();
@@ -151,8 +183,8 @@ impl Line {
     }
 
     /// The first in line with the slots that it takes, if so many are free.
-    fn next(&mut self, cpus: usize) -> Option<(Arc<Batcher>, usize)> {
-        let slots = self.ready.front()?.settings.intra_op_threads.clamp(1, cpus);
+    fn next(&mut self) -> Option<(Arc<Batcher>, usize)> {
+        let slots = self.ready.front()?.settings.slots.clamp(1, self.slots.max(1));
         if slots > self.free {
             return None;
         }

@@ -67,6 +67,11 @@ fn add_served(object: &mut Value, served: &Served) {
     };
     object["devices"] = version.derived.devices_shown().into();
     object["device_why"] = version.derived.fallback.as_deref().into();
+    object["cuda_graphs"] = match &version.derived.graphs {
+        Some(Ok(())) => json!({ "on": true }),
+        Some(Err(why)) => json!({ "on": false, "why": why }),
+        None => json!(null),
+    };
     object["row_seconds"] = found.row.map(|row| row.as_secs_f64()).into();
     object["instances"] = version.derived.instances.into();
     object["intra_op_threads"] = version.derived.intra_op_threads.into();

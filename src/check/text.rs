@@ -73,6 +73,9 @@ impl Page {
         let Served { version, found, warnings, example } = served;
         self.signature(&version.signature);
         self.line("device", &version.derived.device_text());
+        if let Some(graphs) = version.derived.graphs_text() {
+            self.line("graphs", &graphs);
+        }
         self.line("batching", &version.derived.batching_text());
         let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));
         self.line("probe", &row.unwrap_or_else(|| "no made-up inputs could be run".into()));

@@ -94,8 +94,9 @@ settings! {
         /// Requests that wait at most; one more is refused (RESOURCE_EXHAUSTED, 429).
         max_queue_size: usize = 1024, at most 1 << 32;
 
-        /// ONNX Runtime sessions of each version, which run at once.
-        instances: usize = 1, at most 1024;
+        /// Runs of each version at once, on each GPU where it runs on several: one session for each, but on a GPU, where they
+        /// share one. Without it: 1, and 2 on a GPU.
+        instances: Option<usize> = None, at most 1024;
 
         /// Threads that one run uses, at most one per CPU. Without it: 1 for models that answer one row within a millisecond,
         /// else every CPU.
@@ -321,7 +322,7 @@ mod tests {
             max_batch_size: 8,
             max_queue_delay: Duration::from_millis(2),
             max_queue_size: 9,
-            instances: 2,
+            instances: Some(2),
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
             device: Some(Device::Cuda(Some(1))),

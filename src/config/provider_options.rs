@@ -124,7 +124,7 @@ const XNNPACK: Known = &["intra_op_num_threads"];
 const RESERVED: [(&str, &str); 12] = [
     ("device_id", "name the GPU with device = \"cuda:N\""),
     ("enable_cuda_graph", "write cuda_graphs = true"),
-    ("trt_cuda_graph_enable", "write cuda_graphs = true"),
+    ("trt_cuda_graph_enable", "graphs are recorded with device = \"cuda\" and cuda_graphs = true only"),
     ("user_compute_stream", AN_ADDRESS),
     ("has_user_compute_stream", AN_ADDRESS),
     ("gpu_external_alloc", AN_ADDRESS),
@@ -209,7 +209,8 @@ mod tests {
             ),
             ("cuda", "trt_fp16_enable", "'trt_fp16_enable' is an option of TensorRT, and the device is \"cuda\""),
             ("cuda", "device_id", "'device_id' can't be given: name the GPU with device = \"cuda:N\""),
-            ("tensorrt", "trt_cuda_graph_enable", "write cuda_graphs = true"),
+            ("cuda", "enable_cuda_graph", "write cuda_graphs = true"),
+            ("tensorrt", "trt_cuda_graph_enable", "recorded with device = \"cuda\""),
             ("cuda:0", "user_compute_stream", "memory of the process"),
             ("cpu", "use_tf32", "'use_tf32' is given, and device = \"cpu\" takes no options"),
             (

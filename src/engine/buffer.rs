@@ -12,11 +12,27 @@ const LINE: usize = size_of::<Line>();
 /// Runs in a row that would have fitted in a quarter of the memory before it is given back.
 const PATIENCE: u32 = 1000;
 
+/// Tells when memory has been too much for long.
+#[derive(Default)]
+pub(super) struct Spare(u32);
+
+impl Spare {
+    /// Whether memory for `has` goes back, of which a run needs `needs`.
+    pub(super) fn goes_back(&mut self, needs: usize, has: usize) -> bool {
+        self.0 = if needs.saturating_mul(4) < has { self.0 + 1 } else { 0 };
+        let goes_back = self.0 > PATIENCE;
+        if goes_back {
+            self.0 = 0;
+        }
+        goes_back
+    }
+}
+
 /// The memory for one input.
 #[derive(Default)]
 pub(super) struct Buffer {
     lines: Vec<Line>,
-    spare_runs: u32,
+    spare: Spare,
 }
 
 impl Buffer {
@@ -44,11 +60,9 @@ impl Buffer {
         if lines > self.lines.len() {
             self.lines.resize(lines, Line([0; LINE]));
         }
-        self.spare_runs = if lines * 4 < self.lines.len() { self.spare_runs + 1 } else { 0 };
-        if self.spare_runs > PATIENCE {
+        if self.spare.goes_back(lines, self.lines.len()) {
             self.lines.truncate(lines);
             self.lines.shrink_to_fit();
-            self.spare_runs = 0;
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{buffer::Buffer, session::SharedSession, strings, value::Value};
+use super::{buffer::Buffer, memory::Memory, session::SharedSession, staged::Staged, strings, value::Value};
 use crate::{
     error::{Error, Result},
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
@@ -23,6 +23,8 @@ pub struct Instance {
     buffers: Vec<Buffer>,
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
+    /// What runs it where that is a device.
+    staged: Option<Box<Staged>>,
 }
 
 /// What a run gave.
@@ -44,7 +46,20 @@ impl Instance {
         let session = SharedSession::new(session, &signature)?;
         let buffers = buffers(&signature);
         let uneven = uneven.map(Into::into);
-        Ok(Instance { session: session.into(), signature: signature.into(), buffers, memory: memory.into(), uneven })
+        let (session, signature, memory) = (session.into(), signature.into(), memory.into());
+        Ok(Instance { session, signature, buffers, memory, uneven, staged: None })
+    }
+
+    /// The same, for a device that fetches batches from this memory.
+    pub(super) fn staged(mut self, memory: Memory, recorded: bool) -> Result<Self, String> {
+        let (session, signature, described) = (self.session.clone(), self.signature.clone(), self.memory.clone());
+        self.staged = Some(Staged::new(session, signature, memory, described, recorded)?.into());
+        Ok(self)
+    }
+
+    /// The session, for what it has.
+    pub(super) fn session(&self) -> &SharedSession {
+        &self.session
     }
 
     /// Another over the same session: it has buffers of its own, and takes no more memory than those.
@@ -55,6 +70,7 @@ impl Instance {
             buffers: buffers(&self.signature),
             memory: self.memory.clone(),
             uneven: self.uneven.clone(),
+            staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
         }
     }
 
@@ -73,6 +89,9 @@ impl Instance {
     /// inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars included; one
     /// that gives optional inputs is always single.
     pub fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+        if let Some(staged) = &mut self.staged {
+            return staged.run(requests);
+        }
         let started = Instant::now();
         let inputs = match self.stack(requests) {
             Ok(inputs) => inputs,
@@ -95,6 +114,36 @@ impl Instance {
                 .collect()
         });
         Ran { outputs, input: stacked - started, run }
+    }
+
+    /// The same, though runs of as many rows have been recorded.
+    pub fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
+        match &mut self.staged {
+            Some(staged) => staged.run_unrecorded(requests),
+            None => self.run(requests),
+        }
+    }
+
+    /// Records the run of these requests: from now on batches of no more rows are filled up to as many, and replay it.
+    ///
+    /// # Errors
+    /// For people: why it can't be recorded.
+    pub fn record(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
+        let staged = self.staged.as_mut().ok_or("it does not run on a device")?;
+        staged.record(requests)
+    }
+
+    /// Replays no recorded runs any more.
+    pub fn forget(&mut self) {
+        if let Some(staged) = &mut self.staged {
+            staged.forget();
+        }
+    }
+
+    /// Whether memory is ready for any output before a run.
+    #[cfg(test)]
+    pub(super) fn foresees(&self) -> bool {
+        self.staged.as_ref().is_some_and(|staged| staged.foresees())
     }
 
     /// The inputs of a run: those of the requests, stacked.
@@ -133,7 +182,7 @@ struct Stacked {
 }
 
 /// What ONNX Runtime says of a run that failed. It tells an input that no check could refuse, such as an index beyond a table.
-fn run_error(error: &ort::Error) -> Error {
+pub(super) fn run_error(error: &ort::Error) -> Error {
     match error.code() {
         ErrorCode::InvalidArgument => Error::invalid(error.to_string()),
         _ => Error::internal(error.to_string()),
@@ -147,16 +196,9 @@ fn stack_input<'p>(
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &MemoryInfo<'static>,
 ) -> ort::Result<(Value, Range<usize>)> {
-    let mut tensors = parts.clone();
-    let Some(first) = tensors.next() else {
-        return Err(ort::Error::new("there is no request in the batch"));
-    };
-    let mut extents: Vec<i64> = first.shape().to_wire().collect();
-    if let (Some(rows), true) = (extents.first_mut(), parts.len() > 1) {
-        *rows = parts.clone().map(|part| part.shape().rows() as i64).sum();
-    }
+    let (datatype, extents) = extents(parts.clone())?;
     let data = parts.map(Tensor::data);
-    let Some(size) = first.datatype().size() else {
+    let Some(size) = datatype.size() else {
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
     };
     let length = data.clone().map(Bytes::len).sum::<usize>();
@@ -164,14 +206,27 @@ fn stack_input<'p>(
     // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which is dropped
     // with the run before the buffer is used again.
-    let value = unsafe { Value::over(first.datatype(), &extents, memory, start, length) }?;
+    let value = unsafe { Value::over(datatype, &extents, memory, start, length) }?;
     Ok((value, start.addr()..start.addr() + length))
+}
+
+/// The datatype of an input's tensors, and the extents of the one that they are stacked to.
+pub(super) fn extents<'p>(
+    mut parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
+) -> ort::Result<(Datatype, Vec<i64>)> {
+    let mut rest = parts.clone();
+    let first = parts.next().ok_or_else(|| ort::Error::new("there is no request in the batch"))?;
+    let mut extents: Vec<i64> = first.shape().to_wire().collect();
+    if let (Some(rows), true) = (extents.first_mut(), rest.len() > 1) {
+        *rows = rest.by_ref().map(|part| part.shape().rows() as i64).sum();
+    }
+    Ok((first.datatype(), extents))
 }
 
 /// Takes over an output. Its memory stays ONNX Runtime's until the last slice of it is dropped; nothing is copied, unless it
 /// lies in an input (a graph may pass an input through), which will be overwritten.
 #[allow(unsafe_code, reason = "reads the output's memory, whose type is known only at run time")]
-fn output_tensor(value: Value, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
+pub(super) fn output_tensor(value: Value, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
     let wrong = |what: String| format!("output '{}' {what}", spec.name);
     let (datatype, extents) = value.describe().map_err(|error| wrong(format!("is not a tensor: {error}")))?;
     if datatype != Some(spec.datatype) {

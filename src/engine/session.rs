@@ -1,21 +1,27 @@
 //! A session that instances share.
 
-use ort::{AsPointer, session::Session, sys};
+use ort::{
+    AsPointer,
+    session::{RunOptions, Session},
+    sys,
+};
 use std::{
     ffi::{CString, c_char},
+    mem::ManuallyDrop,
     ptr,
 };
 
-use super::{RUNNING, checked, value::Value};
+use super::{RUNNING, checked, recording::while_none_is_recorded, value::Value};
 use crate::tensor::{Signature, TensorSpec};
 
 /// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
 ///
 /// Runs may overlap, which `ort` does not let them: "Sessions are stateless so you can call Run concurrently" holds of the CPU
-/// provider (<https://github.com/microsoft/onnxruntime/issues/114>). So a model's weights are in memory once, however many
-/// threads run it.
+/// provider (<https://github.com/microsoft/onnxruntime/issues/114>), and of CUDA's, where each run has a stream of its own.
+/// ONNX Runtime has those of providers that can't run so wait for each other. So a model's weights are in memory once, however
+/// many threads run it.
 pub(super) struct SharedSession {
-    session: Session,
+    session: ManuallyDrop<Session>,
     inputs: Vec<CString>,
     optional_inputs: Vec<CString>,
     outputs: Vec<CString>,
@@ -33,14 +39,31 @@ impl SharedSession {
             inputs: names(&signature.inputs)?,
             optional_inputs: names(&signature.optional_inputs)?,
             outputs: names(&signature.outputs)?,
-            session,
+            session: ManuallyDrop::new(session),
         })
+    }
+
+    /// What `ort` knows of it.
+    pub(super) fn session(&self) -> &Session {
+        &self.session
     }
 
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
     /// output, `None` where nothing came.
-    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn run(&self, inputs: &[Value], optional: &[(usize, Value)]) -> ort::Result<Vec<Option<Value>>> {
+        self.run_into(inputs, optional, &[], None)
+    }
+
+    /// The same, where the caller has memory for outputs: what has a value among `places` is written to that, and does not come
+    /// back.
+    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
+    pub(super) fn run_into(
+        &self,
+        inputs: &[Value],
+        optional: &[(usize, Value)],
+        places: &[Option<Value>],
+        options: Option<&RunOptions>,
+    ) -> ort::Result<Vec<Option<Value>>> {
         let given = inputs.len() + optional.len();
         let mut names: Vec<*const c_char> = Vec::with_capacity(given + self.outputs.len());
         names.extend(self.inputs.iter().map(|name| name.as_ptr()));
@@ -48,16 +71,17 @@ impl SharedSession {
         names.extend(self.outputs.iter().map(|name| name.as_ptr()));
         let mut values: Vec<*mut sys::OrtValue> = Vec::with_capacity(names.len());
         values.extend(inputs.iter().chain(optional.iter().map(|(_, value)| value)).map(Value::pointer));
+        values.extend(places.iter().map(|place| place.as_ref().map_or(ptr::null_mut(), Value::pointer)));
         values.resize(names.len(), ptr::null_mut());
         let (input_names, output_names) = names.split_at(given);
         let (input_values, output_values) = values.split_at_mut(given);
         RUNNING.set(true);
-        // SAFETY: the session, the names and the inputs live, and there are as many as is told; runs may overlap (see above).
-        // Where an output's place is null, ONNX Runtime makes one, which is then the caller's.
+        // SAFETY: the session, the names, the inputs and the places live, and there are as many as is told; runs may overlap
+        // (see above). Where an output's place is null, ONNX Runtime makes one, which is then the caller's.
         let status = unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
-                ptr::null(),
+                options.map_or(ptr::null(), AsPointer::ptr),
                 input_names.as_ptr(),
                 input_values.as_ptr().cast(),
                 given,
@@ -67,8 +91,21 @@ impl SharedSession {
             )
         };
         RUNNING.set(false);
-        // SAFETY: as above; a run that failed leaves what it made to the caller too.
-        let outputs = output_values.iter().map(|pointer| unsafe { Value::take(*pointer) }).collect();
+        let is_place = |index: usize| places.get(index).is_some_and(Option::is_some);
+        let taken = output_values.iter().enumerate().map(|(index, pointer)| {
+            let made = if is_place(index) { ptr::null_mut() } else { *pointer };
+            // SAFETY: as above; a run that failed leaves what it made to the caller too.
+            unsafe { Value::take(made) }
+        });
+        let outputs = taken.collect();
         checked(status).map(|()| outputs)
+    }
+}
+
+impl Drop for SharedSession {
+    #[allow(unsafe_code, reason = "drops the session at a time of its own")]
+    fn drop(&mut self) {
+        // SAFETY: it is dropped here, once, and not used any more.
+        while_none_is_recorded(|| unsafe { ManuallyDrop::drop(&mut self.session) });
     }
 }

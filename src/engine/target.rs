@@ -11,7 +11,7 @@ pub struct Target {
     pub provider: Provider,
     /// The provider's options, by their names.
     pub options: BTreeMap<String, String>,
-    /// Whether runs are recorded as CUDA graphs.
+    /// Whether runs are to be recorded as CUDA graphs, where the provider is CUDA's.
     pub graphs: bool,
     /// Rows that a batch holds at most.
     pub max_batch_size: usize,
@@ -64,14 +64,19 @@ impl Target {
         }
     }
 
-    /// What CUDA is told. It runs what TensorRT does not take, which is recorded as no graph of its own.
+    /// Whether runs are recorded. TensorRT's provider keeps one recording for a session, whatever the size of the batch.
+    pub fn is_recorded(&self) -> bool {
+        self.graphs && matches!(self.provider, Provider::Cuda { .. })
+    }
+
+    /// What CUDA is told, also where it runs what TensorRT does not take.
     pub(super) fn options_of_cuda(&self, gpu: u32) -> BTreeMap<String, String> {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut options: BTreeMap<_, _> = CUDA_DEFAULTS.into_iter().map(owned).collect();
         let given = self.options.iter().filter(|(key, _)| !key.starts_with(TENSORRT_PREFIX));
         options.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         options.insert("device_id".into(), gpu.to_string());
-        if self.graphs && matches!(self.provider, Provider::Cuda { .. }) {
+        if self.is_recorded() {
             options.insert("enable_cuda_graph".into(), "1".into());
         }
         options
@@ -114,6 +119,18 @@ impl Provider {
         match self {
             Provider::Cuda { gpu } | Provider::TensorRt { gpu } => Some(gpu),
             Provider::Cpu | Provider::Other(_) => None,
+        }
+    }
+}
+
+impl Provider {
+    /// Whether a run is no work for the CPU, which waits for a device.
+    pub fn waits(self) -> bool {
+        match self {
+            Provider::Cuda { .. } | Provider::TensorRt { .. } => true,
+            Provider::Other(OtherProvider::MiGraphX | OtherProvider::CoreMl) => true,
+            // OpenVINO's is the CPU, unless its options say otherwise.
+            Provider::Cpu | Provider::Other(OtherProvider::OpenVino | OtherProvider::Xnnpack) => false,
         }
     }
 }

@@ -12,9 +12,6 @@ use super::{
 /// The options for a model on a GPU of this name. Those of the configuration win.
 pub(super) fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([("device_id".to_owned(), gpu.to_string())]);
-    if target.graphs {
-        options.insert("trt_cuda_graph_enable".into(), "1".into());
-    }
     let profile = target.splits.then(|| profile(&file.inputs, target.max_batch_size)).flatten();
     for (key, shapes) in profile.into_iter().flatten() {
         options.insert(key.into(), shapes);
@@ -186,6 +183,6 @@ mod tests {
         assert_eq!(told["trt_fp16_enable"], "1");
         assert_eq!(told["trt_profile_max_shapes"], "x:8x2");
         assert_eq!(told["trt_timing_cache_path"], "/cache/tensorrt/L4");
-        assert!(!told.contains_key("use_tf32") && !told.contains_key("trt_cuda_graph_enable"));
+        assert!(!told.contains_key("use_tf32"));
     }
 }

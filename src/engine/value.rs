@@ -31,7 +31,7 @@ impl Value {
     ///
     /// # Safety
     /// `data` points to `bytes` bytes, which are as many as `datatype` and `extents` need, aligned for the datatype; they live
-    /// and don't change until the value is dropped.
+    /// until the value is dropped, don't change in a run that takes it, and may be written in one whose output's place it is.
     #[allow(unsafe_code, reason = "the memory's lifetime is the caller's promise")]
     pub(super) unsafe fn over(
         datatype: Datatype,

@@ -48,6 +48,11 @@ fn working(gpus: &Gpus) -> Vec<u32> {
     gpus.iter().filter(|(_, works)| works.is_ok()).map(|(gpu, _)| *gpu).collect()
 }
 
+/// Those that don't work, and why.
+pub(super) fn broken(gpus: &Gpus) -> impl Iterator<Item = String> {
+    gpus.iter().filter_map(|(gpu, works)| Some(format!("GPU {gpu}: {}", works.as_ref().err()?)))
+}
+
 /// The GPU that is wanted, or all that work.
 fn pick(
     device: Device,
@@ -57,7 +62,6 @@ fn pick(
 ) -> Result<Vec<Provider>, String> {
     let working = working(gpus);
     let there = || working.iter().map(|gpu| provider(*gpu).to_string()).collect::<Vec<_>>().join(", ");
-    let broken = |(gpu, works): (&u32, &Result<(), String>)| Some(format!("GPU {gpu}: {}", works.as_ref().err()?));
     match wanted {
         Some(wanted) => match gpus.get(&wanted) {
             Some(Ok(())) => Ok(vec![provider(wanted)]),
@@ -66,7 +70,7 @@ fn pick(
             None => Err(format!("there is no GPU {wanted}: there are {}", there())),
         },
         None if working.is_empty() => {
-            let why = gpus.iter().filter_map(broken).collect::<Vec<_>>();
+            let why = broken(gpus).collect::<Vec<_>>();
             let why = if why.is_empty() { "there is none".into() } else { why.join("; ") };
             Err(format!("device \"{device}\": no GPU works: {why}"))
         }

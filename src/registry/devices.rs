@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::device::{Available, Gpus, choose};
+use super::device::{Available, Gpus, broken, choose};
 use crate::{
     config::{Device, OtherProvider},
     engine::{Engine, Provider, gpus},
@@ -24,6 +24,14 @@ impl Devices {
     pub fn new(engine: Engine) -> Self {
         let (providers, cuda, tensorrt, auto) = Default::default();
         Devices { engine, providers, cuda, tensorrt, auto }
+    }
+
+    /// GPUs that work, without a look.
+    #[cfg(test)]
+    pub(super) fn pretend(engine: Engine, gpus: u32) -> Self {
+        let works: Gpus = (0..gpus).map(|gpu| (gpu, Ok(()))).collect();
+        let devices = Devices::new(engine);
+        Devices { cuda: Ok(works.clone()).into(), tensorrt: Ok(works).into(), ..devices }
     }
 
     /// What a version runs on.
@@ -53,12 +61,19 @@ impl Devices {
         let mut found = Gpus::new();
         for (gpu, name) in (0..).zip(names) {
             let tried = self.engine.try_provider(provider(gpu));
-            let tried = tried.map_err(|why| format!("{name}: {why}"));
-            match &tried {
-                Ok(()) => tracing::info!("{} works: {name}", provider(gpu)),
-                Err(why) => tracing::warn!("{} does not work: {why}", provider(gpu)),
+            found.insert(gpu, tried.map_err(|why| format!("{name}: {why}")));
+        }
+        let works: Vec<String> = (0..)
+            .zip(names)
+            .filter(|(gpu, _)| found.get(gpu) == Some(&Ok(())))
+            .map(|(gpu, name)| format!("{} ({name})", provider(gpu)))
+            .collect();
+        // Where none works, who asks is told.
+        if !works.is_empty() {
+            tracing::info!("{} can be used: {}", provider(0).title(), works.join(", "));
+            for why in broken(&found) {
+                tracing::warn!("{} can't use every GPU: {why}", provider(0).title());
             }
-            found.insert(gpu, tried);
         }
         Ok(found)
     }
@@ -95,7 +110,7 @@ impl Devices {
             (true, Err(why)) => format!("ONNX Runtime is built for GPUs, and {why}"),
             (true, Ok(_)) => match self.cuda() {
                 Ok(found) if found.values().any(Result::is_ok) => return true,
-                Ok(_) => "no GPU works".to_owned(),
+                Ok(found) => format!("no GPU works: {}", broken(found).collect::<Vec<_>>().join("; ")),
                 Err(why) => why,
             },
         };
@@ -126,8 +141,9 @@ impl Available for Devices {
     }
 
     fn auto(&self) -> Option<&Gpus> {
+        // What CUDA needs is not loaded for nothing: without a GPU it is not asked.
         let works = *self.auto.get_or_init(|| self.find_auto());
-        self.cuda().ok().filter(|_| works)
+        if works { self.cuda().ok() } else { None }
     }
 }
 

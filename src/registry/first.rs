@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
+    graphs,
     load::Loader,
     memory::room_on,
     plan::Wanted,
@@ -32,6 +33,8 @@ pub(super) struct First {
     /// Why a run takes so many threads.
     pub threads_why: &'static str,
     pub probe: Probe,
+    /// Where recorded runs are wanted: whether there are some, or why not.
+    pub graphs: Option<Result<(), String>>,
 }
 
 /// The first instance, and where the version runs.
@@ -52,7 +55,9 @@ impl Loader {
     /// Loads the first instance on what it is asked to run on. Where nothing is asked for and the GPU can't run it, on the CPU.
     pub(super) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
         let device = self.device(&wanted.config);
-        let providers = self.devices.choose(device).map_err(Failure::lasting)?;
+        let devices = self.devices.clone();
+        // To try a GPU may start threads of CUDA's.
+        let providers = system::starting_threads(move || devices.choose(device)).map_err(Failure::lasting)?;
         let provider = providers.first().copied().unwrap_or(Provider::Cpu);
         let why = match self.first_on(wanted, provider) {
             Ok(first) => match first.probe.refused.clone().filter(|_| provider.gpu().is_some()) {
@@ -73,14 +78,42 @@ impl Loader {
 
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
         room_on(provider, wanted.memory())?;
-        let mut target = self.target(&wanted.config, provider);
+        let target = self.target(&wanted.config, provider);
+        if wanted.config.cuda_graphs {
+            self.first_recorded(wanted, target)
+        } else {
+            self.first_unrecorded(wanted, target)
+        }
+    }
+
+    fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {
         let mut first = self.first_instance(wanted, &target)?;
         // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
-        if matches!(provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
+        if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
             target.splits = false;
             first = self.first_instance(wanted, &target)?;
         }
         Ok(first)
+    }
+
+    /// One that replays recorded runs; where it can't, one that does not, and why.
+    fn first_recorded(&self, wanted: &Wanted, target: Target) -> Result<First, Failure> {
+        let recorded = if target.is_recorded() {
+            self.first_instance(wanted, &target).map_err(|failure| failure.why)
+        } else {
+            Err(format!("it runs on {}, and only CUDA's are", target.provider))
+        };
+        let recorded = recorded.and_then(|mut first| {
+            let max_batch_size = wanted.config.max_batch_size;
+            graphs::record(&mut first.instance, &first.probe, max_batch_size).map(|()| first)
+        });
+        match recorded {
+            Ok(first) => Ok(First { graphs: Some(Ok(())), ..first }),
+            Err(why) => {
+                let first = self.first_unrecorded(wanted, Target { graphs: false, ..target })?;
+                Ok(First { graphs: Some(Err(why)), ..first })
+            }
+        }
     }
 
     /// Where and how a version runs by a provider, with one thread.
@@ -92,7 +125,7 @@ impl Loader {
         Target {
             provider,
             options: config.provider_options.clone(),
-            graphs: config.cuda_graphs && provider.gpu().is_some(),
+            graphs: config.cuda_graphs,
             max_batch_size: config.max_batch_size,
             splits: config.batching != Batching::Off,
             cache: fetch::cache_directory(),
@@ -126,7 +159,7 @@ impl Loader {
                 "one for each CPU, as a row takes longer than 1 ms on one"
             }
         };
-        Ok(First { instance, target, threads_why, probe })
+        Ok(First { instance, target, threads_why, probe, graphs: None })
     }
 
     /// An instance. Threads that are started with it are at normal priority: CUDA has some of its own.

@@ -61,7 +61,7 @@ pub(super) fn rows_in_place(
 }
 
 /// Whether rows have one size, or why not: what one client sends is not to hold up others.
-fn fixed_size(signature: &Signature, by_rows: bool) -> Result<(), String> {
+pub(super) fn fixed_size(signature: &Signature, by_rows: bool) -> Result<(), String> {
     let fixed = |spec: &TensorSpec| {
         if spec.datatype == Datatype::Bytes {
             return Err(format!("the elements of '{}' have no fixed size", spec.name));

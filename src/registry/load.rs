@@ -1,7 +1,6 @@
 //! Loading one version, aside: nothing here is seen by requests until the registry publishes it.
 
 use std::{
-    num::NonZeroUsize,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,11 +8,11 @@ use std::{
 
 use super::{
     devices::Devices,
-    first::{First, Placed},
+    first::First,
     in_place::rows_in_place,
-    memory::room_on,
+    instances::Made,
     plan::{Key, Wanted},
-    probe::{Probe, warm_up},
+    probe::Probe,
     test_case,
 };
 use crate::{
@@ -34,6 +33,8 @@ pub struct Loaded {
     pub version: Version,
     /// The part of its load time that probes, test cases and first runs took.
     pub warm_up: Duration,
+    /// Sessions whose weights are in the host's memory.
+    pub sessions_on_host: usize,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
@@ -65,6 +66,9 @@ impl Loaded {
         for path in &self.test_cases.others {
             warnings.push(format!("{} is no test case: their names end in .json", path.display()));
         }
+        if let Some(Err(why)) = &self.version.derived.graphs {
+            warnings.push(format!("config.toml says cuda_graphs = true, and runs are not recorded: {why}"));
+        }
         warnings
     }
 }
@@ -76,7 +80,7 @@ pub struct Loader {
     /// What versions run on that are not asked to run on something.
     pub(super) device: Device,
     pub(super) devices: Arc<Devices>,
-    compute: Compute,
+    pub(super) compute: Compute,
     exposition: Arc<Exposition>,
     io_threads: usize,
 }
@@ -133,37 +137,39 @@ impl Loader {
         let config = &wanted.config;
         wanted.source.inspect()?;
         let manifest = wanted.source.verify()?;
-        let Placed { first, providers, fallback } = self.first(wanted)?;
-        if let Some(why) = &fallback {
+        let mut placed = self.first(wanted)?;
+        if let Some(why) = &placed.fallback {
             tracing::warn!(model, version, "runs on the CPU: {why}");
         }
-        let First { instance: mut first, target, threads_why, probe } = first;
+        let First { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
-        let test_cases = test_case::run_all(&wanted.source, model, &mut first)?;
+        let test_cases = test_case::run_all(&wanted.source, model, first)?;
         let signature = first.signature().clone();
-        let in_place = in_place(config, &probe, &target, &mut first);
-        let mut warm = probe.took + loaded.elapsed();
+        let in_place = in_place(config, probe, target, first);
+        let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
-        let (instances, devices) = self.instances(wanted, first, &target, providers, &mut warm)?;
+        let settings =
+            Settings { in_place_rows: *in_place.as_ref().unwrap_or(&0), ..settings(config, &signature, target, probe) };
         let threads = target.threads;
-        let settings = Settings {
-            in_place_rows: *in_place.as_ref().unwrap_or(&0),
-            ..settings(config, &signature, threads, &probe)
-        };
+        let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
+        let (threads_why, graphs, fallback) =
+            (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
+        let Made { instances, providers, sessions_on_host, compute, warm_up } = self.instances(wanted, placed)?;
         let derived = Derived {
             by_rows: settings.by_rows,
-            batching: probe.batching().map(|()| settings.max_batch_size),
-            devices,
+            batching: batching.map(|()| settings.max_batch_size),
+            devices: providers,
             fallback,
-            instances: instances.len(),
+            graphs,
+            instances: instances.iter().map(|on_device| on_device.instances.len()).sum(),
             intra_op_threads: threads.get(),
             in_place,
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
-        let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), self.compute.clone());
+        let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
         let version = Version {
             model: model.into(),
             version,
@@ -175,42 +181,8 @@ impl Loader {
             metrics,
             batcher,
         };
-        let Probe { row, example, .. } = probe;
-        Ok(Loaded { version, warm_up: warm, row, example, threads_why, manifest, test_cases })
-    }
-
-    /// As many instances as are asked for on each of the providers, the first among them, and the providers that have them.
-    fn instances(
-        &self,
-        wanted: &Wanted,
-        first: Instance,
-        target: &Target,
-        providers: Vec<Provider>,
-        warm: &mut Duration,
-    ) -> Result<(Vec<Instance>, Vec<Provider>), Failure> {
-        let (mut instances, mut have) = (vec![first], Vec::new());
-        for (index, provider) in providers.into_iter().enumerate() {
-            let target = Target { provider, ..target.clone() };
-            let own = usize::from(index == 0)..wanted.config.instances;
-            let made = own.map(|_| {
-                let mut instance = self.instance(&wanted.source.path, &target)?;
-                *warm += warm_up(&mut instance);
-                Ok(instance)
-            });
-            // That of the first has been seen to.
-            let room = if index == 0 { Ok(()) } else { room_on(provider, wanted.memory()) };
-            match room.and_then(|()| made.collect::<Result<Vec<_>, Failure>>()) {
-                Ok(made) => instances.extend(made),
-                // Such as one whose memory others have taken.
-                Err(Failure { why, .. }) if index > 0 && self.device(&wanted.config) == Device::Auto => {
-                    tracing::warn!("not loaded on {provider} too: {why}");
-                    continue;
-                }
-                Err(failure) => return Err(failure),
-            }
-            have.push(provider);
-        }
-        Ok((instances, have))
+        let warm_up = warm + warm_up;
+        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases })
     }
 }
 
@@ -223,7 +195,7 @@ fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut
 }
 
 /// The batcher's settings.
-fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, probe: &Probe) -> Settings {
+fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe) -> Settings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -238,7 +210,7 @@ fn settings(config: &ModelConfig, signature: &Signature, threads: NonZeroUsize, 
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
-        intra_op_threads: threads.get(),
+        slots: if target.provider.waits() { 1 } else { target.threads.get() },
         in_place_rows: 0,
     }
 }

@@ -161,7 +161,7 @@ fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) ->
     }
     let warm_up = loaded.warm_up.as_secs_f64();
     let version = Arc::new(loaded.version);
-    let serving = Serving { version: version.clone(), memory: wanted.memory() };
+    let serving = Serving { version: version.clone(), memory: wanted.memory_of(loaded.sessions_on_host) };
     let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
     let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);
     let loads = inventory.loads.entry(key.clone()).or_default();

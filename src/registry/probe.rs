@@ -171,7 +171,7 @@ fn independent(instance: &mut Instance, rows: &[ModelInputs]) -> Result<(), Stri
 
 /// Inputs with `rows` rows, each different: floats between 0 and 1, integers 0 or 1 (which most vocabularies and categories
 /// have), BYTES digits (which are numbers and words alike).
-fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<ModelInputs, String> {
+pub(super) fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<ModelInputs, String> {
     let mut random = SplitMix(0);
     let inputs = signature.inputs.iter().map(|spec| made_up_input(spec, rows, open, &mut random));
     Ok(inputs.collect::<Result<Vec<_>, _>>()?.into())

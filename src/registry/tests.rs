@@ -21,7 +21,6 @@ use crate::{
     error::{Code, Result},
     metrics::{Exposition, ServerMetrics},
     router::Router,
-    runtime,
     traffic::{Selector, Weights},
 };
 
@@ -36,7 +35,7 @@ struct Bench {
 fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| {
-        let engine = Engine::start(&runtime::locate().unwrap()).unwrap();
+        let engine = Engine::for_tests();
         let exposition = Exposition::new(&[]);
         let metrics = exposition.server().clone();
         Bench { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), metrics }

@@ -48,7 +48,9 @@ pub struct Derived {
     pub devices: Vec<Provider>,
     /// Why that is the CPU though a GPU works, where it is so.
     pub fallback: Option<String>,
-    /// Sessions.
+    /// Where recorded runs (CUDA graphs) are wanted: whether it replays some, or why not.
+    pub graphs: Option<Result<(), String>>,
+    /// How many runs there may be at once.
     pub instances: usize,
     /// Threads of a run.
     pub intra_op_threads: usize,
@@ -81,6 +83,15 @@ impl Derived {
             Some(why) => format!("{}: {why}", self.devices_text()),
             None => self.devices_text(),
         }
+    }
+
+    /// Whether recorded runs are replayed, or why not, for people; `None` where none are wanted.
+    pub fn graphs_text(&self) -> Option<String> {
+        let told = |graphs: &Result<(), String>| match graphs {
+            Ok(()) => "on".to_owned(),
+            Err(why) => format!("off: {why}"),
+        };
+        self.graphs.as_ref().map(told)
     }
 
     /// Whether the threads that read requests run them, or why not, for people.

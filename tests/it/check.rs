@@ -109,6 +109,9 @@ fn talkative() -> TempDir {
     let declared = vec![value("y", FLOAT, &["n", "3"])];
     Graph { output: declared, ..onnx::identity(FLOAT, &["n", "m"]) }.save(&root.join("declared.onnx"));
     onnx::identity(FP16, &["batch", "2"]).save(&root.join("half.onnx"));
+    // It asks for what only GPUs have.
+    onnx::add(1.0).save(&root.join("graphs/1.onnx"));
+    write(&root.join("graphs/config.toml"), "cuda_graphs = true");
     folder
 }
 
@@ -133,6 +136,7 @@ fn it_tells_what_was_found_and_derived() {
         ("outputs", json!([{ "name": "y", "datatype": "FP32", "shape": ["batch", 2] }])),
         ("devices", json!(["cpu"])),
         ("device_why", json!(null)),
+        ("cuda_graphs", json!(null)),
         ("batching", json!({ "on": true, "max_batch_size": 5 })),
         ("instances", json!(2)),
         ("intra_op_threads", json!(1)),
@@ -150,6 +154,8 @@ fn it_tells_what_was_found_and_derived() {
     warns("unnamed", &["'batch'", "'rows'", "batching = \\\"on\\\""]);
     assert_eq!(version("unnamed")["batching"]["on"], false);
     warns("half", &["FP16"]);
+    warns("graphs", &["cuda_graphs = true", "not recorded: it runs on cpu"]);
+    assert_eq!(version("graphs")["cuda_graphs"]["on"], false);
     warns("declared", &["output 'y' is declared with shape [n,3], and came with shape [1,16]"]);
 
     // The same for people.
@@ -172,6 +178,7 @@ fn it_tells_what_was_found_and_derived() {
         "try         curl -s localhost:8000/v2/models/add/versions/7/infer -d '{\"inputs\":[{",
         "unnamed version 1: would serve\n",
         "batching    off: ",
+        "graphs      off: it runs on cpu, and only CUDA's are\n",
     ] {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }

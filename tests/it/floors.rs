@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 31] = [
+const ARROWS: [(&str, &str); 32] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &str); 31] = [
     ("metrics", "error"),
     ("metrics", "per_thread"),
     ("batcher", "engine"),
+    ("engine", "runtime"),
     ("registry", "repository"),
     ("registry", "desired"),
     ("traffic", "error"),

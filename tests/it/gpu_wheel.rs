@@ -1,6 +1,8 @@
 //! The real build of ONNX Runtime for GPUs, on a machine that may have none: `ONNXD_TEST_GPU_WHEEL` names its wheel (256 MB, of
 //! `pip download --no-deps onnxruntime-gpu==1.31.1`). Without it there is nothing to test, which is no failure.
 
+mod cuda;
+
 use serde_json::{Value, json};
 use std::{
     env,
@@ -12,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{get, metric, post},
-    onnx,
+    onnx::{self, FLOAT},
     server::{Server, onnxd},
 };
 
@@ -112,6 +114,89 @@ async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
     assert_eq!(server.count_log(told), 1);
     assert!(answers(&server, "one").await, "it goes on");
 }
+
+/// With two GPUs that are none (`cuda.c`), and the real provider: which GPU, options, memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn models_run_on_gpus_that_work() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let (repository, cuda) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(cuda.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    let wrong = "device = \"cuda\"\n[provider_options]\ngpu_mem_limit = \"much\"";
+    for (model, config) in [
+        ("one", ""),
+        ("two", "instances = 2"),
+        ("second", "device = \"cuda:1\""),
+        ("options", OPTIONS),
+        ("chosen", "device = \"cpu\""),
+        ("eighth", "device = \"cuda:7\""),
+        ("wrong", wrong),
+    ] {
+        onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    // Its weights are larger than what can be allocated.
+    for (model, config) in [("large", ""), ("larger", "device = \"cuda\"")] {
+        onnx::mlp(&[1024, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path());
+    command.env("FAKE_GPUS", "2").env("FAKE_LARGEST", "3000000");
+    let server = Server::start_command(command, repository.path(), &[]);
+    for (model, devices) in [
+        ("one", json!(["cuda:0", "cuda:1"])),
+        ("two", json!(["cuda:0", "cuda:1"])),
+        ("second", json!(["cuda:1"])),
+        ("options", json!(["cuda:0"])),
+        ("chosen", json!(["cpu"])),
+    ] {
+        let version = version(&server, model).await;
+        assert_eq!((&version["state"], &version["devices"]), (&json!("READY"), &devices), "{model}: {version}");
+        let body = json!({ "inputs": [{ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [2, 3] }] });
+        let answer = post(server.http, &format!("/v2/models/{model}/infer"), body.to_string()).await;
+        assert_eq!(answer.json()["outputs"][0]["data"], json!([2.0, 3.0]), "{model}");
+    }
+    let large = version(&server, "large").await;
+    assert_eq!(large["devices"], json!(["cpu"]), "{large}");
+    let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("cpu: cuda:0 can't run it: ") && told.contains("not enough memory"), "{told}");
+    let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "large";
+    assert!(server.wait_for_log(warned)["message"].as_str().unwrap().starts_with("runs on the CPU: cuda:0 can't run"));
+    assert_eq!(metric(&server, "onnxd_device_fallback_versions", &[]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 2.0);
+    assert!(metric(&server, "onnxd_device_instances", &["device=\"cuda:1\""]).await >= 4.0);
+    for (model, says) in [
+        ("eighth", "there is no GPU 7: there are cuda:0, cuda:1"),
+        ("wrong", "Failed to parse provider option \"gpu_mem_limit\""),
+        ("larger", "cuda:0 can't run it: "),
+    ] {
+        let failed = version(&server, model).await;
+        assert_eq!(failed["state"], "FAILED", "{failed}");
+        assert!(failed["problem"].as_str().unwrap().contains(says), "{failed}");
+    }
+}
+
+/// Every option of CUDA's that may be given, as the provider takes it.
+const OPTIONS: &str = r#"
+    device = "cuda:0"
+    [provider_options]
+    arena_extend_strategy = "kNextPowerOfTwo"
+    cudnn_conv1d_pad_to_nc1d = true
+    cudnn_conv_algo_search = "DEFAULT"
+    cudnn_conv_use_max_workspace = true
+    do_copy_in_default_stream = true
+    enable_skip_layer_norm_strict_mode = false
+    external_data_loader_reading_threads = 2
+    fuse_conv_bias = true
+    gpu_mem_limit = 1_000_000_000
+    prefer_nhwc = true
+    sdpa_kernel = 0
+    tunable_op_enable = false
+    tunable_op_max_tuning_duration_ms = 10
+    tunable_op_tuning_enable = false
+    use_ep_level_unified_stream = true
+    use_tf32 = true
+"#;
 
 /// Where a GPU is: models that ask for nothing run on it.
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ fn ready(version: u64) -> VersionEntry {
         max_batch_size: 1,
         max_queue_delay: Duration::ZERO,
         max_queue_size: 1,
-        intra_op_threads: 1,
+        slots: 1,
         in_place_rows: 0,
     };
     let instances = Instances { compute: Vec::new(), in_place: Vec::new() };
@@ -39,6 +39,7 @@ fn ready(version: u64) -> VersionEntry {
             devices: Vec::new(),
             fallback: None,
             instances: 0,
+            graphs: None,
             intra_op_threads: 1,
             in_place: no(),
         },

@@ -1,0 +1,145 @@
+//! The idle instances of a lane, and which of them is next: one on the device that the fewest runs keep busy. Pure but for the
+//! count of runs, which versions share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// How many runs keep a device busy, of all versions that run on it.
+#[derive(Debug, Clone, Default)]
+pub struct Load(Arc<AtomicUsize>);
+
+/// Idle instances.
+pub(super) struct Idle<I> {
+    devices: Box<[Device<I>]>,
+    /// Of all devices.
+    count: usize,
+    /// The device that an instance was last taken from.
+    last: usize,
+}
+
+struct Device<I> {
+    idle: Vec<I>,
+    /// `None` where nobody asks, since the threads that run them are counted: on the CPU.
+    load: Option<Load>,
+}
+
+impl<I> Idle<I> {
+    /// Instances by the device that they run on.
+    pub(super) fn new(devices: impl IntoIterator<Item = (Vec<I>, Option<Load>)>) -> Self {
+        let devices: Box<[Device<I>]> = devices.into_iter().map(|(idle, load)| Device { idle, load }).collect();
+        let count = devices.iter().map(|device| device.idle.len()).sum();
+        Idle { last: devices.len(), devices, count }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Takes an instance, if there is one, with the number of its device, which is told when it is given back.
+    pub(super) fn take(&mut self) -> Option<(usize, I)> {
+        let number = match &*self.devices {
+            [_] => 0,
+            devices => least_busy(devices.iter().map(Device::busy), self.last)?,
+        };
+        let device = &mut self.devices[number];
+        let instance = device.idle.pop()?;
+        if let Some(Load(runs)) = &device.load {
+            runs.fetch_add(1, Relaxed);
+        }
+        self.count -= 1;
+        self.last = number;
+        Some((number, instance))
+    }
+
+    /// Gives an instance back.
+    pub(super) fn put(&mut self, number: usize, instance: I) {
+        let device = &mut self.devices[number];
+        if let Some(Load(runs)) = &device.load {
+            runs.fetch_sub(1, Relaxed);
+        }
+        device.idle.push(instance);
+        self.count += 1;
+    }
+}
+
+impl<I> Device<I> {
+    /// The runs that keep it busy; `None` where no instance is idle.
+    fn busy(&self) -> Option<usize> {
+        (!self.idle.is_empty()).then(|| self.load.as_ref().map_or(0, |Load(runs)| runs.load(Relaxed)))
+    }
+}
+
+/// The device with the fewest runs, of those that have some number of them; of equals the next after `last`.
+fn least_busy(runs: impl ExactSizeIterator<Item = Option<usize>>, last: usize) -> Option<usize> {
+    let count = runs.len();
+    let busy = runs.enumerate().filter_map(|(number, runs)| Some((number, runs?)));
+    let after = |number: usize| (number + count - last.min(count - 1) - 1) % count;
+    busy.min_by_key(|(number, runs)| (*runs, after(*number))).map(|(number, _)| number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_least_busy_device_is_next_and_equals_take_turns(
+            runs in prop::collection::vec(prop::option::of(0..4usize), 1..6),
+            last in 0..8usize,
+        ) {
+            let next = least_busy(runs.iter().copied(), last);
+            let fewest = runs.iter().flatten().min().copied();
+            prop_assert_eq!(next.and_then(|next| runs[next]), fewest);
+            if let Some(next) = next {
+                let equals = runs.iter().filter(|runs| **runs == fewest).count();
+                let mut seen = vec![next];
+                for _ in 1..equals {
+                    seen.extend(least_busy(runs.iter().copied(), seen[seen.len() - 1]));
+                }
+                seen.sort_unstable();
+                seen.dedup();
+                prop_assert_eq!(seen.len(), equals);
+            }
+        }
+
+        #[test]
+        fn instances_come_back_and_loads_are_told(
+            sizes in prop::collection::vec(0..4usize, 1..4),
+            steps in prop::collection::vec(any::<prop::sample::Index>(), 0..50),
+        ) {
+            let loads: Vec<Load> = sizes.iter().map(|_| Load::default()).collect();
+            let instances = |(device, size): (usize, &usize)| (0..*size).map(|_| device).collect::<Vec<_>>();
+            let devices = sizes.iter().enumerate().map(instances).zip(loads.iter().cloned().map(Some));
+            let mut idle = Idle::new(devices.collect::<Vec<_>>());
+            let mut taken: Vec<(usize, usize)> = Vec::new();
+            let all: usize = sizes.iter().sum();
+            for step in steps {
+                // Takes more often than not, so that all are taken at times.
+                if !taken.is_empty() && step.index(3) == 0 {
+                    let (number, instance) = taken.swap_remove(step.index(taken.len()));
+                    idle.put(number, instance);
+                } else {
+                    let next = idle.take();
+                    prop_assert_eq!(next.is_some(), taken.len() < all);
+                    taken.extend(next);
+                }
+                prop_assert_eq!(idle.len() + taken.len(), all);
+                for (device, Load(runs)) in loads.iter().enumerate() {
+                    let running = taken.iter().filter(|(number, _)| *number == device).count();
+                    prop_assert_eq!(runs.load(Relaxed), running);
+                }
+                prop_assert!(taken.iter().all(|(number, instance)| number == instance));
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_runs_there_are_none() {
+        assert!(Idle::<()>::new([]).take().is_none());
+        assert!(Idle::<()>::new([(Vec::new(), None)]).take().is_none());
+    }
+}

@@ -1,0 +1,291 @@
+//! Runs as on a device against ordinary ones: on the CPU, whose memory takes the place of page-locked memory; with
+//! `ONNXD_TEST_GPU` set, on the first GPU.
+
+use bytes::Bytes;
+use std::{env, num::NonZeroUsize, path::Path, sync::OnceLock};
+use tempfile::TempDir;
+
+use super::{Engine, Instance, Location, Provider, Target, buckets};
+use crate::{
+    error::Code,
+    runtime,
+    tensor::{Datatype, ModelInputs, Shape, Tensor, push_bytes_element},
+};
+
+#[allow(dead_code, unreachable_pub, reason = "integration tests use the rest")]
+#[path = "../../tests/it/support/onnx.rs"]
+pub(crate) mod onnx;
+
+use onnx::{FLOAT, Graph, node, value};
+
+impl Engine {
+    /// There can be one in a process.
+    pub(crate) fn for_tests() -> Engine {
+        static ENGINE: OnceLock<Engine> = OnceLock::new();
+        ENGINE.get_or_init(|| Engine::start(&runtime::locate().unwrap()).unwrap()).clone()
+    }
+
+    /// The same, where the CPU takes the place of every GPU.
+    pub(crate) fn standing_in(self) -> Engine {
+        Engine { stand_in: true, ..self }
+    }
+
+    /// Loads a model for the CPU as if that were a device, or for one.
+    fn load_staged(&self, model: &Path, recorded: bool) -> Instance {
+        if on_a_gpu() {
+            assert_eq!(runtime::prepare(self.library(), runtime::ProviderLibrary::Cuda), []);
+            let provider = Provider::Cuda { gpu: 0 };
+            let target = Target { provider, graphs: recorded, ..Target::cpu(NonZeroUsize::MIN) };
+            return self.load(model, &target).unwrap();
+        }
+        let instance = self.load(model, &Target::cpu(NonZeroUsize::MIN)).unwrap();
+        self.staged(instance, vec![Location::CPU], recorded).unwrap()
+    }
+}
+
+fn on_a_gpu() -> bool {
+    env::var_os("ONNXD_TEST_GPU").is_some()
+}
+
+/// A model, run in the ordinary way and as on a device.
+struct Pair {
+    ordinary: Instance,
+    staged: Instance,
+}
+
+impl Pair {
+    fn of(graph: Graph, recorded: bool) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.onnx");
+        graph.save(&path);
+        let engine = Engine::for_tests();
+        let ordinary = engine.load(&path, &Target::cpu(NonZeroUsize::MIN)).unwrap();
+        Pair { ordinary, staged: engine.load_staged(&path, recorded) }
+    }
+
+    /// Both give the same.
+    fn agree(&mut self, requests: &[ModelInputs]) -> Vec<Tensor> {
+        let requests: Vec<&ModelInputs> = requests.iter().collect();
+        let expected = self.ordinary.run(&requests).outputs.unwrap();
+        let outputs = self.staged.run(&requests).outputs.unwrap();
+        assert_eq!(outputs, expected);
+        outputs
+    }
+}
+
+fn tensor(datatype: Datatype, extents: &[usize], seed: usize) -> Tensor {
+    let shape = Shape::new(extents.to_vec());
+    let byte = |index: usize| (index * 7 + seed) as u8;
+    let data = match shape.bytes(datatype).unwrap() {
+        Some(length) if datatype == Datatype::Bool => (0..length).map(|index| byte(index) % 2).collect::<Vec<_>>(),
+        Some(length) => (0..length).map(byte).collect(),
+        None => {
+            let mut data = Vec::new();
+            for index in 0..shape.elements().unwrap() {
+                push_bytes_element(&mut data, &vec![byte(index); (index + seed) % 4]).unwrap();
+            }
+            data
+        }
+    };
+    Tensor::new(datatype, shape, data.into()).unwrap()
+}
+
+fn fp32(extents: &[usize], values: impl IntoIterator<Item = f32>) -> Tensor {
+    let data: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+    Tensor::new(Datatype::Fp32, Shape::new(extents.to_vec()), data.into()).unwrap()
+}
+
+/// Rows of two numbers, no two rows alike.
+fn rows(count: usize, seed: usize) -> ModelInputs {
+    vec![fp32(&[count, 2], (0..2 * count).map(|index| (index + 100 * seed) as f32))].into()
+}
+
+#[test]
+fn every_datatype_goes_in_and_out() {
+    for (name, element, _) in onnx::ELEMENT_TYPES {
+        let datatype = Datatype::from_name(name).unwrap();
+        let mut pair = Pair::of(onnx::identity(element, &["batch", "3"]), false);
+        // From the second time on it is known what comes; sizes change both ways.
+        for (round, counts) in [&[1][..], &[4], &[1, 2, 1], &[2], &[100], &[3, 0], &[0]].iter().enumerate() {
+            let request = |(index, count): (usize, &usize)| -> ModelInputs {
+                vec![tensor(datatype, &[*count, 3], round * 10 + index)].into()
+            };
+            pair.agree(&counts.iter().enumerate().map(request).collect::<Vec<_>>());
+        }
+        assert_eq!(pair.staged.foresees(), datatype != Datatype::Bytes, "{name}");
+    }
+}
+
+#[test]
+fn several_inputs_and_outputs_keep_their_places() {
+    let mut pair = Pair::of(onnx::pair(), false);
+    for counts in [&[1][..], &[3, 1], &[2, 2, 2], &[1]] {
+        let request = |count: &usize| -> ModelInputs {
+            vec![rows(*count, 1).required.remove(0), rows(*count, 7).required.remove(0)].into()
+        };
+        pair.agree(&counts.iter().map(request).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn answers_stay_as_they_are_when_the_next_batch_comes_and_the_session_goes() {
+    let mut pair = Pair::of(onnx::add(1.0), false);
+    let mut answers = Vec::new();
+    for round in 0..20 {
+        let expected = pair.ordinary.run(&[&rows(1 + round % 5, round)]).outputs.unwrap();
+        let mut shared = pair.staged.sharing();
+        let outputs = if round % 2 == 0 {
+            pair.staged.run(&[&rows(1 + round % 5, round)])
+        } else {
+            shared.run(&[&rows(1 + round % 5, round)])
+        };
+        answers.push((outputs.outputs.unwrap(), expected));
+    }
+    drop(pair);
+    for (outputs, expected) in answers {
+        assert_eq!(outputs, expected);
+    }
+}
+
+#[test]
+fn what_passes_through_is_copied() {
+    // The output is the input, without a node between.
+    let graph = Graph {
+        node: vec![node("Neg", &["x"], &["y"])],
+        output: vec![value("x", FLOAT, &["batch", "2"]), value("y", FLOAT, &["batch", "2"])],
+        ..onnx::add(0.0)
+    };
+    let mut pair = Pair::of(Graph { initializer: Vec::new(), ..graph }, false);
+    let first = pair.agree(&[rows(2, 1)]);
+    let second = pair.agree(&[rows(2, 5)]);
+    pair.agree(&[rows(2, 9)]);
+    assert_eq!(first[0], rows(2, 1).required[0]);
+    assert_eq!(second[0], rows(2, 5).required[0]);
+}
+
+#[test]
+fn a_constant_output_comes_every_time() {
+    let graph = onnx::add(3.0);
+    let output = vec![value("y", FLOAT, &["batch", "2"]), value("number", FLOAT, &["1"])];
+    let mut pair = Pair::of(Graph { output, ..graph }, false);
+    for round in 0..4 {
+        pair.agree(&[rows(1 + round, round)]);
+    }
+}
+
+#[test]
+fn optional_inputs_may_be_given() {
+    let graph = onnx::add(5.0);
+    let mut input = graph.input.clone();
+    input.push(value("number", FLOAT, &["1"]));
+    let mut pair = Pair::of(Graph { input, ..graph }, false);
+    pair.agree(&[rows(2, 1)]);
+    for number in [7.0, 8.0] {
+        let optional = vec![(0, fp32(&[1], [number]))];
+        pair.agree(&[ModelInputs { optional, ..rows(2, 1) }]);
+    }
+    pair.agree(&[rows(2, 1), rows(3, 2)]);
+}
+
+#[test]
+fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
+    // As many as are not 0, which is declared to be as many as there are rows.
+    let graph = Graph {
+        name: "nonzero".into(),
+        node: vec![
+            node("NonZero", &["x"], &["places"]),
+            node("Transpose", &["places"], &["turned"]),
+            node("Cast", &["turned"], &["y"]).int("to", 1),
+        ],
+        initializer: Vec::new(),
+        input: vec![value("x", FLOAT, &["batch"])],
+        output: vec![value("y", FLOAT, &["batch", "1"])],
+    };
+    let mut pair = Pair::of(graph, false);
+    let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
+    pair.agree(&[input(&[1.0, 2.0])]);
+    assert!(pair.staged.foresees(), "it was as declared");
+    for values in [&[1.0, 2.0, 3.0][..], &[0.0, 4.0, 0.0], &[5.0], &[0.0, 6.0]] {
+        pair.agree(&[input(values)]);
+    }
+    assert!(!pair.staged.foresees(), "it was not");
+}
+
+#[test]
+fn errors_of_runs_are_told_as_ever() {
+    if on_a_gpu() {
+        // CUDA's kernels take any index.
+        return;
+    }
+    let mut pair = Pair::of(onnx::lookup(), false);
+    let inputs = |index: i64| -> ModelInputs {
+        let spec = &pair.ordinary.signature().inputs[0];
+        let rank = spec.shape.as_ref().unwrap().len();
+        let data = Bytes::copy_from_slice(&index.to_le_bytes());
+        vec![Tensor::new(spec.datatype, Shape::new(vec![1; rank]), data).unwrap()].into()
+    };
+    let (good, bad) = (inputs(0), inputs(1 << 40));
+    for _ in 0..3 {
+        pair.agree(std::slice::from_ref(&good));
+        let expected = pair.ordinary.run(&[&bad]).outputs.unwrap_err();
+        let error = pair.staged.run(&[&bad]).outputs.unwrap_err();
+        assert_eq!((error.code(), error.message()), (expected.code(), expected.message()));
+        assert_eq!(error.code(), Code::InvalidArgument);
+    }
+}
+
+#[test]
+fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
+    let mut pair = Pair::of(onnx::pair(), true);
+    let request = |count: usize, seed: usize| -> ModelInputs {
+        vec![rows(count, seed).required.remove(0), rows(count, seed + 50).required.remove(0)].into()
+    };
+    pair.agree(&[request(3, 1)]);
+    for size in buckets(6) {
+        let row = request(1, 3);
+        pair.staged.record(&vec![&row; size]).unwrap();
+    }
+    let mut shared = pair.staged.sharing();
+    for size in [4, 2] {
+        shared.record(&[&request(size, 4)]).unwrap();
+    }
+    for round in 0..3 {
+        for counts in [&[1][..], &[2, 1], &[1, 1, 1, 1], &[2, 3], &[6], &[7], &[0], &[1, 0, 1]] {
+            let requests: Vec<_> =
+                counts.iter().enumerate().map(|(index, count)| request(*count, round + index)).collect();
+            let outputs = pair.agree(&requests);
+            let borrowed: Vec<&ModelInputs> = requests.iter().collect();
+            assert_eq!(shared.run(&borrowed).outputs.unwrap(), outputs);
+            assert_eq!(pair.staged.run_unrecorded(&borrowed).outputs.unwrap(), outputs);
+        }
+    }
+    pair.staged.forget();
+    pair.agree(&[request(2, 1)]);
+}
+
+#[test]
+fn rows_of_another_size_are_not_filled_up() {
+    let mut pair = Pair::of(onnx::identity(FLOAT, &["batch", "width"]), true);
+    let row = rows(1, 1);
+    pair.staged.record(&[&row, &row, &row, &row]).unwrap();
+    for extents in [[1, 2], [2, 1], [1, 4], [1, 16], [3, 2], [2, 0]] {
+        let count = extents.iter().product::<usize>();
+        pair.agree(&[vec![fp32(&extents, (0..count).map(|index| index as f32))].into()]);
+    }
+}
+
+#[test]
+fn what_has_no_rows_of_one_size_is_not_recorded() {
+    if on_a_gpu() {
+        // CUDA's provider makes no session that records for a model with strings.
+        return;
+    }
+    let row = rows(1, 1);
+    let mut bytes = Pair::of(onnx::identity(onnx::STRING, &["batch"]), true);
+    let request: ModelInputs = vec![tensor(Datatype::Bytes, &[2], 1)].into();
+    assert_eq!(bytes.staged.record(&[&request]), Err("BYTES have no fixed size".into()));
+    bytes.agree(&[request]);
+    let mut plain = Pair::of(onnx::add(1.0), false);
+    assert!(plain.staged.record(&[&row]).is_err());
+    assert!(plain.ordinary.record(&[&row]).is_err());
+}

@@ -1,0 +1,108 @@
+//! The instances of a version, of which the first is there: as many as are wanted on each device that it runs on.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::{
+    first::{First, Placed},
+    graphs,
+    load::Loader,
+    memory::room_on,
+    plan::Wanted,
+    probe::{Probe, warm_up},
+};
+use crate::{
+    batcher::{Compute, OnDevice},
+    config::Device,
+    engine::{Instance, Provider, Target},
+    error::Failure,
+};
+
+/// Instances on a device that runs wait for: the copies of one go on beside the run of another.
+const ON_A_DEVICE: usize = 2;
+
+/// What a version is run with.
+pub(super) struct Made {
+    pub instances: Vec<OnDevice>,
+    /// What each of these lists runs on.
+    pub providers: Vec<Provider>,
+    /// Sessions whose weights are in the host's memory.
+    pub sessions_on_host: usize,
+    /// The threads that drive them.
+    pub compute: Compute,
+    /// Time that it took to warm them up.
+    pub warm_up: Duration,
+}
+
+impl Loader {
+    /// All instances of a version.
+    pub(super) fn instances(&self, wanted: &Wanted, placed: Placed) -> Result<Made, Failure> {
+        let Placed { first: First { instance, target, probe, .. }, providers, .. } = placed;
+        let waits = target.provider.waits();
+        let count = wanted.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
+        let mut made = Made {
+            instances: Vec::new(),
+            providers: Vec::new(),
+            sessions_on_host: if waits { 0 } else { count },
+            compute: self.compute.clone(),
+            warm_up: Duration::ZERO,
+        };
+        let mut first = Some(instance);
+        for provider in providers {
+            let on = Target { provider, ..target.clone() };
+            let is_first = first.is_some();
+            // There was room for the first.
+            let room = if is_first { Ok(()) } else { room_on(provider, wanted.memory()) };
+            let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made.warm_up);
+            match room.and_then(on_device) {
+                Ok(instances) => {
+                    let load = waits.then(|| self.compute.load(provider));
+                    made.instances.push(OnDevice { instances, load });
+                    made.providers.push(provider);
+                }
+                // Such as one whose memory others have taken.
+                Err(Failure { why, .. }) if !is_first && self.device(&wanted.config) == Device::Auto => {
+                    tracing::warn!("not loaded on {provider} too: {why}");
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        if waits {
+            let threads = self.compute.on_devices(&made.providers, count);
+            made.compute = threads
+                .map_err(|error| Failure::passing(format!("no threads can be started for its runs: {error}")))?;
+        }
+        Ok(made)
+    }
+
+    /// So many instances on one device, the first of which may be there. Where runs wait for the device, they share a session:
+    /// weights are in its memory once.
+    fn on_device(
+        &self,
+        wanted: &Wanted,
+        first: Option<Instance>,
+        target: &Target,
+        probe: &Probe,
+        count: usize,
+        warm: &mut Duration,
+    ) -> Result<Vec<Instance>, Failure> {
+        let mut instances: Vec<Instance> = first.into_iter().collect();
+        while instances.len() < count {
+            let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
+            let mut instance = match shared {
+                Some(instance) => instance,
+                None => self.instance(&wanted.source.path, target)?,
+            };
+            *warm += warm_up(&mut instance);
+            if target.is_recorded()
+                && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
+            {
+                tracing::warn!("an instance on {} replays no recorded runs: {why}", target.provider);
+            }
+            instances.push(instance);
+        }
+        Ok(instances)
+    }
+}
