@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec},
+    tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec, concatenate},
 };
 
 /// Runs a session for a device, one batch at a time.
@@ -39,6 +39,8 @@ pub(super) struct Staged {
     /// What ONNX Runtime is told of the memory.
     described: Arc<MemoryInfo<'static>>,
     stages: Vec<Stage>,
+    /// For each output: the input that it is, where the graph passes one through.
+    passed: Box<[Option<usize>]>,
     foreseen: Foreseen,
     graphs: Graphs,
 }
@@ -74,8 +76,12 @@ impl Staged {
         described: Arc<MemoryInfo<'static>>,
     ) -> Self {
         let stages = signature.all_inputs().map(|_| Stage::default()).collect();
-        let foreseen = Foreseen::new(&signature);
-        Staged { runner, signature, memory, described, stages, foreseen, graphs: Graphs::default() }
+        let passed = signature.outputs.iter().map(|output| {
+            let mut inputs = signature.all_inputs();
+            inputs.position(|input| input.name == output.name && input.datatype.size().is_some())
+        });
+        let (passed, foreseen) = (passed.collect(), Foreseen::new(&signature));
+        Staged { runner, signature, memory, described, stages, passed, foreseen, graphs: Graphs::default() }
     }
 
     pub(super) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
@@ -110,7 +116,7 @@ impl Staged {
         let ran = self.run_into(run, places);
         let run = stacked.elapsed();
         let outputs = ran.map_err(|error| run_error(&error));
-        let outputs = outputs.and_then(|(values, places)| self.outputs(values, places, &regions, rows));
+        let outputs = outputs.and_then(|(values, places)| self.outputs(requests, values, places, &regions));
         Ran { outputs, input: stacked - started, run }
     }
 
@@ -195,19 +201,37 @@ impl Staged {
         }
     }
 
+    /// An output that is an input: as it came, since ONNX Runtime copies it back from the device without waiting for it to get
+    /// there.
+    fn passed(&self, index: usize, requests: &[&ModelInputs]) -> Option<Tensor> {
+        let input = self.passed[index]?;
+        let Some(optional) = input.checked_sub(self.signature.inputs.len()) else {
+            let parts: Vec<&Tensor> = requests.iter().map(|request| &request.required[input]).collect();
+            return if let [only] = *parts { Some(only.clone()) } else { concatenate(&parts) };
+        };
+        let mut given = requests.iter().flat_map(|request| &request.optional);
+        given.find(|(index, _)| *index == optional).map(|(_, tensor)| tensor.clone())
+    }
+
     /// What a run gave, in its places and elsewhere.
     #[allow(unsafe_code, reason = "reads memory that ONNX Runtime has written")]
     fn outputs(
         &mut self,
+        requests: &[&ModelInputs],
         values: Vec<Option<Value>>,
         places: Places,
         regions: &[Range<usize>],
-        rows: usize,
     ) -> Result<Vec<Tensor>> {
+        let rows = requests.iter().map(|request| request.rows()).sum();
         let mut places = places.into_iter();
         let mut outputs = Vec::with_capacity(values.len());
         for (index, (spec, value)) in self.signature.outputs.iter().zip(values).enumerate() {
-            let tensor = match (places.next().flatten(), value) {
+            let place = places.next().flatten();
+            if let Some(tensor) = self.passed(index, requests) {
+                outputs.push(tensor);
+                continue;
+            }
+            let tensor = match (place, value) {
                 (Some((block, shape)), _) => {
                     // SAFETY: the run went well, and it has written outputs that have places to these, as a whole: it holds
                     // their size against the place's.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{get, metric, post},
-    onnx::{self, FLOAT},
+    onnx::{self, FLOAT, Graph},
     server::{Server, onnxd},
 };
 
@@ -128,12 +128,18 @@ async fn models_run_on_gpus_that_work() {
         ("second", "device = \"cuda:1\""),
         ("options", OPTIONS),
         ("chosen", "device = \"cpu\""),
+        ("graphs", "cuda_graphs = true\nmax_batch_size = 12"),
+        ("passed", ""),
         ("eighth", "device = \"cuda:7\""),
         ("wrong", wrong),
     ] {
         onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
         fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
     }
+    // Its first output is its input.
+    let output = ["x", "y"].map(|name| onnx::value(name, FLOAT, &["batch", "2"])).into();
+    let passed = Graph { output, ..onnx::identity(FLOAT, &["batch", "2"]) };
+    passed.save(&repository.path().join("passed/1/model.onnx"));
     // Its weights are larger than what can be allocated.
     for (model, config) in [("large", ""), ("larger", "device = \"cuda\"")] {
         onnx::mlp(&[1024, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
@@ -149,13 +155,24 @@ async fn models_run_on_gpus_that_work() {
         ("second", json!(["cuda:1"])),
         ("options", json!(["cuda:0"])),
         ("chosen", json!(["cpu"])),
+        ("graphs", json!(["cuda:0", "cuda:1"])),
+        ("passed", json!(["cuda:0", "cuda:1"])),
     ] {
         let version = version(&server, model).await;
         assert_eq!((&version["state"], &version["devices"]), (&json!("READY"), &devices), "{model}: {version}");
-        let body = json!({ "inputs": [{ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [2, 3] }] });
-        let answer = post(server.http, &format!("/v2/models/{model}/infer"), body.to_string()).await;
-        assert_eq!(answer.json()["outputs"][0]["data"], json!([2.0, 3.0]), "{model}");
+        // Many at once, of as many rows as a batch may have and more.
+        let asked = (0..64).map(|number| async move {
+            let rows = number % 13 + 1;
+            let data: Vec<f64> = (0..2 * rows).map(|index| f64::from(100 * number + index)).collect();
+            let input = json!({ "name": "x", "shape": [rows, 2], "datatype": "FP32", "data": data });
+            let body = json!({ "inputs": [input] }).to_string();
+            let answer = post(server.http, &format!("/v2/models/{model}/infer"), body).await;
+            assert_eq!(answer.json()["outputs"][0]["data"], json!(data), "{model}");
+        });
+        futures_util::future::join_all(asked).await;
     }
+    let recorded = get(server.http, "/v2/models/graphs").await.json()["properties"]["cuda_graphs"].clone();
+    assert_eq!(recorded, "on");
     let large = version(&server, "large").await;
     assert_eq!(large["devices"], json!(["cpu"]), "{large}");
     let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
