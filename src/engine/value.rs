@@ -57,31 +57,21 @@ impl Value {
         self.0.as_ptr()
     }
 
-    /// Type of the elements, where the protocol has one, and the extents.
+    /// Type of the elements, where the protocol has one, and the extents. A single call that copies nothing: the older ones make
+    /// a description with a name for each axis.
     ///
     /// # Errors
     /// It is no tensor.
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
-    pub(super) fn describe(&self) -> ort::Result<(Option<Datatype>, Vec<i64>)> {
-        let api = ort::api();
-        let mut info = ptr::null_mut();
-        // SAFETY: the value lives; what comes back is released below.
-        checked(unsafe { (api.GetTensorTypeAndShape)(self.pointer(), &raw mut info) })?;
+    pub(super) fn describe(&self) -> ort::Result<(Option<Datatype>, &[i64])> {
         let mut element = sys::ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-        let mut rank = 0;
-        let mut extents = Vec::new();
-        // SAFETY: the description lives until it is released, and `extents` has the length that is told.
-        let described = unsafe {
-            let described = checked((api.GetTensorElementType)(info, &raw mut element))
-                .and_then(|()| checked((api.GetDimensionsCount)(info, &raw mut rank)))
-                .and_then(|()| {
-                    extents.resize(rank, 0);
-                    checked((api.GetDimensions)(info, extents.as_mut_ptr(), rank))
-                });
-            (api.ReleaseTensorTypeAndShapeInfo)(info);
-            described
-        };
-        described.map(|()| (datatype(element.into()), extents))
+        let (mut extents, mut rank) = (ptr::null(), 0);
+        let describe = ort::api().GetTensorElementTypeAndShapeDataReference;
+        // SAFETY: the value lives, and each place that is written to is of this call.
+        checked(unsafe { describe(self.pointer(), &raw mut element, &raw mut extents, &raw mut rank) })?;
+        // SAFETY: the extents are the value's own, as many as told, and change no more. A scalar may have none to point to.
+        let extents = if rank == 0 { &[] } else { unsafe { std::slice::from_raw_parts(extents, rank) } };
+        Ok((datatype(element.into()), extents))
     }
 
     /// Where the elements of a tensor lie (of one without strings).
