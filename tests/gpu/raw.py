@@ -25,9 +25,9 @@ def drive(session, batch, until, counts, index):
         counts[index] += rows
 
 
-def rows_per_second(model, shape, rows, streams=2, seconds=3.0, options=None):
+def rows_per_second(model, shape, rows, options, streams=2, seconds=3.0):
     """With as many threads over one session, each with a binding of its own, so that copies overlap runs."""
-    made = session(model, options or {})
+    made = session(model, options)
     batch = numpy.random.default_rng(1).standard_normal((rows, *shape)).astype("f4")
     counts = [0] * streams
     for seconds in (0.5, seconds):
@@ -43,8 +43,8 @@ def rows_per_second(model, shape, rows, streams=2, seconds=3.0, options=None):
     return sum(counts) / (time.monotonic() - began)
 
 
-def best(model, shape, batches=(8, 16, 32, 64)):
+def best(model, shape, options, batches=(8, 16, 32, 64)):
     """Rows per second at the best batch, and that batch."""
-    measured = {rows: rows_per_second(model, shape, rows) for rows in batches}
+    measured = {rows: rows_per_second(model, shape, rows, options) for rows in batches}
     rows = max(measured, key=measured.get)
     return measured[rows], rows
