@@ -120,11 +120,14 @@ impl Engine {
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
         let locations = Location::of(target.provider);
-        let make = || self.session(file, folder, target);
-        let session = if locations.is_empty() { make() } else { while_none_is_recorded(make) };
-        let session = session.map_err(|error| explain::failure(&error.to_string()))?;
-        let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-        let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+        // To the end, since a session that is no good is dropped there.
+        let make = || {
+            let session = self.session(file, folder, target);
+            let session = session.map_err(|error| explain::failure(&error.to_string()))?;
+            let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
+            Instance::new(session, signature, uneven).map_err(Failure::lasting)
+        };
+        let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
         self.staged(instance, locations, target.is_recorded())
     }
 

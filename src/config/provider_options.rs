@@ -138,11 +138,14 @@ const RESERVED: [(&str, &str); 12] = [
 
 const AN_ADDRESS: &str = "it is about memory of the process, which a file can't name";
 
-/// Whether an option may be given for a device.
+/// How ONNX Runtime writes that something is off.
+const OFF: [&str; 3] = ["0", "false", "False"];
+
+/// Whether an option may be given for a device, with this value.
 ///
 /// # Errors
 /// For people: why not, and what was meant.
-pub(super) fn check(device: Device, option: &str) -> Result<(), String> {
+pub(super) fn check(device: Device, option: &str, value: &str) -> Result<(), String> {
     let known: Vec<&str> = match device {
         Device::Cpu => return Err(format!("'{option}' is given, and device = \"cpu\" takes no options")),
         Device::Auto | Device::Cuda(_) => CUDA.to_vec(),
@@ -152,6 +155,11 @@ pub(super) fn check(device: Device, option: &str) -> Result<(), String> {
         Device::Other(OtherProvider::CoreMl) => COREML.to_vec(),
         Device::Other(OtherProvider::Xnnpack) => XNNPACK.to_vec(),
     };
+    if option == "do_copy_in_default_stream" && device.may_be_nvidia() && OFF.contains(&value) {
+        return Err(format!(
+            "'{option}' can't be off: ONNX Runtime then copies beside the runs that need what is copied, and answers may be wrong"
+        ));
+    }
     if known.contains(&option) {
         return Ok(());
     }
@@ -174,7 +182,7 @@ mod tests {
     use super::*;
 
     fn refused(device: &str, option: &str) -> String {
-        check(device.parse().unwrap(), option).unwrap_err()
+        check(device.parse().unwrap(), option, "1").unwrap_err()
     }
 
     #[test]
@@ -190,7 +198,7 @@ mod tests {
             ("coreml", "MLComputeUnits"),
             ("xnnpack", "intra_op_num_threads"),
         ] {
-            assert_eq!(check(device.parse().unwrap(), option), Ok(()), "{device} {option}");
+            assert_eq!(check(device.parse().unwrap(), option, "1"), Ok(()), "{device} {option}");
         }
     }
 
@@ -226,6 +234,18 @@ mod tests {
         ] {
             assert!(refused(device, option).contains(says), "{}", refused(device, option));
         }
+    }
+
+    #[test]
+    fn what_answers_wrongly_is_refused() {
+        let check = |device: &str, value| check(device.parse().unwrap(), "do_copy_in_default_stream", value);
+        for device in ["auto", "cuda", "cuda:1", "tensorrt"] {
+            assert_eq!([check(device, "1"), check(device, "true")], [Ok(()), Ok(())], "{device}");
+            for value in OFF {
+                assert!(check(device, value).unwrap_err().contains("can't be off: "), "{device} {value}");
+            }
+        }
+        assert!(check("xnnpack", "0").unwrap_err().starts_with("unknown option"));
     }
 
     #[test]

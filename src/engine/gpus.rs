@@ -42,18 +42,30 @@ fn ask() -> Result<Vec<String>, String> {
     if count == 0 {
         return Err("the NVIDIA driver sees no GPU".into());
     }
-    (0..count).map(|gpu| name(driver, gpu)).collect()
+    (0..count).map(|gpu| prepared(driver, gpu)).collect()
 }
 
-fn name(driver: &'static Library, gpu: c_int) -> Result<String, String> {
+/// Prepares a GPU for runs, and tells its name.
+fn prepared(driver: &'static Library, gpu: c_int) -> Result<String, String> {
     let mut device: c_int = 0;
     call(driver, "cuDeviceGet", |f: extern "C" fn(*mut c_int, c_int) -> c_int| f(&raw mut device, gpu))?;
     let mut name = [0u8; NAME];
     call(driver, "cuDeviceGetName", |f: extern "C" fn(*mut c_char, c_int, c_int) -> c_int| {
         f(name.as_mut_ptr().cast(), NAME as c_int, device)
     })?;
+    wait_asleep(driver, device);
     let name = CStr::from_bytes_until_nul(&name).map(CStr::to_string_lossy);
     Ok(name.map_or_else(|_| format!("GPU {gpu}"), Into::into))
+}
+
+/// Has who waits for a GPU sleep: where CPUs are to spare, CUDA would keep one busy for each run. It is set before anything of
+/// CUDA uses the GPU; a driver that refuses it waits as ever.
+fn wait_asleep(driver: &'static Library, device: c_int) {
+    const BLOCKING_SYNC: u32 = 4;
+    let set = |f: extern "C" fn(c_int, u32) -> c_int| f(device, BLOCKING_SYNC);
+    if let Err(why) = call(driver, "cuDevicePrimaryCtxSetFlags_v2", set) {
+        tracing::debug!("runs on GPU {device} are waited for as CUDA does by itself: {why}");
+    }
 }
 
 /// Calls a function of the driver, whose name says what it takes.
@@ -63,7 +75,7 @@ fn call<F: Copy + 'static>(
     function: &str,
     call: impl FnOnce(F) -> c_int,
 ) -> Result<(), String> {
-    // SAFETY: `F` is the function's type as cuda.h has had it since CUDA 2; the library is never unloaded.
+    // SAFETY: `F` is the function's type as cuda.h has it; the library is never unloaded.
     let symbol = unsafe { driver.get::<F>(function.as_bytes()) };
     let symbol = symbol.map_err(|error| format!("{DRIVER} is not the NVIDIA driver's: {error}"))?;
     match call(*symbol) {

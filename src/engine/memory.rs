@@ -9,6 +9,7 @@ use ort::{
 };
 use std::{
     fmt,
+    mem::ManuallyDrop,
     ptr::{self, NonNull},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -41,7 +42,7 @@ impl fmt::Display for Location {
 /// An allocator of such memory.
 pub(super) struct Memory {
     // `ort` does not promise that one may be used by several threads at once.
-    allocator: Mutex<Allocator>,
+    allocator: ManuallyDrop<Mutex<Allocator>>,
     // What was allocated may outlive the session, but not the libraries of its provider, which the environment keeps.
     _environment: Environment,
 }
@@ -51,22 +52,33 @@ impl Memory {
     pub(super) fn new(session: &Session, environment: &Environment, location: &Location) -> ort::Result<Self> {
         let Location(name, device) = location;
         let info = MemoryInfo::new(name.clone(), *device, AllocatorType::Device, MemoryType::CPUOutput)?;
-        let allocator = Mutex::new(Allocator::new(session, info)?);
+        let allocator = ManuallyDrop::new(Mutex::new(Allocator::new(session, info)?));
         Ok(Memory { allocator, _environment: environment.clone() })
     }
 
     /// Memory for so many bytes. What they are is not known.
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn block(self: &Arc<Self>, length: usize) -> ort::Result<Block> {
-        let allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
         let mut start = ptr::null_mut();
-        // SAFETY: the allocator lives, and nothing else uses it meanwhile. Of nothing it may give null.
-        let allocate =
-            || unsafe { (ort::api().AllocatorAlloc)(allocator.ptr().cast_mut(), length.max(1), &raw mut start) };
+        // The allocator is taken last: who gives a block back does not wait for a recording.
+        let allocate = || {
+            let allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
+            // SAFETY: the allocator lives, and nothing else uses it meanwhile. Of nothing it may give null.
+            unsafe { (ort::api().AllocatorAlloc)(allocator.ptr().cast_mut(), length.max(1), &raw mut start) }
+        };
         checked(while_none_is_recorded(allocate))?;
         let start = NonNull::new(start.cast());
         let start = start.ok_or_else(|| ort::Error::new(format!("there is no memory for {length} bytes")))?;
         Ok(Block { memory: self.clone(), start, length })
+    }
+}
+
+impl Drop for Memory {
+    #[allow(unsafe_code, reason = "drops the allocator at a time of its own")]
+    fn drop(&mut self) {
+        // Where the session has gone before, its memory goes back to the driver with this.
+        // SAFETY: it is dropped here, once, and not used any more.
+        while_none_is_recorded(|| unsafe { ManuallyDrop::drop(&mut self.allocator) });
     }
 }
 

@@ -2,10 +2,17 @@
 //! `ONNXD_TEST_GPU` set, on the first GPU.
 
 use bytes::Bytes;
-use std::{env, num::NonZeroUsize, path::Path, sync::OnceLock};
+use std::{
+    env,
+    num::NonZeroUsize,
+    path::Path,
+    sync::{OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 use tempfile::TempDir;
 
-use super::{Engine, Instance, Location, Provider, Target, buckets};
+use super::{Engine, Instance, Location, Provider, Target, buckets, recording::alone};
 use crate::{
     error::Code,
     runtime,
@@ -261,6 +268,27 @@ fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
     }
     pair.staged.forget();
     pair.agree(&[request(2, 1)]);
+}
+
+/// The last slice of an answer takes the memory with it that it lies in, whenever and wherever it is dropped.
+#[test]
+fn memory_goes_back_while_nothing_is_recorded() {
+    let mut pair = Pair::of(onnx::add(1.0), false);
+    // The first run tells the shape, the second writes to memory for it.
+    pair.agree(&[rows(2, 1)]);
+    let answer = pair.staged.run(&[&rows(2, 1)]).outputs.unwrap();
+    drop(pair);
+    let (sender, gone) = mpsc::channel();
+    let dropping = alone(|| {
+        let dropping = thread::spawn(move || {
+            drop(answer);
+            sender.send(()).unwrap();
+        });
+        assert!(gone.recv_timeout(Duration::from_millis(200)).is_err(), "it was given back");
+        dropping
+    });
+    dropping.join().unwrap();
+    gone.recv().unwrap();
 }
 
 #[test]

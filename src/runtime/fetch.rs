@@ -141,7 +141,8 @@ fn clear(folder: &Path, missing: &[&Wheel]) -> Result<(), FetchError> {
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_left = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(INCOMING));
         if is_left {
-            fs::remove_dir_all(&path).map_err(|error| FetchError::file("remove", &path, error))?;
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(|error| FetchError::file("remove", &path, error))?;
         }
     }
     Ok(())

@@ -176,7 +176,8 @@ async fn another_device_is_a_reload() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn options_that_the_device_does_not_take_are_told_with_their_place() {
-    let wrong = "device = \"cuda\"\n[provider_options]\ngpu_mem_limt = 1\ndevice_id = 1";
+    let wrong = "device = \"cuda\"\n[provider_options]\ngpu_mem_limt = 1\ndevice_id = 1\n\
+                 do_copy_in_default_stream = false";
     let repository = repository(&[("wrong", wrong), ("right", "")]);
     let server = Server::start(repository.path());
     let model = get(server.admin, "/admin/v1/models/wrong").await.json();
@@ -184,6 +185,7 @@ async fn options_that_the_device_does_not_take_are_told_with_their_place() {
     for part in [
         "wrong/config.toml:3:1: provider_options: unknown option 'gpu_mem_limt' of device \"cuda\"; did you mean 'gpu_mem_limit'?",
         "wrong/config.toml:4:1: provider_options: 'device_id' can't be given: name the GPU with device = \"cuda:N\"",
+        "wrong/config.toml:5:1: provider_options: 'do_copy_in_default_stream' can't be off: ONNX Runtime then copies beside",
     ] {
         assert!(why.contains(part), "{why}");
     }

@@ -83,9 +83,10 @@ pub(super) fn places(entries: &[Entry<'_>]) -> Places {
 
 /// Notes what the device does not take.
 pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'_>) {
-    for (name, at) in places.options.iter().filter(|(name, _)| config.provider_options.contains_key(name)) {
+    for (name, at) in &places.options {
+        let Some(value) = config.provider_options.get(name) else { continue };
         let checked = match config.device {
-            Some(device) => provider_options::check(device, name),
+            Some(device) => provider_options::check(device, name, value),
             None => Err(format!(
                 "'{name}' is an option of one device, and the file names none: write such as device = \"cuda\"; \"auto\" \
                  takes those of CUDA"

@@ -141,11 +141,15 @@ fn only_what_is_not_whole_is_fetched_again() {
 
     // What a process leaves that is killed while it fetches, and a file that was damaged since.
     fs::create_dir_all(folder.join("incoming-1/pip-unpack")).unwrap();
+    // What nobody knows how it came there.
+    fs::write(folder.join("incoming-2"), "").unwrap();
+    std::os::unix::fs::symlink(&index.root, folder.join("incoming-3")).unwrap();
     fs::write(folder.join("libsecond.so.1"), "cut").unwrap();
     assert!(matches!(index.install(NO_PYTHON), Err(FetchError::NoPip(_))));
     assert!(!index.build.is_complete(&cache));
     assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-second"]);
-    assert!(index.build.is_complete(&cache) && !folder.join("incoming-1").exists());
+    assert!(index.build.is_complete(&cache));
+    assert!(index.names().iter().all(|name| !name.starts_with(INCOMING)) && index.root.join("index").exists());
 
     // Files that have come, and no list yet that says so.
     fs::remove_file(folder.join("onnxd-test-first-1.sha256")).unwrap();

@@ -4,13 +4,17 @@
  * A stream is as late as it may be: what it copies from and to page-locked memory is copied when somebody waits for it. While a
  * graph is captured nothing can be allocated or freed, by any thread.
  *
+ * Nothing runs on a GPU before the driver has been told that who waits for it sleeps.
+ *
  * FAKE_GPUS says how many there are, FAKE_LARGEST how many bytes may be allocated at once. */
 
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SUCCESS = 0, OUT_OF_MEMORY = 2, CAPTURING = 900, TO_GPU = 1, FROM_GPU = 2 };
+enum { SUCCESS = 0, OUT_OF_MEMORY = 2, CAPTURING = 900, UNKNOWN = 999, TO_GPU = 1, FROM_GPU = 2 };
 
 /* Copies, in their order: those that a stream has yet to make, or that a graph holds. */
 struct copies { int count; struct { void *to; const void *from; size_t size; int kind; } list[1024]; };
@@ -50,12 +54,22 @@ int cuDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
 int cuDeviceGetCount(int *count) { *count = number("FAKE_GPUS", 1); return SUCCESS; }
 int cuDeviceGet(int *device, int index) { *device = index; return SUCCESS; }
 int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "GPU of gcc", length); return SUCCESS; }
+int fake_flags[16];
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { fake_flags[device] = flags; return SUCCESS; }
 
 /* The runtime. */
 static __thread int current;
+static int sleeps(int device) {
+    enum { BLOCKING_SYNC = 4 };
+    int *flags = dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), "fake_flags");
+    return flags && flags[device] == BLOCKING_SYNC;
+}
 int cudaGetDeviceCount(int *count) { return cuDeviceGetCount(count); }
 int cudaGetDevice(int *device) { *device = current; return SUCCESS; }
-int cudaSetDevice(int device) { current = device; return SUCCESS; }
+int cudaSetDevice(int device) {
+    current = device;
+    return sleeps(device) ? SUCCESS : UNKNOWN;
+}
 int cudaGetDeviceProperties(char *properties, int device) { memset(properties, 0, 720); return SUCCESS; }
 int cudaDriverGetVersion(int *version) { *version = 13000; return SUCCESS; }
 int cudaRuntimeGetVersion(int *version) { *version = 13000; return SUCCESS; }
