@@ -21,12 +21,24 @@ const CURRENT: &str = "state.json";
 const PREVIOUS: &str = "state.previous.json";
 const LOCK: &str = "lock";
 
+/// The lock of the folder. It is given up by a call: to close the file would not do where a child that was just started still has
+/// a copy of it.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // It is closed next, which is all that can be done.
+        let _ = self.0.unlock();
+    }
+}
+
 /// The folder that holds the desired state.
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
     /// Held while this server may change the state.
-    lock: Option<File>,
+    lock: Option<Lock>,
     /// The state on the disk, as text.
     current: Option<String>,
     /// The last change that is in the audit log.
@@ -265,7 +277,7 @@ impl Store {
     }
 
     /// Locks the folder against other servers, or says why not, as what follows the folder's name.
-    fn lock_folder(&self) -> Result<File, String> {
+    fn lock_folder(&self) -> Result<Lock, String> {
         let path = self.folder.join(LOCK);
         let file = File::options().create(true).truncate(false).write(true).open(&path);
         let mut file = file.map_err(|error| format!("can't be written: {error}"))?;
@@ -275,7 +287,7 @@ impl Store {
                 let host = gethostname::gethostname();
                 let holder = format!("process {} on {}", std::process::id(), host.display());
                 let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
-                Ok(file)
+                Ok(Lock(file))
             }
             Err(TryLockError::WouldBlock) => Err(format!("is in use by another server{}", holder(&path))),
             Err(TryLockError::Error(error)) => Err(format!("can't be locked: {error}")),
@@ -284,7 +296,7 @@ impl Store {
 
     /// Whether the lock that is held is the one that others would find.
     fn holds_lock(&self) -> bool {
-        let same = |lock: &File| {
+        let same = |Lock(lock): &Lock| {
             let (ours, theirs) = (lock.metadata()?, fs::metadata(self.folder.join(LOCK))?);
             Ok::<_, io::Error>((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
         };
@@ -325,4 +337,22 @@ fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(beside, folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a child has one between its start and the program that it is to be.
+    #[test]
+    fn a_copy_of_the_lock_holds_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let holds =
+            || Store { folder: folder.path().into(), lock: None, current: None, audited: 0, seen: None }.lock_folder();
+        let lock = holds().unwrap();
+        let _copy = lock.0.try_clone().unwrap();
+        assert!(holds().is_err());
+        drop(lock);
+        holds().unwrap();
+    }
 }
