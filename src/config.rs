@@ -12,7 +12,7 @@ pub use device::{Device, OtherProvider};
 pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
 pub use ratio::Ratio;
-pub use size::ByteSize;
+pub use size::{ByteSize, rounded};
 
 use std::{fmt, str::FromStr};
 

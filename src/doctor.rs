@@ -46,15 +46,3 @@ fn examine(settings: &Settings) -> Report {
     ];
     Report { groups: groups.into() }
 }
-
-/// Bytes for people.
-fn size(bytes: u64) -> String {
-    let mut size = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB"] {
-        if size < 1024.0 {
-            return if unit == "bytes" { format!("{bytes} bytes") } else { format!("{size:.1} {unit}") };
-        }
-        size /= 1024.0;
-    }
-    format!("{size:.1} GiB")
-}

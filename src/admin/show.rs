@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::table::Table;
 use crate::{
     api::admin::proto::{Model, Record, Traffic, Version},
+    config::rounded,
     printable::printable,
 };
 
@@ -37,7 +38,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 moment(&version.since),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
-                version.memory_bytes.map_or(NONE.into(), memory),
+                version.memory_bytes.map_or(NONE.into(), rounded),
             ]);
         }
     }
@@ -157,16 +158,6 @@ fn below(text: String, more: &str) -> String {
 
 fn or_none(text: &str) -> String {
     if text.is_empty() { NONE.into() } else { text.into() }
-}
-
-fn memory(bytes: u64) -> String {
-    let exact = bytes as f64;
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{:.1} KiB", exact / 1024.0),
-        1_048_576..1_073_741_824 => format!("{:.1} MiB", exact / 1_048_576.0),
-        _ => format!("{:.1} GiB", exact / 1_073_741_824.0),
-    }
 }
 
 /// A time without parts of a second.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Checked, Served, shape};
-use crate::tensor::{Signature, TensorSpec};
+use crate::{
+    config::rounded,
+    tensor::{Signature, TensorSpec},
+};
 
 /// Labels of an output that are told.
 const TOLD: usize = 6;
@@ -23,7 +26,7 @@ pub(super) fn problem(model: &str, why: &str) -> String {
 pub(super) fn version(checked: &Checked<'_>) -> String {
     let title = format!("{} version {}", checked.model, checked.version);
     let mut page = Page::new(&title, checked.outcome.as_ref().map(drop).map_err(drop));
-    let size = size(checked.source.fingerprint.size());
+    let size = rounded(checked.source.fingerprint.size());
     page.line("files", &format!("{} ({size})", checked.source.path.display()));
     if let Some(header) = &checked.header {
         let sets = header.operator_sets.iter().map(|set| format!("{} {}", set.domain(), set.version));
@@ -141,15 +144,4 @@ fn plain(text: &str) -> String {
         }
     }
     plain
-}
-
-fn size(bytes: u64) -> String {
-    let mut size = bytes as f64;
-    for unit in ["bytes", "KiB", "MiB"] {
-        if size < 1024.0 {
-            return if unit == "bytes" { format!("{bytes} bytes") } else { format!("{size:.1} {unit}") };
-        }
-        size /= 1024.0;
-    }
-    format!("{size:.1} GiB")
 }

@@ -31,6 +31,15 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// A number of bytes for people, who want no more than a place behind the point: in the largest unit that it reaches.
+pub fn rounded(bytes: u64) -> String {
+    let reached = UNITS.iter().find(|(_, size)| *size > 1 && bytes >= *size as u64);
+    match reached {
+        Some((unit, size)) => format!("{:.1} {unit}", bytes as f64 / *size as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +59,20 @@ mod tests {
         }
         for wrong in ["", "B", "-1", "+1", "1.5GiB", "1TB", "1 kib", "99999999999GiB"] {
             assert!(wrong.parse::<ByteSize>().unwrap_err().contains("is not a size"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_rounded_for_people() {
+        for (bytes, shown) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 KiB"),
+            (20_166_148, "19.2 MiB"),
+            (8 << 30, "8.0 GiB"),
+            (u64::MAX, "17179869184.0 GiB"),
+        ] {
+            assert_eq!(rounded(bytes), shown);
         }
     }
 }

@@ -3,8 +3,11 @@
 use serde_json::json;
 use std::{env, path::Path};
 
-use super::{report::Finding, size};
-use crate::gpu::{self, Gpu, Gpus, NUMBERING};
+use super::report::Finding;
+use crate::{
+    config::rounded,
+    gpu::{self, Gpu, Gpus, NUMBERING},
+};
 
 /// What the kernel's part of the driver says of itself.
 const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
@@ -76,7 +79,7 @@ fn tell(gpus: &[Gpu], visible: Option<&str>, by_bus: bool) -> Vec<Finding> {
 }
 
 fn one(gpu: &Gpu) -> Finding {
-    let memory = gpu.memory.map(|memory| format!(", {} of {} free", size(memory.free), size(memory.total)));
+    let memory = gpu.memory.map(|memory| format!(", {} of {} free", rounded(memory.free), rounded(memory.total)));
     Finding::ok(
         format!("cuda:{}", gpu.index),
         format!("{}{} ({})", gpu.name, memory.unwrap_or_default(), gpu.uuid),

@@ -3,9 +3,10 @@
 use rlimit::Resource;
 use serde_json::json;
 
-use super::{report::Finding, size};
+use super::report::Finding;
 use crate::{
     cli::Settings,
+    config::rounded,
     machine::{self, Cpus, Limit, Memory},
     server::limits::{request_memory, room_for_connections},
 };
@@ -46,20 +47,20 @@ pub(super) fn memory(settings: &Settings) -> Vec<Finding> {
 
 fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Finding> {
     let bytes = |name, text: &str, bytes: Option<u64>| {
-        Finding::ok(name, bytes.map_or_else(|| text.to_owned(), size), json!({ "bytes": bytes }))
+        Finding::ok(name, bytes.map_or_else(|| text.to_owned(), rounded), json!({ "bytes": bytes }))
     };
     let limit = memory.limit.as_ref();
     let file = limit.map(|limit| limit.file.to_string_lossy());
     let group = match limit {
         None => "no limit".into(),
-        Some(limit) => format!("{} ({})", size(limit.value), limit.file.display()),
+        Some(limit) => format!("{} ({})", rounded(limit.value), limit.file.display()),
     };
     let mut taken = Finding::ok(
         "settings",
         format!(
             "{} for requests, {} for models",
-            size(requests),
-            models.map_or_else(|| "no limit".into(), |models| format!("{} at most", size(models)))
+            rounded(requests),
+            models.map_or_else(|| "no limit".into(), |models| format!("{} at most", rounded(models)))
         ),
         json!({ "request_memory": requests, "model_memory": models }),
     );
@@ -67,7 +68,7 @@ fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Findi
     if requests.saturating_add(models.unwrap_or(0)) > usable {
         taken = taken.warning(format!(
             "together that is more than the process may use, {}: give --request-memory and --model-memory less",
-            size(usable)
+            rounded(usable)
         ));
     }
     vec![

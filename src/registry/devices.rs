@@ -1,5 +1,5 @@
-//! What works on this machine: found out when it is first asked for, and kept, since a library that was looked for in vain is not
-//! found later by the same process.
+//! What works on this machine. Of GPUs it is found out when it is first asked for, and kept, since a library that was looked for in
+//! vain is not found later by the same process; other providers are tried for every load.
 
 use std::sync::OnceLock;
 
@@ -63,11 +63,8 @@ impl Devices {
             let tried = self.engine.try_provider(provider(gpu));
             found.insert(gpu, tried.map_err(|why| format!("{name}: {why}")));
         }
-        let works: Vec<String> = (0..)
-            .zip(names)
-            .filter(|(gpu, _)| found.get(gpu) == Some(&Ok(())))
-            .map(|(gpu, name)| format!("{} ({name})", provider(gpu)))
-            .collect();
+        let works = found.iter().zip(names).filter(|((_, works), _)| works.is_ok());
+        let works: Vec<String> = works.map(|((gpu, _), name)| format!("{} ({name})", provider(*gpu))).collect();
         // Where none works, who asks is told.
         if !works.is_empty() {
             tracing::info!("{} can be used: {}", provider(0).title(), works.join(", "));
