@@ -102,7 +102,9 @@ impl Store {
     /// Reads what another server has written, and takes its place where it has ended. Gives the state where it is another than
     /// before. What keeps it from that is told to those who make changes.
     pub fn follow(&mut self) -> Option<Desired> {
-        if self.holds_lock() || !self.folder.exists() {
+        // A folder without a state is that of a server that makes its first change, and has not locked it yet.
+        let is_begun = [CURRENT, PREVIOUS].iter().any(|name| self.folder.join(name).exists());
+        if self.holds_lock() || !is_begun {
             return None;
         }
         self.lock = None;

@@ -293,6 +293,20 @@ fn who_may_not_write_follows_and_takes_over() {
     assert_eq!(audited(&path), [1, 2, 3, 4, 5, 6]);
 }
 
+/// The folder is made before it is locked.
+#[test]
+fn who_follows_does_not_come_before_a_first_change() {
+    let parent = TempDir::new().unwrap();
+    let path = parent.path().join("state");
+    let (mut first, desired) = Store::open(path.clone()).unwrap();
+    let (mut second, _) = Store::open(path.clone()).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(second.follow(), None);
+    let next = changed(&desired);
+    first.save(&next).unwrap();
+    assert_eq!(second.follow(), Some(next));
+}
+
 /// What another server wrote between the two looks of a change is not overwritten by the next try.
 #[test]
 fn what_comes_between_is_taken_over_by_the_next_change() {
