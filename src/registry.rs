@@ -33,7 +33,7 @@ pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
-pub use system::stay_aside;
+pub use system::{give_way, stay_aside};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
 
@@ -199,6 +199,8 @@ impl Registry {
     pub fn follow(mut self, period: Duration) {
         let pause = period.min(PAUSE);
         system::prepare();
+        // Not before: threads for runs that are started at the start would inherit it.
+        give_way();
         // For what was asked for while all was loaded.
         self.act();
         let _watcher = self.follows().then(|| watcher::watch(&self.shared.folder, self.shared.inbox()));

@@ -24,7 +24,7 @@ use std::{
     thread::{self, JoinHandle},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     api::{
@@ -37,7 +37,7 @@ use crate::{
     desired::default_folder,
     engine::Engine,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
-    registry::{Loader, MemoryLimit, Options, Registry},
+    registry::{Loader, MemoryLimit, Options, Registry, give_way},
     repository,
     router::Router,
     runtime,
@@ -75,7 +75,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let engine = Engine::start(&library)?;
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build();
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     // Its own word: the library may be another than the one that the build fetched.
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
@@ -128,6 +128,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         });
         let registry = registry.map_err(|error| format!("the registry's thread can't be started: {error}"))?;
 
+        // Once it has started the threads that serve, which would inherit it.
+        give_way();
         let signal = signals.next().await;
         tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
         tokio::spawn(signals.exit_at_next());
@@ -185,14 +187,16 @@ async fn open_doors(
     tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_connections = places.most(), "limits");
     // Of their own, so that it can be seen, and helped, when there is no place for clients.
     let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
-    let services: [(Service, Duration, &Arc<Places>); 4] = [
-        (http, KEEP_ALIVE_GRACE, &places),
-        (grpc, Duration::ZERO, &places),
-        (metrics, Duration::ZERO, &scrapers),
-        (admin, Duration::ZERO, &admins),
+    // Nobody's requests wait for what admin calls take.
+    let here = IoThreads::on(Handle::current());
+    let services: [(Service, Duration, &Arc<Places>, &IoThreads); 4] = [
+        (http, KEEP_ALIVE_GRACE, &places, io),
+        (grpc, Duration::ZERO, &places, io),
+        (metrics, Duration::ZERO, &scrapers, &here),
+        (admin, Duration::ZERO, &admins, &here),
     ];
     let mut doors = Vec::new();
-    for ((protocol, configured), (service, grace, places)) in addresses::ports(settings).into_iter().zip(services) {
+    for ((protocol, configured), (service, grace, places, io)) in addresses::ports(settings).into_iter().zip(services) {
         let Listen::At(address) = configured else { continue };
         let wrong = |error| addresses::unbound(protocol, address, &error);
         let listener = TcpListener::bind(address).await.map_err(wrong)?;

@@ -81,6 +81,11 @@ pub fn stay_aside() {
     set_nice(0, (priorities().normal + NICER + 1).min(NICEST), Slice::Longest);
 }
 
+/// Lets this thread take the CPU from nothing that serves; it keeps its share of the CPU.
+pub fn give_way() {
+    set_nice(0, nice(0).unwrap_or(0), Slice::Longest);
+}
+
 /// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
 pub(super) fn restore() {
     let Priorities { normal, low, helper: None } = *priorities() else { return };

@@ -39,8 +39,8 @@ struct Shared {
 
 struct IoThread {
     runtime: Handle,
-    /// Dropped, it ends the thread.
-    _stop: oneshot::Sender<()>,
+    /// Dropped, it ends the thread, if that was started here.
+    _stop: Option<oneshot::Sender<()>>,
 }
 
 impl IoThreads {
@@ -49,6 +49,12 @@ impl IoThreads {
         let start = |number| IoThread::start(number, metrics.clone());
         let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
         Ok(IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) })
+    }
+
+    /// The thread of this runtime alone.
+    pub(super) fn on(runtime: Handle) -> Self {
+        let threads = vec![IoThread { runtime, _stop: None }];
+        IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) }
     }
 
     /// The threads' runtimes. They don't keep the threads.
@@ -75,7 +81,7 @@ impl IoThread {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
-        Ok(IoThread { runtime: handle, _stop: stop })
+        Ok(IoThread { runtime: handle, _stop: Some(stop) })
     }
 }
 

@@ -7,6 +7,7 @@
 half of the rates that the server keeps up with, with what goes on beside them. Windows without any change and windows with 40
 swaps and 40 changes of weights take turns, five of each; told are the p99 of each, their ratios (the bar for the median is
 1.2) and the requests that failed (the bar is none). Beside them two clients hold every answer to the version that it names.
+What asks for the changes runs at a low priority, as it would not be on the server's machine.
 Then the same with a model of 90 MB that is loaded and unloaded beside, again and again.
 """
 
@@ -17,8 +18,9 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-from common import Checkers, Server, adding, heavy
+from common import Checkers, Server, adding, heavy, step_aside
 
 WINDOWS, SECONDS, CHANGES = 5, 10, 40
 
@@ -61,13 +63,18 @@ def window(program, server, rates, change):
     """p99 in milliseconds by protocol, and what failed, while `change` is called at even intervals."""
     span = ["--duration", f"{SECONDS}s", "--warm-up", "1s"]
     runs = {name: loadtest(program, server, name, "--rate", str(rate), *span) for name, rate in rates.items()}
-    began = time.monotonic() + 1.5
-    for number in range(CHANGES if change else 0):
-        time.sleep(max(0.0, began + number * (SECONDS - 1) / CHANGES - time.monotonic()))
-        change(number)
+    if change:
+        with ThreadPoolExecutor(initializer=step_aside) as thread:
+            thread.submit(change_evenly, change, time.monotonic() + 1.5).result()
     levels = {name: result(run) for name, run in runs.items()}
     failed = {name: level["errors"] for name, level in levels.items() if level["errors"]}
     return {name: level["latency_ms"]["p99"] for name, level in levels.items()}, failed
+
+
+def change_evenly(change, began):
+    for number in range(CHANGES):
+        time.sleep(max(0.0, began + number * (SECONDS - 1) / CHANGES - time.monotonic()))
+        change(number)
 
 
 def swap_and_shift(server):
@@ -109,6 +116,7 @@ def nothing(_server, _stopped):
 
 
 def load_and_unload(server, stopped):
+    step_aside()
     rounds = 0
     while not stopped.is_set():
         server.admin("POST", "/models/heavy/versions/1/unload", {"actor": "soak"})
