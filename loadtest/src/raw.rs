@@ -68,7 +68,8 @@ fn figures(
     }
     let (began, cpu) = (Instant::now(), Processes::own().cpu_time());
     let mut times = Vec::new();
-    while began.elapsed() < duration {
+    // One at least, however late it is by now.
+    while times.is_empty() || began.elapsed() < duration {
         let began = Instant::now();
         run()?;
         times.push(began.elapsed());

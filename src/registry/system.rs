@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
@@ -19,6 +20,9 @@ use std::{
 const NICER: i32 = 10;
 
 const NICEST: i32 = 19;
+
+/// Where threads begin and end all the time, no two lists of them are the same.
+const MOST_LISTS: usize = 8;
 
 /// How long a thread would like to run at a time, in nanoseconds.
 #[derive(Clone, Copy)]
@@ -89,12 +93,27 @@ pub fn give_way() {
 /// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
 pub(super) fn restore() {
     let Priorities { normal, low, helper: None } = *priorities() else { return };
-    for thread in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let id = thread.file_name().to_str().and_then(|id| id.parse().ok());
-        if let Some(id) = id.filter(|id| low != normal && nice(*id) == Some(low)) {
+    if low == normal {
+        return;
+    }
+    let mut before = BTreeSet::new();
+    for _ in 0..MOST_LISTS {
+        let threads = threads();
+        for &id in threads.iter().filter(|id| nice(**id) == Some(low)) {
             set_nice(id, normal, Slice::Usual);
         }
+        if threads == before {
+            return;
+        }
+        before = threads;
     }
+}
+
+/// The threads of this process. Linux leaves one out where another ends while they are listed, and goes on behind it: only a list
+/// that is the same as the one before is whole.
+fn threads() -> BTreeSet<libc::id_t> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Does what starts threads that stay. They are at normal priority in the end, wherever this is called.
@@ -183,17 +202,47 @@ pub(super) fn trim_memory() {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::Relaxed},
+        time::Duration,
+    };
+
     use super::*;
+
+    const ROUNDS: usize = 600;
 
     /// Whatever the threads of other tests are: this one is at normal priority again, if that can be had.
     #[test]
     fn what_stepped_aside_comes_forward_again() {
+        steps_aside_and_comes_forward();
+    }
+
+    #[test]
+    fn no_thread_is_left_behind_where_others_end() {
+        let end = AtomicBool::new(false);
+        let begin_and_end = || {
+            while !end.load(Relaxed) {
+                let threads: Vec<_> =
+                    (0..8).map(|_| thread::spawn(|| thread::sleep(Duration::from_micros(50)))).collect();
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
+            }
+        };
+        thread::scope(|scope| {
+            (0..3).for_each(|_| drop(scope.spawn(begin_and_end)));
+            let all = catch_unwind(|| (0..ROUNDS).for_each(|_| steps_aside_and_comes_forward()));
+            end.store(true, Relaxed);
+            all.unwrap();
+        });
+    }
+
+    fn steps_aside_and_comes_forward() {
         let (tell, told) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
-            step_aside();
             let own = fs::read_link("/proc/thread-self").unwrap();
-            tell.send(own.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap();
+            let id = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            step_aside();
+            tell.send(id).unwrap();
             let _ = ended.recv();
         });
         let id: libc::id_t = told.recv().unwrap();

@@ -200,7 +200,8 @@ fn a_reload_during_a_reload_is_waited_for() {
     endless.set_len(0).unwrap();
     running.wait(Some(1)).unwrap();
     let loads = inventory().loads[&("m".to_owned(), 1)];
-    assert_eq!(loads.succeeded + loads.failed, 3, "{loads:?}");
+    // A file that was cut while it was read is tried again after a second.
+    assert!(loads.succeeded + loads.failed >= 3, "{loads:?}");
 }
 
 #[test]

@@ -166,7 +166,7 @@ async fn what_is_loading_or_retiring_takes_no_weight() {
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let server = Server::start(repository.path());
     // A test case keeps a version loading for as long as it runs.
-    let rounds = load::rounds(&server, Duration::from_secs(3)).await;
+    let rounds = load::rounds(&server, Duration::from_secs(1)).await;
     let request = format!(
         r#"{{"inputs": [{{"name": "iterations", "datatype": "INT64", "shape": [1, 1], "data": [{rounds}]}}],
         "outputs": [{{"name": "y", "datatype": "INT64", "shape": [1, 1], "data": [{rounds}]}}]}}"#
