@@ -1,28 +1,31 @@
 //! GPUs, their driver, and CUDA.
 
 use serde_json::json;
-use std::{env, path::Path};
+use std::{env, path::Path, time::Duration};
 
 use super::report::Finding;
 use crate::{
     config::rounded,
-    gpu::{self, Gpu, Gpus, NUMBERING},
+    gpu::{self, Gpu, NUMBERING},
 };
 
 /// What the kernel's part of the driver says of itself.
 const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
 
+/// How long the driver is waited for: it may have many GPUs to wake up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The CUDA that ONNX Runtime's builds for GPUs need.
 const NEEDED: &str = "13.0";
 
 pub(super) fn examine() -> Vec<Finding> {
-    let mut findings = match Gpus::here() {
-        Ok(gpus) => {
+    let mut findings = match gpu::read(PATIENCE) {
+        Ok(reading) => {
             let visible = env::var_os("CUDA_VISIBLE_DEVICES").map(|list| list.to_string_lossy().into_owned());
-            let driver = driver(gpus.driver_version(), gpus.cuda_version());
-            [vec![driver], tell(&gpus.read(), visible.as_deref(), gpu::numbered_by_bus())].concat()
+            let driver = driver(reading.driver.clone(), reading.cuda.clone());
+            [vec![driver], tell(&reading.gpus, visible.as_deref(), gpu::numbered_by_bus())].concat()
         }
-        Err(why) => vec![none(why, Path::new(KERNEL_MODULE).exists())],
+        Err(why) => vec![none(&why, Path::new(KERNEL_MODULE).exists())],
     };
     for (name, version) in [("CUDA runtime", gpu::runtime_version()), ("cuDNN", gpu::cudnn_version())] {
         // Only what is used is loaded; what can't be is told of the providers.
