@@ -14,8 +14,9 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{get, metric, post},
+    libraries,
     onnx::{self, FLOAT, Graph},
-    server::{Server, onnxd},
+    server::{Server, eventually, onnxd},
 };
 
 /// The libraries of the wheel, in a folder of their own.
@@ -190,6 +191,51 @@ async fn models_run_on_gpus_that_work() {
         let failed = version(&server, model).await;
         assert_eq!(failed["state"], "FAILED", "{failed}");
         assert!(failed["problem"].as_str().unwrap().contains(says), "{failed}");
+    }
+}
+
+/// Loads on GPUs take threads and memory of the driver's, which go with what was loaded; and they don't wait for an NVML that
+/// never answers. `ONNXD_TEST_ROUNDS=1000` is a soak.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_leave_nothing_behind() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    libraries::driver(driver.path());
+    for (model, config) in [("plain", ""), ("graphs", "cuda_graphs = true\nmax_batch_size = 4")] {
+        onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", driver.path()).env("FAKE_GPUS", "2");
+    command.env("FAKE_NVML_HANGS", driver.path());
+    let server = Server::start_command(command, repository.path(), &[]);
+    let rounds = env::var("ONNXD_TEST_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    let mut before = None;
+    for round in 0..rounds {
+        for model in ["plain", "graphs"] {
+            let path = format!("/admin/v1/models/{model}");
+            assert_eq!(post(server.admin, &format!("{path}/versions/1/reload"), "").await.status, 200);
+            let ready = get(server.admin, &format!("{path}/wait?version=1")).await.json();
+            assert_eq!(ready["versions"][0]["devices"], json!(["cuda:0", "cuda:1"]), "{ready}");
+            assert!(ready["versions"][0]["problem"].is_null(), "{ready}");
+        }
+        let now = async || {
+            let threads = metric(&server, "process_threads", &[]).await;
+            (threads, metric(&server, "process_open_fds", &[]).await)
+        };
+        // What was replaced goes in its own time, and ends of threads take theirs.
+        match before {
+            None if round == 2 => before = Some(now().await),
+            None => {}
+            Some((threads, files)) => {
+                eventually("threads and files are as many as before", async || {
+                    let now = now().await;
+                    now.0 <= threads && now.1 <= files
+                })
+                .await;
+            }
+        }
     }
 }
 

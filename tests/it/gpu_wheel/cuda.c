@@ -85,8 +85,12 @@ int cudaMallocHost(void **place, size_t size) {
     if (capturing) return CAPTURING;
     if (posix_memalign(place, 4096, size)) return OUT_OF_MEMORY;
     pthread_mutex_lock(&lock);
-    pinned[pinned_count].size = size;
-    pinned[pinned_count++].start = *place;
+    int free = 0;
+    while (free < pinned_count && pinned[free].start) free++;
+    if (free == sizeof pinned / sizeof *pinned) abort();
+    pinned[free].size = size;
+    pinned[free].start = *place;
+    pinned_count += free == pinned_count;
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
