@@ -141,14 +141,14 @@ async fn models_run_on_gpus_that_work() {
     let output = ["x", "y"].map(|name| onnx::value(name, FLOAT, &["batch", "2"])).into();
     let passed = Graph { output, ..onnx::identity(FLOAT, &["batch", "2"]) };
     passed.save(&repository.path().join("passed/1/model.onnx"));
-    // Its weights are larger than what can be allocated.
-    for (model, config) in [("large", ""), ("larger", "device = \"cuda\"")] {
-        onnx::mlp(&[1024, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
+    // Weights that are larger than what can be allocated, on the first GPU or on both.
+    for (model, config, rows) in [("half", "", 512), ("large", "", 1024), ("larger", "device = \"cuda\"", 1024)] {
+        onnx::mlp(&[rows, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
         fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
     }
     let mut command = onnxd();
     command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path());
-    command.env("FAKE_GPUS", "2").env("FAKE_LARGEST", "3000000");
+    command.env("FAKE_GPUS", "2").env("FAKE_LARGEST", "3000000").env("FAKE_LARGEST_0", "1500000");
     let server = Server::start_command(command, repository.path(), &[]);
     for (model, devices) in [
         ("one", json!(["cuda:0", "cuda:1"])),
@@ -174,6 +174,15 @@ async fn models_run_on_gpus_that_work() {
     }
     let recorded = get(server.http, "/v2/models/graphs").await.json()["properties"]["cuda_graphs"].clone();
     assert_eq!(recorded, "on");
+    let half = version(&server, "half").await;
+    assert_eq!((&half["state"], &half["devices"]), (&json!("READY"), &json!(["cuda:1"])), "{half}");
+    let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "half";
+    assert!(
+        server.wait_for_log(warned)["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("it does not run on every GPU: cuda:0 can't run it: ")
+    );
     let large = version(&server, "large").await;
     assert_eq!(large["devices"], json!(["cpu"]), "{large}");
     let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
