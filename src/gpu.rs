@@ -43,18 +43,24 @@ pub struct Reading {
 /// How long figures are waited for where nothing depends on them.
 pub const MOMENT: Duration = Duration::from_secs(1);
 
-/// What the driver says now. GPUs are looked for once; the driver may take a second to wake up, and a broken one may not answer at
-/// all.
+static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
+    Aside::start("gpus", || {
+        let gpus = Gpus::open().inspect_err(|why| tracing::debug!("no figures of GPUs: {why}"))?;
+        Ok(move || gpus.read())
+    })
+});
+
+/// Begins to look for GPUs, which [`read`] does otherwise: a driver takes a second to wake up. The thread that asks it has the
+/// priority of whoever calls this.
+pub fn look() {
+    LazyLock::force(&ASIDE);
+}
+
+/// What the driver says now. GPUs are looked for once. A broken driver may not answer at all.
 ///
 /// # Errors
 /// There is none to ask, or it has not answered in time; the message says which, and why.
 pub fn read(patience: Duration) -> Result<Arc<Reading>, String> {
-    static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
-        Aside::start("gpus", || {
-            let gpus = Gpus::open().inspect_err(|why| tracing::debug!("no figures of GPUs: {why}"))?;
-            Ok(move || gpus.read())
-        })
-    });
     static IS_LATE: AtomicBool = AtomicBool::new(false);
     match ASIDE.ask(patience) {
         Ok(reading) => {
