@@ -40,6 +40,9 @@ pub struct Reading {
     pub gpus: Vec<Gpu>,
 }
 
+/// How the message begins where the driver's library is not there.
+pub const NO_DRIVER: &str = "there is no NVIDIA driver";
+
 /// How long figures are waited for where nothing depends on them.
 pub const MOMENT: Duration = Duration::from_secs(1);
 

@@ -39,6 +39,9 @@ fn none(why: &str, has_kernel_module: bool) -> Finding {
     if !has_kernel_module {
         return finding;
     }
+    if !why.starts_with(gpu::NO_DRIVER) {
+        return finding.warning("the driver is broken: the kernel's log may say why (`dmesg | grep -i nvrm`)");
+    }
     finding.warning(
         "the kernel has NVIDIA's driver, and its libraries are not to be had here: a container has to be given them by NVIDIA's \
          container toolkit (NVIDIA_DRIVER_CAPABILITIES=compute,utility)",
@@ -120,7 +123,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_driver_is_told() {
         assert_eq!(none("no library", false).level, Level::Ok);
-        assert_eq!(none("no library", true).level, Level::Warning);
+        let advice = |why: &str| none(why, true).advice.unwrap();
+        assert!(advice("there is no NVIDIA driver: no library").contains("container toolkit"));
+        assert!(advice("the NVIDIA driver (NVML) does not answer within 30 s").contains("dmesg"));
         let told = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
         assert_eq!(told("12.8").level, Level::Warning);
         assert_eq!((told("13.1").level, told("13.1").text), (Level::Ok, "580.65, for CUDA 13.1 and older".into()));

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Gpu, GpuMemory, Reading,
+    Gpu, GpuMemory, NO_DRIVER, Reading,
     order::{Seen, seen},
 };
 
@@ -50,7 +50,7 @@ impl Gpus {
 
     fn by(library: &str) -> Result<Self, String> {
         let nvml = Nvml::builder().lib_path(OsStr::new(library)).init().map_err(|error| match error {
-            NvmlError::LibloadingError(error) => format!("there is no NVIDIA driver: {error}"),
+            NvmlError::LibloadingError(error) => format!("{NO_DRIVER}: {error}"),
             error => format!("the NVIDIA driver can't be asked: {error}"),
         })?;
         let count =
