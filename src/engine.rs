@@ -99,8 +99,8 @@ impl Engine {
     /// Whether a provider works here: a small model is loaded and run by it. That loads what the provider needs, for good.
     ///
     /// # Errors
-    /// For people: why it does not.
-    pub fn try_provider(&self, provider: Provider) -> Result<(), String> {
+    /// Why it does not.
+    pub fn try_provider(&self, provider: Provider) -> Result<(), Failure> {
         trial::run(self, provider)
     }
 

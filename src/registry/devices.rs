@@ -11,6 +11,7 @@ use super::device::{Available, Gpus, broken, choose};
 use crate::{
     config::{Device, OtherProvider},
     engine::{Engine, Provider, gpus},
+    error::Failure,
     gpu,
     runtime::{Missing, ProviderLibrary, prepare},
 };
@@ -66,8 +67,7 @@ impl Devices {
         let names = gpus()?;
         let mut found = Gpus::new();
         for (gpu, name) in (0..).zip(names) {
-            let tried = self.engine.try_provider(provider(gpu));
-            found.insert(gpu, tried.map_err(|why| format!("{name}: {why}")));
+            found.insert(gpu, self.works(provider(gpu), name));
         }
         let works = found.iter().zip(names).filter(|((_, works), _)| works.is_ok());
         let works: Vec<String> = works.map(|((gpu, _), name)| format!("{} ({name})", provider(*gpu))).collect();
@@ -79,6 +79,16 @@ impl Devices {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a GPU of this name works. One that has no memory left now may have some when a load needs it, which finds out.
+    fn works(&self, provider: Provider, name: &str) -> Result<(), String> {
+        let Err(Failure { why, may_pass }) = self.engine.try_provider(provider) else { return Ok(()) };
+        if may_pass {
+            tracing::warn!("{provider} ({name}) can't be tried now: {why}");
+            return Ok(());
+        }
+        Err(format!("{name}: {why}"))
     }
 
     /// What to do where the library has no such provider.
@@ -147,7 +157,7 @@ impl Available for Devices {
         let known = || self.others.lock().unwrap_or_else(PoisonError::into_inner);
         if !known().contains(&other) {
             // Loads that go on at once may each try it.
-            self.engine.try_provider(provider)?;
+            self.engine.try_provider(provider).map_err(|failure| failure.why)?;
             known().insert(other);
         }
         Ok(())

@@ -90,7 +90,7 @@ impl Loader {
     fn first_that_runs(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
         let first = self.first_on(wanted, provider)?;
         match &first.probe.refused {
-            Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.clone())),
+            Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.trim())),
             // That made-up inputs can't be run is no failure.
             Some(_) | None => Ok(first),
         }

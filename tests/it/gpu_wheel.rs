@@ -248,6 +248,33 @@ async fn reloads_leave_nothing_behind() {
     }
 }
 
+/// What others have taken of a GPU's memory when the server starts, they may give back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_was_full_at_the_start_is_used_later() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    for (model, config) in [("auto", ""), ("first", "device = \"cuda:0\"")] {
+        onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let full = driver.path().join("full");
+    fs::write(&full, "").unwrap();
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", driver.path());
+    command.env("FAKE_GPUS", "2").env("FAKE_FULL", &full);
+    let server = Server::start_command(command, repository.path(), &[]);
+    assert_eq!(version(&server, "auto").await["devices"], json!(["cuda:1"]));
+    let failed = version(&server, "first").await;
+    assert_eq!(failed["state"], "FAILED", "{failed}");
+    assert!(failed["problem"].as_str().unwrap().contains("Failed to allocate memory"), "{failed}");
+    fs::remove_file(&full).unwrap();
+    eventually("it is tried again", async || version(&server, "first").await["devices"] == json!(["cuda:0"])).await;
+    post(server.admin, "/admin/v1/models/auto/versions/1/reload", "").await;
+    let ready = get(server.admin, "/admin/v1/models/auto/wait?version=1").await.json();
+    assert_eq!(ready["versions"][0]["devices"], json!(["cuda:0", "cuda:1"]), "{ready}");
+}
+
 /// Every option of CUDA's that may be given, as the provider takes it.
 const OPTIONS: &str = r#"
     device = "cuda:0"

@@ -6,13 +6,15 @@
  *
  * Nothing runs on a GPU before the driver has been told that who waits for it sleeps.
  *
- * FAKE_GPUS says how many there are, FAKE_LARGEST how many bytes may be allocated at once, FAKE_LARGEST_0 how many on the first. */
+ * FAKE_GPUS says how many there are, FAKE_LARGEST how many bytes may be allocated at once, FAKE_LARGEST_0 how many on the first.
+ * Where the file FAKE_FULL is there, the first has no memory left. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, OUT_OF_MEMORY = 2, CAPTURING = 900, UNKNOWN = 999, TO_GPU = 1, FROM_GPU = 2 };
 
@@ -43,6 +45,7 @@ static int allocate(void **place, size_t size) {
     if (capturing) return CAPTURING;
     long largest = number("FAKE_LARGEST", 1L << 40);
     if (!current) largest = number("FAKE_LARGEST_0", largest);
+    if (!current && getenv("FAKE_FULL") && !access(getenv("FAKE_FULL"), F_OK)) return OUT_OF_MEMORY;
     if (size > (size_t)largest) return OUT_OF_MEMORY;
     return posix_memalign(place, 4096, size) ? OUT_OF_MEMORY : SUCCESS;
 }
