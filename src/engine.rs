@@ -99,8 +99,8 @@ impl Engine {
     /// Whether a provider works here: a small model is loaded and run by it. That loads what the provider needs, for good.
     ///
     /// # Errors
-    /// For people: why it does not.
-    pub fn try_provider(&self, provider: Provider) -> Result<(), String> {
+    /// Why it does not.
+    pub fn try_provider(&self, provider: Provider) -> Result<(), Failure> {
         trial::run(self, provider)
     }
 
@@ -123,7 +123,7 @@ impl Engine {
         // To the end, since a session that is no good is dropped there.
         let make = || {
             let session = self.session(file, folder, target);
-            let session = session.map_err(|error| explain::failure(&error.to_string()))?;
+            let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
             Instance::new(session, signature, uneven).map_err(Failure::lasting)
         };
@@ -173,7 +173,7 @@ fn register(builder: &mut SessionBuilder, file: &ModelFile, target: &Target) -> 
         Provider::Cuda { gpu } => provider::register_cuda(builder, &target.options_of_cuda(gpu)),
         Provider::TensorRt { gpu } => {
             let name = gpus().ok().and_then(|names| names.get(gpu as usize)).map_or("unknown", String::as_str);
-            provider::register_tensorrt(builder, &tensorrt::options(target, gpu, name, file))?;
+            provider::register_tensorrt(builder, &tensorrt::prepared(target, gpu, name, file))?;
             provider::register_cuda(builder, &target.options_of_cuda(gpu))
         }
         Provider::Other(other) => provider::register_other(builder, other, &target.options_of_other()),

@@ -36,6 +36,7 @@ use crate::{
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
+    gpu,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
     registry::{Loader, MemoryLimit, Options, Registry, give_way},
     repository,
@@ -73,6 +74,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     repository::scan(folder, None)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
+    gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build();

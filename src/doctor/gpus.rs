@@ -1,28 +1,31 @@
 //! GPUs, their driver, and CUDA.
 
 use serde_json::json;
-use std::{env, path::Path};
+use std::{env, path::Path, time::Duration};
 
 use super::report::Finding;
 use crate::{
     config::rounded,
-    gpu::{self, Gpu, Gpus, NUMBERING},
+    gpu::{self, Gpu, NUMBERING},
 };
 
 /// What the kernel's part of the driver says of itself.
 const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
 
+/// How long the driver is waited for: it may have many GPUs to wake up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The CUDA that ONNX Runtime's builds for GPUs need.
 const NEEDED: &str = "13.0";
 
 pub(super) fn examine() -> Vec<Finding> {
-    let mut findings = match Gpus::here() {
-        Ok(gpus) => {
+    let mut findings = match gpu::read(PATIENCE) {
+        Ok(reading) => {
             let visible = env::var_os("CUDA_VISIBLE_DEVICES").map(|list| list.to_string_lossy().into_owned());
-            let driver = driver(gpus.driver_version(), gpus.cuda_version());
-            [vec![driver], tell(&gpus.read(), visible.as_deref(), gpu::numbered_by_bus())].concat()
+            let driver = driver(reading.driver.clone(), reading.cuda.clone());
+            [vec![driver], tell(&reading.gpus, visible.as_deref(), gpu::numbered_by_bus())].concat()
         }
-        Err(why) => vec![none(why, Path::new(KERNEL_MODULE).exists())],
+        Err(why) => vec![none(&why, Path::new(KERNEL_MODULE).exists())],
     };
     for (name, version) in [("CUDA runtime", gpu::runtime_version()), ("cuDNN", gpu::cudnn_version())] {
         // Only what is used is loaded; what can't be is told of the providers.
@@ -35,6 +38,9 @@ fn none(why: &str, has_kernel_module: bool) -> Finding {
     let finding = Finding::ok("driver", format!("none: {why}"), json!({ "version": null, "cuda": null }));
     if !has_kernel_module {
         return finding;
+    }
+    if !why.starts_with(gpu::NO_DRIVER) {
+        return finding.warning("the driver is broken: the kernel's log may say why (`dmesg | grep -i nvrm`)");
     }
     finding.warning(
         "the kernel has NVIDIA's driver, and its libraries are not to be had here: a container has to be given them by NVIDIA's \
@@ -117,7 +123,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_driver_is_told() {
         assert_eq!(none("no library", false).level, Level::Ok);
-        assert_eq!(none("no library", true).level, Level::Warning);
+        let advice = |why: &str| none(why, true).advice.unwrap();
+        assert!(advice("there is no NVIDIA driver: no library").contains("container toolkit"));
+        assert!(advice("the NVIDIA driver (NVML) does not answer within 30 s").contains("dmesg"));
         let told = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
         assert_eq!(told("12.8").level, Level::Warning);
         assert_eq!((told("13.1").level, told("13.1").text), (Level::Ok, "580.65, for CUDA 13.1 and older".into()));

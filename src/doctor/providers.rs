@@ -49,7 +49,10 @@ fn try_one(engine: &Engine, provider: Provider) -> Tried {
         Provider::Cpu | Provider::Other(_) => Vec::new(),
     };
     let missing: Vec<_> = missing.iter().map(ToString::to_string).collect();
-    let on = |provider: Provider| (provider.to_string(), engine.try_provider(provider));
+    let on = |provider: Provider| {
+        let works = engine.try_provider(provider);
+        (provider.to_string(), works.map_err(|failure| failure.why))
+    };
     let gpus = || gpus().map(|names| 0..u32::try_from(names.len()).unwrap_or(u32::MAX));
     let tried = match (missing.is_empty(), provider) {
         (false, _) => Vec::new(),

@@ -18,7 +18,7 @@ fn explained(words: &str) -> String {
 }
 
 /// Whether what it lacked was memory, of which there may be more later.
-fn out_of_memory(words: &str) -> bool {
+pub(super) fn out_of_memory(words: &str) -> bool {
     OUT_OF_MEMORY.iter().any(|part| words.contains(part))
 }
 

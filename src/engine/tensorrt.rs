@@ -2,15 +2,39 @@
 //! times of their kernels are kept. To build them takes minutes.
 
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
+    explain,
     model_file::{ModelFile, onnx::ValueInfo},
     target::Target,
 };
+use crate::error::Failure;
+
+/// Where in the cache all of it is kept.
+const KEPT: &str = "tensorrt";
+
+/// The folders that something is kept in.
+const FOLDERS: [&str; 2] = ["trt_engine_cache_path", "trt_timing_cache_path"];
+
+/// The options for a model on a GPU of this name. The folders in them are made, as the provider makes the last one of a path only;
+/// where they can't be, nothing is kept.
+pub(super) fn prepared(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTreeMap<String, String> {
+    let options = options(target, gpu, gpu_name, file);
+    let made = FOLDERS.iter().filter_map(|key| options.get(*key)).try_for_each(|folder| {
+        fs::create_dir_all(folder).map_err(|error| format!("the folder {folder} can't be made: {error}"))
+    });
+    match made {
+        Ok(()) => options,
+        Err(why) => {
+            tracing::warn!("what TensorRT builds is not kept, and built for every load anew: {why}");
+            self::options(&Target { cache: None, ..target.clone() }, gpu, gpu_name, file)
+        }
+    }
+}
 
 /// The options for a model on a GPU of this name. Those of the configuration win.
-pub(super) fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTreeMap<String, String> {
+fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTreeMap<String, String> {
     let mut options = BTreeMap::from([("device_id".to_owned(), gpu.to_string())]);
     let profile = target.splits.then(|| profile(&file.inputs, target.max_batch_size)).flatten();
     for (key, shapes) in profile.into_iter().flatten() {
@@ -18,7 +42,7 @@ pub(super) fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFil
     }
     options.extend(target.options_of_tensorrt());
     if let Some(cache) = &target.cache {
-        let gpu = cache.join("tensorrt").join(folder_name(gpu_name));
+        let gpu = cache.join(KEPT).join(folder_name(gpu_name));
         let engines = gpu.join(key(file, &options));
         for (key, value) in [
             ("trt_engine_cache_enable", "1".into()),
@@ -31,6 +55,28 @@ pub(super) fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFil
         }
     }
     options
+}
+
+/// A load that ONNX Runtime refused, in these words. An engine that is kept and can't be read is removed, so that the next try
+/// builds it anew: whoever wrote it was killed or had no room on the disk, or another server is just writing it.
+pub(super) fn failure(words: &str, target: &Target) -> Failure {
+    let failure = explain::failure(words);
+    let removed = target.cache.as_deref().and_then(|cache| remove_unreadable(words, cache));
+    match removed {
+        Some(engine) => Failure::passing(format!(
+            "the engine that was kept for it can't be read: {engine} has been removed, to be built anew. {}",
+            failure.why
+        )),
+        None => failure,
+    }
+}
+
+/// Removes the engine that these words are about, if it is one that is kept here.
+fn remove_unreadable(words: &str, cache: &Path) -> Option<String> {
+    let (_, engine) = words.split_once("could not deserialize engine from cache: ")?;
+    let engine = engine.lines().next()?.trim();
+    let is_ours = Path::new(engine).starts_with(cache.join(KEPT)) && engine.ends_with(".engine");
+    (is_ours && fs::remove_file(engine).is_ok()).then(|| engine.to_owned())
 }
 
 fn text(path: &Path) -> String {
@@ -184,5 +230,51 @@ mod tests {
         assert_eq!(told["trt_profile_max_shapes"], "x:8x2");
         assert_eq!(told["trt_timing_cache_path"], "/cache/tensorrt/L4");
         assert!(!told.contains_key("use_tf32"));
+    }
+
+    #[test]
+    fn folders_are_made_and_where_they_cant_be_nothing_is_kept() {
+        let file = ModelFile {
+            encoded: b"model".to_vec(),
+            weights: Vec::new(),
+            labels: BTreeMap::new(),
+            uneven: None,
+            inputs: vec![input("x", &["n", "2"])],
+        };
+        let root = tempfile::tempdir().unwrap();
+        let prepared = |cache: &str| {
+            let target = Target { cache: Some(root.path().join(cache)), ..Target::cpu(NonZeroUsize::MIN) };
+            prepared(&target, 0, "NVIDIA L4", &file)
+        };
+        let kept = prepared("new/cache");
+        assert!(FOLDERS.iter().all(|key| Path::new(&kept[*key]).is_dir()), "{kept:?}");
+        assert_eq!(kept, prepared("new/cache"), "they are there");
+        fs::write(root.path().join("file"), "").unwrap();
+        let not_kept = prepared("file");
+        assert_eq!(not_kept.keys().collect::<Vec<_>>(), ["device_id"]);
+    }
+
+    #[test]
+    fn an_engine_that_cant_be_read_is_built_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let target = Target { cache: Some(root.path().into()), ..Target::cpu(NonZeroUsize::MIN) };
+        let own = root.path().join("tensorrt/L4/0a/TensorrtExecutionProvider_x_sm89.engine");
+        let theirs = root.path().join("theirs.engine");
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        for engine in [&own, &theirs] {
+            fs::write(engine, "half").unwrap();
+        }
+        let refused = |engine: &Path| {
+            let words = "TensorRT EP could not deserialize engine from cache: ";
+            failure(&format!("Exception: {words}{}\n", engine.display()), &target)
+        };
+        let failed = refused(&own);
+        assert!(failed.may_pass && failed.why.contains("has been removed") && !own.exists(), "{failed:?}");
+        // What lies elsewhere, or can't be removed, is not ours to remove.
+        for engine in [&theirs, &own] {
+            let failed = refused(engine);
+            assert!(!failed.may_pass && failed.why.contains("could not deserialize"), "{failed:?}");
+        }
+        assert!(theirs.exists());
     }
 }

@@ -5,14 +5,17 @@ use bytes::Bytes;
 use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
 
 use super::{
-    Engine,
+    Engine, explain,
     model_file::{
         ModelFile,
         onnx::{Dimension, FLOAT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo},
     },
     target::{Provider, Target},
 };
-use crate::tensor::{Datatype, Shape, Tensor};
+use crate::{
+    error::Failure,
+    tensor::{Datatype, Shape, Tensor},
+};
 
 /// `y = Relu(x)`, of FP32 `[2]`.
 fn model() -> Vec<u8> {
@@ -34,18 +37,21 @@ fn model() -> Vec<u8> {
 }
 
 /// Runs it.
-pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), String> {
+pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
     let file =
         ModelFile { encoded: model(), weights: Vec::new(), labels: BTreeMap::new(), uneven: None, inputs: Vec::new() };
     let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
-    let mut instance = engine.instance(file, Path::new("."), &target).map_err(|failure| failure.why)?;
+    let mut instance = engine.instance(file, Path::new("."), &target)?;
     let elements: Vec<u8> = [-1f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
     let input = Tensor::new(Datatype::Fp32, Shape::new(vec![2]), Bytes::from(elements));
-    let inputs = vec![input.map_err(|error| error.to_string())?].into();
-    let outputs = instance.run(&[&inputs]).outputs.map_err(|error| error.to_string())?;
+    let inputs = vec![input.map_err(|error| Failure::lasting(error.to_string()))?].into();
+    let outputs = instance.run(&[&inputs]).outputs.map_err(|error| {
+        let why = error.to_string().trim().to_owned();
+        Failure { may_pass: explain::out_of_memory(&why), why }
+    })?;
     let expected: Vec<u8> = [0f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
     match outputs.first().map(Tensor::data) {
         Some(data) if **data == *expected => Ok(()),
-        _ => Err(format!("{} answers wrongly: Relu of [-1, 1] is not [0, 1]", provider.name())),
+        _ => Err(Failure::lasting(format!("{} answers wrongly: Relu of [-1, 1] is not [0, 1]", provider.name()))),
     }
 }

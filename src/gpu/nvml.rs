@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Gpu, GpuMemory,
+    Gpu, GpuMemory, NO_DRIVER, Reading,
     order::{Seen, seen},
 };
 
@@ -17,7 +17,7 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// The GPUs that CUDA sees in this process, in its order.
 #[derive(Debug)]
-pub struct Gpus {
+pub(super) struct Gpus {
     nvml: Nvml,
     known: Vec<Known>,
     /// Whether it has been told that one can't be read.
@@ -44,13 +44,13 @@ impl Gpus {
     ///
     /// # Errors
     /// There is no driver, or it can't be asked; the message says why.
-    pub fn open() -> Result<Self, String> {
+    pub(super) fn open() -> Result<Self, String> {
         Gpus::by(LIBRARY)
     }
 
     fn by(library: &str) -> Result<Self, String> {
         let nvml = Nvml::builder().lib_path(OsStr::new(library)).init().map_err(|error| match error {
-            NvmlError::LibloadingError(error) => format!("there is no NVIDIA driver: {error}"),
+            NvmlError::LibloadingError(error) => format!("{NO_DRIVER}: {error}"),
             error => format!("the NVIDIA driver can't be asked: {error}"),
         })?;
         let count =
@@ -70,13 +70,8 @@ impl Gpus {
         Ok(Gpus { nvml, known, told: AtomicBool::new(false) })
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.known.len()).unwrap_or(u32::MAX)
-    }
-
-    /// What each says of itself now. One that can't be asked any more is left out, and the log tells it once.
-    pub fn read(&self) -> Vec<Gpu> {
+    /// What it says now. A GPU that can't be asked any more is left out, and the log tells it once.
+    pub(super) fn read(&self) -> Reading {
         let mut gpus = Vec::new();
         let mut lost = false;
         for (index, known) in (0..).zip(&self.known) {
@@ -91,13 +86,7 @@ impl Gpus {
             }
         }
         self.told.store(lost, Relaxed);
-        gpus
-    }
-
-    /// What one says of itself now, where it can be asked.
-    pub fn read_at(&self, index: u32) -> Option<Gpu> {
-        let known = self.known.get(usize::try_from(index).ok()?)?;
-        self.read_one(index, known).ok()
+        Reading { driver: self.driver_version(), cuda: self.cuda_version(), gpus }
     }
 
     fn read_one(&self, index: u32, known: &Known) -> Result<Gpu, NvmlError> {
@@ -122,13 +111,11 @@ impl Gpus {
         })
     }
 
-    /// The driver's version.
-    pub fn driver_version(&self) -> Option<String> {
+    fn driver_version(&self) -> Option<String> {
         self.nvml.sys_driver_version().ok()
     }
 
-    /// The newest CUDA that the driver can run.
-    pub fn cuda_version(&self) -> Option<String> {
+    fn cuda_version(&self) -> Option<String> {
         let version = self.nvml.sys_cuda_driver_version().ok()?;
         Some(format!("{}.{}", version / 1000, version % 1000 / 10))
     }

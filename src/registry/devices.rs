@@ -1,12 +1,18 @@
 //! What works on this machine. Of GPUs it is found out when it is first asked for, and kept, since a library that was looked for in
-//! vain is not found later by the same process; other providers are tried for every load.
+//! vain is not found later by the same process. That another provider works is kept too; one that does not is tried again by the
+//! next load that asks for it, as its device may be there by then.
 
-use std::sync::OnceLock;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use super::device::{Available, Gpus, broken, choose};
 use crate::{
     config::{Device, OtherProvider},
     engine::{Engine, Provider, gpus},
+    error::Failure,
+    gpu,
     runtime::{Missing, ProviderLibrary, prepare},
 };
 
@@ -17,13 +23,14 @@ pub struct Devices {
     cuda: OnceLock<Result<Gpus, String>>,
     tensorrt: OnceLock<Result<Gpus, String>>,
     auto: OnceLock<bool>,
+    others: Mutex<BTreeSet<OtherProvider>>,
 }
 
 impl Devices {
     /// Those that the engine can use.
     pub fn new(engine: Engine) -> Self {
-        let (providers, cuda, tensorrt, auto) = Default::default();
-        Devices { engine, providers, cuda, tensorrt, auto }
+        let (providers, cuda, tensorrt, auto, others) = Default::default();
+        Devices { engine, providers, cuda, tensorrt, auto, others }
     }
 
     /// GPUs that work, without a look.
@@ -60,8 +67,7 @@ impl Devices {
         let names = gpus()?;
         let mut found = Gpus::new();
         for (gpu, name) in (0..).zip(names) {
-            let tried = self.engine.try_provider(provider(gpu));
-            found.insert(gpu, tried.map_err(|why| format!("{name}: {why}")));
+            found.insert(gpu, self.works(provider(gpu), name));
         }
         let works = found.iter().zip(names).filter(|((_, works), _)| works.is_ok());
         let works: Vec<String> = works.map(|((gpu, _), name)| format!("{} ({name})", provider(*gpu))).collect();
@@ -73,6 +79,16 @@ impl Devices {
             }
         }
         Ok(found)
+    }
+
+    /// Whether a GPU of this name works. One that has no memory left now may have some when a load needs it, which finds out.
+    fn works(&self, provider: Provider, name: &str) -> Result<(), String> {
+        let Err(Failure { why, may_pass }) = self.engine.try_provider(provider) else { return Ok(()) };
+        if may_pass {
+            tracing::warn!("{provider} ({name}) can't be tried now: {why}");
+            return Ok(());
+        }
+        Err(format!("{name}: {why}"))
     }
 
     /// What to do where the library has no such provider.
@@ -95,25 +111,29 @@ impl Devices {
     /// Whether GPUs may be used where nothing asks for one. Why not is said once where somebody may have meant them to be: there
     /// is a GPU, or ONNX Runtime's build for them.
     fn find_auto(&self) -> bool {
-        let is_built = self.is_built_with(Provider::Cuda { gpu: 0 });
-        let why = match (is_built, gpus()) {
-            (false, Err(why)) => {
-                tracing::debug!("models run on the CPU: {why}");
-                return false;
+        let why = if self.is_built_with(Provider::Cuda { gpu: 0 }) {
+            match gpus().map(|_| self.cuda()) {
+                Err(why) => format!("ONNX Runtime is built for GPUs, and {why}"),
+                Ok(Err(why)) => why,
+                Ok(Ok(found)) if found.values().any(Result::is_ok) => return true,
+                Ok(Ok(found)) => format!("no GPU works: {}", broken(found).collect::<Vec<_>>().join("; ")),
             }
-            (false, Ok(names)) => {
-                format!("of GPUs there is {}, and {}", names.join(", "), self.other_build(Provider::Cuda { gpu: 0 }))
+        } else {
+            match unused_gpus() {
+                Some(names) => format!("of GPUs there is {names}, and {}", self.other_build(Provider::Cuda { gpu: 0 })),
+                None => return false,
             }
-            (true, Err(why)) => format!("ONNX Runtime is built for GPUs, and {why}"),
-            (true, Ok(_)) => match self.cuda() {
-                Ok(found) if found.values().any(Result::is_ok) => return true,
-                Ok(found) => format!("no GPU works: {}", broken(found).collect::<Vec<_>>().join("; ")),
-                Err(why) => why,
-            },
         };
         tracing::warn!("models run on the CPU where device is \"auto\": {why}");
         false
     }
+}
+
+/// The GPUs that there are, for a process that can't use them: CUDA's part of the driver is not loaded for that.
+fn unused_gpus() -> Option<String> {
+    let reading = gpu::read(gpu::MOMENT).ok()?;
+    let names: Vec<_> = reading.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 impl Available for Devices {
@@ -134,7 +154,13 @@ impl Available for Devices {
         if !self.is_built_with(provider) {
             return Err(self.other_build(provider));
         }
-        self.engine.try_provider(provider)
+        let known = || self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known().contains(&other) {
+            // Loads that go on at once may each try it.
+            self.engine.try_provider(provider).map_err(|failure| failure.why)?;
+            known().insert(other);
+        }
+        Ok(())
     }
 
     fn auto(&self) -> Option<&Gpus> {

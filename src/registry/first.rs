@@ -42,6 +42,8 @@ pub(super) struct Placed {
     pub first: First,
     /// All that the version is to run on; the first instance runs on the first of these.
     pub providers: Vec<Provider>,
+    /// Why not on other GPUs too, each by its name.
+    pub refused: Vec<String>,
     /// Why that is the CPU though a GPU works.
     pub fallback: Option<String>,
 }
@@ -52,28 +54,46 @@ impl Loader {
         config.device.unwrap_or(self.device)
     }
 
-    /// Loads the first instance on what it is asked to run on. Where nothing is asked for and the GPU can't run it, on the CPU.
+    /// Loads the first instance on what it is asked to run on. Where nothing is asked for, on the first GPU that can run it, or on
+    /// the CPU.
     pub(super) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
         let device = self.device(&wanted.config);
         let devices = self.devices.clone();
         // To try a GPU may start threads of CUDA's.
         let providers = system::starting_threads(move || devices.choose(device)).map_err(Failure::lasting)?;
-        let provider = providers.first().copied().unwrap_or(Provider::Cpu);
-        let why = match self.first_on(wanted, provider) {
-            Ok(first) => match first.probe.refused.clone().filter(|_| provider.gpu().is_some()) {
-                Some(words) if is_of_a_gpu(&words) => Failure::passing(words),
-                // That made-up inputs can't be run is no failure.
-                Some(_) | None => return Ok(Placed { first, providers, fallback: None }),
-            },
-            Err(failure) => failure,
-        };
-        let on_the_gpu = format!("{provider} can't run it: {}", why.why);
-        if device != Device::Auto || provider == Provider::Cpu {
-            return Err(if provider == Provider::Cpu { why } else { Failure { why: on_the_gpu, ..why } });
+        let mut refused = Vec::new();
+        for (index, provider) in providers.iter().enumerate() {
+            let failure = match self.first_that_runs(wanted, *provider) {
+                Ok(first) => {
+                    let providers = providers[index..].to_vec();
+                    return Ok(Placed { first, providers, refused, fallback: None });
+                }
+                Err(failure) if *provider == Provider::Cpu => return Err(failure),
+                Err(failure) => failure,
+            };
+            let why = format!("{provider} can't run it: {}", failure.why);
+            if device != Device::Auto {
+                return Err(Failure { why, ..failure });
+            }
+            refused.push(why);
+            // Another GPU may have the memory that this one lacks, but not what they all lack.
+            if !failure.may_pass {
+                break;
+            }
         }
         // What the CPU can't run either is wrong with the model: its words are plainer.
         let first = self.first_on(wanted, Provider::Cpu)?;
-        Ok(Placed { first, providers: vec![Provider::Cpu], fallback: Some(on_the_gpu) })
+        let fallback = Some(refused.join("; "));
+        Ok(Placed { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
+    }
+
+    fn first_that_runs(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
+        let first = self.first_on(wanted, provider)?;
+        match &first.probe.refused {
+            Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.trim())),
+            // That made-up inputs can't be run is no failure.
+            Some(_) | None => Ok(first),
+        }
     }
 
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {

@@ -34,12 +34,18 @@ pub(super) struct Made {
     pub compute: Compute,
     /// Time that it took to warm them up.
     pub warm_up: Duration,
+    /// What may be a mistake.
+    pub warnings: Vec<String>,
+}
+
+fn not_everywhere(why: String) -> String {
+    format!("it does not run on every GPU: {why}")
 }
 
 impl Loader {
     /// All instances of a version.
     pub(super) fn instances(&self, wanted: &Wanted, placed: Placed) -> Result<Made, Failure> {
-        let Placed { first: First { instance, target, probe, .. }, providers, .. } = placed;
+        let Placed { first: First { instance, target, probe, .. }, providers, refused, .. } = placed;
         let waits = target.provider.waits();
         let count = wanted.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
         let mut made = Made {
@@ -48,6 +54,7 @@ impl Loader {
             sessions_on_host: if waits { 0 } else { count },
             compute: self.compute.clone(),
             warm_up: Duration::ZERO,
+            warnings: refused.into_iter().map(not_everywhere).collect(),
         };
         let mut first = Some(instance);
         for provider in providers {
@@ -55,7 +62,7 @@ impl Loader {
             let is_first = first.is_some();
             // There was room for the first.
             let room = if is_first { Ok(()) } else { room_on(provider, wanted.memory()) };
-            let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made.warm_up);
+            let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made);
             match room.and_then(on_device) {
                 Ok(instances) => {
                     let load = waits.then(|| self.compute.load(provider));
@@ -64,7 +71,7 @@ impl Loader {
                 }
                 // Such as one whose memory others have taken.
                 Err(Failure { why, .. }) if !is_first && self.device(&wanted.config) == Device::Auto => {
-                    tracing::warn!("not loaded on {provider} too: {why}");
+                    made.warnings.push(not_everywhere(format!("{provider} can't run it: {why}")));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -86,7 +93,7 @@ impl Loader {
         target: &Target,
         probe: &Probe,
         count: usize,
-        warm: &mut Duration,
+        made: &mut Made,
     ) -> Result<Vec<Instance>, Failure> {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {
@@ -95,11 +102,11 @@ impl Loader {
                 Some(instance) => instance,
                 None => self.instance(&wanted.source.path, target)?,
             };
-            *warm += warm_up(&mut instance);
+            made.warm_up += warm_up(&mut instance);
             if target.is_recorded()
                 && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
             {
-                tracing::warn!("an instance on {} replays no recorded runs: {why}", target.provider);
+                made.warnings.push(format!("an instance on {} replays no recorded runs: {why}", target.provider));
             }
             instances.push(instance);
         }

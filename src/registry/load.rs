@@ -45,6 +45,8 @@ pub struct Loaded {
     pub manifest: Option<Verified>,
     /// The test cases that were run.
     pub test_cases: TestCases,
+    /// Where it does not run as well as it was meant to.
+    pub lacking: Vec<String>,
 }
 
 /// Test cases, all of which passed.
@@ -59,7 +61,7 @@ pub struct TestCases {
 impl Loaded {
     /// What is no reason not to serve, but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.lacking.clone();
         for path in self.manifest.iter().flat_map(|manifest| &manifest.unlisted) {
             warnings.push(format!("SHA256SUMS does not list {}", path.display()));
         }
@@ -155,7 +157,8 @@ impl Loader {
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, sessions_on_host, compute, warm_up } = self.instances(wanted, placed)?;
+        let Made { instances, providers, sessions_on_host, compute, warm_up, warnings: lacking } =
+            self.instances(wanted, placed)?;
         let derived = Derived {
             by_rows: settings.by_rows,
             batching: batching.map(|()| settings.max_batch_size),
@@ -182,7 +185,7 @@ impl Loader {
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases })
+        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases, lacking })
     }
 }
 

@@ -23,6 +23,7 @@ pub use wheels::{Build, Wheel, cpu_build, cuda_build};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -119,6 +120,11 @@ const INCOMING: &str = "incoming";
 /// Locked for as long as the file is open, which ends with the process at the latest.
 fn lock(path: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError> {
     let failed = |error| FetchError::file("lock", path, error);
+    // To open a pipe is to wait for its other end.
+    match unpack::must_be_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),

@@ -8,7 +8,7 @@ use super::io::IoThreads;
 use crate::{
     api::{Context, Read},
     cli::Settings,
-    gpu::Gpus,
+    gpu,
     metrics::{Process, Readings},
     registry::Control,
 };
@@ -39,8 +39,7 @@ pub(super) fn reader(
             connections_limit,
             io_busy: runtimes.iter().map(|runtime| runtime.metrics().worker_total_busy_duration(0)).collect(),
             process: process(),
-            // A driver may take its time, which the requests of others don't wait for here.
-            gpus: Gpus::here().map_or_else(|_| Vec::new(), Gpus::read),
+            gpus: gpu::read(gpu::MOMENT).map_or_else(|_| Vec::new(), |reading| reading.gpus.clone()),
         }
     })
 }

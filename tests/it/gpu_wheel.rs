@@ -14,8 +14,9 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{get, metric, post},
+    libraries,
     onnx::{self, FLOAT, Graph},
-    server::{Server, onnxd},
+    server::{Server, eventually, onnxd},
 };
 
 /// The libraries of the wheel, in a folder of their own.
@@ -140,14 +141,14 @@ async fn models_run_on_gpus_that_work() {
     let output = ["x", "y"].map(|name| onnx::value(name, FLOAT, &["batch", "2"])).into();
     let passed = Graph { output, ..onnx::identity(FLOAT, &["batch", "2"]) };
     passed.save(&repository.path().join("passed/1/model.onnx"));
-    // Its weights are larger than what can be allocated.
-    for (model, config) in [("large", ""), ("larger", "device = \"cuda\"")] {
-        onnx::mlp(&[1024, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
+    // Weights that are larger than what can be allocated, on the first GPU or on both.
+    for (model, config, rows) in [("half", "", 512), ("large", "", 1024), ("larger", "device = \"cuda\"", 1024)] {
+        onnx::mlp(&[rows, 1024]).save(&repository.path().join(model).join("1/model.onnx"));
         fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
     }
     let mut command = onnxd();
     command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path());
-    command.env("FAKE_GPUS", "2").env("FAKE_LARGEST", "3000000");
+    command.env("FAKE_GPUS", "2").env("FAKE_LARGEST", "3000000").env("FAKE_LARGEST_0", "1500000");
     let server = Server::start_command(command, repository.path(), &[]);
     for (model, devices) in [
         ("one", json!(["cuda:0", "cuda:1"])),
@@ -173,6 +174,15 @@ async fn models_run_on_gpus_that_work() {
     }
     let recorded = get(server.http, "/v2/models/graphs").await.json()["properties"]["cuda_graphs"].clone();
     assert_eq!(recorded, "on");
+    let half = version(&server, "half").await;
+    assert_eq!((&half["state"], &half["devices"]), (&json!("READY"), &json!(["cuda:1"])), "{half}");
+    let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "half";
+    assert!(
+        server.wait_for_log(warned)["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("it does not run on every GPU: cuda:0 can't run it: ")
+    );
     let large = version(&server, "large").await;
     assert_eq!(large["devices"], json!(["cpu"]), "{large}");
     let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
@@ -191,6 +201,78 @@ async fn models_run_on_gpus_that_work() {
         assert_eq!(failed["state"], "FAILED", "{failed}");
         assert!(failed["problem"].as_str().unwrap().contains(says), "{failed}");
     }
+}
+
+/// Loads on GPUs take threads and memory of the driver's, which go with what was loaded; and they don't wait for an NVML that
+/// never answers. `ONNXD_TEST_ROUNDS=1000` is a soak.
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_leave_nothing_behind() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    libraries::driver(driver.path());
+    for (model, config) in [("plain", ""), ("graphs", "cuda_graphs = true\nmax_batch_size = 4")] {
+        onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", driver.path()).env("FAKE_GPUS", "2");
+    command.env("FAKE_NVML_HANGS", driver.path());
+    let server = Server::start_command(command, repository.path(), &[]);
+    let rounds = env::var("ONNXD_TEST_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+    let mut before = None;
+    for round in 0..rounds {
+        for model in ["plain", "graphs"] {
+            let path = format!("/admin/v1/models/{model}");
+            assert_eq!(post(server.admin, &format!("{path}/versions/1/reload"), "").await.status, 200);
+            let ready = get(server.admin, &format!("{path}/wait?version=1")).await.json();
+            assert_eq!(ready["versions"][0]["devices"], json!(["cuda:0", "cuda:1"]), "{ready}");
+            assert!(ready["versions"][0]["problem"].is_null(), "{ready}");
+        }
+        let now = async || {
+            let threads = metric(&server, "process_threads", &[]).await;
+            (threads, metric(&server, "process_open_fds", &[]).await)
+        };
+        // What was replaced goes in its own time, and ends of threads take theirs.
+        match before {
+            None if round == 2 => before = Some(now().await),
+            None => {}
+            Some((threads, files)) => {
+                eventually("threads and files are as many as before", async || {
+                    let now = now().await;
+                    now.0 <= threads && now.1 <= files
+                })
+                .await;
+            }
+        }
+    }
+}
+
+/// What others have taken of a GPU's memory when the server starts, they may give back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gpu_that_was_full_at_the_start_is_used_later() {
+    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    for (model, config) in [("auto", ""), ("first", "device = \"cuda:0\"")] {
+        onnx::identity(FLOAT, &["batch", "2"]).save(&repository.path().join(model).join("1/model.onnx"));
+        fs::write(repository.path().join(model).join("config.toml"), config).unwrap();
+    }
+    let full = driver.path().join("full");
+    fs::write(&full, "").unwrap();
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", driver.path());
+    command.env("FAKE_GPUS", "2").env("FAKE_FULL", &full);
+    let server = Server::start_command(command, repository.path(), &[]);
+    assert_eq!(version(&server, "auto").await["devices"], json!(["cuda:1"]));
+    let failed = version(&server, "first").await;
+    assert_eq!(failed["state"], "FAILED", "{failed}");
+    assert!(failed["problem"].as_str().unwrap().contains("Failed to allocate memory"), "{failed}");
+    fs::remove_file(&full).unwrap();
+    eventually("it is tried again", async || version(&server, "first").await["devices"] == json!(["cuda:0"])).await;
+    post(server.admin, "/admin/v1/models/auto/versions/1/reload", "").await;
+    let ready = get(server.admin, "/admin/v1/models/auto/wait?version=1").await.json();
+    assert_eq!(ready["versions"][0]["devices"], json!(["cuda:0", "cuda:1"]), "{ready}");
 }
 
 /// Every option of CUDA's that may be given, as the provider takes it.

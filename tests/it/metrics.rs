@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use http::Request;
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -9,11 +10,12 @@ use std::{
     process::{Command, Stdio},
 };
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 use crate::support::{
     client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
     libraries, onnx,
-    server::{Server, eventually, onnxd},
+    server::{PATIENCE, Server, eventually, onnxd},
 };
 
 /// A metric as docs/metrics.md has it, or as the server tells it.
@@ -102,6 +104,17 @@ async fn scrape(server: &Server) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
+/// The same once this is told: a driver that is late with its answer has none.
+async fn scrape_with(server: &Server, series: &str) -> String {
+    let mut text = String::new();
+    let told = async || {
+        text = scrape(server).await;
+        text.contains(series)
+    };
+    eventually(series, told).await;
+    text
+}
+
 /// The names of a series' labels; values may hold anything but line ends.
 fn label_names(series: &str) -> BTreeSet<&str> {
     let labels = series.split_once('{').map_or("", |(_, labels)| labels);
@@ -187,7 +200,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
         Server::start_command(command, repository.path(), &[])
     };
     let server = start(None);
-    let text = scrape(&server).await;
+    let text = scrape_with(&server, "onnxd_gpu_info").await;
     agree(&only(documented(), is_of_gpus), &only(exported(&text), is_of_gpus));
     lint("gpus_are_told_where_there_is_a_driver", &text);
     let told = values(&text);
@@ -209,21 +222,48 @@ async fn gpus_are_told_where_there_is_a_driver() {
 
     // It falls off the bus: there is nothing to tell of it, and all else goes on.
     fs::write(&lost, "").unwrap();
-    let text = scrape(&server).await;
-    assert!(text.contains(r#"onnxd_gpu_info{gpu="0""#) && !text.contains(r#"{gpu="1""#), "{text}");
+    let text = scrape_with(&server, r#"onnxd_gpu_info{gpu="0""#).await;
+    assert!(!text.contains(r#"{gpu="1""#), "{text}");
     server.wait_for_log(|line| {
         line["level"] == "WARN" && line["message"].as_str().is_some_and(|text| text.starts_with("GPU 1 (Fake"))
     });
     fs::remove_file(&lost).unwrap();
-    assert!(scrape(&server).await.contains(r#"onnxd_gpu_info{gpu="1""#));
+    scrape_with(&server, r#"onnxd_gpu_info{gpu="1""#).await;
 
     // Only what CUDA would see, under its numbers.
     let server = start(Some("GPU-bbbb,0"));
-    let text = scrape(&server).await;
-    assert!(text.contains(r#"onnxd_gpu_info{gpu="0",uuid="GPU-bbbbbbbb-2222""#), "{text}");
+    let text = scrape_with(&server, r#"onnxd_gpu_info{gpu="0",uuid="GPU-bbbbbbbb-2222""#).await;
     assert!(text.contains(r#"onnxd_gpu_info{gpu="1",uuid="GPU-aaaaaaaa-1111""#), "{text}");
     let text = scrape(&start(Some(""))).await;
     assert!(!text.contains("_gpu_"), "{text}");
+}
+
+/// A driver that has broken: its calls never end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_driver_that_hangs_holds_nothing_up() {
+    let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
+    libraries::driver(libraries.path());
+    let hangs = libraries.path().join("hangs");
+    let mut command = onnxd();
+    command.env("LD_LIBRARY_PATH", libraries.path()).env("FAKE_NVML_HANGS", &hangs).env_remove("CUDA_VISIBLE_DEVICES");
+    let mut server = Server::start_command(command, repository.path(), &[]);
+    scrape_with(&server, "onnxd_gpu_info").await;
+    fs::write(&hangs, "").unwrap();
+    for _ in 0..3 {
+        let text = timeout(PATIENCE, scrape(&server)).await.expect("a scrape waits for the driver");
+        assert!(text.contains("onnxd_ready 1") && !text.contains("_gpu_"), "{text}");
+    }
+    let told = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("(NVML) does not answer"));
+    assert_eq!(server.wait_for_log(told)["level"], "WARN");
+    assert_eq!(server.count_log(told), 1);
+    fs::remove_file(&hangs).unwrap();
+    scrape_with(&server, "onnxd_gpu_info").await;
+
+    fs::write(&hangs, "").unwrap();
+    scrape(&server).await;
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 /// Prometheus' own opinion of our names; Triton's are as they are.

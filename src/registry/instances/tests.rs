@@ -21,8 +21,7 @@ use crate::{
 /// A machine with so many GPUs, on which no run gets a CPU.
 fn machine(gpus: u32) -> Loader {
     let engine = Engine::for_tests().standing_in();
-    let compute = Compute::start(1).unwrap();
-    compute.stop();
+    let compute = Compute::start(0).unwrap();
     let mut loader = Loader::new(engine.clone(), compute, Arc::new(Exposition::new(&[])), 2);
     loader.devices = Devices::pretend(engine, gpus).into();
     loader

@@ -158,6 +158,28 @@ fn only_what_is_not_whole_is_fetched_again() {
     assert!(index.build.is_complete(&cache));
 }
 
+/// To open a pipe is to wait for its other end.
+#[test]
+fn a_pipe_is_not_waited_for() {
+    let index = Index::new("pipe");
+    index.install(&index.python).unwrap();
+    let pipe = |name: &str| {
+        let path = index.folder().join(name);
+        fs::remove_file(&path).unwrap();
+        assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    };
+    pipe("libfirst.so.1");
+    pipe("onnxd-test-second-1.sha256");
+    assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-first", "onnxd-test-second"]);
+    assert!(index.install(NO_PYTHON).unwrap().is_empty());
+
+    pipe("libsecond.so.1");
+    let lock = pipe("lock");
+    let error = index.install(&index.python).unwrap_err().to_string();
+    assert!(error.contains(&format!("cannot lock {}: it is not a regular file", lock.display())), "{error}");
+}
+
 #[test]
 fn only_the_pinned_wheel_is_taken() {
     let index = Index::new("pinned");

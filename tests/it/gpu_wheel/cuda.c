@@ -6,13 +6,15 @@
  *
  * Nothing runs on a GPU before the driver has been told that who waits for it sleeps.
  *
- * FAKE_GPUS says how many there are, FAKE_LARGEST how many bytes may be allocated at once. */
+ * FAKE_GPUS says how many there are, FAKE_LARGEST how many bytes may be allocated at once, FAKE_LARGEST_0 how many on the first.
+ * Where the file FAKE_FULL is there, the first has no memory left. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, OUT_OF_MEMORY = 2, CAPTURING = 900, UNKNOWN = 999, TO_GPU = 1, FROM_GPU = 2 };
 
@@ -37,9 +39,14 @@ static long number(const char *variable, long otherwise) {
     return text ? atol(text) : otherwise;
 }
 
+static __thread int current;
+
 static int allocate(void **place, size_t size) {
     if (capturing) return CAPTURING;
-    if (size > (size_t)number("FAKE_LARGEST", 1L << 40)) return OUT_OF_MEMORY;
+    long largest = number("FAKE_LARGEST", 1L << 40);
+    if (!current) largest = number("FAKE_LARGEST_0", largest);
+    if (!current && getenv("FAKE_FULL") && !access(getenv("FAKE_FULL"), F_OK)) return OUT_OF_MEMORY;
+    if (size > (size_t)largest) return OUT_OF_MEMORY;
     return posix_memalign(place, 4096, size) ? OUT_OF_MEMORY : SUCCESS;
 }
 
@@ -58,7 +65,6 @@ int fake_flags[16];
 int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { fake_flags[device] = flags; return SUCCESS; }
 
 /* The runtime. */
-static __thread int current;
 static int sleeps(int device) {
     enum { BLOCKING_SYNC = 4 };
     int *flags = dlsym(dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD), "fake_flags");
@@ -85,8 +91,12 @@ int cudaMallocHost(void **place, size_t size) {
     if (capturing) return CAPTURING;
     if (posix_memalign(place, 4096, size)) return OUT_OF_MEMORY;
     pthread_mutex_lock(&lock);
-    pinned[pinned_count].size = size;
-    pinned[pinned_count++].start = *place;
+    int free = 0;
+    while (free < pinned_count && pinned[free].start) free++;
+    if (free == sizeof pinned / sizeof *pinned) abort();
+    pinned[free].size = size;
+    pinned[free].start = *place;
+    pinned_count += free == pinned_count;
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }
@@ -182,6 +192,7 @@ int cudaStreamEndCapture(struct stream *stream, void **graph) {
     return SUCCESS;
 }
 int cudaGraphInstantiate(void **made, void *graph, unsigned long flags) { *made = graph; return SUCCESS; }
+int cudaGraphExecDestroy(void *made) { free(made); return SUCCESS; }
 int cudaGraphLaunch(struct copies *graph, struct stream *stream) {
     pthread_mutex_lock(&lock);
     for (int i = 0; i < graph->count; i++)
@@ -193,6 +204,8 @@ int cudaGraphLaunch(struct copies *graph, struct stream *stream) {
 /* What computes. */
 int cublasCreate_v2(void **handle) { return make(handle); }
 int cublasLtCreate(void **handle) { return make(handle); }
+int cublasDestroy_v2(void *handle) { free(handle); return SUCCESS; }
+int cublasLtDestroy(void *handle) { free(handle); return SUCCESS; }
 int cudnnCreate(void **handle) { return make(handle); }
 int cudnnDestroy(void *handle) { free(handle); return SUCCESS; }
 int cudnnSetStream(void *handle, void *stream) { return SUCCESS; }

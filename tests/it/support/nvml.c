@@ -1,5 +1,6 @@
 // NVML as a machine with two GPUs would have it, as far as onnxd asks. NVML numbers them against their order on the bus, so that
-// GPU 0 is the second here. Where the file FAKE_NVML_LOST is there, GPU 1 has fallen off the bus.
+// GPU 0 is the second here. Where the file FAKE_NVML_LOST is there, GPU 1 has fallen off the bus; where
+// FAKE_NVML_HANGS is there, no call ends that looks at a GPU.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +15,17 @@ enum { OK = 0, NOT_SUPPORTED = 3, NOT_FOUND = 6, LOST = 15 };
 
 static Device devices[] = {{0xc1, "GPU-bbbbbbbb-2222", 80, 30}, {0x3b, "GPU-aaaaaaaa-1111", 40, 10}};
 
-static int state(const Device *device) {
-    const char *file = getenv("FAKE_NVML_LOST");
-    return device == &devices[0] && file && access(file, F_OK) == 0 ? LOST : OK;
+static int there(const char *variable) {
+    const char *file = getenv(variable);
+    return file && access(file, F_OK) == 0;
 }
 
-int nvmlInit_v2(void) { return OK; }
+static int state(const Device *device) {
+    while (there("FAKE_NVML_HANGS")) usleep(10000);
+    return device == &devices[0] && there("FAKE_NVML_LOST") ? LOST : OK;
+}
+
+int nvmlInit_v2(void) { return state(0); }
 int nvmlShutdown(void) { return OK; }
 int nvmlSystemGetDriverVersion(char *to, unsigned length) { return snprintf(to, length, "580.65.06"), OK; }
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { return *version = 13010, OK; }

@@ -1,0 +1,152 @@
+//! What may take long to answer is asked by a thread of its own, and waited for no longer than somebody wants to: a call of a
+//! broken driver may take minutes, or never end.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A thread that asks when somebody wants to know. Who wants to know at the same time gets the same answer.
+pub(super) struct Aside<T> {
+    shared: Arc<Shared<T>>,
+}
+
+struct Shared<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+struct State<T> {
+    /// How often somebody wanted to know, and how many of those have their answer: an answer is for those who wanted it before
+    /// it was asked for.
+    wanted: u64,
+    answered: u64,
+    /// The last one; or why there is nobody to ask.
+    answer: Option<Result<Arc<T>, Arc<str>>>,
+    /// Since when the thread has been waiting for an answer.
+    waiting: Option<Instant>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// There is nobody to ask; why, for people.
+    Nobody(Arc<str>),
+    /// It has not come in time.
+    Late,
+}
+
+impl<T: Send + Sync + 'static> Aside<T> {
+    /// Starts the thread. What it asks by is opened once.
+    pub(super) fn start<A: FnMut() -> T>(
+        name: &str,
+        open: impl FnOnce() -> Result<A, String> + Send + 'static,
+    ) -> Self {
+        let state = State { wanted: 0, answered: 0, answer: None, waiting: Some(Instant::now()) };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let thread = shared.clone();
+        let started = thread::Builder::new().name(name.into()).spawn(move || thread.work(open));
+        if let Err(error) = started {
+            shared.state().answer = Some(Err(format!("no thread can be started to ask: {error}").into()));
+        }
+        Aside { shared }
+    }
+
+    /// What is so now. An answer that others have waited for so long is not waited for.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn ask(&self, patience: Duration) -> Result<Arc<T>, Silence> {
+        let mut state = self.shared.state();
+        state.wanted += 1;
+        let (wanted, now) = (state.wanted, Instant::now());
+        self.shared.changed.notify_all();
+        let left = (state.waiting.unwrap_or(now) + patience).saturating_duration_since(now);
+        let is_late = |state: &mut State<T>| state.answered < wanted && !matches!(state.answer, Some(Err(_)));
+        let waited = self.shared.changed.wait_timeout_while(state, left, is_late);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if is_late(&mut state) {
+            return Err(Silence::Late);
+        }
+        state.answer.clone().unwrap_or_else(|| Err("nothing was asked".into())).map_err(Silence::Nobody)
+    }
+}
+
+impl<T> Shared<T> {
+    fn work<A: FnMut() -> T>(&self, open: impl FnOnce() -> Result<A, String>) {
+        let mut ask = match open() {
+            Ok(ask) => ask,
+            Err(why) => {
+                self.state().answer = Some(Err(why.into()));
+                return self.changed.notify_all();
+            }
+        };
+        let mut state = self.state();
+        loop {
+            state.waiting = None;
+            let wanted = self.changed.wait_while(state, |state| state.answered == state.wanted);
+            state = wanted.unwrap_or_else(PoisonError::into_inner);
+            state.waiting = Some(Instant::now());
+            let wanted = state.wanted;
+            drop(state);
+            let answer = ask();
+            state = self.state();
+            state.answered = wanted;
+            state.answer = Some(Ok(answer.into()));
+            self.changed.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn every_answer_is_new_and_a_late_one_is_not_waited_for() {
+        let (give, given) = channel();
+        let aside = Aside::start("test", move || {
+            let mut number = 0;
+            Ok(move || {
+                // Until the test says so.
+                let () = given.recv().unwrap();
+                number += 1;
+                number
+            })
+        });
+        for number in 1..4 {
+            give.send(()).unwrap();
+            assert_eq!(aside.ask(LONG), Ok(number.into()));
+        }
+        let short = Duration::from_millis(1);
+        assert_eq!(aside.ask(short), Err(Silence::Late));
+        // It is asked already, and has been for so long.
+        let started = Instant::now();
+        for _ in 0..1000 {
+            assert_eq!(aside.ask(short), Err(Silence::Late));
+        }
+        assert!(started.elapsed() < LONG);
+        // Two for those who have gone, at most, and a new one.
+        for _ in 0..3 {
+            give.send(()).unwrap();
+        }
+        assert!((5..=6).contains(&*aside.ask(LONG).unwrap()));
+    }
+
+    #[test]
+    fn where_there_is_nobody_to_ask_it_is_told_why() {
+        let open = || if true { Err("there is no driver".to_owned()) } else { Ok(|| ()) };
+        let aside = Aside::start("test", open);
+        for _ in 0..2 {
+            assert_eq!(aside.ask(LONG), Err(Silence::Nobody("there is no driver".into())));
+        }
+    }
+}
