@@ -104,7 +104,9 @@ impl Devices {
             (false, Ok(names)) => {
                 format!("of GPUs there is {}, and {}", names.join(", "), self.other_build(Provider::Cuda { gpu: 0 }))
             }
-            (true, Err(why)) => format!("ONNX Runtime is built for GPUs, and {why}"),
+            (true, Err(why)) => format!(
+                "ONNX Runtime is built for GPUs, and {why}; `onnxd doctor` tells more, and --device cpu that none is meant"
+            ),
             (true, Ok(_)) => match self.cuda() {
                 Ok(found) if found.values().any(Result::is_ok) => return true,
                 Ok(found) => format!("no GPU works: {}", broken(found).collect::<Vec<_>>().join("; ")),

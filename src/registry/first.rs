@@ -67,7 +67,7 @@ impl Loader {
             },
             Err(failure) => failure,
         };
-        let on_the_gpu = format!("{provider} can't run it: {}", why.why);
+        let on_the_gpu = format!("{provider} can't run it: {}", why.why.trim_end());
         if device != Device::Auto || provider == Provider::Cpu {
             return Err(if provider == Provider::Cpu { why } else { Failure { why: on_the_gpu, ..why } });
         }
@@ -101,7 +101,7 @@ impl Loader {
         let recorded = if target.is_recorded() {
             self.first_instance(wanted, &target).map_err(|failure| failure.why)
         } else {
-            Err(format!("it runs on {}, and only CUDA's are", target.provider))
+            Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider))
         };
         let recorded = recorded.and_then(|mut first| {
             let max_batch_size = wanted.config.max_batch_size;

@@ -13,7 +13,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
-    cli::ended,
+    cli::{ended, text},
     runtime::{document, libraries_of_the_system, missing, runtime},
     support::{
         client::{get, metric, post},
@@ -157,7 +157,9 @@ async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
             && line["message"].as_str().is_some_and(|text| text.starts_with("models run on the CPU"))
     };
     let line = server.wait_for_log(told);
-    assert!(line["message"].as_str().unwrap().contains("libcuda.so.1"), "{line}");
+    for says in ["libcuda.so.1", "`onnxd doctor`", "--device cpu"] {
+        assert!(line["message"].as_str().unwrap().contains(says), "{line}");
+    }
     assert_eq!(server.count_log(told), 1);
     assert!(answers(&server, "one").await, "it goes on");
 }
@@ -237,6 +239,24 @@ async fn models_run_on_gpus_that_work() {
         let failed = version(&server, model).await;
         assert_eq!(failed["state"], "FAILED", "{failed}");
         assert!(failed["problem"].as_str().unwrap().contains(says), "{failed}");
+    }
+}
+
+/// A container that was given a driver and no GPU.
+#[test]
+fn a_driver_without_a_gpu_is_told_with_what_to_look_at() {
+    let test = "a_driver_without_a_gpu_is_told_with_what_to_look_at";
+    let Some(unpacked) = unpacked_where(false, test) else { return };
+    let (cuda, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(cuda.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path()).env("FAKE_GPUS", "0");
+    command.env("ONNXD_CACHE_DIR", cache.path()).args(["doctor", "--device", "cuda"]);
+    let output = ended(&mut command);
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for says in ["cuda can't be had: the NVIDIA driver sees no GPU", "`nvidia-smi`", "CUDA_VISIBLE_DEVICES"] {
+        assert!(told.contains(says), "{says} is not in {told}");
     }
 }
 
