@@ -26,13 +26,16 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/onnxd/target,sharing=locked \
     cargo build --release --locked --package onnxd \
     && strip --strip-debug -o /usr/local/bin/onnxd target/release/onnxd
+# --build-arg GPUS=cuda has ONNX Runtime for NVIDIA GPUs in the place of that for CPUs, with CUDA's libraries and cuDNN: docs/gpu.md.
+ARG GPUS=
+RUN [ -z "$GPUS" ] || { rm -r /cache/onnxruntime-* && onnxd runtime install "--$GPUS"; }
 
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=build /cache/onnxruntime-*/LICENSE /cache/onnxruntime-*/ThirdPartyNotices.txt /usr/local/share/doc/onnxruntime/
+COPY --from=build /cache/onnxruntime-*/*L[Ii][Cc]* /cache/onnxruntime-*/ThirdPartyNotices.txt /usr/local/share/doc/onnxruntime/
 COPY --from=build /onnxd/LICENSE /usr/local/share/doc/onnxd/
 COPY --from=build --chown=1000:1000 /empty/ /var/lib/onnxd/
-COPY --from=build /cache/onnxruntime-*/libonnxruntime.so.* /usr/local/lib/
+COPY --from=build /cache/onnxruntime-*/lib*.so* /usr/local/lib/
 COPY --from=build /usr/local/bin/onnxd /usr/local/bin/
 
 # By number: that it is not root can be seen without looking into /etc/passwd.

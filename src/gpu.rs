@@ -41,7 +41,7 @@ pub struct Reading {
 }
 
 /// How the message begins where the driver's library is not there.
-pub const NO_DRIVER: &str = "there is no NVIDIA driver";
+pub const NO_NVML: &str = "the NVIDIA driver's NVML can't be loaded";
 
 /// How long figures are waited for where nothing depends on them.
 pub const MOMENT: Duration = Duration::from_secs(1);

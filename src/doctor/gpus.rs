@@ -39,7 +39,7 @@ fn none(why: &str, has_kernel_module: bool) -> Finding {
     if !has_kernel_module {
         return finding;
     }
-    if !why.starts_with(gpu::NO_DRIVER) {
+    if !why.starts_with(gpu::NO_NVML) {
         return finding.warning("the driver is broken: the kernel's log may say why (`dmesg | grep -i nvrm`)");
     }
     finding.warning(
@@ -124,7 +124,7 @@ mod tests {
     fn what_is_wrong_with_a_driver_is_told() {
         assert_eq!(none("no library", false).level, Level::Ok);
         let advice = |why: &str| none(why, true).advice.unwrap();
-        assert!(advice("there is no NVIDIA driver: no library").contains("container toolkit"));
+        assert!(advice(&format!("{}: no library", gpu::NO_NVML)).contains("container toolkit"));
         assert!(advice("the NVIDIA driver (NVML) does not answer within 30 s").contains("dmesg"));
         let told = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
         assert_eq!(told("12.8").level, Level::Warning);

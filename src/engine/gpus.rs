@@ -13,6 +13,9 @@ const DRIVER: &str = "libcuda.so.1";
 /// Bytes of a GPU's name, with its end.
 const NAME: usize = 256;
 
+const NO_GPU: &str = "the NVIDIA driver sees no GPU: does `nvidia-smi` list one, is one given to the container, and does \
+                      CUDA_VISIBLE_DEVICES, where it is set, name one?";
+
 /// The names of the GPUs, by their numbers; or why there are none, for people. Found out once.
 ///
 /// # Errors
@@ -40,7 +43,7 @@ fn ask() -> Result<Vec<String>, String> {
     let mut count = 0;
     call(driver, "cuDeviceGetCount", |f: extern "C" fn(*mut c_int) -> c_int| f(&raw mut count))?;
     if count == 0 {
-        return Err("the NVIDIA driver sees no GPU".into());
+        return Err(NO_GPU.into());
     }
     (0..count).map(|gpu| prepared(driver, gpu)).collect()
 }
@@ -81,7 +84,7 @@ fn call<F: Copy + 'static>(
     match call(*symbol) {
         0 => Ok(()),
         // It has no GPU: so do machines that have had one, and containers that were given none.
-        100 => Err("the NVIDIA driver sees no GPU (CUDA_ERROR_NO_DEVICE)".into()),
+        100 => Err(NO_GPU.into()),
         code => Err(format!("the NVIDIA driver refuses {function} (CUDA error {code}){}", meaning(code))),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Gpu, GpuMemory, NO_DRIVER, Reading,
+    Gpu, GpuMemory, NO_NVML, Reading,
     order::{Seen, seen},
 };
 
@@ -50,7 +50,7 @@ impl Gpus {
 
     fn by(library: &str) -> Result<Self, String> {
         let nvml = Nvml::builder().lib_path(OsStr::new(library)).init().map_err(|error| match error {
-            NvmlError::LibloadingError(error) => format!("{NO_DRIVER}: {error}"),
+            NvmlError::LibloadingError(error) => format!("{NO_NVML}: {error}"),
             error => format!("the NVIDIA driver can't be asked: {error}"),
         })?;
         let count =
@@ -156,6 +156,9 @@ mod tests {
     #[test]
     fn without_a_driver_it_is_told_why_there_are_none() {
         let why = Gpus::by("libnvidia-ml-that-there-is-not.so.1").unwrap_err();
-        assert!(why.starts_with("there is no NVIDIA driver: libnvidia-ml-that-there-is-not.so.1: "), "{why}");
+        assert!(
+            why.starts_with("the NVIDIA driver's NVML can't be loaded: libnvidia-ml-that-there-is-not.so.1: "),
+            "{why}"
+        );
     }
 }

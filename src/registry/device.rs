@@ -62,16 +62,17 @@ fn pick(
 ) -> Result<Vec<Provider>, String> {
     let working = working(gpus);
     let there = || working.iter().map(|gpu| provider(*gpu).to_string()).collect::<Vec<_>>().join(", ");
+    let whys = || broken(gpus).collect::<Vec<_>>().join("; ");
     match wanted {
         Some(wanted) => match gpus.get(&wanted) {
             Some(Ok(())) => Ok(vec![provider(wanted)]),
             Some(Err(why)) => Err(format!("device \"{device}\" does not work: {why}")),
             None if gpus.is_empty() => Err(format!("there is no GPU {wanted}, and no other")),
+            None if working.is_empty() => Err(format!("there is no GPU {wanted}, and no other works: {}", whys())),
             None => Err(format!("there is no GPU {wanted}: there are {}", there())),
         },
         None if working.is_empty() => {
-            let why = broken(gpus).collect::<Vec<_>>();
-            let why = if why.is_empty() { "there is none".into() } else { why.join("; ") };
+            let why = if gpus.is_empty() { "there is none".into() } else { whys() };
             Err(format!("device \"{device}\": no GPU works: {why}"))
         }
         None => Ok(working.into_iter().map(provider).collect()),
@@ -140,6 +141,7 @@ mod tests {
             (one_of_two(), "tensorrt:0", Err("device \"tensorrt:0\" does not work: no kernel image")),
             (broken(), "auto", Ok("cpu")),
             (broken(), "cuda", Err("device \"cuda\": no GPU works: GPU 0: no kernel image")),
+            (broken(), "cuda:3", Err("there is no GPU 3, and no other works: GPU 0: no kernel image")),
             (broken(), "tensorrt", Err("device \"tensorrt\": no GPU works: there is none")),
             (broken(), "tensorrt:3", Err("there is no GPU 3, and no other")),
         ] {

@@ -113,7 +113,9 @@ impl Devices {
     fn find_auto(&self) -> bool {
         let why = if self.is_built_with(Provider::Cuda { gpu: 0 }) {
             match gpus().map(|_| self.cuda()) {
-                Err(why) => format!("ONNX Runtime is built for GPUs, and {why}"),
+                Err(why) => format!(
+                    "ONNX Runtime is built for GPUs, and {why}; `onnxd doctor` tells more, and --device cpu that none is meant"
+                ),
                 Ok(Err(why)) => why,
                 Ok(Ok(found)) if found.values().any(Result::is_ok) => return true,
                 Ok(Ok(found)) => format!("no GPU works: {}", broken(found).collect::<Vec<_>>().join("; ")),

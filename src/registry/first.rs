@@ -71,7 +71,7 @@ impl Loader {
                 Err(failure) if *provider == Provider::Cpu => return Err(failure),
                 Err(failure) => failure,
             };
-            let why = format!("{provider} can't run it: {}", failure.why);
+            let why = format!("{provider} can't run it: {}", failure.why.trim_end());
             if device != Device::Auto {
                 return Err(Failure { why, ..failure });
             }
@@ -121,7 +121,7 @@ impl Loader {
         let recorded = if target.is_recorded() {
             self.first_instance(wanted, &target).map_err(|failure| failure.why)
         } else {
-            Err(format!("it runs on {}, and only CUDA's are", target.provider))
+            Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider))
         };
         let recorded = recorded.and_then(|mut first| {
             let max_batch_size = wanted.config.max_batch_size;

@@ -178,7 +178,7 @@ fn it_tells_what_was_found_and_derived() {
         "try         curl -s localhost:8000/v2/models/add/versions/7/infer -d '{\"inputs\":[{",
         "unnamed version 1: would serve\n",
         "batching    off: ",
-        "graphs      off: it runs on cpu, and only CUDA's are\n",
+        "graphs      off: it runs on cpu, and only runs by CUDA are recorded\n",
     ] {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }

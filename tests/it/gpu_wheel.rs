@@ -1,5 +1,5 @@
-//! The real build of ONNX Runtime for GPUs, on a machine that may have none: `ONNXD_TEST_GPU_WHEEL` names its wheel (256 MB, of
-//! `pip download --no-deps onnxruntime-gpu==1.31.1`). Without it there is nothing to test, which is no failure.
+//! The real build of ONNX Runtime for GPUs, on a machine that may have none: `ONNXD_TEST_GPU_WHEEL` names its wheel, which
+//! `tests/gpu/wheel` fetches (256 MB). Without it there is nothing to test, which is no failure; a name of no file is one.
 
 mod cuda;
 
@@ -7,16 +7,20 @@ use serde_json::{Value, json};
 use std::{
     env,
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 use tempfile::TempDir;
 
-use crate::support::{
-    client::{get, metric, post},
-    libraries,
-    onnx::{self, FLOAT, Graph},
-    server::{Server, eventually, onnxd},
+use crate::{
+    cli::{ended, text},
+    runtime::{document, libraries_of_the_system, missing, runtime},
+    support::{
+        client::{get, metric, post},
+        libraries,
+        onnx::{self, FLOAT, Graph},
+        server::{Server, eventually, onnxd},
+    },
 };
 
 /// The libraries of the wheel, in a folder of their own.
@@ -25,11 +29,17 @@ struct Unpacked {
     library: PathBuf,
 }
 
-/// Unpacks the wheel that is named, if one is.
-fn unpacked() -> Option<Unpacked> {
-    let wheel = env::var_os("ONNXD_TEST_GPU_WHEEL").filter(|wheel| !wheel.is_empty())?;
+/// Unpacks the wheel that is named. Without one the test is skipped by name, which is no failure even where tools are required.
+fn unpacked(test: &str) -> Option<Unpacked> {
+    let Some(wheel) = env::var_os("ONNXD_TEST_GPU_WHEEL").filter(|wheel| !wheel.is_empty()) else {
+        // Not by eprintln, which is shown only where a test fails.
+        let _ =
+            writeln!(io::stderr(), "SKIPPED {test}: ONNXD_TEST_GPU_WHEEL names no wheel (tests/gpu/wheel fetches it)");
+        return None;
+    };
+    let file = File::open(&wheel).unwrap_or_else(|error| panic!("ONNXD_TEST_GPU_WHEEL is {wheel:?}: {error}"));
     let folder = TempDir::new().unwrap();
-    let mut archive = zip::ZipArchive::new(File::open(&wheel).unwrap()).unwrap();
+    let mut archive = zip::ZipArchive::new(file).unwrap_or_else(|error| panic!("{wheel:?} is no wheel: {error}"));
     let mut library = None;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).unwrap();
@@ -48,6 +58,15 @@ fn unpacked() -> Option<Unpacked> {
     Some(Unpacked { _folder: folder, library })
 }
 
+/// The same, for what can be held on a machine with a GPU only, or on one without.
+fn unpacked_where(gpu: bool, test: &str) -> Option<Unpacked> {
+    if gpu == has_gpu() {
+        return unpacked(test);
+    }
+    let _ = writeln!(io::stderr(), "SKIPPED {test}: this machine has {}", if gpu { "no GPU" } else { "a GPU" });
+    None
+}
+
 /// Whether this machine has a GPU that the driver knows.
 fn has_gpu() -> bool {
     fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
@@ -63,10 +82,38 @@ async fn answers(server: &Server, model: &str) -> bool {
     answer.status == 200 && answer.json()["outputs"][0]["data"] == json!([2.0, 3.0, 0.0, 1.5])
 }
 
+/// Each library that it needs is named or there.
+#[test]
+fn the_real_provider_names_what_it_needs() {
+    let Some(unpacked) = unpacked("the_real_provider_names_what_it_needs") else { return };
+    let (cache, library) = (TempDir::new().unwrap(), &unpacked.library);
+    let told = document(&ended(runtime(cache.path(), &["--json"]).env("ORT_DYLIB_PATH", library)));
+    assert_eq!(told["library"], library.to_str().unwrap());
+    let system = libraries_of_the_system();
+    let expected = |all: &[&str]| all.iter().filter(|name| !system.contains(**name)).map(ToString::to_string).collect();
+    let cuda: Vec<String> = expected(&[
+        "libcublasLt.so.13",
+        "libcublas.so.13",
+        "libcurand.so.10",
+        "libcudart.so.13",
+        "libcuda.so.1",
+        "libcudnn.so.9",
+        "libcudnn_graph.so.9",
+        "libcufft.so.12",
+        "libnvrtc.so.13",
+    ]);
+    assert_eq!(missing(&told, "cuda"), cuda);
+    let tensorrt: Vec<String> =
+        expected(&["libcublas.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10", "libcudart.so.13", "libcudnn.so.9"]);
+    assert_eq!(missing(&told, "tensorrt"), tensorrt);
+}
+
 /// On a machine without a GPU: models run on the CPU, what is missing for those that ask for more is named, each piece of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
-    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let Some(unpacked) = unpacked_where(false, "without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing") else {
+        return;
+    };
     let repository = TempDir::new().unwrap();
     for (model, config) in [
         ("one", ""),
@@ -111,7 +158,9 @@ async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
             && line["message"].as_str().is_some_and(|text| text.starts_with("models run on the CPU"))
     };
     let line = server.wait_for_log(told);
-    assert!(line["message"].as_str().unwrap().contains("libcuda.so.1"), "{line}");
+    for says in ["libcuda.so.1", "`onnxd doctor`", "--device cpu"] {
+        assert!(line["message"].as_str().unwrap().contains(says), "{line}");
+    }
     assert_eq!(server.count_log(told), 1);
     assert!(answers(&server, "one").await, "it goes on");
 }
@@ -119,7 +168,7 @@ async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
 /// With two GPUs that are none (`cuda.c`), and the real provider: which GPU, options, memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn models_run_on_gpus_that_work() {
-    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let Some(unpacked) = unpacked_where(false, "models_run_on_gpus_that_work") else { return };
     let (repository, cuda) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     cuda::make(cuda.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
     let wrong = "device = \"cuda\"\n[provider_options]\ngpu_mem_limit = \"much\"";
@@ -207,7 +256,7 @@ async fn models_run_on_gpus_that_work() {
 /// never answers. `ONNXD_TEST_ROUNDS=1000` is a soak.
 #[tokio::test(flavor = "multi_thread")]
 async fn reloads_leave_nothing_behind() {
-    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let Some(unpacked) = unpacked_where(false, "reloads_leave_nothing_behind") else { return };
     let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
     libraries::driver(driver.path());
@@ -251,7 +300,7 @@ async fn reloads_leave_nothing_behind() {
 /// What others have taken of a GPU's memory when the server starts, they may give back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_was_full_at_the_start_is_used_later() {
-    let Some(unpacked) = unpacked().filter(|_| !has_gpu()) else { return };
+    let Some(unpacked) = unpacked_where(false, "a_gpu_that_was_full_at_the_start_is_used_later") else { return };
     let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
     for (model, config) in [("auto", ""), ("first", "device = \"cuda:0\"")] {
@@ -273,6 +322,24 @@ async fn a_gpu_that_was_full_at_the_start_is_used_later() {
     post(server.admin, "/admin/v1/models/auto/versions/1/reload", "").await;
     let ready = get(server.admin, "/admin/v1/models/auto/wait?version=1").await.json();
     assert_eq!(ready["versions"][0]["devices"], json!(["cuda:0", "cuda:1"]), "{ready}");
+}
+
+/// A container that was given a driver and no GPU.
+#[test]
+fn a_driver_without_a_gpu_is_told_with_what_to_look_at() {
+    let test = "a_driver_without_a_gpu_is_told_with_what_to_look_at";
+    let Some(unpacked) = unpacked_where(false, test) else { return };
+    let (cuda, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    cuda::make(cuda.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
+    let mut command = onnxd();
+    command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path()).env("FAKE_GPUS", "0");
+    command.env("ONNXD_CACHE_DIR", cache.path()).args(["doctor", "--device", "cuda"]);
+    let output = ended(&mut command);
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for says in ["cuda can't be had: the NVIDIA driver sees no GPU", "`nvidia-smi`", "CUDA_VISIBLE_DEVICES"] {
+        assert!(told.contains(says), "{says} is not in {told}");
+    }
 }
 
 /// Every option of CUDA's that may be given, as the provider takes it.
@@ -300,7 +367,7 @@ const OPTIONS: &str = r#"
 /// Where a GPU is: models that ask for nothing run on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_gpu_models_run_on_it() {
-    let Some(unpacked) = unpacked().filter(|_| has_gpu()) else { return };
+    let Some(unpacked) = unpacked_where(true, "with_a_gpu_models_run_on_it") else { return };
     let repository = TempDir::new().unwrap();
     for (model, config) in [("one", ""), ("chosen", "device = \"cpu\""), ("none", "device = \"cuda:99\"")] {
         onnx::add(1.0).save(&repository.path().join(model).join("1/model.onnx"));

@@ -3,10 +3,8 @@
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
-    env,
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
+    env, fs,
+    path::Path,
     process::{Command, Output},
 };
 use tempfile::TempDir;
@@ -18,20 +16,20 @@ use crate::{
 use onnxd::runtime::fetch::{self, Build};
 
 /// `onnxd runtime` with a cache of its own, and no library named.
-fn runtime(cache: &Path, arguments: &[&str]) -> Command {
+pub fn runtime(cache: &Path, arguments: &[&str]) -> Command {
     let mut command = onnxd();
     command.env("ONNXD_CACHE_DIR", cache).env_remove("ORT_DYLIB_PATH").env_remove("LD_LIBRARY_PATH");
     command.arg("runtime").args(arguments);
     command
 }
 
-fn document(output: &Output) -> Value {
+pub fn document(output: &Output) -> Value {
     assert!(output.stderr.is_empty(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The names of the libraries that a provider misses.
-fn missing(document: &Value, provider: &str) -> Vec<String> {
+pub fn missing(document: &Value, provider: &str) -> Vec<String> {
     let missing = document["providers"][provider]["missing"].as_array().unwrap();
     missing.iter().map(|missing| missing["library"].as_str().unwrap().to_owned()).collect()
 }
@@ -145,7 +143,7 @@ fn what_a_provider_needs_is_found_or_named() {
 }
 
 /// The names of the libraries that the loader knows.
-fn libraries_of_the_system() -> BTreeSet<String> {
+pub fn libraries_of_the_system() -> BTreeSet<String> {
     let output = ["ldconfig", "/sbin/ldconfig"].iter().find_map(|path| Command::new(path).arg("-p").output().ok());
     let listed = output.map(|output| text(&output.stdout).to_owned()).unwrap_or_default();
     listed.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
@@ -177,36 +175,4 @@ fn what_can_not_be_fetched_is_told_and_counts_as_nothing() {
     let output = ended(&mut runtime(&file, &["install"]));
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("Set ONNXD_CACHE_DIR"), "{output:?}");
-}
-
-/// With the wheel of onnxruntime-gpu that `ONNXD_TEST_GPU_WHEEL` names: each library that it needs is named or there.
-#[test]
-fn the_real_provider_names_what_it_needs() {
-    let (Some(wheel), Some(build)) = (env::var_os("ONNXD_TEST_GPU_WHEEL"), cuda_build()) else { return };
-    let (folder, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let mut archive = zip::ZipArchive::new(File::open(wheel).unwrap()).unwrap();
-    let files = build.wheels.iter().find(|wheel| wheel.package == "onnxruntime-gpu").unwrap();
-    for (path, name) in files.contents() {
-        io::copy(&mut archive.by_name(path).unwrap(), &mut File::create(folder.path().join(name)).unwrap()).unwrap();
-    }
-    let library: PathBuf = folder.path().join(build.library);
-    let told = document(&ended(runtime(cache.path(), &["--json"]).env("ORT_DYLIB_PATH", &library)));
-    assert_eq!(told["library"], library.to_str().unwrap());
-    let system = libraries_of_the_system();
-    let expected = |all: &[&str]| all.iter().filter(|name| !system.contains(**name)).map(ToString::to_string).collect();
-    let cuda: Vec<String> = expected(&[
-        "libcublasLt.so.13",
-        "libcublas.so.13",
-        "libcurand.so.10",
-        "libcudart.so.13",
-        "libcuda.so.1",
-        "libcudnn.so.9",
-        "libcudnn_graph.so.9",
-        "libcufft.so.12",
-        "libnvrtc.so.13",
-    ]);
-    assert_eq!(missing(&told, "cuda"), cuda);
-    let tensorrt: Vec<String> =
-        expected(&["libcublas.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10", "libcudart.so.13", "libcudnn.so.9"]);
-    assert_eq!(missing(&told, "tensorrt"), tensorrt);
 }

@@ -1,10 +1,12 @@
 """The manifests of deploy/kubernetes: each file, and what kubectl renders of it, holds to the schemas of Kubernetes, and they fit together."""
 
 import argparse
+import os
 import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -108,11 +110,33 @@ def check_rendered(folder):
     if not shutil.which("kubectl"):
         print("SKIPPED rendering: there is no kubectl")
         return
-    for overlay in [folder / "base", *sorted((folder / "overlays").iterdir())]:
-        rendered = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
-        assert rendered.returncode == 0, f"{overlay}: {rendered.stderr}"
-        for document in read(rendered.stdout):
-            validate(f"rendered {overlay.name}", document)
+    overlays = [folder / "base", *sorted((folder / "overlays").iterdir())]
+    with tempfile.TemporaryDirectory() as scratch:
+        # What kustomize reads other folders by is a path from its own.
+        scratch = pathlib.Path(scratch).resolve()
+        overlays += [over_base(folder.resolve(), component, scratch) for component in sorted((folder / "components").iterdir())]
+        for overlay in overlays:
+            rendered = subprocess.run(["kubectl", "kustomize", overlay], capture_output=True, text=True, check=False)
+            assert rendered.returncode == 0, f"{overlay}: {rendered.stderr}"
+            for document in read(rendered.stdout):
+                validate(f"rendered {overlay.name}", document)
+            if overlay.name == "nvidia-gpus":
+                check_gpus(read(rendered.stdout))
+
+
+def over_base(folder, component, scratch):
+    """A folder of the component's name that applies it to the base."""
+    made = scratch / component.name
+    made.mkdir()
+    paths = {"resources": "base", "components": f"components/{component.name}"}
+    listed = {key: [os.path.relpath(folder / path, made)] for key, path in paths.items()}
+    (made / "kustomization.yaml").write_text(yaml.safe_dump({"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"} | listed))
+    return made
+
+
+def check_gpus(documents):
+    [container] = next(pod_of(document) for document in documents if document["kind"] == "Deployment")["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1" and container["image"].endswith("-cuda"), container
 
 
 parser = argparse.ArgumentParser(description=__doc__)
