@@ -43,7 +43,7 @@ pub struct Store {
     current: Option<String>,
     /// The last change that is in the audit log.
     audited: u64,
-    /// Which file was read last.
+    /// Which file was read or written last.
     seen: Option<Stamp>,
 }
 
@@ -152,7 +152,7 @@ impl Store {
             return Err(self.unavailable("has been changed by another server: try again"));
         }
         self.replace(&text).map_err(|error| self.unavailable(&format!("can't be written: {error}")))?;
-        self.current = Some(text);
+        (self.current, self.seen) = (Some(text), self.stamp());
         Ok(self.audit(desired).err().map(|error| {
             let path = self.folder.join(audit::FILE);
             format!("{} can't be written: {error}; what is missing there is added later", path.display())
@@ -170,7 +170,7 @@ impl Store {
 
     fn replace(&self, text: &str) -> io::Result<()> {
         if let Some(previous) = &self.current {
-            write_beside(&self.folder, PREVIOUS, previous)?;
+            self.keep(previous)?;
         }
         write_beside(&self.folder, CURRENT, text)?;
         let flushed = File::open(&self.folder)?.sync_all();
@@ -179,6 +179,16 @@ impl Store {
             let _ = write_beside(&self.folder, CURRENT, previous);
         }
         flushed
+    }
+
+    /// Keeps the state as the one before the next. Another name for its file will do, if that is still as it was written or
+    /// read: what needs no write disturbs no request.
+    fn keep(&self, state: &str) -> io::Result<()> {
+        let is_untouched = self.seen.is_some() && self.stamp() == self.seen;
+        if is_untouched && link_beside(&self.folder, CURRENT, PREVIOUS).is_ok() {
+            return Ok(());
+        }
+        write_beside(&self.folder, PREVIOUS, state)
     }
 
     /// Adds to the audit log what is missing there.
@@ -339,6 +349,15 @@ fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(beside, folder.join(name))
+}
+
+/// Gives a file a second name, which may have been another's. Not every file system can.
+fn link_beside(folder: &Path, name: &str, other: &str) -> io::Result<()> {
+    let beside = folder.join(format!("{other}.new"));
+    // What a server that was killed may have left.
+    let _ = fs::remove_file(&beside);
+    fs::hard_link(folder.join(name), &beside)?;
+    fs::rename(beside, folder.join(other))
 }
 
 #[cfg(test)]

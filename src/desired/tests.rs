@@ -410,6 +410,21 @@ fn a_crash_between_the_steps_loses_nothing() {
     assert_eq!(Store::open(path).unwrap().1.models, before.models);
 }
 
+/// The state before the last change is what this server wrote, though the file has been changed by another hand meanwhile.
+#[test]
+fn the_state_before_is_the_one_that_was_written() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = Store::open(path.clone()).unwrap();
+    let previous = || fs::read_to_string(path.join("state.previous.json")).unwrap();
+    let text = fs::read_to_string(path.join("state.json")).unwrap();
+    store.save(&changed(&last)).unwrap();
+    assert_eq!(previous(), text);
+    let text = fs::read_to_string(path.join("state.json")).unwrap();
+    fs::write(path.join("state.json"), "x").unwrap();
+    store.save(&changed(&changed(&last))).unwrap();
+    assert_eq!(previous(), text);
+}
+
 #[test]
 fn where_nothing_can_be_written_nothing_changes() {
     let (_parent, path, [_, last]) = folder();
@@ -417,6 +432,8 @@ fn where_nothing_can_be_written_nothing_changes() {
     let text = fs::read_to_string(path.join("state.json")).unwrap();
     for (full, saves) in [("state.json.new", false), ("state.previous.json.new", false), ("audit.jsonl", true)] {
         let blocked = path.join(full);
+        // By another hand: the file is no longer taken for what was written, and that is written again.
+        fs::write(path.join("state.json"), &text).unwrap();
         let kept = fs::read(&blocked).ok();
         let _ = fs::remove_file(&blocked);
         std::os::unix::fs::symlink("/dev/full", &blocked).unwrap();
