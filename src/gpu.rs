@@ -1,7 +1,7 @@
 //! NVIDIA's GPUs: which there are, and what they say of themselves, by NVML, which is a part of the driver.
 //!
-//! It is loaded when it is first asked for, and called by one thread; without a driver there is nothing to tell. GPUs are numbered as CUDA numbers them
-//! in this process, so that what is told of GPU 1 is told of what `cuda:1` runs on.
+//! It is loaded when it is first asked for, and called by one thread; without a driver there is nothing to tell. GPUs are
+//! numbered as CUDA numbers them in this process, so that what is told of GPU 1 is told of what `cuda:1` runs on.
 
 mod aside;
 mod loaded;
