@@ -55,7 +55,7 @@ use crate::{
     router::{Router, Version},
 };
 use inventory::Inventory;
-use loads::say_ready;
+use loads::{Refused, say_ready, say_refused};
 use plan::{Key, Wanted, settle};
 use shared::{Message, Shared};
 
@@ -98,8 +98,9 @@ pub struct Registry {
     queue: VecDeque<(Key, Wanted)>,
     /// What is to be loaded anew, its files having been looked at.
     anew: BTreeSet<Key>,
-    /// What has been loaded and is not published yet.
+    /// What has been loaded and is not published yet, and what could not be.
     taken: Vec<Arc<Version>>,
+    refused: Vec<Refused>,
     /// The last scan: what two scans in a row agree on has settled.
     seen: Scan,
     /// Why the last scan failed, so that it is told once.
@@ -148,6 +149,7 @@ impl Registry {
             queue: VecDeque::new(),
             anew: BTreeSet::new(),
             taken: Vec::new(),
+            refused: Vec::new(),
             seen: Scan::default(),
             scan_error: None,
             next_generation: 1,
@@ -373,6 +375,7 @@ impl Registry {
         self.shared.publish(&mut self.shared.inventory(), None);
         // Said once it is true.
         self.taken.drain(..).for_each(|version| say_ready(&version));
+        self.refused.drain(..).for_each(|refused| say_refused(&refused));
     }
 
     /// Frees what no request holds any more.

@@ -147,7 +147,7 @@ impl Registry {
         if inventory.slots.contains_key(&key) {
             match loaded {
                 Ok(loaded) => self.taken.push(take(&mut inventory, &key, wanted, loaded)),
-                Err(failure) => refuse(&mut inventory, &key, wanted, failure),
+                Err(failure) => self.refused.extend(refuse(&mut inventory, &key, wanted, failure)),
             }
         }
         drop(inventory);
@@ -174,9 +174,17 @@ fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) ->
     version
 }
 
-fn refuse(inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, may_pass }: Failure) {
+/// A load that failed, for the log.
+pub(super) struct Refused {
+    key: Key,
+    message: String,
+    /// What fails in the same way again and again is told once.
+    is_told: bool,
+}
+
+fn refuse(inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, may_pass }: Failure) -> Option<Refused> {
     inventory.loads.entry(key.clone()).or_default().failed += 1;
-    let Some(slot) = inventory.slots.get_mut(key) else { return };
+    let slot = inventory.slots.get_mut(key)?;
     let before = slot.retry.take().filter(|_| slot.attempted == wanted);
     slot.attempted = wanted;
     slot.retry = may_pass.then(|| Retry::after(before, Instant::now()));
@@ -184,15 +192,19 @@ fn refuse(inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, m
         Some(_) => "not reloaded, the one before goes on serving",
         None => "not loaded",
     };
-    // What fails in the same way again and again is told once.
-    if before.is_some() && slot.failure.as_deref() == Some(&why) {
-        tracing::debug!(model = key.0, version = key.1, "again {what}: {why}");
-    } else if may_pass {
-        tracing::error!(model = key.0, version = key.1, "{what}: {why}; it is tried again, now and then");
-    } else {
-        tracing::error!(model = key.0, version = key.1, "{what}: {why}");
-    }
+    let is_told = before.is_some() && slot.failure.as_deref() == Some(&why);
+    let next = if may_pass { "; it is tried again, now and then" } else { "" };
+    let message = format!("{what}: {why}{next}");
     slot.failure = Some(why.into());
+    Some(Refused { key: key.clone(), message, is_told })
+}
+
+pub(super) fn say_refused(Refused { key: (model, version), message, is_told }: &Refused) {
+    if *is_told {
+        tracing::debug!(model, version, "again {message}");
+    } else {
+        tracing::error!(model, version, "{message}");
+    }
 }
 
 /// For the log.
