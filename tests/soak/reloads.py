@@ -15,8 +15,9 @@ from common import Checkers, Server, adding, heavy
 
 
 def look(server, done):
-    # What requests held, and what is freed behind them, has gone by then.
-    time.sleep(2)
+    # What requests held, and what is freed behind them, has gone by then: a little memory is given back after 10 s, and threads
+    # that wait for more calls end after as long.
+    time.sleep(12)
     seen = server.memory(), server.descriptors(), server.threads()
     print(f"after {done} reloads: {seen[0]:.1f} MiB, {seen[1]} descriptors, {seen[2]} threads", flush=True)
     return seen
