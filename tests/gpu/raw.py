@@ -7,7 +7,9 @@ import numpy
 import onnxruntime
 
 
-def session(model, options):
+def session(model, options, libraries):
+    # Not where the server would find them: the wheel looks beside itself only.
+    onnxruntime.preload_dlls(directory=libraries)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
     made = onnxruntime.InferenceSession(model, settings, providers=[("CUDAExecutionProvider", options)])
@@ -25,9 +27,8 @@ def drive(session, batch, until, counts, index):
         counts[index] += rows
 
 
-def rows_per_second(model, shape, rows, options, streams=2, seconds=3.0):
+def rows_per_second(made, shape, rows, streams=2, seconds=3.0):
     """With as many threads over one session, each with a binding of its own, so that copies overlap runs."""
-    made = session(model, options)
     batch = numpy.random.default_rng(1).standard_normal((rows, *shape)).astype("f4")
     counts = [0] * streams
     for seconds in (0.5, seconds):
@@ -43,8 +44,21 @@ def rows_per_second(model, shape, rows, options, streams=2, seconds=3.0):
     return sum(counts) / (time.monotonic() - began)
 
 
-def best(model, shape, options, batches=(8, 16, 32, 64)):
+def best(made, shape, batches=(8, 16, 32, 64)):
     """Rows per second at the best batch, and that batch."""
-    measured = {rows: rows_per_second(model, shape, rows, options) for rows in batches}
+    measured = {rows: rows_per_second(made, shape, rows) for rows in batches}
     rows = max(measured, key=measured.get)
     return measured[rows], rows
+
+
+def latency(made, shape, runs=500):
+    """Median seconds of a run of one row."""
+    batch = numpy.random.default_rng(1).standard_normal((1, *shape)).astype("f4")
+    binding, taken = made.io_binding(), []
+    for _ in range(runs):
+        began = time.monotonic()
+        binding.bind_cpu_input("x", batch)
+        binding.bind_output("y", "cpu")
+        made.run_with_iobinding(binding)
+        taken.append(time.monotonic() - began)
+    return float(numpy.median(taken))

@@ -3,11 +3,13 @@
 What is told, with its bar:
   answers     the GPU's against the CPU's, for several sizes of batches, also with recorded runs (CUDA graphs); and that they ran there
   throughput  rows per second of a conv net against ONNX Runtime's own over IoBinding at its best batch: at least 0.95
+  latency     of one client, against ONNX Runtime's own run of one row (told, without a bar)
   copies      of a model whose copies take about as long as its runs: rows per second with overlapping runs, against one at a time;
               and, where nsys is installed, how much of the time of copies to the GPU lies within that of kernels (over 0.3)
   reloads     1,000: memory of the GPU and of the process after the last against that after the 50th, at most 1.05 and 1.1 times
 """
 
+import argparse
 import json
 import pathlib
 import shutil
@@ -21,6 +23,7 @@ import numpy
 
 import models
 import raw
+from checks import end, hold, part
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "soak"))
 from common import Server  # noqa: E402 (the path is set above)
@@ -37,15 +40,6 @@ REPOSITORY = {
     "wide": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"'),
     "wide-one": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"\ninstances = 1'),
 }
-
-failures = []
-
-
-def hold(what, good, told):
-    print(f"{'ok    ' if good else 'FAILED'} {what}: {told}", flush=True)
-    if not good:
-        failures.append(what)
-
 
 def build(folder):
     for name, (make, _, config) in REPOSITORY.items():
@@ -74,8 +68,8 @@ def answers(server):
             hold(f"answers of {model}, {rows} rows", worst <= most, f"differ by {worst:.1e} of the largest value, at most {most}")
 
 
-def served(program, server, model, clients, seconds=5):
-    """Rows per second, by requests of one row."""
+def load(program, server, model, clients, seconds=5):
+    """What a load of requests of one row sees."""
     target = f"grpc://{server.addresses['grpc']}/{model}"
     command = [program, "run", target, "--clients", str(clients), "--connections", "8", "--no-check", "--json"]
     command += ["--duration", f"{seconds}s", "--warm-up", "2s"]
@@ -83,20 +77,35 @@ def served(program, server, model, clients, seconds=5):
     level = json.loads(told)["levels"][0]
     if level["errors"]:
         raise SystemExit(f"{model}: {level['errors']}")
-    return level["requests_per_second"]
+    return level
 
 
-def throughput(program, server, folder):
-    file = str(pathlib.Path(folder, "conv", "1", "model.onnx"))
+def served(program, server, model, clients):
+    """Rows per second."""
+    return load(program, server, model, clients)["requests_per_second"]
+
+
+def by_itself(binary, folder, options):
+    """ONNX Runtime's own session of the conv net, over the libraries that the server uses."""
+    told = json.loads(subprocess.run([binary, "runtime", "--json"], stdout=subprocess.PIPE, check=False).stdout)
+    return raw.session(str(pathlib.Path(folder, "conv", "1", "model.onnx")), options, str(pathlib.Path(told["library"]).parent))
+
+
+def throughput(binary, program, server, folder):
     # With the options that a server has where nothing is said; ONNX Runtime's own are told too.
-    bound, rows = raw.best(file, IMAGE, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
-    print("       ONNX Runtime by itself with its own defaults: {:.0f} rows/s (batches of {})".format(*raw.best(file, IMAGE, {})))
+    session = by_itself(binary, folder, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
+    bound, rows = raw.best(session, IMAGE)
+    own = raw.best(by_itself(binary, folder, {}), IMAGE)
+    print("       ONNX Runtime by itself with its own defaults: {:.0f} rows/s (batches of {})".format(*own))
     # Twice what two batches hold: one runs, one is copied, and others gather.
     rates = [served(program, server, "conv", 4 * rows) for _ in range(3)]
     rate = sorted(rates)[1]
     told = f"{rate:.0f} rows/s against {bound:.0f} of ONNX Runtime by itself (batches of {rows}): {rate / bound:.2f}"
     hold("throughput", rate >= 0.95 * bound, told)
     print(f"       recorded runs: {served(program, server, 'conv-graphs', 4 * rows):.0f} rows/s")
+    median = raw.latency(session, IMAGE) * 1e6
+    one, recorded = (load(program, server, model, 1)["latency_ms"]["p50"] * 1e3 for model in ("conv", "conv-graphs"))
+    print(f"       one client: p50 {one:.0f} us, with recorded runs {recorded:.0f} us; ONNX Runtime by itself {median:.0f} us")
 
 
 def copies(binary, program, server, folder):
@@ -135,7 +144,7 @@ def overlapping(file):
     return within / total if total else 0.0
 
 
-def reloads(server, count=1000):
+def reloads(server, count):
     def look(done):
         time.sleep(3)
         seen = server.memory(), server.metric("onnxd_gpu_memory_used_bytes") / (1 << 20), server.descriptors(), server.threads()
@@ -153,7 +162,12 @@ def reloads(server, count=1000):
 
 
 def main():
-    binary, program = sys.argv[1:3]
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("onnxd")
+    arguments.add_argument("loadtest")
+    arguments.add_argument("--reloads", type=int, default=1000, help="at least 50")
+    arguments = arguments.parse_args()
+    binary, program = arguments.onnxd, arguments.loadtest
     with tempfile.TemporaryDirectory() as folder:
         build(folder)
         with Server(binary, folder) as server:
@@ -162,12 +176,11 @@ def main():
                 wanted = "cpu" if '"cpu"' in config else "cuda"
                 devices = version.get("devices", [])
                 hold(f"device of {model}", bool(devices) and all(name.startswith(wanted) for name in devices), devices)
-            answers(server)
-            throughput(program, server, folder)
-            copies(binary, program, server, folder)
-            reloads(server)
-    print("all held" if not failures else f"did not hold: {', '.join(failures)}")
-    sys.exit(1 if failures else 0)
+            part(answers, server)
+            part(throughput, binary, program, server, folder)
+            part(copies, binary, program, server, folder)
+            part(reloads, server, arguments.reloads)
+    end()
 
 
 main()

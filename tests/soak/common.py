@@ -37,8 +37,9 @@ class Server:
         command = [binary, "serve", str(repository), "--http", free, "--grpc", free, "--metrics", free, "--admin", free]
         command += ["--state-dir", self.state, "--poll-interval", "200ms", "--log-format", "json", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        self.addresses, self.connections = {}, threading.local()
+        self.addresses, self.connections, self.log = {}, threading.local(), []
         for line in self.process.stderr:
+            self.log.append(line)
             line = json.loads(line)
             if line["message"] == "listening":
                 self.addresses[line["protocol"]] = line["address"]
@@ -47,7 +48,7 @@ class Server:
         else:
             raise SystemExit(f"the server did not start: exit code {self.process.wait()}")
         # A pipe that nobody reads would hold the server up.
-        threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
 
     def __enter__(self):
         return self
