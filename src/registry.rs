@@ -19,6 +19,7 @@ mod metrics;
 mod plan;
 mod probe;
 mod shared;
+mod sizes;
 mod status;
 mod system;
 mod table;

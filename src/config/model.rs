@@ -95,7 +95,7 @@ settings! {
         max_queue_size: usize = 1024, at most 1 << 32;
 
         /// Runs of each version at once, on each GPU where it runs on several: one session for each, but on a GPU, where they
-        /// share one. Without it: 1, and 2 on a GPU.
+        /// share one unless runs are recorded. Without it: 1, and 2 on a GPU.
         instances: Option<usize> = None, at most 1024;
 
         /// Threads that one run uses, at most one per CPU. Without it: 1 for models that answer one row within a millisecond,
@@ -108,8 +108,9 @@ settings! {
         device: Option<Device> = None;
 
         /// Whether runs on an NVIDIA GPU are recorded once for each size of batch and then replayed (CUDA graphs), which saves the
-        /// launch of every kernel. The model must run on the GPU as a whole.
-        cuda_graphs: bool = false;
+        /// launch of every kernel. The model must run on the GPU as a whole. Without it: where a batch of another size than the
+        /// last has to be prepared for long, as convolutions are.
+        cuda_graphs: Option<bool> = None;
 
         /// Whether the threads that read requests run the model themselves. "auto": where its inputs have one size and a full
         /// batch (of 64 rows at most; a row where they are not joined) takes no more than 100 us, which is less than to hand it to another thread and back.
@@ -326,7 +327,7 @@ mod tests {
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
             device: Some(Device::Cuda(Some(1))),
-            cuda_graphs: true,
+            cuda_graphs: Some(true),
             provider_options: BTreeMap::from([
                 ("gpu_mem_limit".into(), "4096".into()),
                 ("use_tf32".into(), "false".into()),

@@ -4,10 +4,12 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     graphs,
+    joining::asks_for_batches,
     load::Loader,
     memory::room_on,
     plan::Wanted,
     probe::{Probe, probe, warm_up},
+    sizes::cost_of_changing,
     system,
 };
 use crate::{
@@ -99,11 +101,51 @@ impl Loader {
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
         room_on(provider, wanted.memory())?;
         let target = self.target(&wanted.config, provider);
-        if wanted.config.cuda_graphs {
-            self.first_recorded(wanted, target)
-        } else {
-            self.first_unrecorded(wanted, target)
+        if wanted.config.cuda_graphs == Some(true) {
+            return match self.first_recorded(wanted, &target) {
+                Ok(first) => Ok(first),
+                Err(why) => {
+                    let first = self.first_unrecorded(wanted, Target { graphs: false, ..target })?;
+                    Ok(First { graphs: Some(Err(why)), ..first })
+                }
+            };
         }
+        let mut first = self.first_unrecorded(wanted, target.clone())?;
+        let joined = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
+        match joined.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
+            Some(cost) => self.first_of_few_sizes(wanted, target, first, cost),
+            None => Ok(first),
+        }
+    }
+
+    /// One that replays recorded runs, which were prepared when they were recorded, in the place of one to which another size of
+    /// batch costs so much; where there can't be one, one whose requests are not joined.
+    fn first_of_few_sizes(
+        &self,
+        wanted: &Wanted,
+        target: Target,
+        first: First,
+        cost: Duration,
+    ) -> Result<First, Failure> {
+        let mut why = "config.toml says cuda_graphs = false".to_owned();
+        let mut first = Some(first);
+        if wanted.config.cuda_graphs.is_none() {
+            // Its memory is needed.
+            first = None;
+            match self.first_recorded(wanted, &Target { graphs: true, ..target.clone() }) {
+                Ok(recorded) => return Ok(recorded),
+                Err(words) => why = format!("runs can't be recorded: {words}"),
+            }
+        }
+        let mut first = match first {
+            Some(first) => first,
+            None => self.first_unrecorded(wanted, target)?,
+        };
+        if !asks_for_batches(&wanted.config) {
+            let cost = cost.as_secs_f64() * 1e3;
+            first.probe.joining = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
+        }
+        Ok(first)
     }
 
     fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {
@@ -116,24 +158,17 @@ impl Loader {
         Ok(first)
     }
 
-    /// One that replays recorded runs; where it can't, one that does not, and why.
-    fn first_recorded(&self, wanted: &Wanted, target: Target) -> Result<First, Failure> {
-        let recorded = if target.is_recorded() {
-            self.first_instance(wanted, &target).map_err(|failure| failure.why)
-        } else {
-            Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider))
-        };
-        let recorded = recorded.and_then(|mut first| {
-            let max_batch_size = wanted.config.max_batch_size;
-            graphs::record(&mut first.instance, &first.probe, max_batch_size).map(|()| first)
-        });
-        match recorded {
-            Ok(first) => Ok(First { graphs: Some(Ok(())), ..first }),
-            Err(why) => {
-                let first = self.first_unrecorded(wanted, Target { graphs: false, ..target })?;
-                Ok(First { graphs: Some(Err(why)), ..first })
-            }
+    /// One that replays recorded runs.
+    ///
+    /// # Errors
+    /// For people: why it can't.
+    fn first_recorded(&self, wanted: &Wanted, target: &Target) -> Result<First, String> {
+        if !target.is_recorded() {
+            return Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider));
         }
+        let mut first = self.first_instance(wanted, target).map_err(|failure| failure.why)?;
+        graphs::record(&mut first.instance, &first.probe, wanted.config.max_batch_size)?;
+        Ok(First { graphs: Some(Ok(())), ..first })
     }
 
     /// Where and how a version runs by a provider, with one thread.
@@ -145,7 +180,7 @@ impl Loader {
         Target {
             provider,
             options: config.provider_options.clone(),
-            graphs: config.cuda_graphs,
+            graphs: config.cuda_graphs == Some(true),
             max_batch_size: config.max_batch_size,
             splits: config.batching != Batching::Off,
             cache: fetch::cache_directory(),

@@ -85,7 +85,8 @@ impl Loader {
     }
 
     /// So many instances on one device, the first of which may be there. Where runs wait for the device, they share a session:
-    /// weights are in its memory once.
+    /// weights are in its memory once. Where runs are recorded, which go one after the other in a session, each has its own if
+    /// there is room.
     fn on_device(
         &self,
         wanted: &Wanted,
@@ -98,9 +99,13 @@ impl Loader {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {
             let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
+            let another = || self.instance(&wanted.source.path, target);
             let mut instance = match shared {
-                Some(instance) => instance,
-                None => self.instance(&wanted.source.path, target)?,
+                Some(shared) if target.is_recorded() => {
+                    room_on(target.provider, wanted.memory()).and_then(|()| another()).unwrap_or(shared)
+                }
+                Some(shared) => shared,
+                None => another()?,
             };
             made.warm_up += warm_up(&mut instance);
             if target.is_recorded()

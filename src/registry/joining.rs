@@ -26,8 +26,7 @@ pub(super) fn pays(
     row: Duration,
     config: &ModelConfig,
 ) -> Result<(), String> {
-    // Who has requests wait for others wants them joined.
-    let told = config.batching == Batching::On || !config.max_queue_delay.is_zero();
+    let told = asks_for_batches(config);
     let Some(bytes) = rows.first().map(ModelInputs::bytes).filter(|bytes| *bytes >= LARGE && row <= LONG && !told)
     else {
         return Ok(());
@@ -49,6 +48,11 @@ pub(super) fn pays(
     }
     let (count, apart, together) = (rows.len(), apart.as_micros(), together.as_micros());
     Err(format!("{count} rows of {} KiB take {together} us as a batch and {apart} us one by one", bytes >> 10))
+}
+
+/// Who has requests wait for others wants them joined, whatever that takes.
+pub(super) fn asks_for_batches(config: &ModelConfig) -> bool {
+    config.batching == Batching::On || !config.max_queue_delay.is_zero()
 }
 
 /// A batch is to save a tenth: in it all wait for the last, and what was timed is not exact.

@@ -3,6 +3,7 @@
 What is told, with its bar:
   answers     the GPU's against the CPU's, for several sizes of batches, also with recorded runs (CUDA graphs); and that they ran there
   throughput  rows per second of a conv net against ONNX Runtime's own over IoBinding at its best batch: at least 0.95
+  sizes       of batches, which change from one to the next under little load: several clients get 1.5 times the rows of one
   latency     of one client, against ONNX Runtime's own run of one row (told, without a bar)
   copies      of a model whose copies take about as long as its runs: rows per second with overlapping runs, against one at a time;
               and, where nsys is installed, how much of the time of copies to the GPU lies within that of kernels (over 0.3)
@@ -36,7 +37,8 @@ REPOSITORY = {
     "conv-cpu": (models.conv_net, IMAGE, 'device = "cpu"'),
     "conv": (models.conv_net, IMAGE, 'device = "cuda"'),
     "conv-tf32": (models.conv_net, IMAGE, 'device = "cuda"\nprovider_options = { use_tf32 = true }'),
-    "conv-graphs": (models.conv_net, IMAGE, 'device = "cuda"\ncuda_graphs = true'),
+    # As a server would be that takes batches as they come.
+    "conv-joined": (models.conv_net, IMAGE, 'device = "cuda"\ncuda_graphs = false\nbatching = "on"'),
     "wide": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"'),
     "wide-one": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"\ninstances = 1'),
 }
@@ -63,7 +65,7 @@ def answers(server):
         expected = answer(server, "conv-cpu", batch)
         scale = numpy.abs(expected).max()
         # With TF32 a product has 10 bits of mantissa.
-        for model, most in (("conv", 1e-4), ("conv-graphs", 1e-4), ("conv-tf32", 1e-2)):
+        for model, most in (("conv", 1e-4), ("conv-joined", 1e-4), ("conv-tf32", 1e-2)):
             worst = numpy.abs(answer(server, model, batch) - expected).max() / scale
             hold(f"answers of {model}, {rows} rows", worst <= most, f"differ by {worst:.1e} of the largest value, at most {most}")
 
@@ -102,10 +104,19 @@ def throughput(binary, program, server, folder):
     rate = sorted(rates)[1]
     told = f"{rate:.0f} rows/s against {bound:.0f} of ONNX Runtime by itself (batches of {rows}): {rate / bound:.2f}"
     hold("throughput", rate >= 0.95 * bound, told)
-    print(f"       recorded runs: {served(program, server, 'conv-graphs', 4 * rows):.0f} rows/s")
+    print(f"       without recorded runs: {served(program, server, 'conv-joined', 4 * rows):.0f} rows/s")
     median = raw.latency(session, IMAGE) * 1e6
-    one, recorded = (load(program, server, model, 1)["latency_ms"]["p50"] * 1e3 for model in ("conv", "conv-graphs"))
-    print(f"       one client: p50 {one:.0f} us, with recorded runs {recorded:.0f} us; ONNX Runtime by itself {median:.0f} us")
+    one, joined = (load(program, server, model, 1)["latency_ms"]["p50"] * 1e3 for model in ("conv", "conv-joined"))
+    print(f"       one client: p50 {one:.0f} us, without recorded runs {joined:.0f} us; ONNX Runtime by itself {median:.0f} us")
+
+
+def sizes(program, server):
+    """Batches under a load that does not fill them have a size of their own each."""
+    one = served(program, server, "conv", 1)
+    for clients in (4, 16, 48):
+        rate, joined = (served(program, server, model, clients) for model in ("conv", "conv-joined"))
+        told = f"{rate:.0f} rows/s, without recorded runs {joined:.0f}; one client {one:.0f}"
+        hold(f"sizes of batches, {clients} clients", rate >= 1.5 * one, told)
 
 
 def copies(binary, program, server, folder):
@@ -171,6 +182,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         build(folder)
         with Server(binary, folder) as server:
+            told = server.ask("http", "GET", "/v2/models/conv")[1]["properties"]
+            hold("recorded runs of conv", told.get("cuda_graphs") == "on", told)
             for model, (_, _, config) in REPOSITORY.items():
                 version = server.version(model, 1)
                 wanted = "cpu" if '"cpu"' in config else "cuda"
@@ -178,6 +191,7 @@ def main():
                 hold(f"device of {model}", bool(devices) and all(name.startswith(wanted) for name in devices), devices)
             part(answers, server)
             part(throughput, binary, program, server, folder)
+            part(sizes, program, server)
             part(copies, binary, program, server, folder)
             part(reloads, server, arguments.reloads)
     end()

@@ -24,16 +24,16 @@ impl Setting for Option<Device> {
     }
 }
 
-impl Setting for bool {
+impl Setting for Option<bool> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_bool() {
-            Some(value) => *self = value,
+            Some(value) => *self = Some(value),
             None => wrong(key, &value, "true or false", file),
         }
     }
 
     fn written(&self, key: &str) -> String {
-        format!("{key} = {self}")
+        self.map_or_else(|| format!("# {key} = true"), |value| format!("{key} = {value}"))
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'
             file.problem(*at, format!("provider_options: {why}"));
         }
     }
-    if config.cuda_graphs
+    if config.cuda_graphs == Some(true)
         && let Some(device) = config.device.filter(|device| !device.may_be_nvidia())
     {
         file.problem(places.graphs, format!("cuda_graphs are of NVIDIA's GPUs, and device = \"{device}\" is none"));

@@ -93,7 +93,7 @@ fn as_many_instances_as_configured_on_the_gpu_that_is_named() {
 
 #[test]
 fn recorded_runs_answer_as_ordinary_ones() {
-    let config = ModelConfig { cuda_graphs: true, max_batch_size: 12, ..on("cuda") };
+    let config = ModelConfig { cuda_graphs: Some(true), max_batch_size: 12, ..on("cuda") };
     let loaded = load(&machine(2), onnx::add(1.0), config);
     assert_eq!(loaded.version.derived.graphs, Some(Ok(())), "{:?}", loaded.warnings());
     assert_eq!(loaded.warnings(), [""; 0]);
@@ -120,7 +120,7 @@ fn what_can_not_be_recorded_runs_and_says_why() {
         ("tensorrt", onnx::add(1.0), "it runs on tensorrt:0, and only runs by CUDA are recorded"),
         ("cpu", onnx::add(1.0), "it runs on cpu, and only runs by CUDA are recorded"),
     ] {
-        let config = ModelConfig { cuda_graphs: true, ..on(device) };
+        let config = ModelConfig { cuda_graphs: Some(true), ..on(device) };
         let loaded = load(&machine(1), graph, config);
         let told = loaded.version.derived.graphs.clone().unwrap().unwrap_err();
         assert!(told.starts_with(why), "{told}");
