@@ -51,11 +51,12 @@ def best(made, shape, batches=(8, 16, 32, 64)):
     return measured[rows], rows
 
 
-def latency(made, shape, runs=500):
-    """Median seconds of a run of one row."""
+def latency(made, shape, pause, runs=500):
+    """Median seconds of a run of one row, so many seconds after the last: a GPU that has rested answers later."""
     batch = numpy.random.default_rng(1).standard_normal((1, *shape)).astype("f4")
     binding, taken = made.io_binding(), []
     for _ in range(runs):
+        time.sleep(pause)
         began = time.monotonic()
         binding.bind_cpu_input("x", batch)
         binding.bind_output("y", "cpu")

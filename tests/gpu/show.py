@@ -2,7 +2,8 @@
 
 What is told, with its bar:
   answers     the GPU's against the CPU's, for several sizes of batches, also with recorded runs (CUDA graphs); and that they ran there
-  throughput  rows per second of a conv net against ONNX Runtime's own over IoBinding at its best batch: at least 0.95
+  throughput  rows per second of a conv net against ONNX Runtime's own over IoBinding at its best batch, of two threads: at least
+              0.85, and 0.95 with three instances
   sizes       of batches, which change from one to the next under little load: several clients get 1.5 times the rows of one
   latency     of one client, against ONNX Runtime's own run of one row (told, without a bar)
   copies      of a model whose copies take about as long as its runs: rows per second with overlapping runs, against one at a time;
@@ -38,6 +39,7 @@ REPOSITORY = {
     "conv-cpu": (models.conv_net, IMAGE, 'device = "cpu"'),
     "conv": (models.conv_net, IMAGE, 'device = "cuda"'),
     "conv-tf32": (models.conv_net, IMAGE, 'device = "cuda"\nprovider_options = { use_tf32 = true }'),
+    "conv-three": (models.conv_net, IMAGE, 'device = "cuda"\ninstances = 3'),
     # As a server would be that takes batches as they come.
     "conv-joined": (models.conv_net, IMAGE, 'device = "cuda"\ncuda_graphs = false\nbatching = "on"'),
     "wide": (lambda path: models.mlp(path, (*WIDE, 4096, 16)), WIDE, 'device = "cuda"'),
@@ -100,15 +102,17 @@ def throughput(server, binary, program, folder):
     bound, rows = raw.best(session, IMAGE)
     own = raw.best(by_itself(binary, folder, {}), IMAGE)
     print("       ONNX Runtime by itself with its own defaults: {:.0f} rows/s (batches of {})".format(*own))
-    # Twice what two batches hold: one runs, one is copied, and others gather.
-    rates = [served(program, server, "conv", 4 * rows) for _ in range(3)]
-    rate = sorted(rates)[1]
-    told = f"{rate:.0f} rows/s against {bound:.0f} of ONNX Runtime by itself (batches of {rows}): {rate / bound:.2f}"
-    hold("throughput", rate >= 0.95 * bound, told)
+    # Twice what the batches hold that are under way: others gather meanwhile.
+    for model, instances, least in (("conv", 2, 0.85), ("conv-three", 3, 0.95)):
+        rates = [served(program, server, model, 2 * instances * rows) for _ in range(3)]
+        rate = sorted(rates)[1]
+        told = f"{rate:.0f} rows/s against {bound:.0f} of ONNX Runtime by itself (batches of {rows}): {rate / bound:.2f}"
+        hold(f"throughput of {instances} instances", rate >= least * bound, told)
     print(f"       without recorded runs: {served(program, server, 'conv-joined', 4 * rows):.0f} rows/s")
-    median = raw.latency(session, IMAGE) * 1e6
+    median, rested = (raw.latency(session, IMAGE, pause) * 1e6 for pause in (0, 0.0005))
     one, joined = (load(program, server, model, 1)["latency_ms"]["p50"] * 1e3 for model in ("conv", "conv-joined"))
-    print(f"       one client: p50 {one:.0f} us, without recorded runs {joined:.0f} us; ONNX Runtime by itself {median:.0f} us")
+    print(f"       one client: p50 {one:.0f} us, without recorded runs {joined:.0f} us")
+    print(f"       ONNX Runtime by itself: {median:.0f} us, {rested:.0f} us where the GPU has rested for half a millisecond")
 
 
 def sizes(server, program):
