@@ -162,7 +162,8 @@ impl<J: Cancel> Queue<J> {
 
     /// Takes the jobs of a key that fit into a batch, from the first on, and leaves the others in their order.
     fn gather(&mut self, key: &Key, now: Instant, dropped: &mut Vec<Waiting<J>>) -> Vec<Waiting<J>> {
-        let mut batch: Vec<Waiting<J>> = Vec::new();
+        let most = self.waiting.len().min(self.limits.max_rows.max(1));
+        let mut batch: Vec<Waiting<J>> = Vec::with_capacity(most);
         let mut rows = 0;
         let mut passed = Vec::new();
         while let Some(job) = self.pop() {
