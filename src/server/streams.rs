@@ -23,3 +23,43 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::{sync::mpsc::unbounded_channel, task::yield_now};
+
+    #[test]
+    fn what_has_not_to_wait_needs_no_task() {
+        // There is no runtime, which a task would need.
+        let (sender, mut receiver) = unbounded_channel();
+        AtOnce.execute(async move { sender.send(1).unwrap() });
+        assert_eq!(receiver.try_recv(), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn what_has_to_wait_goes_on() {
+        let (sender, mut receiver) = unbounded_channel();
+        let (others, mut waited_for) = unbounded_channel::<()>();
+        AtOnce.execute(async move {
+            sender.send(1).unwrap();
+            waited_for.recv().await;
+            yield_now().await;
+            sender.send(2).unwrap();
+        });
+        assert_eq!(receiver.recv().await, Some(1));
+        others.send(()).unwrap();
+        assert_eq!(receiver.recv().await, Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_nothing_else() {
+        AtOnce.execute(async { panic!("a test panics") });
+        let (sender, mut receiver) = unbounded_channel();
+        AtOnce.execute(async move {
+            yield_now().await;
+            sender.send(1).unwrap();
+        });
+        assert_eq!(receiver.recv().await, Some(1));
+    }
+}
