@@ -19,6 +19,7 @@ pub use idle::Load;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 
+use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -145,7 +146,7 @@ pub struct Ran {
 /// A request in the queue. Dropped, it is cancelled.
 pub struct Submitted {
     /// One for each piece.
-    answers: Vec<Answer>,
+    answers: SmallVec<[Answer; 1]>,
     deadline: Option<Instant>,
 }
 
@@ -200,8 +201,8 @@ impl Batcher {
             return Err(self.too_late());
         }
         let place = self.place(inputs.rows());
-        let mut answers = Vec::with_capacity(1);
-        let mut jobs = Vec::with_capacity(1);
+        let mut answers = SmallVec::new();
+        let mut jobs: SmallVec<[_; 1]> = SmallVec::new();
         for inputs in self.pieces(inputs)? {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
@@ -258,11 +259,11 @@ impl Batcher {
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
-    fn pieces(&self, inputs: ModelInputs) -> Result<Vec<ModelInputs>> {
+    fn pieces(&self, inputs: ModelInputs) -> Result<SmallVec<[ModelInputs; 1]>> {
         let rows = inputs.rows();
         let most = self.settings.max_batch_size;
         if !self.settings.by_rows || rows <= most {
-            return Ok(vec![inputs]);
+            return Ok(smallvec![inputs]);
         }
         let too_many = |limit: usize, why: String| {
             Error::invalid(format!("{}: a request may have at most {limit} rows ({why}), got {rows}", self.label))

@@ -4,6 +4,7 @@
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod about;
+mod binding;
 mod buckets;
 mod buffer;
 mod element;
@@ -12,6 +13,7 @@ mod foreseen;
 mod gpus;
 mod graphs;
 mod instance;
+mod kept;
 mod memory;
 mod model_file;
 mod provider;

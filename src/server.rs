@@ -12,6 +12,7 @@ mod log;
 mod plain;
 mod readings;
 mod signals;
+mod streams;
 
 use std::{
     num::NonZeroUsize,

@@ -105,13 +105,16 @@ pub struct Outgoing {
 
 /// The body of an answer, counted until it is written. Nothing is refused here: the work is done, and who asks next finds less
 /// room.
-pub(super) fn outgoing(data: impl Into<Bytes>, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing {
-    let data = data.into();
-    let unread = Unread::new(unwritten.clone(), data.len(), limits);
-    if data.len() <= PIECE {
+pub(super) fn outgoing<D>(data: D, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing
+where
+    D: AsRef<[u8]> + Into<Bytes> + Send + 'static,
+{
+    let length = data.as_ref().len();
+    let unread = Unread::new(unwritten.clone(), length, limits);
+    if length <= PIECE {
         Outgoing { left: guarded(data, unread), unread: None }
     } else {
-        Outgoing { left: data, unread: Some(Arc::new(unread)) }
+        Outgoing { left: data.into(), unread: Some(Arc::new(unread)) }
     }
 }
 
@@ -175,7 +178,13 @@ impl HttpBody for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            AnswerBody::Inference(body) | AnswerBody::Message(body, _) => body.size_hint(),
+            AnswerBody::Inference(body) => body.size_hint(),
+            // Not exact, which would have hyper tell it in a header: the message has its length in it.
+            AnswerBody::Message(body, _) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(body.left.len() as u64);
+                hint
+            }
             AnswerBody::Other(body) => body.size_hint(),
         }
     }

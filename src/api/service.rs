@@ -79,7 +79,10 @@ impl Service {
             }
             Inferences::Http(context) => {
                 if let Some(target) = http::inference(&request) {
-                    return Either::Left(Either::Right(http::infer(context, unwritten, client, target, request)));
+                    // Aside: most don't come by this way, and those over gRPC would carry the room for it.
+                    return Either::Left(Either::Right(Box::pin(http::infer(
+                        context, unwritten, client, target, request,
+                    ))));
                 }
             }
             Inferences::Grpc(_) | Inferences::None => {}

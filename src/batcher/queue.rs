@@ -88,7 +88,7 @@ impl<J: Cancel> Queue<J> {
 
     /// Appends the jobs of one request, all or none: none where the queue is full of jobs that are still wanted. Jobs of one
     /// request are let in while there is room for one of them, so that no request is too large to be ever let in.
-    pub(super) fn push(&mut self, request: Vec<Waiting<J>>, now: Instant) -> Pushed<J> {
+    pub(super) fn push(&mut self, request: impl IntoIterator<Item = Waiting<J>>, now: Instant) -> Pushed<J> {
         let is_full = |queue: &Self| queue.waiting.len() >= queue.limits.max_jobs;
         let dropped = if is_full(self) { self.drop_dead(now) } else { Vec::new() };
         let accepted = !is_full(self);
@@ -162,7 +162,8 @@ impl<J: Cancel> Queue<J> {
 
     /// Takes the jobs of a key that fit into a batch, from the first on, and leaves the others in their order.
     fn gather(&mut self, key: &Key, now: Instant, dropped: &mut Vec<Waiting<J>>) -> Vec<Waiting<J>> {
-        let mut batch: Vec<Waiting<J>> = Vec::new();
+        let most = self.waiting.len().min(self.limits.max_rows.max(1));
+        let mut batch: Vec<Waiting<J>> = Vec::with_capacity(most);
         let mut rows = 0;
         let mut passed = Vec::new();
         while let Some(job) = self.pop() {

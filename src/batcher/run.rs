@@ -1,5 +1,6 @@
 //! Running a batch and answering everyone in it.
 
+use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
@@ -48,8 +49,8 @@ impl Batcher {
     }
 
     /// Runs the jobs as one batch and cuts the outputs into their answers. What it took is told as far as all have it in common.
-    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<(Vec<Vec<Tensor>>, Timing)> {
-        let inputs: Vec<&ModelInputs> = batch.iter().map(|waiting| &waiting.job.inputs).collect();
+    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<(SmallVec<[Vec<Tensor>; 1]>, Timing)> {
+        let inputs: SmallVec<[&ModelInputs; 1]> = batch.iter().map(|waiting| &waiting.job.inputs).collect();
         let rows: usize = batch.iter().map(|waiting| waiting.rows).sum();
         let requests = batch.len() as u64;
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
@@ -72,9 +73,9 @@ impl Batcher {
 }
 
 /// Each job's rows of the outputs. The outputs of a lone job are its own as they are.
-fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Vec<Vec<Tensor>>> {
+fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
     if batch.len() == 1 {
-        return Ok(vec![outputs]);
+        return Ok(smallvec![outputs]);
     }
     if let Some(index) = outputs.iter().position(|output| output.shape().extents().first() != Some(&rows)) {
         let shape = outputs[index].shape();

@@ -66,10 +66,36 @@ impl Buffer {
         }
     }
 
-    #[allow(unsafe_code, reason = "a byte view of the aligned lines")]
     fn bytes(&mut self) -> &mut [u8] {
-        let length = self.lines.len() * LINE;
-        // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the borrow of self is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), length) }
+        bytes_mut(&mut self.lines)
     }
+}
+
+/// Memory of one length, for tensors that always lie at the same place.
+pub(super) struct Fixed {
+    lines: Box<[Line]>,
+    length: usize,
+}
+
+impl Fixed {
+    pub(super) fn new(length: usize) -> Self {
+        Fixed { lines: vec![Line([0; LINE]); length.div_ceil(LINE)].into(), length }
+    }
+
+    #[allow(unsafe_code, reason = "a byte view of the aligned lines")]
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the length fits.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytes_mut(&mut self.lines)[..self.length]
+    }
+}
+
+#[allow(unsafe_code, reason = "a byte view of the aligned lines")]
+fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+    let length = size_of_val(lines);
+    // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), length) }
 }

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{buffer::Buffer, memory::Memory, session::SharedSession, staged::Staged, strings, value::Value};
+use super::{
+    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, session::SharedSession, staged::Staged, strings,
+    value::Value,
+};
 use crate::{
     error::{Error, Result},
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
@@ -21,6 +24,8 @@ pub struct Instance {
     session: Arc<SharedSession>,
     signature: Arc<Signature>,
     buffers: Vec<Buffer>,
+    kept: Kept,
+    foreseen: Foreseen,
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
     /// What runs it where that is a device.
@@ -44,10 +49,10 @@ impl Instance {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature)?;
-        let buffers = buffers(&signature);
+        let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
         let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, memory, uneven, staged: None })
+        Ok(Instance { session, signature, buffers, kept: Kept::default(), foreseen, memory, uneven, staged: None })
     }
 
     /// The same, for a device that fetches batches from this memory.
@@ -68,6 +73,8 @@ impl Instance {
             session: self.session.clone(),
             signature: self.signature.clone(),
             buffers: buffers(&self.signature),
+            kept: Kept::default(),
+            foreseen: Foreseen::new(&self.signature),
             memory: self.memory.clone(),
             uneven: self.uneven.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
@@ -93,6 +100,47 @@ impl Instance {
             return staged.run(requests);
         }
         let started = Instant::now();
+        if let Some(kept) = self.kept.fitting(requests) {
+            kept.fill(requests[0]);
+            let filled = Instant::now();
+            let ran = kept.run();
+            let run = filled.elapsed();
+            if ran.is_ok() {
+                return Ran { outputs: kept.outputs(), input: filled - started, run };
+            }
+            // An ordinary run tells whether that is to blame.
+            self.kept.forget();
+            let ran = self.run_anew(requests, started);
+            if ran.outputs.is_ok() {
+                self.foreseen.was_wrong();
+            }
+            return ran;
+        }
+        let ran = self.run_anew(requests, started);
+        if let ([request], Ok(outputs)) = (requests, &ran.outputs)
+            && self.kept.is_due()
+        {
+            self.keep(request, outputs);
+        }
+        ran
+    }
+
+    /// Keeps the run of a lone request, if the shapes of its outputs are sure to come again.
+    fn keep(&mut self, request: &ModelInputs, outputs: &[Tensor]) {
+        let rows = request.rows();
+        let named = || self.signature.outputs.iter().zip(outputs).enumerate();
+        if named()
+            .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
+        {
+            self.kept.keep(&self.session, &self.memory, request, outputs);
+        }
+        for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
+            self.foreseen.came(index, spec, rows, output.shape());
+        }
+    }
+
+    /// Runs requests with values that are made for them.
+    pub(super) fn run_anew(&mut self, requests: &[&ModelInputs], started: Instant) -> Ran {
         let inputs = match self.stack(requests) {
             Ok(inputs) => inputs,
             Err(error) => {
@@ -144,6 +192,12 @@ impl Instance {
     #[cfg(test)]
     pub(super) fn foresees(&self) -> bool {
         self.staged.as_ref().is_some_and(|staged| staged.foresees())
+    }
+
+    /// Whether a run is kept.
+    #[cfg(test)]
+    pub(super) fn keeps(&self) -> bool {
+        self.kept.is_some()
     }
 
     /// The inputs of a run: those of the requests, stacked.

@@ -11,7 +11,7 @@ use std::{
     ptr,
 };
 
-use super::{RUNNING, checked, recording::while_none_is_recorded, value::Value};
+use super::{RUNNING, binding::Binding, checked, recording::while_none_is_recorded, value::Value};
 use crate::tensor::{Signature, TensorSpec};
 
 /// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
@@ -46,6 +46,28 @@ impl SharedSession {
     /// What `ort` knows of it.
     pub(super) fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// The names of the inputs that must be given.
+    pub(super) fn inputs(&self) -> &[CString] {
+        &self.inputs
+    }
+
+    /// The names of the outputs.
+    pub(super) fn outputs(&self) -> &[CString] {
+        &self.outputs
+    }
+
+    /// Runs the model with what is bound, which is of this session.
+    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
+    pub(super) fn run_bound(&self, binding: &Binding) -> ort::Result<()> {
+        RUNNING.set(true);
+        // SAFETY: session and binding live; runs may overlap (see above), and those of one binding are made by one owner.
+        let status = unsafe {
+            (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), ptr::null(), binding.pointer().cast_const())
+        };
+        RUNNING.set(false);
+        checked(status)
     }
 
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{OnceLock, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -194,10 +194,9 @@ fn optional_inputs_may_be_given() {
     pair.agree(&[rows(2, 1), rows(3, 2)]);
 }
 
-#[test]
-fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
-    // As many as are not 0, which is declared to be as many as there are rows.
-    let graph = Graph {
+/// Gives as many as are not 0, which is declared to be as many as there are rows.
+fn nonzero() -> Graph {
+    Graph {
         name: "nonzero".into(),
         node: vec![
             node("NonZero", &["x"], &["places"]),
@@ -207,8 +206,12 @@ fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
         initializer: Vec::new(),
         input: vec![value("x", FLOAT, &["batch"])],
         output: vec![value("y", FLOAT, &["batch", "1"])],
-    };
-    let mut pair = Pair::of(graph, false);
+    }
+}
+
+#[test]
+fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
+    let mut pair = Pair::of(nonzero(), false);
     let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
     pair.agree(&[input(&[1.0, 2.0])]);
     assert!(pair.staged.foresees(), "it was as declared");
@@ -239,6 +242,81 @@ fn errors_of_runs_are_told_as_ever() {
         assert_eq!((error.code(), error.message()), (expected.code(), expected.message()));
         assert_eq!(error.code(), Code::InvalidArgument);
     }
+}
+
+/// Runs lone requests, in turns, until one of them is kept if any ever is, and holds each against a run that is made anew.
+fn lone(instance: &mut Instance, requests: &[ModelInputs]) -> bool {
+    for round in 0..1000 {
+        let request = &requests[round / 250 % requests.len()];
+        let expected = instance.run_anew(&[request], Instant::now()).outputs;
+        assert_eq!(instance.run(&[request]).outputs, expected);
+    }
+    instance.keeps()
+}
+
+fn ordinary(graph: Graph) -> Instance {
+    Pair::of(graph, false).ordinary
+}
+
+#[test]
+fn the_run_of_lone_requests_is_kept() {
+    let mut pair = ordinary(onnx::pair());
+    let request = |count: usize, seed: usize| -> ModelInputs {
+        vec![rows(count, seed).required.remove(0), rows(count, seed + 50).required.remove(0)].into()
+    };
+    assert!(lone(&mut pair, &[request(1, 1), request(1, 2), request(3, 3), request(1, 4)]));
+    let (first, second) = (request(1, 7), request(2, 8));
+    let together = pair.run(&[&first, &second]).outputs.unwrap();
+    let alone = pair.run(&[&first]).outputs.unwrap();
+    for (together, alone) in together.iter().zip(&alone) {
+        assert_eq!(together.data()[..alone.data().len()], alone.data()[..], "a batch has a run of its own");
+    }
+    for (name, element, _) in onnx::ELEMENT_TYPES {
+        let datatype = Datatype::from_name(name).unwrap();
+        let mut identity = ordinary(onnx::identity(element, &["batch", "3"]));
+        let requests = [1, 5].map(|seed| vec![tensor(datatype, &[1, 3], seed)].into());
+        assert_eq!(lone(&mut identity, &requests), datatype != Datatype::Bytes, "{name}");
+    }
+    let constant = onnx::add(3.0);
+    let output = vec![value("y", FLOAT, &["batch", "2"]), value("number", FLOAT, &["1"])];
+    assert!(lone(&mut ordinary(Graph { output, ..constant }), &[rows(1, 1), rows(1, 2)]));
+}
+
+#[test]
+fn runs_that_differ_or_are_large_are_not_kept() {
+    let mut add = ordinary(onnx::add(1.0));
+    assert!(!lone(&mut add, &[rows(5000, 1)]), "large");
+    for round in 0..500 {
+        let _ = add.run(&[&rows(1 + round % 50, round)]);
+    }
+    assert!(lone(&mut add, &[rows(0, 1), rows(1, 1)]));
+    let passing = Graph {
+        node: vec![node("Neg", &["x"], &["y"])],
+        output: vec![value("x", FLOAT, &["batch", "2"]), value("y", FLOAT, &["batch", "2"])],
+        initializer: Vec::new(),
+        ..onnx::add(0.0)
+    };
+    assert!(!lone(&mut ordinary(passing), &[rows(1, 1), rows(1, 2)]), "an output is the input");
+    let mut open = ordinary(onnx::identity(FLOAT, &["batch", "width"]));
+    assert!(!lone(&mut open, &[rows(1, 1)]), "an output has an open axis");
+}
+
+#[test]
+fn a_kept_run_that_fails_is_made_anew() {
+    let mut nonzero = ordinary(nonzero());
+    let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
+    assert!(lone(&mut nonzero, &[input(&[1.0, 2.0])]), "it was as declared");
+    assert!(!lone(&mut nonzero, &[input(&[0.0, 2.0]), input(&[1.0, 2.0])]), "it was not");
+    let mut lookup = ordinary(onnx::lookup());
+    let shape = Shape::new(vec![1; lookup.signature().inputs[0].shape.as_ref().unwrap().len()]);
+    let inputs = |index: i64| -> ModelInputs {
+        let data = Bytes::copy_from_slice(&index.to_le_bytes());
+        vec![Tensor::new(Datatype::Int64, shape.clone(), data).unwrap()].into()
+    };
+    assert!(lone(&mut lookup, &[inputs(0)]));
+    let error = lookup.run(&[&inputs(1 << 40)]).outputs.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(lone(&mut lookup, &[inputs(1), inputs(0)]), "the request was to blame");
 }
 
 #[test]

@@ -108,8 +108,8 @@ pub struct Submitted {
     version: Arc<Version>,
     reason: Reason,
     timer: RequestTimer,
-    /// Indices of the outputs wanted.
-    wanted: Vec<usize>,
+    /// Indices of the outputs wanted, if not all are.
+    wanted: Option<Vec<usize>>,
     /// Axes that should have one extent and have not.
     disagreement: Option<String>,
     submitted: batcher::Submitted,
@@ -141,7 +141,7 @@ impl Version {
     }
 
     /// The indices of the outputs that are wanted, and the inputs.
-    fn check(&self, inputs: Inputs, outputs: &[String]) -> Result<(Vec<usize>, ModelInputs)> {
+    fn check(&self, inputs: Inputs, outputs: &[String]) -> Result<(Option<Vec<usize>>, ModelInputs)> {
         let wanted = self.signature.wanted_outputs(&self.model, outputs)?;
         let inputs = self.signature.check(&self.model, inputs)?;
         self.check_rows(&inputs)?;
@@ -181,11 +181,18 @@ impl Submitted {
         });
         timer.finish(answered.as_ref().map(drop));
         let batcher::Ran { outputs, timing } = answered?;
-        let named = |index: usize| OutputTensor {
-            name: version.signature.outputs[index].name.clone(),
-            tensor: outputs[index].clone(),
+        let name = |index: usize| version.signature.outputs[index].name.clone();
+        let tensors = match wanted {
+            None => outputs
+                .into_iter()
+                .enumerate()
+                .map(|(index, tensor)| OutputTensor { name: name(index), tensor })
+                .collect(),
+            Some(wanted) => {
+                let named = |index: usize| OutputTensor { name: name(index), tensor: outputs[index].clone() };
+                wanted.into_iter().map(named).collect()
+            }
         };
-        let tensors = wanted.into_iter().map(named).collect();
         Ok(Answer { version, reason, output: Output { tensors }, timing })
     }
 }

@@ -8,7 +8,7 @@ use futures_util::{FutureExt, Stream, StreamExt, future::Either, stream::Futures
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use std::{
@@ -25,6 +25,7 @@ use super::{
     activity::{Activity, Open, Watched, until_closed, until_greeted},
     limits::ConnectionLimits,
     plain,
+    streams::AtOnce,
 };
 use crate::{
     api::{
@@ -54,7 +55,7 @@ const GREETING_GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Terms {
     service: Service,
-    builder: Arc<auto::Builder<TokioExecutor>>,
+    builder: Arc<auto::Builder<AtOnce>>,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
     metrics: TransportMetrics,
@@ -76,7 +77,7 @@ impl Terms {
         lifecycle: watch::Receiver<Lifecycle>,
         metrics: TransportMetrics,
     ) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(AtOnce);
         builder.http1().max_buf_size(READ_AHEAD.max(limits.header_bytes));
         if limits.headers != 100 {
             // Its own default costs it no allocation.

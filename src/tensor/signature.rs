@@ -171,16 +171,18 @@ impl Signature {
                 self.inputs.len(),
             )));
         }
-        Ok(ModelInputs { required: required.into_iter().flatten().collect(), optional })
+        // In the same memory, unlike what `flatten` makes of it.
+        let required: Option<Vec<Tensor>> = required.into_iter().collect();
+        Ok(ModelInputs { required: required.unwrap_or_default(), optional })
     }
 
-    /// Indices of the outputs wanted; of all where none is named.
+    /// Indices of the outputs wanted; `None`, which is all of them, where none is named.
     ///
     /// # Errors
     /// An output that the model does not have, or one named twice.
-    pub fn wanted_outputs(&self, model: &str, wanted: &[String]) -> Result<Vec<usize>> {
+    pub fn wanted_outputs(&self, model: &str, wanted: &[String]) -> Result<Option<Vec<usize>>> {
         if wanted.is_empty() {
-            return Ok((0..self.outputs.len()).collect());
+            return Ok(None);
         }
         let mut indices = Vec::with_capacity(wanted.len());
         for name in wanted {
@@ -195,7 +197,7 @@ impl Signature {
             }
             indices.push(index);
         }
-        Ok(indices)
+        Ok(Some(indices))
     }
 
     /// Bare bytes as one row of the only input: what the binary tensor extension calls a raw binary request. At most one axis

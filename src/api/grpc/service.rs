@@ -107,7 +107,7 @@ pub(super) fn model_infer(
 
 /// The answer with what is told beside it. What is known only at its end comes with the status.
 fn told(mut response: Answer, failed: Option<Code>, notes: Notes) -> Answer {
-    let bytes = response.body().size_hint().exact().unwrap_or_default();
+    let bytes = response.body().size_hint().lower();
     let status = failed.map_or(0, grpc_status);
     let Some(told) = notes.end(status, usize::try_from(bytes).unwrap_or(usize::MAX)) else { return response };
     told.put_request_id(response.headers_mut());
@@ -132,15 +132,14 @@ fn submitted(call: &Call, message: Result<Bytes>, notes: &mut Notes) -> Result<(
 
 /// The request in a message, and its id.
 fn decoded(call: &Call, message: Bytes, notes: &mut Notes) -> Result<(tensor::Request, String)> {
-    let bytes = message.len();
+    let (bytes, memory) = (message.len(), message.as_ptr_range());
     let message: ModelInferRequest = call.decode(message)?;
     notes.asks(&message.model_name, bytes);
     notes.named(&message.id);
     let timeout = call.timeout()?;
     let id = message.id.clone();
-    let slices: Vec<_> = message.raw_input_contents.iter().map(|data| data.as_ptr_range()).collect();
     let mut request = decode::request(message, call.arrived)?;
-    count_copies(&mut request.inputs, &slices, &call.context.limits).map_err(|refusal| refusal.error)?;
+    count_copies(&mut request.inputs, &[memory], &call.context.limits).map_err(|refusal| refusal.error)?;
     let from_header = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
     request.deadline = request.deadline.into_iter().chain(from_header).min();
     Ok((request, id))

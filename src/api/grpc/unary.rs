@@ -127,16 +127,19 @@ impl Call {
         let named = named.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
         let limits = &self.context.limits;
         let mut pieces = Pieces::new(body, limits, self.arrived);
-        let mut prefix = Vec::new();
+        let (mut prefix, mut filled) = ([0; PREFIX], 0);
         let mut message: Option<Collecting> = None;
         while let Some(mut piece) = pieces.next().await? {
             let collecting = match &mut message {
                 Some(collecting) => collecting,
                 None => {
-                    let missing = PREFIX - prefix.len();
-                    prefix.extend_from_slice(&piece.split_to(missing.min(piece.len())));
-                    let Ok(prefix) = prefix.as_slice().try_into() else { continue };
-                    let mut collecting = Collecting::new(prefix, named, limits)?;
+                    let came = piece.split_to((PREFIX - filled).min(piece.len()));
+                    prefix[filled..filled + came.len()].copy_from_slice(&came);
+                    filled += came.len();
+                    if filled < PREFIX {
+                        continue;
+                    }
+                    let mut collecting = Collecting::new(&prefix, named, limits)?;
                     if let Some(tensor) = payload::first(&piece, KEPT) {
                         collecting.collected.align(tensor);
                     }
@@ -152,7 +155,7 @@ impl Call {
             }
         }
         let Some(collecting) = message else {
-            return Err(malformed(format!("it has {} bytes, which is no message", prefix.len())));
+            return Err(malformed(format!("it has {filled} bytes, which is no message")));
         };
         if collecting.missing > 0 {
             let came = pieces.received() - PREFIX;
