@@ -5,6 +5,7 @@
 //! an instance, runs the one on the other, and answers. Every version has a lane that the threads of [`Compute`] drive. One
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
+mod busy_poll;
 mod compute;
 mod devices;
 mod idle;
@@ -14,6 +15,7 @@ mod run;
 mod timing;
 mod turn;
 
+pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
 pub use timing::Timing;

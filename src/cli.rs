@@ -369,6 +369,11 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", env = "ONNXD_PING_INTERVAL", default_value = "60s", value_parser = timeout)]
     pub ping_interval: Duration,
 
+    /// How long a thread that has answered a lone request looks for the next one before it rests, which saves waking it up. It
+    /// does so only while requests come that soon and nothing else wants the CPU. 0s: never; at most 1ms.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_BUSY_POLL", default_value = "100us", value_parser = busy_poll)]
+    pub busy_poll: Duration,
+
     /// Where inferences are told, one JSON object per line: a file, which may be moved away while the server runs, or - for
     /// stdout. Without it nowhere.
     #[arg(long, value_name = "FILE", env = "ONNXD_ACCESS_LOG")]
@@ -415,6 +420,13 @@ fn pause(text: &str) -> Result<Duration, String> {
     let pause = duration(text)?;
     let told = "it must be longer than 0s: looking without a pause takes a CPU";
     if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
+}
+
+/// A duration in which a thread keeps a CPU busy.
+fn busy_poll(text: &str) -> Result<Duration, String> {
+    let look = duration(text)?;
+    let told = "it must be at most 1ms: a thread that looks takes a CPU";
+    if look > Duration::from_millis(1) { Err(told.into()) } else { Ok(look) }
 }
 
 /// A duration that something may take.

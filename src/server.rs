@@ -83,7 +83,10 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     // Its own word: the library may be another than the one that the build fetched.
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
     let metrics = exposition.server().clone();
-    let io = IoThreads::start(cpus, &metrics).map_err(|error| format!("the I/O threads can't be started: {error}"))?;
+    // Where there is one CPU, it is better spent on whoever sends the next request.
+    let look = if cpus > 1 { settings.busy_poll } else { Duration::ZERO };
+    let io = IoThreads::start(cpus, look, &metrics);
+    let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));

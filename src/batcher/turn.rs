@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::{sync::Notify, task::yield_now};
 
-use super::{Batcher, Place};
+use super::{Batcher, Place, busy_poll};
 use crate::per_thread;
 
 /// How long a thread runs models before it looks for what clients send: while it runs, connections wait. A model whose
@@ -83,7 +83,16 @@ pub(super) fn is_lone() -> bool {
     if !fresh {
         CROWDED_FOR.set(CROWDED);
     }
-    fresh && CROWDED_FOR.get() == 0
+    let lone = fresh && !is_crowded();
+    if lone {
+        busy_poll::lone_request();
+    }
+    lone
+}
+
+/// Whether this thread has several requests in a turn.
+pub(super) fn is_crowded() -> bool {
+    CROWDED_FOR.get() > 0
 }
 
 /// Drives the batcher at the end of this thread's turn.

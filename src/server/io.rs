@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    batcher::{begin_turn, take_turns},
+    batcher::{begin_turn, busy_poll, take_turns},
     metrics::ServerMetrics,
 };
 
@@ -44,9 +44,9 @@ struct IoThread {
 }
 
 impl IoThreads {
-    /// Starts so many, at least one.
-    pub(super) fn start(count: usize, metrics: &ServerMetrics) -> io::Result<Self> {
-        let start = |number| IoThread::start(number, metrics.clone());
+    /// Starts so many, at least one, which look for so long for what comes next before they rest.
+    pub(super) fn start(count: usize, look: Duration, metrics: &ServerMetrics) -> io::Result<Self> {
+        let start = |number| IoThread::start(number, look, metrics.clone());
         let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
         Ok(IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) })
     }
@@ -70,12 +70,15 @@ impl IoThreads {
 }
 
 impl IoThread {
-    fn start(number: usize, metrics: ServerMetrics) -> io::Result<Self> {
+    fn start(number: usize, look: Duration, metrics: ServerMetrics) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(begin_turn).build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));
         runtime.spawn(watch_delay(metrics));
+        if !look.is_zero() {
+            runtime.spawn(busy_poll(look));
+        }
         thread::Builder::new().name(format!("io-{number}")).spawn(move || {
             // Either way the sender is gone.
             let _ = runtime.block_on(stopped);

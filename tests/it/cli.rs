@@ -101,6 +101,7 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("serve $DIR/repository --log-format xml", 2, &["--log-format", "'xml'", "text", "json"]),
     ("ONNXD_METRICS=9 serve $DIR/repository", 2, &["onnxd: ONNXD_METRICS: ", "'9' is not an address"]),
     ("serve $DIR/repository --poll-interval 0s", 2, &["--poll-interval", "longer than 0s"]),
+    ("serve $DIR/repository --busy-poll 2ms", 2, &["--busy-poll", "at most 1ms"]),
     ("serve $DIR/repository --log-level onnxd=loud", 2, &["--log-level", "'onnxd=loud'"]),
     ("serve $DIR/none", 1, &["model repository", "$DIR/none", "No such file"]),
     ("serve $DIR/file", 1, &["model repository", "$DIR/file", "Not a directory"]),
