@@ -55,7 +55,7 @@ use recording::while_none_is_recorded;
 pub struct Engine {
     environment: Environment,
     library: Arc<Path>,
-    /// Whether the CPU takes the place of every GPU.
+    /// Whether the CPU takes the place of every provider.
     #[cfg(test)]
     stand_in: bool,
 }
@@ -127,7 +127,8 @@ impl Engine {
             let session = self.session(file, folder, target);
             let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-            Instance::new(session, signature, uneven).map_err(Failure::lasting)
+            let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+            Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
         self.staged(instance, locations, target.is_recorded())
@@ -148,6 +149,8 @@ impl Engine {
     }
 
     fn session(&self, file: ModelFile, folder: &Path, target: &Target) -> ort::Result<Session> {
+        #[cfg(test)]
+        let target = &if self.stand_in { Target::cpu(target.threads) } else { target.clone() };
         let mut builder = Session::builder(&self.environment)?;
         register(&mut builder, &file, target)?;
         for (name, contents) in file.weights {

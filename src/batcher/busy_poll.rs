@@ -17,6 +17,13 @@ use super::turn;
 /// A look takes about a microsecond. One after which so much time has passed has let somebody else have the CPU.
 const HELD_UP: Duration = Duration::from_micros(20);
 
+/// Who has had the CPU for so long has work for more: a load, or another process.
+const AT_WORK: Duration = Duration::from_micros(500);
+
+/// Requests after which a thread rests at once where others are at work. One that rests gets the CPU as soon as a request comes; one
+/// that looks has offered it to them, and a request that comes then waits for milliseconds.
+const OTHERS_WORK: u32 = 4 * REST;
+
 /// After failures in a row, a thread rests at once for at most so many requests before it tries again.
 const REST: u32 = 1024;
 
@@ -59,6 +66,11 @@ impl Patience {
         self.rested = (self.rested * 2).clamp(1, REST);
         self.rests = self.rested;
     }
+
+    /// Others are at work.
+    fn held_up(&mut self) {
+        self.rests = OTHERS_WORK;
+    }
 }
 
 /// Has the thread that polls this look for so long for what comes next. Belongs onto an I/O thread's runtime, once; never ends.
@@ -80,6 +92,10 @@ async fn look(longest: Duration) {
         turn::begin();
         // Whoever waits for the CPU gets it now.
         thread::yield_now();
+        // Before a request that has come meanwhile is answered, which would make it look as if that had paid.
+        if last.elapsed() > AT_WORK {
+            return THREAD.with(|thread| thread.patience.borrow_mut().held_up());
+        }
         yield_now().await;
         let now = Instant::now();
         if THREAD.with(|thread| thread.came.replace(false)) {
@@ -129,5 +145,13 @@ mod tests {
         // One miss costs one rest.
         patience.failed();
         assert_eq!(looks(&mut patience, 1000, true), 999);
+    }
+
+    #[test]
+    fn a_thread_rests_for_long_where_others_want_the_cpu() {
+        let mut patience = Patience::default();
+        patience.held_up();
+        assert_eq!(looks(&mut patience, 4000, true), 0);
+        assert!(looks(&mut patience, 2000, true) > 1900, "it finds out that they have gone");
     }
 }

@@ -24,7 +24,8 @@ pub struct Instance {
     session: Arc<SharedSession>,
     signature: Arc<Signature>,
     buffers: Vec<Buffer>,
-    kept: Kept,
+    /// The run that is kept; `None` where no run may be.
+    kept: Option<Kept>,
     foreseen: Foreseen,
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
@@ -52,7 +53,13 @@ impl Instance {
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
         let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, kept: Kept::default(), foreseen, memory, uneven, staged: None })
+        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, staged: None })
+    }
+
+    /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
+    /// it is bound, and a run that is kept would answer what the first one was asked.
+    pub(super) fn keeping_runs(self) -> Self {
+        Instance { kept: Some(Kept::default()), ..self }
     }
 
     /// The same, for a device that fetches batches from this memory.
@@ -73,7 +80,7 @@ impl Instance {
             session: self.session.clone(),
             signature: self.signature.clone(),
             buffers: buffers(&self.signature),
-            kept: Kept::default(),
+            kept: self.kept.as_ref().map(|_| Kept::default()),
             foreseen: Foreseen::new(&self.signature),
             memory: self.memory.clone(),
             uneven: self.uneven.clone(),
@@ -100,7 +107,7 @@ impl Instance {
             return staged.run(requests);
         }
         let started = Instant::now();
-        if let Some(kept) = self.kept.fitting(requests) {
+        if let Some(kept) = self.kept.as_mut().and_then(|kept| kept.fitting(requests)) {
             kept.fill(requests[0]);
             let filled = Instant::now();
             let ran = kept.run();
@@ -109,7 +116,9 @@ impl Instance {
                 return Ran { outputs: kept.outputs(), input: filled - started, run };
             }
             // An ordinary run tells whether that is to blame.
-            self.kept.forget();
+            if let Some(kept) = &mut self.kept {
+                kept.forget();
+            }
             let ran = self.run_anew(requests, started);
             if ran.outputs.is_ok() {
                 self.foreseen.was_wrong();
@@ -118,7 +127,7 @@ impl Instance {
         }
         let ran = self.run_anew(requests, started);
         if let ([request], Ok(outputs)) = (requests, &ran.outputs)
-            && self.kept.is_due()
+            && self.kept.as_mut().is_some_and(Kept::is_due)
         {
             self.keep(request, outputs);
         }
@@ -131,8 +140,9 @@ impl Instance {
         let named = || self.signature.outputs.iter().zip(outputs).enumerate();
         if named()
             .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
+            && let Some(kept) = &mut self.kept
         {
-            self.kept.keep(&self.session, &self.memory, request, outputs);
+            kept.keep(&self.session, &self.memory, request, outputs);
         }
         for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
             self.foreseen.came(index, spec, rows, output.shape());
@@ -197,7 +207,7 @@ impl Instance {
     /// Whether a run is kept.
     #[cfg(test)]
     pub(super) fn keeps(&self) -> bool {
-        self.kept.is_some()
+        self.kept.as_ref().is_some_and(Kept::is_some)
     }
 
     /// The inputs of a run: those of the requests, stacked.

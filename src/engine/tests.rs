@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::{Engine, Instance, Location, Provider, Target, buckets, recording::alone};
 use crate::{
+    config::OtherProvider,
     error::Code,
     runtime,
     tensor::{Datatype, ModelInputs, Shape, Tensor, push_bytes_element},
@@ -32,7 +33,7 @@ impl Engine {
         ENGINE.get_or_init(|| Engine::start(&runtime::locate().unwrap()).unwrap()).clone()
     }
 
-    /// The same, where the CPU takes the place of every GPU.
+    /// The same, where the CPU takes the place of every provider.
     pub(crate) fn standing_in(self) -> Engine {
         Engine { stand_in: true, ..self }
     }
@@ -280,6 +281,19 @@ fn the_run_of_lone_requests_is_kept() {
     let constant = onnx::add(3.0);
     let output = vec![value("y", FLOAT, &["batch", "2"]), value("number", FLOAT, &["1"])];
     assert!(lone(&mut ordinary(Graph { output, ..constant }), &[rows(1, 1), rows(1, 2)]));
+}
+
+#[test]
+fn no_run_is_kept_where_what_is_bound_may_be_copied_to_a_device() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("model.onnx");
+    onnx::add(1.0).save(&path);
+    for provider in [OtherProvider::MiGraphX, OtherProvider::OpenVino].map(Provider::Other) {
+        let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
+        let mut instance = Engine::for_tests().standing_in().load(&path, &target).unwrap();
+        assert!(!lone(&mut instance, &[rows(1, 1), rows(1, 2)]), "{provider}");
+        assert!(!lone(&mut instance.sharing(), &[rows(1, 1)]), "{provider}");
+    }
 }
 
 #[test]
