@@ -370,7 +370,8 @@ pub struct Settings {
     pub ping_interval: Duration,
 
     /// How long a thread that has answered a lone request looks for the next one before it rests, which saves waking it up. It
-    /// does so only while requests come that soon and nothing else wants the CPU. 0s: never; at most 1ms.
+    /// does so only while requests come that soon and nothing else wants the CPU, and never where there is one CPU, or a control
+    /// group's limit of CPU time. 0s: never; at most 1ms.
     #[arg(long, value_name = "DURATION", env = "ONNXD_BUSY_POLL", default_value = "100us", value_parser = busy_poll)]
     pub busy_poll: Duration,
 

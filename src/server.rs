@@ -37,7 +37,7 @@ use crate::{
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
-    gpu,
+    gpu, machine,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
     registry::{Loader, MemoryLimit, Options, Registry, give_way},
     repository,
@@ -83,8 +83,9 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     // Its own word: the library may be another than the one that the build fetched.
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
     let metrics = exposition.server().clone();
-    // Where there is one CPU, it is better spent on whoever sends the next request.
-    let look = if cpus > 1 { settings.busy_poll } else { Duration::ZERO };
+    // One CPU is better spent on whoever sends the next request, and what a control group allows on answers.
+    let spare = cpus > 1 && machine::cpus().limit.is_none();
+    let look = if spare { settings.busy_poll } else { Duration::ZERO };
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;

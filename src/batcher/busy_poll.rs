@@ -18,11 +18,11 @@ use super::turn;
 const HELD_UP: Duration = Duration::from_micros(20);
 
 /// Who has had the CPU for so long has work for more: a load, or another process.
-const AT_WORK: Duration = Duration::from_micros(500);
+const AT_WORK: Duration = Duration::from_millis(1);
 
 /// Requests after which a thread rests at once where others are at work. One that rests gets the CPU as soon as a request comes; one
 /// that looks has offered it to them, and a request that comes then waits for milliseconds.
-const OTHERS_WORK: u32 = 4 * REST;
+const OTHERS_WORK: u32 = 2 * REST;
 
 /// After failures in a row, a thread rests at once for at most so many requests before it tries again.
 const REST: u32 = 1024;
@@ -90,7 +90,7 @@ async fn look(longest: Duration) {
     let mut until = last + longest;
     while !turn::is_crowded() {
         turn::begin();
-        // Whoever waits for the CPU gets it now.
+        // Whoever waits for the CPU gets it now, if it is of this control group.
         thread::yield_now();
         // Before a request that has come meanwhile is answered, which would make it look as if that had paid.
         if last.elapsed() > AT_WORK {
@@ -151,7 +151,7 @@ mod tests {
     fn a_thread_rests_for_long_where_others_want_the_cpu() {
         let mut patience = Patience::default();
         patience.held_up();
-        assert_eq!(looks(&mut patience, 4000, true), 0);
+        assert_eq!(looks(&mut patience, 2000, true), 0);
         assert!(looks(&mut patience, 2000, true) > 1900, "it finds out that they have gone");
     }
 }

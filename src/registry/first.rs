@@ -101,16 +101,16 @@ impl Loader {
     fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
         room_on(provider, wanted.memory())?;
         let target = self.target(&wanted.config, provider);
+        let mut refused = None;
         if wanted.config.cuda_graphs == Some(true) {
-            return match self.first_recorded(wanted, &target) {
-                Ok(first) => Ok(first),
-                Err(why) => {
-                    let first = self.first_unrecorded(wanted, Target { graphs: false, ..target })?;
-                    Ok(First { graphs: Some(Err(why)), ..first })
-                }
-            };
+            match self.first_recorded(wanted, &target) {
+                Ok(first) => return Ok(first),
+                Err(why) => refused = Some(why),
+            }
         }
+        let target = Target { graphs: false, ..target };
         let mut first = self.first_unrecorded(wanted, target.clone())?;
+        first.graphs = refused.map(Err);
         let joined = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
         match joined.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
             Some(cost) => self.first_of_few_sizes(wanted, target, first, cost),
@@ -127,7 +127,10 @@ impl Loader {
         first: First,
         cost: Duration,
     ) -> Result<First, Failure> {
-        let mut why = "config.toml says cuda_graphs = false".to_owned();
+        let mut why = match &first.graphs {
+            Some(Err(words)) => format!("runs can't be recorded: {words}"),
+            _ => "config.toml says cuda_graphs = false".to_owned(),
+        };
         let mut first = Some(first);
         if wanted.config.cuda_graphs.is_none() {
             // Its memory is needed.

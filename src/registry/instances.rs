@@ -99,13 +99,21 @@ impl Loader {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {
             let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
-            let another = || self.instance(&wanted.source.path, target);
-            let mut instance = match shared {
-                Some(shared) if target.is_recorded() => {
-                    room_on(target.provider, wanted.memory()).and_then(|()| another()).unwrap_or(shared)
+            if shared.is_some() && target.is_recorded() {
+                match self.recorded(wanted, target, probe) {
+                    Ok(instance) => {
+                        instances.push(instance);
+                        continue;
+                    }
+                    Err(why) => made.warnings.push(format!(
+                        "an instance on {} has no session of its own, and shares the first one's: {why}",
+                        target.provider
+                    )),
                 }
+            }
+            let mut instance = match shared {
                 Some(shared) => shared,
-                None => another()?,
+                None => self.instance(&wanted.source.path, target)?,
             };
             made.warm_up += warm_up(&mut instance);
             if target.is_recorded()
@@ -116,5 +124,14 @@ impl Loader {
             instances.push(instance);
         }
         Ok(instances)
+    }
+
+    /// One that replays recorded runs, with a session of its own.
+    fn recorded(&self, wanted: &Wanted, target: &Target, probe: &Probe) -> Result<Instance, String> {
+        let made = room_on(target.provider, wanted.memory()).and_then(|()| self.instance(&wanted.source.path, target));
+        let mut instance = made.map_err(|failure| failure.why)?;
+        warm_up(&mut instance);
+        graphs::record(&mut instance, probe, wanted.config.max_batch_size)?;
+        Ok(instance)
     }
 }

@@ -3,7 +3,7 @@
   tools       what `doctor` and `check` say, and the GPU's figures among the metrics
   messages    devices and options that can't be had fail their model alone, and say why
   full        a GPU whose memory others have taken: what was named waits for it, `auto` takes the CPU, and what waits is loaded later
-  swaps       reloads under load fail no request and answer none wrongly
+  swaps       reloads under load fail no request
   inputs      that no kernel bears, and answers that no memory holds, fail alone
 """
 

@@ -134,12 +134,14 @@ fn submitted(call: &Call, message: Result<Bytes>, notes: &mut Notes) -> Result<(
 fn decoded(call: &Call, message: Bytes, notes: &mut Notes) -> Result<(tensor::Request, String)> {
     let (bytes, memory) = (message.len(), message.as_ptr_range());
     let message: ModelInferRequest = call.decode(message)?;
+    // Raw contents are slices of it, and keep it. Of others nothing is left of it.
+    let counted = if message.raw_input_contents.is_empty() { &[][..] } else { &[memory] };
     notes.asks(&message.model_name, bytes);
     notes.named(&message.id);
     let timeout = call.timeout()?;
     let id = message.id.clone();
     let mut request = decode::request(message, call.arrived)?;
-    count_copies(&mut request.inputs, &[memory], &call.context.limits).map_err(|refusal| refusal.error)?;
+    count_copies(&mut request.inputs, counted, &call.context.limits).map_err(|refusal| refusal.error)?;
     let from_header = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
     request.deadline = request.deadline.into_iter().chain(from_header).min();
     Ok((request, id))
