@@ -208,10 +208,14 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
     let counts = load.end().await;
     let end = next_scrape(&prometheus).await;
     rates_agree(&prometheus, &counts, begin, end).await;
-    // A request that is joined with one that fails is run again: a version that fails may be slow too.
+    // A request that is joined with one that fails is run again: a version that fails may be slow too. So may one that has less
+    // traffic than stable, whose batch is more often the first of a turn: the other waits for it, for long without optimisation.
     let canaries = fired(&prometheus, "OnnxdCanary.*").await;
-    let bad = |model: &str, version: &str| ["fails", "slow"].contains(&model) && version == "2";
-    assert!(canaries.iter().all(|(_, model, version)| bad(model, version)), "{canaries:?}");
+    let bad = |alert: &str, model: &str| match alert {
+        "OnnxdCanarySlow" => model != "same",
+        _ => model == "fails",
+    };
+    assert!(canaries.iter().all(|(alert, model, version)| bad(alert, model) && version == "2"), "{canaries:?}");
     // How fast a request or a scrape is depends on the machine; all else does not.
     let fired: BTreeSet<_> = fired(&prometheus, ".*").await;
     let others: Vec<_> = fired
