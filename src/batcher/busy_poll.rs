@@ -78,7 +78,11 @@ pub async fn busy_poll(longest: Duration) {
     let answered = THREAD.with(|thread| thread.answered.clone());
     loop {
         answered.notified().await;
-        THREAD.with(|thread| thread.looking.set(true));
+        THREAD.with(|thread| {
+            // One that came when the last look had ended paid nothing.
+            thread.came.set(false);
+            thread.looking.set(true);
+        });
         look(longest).await;
         THREAD.with(|thread| thread.looking.set(false));
     }

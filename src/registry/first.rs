@@ -124,26 +124,23 @@ impl Loader {
         &self,
         wanted: &Wanted,
         target: Target,
-        first: First,
+        mut first: First,
         cost: Duration,
     ) -> Result<First, Failure> {
-        let mut why = match &first.graphs {
-            Some(Err(words)) => format!("runs can't be recorded: {words}"),
-            _ => "config.toml says cuda_graphs = false".to_owned(),
-        };
-        let mut first = Some(first);
+        let mut refused = first.graphs.clone().and_then(Result::err);
         if wanted.config.cuda_graphs.is_none() {
             // Its memory is needed.
-            first = None;
+            drop(first);
             match self.first_recorded(wanted, &Target { graphs: true, ..target.clone() }) {
                 Ok(recorded) => return Ok(recorded),
-                Err(words) => why = format!("runs can't be recorded: {words}"),
+                Err(why) => refused = Some(why),
             }
+            first = self.first_unrecorded(wanted, target)?;
         }
-        let mut first = match first {
-            Some(first) => first,
-            None => self.first_unrecorded(wanted, target)?,
-        };
+        let why = refused.map_or_else(
+            || "config.toml says cuda_graphs = false".to_owned(),
+            |why| format!("runs can't be recorded: {why}"),
+        );
         if !asks_for_batches(&wanted.config) {
             let cost = cost.as_secs_f64() * 1e3;
             first.probe.joining = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
