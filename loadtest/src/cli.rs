@@ -100,6 +100,10 @@ pub(crate) struct Load {
     /// Goodput: counts the requests that are answered within this time.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub limit: Option<Duration>,
+    /// Deadline that every request carries, as the protocol's parameter `timeout`: a server may refuse what it can't answer in
+    /// time. It is also the limit of goodput, unless --limit gives another.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub deadline: Option<Duration>,
     /// Requests from files instead of made-up ones: bodies as over HTTP, in JSON, or test cases of a version, whose outputs
     /// are then expected.
     #[arg(long, value_name = "FILE")]
@@ -183,6 +187,11 @@ impl<T: FromStr + Copy + PartialOrd + Default> FromStr for Ramps<T> {
 }
 
 impl Load {
+    /// How fast an answer must be to count as goodput.
+    pub(crate) fn goodput_limit(&self) -> Option<Duration> {
+        self.limit.or(self.deadline)
+    }
+
     /// What is measured, one after the other.
     pub(crate) fn levels(&self) -> Vec<Level> {
         match (&self.rate, &self.clients) {

@@ -98,7 +98,7 @@ impl Side<'_> {
         let terms = prepare::terms(&options.load, targets, level);
         let mut observed = Observed { server: server(targets), metrics: None, progress: &mut |_, _| {} };
         let figures = measure::level(&self.mix, terms, level, &mut observed).await?;
-        Ok(LevelReport::new(level, terms, options.load.limit.is_some(), figures))
+        Ok(LevelReport::new(level, terms, options.load.goodput_limit().is_some(), figures))
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn echo(options: &Echo) -> Result<(), String> {
 async fn take(target: &Target, options: &Echo) -> Result<Canned, String> {
     let client = Client::connect(target, 1).await.map_err(|failure| failure.message)?;
     let metadata = client.metadata().await.map_err(|failure| failure.message)?;
-    let message = made_up(target, &metadata, &options.shape, 1)?.swap_remove(0);
+    let message = made_up(target, &metadata, &options.shape, None, 1)?.swap_remove(0);
     let reply = ask(&client, &message, TIMEOUT).await?;
     Ok(Canned { protocol: target.protocol, path: target.path(), metadata: metadata.body, reply })
 }

@@ -31,7 +31,7 @@ pub(crate) async fn mix(targets: &[Target], load: &Load) -> Result<Arc<Mix>, Str
         let part = part(target, &cases, load).await;
         parts.push(part.map_err(|why| format!("{target}: {why}"))?);
     }
-    Ok(Arc::new(Mix { parts, timeout: load.timeout, limit: load.limit, seed: load.seed }))
+    Ok(Arc::new(Mix { parts, timeout: load.timeout, limit: load.goodput_limit(), seed: load.seed }))
 }
 
 async fn part(target: &Target, cases: &[Case], load: &Load) -> Result<Part, String> {
@@ -39,10 +39,10 @@ async fn part(target: &Target, cases: &[Case], load: &Load) -> Result<Part, Stri
     let mut messages = Vec::new();
     if cases.is_empty() {
         let metadata = client.metadata().await.map_err(|failure| format!("{}: {}", failure.kind, failure.message))?;
-        messages = made_up(target, &metadata, &load.shape, load.seed)?;
+        messages = made_up(target, &metadata, &load.shape, load.deadline, load.seed)?;
     }
     for case in cases {
-        let message = Message::new(target, &case.inputs);
+        let message = Message::new(target, &case.inputs, load.deadline);
         if let Some(outputs) = case.outputs.clone().filter(|_| !load.no_check) {
             let _ = message.expected.set(Expected::outputs(outputs));
         }
@@ -68,6 +68,7 @@ pub(crate) fn made_up(
     target: &Target,
     metadata: &Metadata,
     shapes: &Shapes,
+    deadline: Option<Duration>,
     seed: u64,
 ) -> Result<Vec<Message>, String> {
     if let Some((name, _)) = shapes.iter().find(|(name, _)| metadata.inputs.iter().all(|input| input.name != *name)) {
@@ -79,7 +80,7 @@ pub(crate) fn made_up(
     let mut bytes = 0;
     while messages.len() < MESSAGES && (messages.is_empty() || bytes < BYTES) {
         let inputs = metadata.inputs.iter().map(|input| input.made_up(target.rows, shapes, &mut random));
-        let message = Message::new(target, &inputs.collect::<Result<Vec<_>, _>>()?);
+        let message = Message::new(target, &inputs.collect::<Result<Vec<_>, _>>()?, deadline);
         bytes += message.body.len();
         messages.push(message);
     }

@@ -57,6 +57,8 @@ pub(crate) struct LevelReport {
     /// Requests per second that were answered within the latency limit.
     pub goodput_per_second: Option<f64>,
     pub latency_ms: Latency,
+    /// Time until a failed request had failed; of requests that a server refuses it shows how soon that is told.
+    pub failure_latency_ms: Option<Latency>,
     pub errors: BTreeMap<String, Errors>,
     /// CPU time of the server for each answered request.
     pub server_cpu_us_per_request: Option<f64>,
@@ -158,6 +160,7 @@ impl LevelReport {
             rows_per_second: per_second(tally.rows),
             goodput_per_second: limited.then(|| per_second(tally.good)),
             latency_ms: Latency::of(&tally.latencies),
+            failure_latency_ms: (!tally.failure_latencies.is_empty()).then(|| Latency::of(&tally.failure_latencies)),
             errors: tally
                 .failures
                 .iter()

@@ -37,7 +37,7 @@ pub(crate) async fn run(options: &Run) -> Result<String, String> {
             progress: &mut progress,
         };
         let figures = measure::level(&mix, terms, level, &mut observed).await?;
-        report.levels.push(LevelReport::new(level, terms, options.load.limit.is_some(), figures));
+        report.levels.push(LevelReport::new(level, terms, options.load.goodput_limit().is_some(), figures));
     }
     bar.finish_and_clear();
     if let Some(path) = &options.html {

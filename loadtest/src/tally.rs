@@ -43,6 +43,8 @@ pub(crate) struct Tally {
     pub good: u64,
     /// Nanoseconds from when each well-ended request was due until its answer was there.
     pub latencies: Histogram<u64>,
+    /// Nanoseconds from when each failed request was due until it had failed.
+    pub failure_latencies: Histogram<u64>,
     /// Nanoseconds from when requests were due until they were sent.
     pub lateness: Histogram<u64>,
     /// Failures by kind: how many, and what was said of the first.
@@ -57,6 +59,7 @@ impl Default for Tally {
             completed: 0,
             rows: 0,
             good: 0,
+            failure_latencies: histogram.clone(),
             lateness: histogram.clone(),
             latencies: histogram,
             failures: BTreeMap::new(),
@@ -81,6 +84,7 @@ impl Tally {
         self.rows += other.rows;
         self.good += other.good;
         self.latencies.add(&other.latencies).expect("the same bounds");
+        self.failure_latencies.add(&other.failure_latencies).expect("the same bounds");
         self.lateness.add(&other.lateness).expect("the same bounds");
         for (kind, (count, first)) in &other.failures {
             self.failures.entry(kind.clone()).or_insert((0, first.clone())).0 += count;

@@ -154,6 +154,21 @@ fn what_is_wrong_is_told() {
 }
 
 #[test]
+fn deadline_is_sent_and_bounds_goodput() {
+    let Some(onnxd) = onnxd() else { return };
+    let (_server, [http, grpc, _]) = serve(&onnxd);
+    for protocol in [format!("grpc://{grpc}"), format!("http://{http}"), format!("http+json://{http}")] {
+        let target = format!("{protocol}/simple");
+        let level = &measured(&["run", &target, "--deadline", "1h"])["levels"][0];
+        assert_eq!(level["goodput_per_second"], level["requests_per_second"], "{level:#}");
+        // One that no server can keep.
+        let output = loadtest(&["run", &target, "--deadline", "1us", "--duration", "100ms"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains("deadline"), "{target}: {told}");
+    }
+}
+
+#[test]
 fn a_model_runs_without_a_server() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/simple/1/model.onnx");
     // The second is over before the first run.

@@ -190,7 +190,10 @@ impl Sender {
                     tally.lateness.saturating_record(nanoseconds(sent - due));
                 }
             }
-            Err(failure) if was_due => tally.fail(failure),
+            Err(failure) if was_due => {
+                tally.failure_latencies.saturating_record(nanoseconds(ended - due));
+                tally.fail(failure);
+            }
             Err(_) => {}
         }
         connected

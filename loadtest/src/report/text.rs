@@ -22,6 +22,7 @@ pub(crate) fn table(report: &Report) -> String {
         "p99.99",
         "max",
         "failed",
+        "failed p99 ms",
         "server us/req",
         "loadtest us/req",
         "batch",
@@ -57,7 +58,7 @@ pub(crate) fn table(report: &Report) -> String {
     text
 }
 
-fn row(level: &LevelReport) -> [String; 14] {
+fn row(level: &LevelReport) -> [String; 15] {
     let latency = &level.latency_ms;
     let optional = |value: Option<f64>| value.map(|value| format!("{value:.1}")).unwrap_or_default();
     let failed: u64 = level.errors.values().map(|errors| errors.count).sum();
@@ -73,6 +74,7 @@ fn row(level: &LevelReport) -> [String; 14] {
         format!("{:.3}", latency.p99_99),
         format!("{:.3}", latency.max),
         failed.to_string(),
+        level.failure_latency_ms.map(|latency| format!("{:.3}", latency.p99)).unwrap_or_default(),
         optional(level.server_cpu_us_per_request),
         optional(level.loadtest_cpu_us_per_request),
         optional(level.mean_batch),
