@@ -107,8 +107,15 @@ class Server:
 
     def memory(self):
         """Resident memory, in MiB."""
+        return self.memory_field("VmRSS")
+
+    def peak_memory(self):
+        """The most resident memory that there ever was, in MiB."""
+        return self.memory_field("VmHWM")
+
+    def memory_field(self, field):
         with open(f"/proc/{self.process.pid}/status") as status:
-            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read()).group(1)) / 1024
+            return int(re.search(rf"{field}:\s+(\d+) kB", status.read()).group(1)) / 1024
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
