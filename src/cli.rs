@@ -60,7 +60,7 @@ pub enum Command {
     /// variable, and that over the file. A variable that is empty counts as not set.
     ///
     /// SIGTERM or SIGINT ends it gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
-    /// signal ends it at once. With --access-log, SIGHUP has that file opened anew.
+    /// signal ends it at once. SIGHUP reopens the file of --access-log, and does nothing else.
     #[command(after_help = "\
 Examples:
   onnxd serve models --http 127.0.0.1:8000 --grpc off

@@ -10,13 +10,14 @@
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
 //! 1  batcher -> engine, gpu, machine, runtime   queue and policy; ONNX Runtime; what the process may use
-//! 0  tensor, error, config, json, metrics, printable, traffic   words; no sockets, no threads, no files
+//! 0  tensor, error, clock, config, json, metrics, printable, traffic   words; no sockets, no threads, no files
 //! ```
 //!
 //! `ARCHITECTURE.md` has the whole map.
 
 pub mod error;
 
+pub mod clock;
 pub mod config;
 pub mod json;
 pub mod metrics;

@@ -105,9 +105,10 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        if let Some(log) = access_log {
-            tokio::spawn(signals::at_hangup(move || log.reopen())?);
-        }
+        tokio::spawn(signals::at_hangup(move || match &access_log {
+            Some(log) => log.reopen(),
+            None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
+        })?);
         let admin = Service::admin(&context, control.clone(), callers);
         let places = Places::new(limits::max_connections(settings), Some(exposition.server().transport.clone()));
         let read = readings::reader(settings, &context, control.clone(), &io, places.most(), cpus);

@@ -1,7 +1,7 @@
 //! `loadtest run`: loads servers and reports.
 
 use indicatif::{ProgressBar, ProgressStyle};
-use std::{fs, io::IsTerminal, time::SystemTime};
+use std::{fs, io::IsTerminal};
 
 use crate::{
     cli::Run,
@@ -18,7 +18,7 @@ pub(crate) async fn run(options: &Run) -> Result<String, String> {
     let mix = prepare::mix(&options.targets, &options.load).await?;
     let mut report = Report {
         loadtest: env!("CARGO_PKG_VERSION"),
-        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        started: humantime::format_rfc3339_seconds(onnxd::clock::now()).to_string(),
         targets: options.targets.iter().map(ToString::to_string).collect(),
         warm_up_seconds: options.load.warm_up.as_secs_f64(),
         levels: Vec::new(),

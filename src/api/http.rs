@@ -1,11 +1,13 @@
 //! The Open Inference Protocol over HTTP, with the binary tensor extension.
 
+mod date;
 mod decode;
 mod encode;
 mod head;
 mod plain;
 mod service;
 
+pub use date::date_header;
 pub use head::{Head, Look};
 pub use plain::{Asked, Plain, Reply};
 

@@ -8,14 +8,16 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use super::{
     Desired, audit,
     document::{self, Wrong},
 };
-use crate::error::{Code, Error, Result};
+use crate::{
+    clock,
+    error::{Code, Error, Result},
+};
 
 const CURRENT: &str = "state.json";
 const PREVIOUS: &str = "state.previous.json";
@@ -267,7 +269,7 @@ impl Store {
         if !mend {
             return name.into();
         }
-        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string().replace(':', "-");
+        let time = humantime::format_rfc3339_micros(clock::now()).to_string().replace(':', "-");
         let aside = format!("{}.damaged-{time}.json", name.trim_end_matches(".json"));
         match fs::rename(self.folder.join(name), self.folder.join(&aside)) {
             Ok(()) => aside,

@@ -1,7 +1,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -9,6 +8,7 @@ use super::{
     server::Server,
     text::{Text, labels, version_labels},
 };
+use crate::clock;
 
 /// Versions whose counters are added up in one go.
 const AT_ONCE: usize = 32;
@@ -29,7 +29,7 @@ pub struct Exposition {
 impl Exposition {
     /// The exposition of a server that starts now. `build` is told as labels of `onnxd_build_info`.
     pub fn new(build: &[(&str, &str)]) -> Self {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let started = clock::since_epoch().as_secs_f64();
         Exposition {
             versions: Mutex::default(),
             control: Mutex::default(),

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::sync::broadcast;
 
@@ -12,6 +12,7 @@ use super::{
     warnings::warnings,
 };
 use crate::{
+    clock,
     desired::{Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
     repository,
@@ -86,7 +87,7 @@ impl Control {
             let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
             let record = Record {
                 revision,
-                time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+                time: humantime::format_rfc3339_millis(clock::now()).to_string(),
                 actor: terms.actor,
                 reason: terms.reason,
                 change: change.clone(),

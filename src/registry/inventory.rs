@@ -11,6 +11,7 @@ use super::{
     status::{ModelStatus, State, VersionStatus},
 };
 use crate::{
+    clock,
     config::{ModelConfig, ModelControl},
     desired::{Change, Desired, Known, ModelState, named, shares},
     metrics::LoadCounts,
@@ -309,7 +310,7 @@ impl Inventory {
         VersionStatus {
             version,
             state: standing.state,
-            since: self.told.get(key).map_or_else(SystemTime::now, |told| told.since),
+            since: self.told.get(key).map_or_else(clock::now, |told| told.since),
             generation: standing.generation,
             weight: (!traffic.weights.is_empty()).then(|| traffic.weights.of(version)),
             share: shares.get(&version).copied().unwrap_or(0.0),

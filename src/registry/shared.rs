@@ -17,6 +17,7 @@ use super::{
     table::table,
 };
 use crate::{
+    clock,
     desired::{Desired, Record, Store},
     metrics::Exposition,
     router::Router,
@@ -88,7 +89,7 @@ impl Shared {
     }
 
     fn tell_versions(&self, inventory: &mut Inventory, standings: BTreeMap<Key, Standing>) {
-        let (now, revision) = (SystemTime::now(), inventory.desired.revision);
+        let (now, revision) = (clock::now(), inventory.desired.revision);
         let mut before = std::mem::take(&mut inventory.told);
         for (key, standing) in standings {
             let told = before.remove(&key);
@@ -199,11 +200,11 @@ fn event(time: SystemTime, revision: u64, (model, version): &Key, standing: Opti
 
 fn generation_event(revision: u64, ((model, version), generation): &(Key, u64), state: Option<State>) -> Event {
     let what = Happened::Generation { version: *version, generation: *generation, state };
-    Event { time: SystemTime::now(), revision, model: model.clone(), what }
+    Event { time: clock::now(), revision, model: model.clone(), what }
 }
 
 fn traffic_event(revision: u64, model: &str, traffic: &Traffic, cause: Option<&Record>) -> Event {
     let (actor, reason) = cause.map(|record| (record.actor.clone(), record.reason.clone())).unwrap_or_default();
     let what = Happened::Traffic { traffic: traffic.clone(), actor, reason };
-    Event { time: SystemTime::now(), revision, model: model.to_owned(), what }
+    Event { time: clock::now(), revision, model: model.to_owned(), what }
 }

@@ -29,7 +29,7 @@ impl Signals {
     }
 }
 
-/// Does something whenever SIGHUP comes, which from now on does not end the process.
+/// Handles SIGHUP, whose default is to end the process.
 pub(super) fn at_hangup(act: impl Fn()) -> Result<impl Future<Output = ()>, String> {
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals can't be handled: {error}"))?;
     Ok(async move {

@@ -1,6 +1,6 @@
 //! The ids that a request has.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use crate::clock;
 
 /// Bytes of a request's id at most: four times as many as a UUID has.
 const LONGEST: usize = 128;
@@ -14,8 +14,7 @@ pub(super) fn request_id(value: &[u8]) -> Option<&str> {
 
 /// An id that no other request has: a UUID of version 7, so that ids are in the order of time.
 pub(super) fn new_request_id() -> Box<str> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    uuid(now.as_millis(), fastrand::u16(..), fastrand::u64(..))
+    uuid(clock::since_epoch().as_millis(), fastrand::u16(..), fastrand::u64(..))
 }
 
 /// A UUID of version 7 (RFC 9562).

@@ -2,11 +2,11 @@
 
 use std::{
     io::Write,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use super::{Noted, Protocol};
-use crate::api::cut;
+use crate::{api::cut, clock};
 
 /// Bytes of an error's message at most.
 const LONGEST_ERROR: usize = 512;
@@ -24,7 +24,7 @@ pub(super) struct End {
 
 /// Writes the line of a request.
 pub(super) fn write(line: &mut Vec<u8>, noted: &Noted, end: &End) {
-    let began = SystemTime::now().checked_sub(end.took).unwrap_or(SystemTime::UNIX_EPOCH);
+    let began = clock::now().checked_sub(end.took).map_or_else(clock::now, clock::clamp);
     let protocol = match noted.protocol {
         Protocol::Http => "http",
         Protocol::Grpc => "grpc",
@@ -151,7 +151,7 @@ mod tests {
         write(&mut line, &noted("m", "", "r", None), &end);
         let mut read: Value = serde_json::from_slice(&line).unwrap();
         let time = read["time"].take();
-        assert!(humantime::parse_rfc3339(time.as_str().unwrap()).unwrap() < SystemTime::now(), "{time}");
+        assert!(humantime::parse_rfc3339(time.as_str().unwrap()).unwrap() < clock::now(), "{time}");
         let expected = json!({
             "time": null, "protocol": "http", "client": "127.0.0.1:4", "request_id": "r", "model": "m", "version": 3,
             "reason": "weighted", "code": "ok", "status": 200, "bytes_in": 5, "bytes_out": 7, "rows": 1, "batch_rows": 2,

@@ -6,6 +6,7 @@ use super::proto::{
     ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
 };
 use crate::{
+    clock,
     desired::{self, Change},
     registry::{self, Changed, Happened, ModelStatus, State, VersionStatus},
     router::Explanation,
@@ -144,5 +145,5 @@ fn why(selector: &Selector, key: Option<&str>, version: Option<u64>, reason: Rea
 }
 
 pub(super) fn time(time: SystemTime) -> String {
-    humantime::format_rfc3339_millis(time).to_string()
+    humantime::format_rfc3339_millis(clock::clamp(time)).to_string()
 }

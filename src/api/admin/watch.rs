@@ -1,7 +1,7 @@
 //! Everything that happens, as a stream, until the server drains.
 
 use futures_util::{Stream, stream};
-use std::{collections::VecDeque, time::SystemTime};
+use std::collections::VecDeque;
 use tokio::sync::{
     OwnedSemaphorePermit,
     broadcast::{Receiver, error::RecvError},
@@ -13,7 +13,7 @@ use super::{
     draining,
     proto::{Event, WatchRequest},
 };
-use crate::{error::Result, registry};
+use crate::{clock, error::Result, registry};
 
 /// The state of every model, or of one, and then every change.
 ///
@@ -74,7 +74,7 @@ impl Watcher {
         let (revision, (state, news)) = self.admin.aside(|control| (control.revision(), control.watch())).await?;
         let mark = |kind: &str, reason: String| Event {
             kind: kind.into(),
-            time: time(SystemTime::now()),
+            time: time(clock::now()),
             revision,
             reason,
             ..Event::default()

@@ -11,16 +11,16 @@ use axum::{
 };
 use bytes::Bytes;
 use std::{
-    cell::Cell,
     io::Write,
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 use tower_service::Service as _;
 
 use super::{
     JSON_LENGTH,
+    date::date,
     decode::Binary,
     encode::{self, content_type, number},
     head::{self, Head, Kind, Look},
@@ -255,24 +255,4 @@ fn count(head: &mut Vec<u8>, name: &str, value: u64) {
     head.extend_from_slice(b": ");
     number(head, value);
     head.extend_from_slice(b"\r\n");
-}
-
-/// A date as HTTP writes it.
-type Date = [u8; 29];
-
-/// The present date, which is written once a second.
-fn date() -> Date {
-    thread_local! {
-        static WRITTEN: Cell<(u64, Date)> = const { Cell::new((u64::MAX, [b' '; 29])) };
-    }
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (written, date) = WRITTEN.get();
-    if written == second {
-        return date;
-    }
-    let mut date = [b' '; 29];
-    let _ = write!(&mut date[..], "{}", httpdate::HttpDate::from(now));
-    WRITTEN.set((second, date));
-    date
 }
