@@ -335,10 +335,17 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_STREAMS", default_value = "1024", value_parser = count)]
     pub max_streams: usize,
 
-    /// Connections over HTTP and gRPC that may be open at once; one more is closed at once. Without it: 10000, or what the
-    /// limit of open files leaves.
+    /// Connections over HTTP and gRPC that may be open at once. One more closes the one that has been idle for the longest, at
+    /// least a second; where none is, it answers health checks and metadata only, and refuses the rest (RESOURCE_EXHAUSTED,
+    /// 503). Without it: 10000, or what the limit of open files leaves.
     #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_CONNECTIONS", value_parser = count)]
     pub max_connections: Option<usize>,
+
+    /// Connections over HTTP and gRPC that one client may have open at once, by its address (IPv6: by its network of 64 bits).
+    /// One more is treated as beyond --max-connections. Behind a proxy all clients have its address. Without it: half of
+    /// --max-connections, but at least 1000.
+    #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_CONNECTIONS_PER_CLIENT", value_parser = count)]
+    pub max_connections_per_client: Option<usize>,
 
     /// Memory for requests from their first byte until they are answered, and for answers until they are written. Where it is
     /// full, requests are refused (RESOURCE_EXHAUSTED, 429). Without it: a quarter of the memory that the process may use.

@@ -4,11 +4,19 @@ mod access_log;
 mod activity;
 pub(crate) mod addresses;
 mod backlog;
+mod blocking;
+mod client_stream;
+mod coarse_clock;
 mod connection;
+mod flood;
+mod frames;
+mod half_close;
 mod io;
 pub(crate) mod limits;
 mod listener;
 mod log;
+mod log_queue;
+mod places;
 mod plain;
 mod readings;
 mod signals;
@@ -48,8 +56,9 @@ use access_log::Writer;
 use connection::Terms;
 use io::IoThreads;
 use limits::ConnectionLimits;
-use listener::{Door, Places};
+use listener::Door;
 use log::Console;
+use places::{PlaceLimits, Places};
 use signals::Signals;
 
 pub use log::report;
@@ -78,7 +87,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().on_thread_start(give_way).build();
+    let runtime = blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(give_way));
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     // Its own word: the library may be another than the one that the build fetched.
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
@@ -110,8 +119,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
             None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
         })?);
         let admin = Service::admin(&context, control.clone(), callers);
-        let places = Places::new(limits::max_connections(settings), Some(exposition.server().transport.clone()));
-        let read = readings::reader(settings, &context, control.clone(), &io, places.most(), cpus);
+        let places = Places::new(limits::place_limits(settings), Some(exposition.server().transport.clone()));
+        let read = readings::reader(settings, &context, control.clone(), &io, places.limits().total, cpus);
         let scraped = Service::metrics(exposition.clone(), read);
         let scraped = scraped.map_err(|error| format!("the metrics' thread can't be started: {error}"))?;
         let transport = &exposition.server().transport;
@@ -152,6 +161,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         writer.end();
     }
     tracing::info!("stopped");
+    log::flush();
     if !orderly {
         // What still runs is not waited for; it may run for ever.
         signals::exit_now(1);
@@ -192,9 +202,16 @@ async fn open_doors(
     [http, grpc, metrics, admin]: [Service; 4],
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
-    tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_connections = places.most(), "limits");
+    let PlaceLimits { total, per_client, .. } = places.limits();
+    tracing::info!(
+        request_memory = %ByteSize(context.limits.budget.limit()),
+        max_connections = total,
+        max_connections_per_client = per_client,
+        "limits"
+    );
     // Of their own, so that it can be seen, and helped, when there is no place for clients.
-    let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
+    let of = |total| Places::new(PlaceLimits { total, per_client: total, health: false }, None);
+    let (scrapers, admins) = (of(SCRAPERS), of(ADMINS));
     // Nobody's requests wait for what admin calls take.
     let here = IoThreads::on(Handle::current());
     let services: [(Service, Duration, &Arc<Places>, &IoThreads); 4] = [

@@ -73,6 +73,8 @@ pub struct Readings {
     pub model_memory_limit: Option<u64>,
     /// Connections that may be open at once.
     pub connections_limit: usize,
+    /// Log lines that were dropped, as stderr was not read in time or could not be written.
+    pub log_lines_dropped: u64,
     /// How long each I/O thread has been busy.
     pub io_busy: Vec<Duration>,
     /// Of the operating system, where it tells.
@@ -182,12 +184,12 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     ),
     Family::counter(
         "onnxd_connections_refused_total",
-        "Connections that were closed at once because there were as many as there may be.",
+        "Connections that found no place: closed at once, or answered health checks only.",
         |series, server| series.value(server.metrics.transport.all_refused()),
     ),
     Family::counter(
         "onnxd_connections_closed_total",
-        "Connections that were closed because the client did not go on in time, by reason.",
+        "Connections that the server closed and the client would have kept, by reason.",
         |series, server| {
             for why in Closed::ALL {
                 series.labelled("reason", why.label(), server.metrics.transport.all_closed(why));
@@ -202,6 +204,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
                 series.labelled("reason", why.label(), server.metrics.access_log.all_unlogged(why));
             }
         },
+    ),
+    Family::counter(
+        "onnxd_log_lines_dropped_total",
+        "Log lines that were dropped: stderr was not read in time, or could not be written.",
+        |series, server| series.value(server.readings.log_lines_dropped),
     ),
     Family::gauge("onnxd_cpus", "CPUs that the server uses at once at most.", |series, server| {
         series.value(server.readings.cpus as u64)

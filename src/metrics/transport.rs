@@ -23,10 +23,14 @@ pub enum Closed {
     Idle,
     /// An answer was not read in time.
     Unread,
+    /// The client flooded the connection with HTTP/2 frames.
+    Flood,
+    /// The connection was idle, and its place was needed.
+    Evicted,
 }
 
 impl Closed {
-    pub(super) const ALL: [Closed; 3] = [Closed::Headers, Closed::Idle, Closed::Unread];
+    pub(super) const ALL: [Closed; 5] = [Closed::Headers, Closed::Idle, Closed::Unread, Closed::Flood, Closed::Evicted];
 
     /// Value of the metric label `reason`.
     pub fn label(self) -> &'static str {
@@ -34,6 +38,8 @@ impl Closed {
             Closed::Headers => "headers",
             Closed::Idle => "idle",
             Closed::Unread => "unread",
+            Closed::Flood => "flood",
+            Closed::Evicted => "evicted",
         }
     }
 }
@@ -49,7 +55,7 @@ impl TransportMetrics {
         self.0.open.fetch_sub(1, Relaxed);
     }
 
-    /// A connection was closed at once, because there were as many as there may be.
+    /// A connection was refused, or admitted for health checks only, because there were as many as there may be.
     pub fn refused(&self) {
         self.0.refused.fetch_add(1, Relaxed);
     }

@@ -53,7 +53,7 @@ fn priorities() -> &'static Priorities {
         let normal = nice(0).unwrap_or(0);
         let low = (normal + NICER).min(NICEST);
         let there_and_back = move || set_nice(0, low, Slice::Longest) && set_nice(0, normal, Slice::Usual);
-        let can_restore = thread::spawn(there_and_back).join().unwrap_or(false);
+        let can_restore = run_on_thread(there_and_back);
         if can_restore {
             tracing::debug!("loads run at nice {low}, with the threads of their sessions until they serve");
             return Priorities { normal, low, helper: None };
@@ -67,6 +67,12 @@ fn priorities() -> &'static Priorities {
         let low = if started.is_ok() { low } else { normal };
         Priorities { normal, low, helper: Some(helper) }
     })
+}
+
+/// The result on a thread of its own; false where there is no thread, or it panics.
+fn run_on_thread(check: impl FnOnce() -> bool + Send + 'static) -> bool {
+    let thread = thread::Builder::new().name("priority".into()).spawn(check);
+    thread.is_ok_and(|thread| thread.join().unwrap_or(false))
 }
 
 /// Finds out what may be done, on a thread at normal priority.

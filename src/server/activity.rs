@@ -1,23 +1,15 @@
 //! Whether the client of a connection goes on: it has to, unless it waits for an answer or rests between requests.
 
-use bytes::Bytes;
 use std::{
-    io::{self, IoSlice},
-    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::sleep,
-};
+use tokio::{sync::Notify, time::sleep};
 
-use super::limits::ConnectionLimits;
+use super::{coarse_clock, limits::ConnectionLimits};
 use crate::{api::Unwritten, metrics::Closed};
 
 /// What happens on a connection.
@@ -26,18 +18,52 @@ pub(super) struct Activity {
     /// Answers that are on their way.
     pub unwritten: Arc<Unwritten>,
     /// Bytes read and written.
-    read: AtomicU64,
-    written: AtomicU64,
+    pub(super) read: AtomicU64,
+    pub(super) written: AtomicU64,
     /// Whether the last write found no room.
-    blocked: AtomicBool,
-    http2: AtomicBool,
+    pub(super) blocked: AtomicBool,
+    pub(super) http2: AtomicBool,
+    /// The client speaks HTTP/1.0, which has no interim responses.
+    pub(super) http10: AtomicBool,
     /// Requests that have begun, and those of them that are not answered.
     begun: AtomicU64,
     open: AtomicUsize,
+    /// An answer goes on for as long as things happen.
+    pub(super) endless: AtomicBool,
+    /// Bytes that were written when the latest request began.
+    written_before: AtomicU64,
+    /// Milliseconds of the coarse clock at which the last open request was answered.
+    idle_since: AtomicU64,
     /// The client does not go on.
-    given_up: AtomicBool,
+    pub(super) given_up: AtomicBool,
     /// The next answer is the last.
     closing: AtomicBool,
+    /// The client floods the connection with HTTP/2 frames.
+    pub(super) flood: OnceLock<Flood>,
+    /// Has the connection close once it is idle, as its place is needed.
+    pub(super) close_requested: Notify,
+    /// Has the connection end soon after that, if it is idle.
+    pub(super) end_requested: Notify,
+}
+
+/// A flood of HTTP/2 frames.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flood {
+    /// The stream of the client's last request.
+    pub last_request: u32,
+    /// Whether the last frame to the client was written whole.
+    pub between_frames: bool,
+}
+
+/// The answer to the open request of an HTTP/1 connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerState {
+    /// There is none, or it is being written.
+    Other,
+    /// Nothing of it has been written.
+    Waiting,
+    /// It goes on for as long as things happen.
+    Endless,
 }
 
 /// A request, until it is answered.
@@ -46,6 +72,7 @@ pub(super) struct Open(Arc<Activity>);
 impl Activity {
     pub(super) fn begin(self: &Arc<Self>) -> Open {
         self.begun.fetch_add(1, Relaxed);
+        self.written_before.store(self.written.load(Relaxed), Relaxed);
         self.open.fetch_add(1, Relaxed);
         Open(self.clone())
     }
@@ -59,11 +86,56 @@ impl Activity {
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
     }
+
+    /// Requests that have begun so far.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Relaxed)
+    }
+
+    /// The state of the answer to the open request.
+    pub(super) fn answer_state(&self) -> AnswerState {
+        let unwritten = self.written.load(Relaxed) == self.written_before.load(Relaxed);
+        if self.endless.load(Relaxed) {
+            AnswerState::Endless
+        } else if self.open.load(Relaxed) > 0 && unwritten && !self.blocked.load(Relaxed) {
+            AnswerState::Waiting
+        } else {
+            AnswerState::Other
+        }
+    }
+
+    /// The connection begins, or a request has been answered: it is idle from now on, if no other is open.
+    pub(super) fn rest(&self) {
+        let now = u64::try_from(coarse_clock::now().as_millis()).unwrap_or(u64::MAX);
+        self.idle_since.store(now, Relaxed);
+    }
+
+    /// How long no request has been open, and no answer on its way; `None` where one is.
+    pub(super) fn idle_time(&self) -> Option<Duration> {
+        let since = Duration::from_millis(self.idle_since.load(Relaxed));
+        (!self.is_busy()).then(|| coarse_clock::now().saturating_sub(since))
+    }
+
+    /// Whether a request is open, or an answer on its way. What a client waits for is not its fault.
+    fn is_busy(&self) -> bool {
+        self.blocked.load(Relaxed) || self.open.load(Relaxed) > 0 || !self.unwritten.is_empty()
+    }
+}
+
+impl Open {
+    /// The answer goes on for as long as things happen.
+    pub(super) fn endless(self) -> Self {
+        self.0.endless.store(true, Relaxed);
+        self
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
+        self.0.endless.store(false, Relaxed);
+        if self.0.open.fetch_sub(1, Relaxed) == 1 {
+            self.0.rest();
+        }
     }
 }
 
@@ -130,8 +202,7 @@ impl Watch {
         if activity.unwritten.is_overdue(now) {
             return Some(Closed::Unread);
         }
-        // What a client waits for is not its fault.
-        let busy = blocked || activity.open.load(Relaxed) > 0 || !activity.unwritten.is_empty();
+        let busy = activity.is_busy();
         let (begun, read) = (activity.begun.load(Relaxed), activity.read.load(Relaxed));
         if begun == 0 {
             // The first request has to come; over HTTP/2 the client may take its time once it has said what it speaks.
@@ -151,103 +222,5 @@ impl Watch {
             return (now - since >= limits.header_timeout).then_some(Closed::Headers);
         }
         (now - self.rest.since >= limits.idle_timeout).then_some(Closed::Idle)
-    }
-}
-
-/// A stream whose bytes are counted.
-pub(super) struct Watched {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-    /// The first bytes, as far as they tell the protocols apart.
-    first: Vec<u8>,
-    /// What was read before and is read once more.
-    again: Bytes,
-}
-
-/// No method of HTTP/1.1 begins so.
-const HTTP2: &[u8] = b"PRI ";
-
-impl Watched {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Watched { stream, activity, first: Vec::new(), again: Bytes::new() }
-    }
-
-    /// Has these bytes, which were read, read once more.
-    pub(super) fn read_again(&mut self, bytes: Bytes) {
-        self.again = bytes;
-    }
-
-    fn has_written(&self, written: &Poll<io::Result<usize>>) {
-        match written {
-            Poll::Pending => self.activity.blocked.store(true, Relaxed),
-            Poll::Ready(Ok(bytes)) => {
-                self.activity.blocked.store(false, Relaxed);
-                self.activity.written.fetch_add(*bytes as u64, Relaxed);
-            }
-            Poll::Ready(Err(_)) => {}
-        }
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        if self.activity.given_up.load(Relaxed) {
-            // The system would go on offering what it has to a client that does not read. Where it refuses, it does that.
-            let _ = self.stream.set_zero_linger();
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if !this.again.is_empty() {
-            let again = this.again.split_to(this.again.len().min(buffer.remaining()));
-            buffer.put_slice(&again);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        let new = &buffer.filled()[before..];
-        if !new.is_empty() {
-            this.activity.read.fetch_add(new.len() as u64, Relaxed);
-            if this.first.len() < HTTP2.len() {
-                this.first.extend(new.iter().take(HTTP2.len() - this.first.len()));
-                this.activity.http2.store(this.first == HTTP2, Relaxed);
-            }
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write(cx, data);
-        this.has_written(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, data);
-        this.has_written(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

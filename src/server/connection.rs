@@ -2,9 +2,16 @@
 
 use axum::{
     body::{Body, HttpBody},
-    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header::CONNECTION},
+    http::{
+        HeaderMap, HeaderValue, Request, StatusCode, Version,
+        header::{CONNECTION, DATE},
+    },
 };
-use futures_util::{FutureExt, Stream, StreamExt, future::Either, stream::FuturesUnordered};
+use futures_util::{
+    FutureExt, Stream, StreamExt,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
@@ -16,21 +23,26 @@ use std::{
     future::ready,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 use super::{
-    activity::{Activity, Open, Watched, until_closed, until_greeted},
+    activity::{Activity, Open, until_closed, until_greeted},
+    client_stream::ClientStream,
+    flood,
+    half_close::until_gone,
     limits::ConnectionLimits,
+    places::Full,
     plain,
     streams::AtOnce,
 };
 use crate::{
     api::{
         Answer, AnswerBody, Lifecycle, Service,
-        http::{Head, refusal},
+        http::{Head, date_header, refusal},
+        refuse_unless_health,
     },
     metrics::{Closed, TransportMetrics},
 };
@@ -51,14 +63,31 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client that has just connected is given to begin when the port closes.
 const GREETING_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a connection that is to make room may take to close: a request may have been on its way.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
+
+/// How long a connection for health checks lives.
+const HEALTH_ONLY_LIFETIME: Duration = Duration::from_secs(5);
+
 /// What the connections of one port have in common.
 #[derive(Clone)]
 pub(super) struct Terms {
     service: Service,
+    /// Takes whichever protocol the client begins with.
     builder: Arc<auto::Builder<AtOnce>>,
+    /// Takes HTTP/1.1, for connections that have begun with it.
+    http1_builder: Arc<auto::Builder<AtOnce>>,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
     metrics: TransportMetrics,
+}
+
+/// The client of a connection.
+pub(super) struct Peer {
+    pub client: SocketAddr,
+    pub activity: Arc<Activity>,
+    /// Why the connection answers health checks only, where it does.
+    pub health_only: Option<Full>,
 }
 
 /// What the requests of one connection have in common.
@@ -68,6 +97,7 @@ pub(super) struct Requests {
     lifecycle: watch::Receiver<Lifecycle>,
     client: SocketAddr,
     pub(super) activity: Arc<Activity>,
+    health_only: Option<Full>,
 }
 
 impl Terms {
@@ -78,7 +108,13 @@ impl Terms {
         metrics: TransportMetrics,
     ) -> Self {
         let mut builder = auto::Builder::new(AtOnce);
-        builder.http1().max_buf_size(READ_AHEAD.max(limits.header_bytes));
+        builder
+            .http1()
+            .max_buf_size(READ_AHEAD.max(limits.header_bytes))
+            // A client may close its side once it has sent its request. Whether it is gone is found elsewhere.
+            .half_close(true)
+            // Its own panics where the clock is before 1970.
+            .auto_date_header(false);
         if limits.headers != 100 {
             // Its own default costs it no allocation.
             builder.http1().max_headers(limits.headers);
@@ -95,25 +131,40 @@ impl Terms {
             .max_pending_accept_reset_streams(limits.streams as usize)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(MAX_FRAME);
-        Terms { service, builder: Arc::new(builder), limits, lifecycle, metrics }
+            .max_frame_size(MAX_FRAME)
+            .auto_date_header(false);
+        let http1_builder = Arc::new(builder.clone().http1_only());
+        Terms { service, builder: Arc::new(builder), http1_builder, limits, lifecycle, metrics }
     }
 
     /// Serves a connection of a client until it ends. Once `closing` ends it is given what it has begun.
-    pub(super) async fn serve(self, stream: TcpStream, client: SocketAddr, closing: impl Future<Output = ()>) {
-        let activity = Arc::new(Activity::default());
+    pub(super) async fn serve(self, stream: TcpStream, peer: Peer, closing: impl Future<Output = ()>) {
+        let Peer { client, activity, health_only } = peer;
         let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
-        let plain = self.service.plain(client);
-        let requests = Requests { service: self.service, limits, lifecycle, client, activity: activity.clone() };
-        let mut stream = Watched::new(stream, activity.clone());
+        let plain = self.service.plain(client).filter(|_| health_only.is_none());
+        let requests =
+            Requests { service: self.service, limits, lifecycle, client, activity: activity.clone(), health_only };
+        let mut stream = ClientStream::new(stream, activity.clone());
+        let handle = stream.handle();
         // Each is polled only when it has something to say, not whenever the connection goes on.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
         let closing = async {
-            closing.await;
-            until_greeted(&activity, GREETING_GRACE).await;
+            let closing = async {
+                closing.await;
+                until_greeted(&activity, GREETING_GRACE).await;
+            };
+            select(pin!(closing), pin!(activity.close_requested.notified())).await;
             Event::Closing
         };
-        let mut events = FuturesUnordered::from_iter([Either::Left(watching), Either::Right(closing)]);
+        let gone = until_gone(&activity, (*handle).as_ref()).map(|()| Event::End);
+        let overdue = until_overdue(&activity, health_only.is_some()).map(|()| Event::End);
+        let mut events = FuturesUnordered::from_iter([
+            watching.left_future().left_future(),
+            closing.right_future().left_future(),
+            gone.left_future().right_future(),
+            overdue.right_future().right_future(),
+        ]);
+        let mut builder = self.builder;
         if let Some(plain) = plain {
             let served = {
                 let serving = pin!(plain::serve(&mut stream, &plain, &requests));
@@ -123,10 +174,13 @@ impl Terms {
                 Some(read) => stream.read_again(read),
                 None => return,
             }
+            if activity.begun() > 0 {
+                builder = self.http1_builder;
+            }
         }
         let service = service_fn(move |request| requests.answer(request));
         // Aside: most connections over HTTP/1.1 don't come here.
-        let mut connection = Box::pin(self.builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
         if activity.is_closing() {
             connection.as_mut().graceful_shutdown();
         }
@@ -136,6 +190,27 @@ impl Terms {
         };
         // How a connection ended is the client's affair: it may just have gone.
         let _ = until_ended(connection.as_mut(), &mut events, &self.metrics, close).await;
+        // With it go its requests.
+        drop(connection);
+        if let Some(flood) = activity.flood.get() {
+            tracing::debug!(%client, reason = Closed::Flood.label(), "a connection is closed");
+            self.metrics.closed(Closed::Flood);
+            flood::end(flood, (*handle).as_ref()).await;
+        }
+    }
+}
+
+/// Ends when a connection that is to close has had its time.
+async fn until_overdue(activity: &Activity, health_only: bool) {
+    if health_only {
+        return sleep(HEALTH_ONLY_LIFETIME).await;
+    }
+    activity.end_requested.notified().await;
+    loop {
+        sleep(EVICTION_GRACE).await;
+        if activity.idle_time().is_some() {
+            return;
+        }
     }
 }
 
@@ -160,7 +235,7 @@ async fn until_ended<F: Future>(
                 return None;
             }
             Event::Closing if close(serving.as_mut()) => {}
-            Event::Closing => return None,
+            Event::Closing | Event::End => return None,
         }
     }
 }
@@ -171,6 +246,8 @@ enum Event {
     Watched(Closed),
     /// The server does not.
     Closing,
+    /// The client has gone, or had its time.
+    End,
 }
 
 impl Requests {
@@ -189,18 +266,30 @@ impl Requests {
         let open = self.activity.begin();
         // Over HTTP/2 a message of the protocol says so.
         let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
-        let answering = match too_long(&request, &self.limits) {
+        if request.version() < Version::HTTP_11 {
+            self.activity.http10.store(true, Relaxed);
+        }
+        let answering = match self.refusal(&request) {
             Some(refused) => Either::Left(ready(refused)),
             None => Either::Right(self.service.answer(request, &self.activity.unwritten, self.client)),
         };
         // Not `async`, which would keep the future twice.
         answering.map(move |answer| {
             let mut answer = keeping_open(answer, open);
+            answer.headers_mut().entry(DATE).or_insert_with(date_header);
             if lifecycle.is_some_and(|lifecycle| *lifecycle.borrow() == Lifecycle::Draining) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)
         })
+    }
+
+    /// The refusal of a request that the connection does not take.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<Answer> {
+        let Some(full) = self.health_only else { return too_long(request, &self.limits) };
+        // The first request is the last.
+        self.activity.close_requested.notify_one();
+        too_long(request, &self.limits).or_else(|| refuse_unless_health(request, &full.reason()))
     }
 }
 
@@ -208,6 +297,7 @@ impl Requests {
 fn keeping_open(answer: Answer, open: Open) -> Answer {
     match answer.body() {
         AnswerBody::Other(body) if body.size_hint().exact().is_none() => answer.map(|body| {
+            let open = open.endless();
             let body = body.map_frame(move |frame| {
                 let _open = &open;
                 frame

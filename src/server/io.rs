@@ -18,6 +18,7 @@ use tokio::{
     time::interval,
 };
 
+use super::{blocking, coarse_clock};
 use crate::{
     batcher::{begin_turn, busy_poll, take_turns},
     metrics::ServerMetrics,
@@ -71,7 +72,7 @@ impl IoThreads {
 
 impl IoThread {
     fn start(number: usize, look: Duration, metrics: ServerMetrics) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().on_thread_unpark(begin_turn).build()?;
+        let runtime = blocking::build(Builder::new_current_thread().on_thread_unpark(begin_turn))?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));
@@ -94,6 +95,7 @@ async fn watch_delay(metrics: ServerMetrics) {
     let mut looks = interval(LOOK);
     loop {
         let due = looks.tick().await.into_std();
+        coarse_clock::update();
         metrics.io_delayed(Instant::now().saturating_duration_since(due));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::places::{BEYOND_LIMIT, PlaceLimits};
 use crate::{
     api::{Budget, Limits},
     cli::Settings,
@@ -64,11 +65,11 @@ pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
 
 /// How many connections a limit of open files leaves room for.
 pub(crate) fn room_for_connections(files: u64) -> usize {
-    usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS)).unwrap_or(usize::MAX).max(16)
+    usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS + BEYOND_LIMIT)).unwrap_or(usize::MAX).max(16)
 }
 
 /// How many connections may be open at once. Raises the limit of open files as far as the process may.
-pub(super) fn max_connections(settings: &Settings) -> usize {
+fn max_connections(settings: &Settings) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let room = room_for_connections(files);
     let most = settings.max_connections.unwrap_or(10_000.min(room));
@@ -76,4 +77,14 @@ pub(super) fn max_connections(settings: &Settings) -> usize {
         tracing::warn!("--max-connections {most}: the limit of open files, {files}, leaves room for {room}");
     }
     most.min(room)
+}
+
+/// Connections that one client may have where no setting says so, if that many may be open: a proxy brings many clients' requests.
+const MIN_PER_CLIENT: usize = 1_000;
+
+/// How many connections over HTTP and gRPC may be open at once, of all clients and of one.
+pub(super) fn place_limits(settings: &Settings) -> PlaceLimits {
+    let total = max_connections(settings);
+    let per_client = settings.max_connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));
+    PlaceLimits { total, per_client: per_client.min(total), health: true }
 }

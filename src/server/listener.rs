@@ -1,9 +1,8 @@
+//! Ports: accepts connections, and closes them in order.
+
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
@@ -12,8 +11,13 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{backlog, connection::Terms, io::IoThreads};
-use crate::metrics::TransportMetrics;
+use super::{
+    activity::Activity,
+    backlog,
+    connection::{Peer, Terms},
+    io::IoThreads,
+    places::{Admission, Places},
+};
 
 /// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
 pub(super) struct Door {
@@ -21,7 +25,7 @@ pub(super) struct Door {
     task: JoinHandle<()>,
 }
 
-/// How often it is told at most that connections can't be accepted, or are refused, which may happen many times a second.
+/// How often it is logged at most that connections can't be accepted, which may happen many times a second.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Door {
@@ -101,7 +105,13 @@ impl Connections {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         // Answers are small and awaited; an error here shows on the first read.
         let _ = stream.set_nodelay(true);
-        let Some(place) = Places::take(&self.places) else { return };
+        let activity = Arc::new(Activity::default());
+        let (place, health_only) = match Places::admit(&self.places, client.ip(), &activity) {
+            Admission::Place(place) => (place, None),
+            Admission::HealthOnly(place, full) => (place, Some(full)),
+            Admission::Refused => return,
+        };
+        let peer = Peer { client, activity, health_only };
         let (terms, mut close, grace) = (self.terms.clone(), self.close.subscribe(), self.grace);
         let connection = async move {
             // Registered with the thread that it will live on.
@@ -113,63 +123,9 @@ impl Connections {
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };
-            terms.serve(stream, client, closing).await;
+            terms.serve(stream, peer, closing).await;
             drop(place);
         };
         self.tasks.spawn_on(connection, self.io.next());
-    }
-}
-
-/// Places for connections, of one port or of several.
-pub(super) struct Places {
-    most: usize,
-    taken: AtomicUsize,
-    /// Where they are counted, if they are.
-    metrics: Option<TransportMetrics>,
-    told: Mutex<Option<Instant>>,
-}
-
-/// The place of a connection.
-struct Place(Arc<Places>);
-
-impl Places {
-    pub(super) fn new(most: usize, metrics: Option<TransportMetrics>) -> Arc<Self> {
-        Arc::new(Places { most, taken: AtomicUsize::new(0), metrics, told: Mutex::default() })
-    }
-
-    pub(super) fn most(&self) -> usize {
-        self.most
-    }
-
-    fn take(places: &Arc<Places>) -> Option<Place> {
-        if places.taken.fetch_add(1, Relaxed) >= places.most {
-            places.taken.fetch_sub(1, Relaxed);
-            places.refuse();
-            return None;
-        }
-        if let Some(metrics) = &places.metrics {
-            metrics.opened();
-        }
-        Some(Place(places.clone()))
-    }
-
-    fn refuse(&self) {
-        if let Some(metrics) = &self.metrics {
-            metrics.refused();
-        }
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= QUIET) {
-            tracing::warn!("a connection is refused: {} are open (--max-connections)", self.most);
-            *told = Some(Instant::now());
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Relaxed);
-        if let Some(metrics) = &self.0.metrics {
-            metrics.ended();
-        }
     }
 }

@@ -1,56 +1,168 @@
-//! What people see on stderr: log lines, and on a terminal a progress bar while models load.
+//! Stderr: log lines, panics, and on a terminal a progress bar while models load. One thread writes them all.
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fs::File,
     io::{self, IsTerminal, Write},
-    sync::{Mutex, PoisonError},
+    os::fd::AsFd,
+    panic::{self, PanicHookInfo},
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
 };
+use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
+use super::log_queue::{Bar, Importance, LogQueue};
 use crate::{
     cli::{LogFormat, Settings},
     registry::Progress,
 };
 
-/// Stderr.
+/// How long the end of the process waits for the last lines to be written.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a panic waits for its message to be written, as the process may abort right after it.
+const PANIC_MESSAGE_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Pause before a pipe in non-blocking mode that is full is written to again.
+const FULL_PIPE_PAUSE: Duration = Duration::from_millis(20);
+
+/// The target of the lines that report panics.
+const PANIC_TARGET: &str = "onnxd::panic";
+
+/// The queue of the process, once logging has started.
+static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
+
+/// What the server shows on stderr.
 pub(super) struct Console {
-    bars: MultiProgress,
-    bar: Mutex<Option<ProgressBar>>,
+    queue: Arc<LogQueue>,
+    has_bar: bool,
 }
 
 impl Console {
-    /// Starts logging.
+    /// Starts logging, and has panics logged.
     pub(super) fn start(settings: &Settings) -> Result<Self, String> {
         let level = &settings.log_level;
         let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level '{level}': {error}"))?;
-        // Bars draw on a terminal only.
-        let bars = MultiProgress::new();
-        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(bars.clone()));
+        let failed = |why: &dyn std::fmt::Display| format!("logging can't be started: {why}");
+        // A lock on stderr would be held while a write blocks.
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map_err(|error| failed(&error))?;
+        let is_terminal = stderr.is_terminal();
+        let queue = Arc::new(LogQueue::default());
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(QueueWriter::new(&queue));
         let started = match settings.log_format {
-            LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
+            LogFormat::Text => lines.with_ansi(is_terminal).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };
-        started.map_err(|error| format!("logging can't be started: {error}"))?;
-        Ok(Console { bars, bar: Mutex::default() })
+        started.map_err(|error| failed(&error))?;
+        let mut writer = Writer { queue: queue.clone(), stderr: stderr.into(), bar: None };
+        let thread = thread::Builder::new().name("log".into()).spawn(move || writer.run());
+        thread.map_err(|error| failed(&error))?;
+        QUEUE.get_or_init(|| queue.clone());
+        panic::set_hook(Box::new(log_panic));
+        Ok(Console { queue, has_bar: is_terminal })
     }
 
     /// Shows how far the loading is.
     pub(super) fn progress(&self, event: &Progress<'_>) {
-        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.has_bar {
+            return;
+        }
         match event {
             Progress::Begin(versions) => {
-                let style = ProgressStyle::with_template("loading {bar:30} {pos}/{len} {msg}");
-                let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-                *bar = Some(self.bars.add(ProgressBar::new(*versions as u64).with_style(style)));
+                self.queue.update_bar(|_| Some(Bar { total: *versions as u64, ..Bar::default() }));
             }
-            Progress::Done { model, version } => {
-                if let Some(bar) = &*bar {
-                    bar.set_message(format!("{model} {version}"));
-                    bar.inc(1);
-                }
+            Progress::Done { model, version } => self.queue.update_bar(|bar| {
+                bar.map(|bar| Bar { done: bar.done + 1, latest: format!("{model} {version}"), ..bar })
+            }),
+            Progress::End => self.queue.update_bar(|_| None),
+        }
+    }
+}
+
+/// Log lines that were dropped, since the process started.
+pub(super) fn dropped_lines() -> u64 {
+    QUEUE.get().map_or(0, |queue| queue.dropped())
+}
+
+/// Waits until the log is written, as long as the end of the process may wait for it.
+pub(super) fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(LAST_LINES_TIMEOUT);
+    }
+}
+
+/// Reports why a command failed, on stderr.
+pub fn report(why: &str) {
+    let line = format!("onnxd: {why}\n");
+    match QUEUE.get() {
+        Some(queue) => {
+            queue.push(line.as_bytes(), Importance::Warning);
+            flush();
+        }
+        // Where nobody reads, the exit code has to say it.
+        None => drop(io::stderr().write_all(line.as_bytes())),
+    }
+}
+
+/// Logs a panic. Rust's own hook would write to stderr, and wait for it, on the thread that panicked.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("its payload is no text");
+    let location = panic.location().map_or_else(String::new, ToString::to_string);
+    let current = thread::current();
+    let thread = current.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(target: PANIC_TARGET, thread, location, %backtrace, "panicked: {message}");
+    } else {
+        tracing::error!(target: PANIC_TARGET, thread, location, "panicked: {message}");
+    }
+    if let Some(queue) = QUEUE.get() {
+        queue.flush(PANIC_MESSAGE_TIMEOUT);
+    }
+}
+
+/// The thread that writes to stderr.
+struct Writer {
+    queue: Arc<LogQueue>,
+    stderr: File,
+    bar: Option<ProgressBar>,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        loop {
+            let batch = self.queue.take();
+            self.draw(batch.bar.as_ref());
+            let written = match &self.bar {
+                Some(bar) => bar.suspend(|| write(&self.stderr, &batch.lines)),
+                None => write(&self.stderr, &batch.lines),
+            };
+            if written.is_err() {
+                // The reader of the log has gone. The server goes on.
+                let lines = batch.lines.iter().filter(|byte| **byte == b'\n').count();
+                self.queue.lose(lines as u64);
+            } else if batch.dropped > 0 {
+                tracing::warn!(lines = batch.dropped, "log lines dropped: stderr was not read in time");
             }
-            Progress::End => {
-                if let Some(bar) = bar.take() {
+        }
+    }
+
+    fn draw(&mut self, bar: Option<&Bar>) {
+        match bar {
+            Some(Bar { total, done, latest }) => {
+                let shown = self.bar.get_or_insert_with(|| {
+                    let style = ProgressStyle::with_template("loading {bar:30} {pos}/{len} {msg}");
+                    ProgressBar::new(*total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                });
+                shown.set_length(*total);
+                shown.set_message(latest.clone());
+                shown.set_position(*done);
+            }
+            None => {
+                if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
             }
@@ -58,15 +170,35 @@ impl Console {
     }
 }
 
-/// Writes lines between redraws of the bar.
-#[derive(Clone)]
-struct Lines(MultiProgress);
+fn write(mut stderr: &File, mut lines: &[u8]) -> io::Result<()> {
+    while !lines.is_empty() {
+        match stderr.write(lines) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => lines = &lines[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Another process may have put the pipe that it shares with this one into non-blocking mode.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PIPE_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
 
-impl Write for Lines {
+/// Appends the lines of events to the queue.
+struct QueueWriter {
+    queue: Arc<LogQueue>,
+    importance: Importance,
+}
+
+impl QueueWriter {
+    fn new(queue: &Arc<LogQueue>) -> Self {
+        QueueWriter { queue: queue.clone(), importance: Importance::Usual }
+    }
+}
+
+impl Write for QueueWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // Who read the log may have ended. That is lost, and nothing else: told of an error, `tracing` would print it on the
-        // same stderr, which panics.
-        let _ = self.0.suspend(|| io::stderr().write_all(line));
+        self.queue.push(line, self.importance);
         Ok(line.len())
     }
 
@@ -75,16 +207,22 @@ impl Write for Lines {
     }
 }
 
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for QueueWriter {
+    type Writer = QueueWriter;
 
-    fn make_writer(&'a self) -> Lines {
-        self.clone()
+    fn make_writer(&'a self) -> QueueWriter {
+        QueueWriter::new(&self.queue)
     }
-}
 
-/// Tells why a command failed, on stderr.
-pub fn report(why: &str) {
-    // Logging may not have started. Where nobody reads, the exit code has to say it.
-    let _ = writeln!(io::stderr(), "onnxd: {why}");
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> QueueWriter {
+        let importance = if event.target() == module_path!() {
+            // This module logs nothing else under its own name.
+            Importance::DropNotice
+        } else if *event.level() <= Level::WARN {
+            Importance::Warning
+        } else {
+            Importance::Usual
+        };
+        QueueWriter { queue: self.queue.clone(), importance }
+    }
 }

@@ -16,10 +16,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::{
-    activity::{Open, Watched},
-    connection::Requests,
-};
+use super::{activity::Open, client_stream::ClientStream, connection::Requests};
 use crate::api::http::{Asked, Head, Look, Plain};
 
 /// Bytes of a request that is answered here, at most. Larger ones gain nothing.
@@ -39,7 +36,7 @@ thread_local! {
 
 /// Answers requests as long as they are plain. Gives what was read of the first that is not; `None` where the connection has
 /// ended.
-pub(super) async fn serve(stream: &mut Watched, plain: &Plain, requests: &Requests) -> Option<Bytes> {
+pub(super) async fn serve(stream: &mut ClientStream, plain: &Plain, requests: &Requests) -> Option<Bytes> {
     let mut kept = BytesMut::new();
     loop {
         let mut next =
@@ -73,7 +70,7 @@ enum Came {
 
 /// The next request, as it comes.
 struct Next<'a> {
-    stream: &'a mut Watched,
+    stream: &'a mut ClientStream,
     plain: &'a Plain,
     requests: &'a Requests,
     /// What was read and belongs to no request that is answered.
@@ -167,24 +164,32 @@ impl Next<'_> {
     }
 }
 
-/// Waits for an answer as long as the client does. What it sends meanwhile is kept; not more than one read of it.
-async fn unless_gone<T>(stream: &mut Watched, kept: &mut BytesMut, answering: impl Future<Output = T>) -> Option<T> {
+/// Waits for an answer as long as the client does. What it sends meanwhile is kept; not more than one read of it. That a client
+/// has gone which has closed its side before is found by `until_gone`.
+async fn unless_gone<T>(
+    stream: &mut ClientStream,
+    kept: &mut BytesMut,
+    answering: impl Future<Output = T>,
+) -> Option<T> {
     let mut answering = pin!(answering);
+    let mut finished = false;
     std::future::poll_fn(|context| {
         if let Poll::Ready(answer) = answering.as_mut().poll(context) {
             return Poll::Ready(Some(answer));
         }
-        if !kept.is_empty() {
+        if finished || !kept.is_empty() {
             return Poll::Pending;
         }
         READ.with_borrow_mut(|room| {
             let mut read = ReadBuf::new(room);
             match ready!(Pin::new(&mut *stream).poll_read(context, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => {
+                Ok(()) => {
                     kept.extend_from_slice(read.filled());
+                    // Where nothing was read the client has finished sending, and may still read.
+                    finished = read.filled().is_empty();
                     Poll::Pending
                 }
-                _ => Poll::Ready(None),
+                Err(_) => Poll::Ready(None),
             }
         })
     })
@@ -193,7 +198,7 @@ async fn unless_gone<T>(stream: &mut Watched, kept: &mut BytesMut, answering: im
 
 /// Writes an answer. Most of the time all of it goes out at once; what does not is watched.
 async fn write(
-    stream: &mut Watched,
+    stream: &mut ClientStream,
     plain: &Plain,
     requests: &Requests,
     first: Vec<u8>,
@@ -216,7 +221,7 @@ async fn write(
     Ok(())
 }
 
-async fn write_all(stream: &mut Watched, mut piece: Bytes) -> io::Result<()> {
+async fn write_all(stream: &mut ClientStream, mut piece: Bytes) -> io::Result<()> {
     while !piece.is_empty() {
         let written = std::future::poll_fn(|context| Pin::new(&mut *stream).poll_write(context, &piece)).await?;
         if written == 0 {

@@ -4,7 +4,7 @@ use rlimit::Resource;
 use std::{fs, hash::Hasher, time::Duration};
 use twox_hash::XxHash64;
 
-use super::io::IoThreads;
+use super::{io::IoThreads, log};
 use crate::{
     api::{Context, Read},
     cli::Settings,
@@ -37,6 +37,7 @@ pub(super) fn reader(
             model_memory: control.memory(),
             model_memory_limit,
             connections_limit,
+            log_lines_dropped: log::dropped_lines(),
             io_busy: runtimes.iter().map(|runtime| runtime.metrics().worker_total_busy_duration(0)).collect(),
             process: process(),
             gpus: gpu::read(gpu::MOMENT).map_or_else(|_| Vec::new(), |reading| reading.gpus.clone()),

@@ -1,4 +1,8 @@
+//! The signals that the process handles, and its end.
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::log;
 
 /// The signals that end the server.
 pub(super) struct Signals {
@@ -25,6 +29,7 @@ impl Signals {
     pub(super) async fn exit_at_next(mut self) {
         let signal = self.next().await;
         tracing::warn!(signal, "ending at once");
+        log::flush();
         exit_now(128 + if signal == "SIGINT" { 2 } else { 15 });
     }
 }

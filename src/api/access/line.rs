@@ -1,9 +1,6 @@
 //! A line of the access log: one JSON object. Whatever clients send, it stays one line, and of bounded length.
 
-use std::{
-    io::Write,
-    time::Duration,
-};
+use std::{io::Write, time::Duration};
 
 use super::{Noted, Protocol};
 use crate::{api::cut, clock};

@@ -10,12 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use std::{
-    io::Write,
-    net::SocketAddr,
-    sync::Arc,
-    time::Instant,
-};
+use std::{io::Write, net::SocketAddr, sync::Arc, time::Instant};
 use tower_service::Service as _;
 
 use super::{

@@ -1,0 +1,36 @@
+//! Runtimes whose blocking calls work where the system has no thread left.
+//!
+//! A runtime starts a thread for a blocking call, and panics where it can't start the first. So each has one from its beginning,
+//! and keeps those that it starts: later calls wait for one of them.
+
+use std::{io, thread, time::Duration};
+use tokio::runtime::{Builder, Runtime};
+
+/// Threads for blocking calls of a runtime, at most. They are kept, so there must not be many.
+const MAX_THREADS: usize = 16;
+
+/// For ever, as far as a process lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Builds the runtime of a thread, with its first thread for blocking calls.
+pub(super) fn build(builder: &mut Builder) -> io::Result<Runtime> {
+    let runtime = builder.enable_all().max_blocking_threads(MAX_THREADS).thread_keep_alive(KEEP_ALIVE).build()?;
+    // The runtime would panic where this fails.
+    let _ = thread::Builder::new().spawn(|| ())?.join();
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocking_thread_is_there_from_the_beginning() {
+        let runtime = build(&mut Builder::new_current_thread()).unwrap();
+        // A second call finds the thread of the first.
+        let first = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
+        let second = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
+        assert_eq!(first, second);
+    }
+}

@@ -1,0 +1,303 @@
+//! Admission of connections: how many may be open, of all clients and of one, and which idle one makes room for a new one.
+//!
+//! Where no connection is idle, a few more are admitted for health checks alone: a full server must not look like a dead one.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::activity::Activity;
+use crate::metrics::{Closed, TransportMetrics};
+
+/// Connections beyond the limit that are admitted for health checks, of all clients and of one.
+const HEALTH_PLACES: usize = 64;
+const HEALTH_PLACES_OF_CLIENT: usize = 16;
+
+/// Connections that have been asked to close and are not closed yet, at most. So many may be open beyond the limit.
+const MAX_CLOSING: usize = 64;
+
+/// Descriptors that connections may take beyond the limit.
+pub(super) const BEYOND_LIMIT: u64 = (HEALTH_PLACES + MAX_CLOSING) as u64;
+
+/// How long a connection has to be idle before it is closed for another: a client that works sends its next request sooner.
+const MIN_IDLE: Duration = Duration::from_secs(1);
+
+/// Idle connections that one search finds, and the pause after one that finds none.
+const MAX_FOUND: usize = 64;
+const SEARCH_PAUSE: Duration = Duration::from_millis(100);
+
+/// Least time between two warnings that connections are refused.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+/// Connections that may be open at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlaceLimits {
+    /// Of all clients.
+    pub total: usize,
+    /// Of one address.
+    pub per_client: usize,
+    /// Whether more are admitted for health checks.
+    pub health: bool,
+}
+
+/// Places for connections, of one port or of several.
+pub(super) struct Places {
+    limits: PlaceLimits,
+    /// Where they are counted, if they are.
+    metrics: Option<TransportMetrics>,
+    state: Mutex<State>,
+}
+
+/// Why a connection has no place of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// As many connections are open as there may be.
+    Total(usize),
+    /// As many are open of the client's address.
+    Client(usize),
+}
+
+/// What a new connection is given.
+pub(super) enum Admission {
+    /// A place.
+    Place(Place),
+    /// A place for health checks only.
+    HealthOnly(Place, Full),
+    /// Nothing: it is closed.
+    Refused,
+}
+
+/// The place of a connection, until it is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    id: u64,
+}
+
+#[derive(Default)]
+struct State {
+    connections: HashMap<u64, Connection>,
+    next: u64,
+    /// Connections of each use, and of each client and use.
+    counts: HashMap<(Use, Option<IpAddr>), usize>,
+    /// Idle connections that the last search found, the longest idle last, and of which client they had to be.
+    found: Vec<u64>,
+    found_for: Option<IpAddr>,
+    searched_in_vain: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+struct Connection {
+    client: IpAddr,
+    placed: Use,
+    activity: Arc<Activity>,
+}
+
+/// How a connection counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Use {
+    Usual,
+    Health,
+    /// It has been asked to close.
+    Closing,
+}
+
+impl Places {
+    pub(super) fn new(limits: PlaceLimits, metrics: Option<TransportMetrics>) -> Arc<Self> {
+        Arc::new(Places { limits, metrics, state: Mutex::default() })
+    }
+
+    pub(super) fn limits(&self) -> PlaceLimits {
+        self.limits
+    }
+
+    /// Admits a connection of a client, if there is room or can be made.
+    pub(super) fn admit(places: &Arc<Places>, client: IpAddr, activity: &Arc<Activity>) -> Admission {
+        let client = network(client);
+        activity.rest();
+        let mut state = places.state();
+        let full = places.make_room(&mut state, client);
+        let placed = match full {
+            None => Use::Usual,
+            Some(full) => {
+                places.refuse(&mut state, full);
+                let free = state.count(Use::Health, None) < HEALTH_PLACES
+                    && state.count(Use::Health, Some(client)) < HEALTH_PLACES_OF_CLIENT;
+                if !places.limits.health || !free {
+                    return Admission::Refused;
+                }
+                Use::Health
+            }
+        };
+        state.next += 1;
+        let id = state.next;
+        state.add(placed, client);
+        state.connections.insert(id, Connection { client, placed, activity: activity.clone() });
+        drop(state);
+        if let Some(metrics) = &places.metrics {
+            metrics.opened();
+        }
+        let place = Place { places: places.clone(), id };
+        match full {
+            None => Admission::Place(place),
+            Some(full) => Admission::HealthOnly(place, full),
+        }
+    }
+
+    /// Makes room for a connection of a client where that is needed, or says why there is none.
+    fn make_room(&self, state: &mut State, client: IpAddr) -> Option<Full> {
+        let PlaceLimits { total, per_client, .. } = self.limits;
+        let of_client = state.count(Use::Usual, Some(client));
+        if of_client >= per_client && per_client < total {
+            return (!self.evict(state, Some(client))).then_some(Full::Client(per_client));
+        }
+        let all = state.count(Use::Usual, None);
+        (all >= total && !self.evict(state, None)).then_some(Full::Total(total))
+    }
+
+    /// Asks the connection that has been idle for the longest to close, of all or of one client. False where none is idle.
+    fn evict(&self, state: &mut State, client: Option<IpAddr>) -> bool {
+        if state.count(Use::Closing, None) >= MAX_CLOSING {
+            return false;
+        }
+        if state.found_for != client {
+            (state.found_for, state.searched_in_vain) = (client, None);
+            state.found.clear();
+        }
+        let evicted = state.next_found().or_else(|| {
+            // A search looks at every connection.
+            if state.searched_in_vain.is_some_and(|at| at.elapsed() < SEARCH_PAUSE) {
+                return None;
+            }
+            state.search(client);
+            state.searched_in_vain = state.found.is_empty().then(Instant::now);
+            state.next_found()
+        });
+        let Some(id) = evicted else { return false };
+        state.close(id);
+        if let Some(metrics) = &self.metrics {
+            metrics.closed(Closed::Evicted);
+        }
+        true
+    }
+
+    fn refuse(&self, state: &mut State, full: Full) {
+        if let Some(metrics) = &self.metrics {
+            metrics.refused();
+        }
+        if state.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
+            tracing::warn!("a connection is refused: {}", full.reason());
+            state.warned = Some(Instant::now());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Full {
+    /// The state, and the setting that bounds it.
+    pub(super) fn reason(self) -> String {
+        match self {
+            Full::Total(limit) => format!("{limit} connections are open and none is idle (--max-connections)"),
+            Full::Client(limit) => {
+                format!("{limit} connections of this address are open and none is idle (--max-connections-per-client)")
+            }
+        }
+    }
+}
+
+impl State {
+    fn count(&self, placed: Use, client: Option<IpAddr>) -> usize {
+        self.counts.get(&(placed, client)).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, placed: Use, client: IpAddr) {
+        for key in [None, Some(client)] {
+            *self.counts.entry((placed, key)).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, placed: Use, client: IpAddr) {
+        for key in [None, Some(client)] {
+            if let Some(count) = self.counts.get_mut(&(placed, key)) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&(placed, key));
+                }
+            }
+        }
+    }
+
+    /// Finds the connections that have been idle for the longest.
+    fn search(&mut self, client: Option<IpAddr>) {
+        let idle = self.connections.iter().filter_map(|(id, connection)| {
+            let fits = client.is_none_or(|client| connection.client == client);
+            connection.idle_time().filter(|_| fits).map(|time| (time, *id))
+        });
+        let mut idle: Vec<_> = idle.collect();
+        if idle.len() > MAX_FOUND {
+            let shorter = idle.len() - MAX_FOUND;
+            idle.select_nth_unstable(shorter);
+            idle.drain(..shorter);
+        }
+        idle.sort_unstable();
+        self.found = idle.into_iter().map(|(_, id)| id).collect();
+    }
+
+    /// The next connection that was found and is idle still.
+    fn next_found(&mut self) -> Option<u64> {
+        while let Some(id) = self.found.pop() {
+            if self.connections.get(&id).is_some_and(|connection| connection.idle_time().is_some()) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Asks a connection to close. Its place is free from now on.
+    fn close(&mut self, id: u64) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.placed = Use::Closing;
+        connection.activity.close_requested.notify_one();
+        connection.activity.end_requested.notify_one();
+        let client = connection.client;
+        self.remove(Use::Usual, client);
+        self.add(Use::Closing, client);
+    }
+}
+
+impl Connection {
+    /// How long the connection has been idle; `None` where it may not be closed for that.
+    fn idle_time(&self) -> Option<Duration> {
+        let time = (self.placed == Use::Usual).then(|| self.activity.idle_time())?;
+        time.filter(|time| *time >= MIN_IDLE)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.places.state();
+        if let Some(Connection { client, placed, .. }) = state.connections.remove(&self.id) {
+            state.remove(placed, client);
+        }
+        drop(state);
+        if let Some(metrics) = &self.places.metrics {
+            metrics.ended();
+        }
+    }
+}
+
+/// What counts as one client: an address, and of IPv6 its network of 64 bits, of which a client may use every address.
+fn network(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    }
+}
