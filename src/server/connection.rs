@@ -66,6 +66,9 @@ const GREETING_GRACE: Duration = Duration::from_millis(500);
 /// How long a connection that is to make room may take to close: a request may have been on its way.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
+/// The answer to the preface of HTTP/2 in the middle of a connection over HTTP/1.1.
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
 /// How long a connection for health checks lives.
 const HEALTH_ONLY_LIFETIME: Duration = Duration::from_secs(5);
 
@@ -189,15 +192,25 @@ impl Terms {
             true
         };
         // How a connection ended is the client's affair: it may just have gone.
-        let _ = until_ended(connection.as_mut(), &mut events, &self.metrics, close).await;
+        let ended = until_ended(connection.as_mut(), &mut events, &self.metrics, close).await;
         // With it go its requests.
         drop(connection);
+        if ended.is_some_and(|ended| ended.is_err_and(|error| is_late_preface(&*error))) {
+            // hyper leaves the answer to whoever might go on with HTTP/2.
+            let _ = handle.try_write(BAD_REQUEST);
+        }
         if let Some(flood) = activity.flood.get() {
             tracing::debug!(%client, reason = Closed::Flood.label(), "a connection is closed");
             self.metrics.closed(Closed::Flood);
             flood::end(flood, (*handle).as_ref()).await;
         }
     }
+}
+
+/// Whether a connection over HTTP/1.1 ended because its client went on with the preface of HTTP/2. Only a connection may begin
+/// with it: whoever looked at the requests before it took them for HTTP/1.1.
+fn is_late_preface(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_version_h2)
 }
 
 /// Ends when a connection that is to close has had its time.

@@ -19,6 +19,7 @@ mod floors;
 mod gpu_wheel;
 mod grpc;
 mod health;
+mod host;
 mod http;
 mod infer;
 mod metrics;

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod h1;
+pub mod h2;
 pub mod libraries;
 pub mod load;
 pub mod onnx;

@@ -2,6 +2,8 @@
 
 mod connections;
 mod encodings;
+mod floods;
+mod half_close;
 mod limits;
 mod malformed;
 mod memory;

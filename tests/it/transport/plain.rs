@@ -158,6 +158,26 @@ async fn limits_hold_after_a_plain_request() {
     assert_well(&server).await;
 }
 
+/// Whoever looks at the connection's requests took them for HTTP/1.1.
+#[tokio::test(flavor = "multi_thread")]
+async fn preface_of_http2_may_only_begin_a_connection() {
+    let (_repository, server) = start(&[]);
+    for address in [server.http, server.grpc] {
+        for first in [plain(), odd(), GET.to_vec()] {
+            for preface in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\n"] {
+                let mut connection = Connection::open(address).unwrap();
+                connection.send(&first).unwrap();
+                assert!(connection.reply().is_ok());
+                connection.send(preface.as_bytes()).unwrap();
+                let reply = connection.reply().unwrap();
+                assert_eq!((reply.status, reply.closes), (400, true));
+                assert!(connection.reply().is_err());
+            }
+        }
+    }
+    assert_well(&server).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_readers_have_to_go_on() {
     let timeouts = ["--body-timeout", "300ms", "--write-timeout", "500ms"];
