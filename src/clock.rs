@@ -1,12 +1,24 @@
 //! The wall clock, clamped to the years that HTTP dates and RFC 3339 can express.
 //!
-//! A machine may start with a clock before 1970, or past the year 9999. The crates that format dates panic or fail outside
-//! of those years, and a wrong date in a log or a header must not end a request.
+//! The crates that format dates panic or fail outside of those years. A server does not start with such a clock, as the HTTP
+//! library would panic too; one that is set later must not end a request.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds from the Unix epoch to the last second of the year 9999.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Checks that dates can express the present time.
+///
+/// # Errors
+/// They can't; the message says what to do.
+pub fn check() -> Result<(), String> {
+    let time = SystemTime::now();
+    if time == clamp(time) {
+        return Ok(());
+    }
+    Err("the system's clock is before 1970 or after 9999, which no date of HTTP can express: set the clock".into())
+}
 
 /// The present time.
 pub fn now() -> SystemTime {

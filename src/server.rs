@@ -42,6 +42,7 @@ use crate::{
     },
     batcher::Compute,
     cli::{MemoryFull, Settings},
+    clock,
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
@@ -80,6 +81,7 @@ const ADMINS: usize = 256;
 pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
+    clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
     repository::scan(folder, None)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;

@@ -282,6 +282,7 @@ impl Requests {
         if request.version() < Version::HTTP_11 {
             self.activity.http10.store(true, Relaxed);
         }
+        let is_last = self.health_only.is_some();
         let answering = match self.refusal(&request) {
             Some(refused) => Either::Left(ready(refused)),
             None => Either::Right(self.service.answer(request, &self.activity.unwritten, self.client)),
@@ -290,7 +291,7 @@ impl Requests {
         answering.map(move |answer| {
             let mut answer = keeping_open(answer, open);
             answer.headers_mut().entry(DATE).or_insert_with(date_header);
-            if lifecycle.is_some_and(|lifecycle| *lifecycle.borrow() == Lifecycle::Draining) {
+            if lifecycle.is_some_and(|lifecycle| is_last || *lifecycle.borrow() == Lifecycle::Draining) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)

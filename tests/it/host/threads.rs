@@ -38,9 +38,9 @@ async fn files_are_polled_where_the_watcher_has_no_thread() {
     server.wait_for_log(|line| line["message"].as_str().is_some_and(|said| said.contains("polling")));
     assert_infers(&server).await;
     assert_eq!(get(server.admin, "/admin/v1/models").await.status, StatusCode::OK);
-    // What is gone is found without a notification, and without a thread.
-    std::fs::remove_dir_all(repository.path().join("add")).unwrap();
-    eventually("it is unloaded", async || get(server.http, "/v2/models/add/ready").await.status != StatusCode::OK)
-        .await;
+    // A new version is found without a notification, and there is no thread to load it.
+    onnx::add(2.0).save(&repository.path().join("more/1/model.onnx"));
+    server.wait_for_log(|line| line.to_string().contains("no thread can be started"));
+    assert_infers(&server).await;
     assert_eq!(metric(&server, "onnxd_ready", &[]).await, 1.0);
 }

@@ -25,7 +25,6 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Frame {
     pub kind: u8,
-    pub flags: u8,
     pub stream: u32,
     pub payload: Vec<u8>,
 }
@@ -46,7 +45,7 @@ impl Connection {
         let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
         self.stream.read_exact(&mut payload)?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Ok(Frame { kind: head[3], flags: head[4], stream, payload })
+        Ok(Frame { kind: head[3], stream, payload })
     }
 
     /// The first frame of a kind.

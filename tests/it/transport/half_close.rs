@@ -60,7 +60,8 @@ async fn half_closing_clients_are_answered() {
     // An answer that no socket's buffers hold.
     let (large, [(name, length)]) = echo_binary(4 << 20);
     let answer = answers(&server, &post(INFER, "1.1", &format!("{name}: {length}\r\n"), &large));
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.len() > 4 << 20, "{}", answer.len());
+    // It may take so long that an interim response comes first.
+    assert!(answer.contains("HTTP/1.1 200 ") && answer.len() > 16 << 20, "{}", answer.len());
     // A request that is cut off is not whole.
     let whole = post(INFER, "1.1", ODD, &body);
     let answer = answers(&server, &whole[..whole.len() - 3]);
@@ -74,7 +75,7 @@ async fn half_closing_clients_wait_for_long_answers() {
     let rounds = rounds(&server, Duration::from_millis(400)).await;
     for (version, headers) in [("1.1", ""), ("1.1", ODD), ("1.0", "")] {
         let answer = answers(&server, &slow(version, headers, rounds));
-        assert!(answer.contains(&format!(" 200 OK")), "{version} {headers}: {answer}");
+        assert!(answer.contains(" 200 OK"), "{version} {headers}: {answer}");
         assert!(answer.contains(&rounds.to_string()), "{answer}");
         // HTTP/1.0 has no interim responses.
         assert!(version == "1.1" || !answer.contains("100 Continue"), "{answer}");
