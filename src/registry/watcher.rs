@@ -1,16 +1,10 @@
 //! File notifications of the operating system for the repository.
 
 use notify::{
-    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use std::{
-    io, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::mpsc::Sender,
-    thread,
-};
+use std::{mem, path::Path, sync::mpsc::Sender};
 
 use super::shared::Message;
 
@@ -27,16 +21,8 @@ pub(super) fn watch(folder: &Path, inbox: Sender<Message>) -> Option<Recommended
             let _ = inbox.send(Message::Files);
         }
     };
-    let watcher = thread_available().map_err(notify::Error::io).and_then(|()| start(folder, send));
     let log = |error: notify::Error| tracing::info!(%error, "file notifications unavailable, polling");
-    watcher.map_err(log).ok()
-}
-
-/// Whether a thread can be started. The watcher needs one, and panics without it.
-fn thread_available() -> io::Result<()> {
-    let thread = thread::Builder::new().name("notify-test".into()).spawn(|| ())?;
-    let _ = thread.join();
-    Ok(())
+    start(folder, send).map_err(log).ok()
 }
 
 fn start(
@@ -44,13 +30,11 @@ fn start(
     send: impl Fn(notify::Result<notify::Event>) + Send + 'static,
 ) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(send)?;
-    // Another thread may have taken the last one meanwhile.
-    match catch_unwind(AssertUnwindSafe(|| watcher.watch(folder, RecursiveMode::Recursive))) {
-        Ok(watched) => watched.map(|()| watcher),
-        Err(_) => {
-            // Without its thread its destructor would panic too.
-            mem::forget(watcher);
-            Err(notify::Error::generic("the watcher's thread did not start"))
-        }
+    // The watcher panics where the system has started no thread for it, and so does its destructor. This call alone says so.
+    if let Err(error) = watcher.configure(Config::default()) {
+        mem::forget(watcher);
+        return Err(error);
     }
+    watcher.watch(folder, RecursiveMode::Recursive)?;
+    Ok(watcher)
 }
