@@ -74,6 +74,9 @@ const SCRAPERS: usize = 64;
 /// Connections to the port of the admin API at most.
 const ADMINS: usize = 256;
 
+/// Admin calls that take locks or write to the disk at once, at most.
+const ADMIN_THREADS: usize = 64;
+
 /// Serves the repository until a signal comes. Returns the exit code of an orderly end.
 ///
 /// # Errors
@@ -89,7 +92,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
-    let runtime = blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(give_way));
+    let runtime =
+        blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(give_way), ADMIN_THREADS);
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     // Its own word: the library may be another than the one that the build fetched.
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));

@@ -6,15 +6,12 @@
 use std::{io, thread, time::Duration};
 use tokio::runtime::{Builder, Runtime};
 
-/// Threads for blocking calls of a runtime, at most. They are kept, so there must not be many.
-const MAX_THREADS: usize = 16;
-
 /// For ever, as far as a process lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Builds the runtime of a thread, with its first thread for blocking calls.
-pub(super) fn build(builder: &mut Builder) -> io::Result<Runtime> {
-    let runtime = builder.enable_all().max_blocking_threads(MAX_THREADS).thread_keep_alive(KEEP_ALIVE).build()?;
+/// Builds the runtime of a thread, with its first thread for blocking calls, and so many of those at most. They are kept.
+pub(super) fn build(builder: &mut Builder, max_threads: usize) -> io::Result<Runtime> {
+    let runtime = builder.enable_all().max_blocking_threads(max_threads).thread_keep_alive(KEEP_ALIVE).build()?;
     // The runtime would panic where this fails.
     let _ = thread::Builder::new().spawn(|| ())?.join();
     runtime.spawn_blocking(|| ());
@@ -27,7 +24,7 @@ mod tests {
 
     #[test]
     fn blocking_thread_is_there_from_the_beginning() {
-        let runtime = build(&mut Builder::new_current_thread()).unwrap();
+        let runtime = build(&mut Builder::new_current_thread(), 4).unwrap();
         // A second call finds the thread of the first.
         let first = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
         let second = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();

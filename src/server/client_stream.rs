@@ -40,7 +40,8 @@ pub(super) struct ClientStream {
 pub(super) const HTTP2: &[u8] = b"PRI ";
 
 impl ClientStream {
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
+    /// The stream of a connection on which so many streams of HTTP/2 may be open.
+    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, http2_streams: u32) -> Self {
         let (reading, writing) = stream.into_split();
         ClientStream {
             reading,
@@ -48,7 +49,7 @@ impl ClientStream {
             activity,
             first: Vec::new(),
             again: Bytes::new(),
-            meter: FrameMeter::new(Instant::now()),
+            meter: FrameMeter::new(Instant::now(), http2_streams),
             wrote_all: true,
         }
     }

@@ -147,7 +147,7 @@ impl Terms {
         let plain = self.service.plain(client).filter(|_| health_only.is_none());
         let requests =
             Requests { service: self.service, limits, lifecycle, client, activity: activity.clone(), health_only };
-        let mut stream = ClientStream::new(stream, activity.clone());
+        let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
         let handle = stream.handle();
         // Each is polled only when it has something to say, not whenever the connection goes on.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);

@@ -12,8 +12,10 @@ const FRAME_COST: i64 = 64;
 /// What a request earns: enough for the ping that measures its round trip, for updates of two windows, and for its cancellation.
 const REQUEST_EARNS: i64 = 8 * FRAME_COST;
 
-/// Frames without anything else that a client may send at once.
-const BURST: i64 = 4_000 * FRAME_COST;
+/// Frames without anything else that a client may send at once, and of those for each stream that may be open: a client may
+/// cancel all its requests in one go.
+const BURST: i64 = 2_000 * FRAME_COST;
+const BURST_OF_STREAM: i64 = 2 * FRAME_COST;
 
 /// Frames without anything else that a client may send for ever, per second.
 const PER_SECOND: f64 = 1_000.0 * FRAME_COST as f64;
@@ -36,6 +38,7 @@ pub(super) struct FrameMeter {
     /// Bytes of the header that have come.
     header_bytes: usize,
     credit: i64,
+    max_credit: i64,
     refilled: Instant,
     /// Bytes that were written when credit was last given for them.
     written: u64,
@@ -43,12 +46,15 @@ pub(super) struct FrameMeter {
 }
 
 impl FrameMeter {
-    pub(super) fn new(now: Instant) -> Self {
+    /// The meter of a connection on which so many streams may be open.
+    pub(super) fn new(now: Instant, streams: u32) -> Self {
+        let burst = BURST + i64::from(streams) * BURST_OF_STREAM;
         FrameMeter {
             skip: PREFACE,
             header: [0; HEADER],
             header_bytes: 0,
-            credit: BURST,
+            credit: burst,
+            max_credit: burst,
             refilled: now,
             written: 0,
             last_request: 0,
@@ -95,7 +101,7 @@ impl FrameMeter {
             DATA if flags & PADDED == 0 => i64::from(length) - FRAME_COST,
             _ => -FRAME_COST,
         };
-        self.credit = (self.credit + earned).min(BURST);
+        self.credit = (self.credit + earned).min(self.max_credit);
     }
 
     /// Gives credit for time and for what was written. False where that does not suffice.
@@ -103,7 +109,7 @@ impl FrameMeter {
         let bytes = i64::try_from(written - self.written.min(written)).unwrap_or(i64::MAX);
         let time = now.saturating_duration_since(self.refilled).as_secs_f64() * PER_SECOND;
         (self.written, self.refilled) = (written, now);
-        self.credit = self.credit.saturating_add(bytes).saturating_add(time as i64).min(BURST);
+        self.credit = self.credit.saturating_add(bytes).saturating_add(time as i64).min(self.max_credit);
         self.credit >= 0
     }
 }
@@ -127,6 +133,7 @@ mod tests {
 
     use super::*;
 
+    const STREAMS: u32 = 1_000;
     const PING: u8 = 6;
     const WINDOW_UPDATE: u8 = 8;
 
@@ -139,7 +146,7 @@ mod tests {
     }
 
     fn begun(now: Instant) -> FrameMeter {
-        let mut meter = FrameMeter::new(now);
+        let mut meter = FrameMeter::new(now, STREAMS);
         assert!(meter.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 0, || now));
         meter
     }
@@ -153,7 +160,7 @@ mod tests {
             let mut meter = begun(now);
             let frame = frame(kind, flags, 1, length);
             let within = (0..10_000).take_while(|_| meter.read(&frame, 0, || now)).count();
-            assert_eq!(within, (BURST / FRAME_COST) as usize, "{kind}");
+            assert_eq!(within, 4_000, "{kind}");
         }
     }
 

@@ -24,6 +24,9 @@ use crate::{
     metrics::ServerMetrics,
 };
 
+/// Threads for blocking calls of each I/O thread at most, as for freeing large bodies.
+const BLOCKING_THREADS: usize = 4;
+
 /// How often it is looked whether a thread is late.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -72,7 +75,7 @@ impl IoThreads {
 
 impl IoThread {
     fn start(number: usize, look: Duration, metrics: ServerMetrics) -> io::Result<Self> {
-        let runtime = blocking::build(Builder::new_current_thread().on_thread_unpark(begin_turn))?;
+        let runtime = blocking::build(Builder::new_current_thread().on_thread_unpark(begin_turn), BLOCKING_THREADS)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(take_turns(number));

@@ -8,16 +8,13 @@ use onnxd::api::grpc::proto::{
 };
 use prost::Message;
 use serde_json::{Value, json};
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::io::Write;
 use tempfile::TempDir;
 use tonic::{Code, Request};
 
 use crate::support::{
     client::{infer, inference, int64_bytes, int64s, metric, post, raw_request},
+    h2::{self, Connection, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, frame},
     onnx,
     server::{Server, eventually},
 };
@@ -106,57 +103,33 @@ async fn late_requests_are_told_so() {
     endless.abort();
 }
 
-/// One HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    frame.extend([kind, flags]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
 /// The frames of a request for the service `slow`, whole.
 fn frames(stream: u32, request: &ModelInferRequest) -> Vec<u8> {
-    const DATA: u8 = 0;
-    const HEADERS: u8 = 1;
-    // POST, http, and literal fields that no table keeps.
-    let mut head = vec![0x83, 0x86];
-    let path = "/inference.GRPCInferenceService/ModelInfer";
-    for (name, value) in [(":path", path), (":authority", "test"), ("content-type", "application/grpc")] {
-        head.extend([&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat());
-    }
+    let head = h2::head("POST", "/inference.GRPCInferenceService/ModelInfer", &[("content-type", "application/grpc")]);
     let message = request.encode_to_vec();
     let data = [&[0], &(message.len() as u32).to_be_bytes()[..], &message].concat();
-    [frame(HEADERS, 4, stream, &head), frame(DATA, 1, stream, &data)].concat()
+    [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, END_STREAM, stream, &data)].concat()
 }
 
 /// Many deadlines may pass at once, before the server has looked at the requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_cancelled_requests_costs_the_connection_nothing() {
-    const RST_STREAM: u8 = 3;
-    const SETTINGS: u8 = 4;
-    const GOAWAY: u8 = 7;
     const CANCEL: [u8; 4] = 8u32.to_be_bytes();
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let server = Server::start(repository.path());
-    let mut connection = TcpStream::connect(server.grpc).unwrap();
-    connection.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut burst = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    burst.extend(frame(SETTINGS, 0, 0, &[]));
+    let mut connection = Connection::open(server.grpc);
+    let mut burst = Vec::new();
     for stream in (1..1001).step_by(2) {
         burst.extend(frames(stream, &rounds(1)));
         burst.extend(frame(RST_STREAM, 0, stream, &CANCEL));
     }
     burst.extend(frames(1001, &rounds(1)));
-    connection.write_all(&burst).unwrap();
+    connection.stream.write_all(&burst).unwrap();
     loop {
-        let mut head = [0; 9];
-        connection.read_exact(&mut head).expect("the connection lives");
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        connection.read_exact(&mut payload).unwrap();
-        assert_ne!(head[3], GOAWAY, "{}", String::from_utf8_lossy(&payload));
-        if u32::from_be_bytes(head[5..].try_into().unwrap()) == 1001 {
+        let Frame { kind, stream, payload } = connection.read().expect("the connection lives");
+        assert_ne!(kind, GOAWAY, "{}", String::from_utf8_lossy(&payload));
+        if stream == 1001 {
             break;
         }
     }
