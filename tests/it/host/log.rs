@@ -36,15 +36,15 @@ impl Unread {
         }
         command.args(["--log-format", "json", "--log-level", "info,h2=trace"]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut addresses = HashMap::new();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut server = Unread { child, log, addresses: HashMap::new(), _folders: [repository, state] };
         loop {
-            let line = line(&mut log);
+            let line = line(&mut server.log);
             if line["message"] == "listening" {
                 let address = line["address"].as_str().unwrap().parse().unwrap();
-                addresses.insert(line["protocol"].as_str().unwrap().to_owned(), address);
+                server.addresses.insert(line["protocol"].as_str().unwrap().to_owned(), address);
             } else if line["message"] == "ready" && line["target"] == "onnxd::server" {
-                return Unread { child, log, addresses, _folders: [repository, state] };
+                return server;
             }
         }
     }
