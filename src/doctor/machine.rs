@@ -143,8 +143,8 @@ mod tests {
             (told.level, told.text)
         };
         assert_eq!(told(1024, 4096, None), (Level::Ok, "1024, which a server raises to 4096".into()));
-        assert_eq!(told(4096, 4096, Some(3840)), (Level::Ok, "4096".into()));
-        assert_eq!(told(4096, 4096, Some(3841)).0, Level::Warning);
+        assert_eq!(told(4096, 4096, Some(3712)), (Level::Ok, "4096".into()));
+        assert_eq!(told(4096, 4096, Some(3713)).0, Level::Warning);
         assert_eq!(told(rlimit::INFINITY, rlimit::INFINITY, Some(1 << 20)), (Level::Ok, "no limit".into()));
     }
 }
