@@ -5,6 +5,7 @@ pub mod admin;
 mod answer;
 mod body;
 mod budget;
+mod codec_pool;
 mod compression;
 pub mod grpc;
 pub mod http;
@@ -17,6 +18,7 @@ mod service;
 pub use access::{AccessLog, Lines};
 pub use answer::{Answer, AnswerBody, Unwritten};
 pub use budget::Budget;
+pub use codec_pool::CodecPool;
 pub use limits::Limits;
 pub use metrics::Read;
 pub use service::Service;
@@ -58,6 +60,8 @@ pub struct Context {
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
+    /// What decodes large requests and encodes large answers.
+    pub codecs: Arc<CodecPool>,
     /// Where requests are told of, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
 }

@@ -29,7 +29,7 @@ use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     api::{
-        AccessLog, Context, Lifecycle, SERVER_VERSION, Service,
+        AccessLog, CodecPool, Context, Lifecycle, SERVER_VERSION, Service,
         admin::{Callers, Tokens},
     },
     batcher::Compute,
@@ -89,6 +89,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+    let codecs = CodecPool::start(cpus).map_err(|error| format!("the codec threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
     let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
@@ -101,7 +102,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context { router, lifecycle: lifecycle.subscribe(), limits, access_log: access_log.clone() };
+    let lifecycle_now = lifecycle.subscribe();
+    let context = Context { router, lifecycle: lifecycle_now, limits, codecs, access_log: access_log.clone() };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;

@@ -323,6 +323,11 @@ impl Inventory {
     }
 }
 
+/// Whether a reason may be told to every client: it names nothing of the host.
+pub(super) fn is_public(reason: &str) -> bool {
+    [BY_CALL, GONE, INCOMPLETE, super::plan::GONE].contains(&reason)
+}
+
 const BY_CALL: &str = "an admin call asked for it to be unloaded, and it stays so until one asks for it to be loaded";
 const GONE: &str = "the repository does not hold its files";
 const INCOMPLETE: &str = "its folder does not hold the marker of a version that is complete";

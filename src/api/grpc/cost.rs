@@ -55,6 +55,34 @@ pub(super) fn decoded(request: &[u8]) -> usize {
     bytes
 }
 
+/// Fields of a message that are looked at, one by one, to see how much there is to parse. An honest request has some more than it
+/// has inputs.
+const MAX_FIELDS: usize = 1024;
+
+/// The field of an inference request that has the bytes of tensors, which are not parsed.
+const RAW_INPUT_CONTENTS: u64 = 7;
+
+/// Bytes of a message that have to be parsed one by one: all but raw contents. Takes little time whatever the message is.
+pub(super) fn to_parse(request: &[u8]) -> usize {
+    let (mut rest, mut raw) = (request, 0);
+    for _ in 0..MAX_FIELDS {
+        let Some(tag) = varint(&mut rest) else { break };
+        let skipped = match tag & 7 {
+            0 => varint(&mut rest).map(|_| 0),
+            1 => rest.split_off(..8).map(|_| 0),
+            2 => varint(&mut rest).and_then(|length| {
+                let length = usize::try_from(length).ok()?;
+                rest.split_off(..length).map(|_| if tag >> 3 == RAW_INPUT_CONTENTS { length } else { 0 })
+            }),
+            5 => rest.split_off(..4).map(|_| 0),
+            _ => None,
+        };
+        let Some(skipped) = skipped else { break };
+        raw += skipped;
+    }
+    request.len() - raw
+}
+
 /// Adds what the fields take; `None` where the message is none from there on.
 fn fields(mut message: &[u8], known: &[(u64, Field)], bytes: &mut usize) -> Option<()> {
     while !message.is_empty() {
@@ -108,6 +136,24 @@ pub(super) fn varint(message: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::{super::proto::ModelInferRequest, *};
     use prost::Message;
+
+    #[test]
+    fn raw_contents_need_no_parsing() {
+        let raw = |inputs: usize, length| {
+            let raw_input_contents = vec![Bytes::from(vec![1; length]); inputs];
+            ModelInferRequest { model_name: "m".into(), raw_input_contents, ..Default::default() }.encode_to_vec()
+        };
+        assert!(to_parse(&raw(3, 1 << 20)) < 32);
+        let many = raw(MAX_FIELDS + 1000, 1000);
+        assert!(to_parse(&many) > 900 * 1000, "of many fields the first are looked at");
+        let contents = InferTensorContents { fp32_contents: vec![1.0; 1000], ..Default::default() };
+        let input = InferInputTensor { contents: Some(Box::new(contents)), ..Default::default() };
+        let typed = ModelInferRequest { inputs: vec![input], ..Default::default() }.encode_to_vec();
+        assert_eq!(to_parse(&typed), typed.len());
+        for wrong in [&[0x3a, 100][..], &[0xff; 20], &[0x0f], &[]] {
+            assert_eq!(to_parse(wrong), wrong.len());
+        }
+    }
 
     #[test]
     fn what_takes_more_decoded_is_seen() {
