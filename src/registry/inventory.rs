@@ -317,7 +317,7 @@ impl Inventory {
             memory_bytes: serving.map(|serving| serving.memory),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
             devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
-            path: source.map(|source| source.path.clone()),
+            path: source.map(|source| source.path.to_path_buf()),
             problem: standing.reason,
         }
     }

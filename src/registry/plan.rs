@@ -216,7 +216,8 @@ mod tests {
 
     /// A model whose state is told by a number; the folder that a fingerprint is taken of does not matter here.
     fn model(state: u8, problem: bool) -> Model {
-        let source = Source { path: PathBuf::from(format!("{state}.onnx")), ..Source::default() };
+        let path = ModelPath::new(format!("{state}.onnx").into(), Roots::default());
+        let source = Source { path, ..Source::default() };
         let problem = problem.then(|| "unreadable".to_owned());
         Model { versions: BTreeMap::from([(1, source)]), problem, ..Model::default() }
     }

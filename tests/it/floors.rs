@@ -9,7 +9,7 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "gpu", "machine", "runtime"],
+    &["batcher", "engine", "files", "gpu", "machine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 32] = [
+const ARROWS: [(&str, &str); 33] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -26,6 +26,7 @@ const ARROWS: [(&str, &str); 32] = [
     ("metrics", "per_thread"),
     ("batcher", "engine"),
     ("engine", "runtime"),
+    ("engine", "files"),
     ("registry", "repository"),
     ("registry", "desired"),
     ("traffic", "error"),
