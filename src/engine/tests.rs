@@ -16,6 +16,7 @@ use super::{Engine, Instance, Location, Provider, Target, buckets, recording::al
 use crate::{
     config::OtherProvider,
     error::Code,
+    files::ModelPath,
     runtime,
     tensor::{Datatype, ModelInputs, Shape, Tensor, push_bytes_element},
 };

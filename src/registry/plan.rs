@@ -211,8 +211,8 @@ pub(super) fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::{ModelPath, Roots};
     use proptest::prelude::*;
-    use std::path::PathBuf;
 
     /// A model whose state is told by a number; the folder that a fingerprint is taken of does not matter here.
     fn model(state: u8, problem: bool) -> Model {

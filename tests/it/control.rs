@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 use crate::support::{
-    client::{get, metric},
+    client::{get, metric, reasons},
     onnx,
     server::{Server, eventually},
 };
@@ -162,7 +162,8 @@ async fn what_went_first_for_a_load_that_fails_says_so() {
     server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("unloaded first"));
     error(&server, "it is no complete ONNX model");
     let pinned = get(server.http, "/v2/models/add/versions/2").await;
-    assert!(pinned.status == 503 && pinned.error().contains("it is no complete ONNX model"), "{pinned:?}");
+    assert!(pinned.status == 503 && pinned.error().contains("it failed to load"), "{pinned:?}");
+    assert!(reasons(&server, "add").await.contains("it is no complete ONNX model"));
     let model = get(server.admin, "/admin/v1/models/add").await.json();
     assert_eq!(model["versions"][1]["state"], "FAILED", "{model}");
     assert_eq!((&model["versions"][0]["share"], &model["versions"][1]["share"]), (&1.0.into(), &0.0.into()), "{model}");

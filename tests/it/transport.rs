@@ -2,6 +2,7 @@
 
 mod connections;
 mod encodings;
+mod large;
 mod limits;
 mod malformed;
 mod memory;
