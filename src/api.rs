@@ -8,6 +8,7 @@ mod budget;
 mod codec_pool;
 mod compression;
 pub mod grpc;
+mod host_paths;
 pub mod http;
 mod infer;
 mod limits;
@@ -32,6 +33,7 @@ use crate::{
     router::{Router, Table, Version},
     traffic::{Reason, Selector},
 };
+use host_paths::without_folders;
 
 /// The server's name in its metadata.
 pub const SERVER_NAME: &str = "onnxd";
@@ -136,13 +138,13 @@ fn properties(version: &Version) -> Vec<(String, String)> {
     let (derived, signature) = (&version.derived, &version.signature);
     let mut properties = vec![
         ("batching".into(), derived.batching_text()),
-        ("device".into(), derived.device_text()),
+        ("device".into(), without_folders(&derived.device_text())),
         ("instances".into(), derived.instances.to_string()),
         ("intra_op_threads".into(), derived.intra_op_threads.to_string()),
         ("in_place".into(), derived.in_place_text()),
         ("generation".into(), version.generation.to_string()),
     ];
-    properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), text)));
+    properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), without_folders(&text))));
     let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();
     if !signature.optional_inputs.is_empty() {
         let names = signature.optional_inputs.iter().map(|input| &*input.name);

@@ -198,7 +198,10 @@ mod tests {
             if let Err(error) = opened {
                 let message = error.to_string();
                 assert!(message.contains("outside of the model repository"), "{message}");
-                assert!(message.contains("--allow-links-to") && message.contains("secret") != (name == "host"), "{message}");
+                assert!(
+                    message.contains("--allow-links-to") && message.contains("secret") != (name == "host"),
+                    "{message}"
+                );
             }
             assert!(nothing.open(&path).is_err(), "{name}");
         }

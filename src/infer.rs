@@ -72,7 +72,8 @@ fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
     let metadata: Value = serde_json::from_slice(metadata).map_err(|error| wrong(&error))?;
     let inputs = metadata["inputs"].as_array().ok_or_else(|| wrong(&"it has no inputs"))?;
     // A list of names, in JSON.
-    let optional = metadata["properties"]["optional_inputs"].as_str().and_then(|names| serde_json::from_str(names).ok());
+    let optional =
+        metadata["properties"]["optional_inputs"].as_str().and_then(|names| serde_json::from_str(names).ok());
     let optional: Vec<String> = optional.unwrap_or_default();
     let spec = |input: &Value| {
         let name = input["name"].as_str()?.to_owned();

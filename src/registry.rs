@@ -34,7 +34,7 @@ pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
-pub use system::{give_way, stay_aside};
+pub use system::{give_way, stay_aside, yield_to_small_requests};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
 
@@ -146,7 +146,13 @@ impl Registry {
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
         Ok(Registry {
-            shared: Arc::new(Shared::new((folder, marker, links), (router, loader.exposition()), store, inventory, sender)),
+            shared: Arc::new(Shared::new(
+                (folder, marker, links),
+                (router, loader.exposition()),
+                store,
+                inventory,
+                sender,
+            )),
             loader,
             inbox,
             queue: VecDeque::new(),

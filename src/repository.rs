@@ -156,12 +156,7 @@ fn scan_model(folder: &Path, marker: Option<&str>, roots: &Roots) -> Option<Mode
 
 /// Adds the versions in a model's folder; where its settings are, if they are there. Every look at the repository does this
 /// for every model: the folder's list says what most things in it are, without another system call for each.
-fn scan_entries(
-    folder: &Path,
-    marker: Option<&str>,
-    roots: &Roots,
-    model: &mut Model,
-) -> io::Result<Option<PathBuf>> {
+fn scan_entries(folder: &Path, marker: Option<&str>, roots: &Roots, model: &mut Model) -> io::Result<Option<PathBuf>> {
     let mut config = None;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

@@ -1,7 +1,7 @@
 //! Decodes large requests and encodes large answers off the I/O threads.
 //!
 //! A JSON body of 20 MB takes a CPU for 100 ms and more. On an I/O thread every other connection of that thread would wait for
-//! it. The pool has few threads, of low priority, so that several such clients can't take the CPUs from those who send little.
+//! it. The pool has few threads, of lower priority, so that several such clients can't take the CPUs from those who send little.
 
 mod queue;
 
@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     error::{Code, Error, Result},
-    registry::stay_aside,
+    registry::yield_to_small_requests,
 };
 use queue::{Queue, Size};
 
@@ -24,8 +24,19 @@ use queue::{Queue, Size};
 /// wake-ups, some 20 us.
 pub(super) const MAX_INLINE_BYTES: usize = 128 << 10;
 
-/// CPUs of the process for each thread of the pool, which has two at least.
-const CPUS_PER_THREAD: usize = 4;
+/// Bytes of raw elements that are checked in the time that a byte of text takes to parse.
+pub(super) const CHECKED_PER_PARSED: usize = 8;
+
+/// Whether what stands in front of raw elements may name a datatype whose elements are checked one by one.
+pub(super) fn has_checked_elements(head: &[u8]) -> bool {
+    // With an escape in JSON, any name may stand there.
+    let names = |name: &[u8]| head.windows(name.len()).any(|part| part == name);
+    head.contains(&b'\\') || names(b"BYTES") || names(b"BOOL")
+}
+
+/// CPUs of the process for each thread of the pool, which has two at least, and for each large job that may run at once.
+const CPUS_PER_THREAD: usize = 2;
+const CPUS_PER_LARGE_JOB: usize = 4;
 
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -51,17 +62,17 @@ impl CodecPool {
     /// # Errors
     /// No thread can be started.
     pub fn start(cpus: usize) -> io::Result<Arc<Self>> {
-        let large = (cpus / CPUS_PER_THREAD).max(1);
-        // One thread takes no large job, so that those of a millisecond never wait for those of a second.
-        let threads = large.max(2);
-        let state = State { jobs: Queue::new(large.min(threads - 1)), closed: false };
+        let threads = (cpus / CPUS_PER_THREAD).max(2);
+        // Some threads take no large job, so that jobs of a millisecond never wait for those of a second.
+        let large = (cpus / CPUS_PER_LARGE_JOB).clamp(1, threads - 1);
+        let state = State { jobs: Queue::new(large), closed: false };
         let shared = Arc::new(Shared { queue: Mutex::new(state), changed: Condvar::new() });
         // Made first, so that a thread that can't be started ends those that could.
         let pool = Arc::new(CodecPool { shared: shared.clone() });
         for number in 0..threads {
             let shared = shared.clone();
             thread::Builder::new().name(format!("codec-{number}")).spawn(move || {
-                stay_aside();
+                yield_to_small_requests();
                 shared.work();
             })?;
         }

@@ -16,10 +16,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::{
-    error::Failure,
-    files::ModelPath,
-};
+use crate::{error::Failure, files::ModelPath};
 use onnx::{Model, ValueInfo};
 
 /// A model, in memory.

@@ -51,7 +51,8 @@ impl Memory {
 const RESOURCES: [(Resource, &str); 2] = [(Resource::AS, "RLIMIT_AS"), (Resource::DATA, "RLIMIT_DATA")];
 
 fn process_limit(soft: impl Fn(Resource) -> Option<u64>) -> Option<ProcessLimit> {
-    let limits = RESOURCES.into_iter().filter_map(|(resource, name)| Some(ProcessLimit { name, value: soft(resource)? }));
+    let limits =
+        RESOURCES.into_iter().filter_map(|(resource, name)| Some(ProcessLimit { name, value: soft(resource)? }));
     limits.filter(|limit| limit.value != rlimit::INFINITY).min_by_key(|limit| limit.value)
 }
 

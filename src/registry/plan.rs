@@ -183,7 +183,8 @@ fn leaves(inventory: &Inventory, (name, version): &Key, slot: &Slot) -> Option<&
 }
 
 /// What is wrong with a model whose folder went while it serves.
-pub(super) const GONE: &str = "the repository does not hold it any more; it is served until it is unloaded by an admin call";
+pub(super) const GONE: &str =
+    "the repository does not hold it any more; it is served until it is unloaded by an admin call";
 
 /// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
 /// written, and folders between removal and return, are so left alone until they rest. A model with a problem keeps the

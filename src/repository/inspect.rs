@@ -70,7 +70,8 @@ impl Source {
             _ => String::new(),
         };
         let more = names.len().saturating_sub(TOLD);
-        let told: Vec<String> = names.into_iter().take(TOLD).map(|name| described(folder, name, self.path.roots())).collect();
+        let told: Vec<String> =
+            names.into_iter().take(TOLD).map(|name| described(folder, name, self.path.roots())).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Failure::lasting(format!("there is no such file: its folder holds {}{more}{advice}", told.join(", ")))
     }

@@ -386,7 +386,8 @@ async fn data_ports_tell_nothing_of_the_host() {
         let metadata = ModelMetadataRequest { name: name.into(), version: String::new() };
         answers.push(client.clone().model_metadata(metadata).await.unwrap_err().to_string());
         for answer in answers {
-            let parts = [root.to_str().unwrap(), folder.path().to_str().unwrap(), "model.onnx", "root:x", "config.toml"];
+            let parts =
+                [root.to_str().unwrap(), folder.path().to_str().unwrap(), "model.onnx", "root:x", "config.toml"];
             let told: Vec<_> = parts.iter().filter(|part| answer.contains(**part)).collect();
             assert!(told.is_empty(), "{name}: {told:?} in {answer}");
         }
@@ -439,10 +440,7 @@ async fn what_changes_while_it_loads_is_loaded_again() {
         });
     }
     eventually("what is there now serves", async || serves(&server, "changes").await).await;
-    eventually("what is not there is told", async || {
-        reasons(&server, "vanishes").await.contains("no such file")
-    })
-    .await;
+    eventually("what is not there is told", async || reasons(&server, "vanishes").await.contains("no such file")).await;
     // What was loaded of them first was never said to be ready.
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "changes"), 1);
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);

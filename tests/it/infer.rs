@@ -75,9 +75,7 @@ fn optional_inputs_may_be_left_out() {
     setting.file("number.json", "[5]");
     setting.file("row.csv", "1,2");
     let left_out = "[1,2] [2.0,3.0]";
-    for (line, stdin) in
-        [("add", "[[1, 2]]"), ("add", "{\"x\": [[1, 2]]}"), ("add", "1,2"), ("add x=row.csv", "")]
-    {
+    for (line, stdin) in [("add", "[[1, 2]]"), ("add", "{\"x\": [[1, 2]]}"), ("add", "1,2"), ("add x=row.csv", "")] {
         assert_eq!(setting.answer(line, stdin), left_out, "{line} < {stdin}");
     }
     let given = "[1,2] [6.0,7.0]";

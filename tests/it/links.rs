@@ -13,7 +13,8 @@ use crate::support::{
 /// What `x + number` adds to zero; else the status.
 async fn added(server: &Server, model: &str) -> Result<f64, u16> {
     let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0] });
-    let answer = post(server.http, &format!("/v2/models/{model}/infer"), json!({ "inputs": [input] }).to_string()).await;
+    let answer =
+        post(server.http, &format!("/v2/models/{model}/infer"), json!({ "inputs": [input] }).to_string()).await;
     if answer.status == 200 {
         Ok(answer.json()["outputs"][0]["data"][0].as_f64().unwrap())
     } else {
@@ -110,14 +111,23 @@ async fn links_out_of_the_repository_are_refused() {
     }
     drop(server);
     let (is_well, document) = check(root, &[]);
-    assert!(!is_well && document["versions"].as_array().unwrap().iter().all(|version| version["ok"] == false), "{document:#}");
+    assert!(
+        !is_well && document["versions"].as_array().unwrap().iter().all(|version| version["ok"] == false),
+        "{document:#}"
+    );
 
     // Where they are allowed, what they lead to is served; what is wrong in it is told as ever.
     let allowed = elsewhere.to_str().unwrap();
     let server = Server::start_with(root, &["--allow-links-to", &format!("/nowhere,{allowed}")]);
-    for (model, expected) in
-        [("weights", 7.0), ("through", 7.0), ("file", 9.0), ("flat", 9.0), ("folder", 8.0), ("version", 8.0), ("settings", 1.0)]
-    {
+    for (model, expected) in [
+        ("weights", 7.0),
+        ("through", 7.0),
+        ("file", 9.0),
+        ("flat", 9.0),
+        ("folder", 8.0),
+        ("version", 8.0),
+        ("settings", 1.0),
+    ] {
         assert_eq!(added(&server, model).await, Ok(expected), "{model}: {}", reasons(&server, model).await);
     }
     assert!(reasons(&server, "manifest").await.contains("HASH  path"));

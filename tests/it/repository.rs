@@ -134,7 +134,10 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
         let unsaid = says.iter().any(|part| !said.contains(part)) || !said.contains(model);
         let shown = public.contains(root.to_str().unwrap()) || !public.contains(model);
         if metadata.status != 503 || unsaid || shown || infer.as_ref() != Err(&public) {
-            complaints.push(format!("{model}: expected {says:?}, got {} {said:?}, {public:?} and {infer:?}", metadata.status));
+            complaints.push(format!(
+                "{model}: expected {says:?}, got {} {said:?}, {public:?} and {infer:?}",
+                metadata.status
+            ));
         }
         let logged = server.count_log(|line| {
             let message = line["message"].as_str().unwrap_or_default();

@@ -44,7 +44,8 @@ impl Tokens {
         let at = |why: String| format!("--admin-token-file {}: {why}", file.display());
         let (tokens, mode) = read(&file).map_err(at)?;
         if mode & OTHERS_READ != 0 {
-            let advice = "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user is here";
+            let advice =
+                "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user is here";
             tracing::info!("{}", at(format!("every user may read the tokens (mode {mode:03o}): {advice}")));
         }
         Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
@@ -113,7 +114,6 @@ fn read(file: &PathBuf) -> Result<(Arc<[Token]>, u32), String> {
     if tokens.is_empty() { Err("it has no token".into()) } else { Ok((tokens, mode)) }
 }
 
-
 /// The line must not be repeated in a message: it is a secret.
 fn parse(line: &str) -> Result<Token, String> {
     let (bearer, token) = match line.split_once(':') {
@@ -141,7 +141,8 @@ mod tests {
         let file = folder.path().join("tokens");
         let written = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            read(&file).map(|(tokens, _)| tokens.iter().map(|token| token.bearer.as_deref().map(str::to_owned)).collect())
+            read(&file)
+                .map(|(tokens, _)| tokens.iter().map(|token| token.bearer.as_deref().map(str::to_owned)).collect())
         };
         assert_eq!(written("s3cret \r\n"), Ok(vec![None]));
         assert_eq!(written("# ours\n\nann: abc==\n b-._~+/ \n:c"), Ok(vec![Some("ann".into()), None, None]));
@@ -167,7 +168,10 @@ mod tests {
         for mode in [0o602, 0o666] {
             std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
             let why = read(&file).unwrap_err();
-            assert!(why.contains(&format!("every user may write to it (mode {mode:03o})")) && why.contains("chmod o-w"), "{why}");
+            assert!(
+                why.contains(&format!("every user may write to it (mode {mode:03o})")) && why.contains("chmod o-w"),
+                "{why}"
+            );
         }
     }
 }

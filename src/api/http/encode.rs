@@ -116,12 +116,7 @@ pub(super) fn body(answer: &Answer, id: &str, binary: &Binary, limits: &Limits) 
 }
 
 /// Writes an output. False where there is no room for all of it.
-fn tensor(
-    body: &mut Vec<u8>,
-    output: &OutputTensor,
-    is_binary: bool,
-    has_room: &mut dyn FnMut(&[u8]) -> bool,
-) -> bool {
+fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool, has_room: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     body.extend_from_slice(b"{\"name\":");
     string(body, &output.name);
     let (datatype, shape) = (output.tensor.datatype(), output.tensor.shape());

@@ -163,11 +163,12 @@ pub(super) fn infer(
         notes.asks(&target.model, body.len());
         let json_length = decode::json_length(&target.model, &headers, body.len());
         let decoded = match json_length {
-            Ok(json_length) if json_length.unwrap_or(body.len()) > MAX_INLINE_BYTES => {
+            Ok(json_length) if decode::work(&body, json_length) > MAX_INLINE_BYTES => {
                 Box::pin(decoded_aside(&context, target, json_length, body, arrived)).await
             }
-            json_length => json_length
-                .and_then(|json_length| decoded(&context.limits, target, json_length, body, arrived)),
+            json_length => {
+                json_length.and_then(|json_length| decoded(&context.limits, target, json_length, body, arrived))
+            }
         };
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
         let submitted = submitted(&context, decoded, &header, &mut notes);
@@ -310,8 +311,7 @@ async fn on_its_way(
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }
     context.limits.count_answer(&mut share, body.len())?;
-    let mut response =
-        Response::new(AnswerBody::Inference(outgoing(body, share, unwritten, &context.limits)));
+    let mut response = Response::new(AnswerBody::Inference(outgoing(body, share, unwritten, &context.limits)));
     *response.headers_mut() = headers;
     Ok(response)
 }

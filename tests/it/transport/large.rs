@@ -91,8 +91,14 @@ async fn large_requests_are_refused_as_small_ones_are() {
     let (_repository, server) = start(&[]);
     let numbers = "1,".repeat(MIB);
     for (body, says) in [
-        (format!("{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[{numbers}1]}}]}}"), "the shape has 2 elements, data has 1048577"),
-        (format!("{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[{numbers}}}]}}"), "expected a value, got \"}\""),
+        (
+            format!("{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[{numbers}1]}}]}}"),
+            "the shape has 2 elements, data has 1048577",
+        ),
+        (
+            format!("{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[{numbers}}}]}}"),
+            "expected a value, got \"}\"",
+        ),
     ] {
         let answer = post(server.http, INFER, body).await;
         assert!(answer.status == 400 && answer.error().contains(says), "{}", answer.error());
@@ -105,13 +111,9 @@ async fn large_requests_are_refused_as_small_ones_are() {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     assert!(status.message().contains("must stand in fp32_contents, got int64_contents"), "{status}");
     // A message of a method that takes little.
-    let (status, _, _) = super::call(
-        &server,
-        "/inference.GRPCInferenceService/ServerLive",
-        &[],
-        framed(false, &[0x0a, 0].repeat(MIB)),
-    )
-    .await;
+    let (status, _, _) =
+        super::call(&server, "/inference.GRPCInferenceService/ServerLive", &[], framed(false, &[0x0a, 0].repeat(MIB)))
+            .await;
     assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert!(status.message().contains("the message of this method"), "{status}");
     assert_well(&server).await;
