@@ -97,7 +97,7 @@ async fn large_requests_are_refused_as_small_ones_are() {
         ),
         (
             format!("{{\"inputs\":[{{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1,2],\"data\":[{numbers}}}]}}"),
-            "expected a value, got \"}\"",
+            "expected a value, got '}'",
         ),
     ] {
         let answer = post(server.http, INFER, body).await;
