@@ -5,9 +5,11 @@ pub mod admin;
 mod answer;
 mod body;
 mod budget;
+mod codec_pool;
 mod compression;
 pub mod grpc;
 mod health_only;
+mod host_paths;
 pub mod http;
 mod infer;
 mod limits;
@@ -19,6 +21,7 @@ pub use access::{AccessLog, Lines};
 pub use answer::{Answer, AnswerBody, Unwritten};
 pub use budget::Budget;
 pub use health_only::refuse_unless_health;
+pub use codec_pool::CodecPool;
 pub use limits::Limits;
 pub use metrics::Read;
 pub use service::Service;
@@ -32,6 +35,7 @@ use crate::{
     router::{Router, Table, Version},
     traffic::{Reason, Selector},
 };
+use host_paths::without_folders;
 
 /// The server's name in its metadata.
 pub const SERVER_NAME: &str = "onnxd";
@@ -60,6 +64,8 @@ pub struct Context {
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
+    /// What decodes large requests and encodes large answers.
+    pub codecs: Arc<CodecPool>,
     /// Where requests are told of, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
 }
@@ -134,13 +140,13 @@ fn properties(version: &Version) -> Vec<(String, String)> {
     let (derived, signature) = (&version.derived, &version.signature);
     let mut properties = vec![
         ("batching".into(), derived.batching_text()),
-        ("device".into(), derived.device_text()),
+        ("device".into(), without_folders(&derived.device_text())),
         ("instances".into(), derived.instances.to_string()),
         ("intra_op_threads".into(), derived.intra_op_threads.to_string()),
         ("in_place".into(), derived.in_place_text()),
         ("generation".into(), version.generation.to_string()),
     ];
-    properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), text)));
+    properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), without_folders(&text))));
     let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();
     if !signature.optional_inputs.is_empty() {
         let names = signature.optional_inputs.iter().map(|input| &*input.name);

@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     num::NonZeroUsize,
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     thread,
@@ -58,12 +58,12 @@ struct Found {
     test_cases: crate::registry::TestCases,
 }
 
-/// Checks what is at a path, on that device where the configuration names none. Success means that all of it would serve.
+/// Checks what is at a path, with links to these folders allowed, on that device where the configuration names none. Success means that all of it would serve.
 ///
 /// # Errors
 /// There is nothing to check, or nothing can be checked here; the message says why.
-pub fn check(path: &Path, device: Device, as_json: bool) -> Result<ExitCode, String> {
-    let models = repository::find(path)?;
+pub fn check(path: &Path, links: &[PathBuf], device: Device, as_json: bool) -> Result<ExitCode, String> {
+    let models = repository::find(path, links)?;
     if models.is_empty() {
         let path = path.display();
         return Err(format!(

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Device, Listen, ModelControl, Ratio};
+use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, Ratio};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -180,6 +180,10 @@ pub struct Check {
     #[arg(long)]
     pub json: bool,
 
+    /// Folders outside of the repository that links in it may lead to, as `onnxd serve` takes them.
+    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO", default_value = "", hide_default_value = true)]
+    pub allow_links_to: Folders,
+
     /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
@@ -267,6 +271,11 @@ pub struct Settings {
     /// changes are followed), or explicit (nothing is loaded but by admin calls).
     #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
     pub model_control: ModelControl,
+
+    /// Folders outside of the repository that links in it may lead to: DIR, or DIR,DIR. A model file, weights, config.toml, test
+    /// case or manifest that a link takes from anywhere else is refused. Links within the repository always work.
+    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO", default_value = "", hide_default_value = true)]
+    pub allow_links_to: Folders,
 
     /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]

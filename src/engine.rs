@@ -45,7 +45,7 @@ use ort::{
 };
 use std::{cell::Cell, path::Path, sync::Arc};
 
-use crate::error::Failure;
+use crate::{error::Failure, files::ModelPath};
 use memory::{Location, Memory};
 use model_file::ModelFile;
 use recording::while_none_is_recorded;
@@ -110,8 +110,8 @@ impl Engine {
     ///
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
-    pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
-        self.instance(ModelFile::read(model)?, model.parent().unwrap_or(Path::new(".")), target)
+    pub fn load(&self, model: &ModelPath, target: &Target) -> Result<Instance, Failure> {
+        self.instance(ModelFile::read(model)?, model.folder(), target)
     }
 
     fn instance(&self, file: ModelFile, folder: &Path, target: &Target) -> Result<Instance, Failure> {

@@ -71,10 +71,16 @@ fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("the metadata of model '{model}' can't be understood: {why}");
     let metadata: Value = serde_json::from_slice(metadata).map_err(|error| wrong(&error))?;
     let inputs = metadata["inputs"].as_array().ok_or_else(|| wrong(&"it has no inputs"))?;
+    // A list of names, in JSON.
+    let optional =
+        metadata["properties"]["optional_inputs"].as_str().and_then(|names| serde_json::from_str(names).ok());
+    let optional: Vec<String> = optional.unwrap_or_default();
     let spec = |input: &Value| {
+        let name = input["name"].as_str()?.to_owned();
         let shape = input["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?;
         let datatype = Datatype::from_name(input["datatype"].as_str()?)?;
-        Some(Spec { name: input["name"].as_str()?.into(), datatype, shape })
+        let is_optional = optional.contains(&name);
+        Some(Spec { name, datatype, shape, is_optional })
     };
     inputs.iter().map(|input| spec(input).ok_or_else(|| wrong(input))).collect()
 }

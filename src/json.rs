@@ -6,6 +6,6 @@ mod elements;
 mod reader;
 mod tensor;
 
-pub use elements::{Elements, write_elements};
+pub use elements::{Elements, min_json_bytes, write_elements, write_elements_while};
 pub use reader::{Kind, Reader};
 pub use tensor::{TensorObject, once};

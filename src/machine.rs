@@ -7,4 +7,4 @@ mod memory;
 
 pub use cpus::{Cpus, cpus};
 pub use groups::Limit;
-pub use memory::{Memory, memory};
+pub use memory::{Memory, ProcessLimit, memory};

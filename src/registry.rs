@@ -34,7 +34,7 @@ pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
-pub use system::{give_way, stay_aside};
+pub use system::{give_way, stay_aside, yield_to_small_requests};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
 
@@ -86,6 +86,8 @@ pub struct Options {
     pub control: ModelControl,
     /// The file that a version's folder holds once it is complete, where there is such a rule.
     pub marker: Option<String>,
+    /// Folders outside of the repository that links in it may lead to.
+    pub links: Vec<PathBuf>,
     /// What versions may take together, where that is limited.
     pub memory: Option<MemoryLimit>,
 }
@@ -139,12 +141,18 @@ impl Registry {
     /// # Errors
     /// The desired state was written by a newer server.
     pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let Options { folder, state_folder, control, marker, memory } = options;
+        let Options { folder, state_folder, control, marker, links, memory } = options;
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
         Ok(Registry {
-            shared: Arc::new(Shared::new((folder, marker), (router, loader.exposition()), store, inventory, sender)),
+            shared: Arc::new(Shared::new(
+                (folder, marker, links),
+                (router, loader.exposition()),
+                store,
+                inventory,
+                sender,
+            )),
             loader,
             inbox,
             queue: VecDeque::new(),
@@ -348,7 +356,7 @@ impl Registry {
     /// Reads the repository. A disk that does not answer, or that has been taken from its mount point, is no wish to unload
     /// everything.
     fn scan(&self) -> Result<Scan, String> {
-        let scan = repository::scan(&self.shared.folder, self.shared.marker.as_deref())?;
+        let scan = repository::scan(&self.shared.folder, self.shared.marker.as_deref(), &self.shared.links)?;
         if scan.models.is_empty() && scan.device != self.seen.device && self.seen.device != 0 {
             let folder = self.shared.folder.display();
             return Err(format!(

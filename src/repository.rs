@@ -4,14 +4,12 @@
 //! model's folder may hold a `config.toml`. Everything else is ignored. What is read is judged by the registry.
 
 mod cases;
-mod file;
 mod find;
 mod fingerprint;
 mod inspect;
 mod manifest;
 mod recognise;
 
-pub use cases::read_test_case;
 pub use find::find;
 pub use fingerprint::Fingerprint;
 pub use manifest::Verified;
@@ -23,7 +21,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::{ModelConfig, document};
+use crate::{
+    config::{ModelConfig, document},
+    files::{ModelPath, Roots},
+};
 
 /// What a repository holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub struct Model {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Source {
     /// The model file.
-    pub path: PathBuf,
+    pub path: ModelPath,
     /// The version's own folder, where it has one.
     pub folder: Option<PathBuf>,
     /// The state of that file and of those in the folder, which may belong to it.
@@ -60,7 +61,8 @@ pub struct Source {
 
 impl Source {
     /// Those files as they are now.
-    fn new(path: PathBuf, folder: Option<PathBuf>) -> Self {
+    fn new(path: PathBuf, folder: Option<PathBuf>, roots: &Roots) -> Self {
+        let path = ModelPath::new(path, roots.clone());
         let fingerprint = Fingerprint::take(&path, folder.as_deref());
         Source { path, folder, fingerprint }
     }
@@ -74,25 +76,32 @@ impl Source {
 const MODEL_FILE: &str = "model.onnx";
 const CONFIG_FILE: &str = "config.toml";
 
-/// Reads a repository. Where there is a `marker`, a version with a folder counts only when that holds a file of this name.
+/// Reads a repository. Where there is a `marker`, a version with a folder counts only when that holds a file of this name. Links
+/// may lead about in the repository, and to the folders in `links`.
 ///
 /// # Errors
 /// The folder itself can't be read; the message names it. What is wrong inside is told per model.
-pub fn scan(folder: &Path, marker: Option<&str>) -> Result<Scan, String> {
+pub fn scan(folder: &Path, marker: Option<&str>, links: &[PathBuf]) -> Result<Scan, String> {
     let failed = |error: io::Error| format!("the model repository {} can't be read: {error}", folder.display());
     let mut scan = Scan { device: fs::metadata(folder).map_err(failed)?.dev(), ..Scan::default() };
+    let roots = Roots::new(folder, links);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
-        let Some(name) = visible_name(&path) else { continue };
+        let Some(name) = visible_name(&path) else {
+            if let Some((name, model)) = unnamed(&path, marker, &roots) {
+                scan.add(name, model);
+            }
+            continue;
+        };
         let is_folder = is_folder(&entry);
         if *is_folder.as_ref().unwrap_or(&false) {
-            if let Some(model) = scan_model(&path, marker) {
+            if let Some(model) = scan_model(&path, marker, &roots) {
                 scan.add(name.to_owned(), model);
             }
         } else if let Some(model) = name.strip_suffix(".onnx").filter(|model| !model.is_empty()) {
             let mut found = Model::default();
-            found.add_version("1", path.clone(), None);
+            found.add_version("1", path.clone(), None, &roots);
             scan.add(model.to_owned(), found);
         } else if let Err(error) = is_folder {
             // A link to a folder on a disk that is gone, for one: not the same as no folder.
@@ -119,34 +128,35 @@ impl Scan {
 }
 
 /// The model of that name in a repository as it is now; `None` where there is none.
-pub fn scan_one(folder: &Path, name: &str, marker: Option<&str>) -> Option<Model> {
+pub fn scan_one(folder: &Path, name: &str, marker: Option<&str>, links: &[PathBuf]) -> Option<Model> {
     // What clients name is no path.
     if name.contains('/') || visible_name(Path::new(name)) != Some(name) {
         return None;
     }
     let file = folder.join(format!("{name}.onnx"));
-    let mut model = scan_model(&folder.join(name), marker).filter(|_| folder.join(name).is_dir());
+    let roots = Roots::new(folder, links);
+    let mut model = scan_model(&folder.join(name), marker, &roots).filter(|_| folder.join(name).is_dir());
     if file.is_file() {
-        model.get_or_insert_default().add_version("1", file, None);
+        model.get_or_insert_default().add_version("1", file, None, &roots);
     }
     model
 }
 
 /// The model in a folder; `None` where nothing in it looks like one.
-fn scan_model(folder: &Path, marker: Option<&str>) -> Option<Model> {
+fn scan_model(folder: &Path, marker: Option<&str>, roots: &Roots) -> Option<Model> {
     let mut model = Model::default();
-    let config = scan_entries(folder, marker, &mut model).unwrap_or_else(|error| {
+    let config = scan_entries(folder, marker, roots, &mut model).unwrap_or_else(|error| {
         model.problem = Some(format!("{} can't be read: {error}", folder.display()));
         None
     });
-    let has_config = config.is_some_and(|path| read_config(&path, &mut model));
+    let has_config = config.is_some_and(|path| read_config(&path, roots, &mut model));
     let has_versions = !model.versions.is_empty() || !model.incomplete.is_empty();
     (has_config || model.problem.is_some() || has_versions).then_some(model)
 }
 
 /// Adds the versions in a model's folder; where its settings are, if they are there. Every look at the repository does this
 /// for every model: the folder's list says what most things in it are, without another system call for each.
-fn scan_entries(folder: &Path, marker: Option<&str>, model: &mut Model) -> io::Result<Option<PathBuf>> {
+fn scan_entries(folder: &Path, marker: Option<&str>, roots: &Roots, model: &mut Model) -> io::Result<Option<PathBuf>> {
     let mut config = None;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -160,14 +170,14 @@ fn scan_entries(folder: &Path, marker: Option<&str>, model: &mut Model) -> io::R
                 continue;
             }
             if marker.is_none_or(|marker| path.join(marker).exists()) {
-                model.add_version(name, path.join(MODEL_FILE), Some(&path));
+                model.add_version(name, path.join(MODEL_FILE), Some(&path), roots);
             } else if let Ok(version) = name.parse() {
                 model.incomplete.insert(version);
             }
         } else if let Some(number) = name.strip_suffix(".onnx").filter(|stem| is_number(stem))
             && !is_folder(&entry).unwrap_or(false)
         {
-            model.add_version(number, path.clone(), None);
+            model.add_version(number, path.clone(), None, roots);
         }
     }
     Ok(config)
@@ -180,8 +190,8 @@ fn is_folder(entry: &fs::DirEntry) -> io::Result<bool> {
 }
 
 /// Reads a model's `config.toml`; false where it is gone, or leads nowhere.
-fn read_config(path: &Path, model: &mut Model) -> bool {
-    let file = match file::open(path) {
+fn read_config(path: &Path, roots: &Roots, model: &mut Model) -> bool {
+    let file = match roots.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
         opened => opened.map(|(file, _)| file),
     };
@@ -199,18 +209,31 @@ fn read_config(path: &Path, model: &mut Model) -> bool {
 
 impl Model {
     /// Adds the version that `number` names; `folder` is its own, where it has one.
-    fn add_version(&mut self, number: &str, path: PathBuf, folder: Option<&Path>) {
+    fn add_version(&mut self, number: &str, path: PathBuf, folder: Option<&Path>, roots: &Roots) {
         let Some(version) = number.parse().ok().filter(|&version: &u64| version > 0) else {
             self.problem =
                 Some(format!("{}: a version is a positive integer below 2^64, got '{number}'", path.display()));
             return;
         };
-        let source = Source::new(path.clone(), folder.map(Path::to_owned));
+        let source = Source::new(path.clone(), folder.map(Path::to_owned), roots);
         if let Some(other) = self.versions.insert(version, source) {
             let (a, b) = (other.path.display(), path.display());
             self.problem = Some(format!("version {version} stands there twice: {a} and {b}"));
         }
     }
+}
+
+/// A model whose name is no UTF-8, under that name with escapes; `None` where it looks like none.
+fn unnamed(path: &Path, marker: Option<&str>, roots: &Roots) -> Option<(String, Model)> {
+    let bytes = path.file_name()?.as_encoded_bytes();
+    let is_hidden = bytes.starts_with(b".");
+    let is_model = || bytes.ends_with(b".onnx") || path.is_dir() && scan_model(path, marker, roots).is_some();
+    if is_hidden || str::from_utf8(bytes).is_ok() || !is_model() {
+        return None;
+    }
+    let name = bytes.escape_ascii().to_string();
+    let problem = format!("the name {name} is no UTF-8, and requests can't name the model: rename it");
+    Some((name, Model { problem: Some(problem), ..Model::default() }))
 }
 
 /// The name of a file or folder, unless it is hidden or not text.

@@ -37,7 +37,7 @@ use tokio::{net::TcpListener, runtime::Handle, sync::watch, task::JoinSet};
 
 use crate::{
     api::{
-        AccessLog, Context, Lifecycle, SERVER_VERSION, Service,
+        AccessLog, CodecPool, Context, Lifecycle, SERVER_VERSION, Service,
         admin::{Callers, Tokens},
     },
     batcher::Compute,
@@ -86,7 +86,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder, None)?;
+    repository::scan(folder, None, &settings.allow_links_to.0)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
     gpu::look();
@@ -104,6 +104,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
+    let codecs = CodecPool::start(cpus).map_err(|error| format!("the codec threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
     let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
@@ -116,7 +117,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context { router, lifecycle: lifecycle.subscribe(), limits, access_log: access_log.clone() };
+    let lifecycle_now = lifecycle.subscribe();
+    let context = Context { router, lifecycle: lifecycle_now, limits, codecs, access_log: access_log.clone() };
 
     let orderly = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -192,6 +194,7 @@ fn registry_options(folder: &Path, settings: &Settings) -> Options {
         state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
         control: settings.model_control,
         marker: settings.ready_marker.clone(),
+        links: settings.allow_links_to.0.clone(),
         memory: settings
             .model_memory
             .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),

@@ -2,6 +2,7 @@
 
 use onnxd::{
     engine::{Engine, Target},
+    files::ModelPath,
     runtime,
     tensor::{Dimension, ModelInputs, TensorSpec},
 };
@@ -35,7 +36,8 @@ pub(crate) fn raw(options: &Raw) -> Result<String, String> {
     let mut all = Vec::new();
     for &threads in &options.threads {
         let count = NonZeroUsize::new(threads).ok_or("--threads is 1 or more")?;
-        let mut instance = engine.load(&options.model, &Target::cpu(count)).map_err(|failure| failure.why)?;
+        let mut instance =
+            engine.load(&ModelPath::alone(&options.model), &Target::cpu(count)).map_err(|failure| failure.why)?;
         for &rows in &options.rows {
             let inputs = inputs(&instance.signature().inputs, rows, &options.shape)?;
             all.push(figures(threads, rows, options.duration, || {

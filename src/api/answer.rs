@@ -64,9 +64,7 @@ struct Unread {
 }
 
 impl Unread {
-    fn new(unwritten: Arc<Unwritten>, length: usize, limits: &Limits) -> Self {
-        let mut share = Share::new(&limits.budget);
-        share.add(length);
+    fn new(unwritten: Arc<Unwritten>, length: usize, share: Share, limits: &Limits) -> Self {
         let (now, timeout) = (Instant::now(), limits.write_timeout);
         let whole = now + limits.patience(timeout, length);
         let mut answers = unwritten.answers();
@@ -103,14 +101,13 @@ pub struct Outgoing {
     unread: Option<Arc<Unread>>,
 }
 
-/// The body of an answer, counted until it is written. Nothing is refused here: the work is done, and who asks next finds less
-/// room.
-pub(super) fn outgoing<D>(data: D, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing
+/// The body of an answer, which `share` counts until it is written.
+pub(super) fn outgoing<D>(data: D, share: Share, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing
 where
     D: AsRef<[u8]> + Into<Bytes> + Send + 'static,
 {
     let length = data.as_ref().len();
-    let unread = Unread::new(unwritten.clone(), length, limits);
+    let unread = Unread::new(unwritten.clone(), length, share, limits);
     if length <= PIECE {
         Outgoing { left: guarded(data, unread), unread: None }
     } else {

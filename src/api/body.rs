@@ -27,6 +27,10 @@ use crate::tensor::{Inputs, Tensor};
 /// keep a read buffer alive, which is larger.
 pub(super) const KEPT: usize = 64 << 10;
 
+/// Bytes of a body that are taken in before other connections of the thread get their turn: a fast client could hold it for as
+/// long as its body comes.
+const MAX_STRETCH: usize = 1 << 20;
+
 /// Bytes of a body that are read though it is refused. Who sends more sees the connection close.
 const DISCARDED: usize = 1 << 30;
 
@@ -48,11 +52,13 @@ pub(super) struct Pieces {
     limits: Arc<Limits>,
     began: Instant,
     received: usize,
+    /// Bytes that came without a wait for more.
+    at_a_stretch: usize,
 }
 
 impl Pieces {
     pub(super) fn new(body: Incoming, limits: &Arc<Limits>, began: Instant) -> Self {
-        Pieces { body, limits: limits.clone(), began, received: 0 }
+        Pieces { body, limits: limits.clone(), began, received: 0, at_a_stretch: 0 }
     }
 
     /// Bytes that are told beforehand to come at least.
@@ -66,10 +72,15 @@ impl Pieces {
             if self.body.is_end_stream() {
                 return Ok(None);
             }
+            if self.at_a_stretch >= MAX_STRETCH {
+                self.at_a_stretch = 0;
+                yield_now().await;
+            }
             // Most of the time it is there, and no clock is needed.
             let frame = match self.body.frame().now_or_never() {
                 Some(frame) => frame,
                 None => {
+                    self.at_a_stretch = 0;
                     let limits = &self.limits;
                     let whole = self.began + limits.patience(limits.body_timeout, self.received);
                     let deadline = whole.min(Instant::now() + limits.body_timeout);
@@ -89,6 +100,7 @@ impl Pieces {
                 Some(Ok(frame)) => {
                     if let Ok(piece) = frame.into_data() {
                         self.received += piece.len();
+                        self.at_a_stretch += piece.len();
                         return Ok(Some(piece));
                     }
                 }

@@ -1,5 +1,5 @@
 //! Bytes that the process holds for clients at once: requests from their first byte until the last tensor that was made of
-//! them is gone, and answers until they are written.
+//! them is gone, and answers from before they are encoded until they are written.
 
 use bytes::Bytes;
 use std::sync::{
@@ -132,6 +132,19 @@ impl Share {
         fits
     }
 
+    /// Gives back what is beyond so many bytes.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        if let Some(extra @ 1..) = self.bytes.checked_sub(bytes) {
+            self.budget.give_back(extra);
+            self.bytes = bytes;
+        }
+    }
+
+    /// Bytes that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes more, whether or not there is as much: what is there already has to be counted.
     pub(super) fn add(&mut self, bytes: usize) {
         if !self.budget.take_kept(bytes) {
@@ -179,6 +192,9 @@ mod tests {
         assert_eq!(budget.used(), 150, "what is there already is counted in any case");
         drop(other);
         assert!(one.grow(40));
+        one.shrink_to(30);
+        one.shrink_to(31);
+        assert_eq!((one.bytes(), budget.used()), (30, 30));
         drop(one);
         assert_eq!(budget.used(), 0);
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::budget::Budget;
+use super::budget::{Budget, Share};
 use crate::error::{Code, Error};
 
 /// What clients may do at most, over every protocol.
@@ -44,6 +44,37 @@ impl Limits {
     }
 }
 
+/// What a large answer might be asked for instead.
+const SMALLER_ANSWERS: &str = "ask for fewer outputs or rows, or over HTTP for binary outputs (binary_data_output)";
+
+impl Limits {
+    /// Counts an answer of so many bytes, encoded, of which `share` may hold some already.
+    pub(super) fn count_answer(&self, share: &mut Share, bytes: usize) -> Result<(), Refusal> {
+        share.shrink_to(bytes);
+        if share.grow(bytes - share.bytes()) { Ok(()) } else { Err(self.answer_too_large(bytes)) }
+    }
+
+    /// Refuses an answer of at least so many bytes, encoded, for which there is no room.
+    pub(super) fn answer_too_large(&self, at_least: usize) -> Refusal {
+        self.budget.refuse();
+        let (used, limit) = (self.budget.used(), self.budget.limit());
+        if at_least > limit {
+            return Refusal::new(
+                Kind::TooLarge,
+                format!(
+                    "the answer takes at least {at_least} bytes, more than all requests and answers may hold: {limit} bytes (--request-memory); {SMALLER_ANSWERS}"
+                ),
+            );
+        }
+        Refusal::new(
+            Kind::Full,
+            format!(
+                "there is no room for the answer, which takes at least {at_least} bytes: requests and answers hold {used} of {limit} bytes (--request-memory); try again later, or {SMALLER_ANSWERS}"
+            ),
+        )
+    }
+}
+
 /// Bytes of one thing, at most.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
@@ -76,6 +107,8 @@ pub(super) enum Kind {
     CutOff,
     /// There is no room for it at the moment.
     Full,
+    /// It failed behind that: the error's code says all.
+    Later,
 }
 
 /// A request that does not come as far as being decoded.
@@ -92,7 +125,14 @@ impl Refusal {
 
     /// The HTTP status, which says more than that of the error's code.
     pub(super) fn http(&self) -> u16 {
-        self.kind.row().1
+        if self.kind == Kind::Later { self.error.code().http() } else { self.kind.row().1 }
+    }
+}
+
+/// A failure of what came as far as being decoded, with the status of its code.
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal { kind: Kind::Later, error }
     }
 }
 
@@ -106,6 +146,7 @@ impl Kind {
             Kind::TooSlow => (Code::DeadlineExceeded, 408),
             Kind::CutOff => (Code::Cancelled, 400),
             Kind::Full => (Code::ResourceExhausted, 429),
+            Kind::Later => (Code::Internal, 500),
         }
     }
 }

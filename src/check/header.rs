@@ -1,7 +1,9 @@
 //! What a model file says of itself, which ONNX Runtime does not tell.
 
 use prost::Message;
-use std::{fs, path::Path};
+use std::io::Read;
+
+use crate::files::ModelPath;
 
 /// The part of onnx.proto's ModelProto that is small.
 #[derive(Message)]
@@ -25,8 +27,10 @@ pub(super) struct OperatorSet {
 }
 
 /// Reads it; `None` where the file is no model.
-pub(super) fn read(path: &Path) -> Option<Header> {
-    Header::decode(fs::read(path).ok()?.as_slice()).ok()
+pub(super) fn read(path: &ModelPath) -> Option<Header> {
+    let mut contents = Vec::new();
+    path.roots().open(path).ok()?.0.read_to_end(&mut contents).ok()?;
+    Header::decode(contents.as_slice()).ok()
 }
 
 impl Header {

@@ -75,6 +75,14 @@ fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Findi
         bytes("machine", "unknown", memory.machine),
         bytes("available", "unknown", memory.available),
         Finding::ok("control group", group, json!({ "bytes": limit.map(|limit| limit.value), "file": file })),
+        Finding::ok(
+            "process limit",
+            memory.process.map_or_else(|| "none".into(), |limit| format!("{} ({})", rounded(limit.value), limit.name)),
+            json!({
+                "bytes": memory.process.map(|limit| limit.value),
+                "name": memory.process.map(|limit| limit.name),
+            }),
+        ),
         taken,
     ]
 }
@@ -124,12 +132,12 @@ mod tests {
     #[test]
     fn memory_that_is_not_there_is_told() {
         let limit = Some(Limit { value: 1 << 30, file: "/limit".into() });
-        let memory = Memory { machine: Some(8 << 30), available: None, limit };
+        let memory = Memory { machine: Some(8 << 30), available: None, limit, process: None };
         let told = |models| {
             let told = tell_memory(&memory, 1 << 29, models);
             let texts: Vec<_> = told.iter().map(|finding| finding.text.clone()).collect();
-            assert_eq!(texts[..3], ["8.0 GiB", "unknown", "1.0 GiB (/limit)"]);
-            (told[3].level, told[3].text.clone())
+            assert_eq!(texts[..4], ["8.0 GiB", "unknown", "1.0 GiB (/limit)", "none"]);
+            (told[4].level, told[4].text.clone())
         };
         assert_eq!(told(None), (Level::Ok, "512.0 MiB for requests, no limit for models".into()));
         assert_eq!(told(Some(1 << 29)).0, Level::Ok);

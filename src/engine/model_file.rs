@@ -11,12 +11,12 @@ mod zip_map;
 use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
+    fs::File,
     io::{self, Read},
     path::{Component, Path, PathBuf},
 };
 
-use crate::error::Failure;
+use crate::{error::Failure, files::ModelPath};
 use onnx::{Model, ValueInfo};
 
 /// A model, in memory.
@@ -39,9 +39,9 @@ impl ModelFile {
     /// # Errors
     /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
     /// ONNX Runtime's words tell more.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let mut encoded = read_in_pieces(path).map_err(|error| Failure::unreadable(&error))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+    pub(super) fn read(path: &ModelPath) -> Result<Self, Failure> {
+        let (file, _) = path.roots().open(path).map_err(|error| Failure::unreadable(&error))?;
+        let mut encoded = read_in_pieces(&file).map_err(|error| Failure::unreadable(&error))?;
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
         if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
@@ -52,7 +52,7 @@ impl ModelFile {
                     why: format!("its weights in '{location}' {}", failure.why),
                     ..failure
                 };
-                let read = read_weights(folder, &location).map_err(of)?;
+                let read = read_weights(path, &location).map_err(of)?;
                 weights.push((location.into(), read));
             }
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
@@ -70,33 +70,44 @@ const PIECE: u64 = 256 << 10;
 
 /// Reads a file. During a call of the system many kernels give the CPU to nobody else, whatever the priority of who called: to
 /// read 90 MB with one call had requests wait for 150 ms.
-fn read_in_pieces(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+fn read_in_pieces(file: &File) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     contents.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
-    while (&file).take(PIECE).read_to_end(&mut contents)? > 0 {}
+    while file.take(PIECE).read_to_end(&mut contents)? > 0 {}
     Ok(contents)
 }
 
-/// A file of weights. It must lie in the model's folder: a model may come from anywhere, and is not to read what it likes.
-fn read_weights(folder: &Path, location: &str) -> Result<Vec<u8>, Failure> {
-    let inside = Path::new(location).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside || location.is_empty() {
+/// A file of weights. Its name must lead nowhere but into the model's folder, and the file must lie where the files of the model
+/// may: a model may come from anywhere, and is not to read what it likes.
+fn read_weights(model: &ModelPath, location: &str) -> Result<Vec<u8>, Failure> {
+    let folder = model.folder();
+    if !stays_inside(Path::new(location)) {
         return Err(Failure::lasting(format!(
             "lie outside the model's folder {}: put the file beside the model and name it by a relative path",
             folder.display()
         )));
     }
     let path = folder.join(location);
-    // Not what never ends, or waits for someone to write into it.
-    let read = fs::metadata(&path).and_then(|metadata| match metadata.is_file() {
-        true => read_in_pieces(&path),
-        false => Err(io::Error::other("it is not a file")),
-    });
-    let passing = |error| {
-        Failure::passing(format!("can't be read from {}: {error}; they belong beside the model", path.display()))
-    };
-    read.map_err(passing)
+    let read = model.roots().open(&path).and_then(|(file, _)| read_in_pieces(&file));
+    read.map_err(|error| {
+        let why = format!("can't be read from {}: {error}; they belong beside the model", path.display());
+        // Weights may be on their way; what is no file, or lies elsewhere, stays so.
+        if error.kind() == io::ErrorKind::InvalidInput { Failure::lasting(why) } else { Failure::passing(why) }
+    })
+}
+
+/// Whether a relative path names a file, and leads out of its folder at no point.
+fn stays_inside(path: &Path) -> bool {
+    let mut depth = 0_usize;
+    for part in path.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    depth > 0
 }
 
 impl onnx::Graph {
@@ -121,6 +132,21 @@ impl onnx::Graph {
         locations.extend(entries.filter(|entry| entry.key == "location").map(|entry| entry.value.clone()));
         for graph in attributes().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs)) {
             graph.collect_external_data(locations);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_weights_stay_in_the_folder() {
+        for inside in ["w.bin", "./w.bin", "w/x.bin", "w/../x.bin", "a/b/../../x.bin"] {
+            assert!(stays_inside(Path::new(inside)), "{inside}");
+        }
+        for outside in ["", ".", "w/..", "../w.bin", "w/../../x.bin", "/etc/passwd", "w/../../m/w.bin"] {
+            assert!(!stays_inside(Path::new(outside)), "{outside}");
         }
     }
 }

@@ -16,6 +16,7 @@ use super::{Engine, Instance, Location, Provider, Target, buckets, recording::al
 use crate::{
     config::OtherProvider,
     error::Code,
+    files::ModelPath,
     runtime,
     tensor::{Datatype, ModelInputs, Shape, Tensor, push_bytes_element},
 };
@@ -44,9 +45,9 @@ impl Engine {
             assert_eq!(runtime::prepare(self.library(), runtime::ProviderLibrary::Cuda), []);
             let provider = Provider::Cuda { gpu: 0 };
             let target = Target { provider, graphs: recorded, ..Target::cpu(NonZeroUsize::MIN) };
-            return self.load(model, &target).unwrap();
+            return self.load(&ModelPath::alone(model), &target).unwrap();
         }
-        let instance = self.load(model, &Target::cpu(NonZeroUsize::MIN)).unwrap();
+        let instance = self.load(&ModelPath::alone(model), &Target::cpu(NonZeroUsize::MIN)).unwrap();
         self.staged(instance, vec![Location::CPU], recorded).unwrap()
     }
 }
@@ -67,7 +68,7 @@ impl Pair {
         let path = folder.path().join("model.onnx");
         graph.save(&path);
         let engine = Engine::for_tests();
-        let ordinary = engine.load(&path, &Target::cpu(NonZeroUsize::MIN)).unwrap();
+        let ordinary = engine.load(&ModelPath::alone(&path), &Target::cpu(NonZeroUsize::MIN)).unwrap();
         Pair { ordinary, staged: engine.load_staged(&path, recorded) }
     }
 
@@ -290,7 +291,7 @@ fn no_run_is_kept_where_what_is_bound_may_be_copied_to_a_device() {
     onnx::add(1.0).save(&path);
     for provider in [OtherProvider::MiGraphX, OtherProvider::OpenVino].map(Provider::Other) {
         let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
-        let mut instance = Engine::for_tests().standing_in().load(&path, &target).unwrap();
+        let mut instance = Engine::for_tests().standing_in().load(&ModelPath::alone(&path), &target).unwrap();
         assert!(!lone(&mut instance, &[rows(1, 1), rows(1, 2)]), "{provider}");
         assert!(!lone(&mut instance.sharing(), &[rows(1, 1)]), "{provider}");
     }

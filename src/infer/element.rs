@@ -10,6 +10,8 @@ pub(super) struct Spec {
     pub datatype: Datatype,
     /// -1 is any extent.
     pub shape: Vec<i64>,
+    /// The model has a value of its own for it.
+    pub is_optional: bool,
 }
 
 /// An element that was read.

@@ -128,12 +128,13 @@ pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
     (read.is_ok() && whole).then_some(text)
 }
 
-/// The tensors for all inputs of the model.
+/// The tensors for all inputs of the model; those that are optional may be left out.
 ///
 /// # Errors
 /// For people: what was given does not suit the model.
 pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec<(&'s Spec, Tensor)>, String> {
     let mut found: Vec<(&'s Spec, Tensor)> = Vec::new();
+    let required: Vec<&Spec> = specs.iter().filter(|spec| !spec.is_optional).collect();
     for Source { input, file, content } in sources {
         let at = |why: String| format!("{file}: {why}");
         let mut add = |spec: &'s Spec, tensor| found.push((spec, tensor));
@@ -157,20 +158,28 @@ pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec
                 }
             }
             // A lone array has the name that NumPy made up.
-            (None, Content::Npz(arrays)) if specs.len() > 1 || arrays.len() > 1 => {
+            (None, Content::Npz(arrays))
+                if required.len() > 1
+                    || arrays.len() > 1
+                    || arrays.iter().all(|(name, _)| specs.iter().any(|spec| spec.name == *name)) =>
+            {
                 for (name, array) in arrays {
                     let spec = named(specs, &name).map_err(at)?;
                     add(spec, tensor(spec, Content::Npy(array)).map_err(at)?);
                 }
             }
             (None, content) => {
-                let [spec] = specs else { return Err(at(several(specs))) };
-                add(spec, tensor(spec, content).map_err(at)?);
+                let alone = match (specs, &*required) {
+                    ([spec], _) | (_, &[spec]) => spec,
+                    _ => return Err(at(several(specs))),
+                };
+                add(alone, tensor(alone, content).map_err(at)?);
             }
         }
     }
     for spec in specs {
         match found.iter().filter(|(other, _)| other.name == spec.name).count() {
+            0 if spec.is_optional => {}
             0 => return Err(format!("input '{}' is missing; the model takes {}", spec.name, list(specs))),
             1 => {}
             _ => return Err(format!("input '{}' is given twice", spec.name)),
@@ -188,7 +197,10 @@ fn named<'s>(specs: &'s [Spec], name: &str) -> Result<&'s Spec, String> {
 }
 
 fn list(specs: &[Spec]) -> String {
-    let spec = |spec: &Spec| format!("'{}' ({} {:?})", spec.name, spec.datatype, spec.shape);
+    let spec = |spec: &Spec| {
+        let optional = if spec.is_optional { ", optional" } else { "" };
+        format!("'{}' ({} {:?}{optional})", spec.name, spec.datatype, spec.shape)
+    };
     specs.iter().map(spec).collect::<Vec<_>>().join(", ")
 }
 
@@ -277,9 +289,12 @@ fn extents(
     Ok(())
 }
 
-/// Whether the first row names a column for each input.
+/// Whether the first row names a column for each input that is required.
 fn has_columns(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> bool {
-    rows.first().is_some_and(|(_, header)| specs.iter().all(|spec| header.contains(&spec.name)))
+    rows.first().is_some_and(|(_, header)| {
+        let mut required = specs.iter().filter(|spec| !spec.is_optional).peekable();
+        required.peek().is_some() && required.all(|spec| header.contains(&spec.name))
+    })
 }
 
 /// Each input from the column of its name, as models that scikit-learn exports for data frames have them.

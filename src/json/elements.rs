@@ -176,14 +176,23 @@ fn read_bytes(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<(), String>
 /// number for are the tokens NaN, Infinity and -Infinity, as other servers write and Python clients read them. Strict parsers
 /// don't: their clients ask for binary data. An element of BYTES is a string, or `{"b64": ".."}` where it is no UTF-8.
 pub fn write_elements(out: &mut Vec<u8>, tensor: &Tensor) {
+    write_elements_while(out, tensor, &mut |_| true);
+}
+
+/// Bytes of text between two questions whether there is room for more.
+const PIECE: usize = 64 << 10;
+
+/// Writes the elements as [`write_elements`] does, as long as there is room: `has_room` is asked each time that some 64 KiB were
+/// written, with all that was written. False where it said no: then the text ends in the middle.
+pub fn write_elements_while(out: &mut Vec<u8>, tensor: &Tensor, has_room: &mut dyn FnMut(&[u8]) -> bool) -> bool {
     macro_rules! elements {
         ($element:ty, $write:expr) => {{
             let (elements, _) = tensor.data().as_chunks::<{ size_of::<$element>() }>();
-            write_all(out, elements.iter(), |out, bytes| $write(out, <$element>::from_le_bytes(*bytes)));
+            write_all(out, has_room, elements.iter(), |out, bytes| $write(out, <$element>::from_le_bytes(*bytes)))
         }};
     }
     match tensor.datatype() {
-        Datatype::Bool => write_all(out, tensor.data().iter(), |out, &byte| {
+        Datatype::Bool => write_all(out, has_room, tensor.data().iter(), |out, &byte| {
             out.extend_from_slice(if byte == 0 { b"false" } else { b"true" });
         }),
         Datatype::Uint8 => elements!(u8, write_integer),
@@ -199,19 +208,45 @@ pub fn write_elements(out: &mut Vec<u8>, tensor: &Tensor) {
         // Every half is an FP32, and what reads back as that reads back as the half.
         Datatype::Fp16 => elements!(f16, |out, value: f16| write_float(out, value.into(), value.to_f32())),
         Datatype::Bf16 => elements!(bf16, |out, value: bf16| write_float(out, value.into(), value.to_f32())),
-        Datatype::Bytes => write_all(out, BytesElements::new(tensor.data()), write_bytes),
+        Datatype::Bytes => write_all(out, has_room, BytesElements::new(tensor.data()), write_bytes),
     }
 }
 
-fn write_all<T>(out: &mut Vec<u8>, elements: impl Iterator<Item = T>, write: impl Fn(&mut Vec<u8>, T)) {
+/// Bytes of text that the elements of a tensor take at least, brackets aside. The elements of BYTES are not looked at.
+pub fn min_json_bytes(tensor: &Tensor) -> usize {
+    let data = tensor.data().len();
+    // With the comma behind it. The shortest float is 0.0, and an element of BYTES has quotes.
+    let (size, text) = match tensor.datatype() {
+        Datatype::Bool => (1, 5),
+        Datatype::Bytes => return data / 4 * 3,
+        Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64 => (tensor.datatype().size().unwrap_or(1), 4),
+        other => (other.size().unwrap_or(1), 2),
+    };
+    (data / size).saturating_mul(text).saturating_sub(1)
+}
+
+fn write_all<T>(
+    out: &mut Vec<u8>,
+    has_room: &mut dyn FnMut(&[u8]) -> bool,
+    elements: impl Iterator<Item = T>,
+    write: impl Fn(&mut Vec<u8>, T),
+) -> bool {
+    let mut next_question = out.len() + PIECE;
     out.push(b'[');
     for (index, element) in elements.enumerate() {
         if index > 0 {
             out.push(b',');
         }
         write(out, element);
+        if out.len() >= next_question {
+            if !has_room(out) {
+                return false;
+            }
+            next_question = out.len() + PIECE;
+        }
     }
     out.push(b']');
+    true
 }
 
 // Writing into memory can't fail.

@@ -1,3 +1,4 @@
+use rlimit::Resource;
 use std::{fs, path::Path};
 
 use super::groups::{self, Controller, Limit};
@@ -13,6 +14,17 @@ pub struct Memory {
     pub available: Option<u64>,
     /// What the process's control groups allow.
     pub limit: Option<Limit<u64>>,
+    /// What the process's own limits allow (`ulimit -v`, `ulimit -d`).
+    pub process: Option<ProcessLimit>,
+}
+
+/// A resource limit of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessLimit {
+    /// Its name, such as RLIMIT_AS.
+    pub name: &'static str,
+    /// The soft limit, in bytes.
+    pub value: u64,
 }
 
 /// The memory that this process may use.
@@ -22,14 +34,26 @@ pub fn memory() -> Memory {
         machine: field(&meminfo, "MemTotal:"),
         available: field(&meminfo, "MemAvailable:"),
         limit: allowed(&groups::of_this_process(), |path| fs::read_to_string(path).ok()),
+        process: process_limit(|resource| resource.get().ok().map(|(soft, _)| soft)),
     }
 }
 
 impl Memory {
-    /// The least of what machine and groups allow; `None` where nothing says.
+    /// The least of what the machine, the groups and the process's own limits allow; `None` where nothing says.
     pub fn usable(&self) -> Option<u64> {
-        self.machine.into_iter().chain(self.limit.as_ref().map(|limit| limit.value)).min()
+        let group = self.limit.as_ref().map(|limit| limit.value);
+        let process = self.process.map(|limit| limit.value);
+        [self.machine, group, process].into_iter().flatten().min()
     }
+}
+
+/// The limits that memory counts against: all addresses, and those of data.
+const RESOURCES: [(Resource, &str); 2] = [(Resource::AS, "RLIMIT_AS"), (Resource::DATA, "RLIMIT_DATA")];
+
+fn process_limit(soft: impl Fn(Resource) -> Option<u64>) -> Option<ProcessLimit> {
+    let limits =
+        RESOURCES.into_iter().filter_map(|(resource, name)| Some(ProcessLimit { name, value: soft(resource)? }));
+    limits.filter(|limit| limit.value != rlimit::INFINITY).min_by_key(|limit| limit.value)
 }
 
 /// A field of /proc/meminfo, which is told in KiB.
@@ -71,5 +95,20 @@ mod tests {
         assert_eq!(limit("4:memory:/free\n"), Some((2000, version_1.into())));
         assert_eq!(limit("0::/\n"), None);
         assert_eq!(limit("what is this"), None);
+    }
+
+    #[test]
+    fn the_least_limit_of_the_process_counts() {
+        let least = |addresses, data| {
+            let soft = |resource| Some(if resource == Resource::AS { addresses } else { data });
+            process_limit(soft).map(|limit| (limit.name, limit.value))
+        };
+        assert_eq!(least(rlimit::INFINITY, rlimit::INFINITY), None);
+        assert_eq!(least(1000, rlimit::INFINITY), Some(("RLIMIT_AS", 1000)));
+        assert_eq!(least(1000, 900), Some(("RLIMIT_DATA", 900)));
+        assert_eq!(process_limit(|_| None), None);
+        let memory = |process| Memory { machine: Some(5000), available: None, limit: None, process };
+        assert_eq!(memory(None).usable(), Some(5000));
+        assert_eq!(memory(Some(ProcessLimit { name: "RLIMIT_AS", value: 1000 })).usable(), Some(1000));
     }
 }

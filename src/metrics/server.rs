@@ -159,7 +159,7 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     ),
     Family::counter(
         "onnxd_request_memory_refused_total",
-        "Requests that were refused because there was no room for their bytes (--request-memory).",
+        "Requests and answers that were refused because there was no room for their bytes (--request-memory).",
         |series, server| series.value(server.readings.request_memory_refused),
     ),
     Family::gauge(

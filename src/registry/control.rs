@@ -73,7 +73,9 @@ impl Control {
         let shared = &self.shared;
         // The last look may have been before the files came.
         let looks = matches!(change, Change::Load(_) | Change::Reload(_));
-        let fresh = looks.then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref())).flatten();
+        let fresh = looks
+            .then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref(), &shared.links))
+            .flatten();
         let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(desired) = store.catch_up()? {
             shared.take_over(&store, desired);

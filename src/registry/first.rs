@@ -1,6 +1,6 @@
 //! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
     graphs,
@@ -16,6 +16,7 @@ use crate::{
     config::{Batching, Device, ModelConfig},
     engine::{Instance, Provider, Target, is_of_a_gpu},
     error::Failure,
+    files::ModelPath,
     runtime::fetch,
 };
 
@@ -218,11 +219,11 @@ impl Loader {
     }
 
     /// An instance. Threads that are started with it are at normal priority: CUDA has some of its own.
-    pub(super) fn instance(&self, path: &Path, target: &Target) -> Result<Instance, Failure> {
+    pub(super) fn instance(&self, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {
         if *target == Target::cpu(NonZeroUsize::MIN) {
             return self.engine.load(path, target).map_err(|failure| failure.at(path));
         }
-        let (engine, model, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        let (engine, model, target) = (self.engine.clone(), path.clone(), target.clone());
         system::starting_threads(move || engine.load(&model, &target)).map_err(|failure| failure.at(path))
     }
 }

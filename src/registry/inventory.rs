@@ -318,10 +318,15 @@ impl Inventory {
             memory_bytes: serving.map(|serving| serving.memory),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
             devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
-            path: source.map(|source| source.path.clone()),
+            path: source.map(|source| source.path.to_path_buf()),
             problem: standing.reason,
         }
     }
+}
+
+/// Whether a reason may be told to every client: it names nothing of the host.
+pub(super) fn is_public(reason: &str) -> bool {
+    [BY_CALL, GONE, INCOMPLETE, super::plan::GONE].contains(&reason)
 }
 
 const BY_CALL: &str = "an admin call asked for it to be unloaded, and it stays so until one asks for it to be loaded";

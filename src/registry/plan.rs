@@ -183,7 +183,8 @@ fn leaves(inventory: &Inventory, (name, version): &Key, slot: &Slot) -> Option<&
 }
 
 /// What is wrong with a model whose folder went while it serves.
-const GONE: &str = "the repository does not hold it any more; it is served until it is unloaded by an admin call";
+pub(super) const GONE: &str =
+    "the repository does not hold it any more; it is served until it is unloaded by an admin call";
 
 /// The models to act on: of each, what two scans in a row agree on, else what was acted on before. Files that are being
 /// written, and folders between removal and return, are so left alone until they rest. A model with a problem keeps the
@@ -211,12 +212,13 @@ pub(super) fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::{ModelPath, Roots};
     use proptest::prelude::*;
-    use std::path::PathBuf;
 
     /// A model whose state is told by a number; the folder that a fingerprint is taken of does not matter here.
     fn model(state: u8, problem: bool) -> Model {
-        let source = Source { path: PathBuf::from(format!("{state}.onnx")), ..Source::default() };
+        let path = ModelPath::new(format!("{state}.onnx").into(), Roots::default());
+        let source = Source { path, ..Source::default() };
         let problem = problem.then(|| "unreadable".to_owned());
         Model { versions: BTreeMap::from([(1, source)]), problem, ..Model::default() }
     }

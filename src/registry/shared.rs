@@ -41,6 +41,7 @@ pub(super) enum Message {
 pub(super) struct Shared {
     pub folder: PathBuf,
     pub marker: Option<String>,
+    pub links: Vec<PathBuf>,
     pub router: Arc<Router>,
     exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
@@ -53,7 +54,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (folder, marker): (PathBuf, Option<String>),
+        (folder, marker, links): (PathBuf, Option<String>, Vec<PathBuf>),
         (router, exposition): (Arc<Router>, Arc<Exposition>),
         store: Store,
         inventory: Inventory,
@@ -61,7 +62,7 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(EVENTS);
-        Shared { folder, marker, router, exposition, store, inventory, events, inbox }
+        Shared { folder, marker, links, router, exposition, store, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {

@@ -3,11 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    inventory::{Inventory, Standing},
+    inventory::{Inventory, Standing, is_public},
     plan::Key,
     status::State,
 };
 use crate::router::{ModelEntry, Routing, Table, VersionEntry};
+
+/// The reasons in the table go to every client. Those that name files of the host, or repeat what is in them, stay with the log and
+/// the admin API.
+const FAILED: &str = "it failed to load; the server's log and its admin API (onnxd models) say why";
+const UNREADABLE: &str = "its folder can't be used as it is; the server's log and its admin API (onnxd models) say why";
 
 /// The whole table.
 pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) -> Table {
@@ -21,21 +26,23 @@ pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) 
 }
 
 fn model(inventory: &Inventory, name: &str, versions: BTreeMap<u64, VersionEntry>) -> ModelEntry {
-    let problem = inventory.models.get(name).and_then(|model| model.problem.clone());
+    let problem = inventory.models.get(name).and_then(|model| model.problem.as_deref());
+    let problem = problem.map(|problem| if is_public(problem) { problem } else { UNREADABLE }.to_owned());
     let key_headers =
         inventory.models.get(name).map(|model| model.config.routing_key_headers.clone()).unwrap_or_default();
     ModelEntry::new(versions, Routing { traffic: inventory.traffic(name), key_headers }, problem)
 }
 
 fn entry(inventory: &Inventory, key: &Key, standing: &Standing) -> VersionEntry {
-    let why = |what: &str| VersionEntry::Failed(Arc::from(standing.reason.as_deref().unwrap_or(what)));
+    let reason = standing.reason.as_deref().filter(|reason| is_public(reason));
+    let why = |what: &str| VersionEntry::Failed(Arc::from(reason.unwrap_or(what)));
     match standing.state {
         State::Ready => match inventory.slots.get(key).and_then(|slot| slot.serving.as_ref()) {
             Some(serving) => VersionEntry::Ready(serving.version.clone()),
             None => VersionEntry::Loading,
         },
         State::Loading => VersionEntry::Loading,
-        State::Failed => why("it failed to be loaded"),
+        State::Failed => why(FAILED),
         State::Unloaded => why("it is not loaded"),
         State::Retiring => VersionEntry::Retiring,
     }

@@ -8,7 +8,7 @@ use crate::{
     engine::Instance,
     error::Failure,
     json::{Reader, TensorObject, once},
-    repository::{Source, read_test_case},
+    repository::Source,
     tensor::{
         Datatype, Inputs, ModelInputs, NamedTensor, Shape, Signature, Tensor, TensorSpec, Tolerance, first_difference,
     },
@@ -32,7 +32,7 @@ pub(super) fn run_all(source: &Source, model: &str, instance: &mut Instance) -> 
     let mut failed = Vec::new();
     let mut passed = Vec::new();
     for path in &paths {
-        let text = read_test_case(path)?;
+        let text = source.read_test_case(path)?;
         match run(&text, model, instance) {
             Ok(description) => passed.push((path.clone(), description)),
             Err(why) => failed.push(format!("{}: {why}", path.display())),

@@ -51,8 +51,14 @@ struct Running {
 
 /// A registry that has loaded what there is.
 fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry {
-    let options =
-        Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
+    let options = Options {
+        folder: repository.into(),
+        state_folder: state.into(),
+        control,
+        marker: None,
+        links: Vec::new(),
+        memory: None,
+    };
     let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
     let mut registry = Registry::new(options, bench().loader.clone(), router, stop).unwrap();
     registry.load_all(&|_| ()).unwrap();

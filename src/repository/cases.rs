@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Source, file::read_text};
+use super::Source;
 use crate::error::Failure;
 
 const FOLDER: &str = "tests";
@@ -45,12 +45,13 @@ impl Source {
         others.sort();
         Ok((cases, others))
     }
-}
 
-/// The text of a test case.
-///
-/// # Errors
-/// It can't be read, or is too large.
-pub fn read_test_case(path: &Path) -> Result<String, Failure> {
-    read_text(path, LARGEST).map_err(|error| Failure::unreadable(&error).at(path))
+    /// The text of a test case.
+    ///
+    /// # Errors
+    /// It can't be read, or is too large.
+    pub fn read_test_case(&self, path: &Path) -> Result<String, Failure> {
+        let read = self.path.roots().read_text(path, LARGEST);
+        read.map_err(|error| Failure::unreadable(&error).at(path))
+    }
 }

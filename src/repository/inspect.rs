@@ -5,10 +5,9 @@ use std::{fs, io::Read, path::Path};
 
 use super::{
     MODEL_FILE, Source,
-    file::open,
     recognise::{HEAD, Seems, recognise},
 };
-use crate::error::Failure;
+use crate::{error::Failure, files::Roots};
 
 /// Bytes that a protobuf message, which a model file is, can have.
 const LARGEST: u64 = (1 << 31) - 1;
@@ -26,7 +25,7 @@ impl Source {
     }
 
     fn look(&self) -> Result<(), Failure> {
-        let (file, metadata) = match open(&self.path) {
+        let (file, metadata) = match self.path.roots().open(&self.path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(self.missing()),
             Err(error) => return Err(Failure::unreadable(&error)),
@@ -71,22 +70,23 @@ impl Source {
             _ => String::new(),
         };
         let more = names.len().saturating_sub(TOLD);
-        let told: Vec<String> = names.into_iter().take(TOLD).map(|name| described(folder, name)).collect();
+        let told: Vec<String> =
+            names.into_iter().take(TOLD).map(|name| described(folder, name, self.path.roots())).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Failure::lasting(format!("there is no such file: its folder holds {}{more}{advice}", told.join(", ")))
     }
 }
 
 /// A name, with what the file seems to be.
-fn described(folder: &Path, name: String) -> String {
-    match seems(&folder.join(&name)) {
+fn described(folder: &Path, name: String, roots: &Roots) -> String {
+    match seems(&folder.join(&name), roots) {
         Some(seems) if !seems.what().starts_with("text") => format!("{name} ({})", seems.what()),
         _ => name,
     }
 }
 
-fn seems(path: &Path) -> Option<Seems> {
-    let (file, metadata) = open(path).ok()?;
+fn seems(path: &Path, roots: &Roots) -> Option<Seems> {
+    let (file, metadata) = roots.open(path).ok()?;
     let mut head = Vec::with_capacity(HEAD);
     file.take(HEAD as u64).read_to_end(&mut head).ok()?;
     recognise(&head, metadata.len())

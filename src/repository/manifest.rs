@@ -8,11 +8,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::{
-    Source,
-    file::{open, read_text},
-};
-use crate::error::Failure;
+use super::Source;
+use crate::{error::Failure, files::Roots};
 
 const MANIFEST: &str = "SHA256SUMS";
 
@@ -37,7 +34,7 @@ impl Source {
     pub fn verify(&self) -> Result<Option<Verified>, Failure> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let manifest = folder.join(MANIFEST);
-        let text = match read_text(&manifest, LARGEST) {
+        let text = match self.path.roots().read_text(&manifest, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !manifest.is_symlink() => return Ok(None),
             Err(error) => return Err(Failure::unreadable(&error).at(&manifest)),
@@ -61,7 +58,7 @@ impl Source {
                 why: format!("line {} lists {}: {}", line.number, line.path.display(), failure.why),
                 ..failure
             };
-            let got = hash(&path).map_err(|error| named(Failure::unreadable(&error)))?;
+            let got = hash(&path, self.path.roots()).map_err(|error| named(Failure::unreadable(&error)))?;
             if got != line.hash {
                 return Err(Failure::lasting(format!(
                     "{} is not the file that line {} lists: expected SHA-256 {}, got {got}",
@@ -116,8 +113,8 @@ fn parse_line(number: usize, line: &str) -> Result<Line, String> {
 }
 
 /// The SHA-256 of a file, which is never in memory as a whole.
-fn hash(path: &Path) -> io::Result<String> {
-    let (mut file, _) = open(path)?;
+fn hash(path: &Path, roots: &Roots) -> io::Result<String> {
+    let (mut file, _) = roots.open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

@@ -77,7 +77,7 @@ impl VersionEntry {
             VersionEntry::Ready(_) => "is ready".into(),
             VersionEntry::Loading => "is being loaded".into(),
             VersionEntry::Retiring => "is being retired".into(),
-            VersionEntry::Failed(reason) => format!("failed: {reason}"),
+            VersionEntry::Failed(reason) => format!("is not ready: {reason}"),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What can't be loaded: the reason is told where it is looked for, and everything else is served.
 
+use onnxd::api::grpc::proto::ModelMetadataRequest;
 use prost::Message;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 use tempfile::TempDir;
 
 use crate::support::{
-    client::{get, post},
+    client::{get, infer, inference, post, raw_request, reasons},
     onnx::{self, Attribute, Graph, Model, OperatorSet, external_floats, node, value},
     server::{Server, eventually, onnxd},
 };
@@ -193,8 +194,8 @@ async fn a_server_tells_why_and_serves_the_others() {
     for bad in &all {
         let path = folder.path().join(bad.name).join("1/model.onnx");
         let answer = post(server.http, &format!("/v2/models/{}/infer", bad.name), request()).await;
-        let said = answer.error();
-        let always = [bad.name, "version 1", path.to_str().unwrap()];
+        let said = reasons(&server, bad.name).await;
+        let always = ["version 1", path.to_str().unwrap()];
         let unsaid: Vec<_> = always.iter().chain(bad.says).filter(|part| !said.contains(**part)).collect();
         if answer.status != 503 || !unsaid.is_empty() {
             complaints.push(format!("{}: {} without {unsaid:?}: {said}", bad.name, answer.status));
@@ -347,10 +348,49 @@ async fn pipes_are_not_waited_for() {
         ("pipe", "pipe.onnx: it is a pipe"),
         ("manifest", "SHA256SUMS: it is a pipe"),
         ("case", "a.json: it is a pipe"),
-        ("weights", "weights.bin: it is not a file"),
+        ("weights", "weights.bin: it is a pipe"),
     ] {
         let answer = get(server.http, &format!("/v2/models/{model}")).await;
-        assert!(answer.status == 503 && answer.error().contains(says), "{answer:?}");
+        assert!(answer.status == 503 && !answer.error().contains("it is a pipe"), "{answer:?}");
+        let why = reasons(&server, model).await;
+        assert!(why.contains(says), "{why}");
+    }
+}
+
+/// Nothing that a client can ask tells where files lie, or what is in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_ports_tell_nothing_of_the_host() {
+    let (folder, all) = repository();
+    let root = fs::canonicalize(folder.path()).unwrap();
+    fs::create_dir(root.join("unreadable")).unwrap();
+    make_pipe(&root.join("unreadable/config.toml"));
+    let secret = root.join("secret.toml");
+    fs::write(&secret, "root:x:0:0\n").unwrap();
+    fs::create_dir(root.join("settings")).unwrap();
+    symlink(&secret, root.join("settings/config.toml")).unwrap();
+    let server = Server::start(folder.path());
+    let client = inference(&server).await;
+    let names = all.iter().map(|bad| bad.name).chain(["unreadable", "settings"]);
+    for name in names {
+        let mut answers = Vec::new();
+        for path in ["", "/ready", "/versions/1", "/versions/1/ready", "/versions/stable"] {
+            let answer = get(server.http, &format!("/v2/models/{name}{path}")).await;
+            answers.push(String::from_utf8(answer.body.to_vec()).unwrap());
+        }
+        for path in ["/infer", "/versions/1/infer"] {
+            let answer = post(server.http, &format!("/v2/models/{name}{path}"), request()).await;
+            answers.push(format!("{:?} {}", answer.headers, answer.error()));
+        }
+        let raw = raw_request(name, "x", "FP32", &[1, 2], vec![0; 8]);
+        answers.push(infer(&client, raw).await.unwrap_err().to_string());
+        let metadata = ModelMetadataRequest { name: name.into(), version: String::new() };
+        answers.push(client.clone().model_metadata(metadata).await.unwrap_err().to_string());
+        for answer in answers {
+            let parts =
+                [root.to_str().unwrap(), folder.path().to_str().unwrap(), "model.onnx", "root:x", "config.toml"];
+            let told: Vec<_> = parts.iter().filter(|part| answer.contains(**part)).collect();
+            assert!(told.is_empty(), "{name}: {told:?} in {answer}");
+        }
     }
 }
 
@@ -400,10 +440,7 @@ async fn what_changes_while_it_loads_is_loaded_again() {
         });
     }
     eventually("what is there now serves", async || serves(&server, "changes").await).await;
-    eventually("what is not there is told", async || {
-        get(server.http, "/v2/models/vanishes").await.error().contains("no such file")
-    })
-    .await;
+    eventually("what is not there is told", async || reasons(&server, "vanishes").await.contains("no such file")).await;
     // What was loaded of them first was never said to be ready.
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "changes"), 1);
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);

@@ -168,3 +168,22 @@ fn gpus_are_told_with_their_driver() {
         "{none}"
     );
 }
+
+/// What the process may have at most is no more than its own limits allow.
+#[test]
+fn limits_of_the_process_bound_the_memory_of_requests() {
+    const LIMIT: u64 = 6 << 30;
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &format!("ulimit -v {}; exec \"$0\" doctor --json", LIMIT >> 10)])
+        .arg(env!("CARGO_BIN_EXE_onnxd"));
+    let document: Value = serde_json::from_slice(&ended(&mut command).stdout).unwrap();
+    let facts = |name| &finding(&document, "memory", name)["facts"];
+    assert_eq!(
+        (&facts("process limit")["bytes"], &facts("process limit")["name"]),
+        (&LIMIT.into(), &"RLIMIT_AS".into())
+    );
+    let machine = facts("machine")["bytes"].as_u64().unwrap();
+    let group = facts("control group")["bytes"].as_u64().unwrap_or(u64::MAX);
+    assert_eq!(facts("settings")["request_memory"], LIMIT.min(machine).min(group) / 4);
+}

@@ -9,7 +9,7 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "clock", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "gpu", "machine", "runtime"],
+    &["batcher", "engine", "files", "gpu", "machine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &str); 33] = [
     ("metrics", "per_thread"),
     ("batcher", "engine"),
     ("engine", "runtime"),
+    ("engine", "files"),
     ("registry", "repository"),
     ("registry", "desired"),
     ("traffic", "error"),

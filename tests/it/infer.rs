@@ -63,6 +63,29 @@ impl Setting {
     }
 }
 
+/// An input that has a value in the model may be left out.
+#[test]
+fn optional_inputs_may_be_left_out() {
+    let repository = TempDir::new().unwrap();
+    let mut graph = onnx::add(1.0);
+    graph.input.push(onnx::value("number", onnx::FLOAT, &["1"]));
+    graph.save(&repository.path().join("add.onnx"));
+    let server = Server::start(repository.path());
+    let setting = Setting { server, files: TempDir::new().unwrap(), _repository: repository };
+    setting.file("number.json", "[5]");
+    setting.file("row.csv", "1,2");
+    let left_out = "[1,2] [2.0,3.0]";
+    for (line, stdin) in [("add", "[[1, 2]]"), ("add", "{\"x\": [[1, 2]]}"), ("add", "1,2"), ("add x=row.csv", "")] {
+        assert_eq!(setting.answer(line, stdin), left_out, "{line} < {stdin}");
+    }
+    let given = "[1,2] [6.0,7.0]";
+    assert_eq!(setting.answer("add", "{\"number\": [5], \"x\": [[1, 2]]}"), given);
+    assert_eq!(setting.answer("add x=row.csv number=number.json", ""), given);
+    let output = setting.run("add", "{\"number\": [5]}");
+    let told = text(&output.stderr);
+    assert!(told.contains("input 'x' is missing") && told.contains("'number' (FP32 [1], optional)"), "{told}");
+}
+
 /// What `numpy.save` writes.
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");

@@ -22,6 +22,7 @@ mod health;
 mod host;
 mod http;
 mod infer;
+mod links;
 mod metrics;
 mod monitoring;
 mod overload;

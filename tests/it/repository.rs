@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tempfile::TempDir;
 
 use crate::support::{
-    client::{get, post},
+    client::{get, post, reasons},
     onnx,
     server::{Server, eventually},
 };
@@ -129,10 +129,15 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     for (model, says) in &wrong {
         let metadata = get(server.http, &format!("/v2/models/{model}")).await;
         let infer = added(&server, model).await;
-        let said = metadata.error();
+        let public = metadata.error();
+        let said = if *model == "none" { public.clone() } else { reasons(&server, model).await };
         let unsaid = says.iter().any(|part| !said.contains(part)) || !said.contains(model);
-        if metadata.status != 503 || unsaid || infer.as_ref() != Err(&said) {
-            complaints.push(format!("{model}: expected {says:?}, got {} {said:?} and {infer:?}", metadata.status));
+        let shown = public.contains(root.to_str().unwrap()) || !public.contains(model);
+        if metadata.status != 503 || unsaid || shown || infer.as_ref() != Err(&public) {
+            complaints.push(format!(
+                "{model}: expected {says:?}, got {} {said:?}, {public:?} and {infer:?}",
+                metadata.status
+            ));
         }
         let logged = server.count_log(|line| {
             let message = line["message"].as_str().unwrap_or_default();
@@ -148,7 +153,8 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
     assert_eq!(added(&server, "good").await, Ok((1.0, 1)));
     assert_eq!(added(&server, "half").await, Ok((1.0, 1)));
     let answer = get(server.http, "/v2/models/half/versions/2").await;
-    assert!(answer.status == 503 && answer.error().contains("half/2/model.onnx"), "{answer:?}");
+    assert!(answer.status == 503 && !answer.error().contains("model.onnx"), "{answer:?}");
+    assert!(reasons(&server, "half").await.contains("half/2/model.onnx"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,4 +343,31 @@ async fn an_empty_folder_of_another_disk_unloads_nothing() {
     // A disk that comes with models is followed, whichever it is.
     onnx::add(5.0).save(&other_disk.path().join("add/1/model.onnx"));
     eventually("the other disk serves", async || added(&server, "add").await.unwrap().0 == 5.0).await;
+}
+
+/// A name that no request can say is told, and not passed over.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_no_utf_8_are_told() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
+    let folder = TempDir::new().unwrap();
+    let name = OsStr::from_bytes(b"caf\xe9");
+    onnx::add(1.0).save(&folder.path().join(name).join("1/model.onnx"));
+    onnx::add(1.0).save(&folder.path().join(OsStr::from_bytes(b"\xffx.onnx")));
+    // No model.
+    fs::create_dir(folder.path().join(OsStr::from_bytes(b"\xfe"))).unwrap();
+    onnx::add(1.0).save(&folder.path().join("good.onnx"));
+    let server = Server::start(folder.path());
+    assert_eq!(added(&server, "good").await, Ok((1.0, 1)));
+    for name in [r"caf\xe9", r"\xffx.onnx"] {
+        server.wait_for_log(|line| {
+            let message = line["message"].as_str().unwrap_or_default();
+            line["level"] == "ERROR" && line["model"] == name && message.contains("is no UTF-8")
+        });
+        assert!(reasons(&server, name).await.contains("is no UTF-8"), "{name}");
+    }
+    let models = get(server.admin, "/admin/v1/models").await.json();
+    assert_eq!(models["models"].as_array().unwrap().len(), 3, "{models}");
+    let output = Command::new(env!("CARGO_BIN_EXE_onnxd")).arg("check").arg(folder.path()).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && told.contains(r"caf\xe9"), "{told}");
 }

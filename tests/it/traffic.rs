@@ -327,7 +327,7 @@ async fn where_nothing_that_is_ready_has_weight_nothing_answers() {
     assert_eq!(status.code(), Code::Unavailable);
     for says in [
         "model 'add' has no version that is ready and has weight: version 1 (weight 0) is ready; ",
-        "; version 4 (weight 95) failed: ",
+        "; version 4 (weight 95) is not ready: it failed to load; ",
         "; there is no version 9 (weight 5)",
     ] {
         assert!(status.message().contains(says), "{says}: {}", status.message());

@@ -4,6 +4,7 @@ mod connections;
 mod encodings;
 mod floods;
 mod half_close;
+mod large;
 mod limits;
 mod malformed;
 mod memory;

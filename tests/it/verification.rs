@@ -9,7 +9,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::support::{
-    client::{get, post},
+    client::{get, post, reasons},
     onnx::{self, external_floats},
     server::{Server, eventually},
 };
@@ -53,7 +53,9 @@ async fn all_say_why(wrong: &[Wrong<'_>]) {
     for (name, _, says) in wrong {
         match added(&server, name).await {
             Ok(answer) => complaints.push(format!("{name}: serves {answer:?}")),
-            Err(said) => {
+            Err(public) => {
+                assert!(!public.contains(folder.path().to_str().unwrap()), "{public}");
+                let said = reasons(&server, name).await;
                 let unsaid: Vec<_> = says.iter().filter(|part| !said.contains(**part)).collect();
                 if !unsaid.is_empty() {
                     complaints.push(format!("{name}: without {unsaid:?}: {said}"));

@@ -98,7 +98,8 @@ impl Admin {
         let selector = Selector::parse(&request.model, &request.version)?;
         let ExplainRequest { model, key, .. } = request;
         let table = self.control.router.table();
-        let explained = table.explain(&model, &selector, key.as_ref().map(|key| key.as_bytes()))?;
+        let explained = table.explain(&model, &selector, key.as_ref().map(|key| key.as_bytes()));
+        let explained = explained.map_err(|error| self.with_reasons(error, &model))?;
         Ok(explanation(&model, &selector, key.as_deref(), explained))
     }
 
@@ -107,6 +108,20 @@ impl Admin {
         let limit = wait_limit(&request)?;
         let _place = self.long_call()?;
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
+    }
+
+    /// An error with what the table does not tell: why the model's versions are not ready.
+    fn with_reasons(&self, error: Error, model: &str) -> Error {
+        let Ok(status) = self.control.model(model) else { return error };
+        let versions = status.versions.into_iter().filter_map(|version| {
+            let problem = version.problem?;
+            Some(format!("version {}: {problem}", version.version))
+        });
+        let reasons: Vec<String> = status.problem.into_iter().chain(versions).collect();
+        if reasons.is_empty() {
+            return error;
+        }
+        Error::new(error.code(), format!("{error}; {}", reasons.join("; ")))
     }
 
     async fn change(

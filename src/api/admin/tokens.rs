@@ -3,7 +3,8 @@
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::Read,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -40,7 +41,13 @@ impl Tokens {
     /// # Errors
     /// The file can't be read, or has no token.
     pub fn open(file: PathBuf) -> Result<Self, String> {
-        let tokens = read(&file).map_err(|why| format!("--admin-token-file {}: {why}", file.display()))?;
+        let at = |why: String| format!("--admin-token-file {}: {why}", file.display());
+        let (tokens, mode) = read(&file).map_err(at)?;
+        if mode & OTHERS_READ != 0 {
+            let advice =
+                "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user is here";
+            tracing::info!("{}", at(format!("every user may read the tokens (mode {mode:03o}): {advice}")));
+        }
         Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
     }
 
@@ -60,7 +67,7 @@ impl Tokens {
         let read = read(&self.file);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match read {
-            Ok(tokens) => {
+            Ok((tokens, _)) => {
                 state.tokens = tokens;
                 state.problem = None;
             }
@@ -76,10 +83,27 @@ impl Tokens {
     }
 }
 
-fn read(file: &PathBuf) -> Result<Arc<[Token]>, String> {
+/// Permissions of the file that let others write to it, and read it.
+const OTHERS_WRITE: u32 = 0o002;
+const OTHERS_READ: u32 = 0o004;
+
+/// The tokens, and the permissions of the file. A file that any user may write to is refused: whoever writes a token into it
+/// controls the server.
+fn read(file: &PathBuf) -> Result<(Arc<[Token]>, u32), String> {
     let mut text = String::new();
-    let opened = File::open(file).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
-    opened.map_err(|error| format!("it can't be read: {error}"))?;
+    let mut read = || -> io::Result<u32> {
+        let file = File::open(file)?;
+        let metadata = file.metadata()?;
+        file.take(LARGEST + 1).read_to_string(&mut text)?;
+        // A pipe, as of a shell's <(...), has permissions that say nothing.
+        Ok(if metadata.is_file() { metadata.mode() & 0o777 } else { 0 })
+    };
+    let mode = read().map_err(|error| format!("it can't be read: {error}"))?;
+    if mode & OTHERS_WRITE != 0 {
+        return Err(format!(
+            "every user may write to it (mode {mode:03o}), and add a token: run `chmod o-w` on it, or set defaultMode 0400 on a Kubernetes secret"
+        ));
+    }
     if text.len() as u64 > LARGEST {
         return Err(format!("it has more than {LARGEST} bytes: it should have a token per line"));
     }
@@ -87,7 +111,7 @@ fn read(file: &PathBuf) -> Result<Arc<[Token]>, String> {
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let tokens = lines.map(|(index, line)| parse(line).map_err(|why| format!("line {}: {why}", index + 1)));
     let tokens: Arc<[Token]> = tokens.collect::<Result<_, _>>()?;
-    if tokens.is_empty() { Err("it has no token".into()) } else { Ok(tokens) }
+    if tokens.is_empty() { Err("it has no token".into()) } else { Ok((tokens, mode)) }
 }
 
 /// The line must not be repeated in a message: it is a secret.
@@ -109,6 +133,7 @@ fn parse(line: &str) -> Result<Token, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 
     #[test]
     fn one_per_line_with_a_name_or_without() {
@@ -116,7 +141,8 @@ mod tests {
         let file = folder.path().join("tokens");
         let written = |text: &str| {
             std::fs::write(&file, text).unwrap();
-            read(&file).map(|tokens| tokens.iter().map(|token| token.bearer.as_deref().map(str::to_owned)).collect())
+            read(&file)
+                .map(|(tokens, _)| tokens.iter().map(|token| token.bearer.as_deref().map(str::to_owned)).collect())
         };
         assert_eq!(written("s3cret \r\n"), Ok(vec![None]));
         assert_eq!(written("# ours\n\nann: abc==\n b-._~+/ \n:c"), Ok(vec![Some("ann".into()), None, None]));
@@ -128,5 +154,24 @@ mod tests {
         }
         let why = written(&"a".repeat(LARGEST as usize + 1)).unwrap_err();
         assert!(why.contains("more than"), "{why}");
+    }
+
+    #[test]
+    fn files_that_every_user_may_write_to_are_refused() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("tokens");
+        std::fs::write(&file, "s3cret").unwrap();
+        for mode in [0o400, 0o640, 0o660, 0o644] {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read(&file).unwrap().1, mode, "{mode:o}");
+        }
+        for mode in [0o602, 0o666] {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            let why = read(&file).unwrap_err();
+            assert!(
+                why.contains(&format!("every user may write to it (mode {mode:03o})")) && why.contains("chmod o-w"),
+                "{why}"
+            );
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::proto::{
     InferParameter, InferTensorContents,
     model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
 };
+use crate::api::codec_pool::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements};
 
 /// A field that takes more decoded than on the wire.
 enum Field {
@@ -53,6 +54,44 @@ pub(super) fn decoded(request: &[u8]) -> usize {
     let mut bytes = 0;
     fields(request, REQUEST, &mut bytes);
     bytes
+}
+
+/// Fields of a message that are looked at, one by one, to see how much there is to parse. An honest request has some more than it
+/// has inputs.
+const MAX_FIELDS: usize = 1024;
+
+/// The field of an inference request that has the bytes of tensors, which are not parsed.
+const RAW_INPUT_CONTENTS: u64 = 7;
+
+/// The field of an inference request that has an input without its raw contents.
+const INPUTS: u64 = 5;
+
+/// Bytes of a message that have to be looked at one by one: all but raw contents, and a part of those where their elements are
+/// checked. Takes little time whatever the message is.
+pub(super) fn to_parse(request: &[u8]) -> usize {
+    if request.len() <= MAX_INLINE_BYTES {
+        // Whatever it is, it takes little.
+        return request.len();
+    }
+    let (mut rest, mut raw, mut checked) = (request, 0, false);
+    for _ in 0..MAX_FIELDS {
+        let Some(tag) = varint(&mut rest) else { break };
+        let skipped = match tag & 7 {
+            0 => varint(&mut rest).map(|_| 0),
+            1 => rest.split_off(..8).map(|_| 0),
+            2 => varint(&mut rest).and_then(|length| {
+                let length = usize::try_from(length).ok()?;
+                let content = rest.split_off(..length)?;
+                checked |= tag >> 3 == INPUTS && length <= MAX_INLINE_BYTES && has_checked_elements(content);
+                Some(if tag >> 3 == RAW_INPUT_CONTENTS { length } else { 0 })
+            }),
+            5 => rest.split_off(..4).map(|_| 0),
+            _ => None,
+        };
+        let Some(skipped) = skipped else { break };
+        raw += skipped;
+    }
+    request.len() - raw + if checked { raw / CHECKED_PER_PARSED } else { 0 }
 }
 
 /// Adds what the fields take; `None` where the message is none from there on.
@@ -108,6 +147,32 @@ pub(super) fn varint(message: &mut &[u8]) -> Option<u64> {
 mod tests {
     use super::{super::proto::ModelInferRequest, *};
     use prost::Message;
+
+    #[test]
+    fn raw_contents_need_no_parsing() {
+        let raw = |inputs: usize, length| {
+            let raw_input_contents = vec![Bytes::from(vec![1; length]); inputs];
+            ModelInferRequest { model_name: "m".into(), raw_input_contents, ..Default::default() }.encode_to_vec()
+        };
+        assert!(to_parse(&raw(3, 1 << 20)) < 32);
+        let of = |datatype: &str| {
+            let input = InferInputTensor { datatype: datatype.into(), ..Default::default() };
+            let raw_input_contents = vec![Bytes::from(vec![0; 1 << 20])];
+            to_parse(
+                &ModelInferRequest { inputs: vec![input], raw_input_contents, ..Default::default() }.encode_to_vec(),
+            )
+        };
+        assert!(of("FP32") < 32 && of("BOOL") > 100_000 && of("BYTES") > 100_000);
+        let many = raw(MAX_FIELDS + 1000, 1000);
+        assert!(to_parse(&many) > 900 * 1000, "of many fields the first are looked at");
+        let contents = InferTensorContents { fp32_contents: vec![1.0; 100_000], ..Default::default() };
+        let input = InferInputTensor { contents: Some(Box::new(contents)), ..Default::default() };
+        let typed = ModelInferRequest { inputs: vec![input], ..Default::default() }.encode_to_vec();
+        assert_eq!(to_parse(&typed), typed.len());
+        for wrong in [&[0x3a, 100][..], &[0xff; 20], &[0x0f], &[]] {
+            assert_eq!(to_parse(wrong), wrong.len());
+        }
+    }
 
     #[test]
     fn what_takes_more_decoded_is_seen() {

@@ -23,19 +23,24 @@ const NAME: u32 = 1;
 const DATATYPE: u32 = 2;
 const SHAPE: u32 = 3;
 
-/// An answer as a `ModelInferResponse`, behind the room for its prefix. Every output is raw: clients read typed contents of a
-/// response for strings at most. Written as it is found: the generated message would hold copies of all the names, which
-/// would take longer to make and to drop than the rest of the answer.
-pub(super) fn response(answer: &Answer, id: &str) -> Vec<u8> {
+/// Bytes of an answer as [`response`] writes it.
+pub(super) fn response_length(answer: &Answer, id: &str) -> usize {
     let (version, outputs) = (&answer.version, &answer.output.tensors);
-    let number = &version.number;
     let lengths: usize =
         outputs.iter().map(|output| field(output_length(output)) + field(output.tensor.data().len())).sum();
-    let length = field(version.model.len()) + field(number.len()) + field(id.len()) + lengths;
-    let mut data = Vec::with_capacity(PREFIX + length);
+    let id = if id.is_empty() { 0 } else { field(id.len()) };
+    PREFIX + field(version.model.len()) + field(version.number.len()) + id + lengths
+}
+
+/// An answer as a `ModelInferResponse`, behind the room for its prefix. Every output is raw: clients read typed contents of a
+/// response for strings at most. Written as it is found: the generated message would hold copies of all the names, which
+/// would take longer to make and to drop than the rest of the answer. `length` is that of [`response_length`].
+pub(super) fn response(answer: &Answer, id: &str, length: usize) -> Vec<u8> {
+    let (version, outputs) = (&answer.version, &answer.output.tensors);
+    let mut data = Vec::with_capacity(length);
     data.put_bytes(0, PREFIX);
     put(&mut data, MODEL_NAME, version.model.as_bytes());
-    put(&mut data, MODEL_VERSION, number);
+    put(&mut data, MODEL_VERSION, &version.number);
     if !id.is_empty() {
         put(&mut data, ID, id.as_bytes());
     }

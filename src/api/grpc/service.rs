@@ -3,15 +3,19 @@
 use axum::http::Request;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    decode, encode,
+    cost, decode, encode,
     proto::{
         ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ModelReadyResponse, ServerLiveRequest,
         ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
     },
-    unary::{Call, refused, unary},
+    unary::{Call, decode as decode_message, refused, unary},
 };
 use crate::{
     api::{
@@ -19,6 +23,9 @@ use crate::{
         access::{Beside, Notes, Protocol, grpc_status},
         answer::{Answer, AnswerBody, Trailers},
         body::count_copies,
+        budget::Share,
+        codec_pool::MAX_INLINE_BYTES,
+        limits::Limits,
         tell_version,
     },
     error::{Code, Result},
@@ -78,17 +85,46 @@ pub(super) fn model_infer(
     let beside = Beside::read(&call.headers);
     let mut notes = Notes::begin(log, Protocol::Grpc, client, beside, call.arrived);
     async move {
-        let message = call.receive(body).await;
-        let answered = match submitted(&call, message, &mut notes) {
-            Ok((submitted, id)) => submitted.answer().await.map(|answer| {
+        let limit = call.limit();
+        let decoded = match call.receive(body, limit).await {
+            Ok(message) if cost::to_parse(&message) > MAX_INLINE_BYTES => {
+                Box::pin(decoded_aside(&call, message, &mut notes)).await
+            }
+            Ok(message) => {
+                let asks = |model: &str, id: &str, bytes| {
+                    notes.asks(model, bytes);
+                    notes.named(id);
+                };
+                decoded(&call.context.limits, message, call.arrived, call.timeout(), asks)
+            }
+            Err(error) => Err(error),
+        };
+        let answered = match submitted(&mut call, decoded, &mut notes) {
+            Ok((submitted, id)) => submitted.answer().await.and_then(|answer| {
                 notes.ran(answer.timing);
-                let data = encode::response(&answer, &id);
-                (data, answer.version, answer.reason)
+                let length = encode::response_length(&answer, &id);
+                let mut share = Share::new(&call.context.limits.budget);
+                let room = call.context.limits.count_answer(&mut share, length);
+                room.map(|()| (answer, id, length, share)).map_err(|refusal| refusal.error)
             }),
             Err(error) => Err(error),
         };
         let answered = match answered {
-            Ok((data, version, reason)) => call.answer(data).await.map(|mut response| {
+            Ok((answer, id, length, share)) if length > MAX_COPIED_INLINE => {
+                let encode = move || {
+                    let data = encode::response(&answer, &id, length);
+                    (data, share, answer.version, answer.reason)
+                };
+                Box::pin(call.context.codecs.run(length / MAX_COPIED_INLINE * MAX_INLINE_BYTES, None, encode)).await
+            }
+            Ok((answer, id, length, share)) => {
+                let data = encode::response(&answer, &id, length);
+                Ok((data, share, answer.version, answer.reason))
+            }
+            Err(error) => Err(error),
+        };
+        let answered = match answered {
+            Ok((data, share, version, reason)) => call.answer(data, share).await.map(|mut response| {
                 tell_version(response.headers_mut(), &version, reason);
                 response
             }),
@@ -120,29 +156,72 @@ fn told(mut response: Answer, failed: Option<Code>, notes: Notes) -> Answer {
     response
 }
 
-/// The request in a message, in the queue, and its id.
-fn submitted(call: &Call, message: Result<Bytes>, notes: &mut Notes) -> Result<(Submitted, String)> {
+/// A decoded request in the queue, and its id.
+fn submitted(call: &mut Call, decoded: Result<Decoded>, notes: &mut Notes) -> Result<(Submitted, String)> {
     let router = &call.context.router;
-    let decoded = message.and_then(|message| decoded(call, message, notes));
-    let (request, id) = decoded.inspect_err(|error| router.undecoded(error))?;
+    let Decoded { request, id, share } = decoded.inspect_err(|error| router.undecoded(error))?;
+    call.decoded = share;
+    let router = &call.context.router;
     let (version, reason) = router.route(&request, &|name| call.metadata(name))?;
     notes.routed(version.version, reason);
     Ok((version.submit(request, reason)?, id))
 }
 
 /// The request in a message, and its id.
-fn decoded(call: &Call, message: Bytes, notes: &mut Notes) -> Result<(tensor::Request, String)> {
+struct Decoded {
+    request: tensor::Request,
+    id: String,
+    /// What it holds beside its tensors.
+    share: Share,
+}
+
+/// A message that is smaller takes little, whatever is in it.
+const SMALL: usize = 16 << 10;
+
+/// Bytes of a message that are copied on the I/O thread at most: about a millisecond.
+const MAX_COPIED_INLINE: usize = 4 << 20;
+
+/// Decodes a message. `asks` is given the model's name, the id, and the message's length, whatever comes then.
+fn decoded(
+    limits: &Limits,
+    message: Bytes,
+    arrived: Instant,
+    timeout: Result<Option<Duration>>,
+    asks: impl FnOnce(&str, &str, usize),
+) -> Result<Decoded> {
     let (bytes, memory) = (message.len(), message.as_ptr_range());
-    let message: ModelInferRequest = call.decode(message)?;
+    let mut share = Share::new(&limits.budget);
+    // What decoding takes beside the message, where that can be much.
+    if bytes >= SMALL && !share.grow(cost::decoded(&message)) {
+        return Err(limits.full().error);
+    }
+    let message: ModelInferRequest = decode_message(message)?;
     // Raw contents are slices of it, and keep it. Of others nothing is left of it.
     let counted = if message.raw_input_contents.is_empty() { &[][..] } else { &[memory] };
-    notes.asks(&message.model_name, bytes);
-    notes.named(&message.id);
-    let timeout = call.timeout()?;
+    asks(&message.model_name, &message.id, bytes);
+    let timeout = timeout?;
     let id = message.id.clone();
-    let mut request = decode::request(message, call.arrived)?;
-    count_copies(&mut request.inputs, counted, &call.context.limits).map_err(|refusal| refusal.error)?;
-    let from_header = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    let mut request = decode::request(message, arrived)?;
+    count_copies(&mut request.inputs, counted, limits).map_err(|refusal| refusal.error)?;
+    let from_header = timeout.and_then(|timeout| arrived.checked_add(timeout));
     request.deadline = request.deadline.into_iter().chain(from_header).min();
-    Ok((request, id))
+    Ok(Decoded { request, id, share })
+}
+
+/// A message with much to parse, decoded by the pool.
+async fn decoded_aside(call: &Call, message: Bytes, notes: &mut Notes) -> Result<Decoded> {
+    let (limits, arrived, timeout, bytes) = (call.context.limits.clone(), call.arrived, call.timeout(), message.len());
+    let deadline = timeout.as_ref().ok().copied().flatten().and_then(|timeout| arrived.checked_add(timeout));
+    let work = move || {
+        let mut asked = None;
+        let asks = |model: &str, id: &str, _| asked = Some((model.to_owned(), id.to_owned()));
+        let decoded = decoded(&limits, message, arrived, timeout, asks);
+        (asked, decoded)
+    };
+    let (asked, decoded) = call.context.codecs.run(bytes, deadline, work).await?;
+    if let Some((model, id)) = asked {
+        notes.asks(&model, bytes);
+        notes.named(&id);
+    }
+    decoded
 }

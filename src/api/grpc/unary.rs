@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cost, payload, status};
+use super::{eager::MOST, payload, status};
 use crate::{
     api::{
         Context, Unwritten,
@@ -36,9 +36,6 @@ const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// In front of every message: whether it is packed, and its length.
 pub(super) const PREFIX: usize = 5;
 
-/// A message that is smaller takes little, whatever is in it.
-const SMALL: usize = 16 << 10;
-
 /// A call, without its message.
 pub(super) struct Call {
     pub context: Arc<Context>,
@@ -49,26 +46,36 @@ pub(super) struct Call {
     /// The encoding that the message came in, if any, and that the client reads.
     answer_in: Option<Encoding>,
     /// What the decoded message holds beside its bytes.
-    decoded: Share,
+    pub decoded: Share,
 }
 
-/// Answers a call with what `answer` makes of its message.
+/// Answers a call with what `answer` makes of its message, which is small.
 pub(super) async fn unary<M: Message + Default, A: Message>(
     mut call: Call,
     body: Incoming,
     answer: impl FnOnce(M) -> Result<A>,
 ) -> Answer {
-    let received = call.receive(body).await;
-    let answered = received.and_then(|message| answer(call.decode(message)?)).map(|answer| {
+    let limit = Limit { bytes: MOST, what: "the message of this method", setting: "which has no setting" };
+    let received = call.receive(body, limit).await;
+    let answered = received.and_then(|message| answer(decode(message)?)).map(|answer| {
         let mut data = Vec::with_capacity(PREFIX + answer.encoded_len());
         data.put_bytes(0, PREFIX);
         answer.encode_raw(&mut data);
         data
     });
+    let share = Share::new(&call.context.limits.budget);
     match answered {
-        Ok(data) => call.answer(data).await.unwrap_or_else(refused),
+        Ok(data) => call.answer(data, share).await.unwrap_or_else(refused),
         Err(error) => refused(error),
     }
+}
+
+/// What a message says.
+pub(super) fn decode<M: Message + Default>(message: Bytes) -> Result<M> {
+    M::decode(message).map_err(|error| {
+        let expected = type_name::<M>().rsplit("::").next().unwrap_or_default();
+        Error::invalid(format!("the message is not what the method takes, {expected}: {error}"))
+    })
 }
 
 impl Call {
@@ -91,28 +98,18 @@ impl Call {
     }
 
     /// Receives the message, unpacked.
-    pub(super) async fn receive(&mut self, body: Incoming) -> Result<Bytes> {
-        let received = self.message(body).await.and_then(|message| self.make_room(message));
-        received.map_err(|refusal| refusal.error)
+    pub(super) async fn receive(&mut self, body: Incoming, limit: Limit) -> Result<Bytes> {
+        self.message(body, limit).await.map_err(|refusal| refusal.error)
     }
 
-    /// What a message says.
-    pub(super) fn decode<M: Message + Default>(&self, message: Bytes) -> Result<M> {
-        M::decode(message).map_err(|error| {
-            let expected = type_name::<M>().rsplit("::").next().unwrap_or_default();
-            Error::invalid(format!("the message is not what the method takes, {expected}: {error}"))
-        })
+    /// How large the message of an inference may be.
+    pub(super) fn limit(&self) -> Limit {
+        Limit { bytes: self.context.limits.grpc_message, what: "the message", setting: "--max-grpc-message" }
     }
 
     /// A value that came beside the message.
     pub(super) fn metadata(&self, name: &str) -> Option<&[u8]> {
         self.headers.get(name).map(HeaderValue::as_bytes)
-    }
-
-    /// Counts what decoding takes beside the message, where that can be much.
-    fn make_room(&mut self, message: Bytes) -> Result<Bytes, Refusal> {
-        let takes = if message.len() < SMALL { 0 } else { cost::decoded(&message) };
-        if self.decoded.grow(takes) { Ok(message) } else { Err(self.context.limits.full()) }
     }
 
     /// The deadline that the client set, as a time from the call's arrival: at most eight digits and a unit (gRPC over HTTP/2,
@@ -122,7 +119,7 @@ impl Call {
     }
 
     /// The bytes of the one message, unpacked.
-    async fn message(&mut self, body: Incoming) -> Result<Bytes, Refusal> {
+    async fn message(&mut self, body: Incoming, limit: Limit) -> Result<Bytes, Refusal> {
         let named = Encoding::named(&self.headers, ENCODING);
         let named = named.map_err(|why| Refusal::new(Kind::UnknownEncoding, why))?;
         let limits = &self.context.limits;
@@ -139,7 +136,7 @@ impl Call {
                     if filled < PREFIX {
                         continue;
                     }
-                    let mut collecting = Collecting::new(&prefix, named, limits)?;
+                    let mut collecting = Collecting::new(&prefix, named, limit, limits)?;
                     if let Some(tensor) = payload::first(&piece, KEPT) {
                         collecting.collected.align(tensor);
                     }
@@ -168,23 +165,23 @@ impl Call {
         collecting.collected.finish()
     }
 
-    /// The answer to the call: a message, behind the room for its prefix.
-    pub(super) async fn answer(&mut self, mut data: Vec<u8>) -> Result<Answer> {
+    /// The answer to the call: a message, behind the room for its prefix. `share` may count it already.
+    pub(super) async fn answer(&mut self, mut data: Vec<u8>, mut share: Share) -> Result<Answer> {
         let length = data.len() - PREFIX;
-        // There is what it was made of, and what that is packed into.
-        self.decoded.add(length);
         let mut packed_in = None;
+        // Packed only where there is room for both.
         if let Some(encoding) = self.answer_in.filter(|_| length >= WORTH_IT)
+            && share.grow((2 * data.len()).saturating_sub(share.bytes()))
             && let Some(packed) = Box::pin(compress(encoding, &data[PREFIX..])).await
         {
             data.truncate(PREFIX);
             data.extend_from_slice(&packed);
             packed_in = Some(encoding);
         }
-        self.finish(data, packed_in)
+        self.finish(data, share, packed_in)
     }
 
-    fn finish(&self, mut data: Vec<u8>, packed_in: Option<Encoding>) -> Result<Answer> {
+    fn finish(&self, mut data: Vec<u8>, mut share: Share, packed_in: Option<Encoding>) -> Result<Answer> {
         let Ok(length) = u32::try_from(data.len() - PREFIX) else {
             let bytes = data.len() - PREFIX;
             return Err(Error::new(
@@ -194,7 +191,9 @@ impl Call {
         };
         data[0] = packed_in.is_some().into();
         data[1..PREFIX].copy_from_slice(&length.to_be_bytes());
-        let body = outgoing(data, &self.unwritten, &self.context.limits);
+        let limits = &self.context.limits;
+        limits.count_answer(&mut share, data.len()).map_err(|refusal| refusal.error)?;
+        let body = outgoing(data, share, &self.unwritten, limits);
         let mut response = Response::new(AnswerBody::Message(body, Trailers::Due(None)));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         if let Some(encoding) = packed_in {
@@ -212,10 +211,14 @@ struct Collecting {
 }
 
 impl Collecting {
-    fn new(prefix: &[u8; PREFIX], named: Option<Encoding>, limits: &Arc<Limits>) -> Result<Self, Refusal> {
+    fn new(
+        prefix: &[u8; PREFIX],
+        named: Option<Encoding>,
+        limit: Limit,
+        limits: &Arc<Limits>,
+    ) -> Result<Self, Refusal> {
         let [packed, length @ ..] = *prefix;
         let length = u32::from_be_bytes(length) as usize;
-        let limit = Limit { bytes: limits.grpc_message, what: "the message", setting: "--max-grpc-message" };
         let encoding = match packed {
             0 => None,
             1 if named.is_some() => named,

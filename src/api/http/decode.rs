@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::JSON_LENGTH;
 use crate::{
     api::{
+        codec_pool::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements},
         infer::{datatype, input_error},
         parameters::{Parameter, RequestParameters, TensorParameters, is_known},
     },
@@ -148,6 +149,15 @@ fn number(text: &str) -> Parameter {
         (Err(_), Ok(value)) => Parameter::Uint(value),
         (Err(_), Err(_)) => Parameter::Double(text.parse().unwrap_or(f64::NAN)),
     }
+}
+
+/// How long a body takes to decode, as bytes of JSON that take as long.
+pub(super) fn work(body: &[u8], json_length: Option<usize>) -> usize {
+    let (json, binary) = body.split_at(json_length.unwrap_or(body.len()).min(body.len()));
+    let checked = binary.len() / CHECKED_PER_PARSED;
+    let is_checked = || json.len() <= MAX_INLINE_BYTES && has_checked_elements(json);
+    // Most bodies are small: nobody looks into them.
+    json.len() + if checked > MAX_INLINE_BYTES && is_checked() { checked } else { 0 }
 }
 
 /// An inference request that came at `now`, of whose body so much is JSON.

@@ -17,7 +17,7 @@ use super::{
     JSON_LENGTH,
     date::date,
     decode::Binary,
-    encode::{self, content_type, number},
+    encode::{self, Encoded, content_type, number},
     head::{self, Head, Kind, Look},
     service,
 };
@@ -27,7 +27,9 @@ use crate::{
         access::{Beside, Notes, Protocol, REQUEST_ID, SERVER_TIMING, Told},
         answer::{Outgoing, outgoing},
         budget::{Share, guarded},
+        codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, WORTH_IT},
+        limits::Limits,
     },
     router::{Answer, Submitted},
 };
@@ -108,8 +110,9 @@ impl Plain {
         }
         let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
         let header = |name: &str| head::header(beginning, name);
-        let json_length = |_: &str, _: usize| Ok(json_length);
-        let submitted = service::submitted(context, target, json_length, &header, body, arrived, &mut notes);
+        notes.asks(target.model(), body.len());
+        let decoded = service::decoded(&context.limits, target, json_length, body, arrived);
+        let submitted = service::submitted(context, decoded, &header, &mut notes);
         Asked(match submitted {
             Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding, notes },
             Err(error) => {
@@ -125,16 +128,18 @@ impl Plain {
             State::Inference { submitted, id, binary, encoding, mut notes } => match submitted.answer().await {
                 Ok(answer) => {
                     notes.ran(answer.timing);
-                    let (mut body, json_length) = encode::body(&answer, &id, &binary);
-                    let mut packed_in = None;
-                    if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
-                        && let Some(packed) = Box::pin(service::packed(&self.context, encoding, &body)).await
-                    {
-                        body = packed;
-                        packed_in = Some(encoding);
+                    let encoded = if encode::work(&answer, &binary) > MAX_INLINE_BYTES {
+                        Box::pin(service::encoded_aside(&self.context, answer, id, binary)).await
+                    } else {
+                        encode::body(&answer, &id, &binary, &self.context.limits).map(|encoded| (answer, encoded))
+                    };
+                    match encoded {
+                        Ok((answer, encoded)) => return self.reply(&answer, encoded, encoding, notes).await,
+                        Err(refusal) => {
+                            notes.failed(&refusal.error);
+                            (service::refused(refusal), notes)
+                        }
                     }
-                    let told = notes.end(StatusCode::OK.as_u16(), body.len());
-                    return Reply::inference(&answer, body, json_length, packed_in, told);
                 }
                 Err(error) => {
                     notes.failed(&error);
@@ -144,7 +149,22 @@ impl Plain {
             State::Refused(response, notes) => (response, notes),
             State::Get(uri) => (self.get(uri).await, Notes::none()),
         };
-        Reply::other(response, notes).await
+        Reply::other(response, notes, &self.context.limits).await
+    }
+
+    /// The answer of an inference, packed where the client wants it and it pays.
+    async fn reply(&self, answer: &Answer, encoded: Encoded, encoding: Option<Encoding>, notes: Notes) -> Reply {
+        let Encoded { mut body, json_length, mut share } = encoded;
+        let mut packed_in = None;
+        if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
+            && let Some(packed) = Box::pin(service::packed(encoding, &body, &mut share)).await
+        {
+            body = packed;
+            packed_in = Some(encoding);
+        }
+        share.shrink_to(body.len());
+        let told = notes.end(StatusCode::OK.as_u16(), body.len());
+        Reply::inference(answer, body, share, json_length, packed_in, told)
     }
 
     /// What does not depend on more than the path.
@@ -158,9 +178,10 @@ impl Plain {
         })
     }
 
-    /// The rest of an answer that is not written at once: counted, and known to its connection, until it is.
+    /// The rest of an answer that is not written at once, known to its connection until it is. What was not written together with
+    /// its head is counted with its bytes.
     pub fn outgoing(&self, rest: Bytes, unwritten: &Arc<Unwritten>) -> Outgoing {
-        outgoing(rest, unwritten, &self.context.limits)
+        outgoing(rest, Share::new(&self.context.limits.budget), unwritten, &self.context.limits)
     }
 }
 
@@ -168,6 +189,7 @@ impl Reply {
     fn inference(
         answer: &Answer,
         body: Vec<u8>,
+        share: Share,
         json_length: Option<usize>,
         packed: Option<Encoding>,
         told: Option<Told>,
@@ -183,10 +205,11 @@ impl Reply {
             header(&mut head, "content-encoding", encoding.name().as_bytes());
         }
         put(&mut head, told);
-        Reply { head, body: body.into() }
+        // What is written at once need not be counted.
+        Reply { head, body: if body.len() > TOGETHER { guarded(body, share) } else { body.into() } }
     }
 
-    async fn other(response: Response, notes: Notes) -> Self {
+    async fn other(response: Response, notes: Notes, limits: &Limits) -> Self {
         let (parts, body) = response.into_parts();
         // It lies there in one piece.
         let body = Box::pin(to_bytes(body, usize::MAX)).await.unwrap_or_default();
@@ -195,7 +218,12 @@ impl Reply {
             header(&mut head, name.as_str(), value.as_bytes());
         }
         put(&mut head, notes.end(parts.status.as_u16(), body.len()));
-        Reply { head, body }
+        if body.len() <= TOGETHER {
+            return Reply { head, body };
+        }
+        let mut share = Share::new(&limits.budget);
+        share.add(body.len());
+        Reply { head, body: guarded(body, share) }
     }
 
     /// The bytes of the answer, in two parts of which the second may be empty. `closes`: the connection ends with it.

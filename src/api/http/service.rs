@@ -13,7 +13,7 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
     decode::{self, Binary, Decoded},
-    encode,
+    encode::{self, Encoded},
 };
 use crate::{
     api::{
@@ -22,12 +22,13 @@ use crate::{
         answer::{Answer, AnswerBody, other, outgoing},
         body::{Pieces, count_copies},
         budget::Share,
+        codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
-        limits::{Kind, Limit, Refusal},
+        limits::{Kind, Limit, Limits, Refusal},
         properties,
     },
     error::{Error, Result},
-    router::{Header, Submitted},
+    router::{self, Header, Submitted},
     tensor::TensorSpec,
     traffic::Selector,
 };
@@ -159,28 +160,70 @@ pub(super) fn infer(
                 return told(other(refused(refusal)), notes);
             }
         };
-        let json_length = |model: &str, body: usize| decode::json_length(model, &headers, body);
+        notes.asks(&target.model, body.len());
+        let json_length = decode::json_length(&target.model, &headers, body.len());
+        let decoded = match json_length {
+            Ok(json_length) if decode::work(&body, json_length) > MAX_INLINE_BYTES => {
+                Box::pin(decoded_aside(&context, target, json_length, body, arrived)).await
+            }
+            json_length => {
+                json_length.and_then(|json_length| decoded(&context.limits, target, json_length, body, arrived))
+            }
+        };
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-        let submitted = submitted(&context, target, json_length, &header, body, arrived, &mut notes);
+        let submitted = submitted(&context, decoded, &header, &mut notes);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);
         let answered = match submitted {
-            Ok((submitted, id, binary)) => submitted.answer().await.map(|answer| {
-                notes.ran(answer.timing);
-                encode::response(&answer, &id, &binary)
-            }),
-            Err(error) => Err(error),
+            Ok((submitted, id, binary)) => match submitted.answer().await {
+                Ok(answer) => {
+                    notes.ran(answer.timing);
+                    if encode::work(&answer, &binary) > MAX_INLINE_BYTES {
+                        Box::pin(encoded_aside(&context, answer, id, binary)).await
+                    } else {
+                        encode::body(&answer, &id, &binary, &context.limits).map(|encoded| (answer, encoded))
+                    }
+                }
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
         };
-        let answer = match answered {
-            Ok(response) => on_its_way(&context, &unwritten, encoding, response).await,
-            Err(error) => {
-                notes.failed(&error);
-                other(error.into_response())
-            }
+        let answered = match answered {
+            Ok((answer, encoded)) => on_its_way(&context, &unwritten, encoding, &answer, encoded).await,
+            Err(refusal) => Err(refusal),
         };
+        let answer = answered.unwrap_or_else(|refusal| {
+            notes.failed(&refusal.error);
+            other(refused(refusal))
+        });
         told(answer, notes)
     }
+}
+
+/// A request in a body with much JSON, decoded by the pool.
+async fn decoded_aside(
+    context: &Context,
+    target: Target,
+    json_length: Option<usize>,
+    body: Bytes,
+    arrived: Instant,
+) -> Result<Decoded> {
+    let (limits, bytes) = (context.limits.clone(), body.len());
+    // Its deadline is in the JSON: it is judged when that is decoded.
+    context.codecs.run(bytes, None, move || decoded(&limits, target, json_length, body, arrived)).await?
+}
+
+/// A large answer, encoded by the pool.
+pub(super) async fn encoded_aside(
+    context: &Context,
+    answer: router::Answer,
+    id: String,
+    binary: Binary,
+) -> Result<(router::Answer, Encoded), Refusal> {
+    let (limits, work) = (context.limits.clone(), encode::work(&answer, &binary));
+    let encode = move || encode::body(&answer, &id, &binary, &limits).map(|encoded| (answer, encoded));
+    context.codecs.run(work, None, encode).await?
 }
 
 /// The answer with what is told beside it.
@@ -222,24 +265,28 @@ pub(super) fn refused(refusal: Refusal) -> Response {
     response
 }
 
-/// The request in a body, in the queue, with its id and the form of its answer.
-pub(super) fn submitted(
-    context: &Context,
+/// The request in a body of which so much is JSON, with its copies counted.
+pub(super) fn decoded(
+    limits: &Limits,
     target: Target,
-    json_length: impl FnOnce(&str, usize) -> Result<Option<usize>>,
-    header: &Header<'_>,
+    json_length: Option<usize>,
     body: Bytes,
     arrived: Instant,
+) -> Result<Decoded> {
+    let selector = target.selector()?;
+    let counted = [body.as_ptr_range()];
+    let mut decoded = decode::request(target.model, selector, json_length, body, arrived)?;
+    let copies = count_copies(&mut decoded.request.inputs, &counted, limits);
+    copies.map(|()| decoded).map_err(|refusal| refusal.error)
+}
+
+/// A decoded request in the queue, with its id and the form of its answer.
+pub(super) fn submitted(
+    context: &Context,
+    decoded: Result<Decoded>,
+    header: &Header<'_>,
     notes: &mut Notes,
 ) -> Result<(Submitted, String, Binary)> {
-    notes.asks(&target.model, body.len());
-    let decoded = target.selector().and_then(|selector| {
-        let counted = [body.as_ptr_range()];
-        let json_length = json_length(&target.model, body.len())?;
-        let mut decoded = decode::request(target.model, selector, json_length, body, arrived)?;
-        let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
-        copies.map(|()| decoded).map_err(|refusal| refusal.error)
-    });
     let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
     notes.named(&id);
     let (version, reason) = context.router.route(&request, header)?;
@@ -252,22 +299,29 @@ async fn on_its_way(
     context: &Context,
     unwritten: &Arc<Unwritten>,
     encoding: Option<Encoding>,
-    response: Response<Vec<u8>>,
-) -> Answer {
-    let (mut head, mut body) = response.into_parts();
+    answer: &router::Answer,
+    encoded: Encoded,
+) -> Result<Answer, Refusal> {
+    let Encoded { mut body, json_length, mut share } = encoded;
+    let mut headers = encode::headers(answer, json_length);
     if let Some(encoding) = encoding.filter(|_| body.len() >= WORTH_IT)
-        && let Some(packed) = packed(context, encoding, &body).await
+        && let Some(packed) = packed(encoding, &body, &mut share).await
     {
         body = packed;
-        head.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding.name()));
     }
-    Response::from_parts(head, AnswerBody::Inference(outgoing(body, unwritten, &context.limits)))
+    context.limits.count_answer(&mut share, body.len())?;
+    let mut response = Response::new(AnswerBody::Inference(outgoing(body, share, unwritten, &context.limits)));
+    *response.headers_mut() = headers;
+    Ok(response)
 }
 
-/// What an answer becomes in an encoding, if that pays.
-pub(super) async fn packed(context: &Context, encoding: Encoding, body: &[u8]) -> Option<Vec<u8>> {
+/// What an answer becomes in an encoding, if that pays and there is room for both.
+pub(super) async fn packed(encoding: Encoding, body: &[u8], share: &mut Share) -> Option<Vec<u8>> {
     // While it is packed, others have the thread.
-    let mut counted = Share::new(&context.limits.budget);
-    counted.add(body.len());
+    let both = body.len().saturating_mul(2).saturating_sub(share.bytes());
+    if !share.grow(both) {
+        return None;
+    }
     Box::pin(compress(encoding, body)).await
 }

@@ -145,7 +145,7 @@ fn refusals_say_what_there_is() {
             Code::Unavailable,
             "model 'm' has no version that is ready and has weight: version 1 (weight 0) is ready; version 2 (weight 0) is \
              ready; version 3 (weight 0) is ready; version 4 (weight 95) is being loaded; version 5 (weight 0) is being \
-             retired; version 6 (weight 0) failed: it is broken; there is no version 9 (weight 5)",
+             retired; version 6 (weight 0) is not ready: it is broken; there is no version 9 (weight 5)",
         ),
         ("4", Code::Unavailable, "model 'm' version 4 is not ready: it is being loaded"),
         ("5", Code::Unavailable, "model 'm' version 5 is not ready: it is being retired"),

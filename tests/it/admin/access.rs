@@ -2,7 +2,7 @@
 
 use http::{Method, Request, header};
 use onnxd::api::admin::proto::{ListModelsRequest, RollbackRequest, admin_service_client::AdminServiceClient};
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 use tonic::{Code, metadata::MetadataValue, transport::Channel};
 
@@ -94,6 +94,34 @@ async fn a_token_is_asked_for_and_may_change() {
     request.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer third-token"));
     let answer = client(&server).await.rollback(request).await.unwrap().into_inner();
     assert_eq!(answer.record.unwrap().actor, "bob");
+}
+
+/// Whoever can write a token into the file controls the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_file_that_every_user_may_write_to_is_refused() {
+    let (repository, folder) = (repository(), TempDir::new().unwrap());
+    let file = folder.path().join("tokens");
+    write(&file, "a-token\n");
+    let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o666);
+    let output = ended(onnxd().arg("serve").arg(repository.path()).arg("--admin-token-file").arg(&file));
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.contains("every user may write to it (mode 666)"), "{told}");
+    assert!(told.contains("chmod o-w") && !told.contains("a-token"), "{told}");
+    // Secrets are mounted so.
+    allow(0o644);
+    let server = Server::start_with(repository.path(), &["--admin-token-file", file.to_str().unwrap()]);
+    assert_eq!(with(&server, Some("Bearer a-token")).await.status, 200);
+    server.wait_for_log(|line| {
+        line["level"] == "INFO" && line["message"].as_str().unwrap_or_default().contains("mode 644")
+    });
+    allow(0o602);
+    fs::write(&file, "another-token\n").unwrap();
+    assert_eq!(with(&server, Some("Bearer another-token")).await.status, 401);
+    assert_eq!(with(&server, Some("Bearer a-token")).await.status, 200, "the tokens that it had go on counting");
+    server.wait_for_log(|line| {
+        line["level"] == "ERROR" && line["message"].as_str().unwrap_or_default().contains("mode 602")
+    });
 }
 
 /// A page that somebody looks at can send requests to this machine. Without tokens they are refused.

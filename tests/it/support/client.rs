@@ -114,6 +114,19 @@ pub async fn post(address: SocketAddr, path: &str, body: impl Into<Body>) -> Ans
     send(Request::post(format!("http://{address}{path}")).body(body.into()).unwrap()).await
 }
 
+/// Why a model's versions are not ready, as the admin API has it.
+pub async fn reasons(server: &Server, model: &str) -> String {
+    let path: String = model.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let status = get(server.admin, &format!("/admin/v1/models/{path}")).await.json();
+    let versions = status["versions"].as_array().into_iter().flatten();
+    let versions = versions.map(|version| {
+        let number = version["version"].to_string();
+        format!("version {}: {}", number.trim_matches('"'), version["problem"])
+    });
+    let reasons: Vec<_> = [status["problem"].to_string()].into_iter().chain(versions).collect();
+    reasons.join("; ").replace("\\\"", "\"")
+}
+
 /// A body of JSON with binary tensors behind it, and the header that tells where they begin.
 pub fn with_binary(json: &Value, binary: &[u8]) -> (Vec<u8>, [(&'static str, String); 1]) {
     let mut body = json.to_string().into_bytes();
