@@ -18,6 +18,7 @@ mod memory;
 mod model_file;
 mod provider;
 mod recording;
+mod run_control;
 mod runner;
 mod session;
 mod signature;
@@ -36,6 +37,7 @@ pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
+pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
 
 use ort::{
@@ -49,6 +51,7 @@ use crate::{error::Failure, files::ModelPath};
 use memory::{Location, Memory};
 use model_file::ModelFile;
 use recording::while_none_is_recorded;
+use run_control::makes_session;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -152,6 +155,7 @@ impl Engine {
         #[cfg(test)]
         let target = &if self.stand_in { Target::cpu(target.threads) } else { target.clone() };
         let mut builder = Session::builder(&self.environment)?;
+        makes_session(builder.canceler());
         register(&mut builder, &file, target)?;
         for (name, contents) in file.weights {
             // Copied into the session: the option that would let it point here is not set.

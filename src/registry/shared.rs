@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::{
     inventory::{Inventory, Retired, Standing, Told},
     loads::Done,
+    losses::Loss,
     metrics::metrics,
     plan::{Key, Serving, leaving},
     status::{Event, Happened, State},
@@ -35,6 +36,8 @@ pub(super) enum Message {
     Files,
     /// A load has ended.
     Loaded(Box<Done>),
+    /// A version that was loaded can serve no more.
+    Lost(Box<Loss>),
 }
 
 /// See the module.
@@ -177,10 +180,13 @@ impl Shared {
         inventory.retired.push(Retired { key: key.clone(), version, memory });
     }
 
-    /// Takes out the versions that no request holds any more, to be freed where nobody waits for that.
+    /// Takes out the versions that no request and no run holds any more, to be freed where nobody waits for that.
     pub(super) fn take_retired(&self) -> Vec<Retired> {
         let mut inventory = self.inventory();
-        let is_free = |retired: &mut Retired| Arc::strong_count(&retired.version) == 1;
+        // A run holds the batcher, also one that nobody waits for, and one that was abandoned.
+        let is_free = |retired: &mut Retired| {
+            Arc::strong_count(&retired.version) == 1 && Arc::strong_count(&retired.version.batcher) == 1
+        };
         let free: Vec<_> = inventory.retired.extract_if(.., is_free).collect();
         if !free.is_empty() {
             self.publish(&mut inventory, None);
