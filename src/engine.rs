@@ -19,6 +19,7 @@ mod model_file;
 mod provider;
 mod recording;
 mod run_control;
+mod run_error;
 mod runner;
 mod session;
 mod signature;
@@ -124,6 +125,7 @@ impl Engine {
             return self.staged(instance, vec![Location::CPU], target.is_recorded());
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
+        let (hazard, zero_extents) = (file.hazard.clone(), file.zero_extents.clone());
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
@@ -131,6 +133,7 @@ impl Engine {
             let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
             let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+            let instance = instance.with_hazards(hazard, zero_extents);
             Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;

@@ -98,12 +98,21 @@ impl Batcher {
                 let why = format!("{}: the run was stopped after {most:?} (max_run_time)", self.label);
                 Error::new(Code::DeadlineExceeded, why)
             }
-            (None, None) => Error::new(error.code(), format!("{} failed to run: {error}", self.label)),
+            (None, None) => Error::new(self.blamed(error.code()), format!("{} failed to run: {error}", self.label)),
         };
         for member in members {
             batch.answer(*member, Err(error.clone()));
         }
         instance.lost().is_none()
+    }
+
+    /// The code of a lone job's failure. Where other inputs ran when the version was loaded, these are to blame.
+    fn blamed(&self, code: Code) -> Code {
+        match code {
+            Code::RunFailed if self.settings.ran_at_load => Code::InvalidArgument,
+            Code::RunFailed => Code::Internal,
+            code => code,
+        }
     }
 
     /// Runs the jobs as one batch and cuts the outputs into their answers. What it took is told as far as all have it in common.

@@ -5,9 +5,11 @@
 //! serves, and one that is cut short would end the process (SIGBUS). In memory a loaded version is what was loaded.
 
 mod cost;
+mod hazard;
 pub(super) mod onnx;
 mod zip_map;
 
+use bytes::Bytes;
 use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +31,10 @@ pub(super) struct ModelFile {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
     pub uneven: Option<String>,
+    /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
+    pub hazard: Option<String>,
+    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it.
+    pub zero_extents: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub inputs: Vec<ValueInfo>,
 }
@@ -41,10 +47,17 @@ impl ModelFile {
     /// ONNX Runtime's words tell more.
     pub(super) fn read(path: &ModelPath) -> Result<Self, Failure> {
         let (file, _) = path.roots().open(path).map_err(|error| Failure::unreadable(&error))?;
-        let mut encoded = read_in_pieces(&file).map_err(|error| Failure::unreadable(&error))?;
+        let encoded = read_in_pieces(&file).map_err(|error| Failure::unreadable(&error))?;
+        // Weights are slices of the file's bytes meanwhile.
+        let encoded = Bytes::from(encoded);
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
-        if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
+        let (mut hazard, mut zero_extents) = (None, None);
+        let mut changed = None;
+        if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
+            hazard = hazard::hazard(&graph, &functions);
+            zero_extents = hazard::zero_extents(&graph, &functions);
+            without_nul(&graph)?;
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
@@ -56,12 +69,26 @@ impl ModelFile {
                 weights.push((location.into(), read));
             }
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
-                encoded = taken_out.encoded;
+                changed = Some(taken_out.encoded);
                 labels = taken_out.labels;
             }
             inputs = graph.required_inputs();
         }
-        Ok(ModelFile { encoded, weights, labels, uneven, inputs })
+        let encoded = changed.unwrap_or_else(|| encoded.into());
+        Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, inputs })
+    }
+}
+
+/// ONNX Runtime would take a name up to its first NUL for the whole, and find no input of that name in any run.
+fn without_nul(graph: &onnx::Graph) -> Result<(), Failure> {
+    let kinds = [("input", &graph.inputs), ("output", &graph.outputs)];
+    let named = kinds.iter().flat_map(|(kind, infos)| infos.iter().map(move |info| (kind, &info.name)));
+    match named.into_iter().find(|(_, name)| name.contains('\0')) {
+        None => Ok(()),
+        Some((kind, name)) => Err(Failure::lasting(format!(
+            "the name of its {kind} '{}' has a NUL in it, which no run can be given: rename it and export the model again",
+            name.escape_debug()
+        ))),
     }
 }
 

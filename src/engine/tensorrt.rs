@@ -203,6 +203,8 @@ mod tests {
             weights: Vec::new(),
             labels: BTreeMap::new(),
             uneven: None,
+            hazard: None,
+            zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let target = |options: &[(&str, &str)]| Target {
@@ -239,6 +241,8 @@ mod tests {
             weights: Vec::new(),
             labels: BTreeMap::new(),
             uneven: None,
+            hazard: None,
+            zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let root = tempfile::tempdir().unwrap();

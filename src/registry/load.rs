@@ -14,6 +14,7 @@ use super::{
     plan::{Key, Wanted},
     probe::Probe,
     test_case,
+    zero_extents::zero_extents,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, LoadWatch, Settings},
@@ -50,6 +51,8 @@ pub struct Loaded {
     pub test_cases: TestCases,
     /// Where it does not run as well as it was meant to.
     pub lacking: Vec<String>,
+    /// Why one request could end the process, as far as the model's graph tells.
+    pub hazard: Option<String>,
 }
 
 /// Test cases, all of which passed.
@@ -65,6 +68,9 @@ impl Loaded {
     /// What is no reason not to serve, but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.lacking.clone();
+        if let Some(hazard) = &self.hazard {
+            warnings.push(format!("{hazard}, and every model of this server would stop with it"));
+        }
         for path in self.manifest.iter().flat_map(|manifest| &manifest.unlisted) {
             warnings.push(format!("SHA256SUMS does not list {}", path.display()));
         }
@@ -175,6 +181,8 @@ impl Loader {
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, first)?;
         let signature = first.signature().clone();
+        let hazard = first.hazard().map(str::to_owned);
+        let zero_extents = zero_extents(first, probe, target.provider);
         let in_place = in_place(config, probe, target, first);
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
@@ -210,13 +218,25 @@ impl Loader {
             number: version.to_string().into(),
             generation,
             signature,
+            zero_extents,
             derived,
             load_time,
             metrics,
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases, lacking })
+        Ok(Loaded {
+            version,
+            warm_up,
+            sessions_on_host,
+            row,
+            example,
+            threads_why,
+            manifest,
+            test_cases,
+            lacking,
+            hazard,
+        })
     }
 }
 
@@ -256,6 +276,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
+        ran_at_load: probe.row.is_some(),
         in_place_rows: 0,
         max_run_time: None,
     }

@@ -1,0 +1,134 @@
+//! The operators of ONNX Runtime 1.31.1 that are known to end the process, and by what. `tests/soak/operators.py` finds them.
+
+use super::{
+    super::onnx::{INT32, INT64, Node},
+    flow::Value,
+};
+
+/// What has to come from a client for an operator to end the process.
+#[derive(Clone, Copy)]
+enum Danger {
+    /// The elements of these inputs.
+    Elements(&'static [usize]),
+    /// The rank of any input: shapes are indexed without a look at how long they are.
+    Rank,
+    /// Extents of 0 of these inputs, or of any where none is listed. Those of requests are refused; what is left are extents that
+    /// follow from elements.
+    NoElements(&'static [usize]),
+    /// Anything about these inputs, which are weights where exporters made the model.
+    Anything(&'static [usize]),
+}
+use Danger::{Anything, Elements, NoElements, Rank};
+
+const MICROSOFT: &str = "com.microsoft";
+
+/// Domain, operator, and its dangers. Integer `Div` and `Mod` are beside it, since they depend on the datatype.
+const DEADLY: &[(&str, &str, &[Danger])] = &[
+    ("", "AffineGrid", &[Rank]),
+    ("", "Attention", &[Rank, NoElements(&[])]),
+    ("", "Concat", &[Rank]),
+    // Without channels it never ends.
+    ("", "Conv", &[NoElements(&[1])]),
+    // Without channels its outputs are memory that nobody wrote.
+    ("", "ConvInteger", &[Rank, NoElements(&[1])]),
+    ("", "DFT", &[Rank]),
+    ("", "Dropout", &[Rank]),
+    ("", "Einsum", &[Rank]),
+    ("", "GridSample", &[Rank]),
+    ("", "GRU", &[Rank, NoElements(&[])]),
+    ("", "LSTM", &[Rank, NoElements(&[])]),
+    ("", "MaxRoiPool", &[Rank]),
+    ("", "Multinomial", &[Rank]),
+    ("", "QLinearConv", &[Rank]),
+    ("", "ReverseSequence", &[Rank]),
+    ("", "RNN", &[Rank, NoElements(&[])]),
+    // Frame lengths of 0 divide by zero.
+    ("", "STFT", &[Elements(&[1, 3]), Rank, NoElements(&[])]),
+    ("", "Unique", &[NoElements(&[])]),
+    (MICROSOFT, "Attention", &[Rank, Anything(&[1, 2]), NoElements(&[])]),
+    (MICROSOFT, "AttnLSTM", &[Rank, Anything(&[1, 2, 3])]),
+    (MICROSOFT, "CropAndResize", &[Anything(&[1, 2, 3])]),
+    (MICROSOFT, "DynamicQuantizeLSTM", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "DynamicQuantizeMatMul", &[Rank, Anything(&[1, 2, 3, 4])]),
+    (MICROSOFT, "FusedConv", &[Rank, Anything(&[1, 2])]),
+    (MICROSOFT, "GridSample", &[Rank]),
+    (MICROSOFT, "GroupQueryAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "Inverse", &[Anything(&[0])]),
+    (MICROSOFT, "LinearAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "MatMulIntegerToFloat", &[Rank, Anything(&[1, 3, 4, 5, 6])]),
+    (MICROSOFT, "MoE", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "MultiHeadAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "QAttention", &[Rank, NoElements(&[])]),
+];
+
+/// How an operator can end the process by what it is given here, for people.
+pub(super) fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
+    let domain = standard(&node.domain);
+    if domain.is_empty() && matches!(node.operator.as_str(), "Div" | "Mod") {
+        return division(inputs)
+            .then(|| "divides integers of a request, and the smallest of them divided by -1 can".into());
+    }
+    let (_, _, dangers) =
+        DEADLY.iter().find(|(of, operator, _)| (*of, *operator) == (domain, node.operator.as_str()))?;
+    dangers.iter().find_map(|danger| danger.reason(node, inputs))
+}
+
+/// Whether an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements.
+pub(super) fn needs_elements(node: &Node, inputs: &[Value]) -> bool {
+    let of = (standard(&node.domain), node.operator.as_str());
+    let depends = |danger: &Danger| match danger {
+        NoElements(indices) => indices.is_empty() || open(node, inputs, indices).is_some(),
+        Anything(indices) => open(node, inputs, indices).is_some(),
+        Elements(_) | Rank => false,
+    };
+    DEADLY.iter().any(|(domain, operator, dangers)| (*domain, *operator) == of && dangers.iter().any(depends))
+}
+
+/// ONNX's own domain has two names.
+fn standard(domain: &str) -> &str {
+    if domain == "ai.onnx" { "" } else { domain }
+}
+
+/// Whether integers of a client are divided by what may be -1. The processor traps where that is done to the smallest.
+fn division(inputs: &[Value]) -> bool {
+    let [dividend, divisor, ..] = inputs else { return false };
+    // 0: not known.
+    let is_wide = |value: &Value| matches!(value.element, INT32 | INT64 | 0);
+    is_wide(dividend) && is_wide(divisor) && dividend.by_client && divisor.minus_one
+}
+
+/// The input that a node is given at an index, if it is.
+fn given<'a>(node: &Node, inputs: &'a [Value], index: usize) -> Option<&'a Value> {
+    node.inputs.get(index).filter(|name| !name.is_empty()).and(inputs.get(index))
+}
+
+/// The first of these inputs of which a client decides anything.
+fn open(node: &Node, inputs: &[Value], indices: &[usize]) -> Option<usize> {
+    indices.iter().copied().find(|index| given(node, inputs, *index).is_some_and(Value::is_open))
+}
+
+impl Danger {
+    fn reason(self, node: &Node, inputs: &[Value]) -> Option<String> {
+        match self {
+            Elements(indices) => {
+                let by_client = |index: &&usize| given(node, inputs, **index).is_some_and(|input| input.by_client);
+                let index = indices.iter().find(by_client)?;
+                Some(format!("takes elements of a request as its input {index}, and some of them can"))
+            }
+            Rank => {
+                let open = inputs.iter().any(|input| input.open_rank);
+                open.then(|| "takes an input whose rank the model does not declare, and some ranks can".into())
+            }
+            NoElements(indices) => {
+                let mut listed =
+                    inputs.iter().enumerate().filter(|(index, _)| indices.is_empty() || indices.contains(index));
+                let empty = listed.any(|(_, input)| input.sized_by_values);
+                empty.then(|| "takes an input whose extents follow from elements, and extents of 0 can".into())
+            }
+            Anything(indices) => {
+                let index = open(node, inputs, indices)?;
+                Some(format!("takes what a request holds as its input {index}, and some of it can"))
+            }
+        }
+    }
+}
