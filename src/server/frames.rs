@@ -12,10 +12,8 @@ const FRAME_COST: i64 = 64;
 /// What a request earns: enough for the ping that measures its round trip, for updates of two windows, and for its cancellation.
 const REQUEST_EARNS: i64 = 8 * FRAME_COST;
 
-/// Frames without anything else that a client may send at once, and of those for each stream that may be open: a client may
-/// cancel all its requests in one go.
-const BURST: i64 = 2_000 * FRAME_COST;
-const BURST_OF_STREAM: i64 = 2 * FRAME_COST;
+/// Frames without anything else that a client may send at once. All of them are looked at before a flood is noticed.
+const BURST: i64 = 500 * FRAME_COST;
 
 /// Frames without anything else that a client may send for ever, per second.
 const PER_SECOND: f64 = 1_000.0 * FRAME_COST as f64;
@@ -46,15 +44,14 @@ pub(super) struct FrameMeter {
 }
 
 impl FrameMeter {
-    /// The meter of a connection on which so many streams may be open.
+    /// The meter of a connection on which so many streams may be open: a client may cancel all its requests in one go.
     pub(super) fn new(now: Instant, streams: u32) -> Self {
-        let burst = BURST + i64::from(streams) * BURST_OF_STREAM;
         FrameMeter {
             skip: PREFACE,
             header: [0; HEADER],
             header_bytes: 0,
-            credit: burst,
-            max_credit: burst,
+            credit: BURST,
+            max_credit: BURST + i64::from(streams) * REQUEST_EARNS,
             refilled: now,
             written: 0,
             last_request: 0,
@@ -109,7 +106,9 @@ impl FrameMeter {
         let bytes = i64::try_from(written - self.written.min(written)).unwrap_or(i64::MAX);
         let time = now.saturating_duration_since(self.refilled).as_secs_f64() * PER_SECOND;
         (self.written, self.refilled) = (written, now);
-        self.credit = self.credit.saturating_add(bytes).saturating_add(time as i64).min(self.max_credit);
+        let earned = self.credit.saturating_add(bytes).min(self.max_credit);
+        // Whoever waits may send a burst, and no more than that.
+        self.credit = earned.max(earned.saturating_add(time as i64).min(BURST));
         self.credit >= 0
     }
 }
@@ -160,7 +159,19 @@ mod tests {
             let mut meter = begun(now);
             let frame = frame(kind, flags, 1, length);
             let within = (0..10_000).take_while(|_| meter.read(&frame, 0, || now)).count();
-            assert_eq!(within, 4_000, "{kind}");
+            assert_eq!(within, 500, "{kind}");
+        }
+    }
+
+    #[test]
+    fn requests_may_be_cancelled_in_one_go() {
+        let now = Instant::now();
+        let mut meter = begun(now);
+        for number in 0..STREAMS {
+            assert!(meter.read(&frame(HEADERS, 4, 2 * number + 1, 100), 0, || now));
+        }
+        for number in 0..STREAMS {
+            assert!(meter.read(&frame(3, 0, 2 * number + 1, 4), 0, || now), "{number}");
         }
     }
 

@@ -13,7 +13,6 @@ use crate::support::{
     client::{get, health, infer, inference, metric, post},
     h1::Connection,
     h2,
-    load::occupy,
     server::{PATIENCE, Server, eventually},
 };
 
@@ -37,13 +36,14 @@ async fn evicted(server: &Server) -> f64 {
     metric(server, "onnxd_connections_closed_total", &["evicted"]).await
 }
 
-/// Connections that take their place for long: each waits for an answer.
-async fn busy(server: &Server, count: usize) -> Vec<Connection> {
-    let slow = br#"{"inputs":[{"name":"iterations","shape":[1,1],"datatype":"INT64","data":[1]}]}"#;
-    let head = format!("POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", slow.len());
+/// How long the server waits for bodies, so that `busy` keeps its places.
+const PATIENT: [&str; 2] = ["--body-timeout", "10m"];
+
+/// Connections that keep their places: the body of a request is on its way on each.
+fn busy(server: &Server, count: usize) -> Vec<Connection> {
     let mut connections: Vec<_> = (0..count).map(|_| Connection::open(server.http).unwrap()).collect();
     for connection in &mut connections {
-        connection.send(&[head.as_bytes(), slow].concat()).unwrap();
+        connection.send(format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{{").as_bytes()).unwrap();
     }
     connections
 }
@@ -84,11 +84,9 @@ async fn idle_connections_make_room_for_new_ones() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_answers_where_no_place_is_left() {
-    let (_repository, server) = start(&["--max-connections", "4"]);
-    let mut running = occupy(&server, std::time::Duration::from_secs(600)).await;
-    let _busy = busy(&server, 3).await;
+    let (_repository, server) = start(&[&["--max-connections", "4"], &PATIENT[..]].concat());
+    let _busy = busy(&server, 4);
     eventually("all are there", async || open(&server).await == 4.0).await;
-    // Nobody is idle, and everybody waits.
     for path in ["/v2/health/live", "/v2/health/ready", "/v2/models/echo", "/v2"] {
         let answer = get(server.http, path).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
@@ -114,15 +112,12 @@ async fn health_answers_where_no_place_is_left() {
     };
     server.wait_for_log(refusal);
     assert!(server.count_log(refusal) < 8, "not of every one");
-    running.abort();
-    let _ = (&mut running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_places_are_not_kept_by_one_client() {
-    let (_repository, server) = start(&["--max-connections", "2"]);
-    let mut running = occupy(&server, std::time::Duration::from_secs(600)).await;
-    let _busy = busy(&server, 1).await;
+    let (_repository, server) = start(&[&["--max-connections", "2"], &PATIENT[..]].concat());
+    let _busy = busy(&server, 2);
     eventually("all are there", async || open(&server).await == 2.0).await;
     // Who connects and says nothing has few of them, and not for long.
     let silent: Vec<_> = (0..16).map(|_| TcpStream::connect(server.http).unwrap()).collect();
@@ -136,17 +131,14 @@ async fn health_places_are_not_kept_by_one_client() {
         client.build_http().request(request).await.is_ok_and(|answer| answer.status() == StatusCode::OK)
     })
     .await;
-    running.abort();
-    let _ = (&mut running).await;
 }
 
 /// Clients of other addresses have places that one address can't take.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn client_has_a_limit_of_its_own() {
-    let (_repository, server) = start(&["--max-connections-per-client", "3"]);
-    let mut running = occupy(&server, std::time::Duration::from_secs(600)).await;
-    let busy = busy(&server, 2).await;
+    let (_repository, server) = start(&[&["--max-connections-per-client", "3"], &PATIENT[..]].concat());
+    let busy = busy(&server, 3);
     eventually("all are there", async || open(&server).await == 3.0).await;
     let refused = post(server.http, INFER, echo_json(4)).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -161,14 +153,12 @@ async fn client_has_a_limit_of_its_own() {
     assert!(reply.status == 200 && !reply.closes);
     // Its own idle connections make room for it.
     drop(busy);
-    eventually("they have gone", async || open(&server).await == 2.0).await;
-    let idle: Vec<_> = (0..2).map(|_| TcpStream::connect(server.http).unwrap()).collect();
+    eventually("they have gone", async || open(&server).await == 1.0).await;
+    let idle: Vec<_> = (0..3).map(|_| TcpStream::connect(server.http).unwrap()).collect();
     eventually("they are there", async || open(&server).await == 4.0).await;
     eventually("they make room", async || post(server.http, INFER, echo_json(4)).await.status == StatusCode::OK).await;
     assert!(evicted(&server).await >= 1.0);
     drop((idle, other));
-    running.abort();
-    let _ = (&mut running).await;
 }
 
 fn from_other_address(address: SocketAddr) -> Connection {
