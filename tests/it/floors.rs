@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 33] = [
+const ARROWS: [(&str, &str); 34] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
