@@ -61,6 +61,8 @@ pub struct Settings {
     pub max_queue_size: usize,
     /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
     pub slots: usize,
+    /// Whether made-up inputs ran when the version was loaded: then a run that fails is the fault of its inputs.
+    pub ran_at_load: bool,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
     pub in_place_rows: usize,
 }
@@ -150,6 +152,8 @@ pub struct Submitted {
     /// One for each piece.
     answers: SmallVec<[Answer; 1]>,
     deadline: Option<Instant>,
+    /// The request, where it was cut into pieces: it runs whole where their answers can't be joined.
+    whole: Option<Box<ModelInputs>>,
 }
 
 /// Where the answer to a job will come.
@@ -202,10 +206,24 @@ impl Batcher {
             self.metrics.rejected(Rejection::Deadline);
             return Err(self.too_late());
         }
-        let place = self.place(inputs.rows());
+        let rows = inputs.rows();
+        let whole = self.is_cut(rows).then(|| Box::new(inputs.clone()));
+        let submitted = self.enqueue(self.pieces(inputs)?, rows, deadline, now)?;
+        Ok(Submitted { whole, ..submitted })
+    }
+
+    /// Puts the pieces of a request of so many rows into the queue, all or none.
+    fn enqueue(
+        self: &Arc<Self>,
+        pieces: SmallVec<[ModelInputs; 1]>,
+        rows: usize,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted> {
+        let place = self.place(rows);
         let mut answers = SmallVec::new();
         let mut jobs: SmallVec<[_; 1]> = SmallVec::new();
-        for inputs in self.pieces(inputs)? {
+        for inputs in pieces {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
             let rows = if self.settings.by_rows { inputs.rows() } else { 1 };
@@ -232,7 +250,7 @@ impl Batcher {
         }
         self.refuse(pushed.dropped, now);
         if pushed.accepted {
-            return Ok(Submitted { answers, deadline });
+            return Ok(Submitted { answers, deadline, whole: None });
         }
         self.metrics.rejected(Rejection::QueueFull);
         let most = self.settings.max_queue_size;
@@ -244,8 +262,8 @@ impl Batcher {
     ///
     /// # Errors
     /// The deadline has passed, or the run failed.
-    pub async fn answer(&self, submitted: Submitted) -> Result<Ran> {
-        let Submitted { mut answers, deadline } = submitted;
+    pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<Ran> {
+        let Submitted { mut answers, deadline, whole } = submitted;
         if answers.len() == 1
             && let Some(answer) = answers.pop()
         {
@@ -257,14 +275,33 @@ impl Batcher {
             parts.push(self.part(answer, deadline).await?);
         }
         let timing = Timing::of_pieces(parts.iter().map(|part| part.timing));
-        Ok(Ran { outputs: self.rejoin(&parts)?, timing })
+        match (rejoin(&parts), whole) {
+            (Some(outputs), _) => Ok(Ran { outputs, timing }),
+            (None, Some(whole)) => Box::pin(self.answer_whole(*whole, deadline)).await,
+            (None, None) => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
+        }
+    }
+
+    /// Runs a request in one batch, however many rows it has: inner extents of its answer depend on all of its rows.
+    async fn answer_whole(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Ran> {
+        let rows = inputs.rows();
+        let mut submitted = self.enqueue(smallvec![inputs], rows, deadline, Instant::now())?;
+        match submitted.answers.pop() {
+            Some(answer) => self.part(answer, deadline).await,
+            None => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
+        }
+    }
+
+    /// Whether a request of so many rows is cut into pieces.
+    fn is_cut(&self, rows: usize) -> bool {
+        self.settings.by_rows && rows > self.settings.max_batch_size
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
     fn pieces(&self, inputs: ModelInputs) -> Result<SmallVec<[ModelInputs; 1]>> {
         let rows = inputs.rows();
         let most = self.settings.max_batch_size;
-        if !self.settings.by_rows || rows <= most {
+        if !self.is_cut(rows) {
             return Ok(smallvec![inputs]);
         }
         let too_many = |limit: usize, why: String| {
@@ -301,19 +338,6 @@ impl Batcher {
             }
         };
         received.unwrap_or_else(|_| Err(Error::internal(format!("{} lost a request: this is a defect", self.label))))
-    }
-
-    /// Joins the answers of a request's pieces.
-    fn rejoin(&self, parts: &[Ran]) -> Result<Vec<Tensor>> {
-        let outputs = parts.first().map_or(0, |part| part.outputs.len());
-        let join = |output: usize| concatenate(&parts.iter().map(|part| &part.outputs[output]).collect::<Vec<_>>());
-        let joined: Option<Vec<Tensor>> = (0..outputs).map(join).collect();
-        joined.ok_or_else(|| {
-            Error::internal(format!(
-                "{} gave outputs of different shapes for parts of one request, which was split because a batch holds at most {} rows",
-                self.label, self.settings.max_batch_size
-            ))
-        })
     }
 
     /// Where a request of so many rows runs.
@@ -428,6 +452,13 @@ impl Batcher {
     fn too_late(&self) -> Error {
         Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
     }
+}
+
+/// Joins the answers of a request's pieces; `None` where their inner extents differ.
+fn rejoin(parts: &[Ran]) -> Option<Vec<Tensor>> {
+    let outputs = parts.first().map_or(0, |part| part.outputs.len());
+    let join = |output: usize| concatenate(&parts.iter().map(|part| &part.outputs[output]).collect::<Vec<_>>());
+    (0..outputs).map(join).collect()
 }
 
 impl Lane {

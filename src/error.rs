@@ -31,6 +31,8 @@ pub enum Code {
     Aborted,
     /// The caller does not say who it is, or not so that it can be believed. Admin calls only.
     Unauthenticated,
+    /// The model's run failed, and its inputs or the model may be to blame. The batcher decides which before a client is told.
+    RunFailed,
 }
 
 impl Code {
@@ -70,7 +72,7 @@ impl Code {
             Code::Cancelled => (1, 499, "cancelled"),
             Code::Unimplemented => (12, 501, "unimplemented"),
             Code::Unavailable => (14, 503, "unavailable"),
-            Code::Internal => (13, 500, "internal"),
+            Code::Internal | Code::RunFailed => (13, 500, "internal"),
             Code::FailedPrecondition => (9, 409, "failed_precondition"),
             Code::Aborted => (10, 412, "aborted"),
             Code::Unauthenticated => (16, 401, "unauthenticated"),

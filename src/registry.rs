@@ -28,6 +28,7 @@ mod test_case;
 mod tests;
 mod warnings;
 mod watcher;
+mod zero_extents;
 
 pub use control::{Changed, Control};
 pub use devices::Devices;

@@ -7,6 +7,7 @@ mod difference;
 mod request;
 mod rows;
 mod signature;
+mod zero_extents;
 
 pub use bytes_elements::{BytesElements, push_bytes_element};
 pub use datatype::Datatype;
@@ -14,6 +15,7 @@ pub use difference::{Difference, Tolerance, first_difference};
 pub use request::{Inputs, ModelInputs, NamedTensor, Output, OutputTensor, Request};
 pub use rows::{RowCutter, concatenate};
 pub use signature::{Dimension, Signature, TensorSpec};
+pub use zero_extents::ZeroExtents;
 
 use bytes::Bytes;
 use std::fmt::{self, Display, Write as _};

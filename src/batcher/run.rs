@@ -9,7 +9,7 @@ use std::{
 use super::{Batcher, Job, Ran, Timing, Waiting};
 use crate::{
     engine::{self, Instance},
-    error::{Error, Result},
+    error::{Code, Error, Result},
     metrics::Phase,
     tensor::{ModelInputs, RowCutter, Tensor},
 };
@@ -41,10 +41,19 @@ impl Batcher {
             }
             Err(why) => {
                 for waiting in batch {
-                    let error = Error::new(why.code(), format!("{} failed to run: {why}", self.label));
+                    let error = Error::new(self.blamed(why.code()), format!("{} failed to run: {why}", self.label));
                     let _ = waiting.job.reply.send(Err(error));
                 }
             }
+        }
+    }
+
+    /// The code of a lone job's failure. Where other inputs ran when the version was loaded, these are to blame.
+    fn blamed(&self, code: Code) -> Code {
+        match code {
+            Code::RunFailed if self.settings.ran_at_load => Code::InvalidArgument,
+            Code::RunFailed => Code::Internal,
+            code => code,
         }
     }
 

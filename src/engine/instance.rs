@@ -1,6 +1,5 @@
 use bytes::Bytes;
 use ort::{
-    error::ErrorCode,
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::Session,
 };
@@ -11,8 +10,8 @@ use std::{
 };
 
 use super::{
-    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, session::SharedSession, staged::Staged, strings,
-    value::Value,
+    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, run_error::run_error, session::SharedSession,
+    staged::Staged, strings, value::Value,
 };
 use crate::{
     error::{Error, Result},
@@ -30,6 +29,7 @@ pub struct Instance {
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
+    zero_extents: Option<Arc<str>>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
 }
@@ -47,19 +47,25 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(
-        session: Session,
-        signature: Signature,
-        uneven: Option<String>,
-        hazard: Option<String>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature)?;
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
-        let (uneven, hazard) = (uneven.map(Into::into), hazard.map(Into::into));
+        let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, hazard, staged: None })
+        Ok(Instance {
+            session,
+            signature,
+            buffers,
+            kept: None,
+            foreseen,
+            memory,
+            uneven,
+            hazard: None,
+            zero_extents: None,
+            staged: None,
+        })
     }
 
     /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
@@ -91,6 +97,7 @@ impl Instance {
             memory: self.memory.clone(),
             uneven: self.uneven.clone(),
             hazard: self.hazard.clone(),
+            zero_extents: self.zero_extents.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
         }
     }
@@ -104,6 +111,16 @@ impl Instance {
     /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
     pub fn hazard(&self) -> Option<&str> {
         self.hazard.as_deref()
+    }
+
+    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it, as far as the graph tells.
+    pub fn zero_extents_hazard(&self) -> Option<&str> {
+        self.zero_extents.as_deref()
+    }
+
+    /// The same with what the look at the model's graph has found.
+    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: Option<String>) -> Self {
+        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.map(Into::into), ..self }
     }
 
     /// What the model takes and gives.
@@ -255,14 +272,6 @@ struct Stacked {
     optional: Vec<(usize, Value)>,
     /// The addresses that they lie at.
     regions: Vec<Range<usize>>,
-}
-
-/// What ONNX Runtime says of a run that failed. It tells an input that no check could refuse, such as an index beyond a table.
-pub(super) fn run_error(error: &ort::Error) -> Error {
-    match error.code() {
-        ErrorCode::InvalidArgument => Error::invalid(error.to_string()),
-        _ => Error::internal(error.to_string()),
-    }
 }
 
 /// The stacked value of one input of each request, and the addresses that it lies at.

@@ -33,6 +33,8 @@ pub(super) struct ModelFile {
     pub uneven: Option<String>,
     /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
     pub hazard: Option<String>,
+    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it.
+    pub zero_extents: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub inputs: Vec<ValueInfo>,
 }
@@ -50,10 +52,11 @@ impl ModelFile {
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
-        let mut hazard = None;
+        let (mut hazard, mut zero_extents) = (None, None);
         let mut changed = None;
         if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
             hazard = hazard::hazard(&graph, &functions);
+            zero_extents = hazard::zero_extents(&graph, &functions);
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
@@ -71,7 +74,7 @@ impl ModelFile {
             inputs = graph.required_inputs();
         }
         let encoded = changed.unwrap_or_else(|| encoded.into());
-        Ok(ModelFile { encoded, weights, labels, uneven, hazard, inputs })
+        Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, inputs })
     }
 }
 

@@ -204,6 +204,7 @@ mod tests {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
+            zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let target = |options: &[(&str, &str)]| Target {
@@ -241,6 +242,7 @@ mod tests {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
+            zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let root = tempfile::tempdir().unwrap();

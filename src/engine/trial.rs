@@ -44,6 +44,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         labels: BTreeMap::new(),
         uneven: None,
         hazard: None,
+        zero_extents: None,
         inputs: Vec::new(),
     };
     let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };

@@ -142,7 +142,7 @@ fn triton_reason(code: Code) -> &'static str {
     match code {
         Code::ResourceExhausted | Code::DeadlineExceeded => "REJECTED",
         Code::Cancelled => "CANCELED",
-        Code::Internal => "BACKEND",
+        Code::Internal | Code::RunFailed => "BACKEND",
         Code::InvalidArgument
         | Code::NotFound
         | Code::Unimplemented

@@ -14,6 +14,7 @@ use super::{
     plan::{Key, Wanted},
     probe::Probe,
     test_case,
+    zero_extents::zero_extents,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, Settings},
@@ -147,6 +148,7 @@ impl Loader {
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, first)?;
         let signature = first.signature().clone();
+        let zero_extents = zero_extents(first, probe, target.provider);
         let in_place = in_place(config, probe, target, first);
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
@@ -179,6 +181,7 @@ impl Loader {
             number: version.to_string().into(),
             generation,
             signature,
+            zero_extents,
             derived,
             load_time,
             metrics,
@@ -214,6 +217,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
+        ran_at_load: probe.row.is_some(),
         in_place_rows: 0,
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     engine::Provider,
     error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
-    tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature},
+    tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature, ZeroExtents},
     traffic::Reason,
 };
 
@@ -27,6 +27,8 @@ pub struct Version {
     pub generation: u64,
     /// What it takes and gives.
     pub signature: Signature,
+    /// Which axes of its inputs may be empty.
+    pub zero_extents: ZeroExtents,
     /// What was derived for it.
     pub derived: Derived,
     /// How long it took to load, checks and warm-up included.
@@ -144,6 +146,7 @@ impl Version {
     fn check(&self, inputs: Inputs, outputs: &[String]) -> Result<(Option<Vec<usize>>, ModelInputs)> {
         let wanted = self.signature.wanted_outputs(&self.model, outputs)?;
         let inputs = self.signature.check(&self.model, inputs)?;
+        self.zero_extents.check(&self.model, &self.signature, &inputs)?;
         self.check_rows(&inputs)?;
         Ok((wanted, inputs))
     }
@@ -176,7 +179,9 @@ impl Submitted {
         let Submitted { version, reason, timer, wanted, disagreement, submitted } = self;
         let answered = version.batcher.answer(submitted).await;
         let answered = answered.map_err(|error| match disagreement {
-            Some(why) if error.code() == Code::Internal => Error::invalid(format!("{error}; {why}")),
+            Some(why) if matches!(error.code(), Code::Internal | Code::InvalidArgument) => {
+                Error::invalid(format!("{error}; {why}"))
+            }
             _ => error,
         });
         timer.finish(answered.as_ref().map(drop));

@@ -108,3 +108,22 @@ fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
         _ => None,
     }
 }
+
+/// Operators that end the process, or leave outputs unwritten, where an input has no elements.
+const NEED_ELEMENTS: [(&str, &str); 5] = [("", "Attention"), ("", "GRU"), ("", "LSTM"), ("", "RNN"), ("", "Unique")];
+
+/// Why no extent of a request may be zero, for people; `None` where no operator of the graph is known to suffer from it.
+pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> Option<String> {
+    let nodes = functions.iter().flat_map(|function| &function.nodes).chain(&graph.nodes);
+    nodes.into_iter().find_map(needs_elements)
+}
+
+fn needs_elements(node: &Node) -> Option<String> {
+    let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
+    if NEED_ELEMENTS.contains(&(domain, node.operator.as_str())) {
+        let operator = &node.operator;
+        return Some(format!("the model's operator '{operator}'{} can end the process without elements", named(node)));
+    }
+    let inside = node.attributes.iter().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs));
+    inside.flat_map(|graph| &graph.nodes).find_map(needs_elements)
+}

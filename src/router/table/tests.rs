@@ -5,7 +5,7 @@ use crate::{
     batcher::{Batcher, Compute, Instances, Settings},
     metrics::Exposition,
     router::Derived,
-    tensor::Signature,
+    tensor::{Signature, ZeroExtents},
     traffic::Weights,
 };
 
@@ -20,6 +20,7 @@ fn ready(version: u64) -> VersionEntry {
         max_queue_delay: Duration::ZERO,
         max_queue_size: 1,
         slots: 1,
+        ran_at_load: true,
         in_place_rows: 0,
     };
     let instances = Instances { compute: Vec::new(), in_place: Vec::new() };
@@ -33,6 +34,7 @@ fn ready(version: u64) -> VersionEntry {
         number: version.to_string().into(),
         generation: 1,
         signature: Signature::new(Vec::new(), Vec::new(), Vec::new()),
+        zero_extents: ZeroExtents::refused(&Signature::new(Vec::new(), Vec::new(), Vec::new()), ""),
         derived: Derived {
             by_rows: false,
             batching: no(),
