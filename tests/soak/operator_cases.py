@@ -14,6 +14,7 @@ import warnings
 import ml_dtypes
 import numpy
 import onnx
+import operator_shapes
 from onnx import TensorProto, helper
 
 MAX_ELEMENTS = 1 << 18
@@ -31,6 +32,9 @@ DATATYPES = {
     "tensor(string)": numpy.dtype("O"),
     **{f"tensor({sign}int{bits})": numpy.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
+
+# Operators that ONNX removed, which ONNX Runtime still has, with an operator set that holds them.
+OLD = {name: 7 for name in ("Affine", "Crop", "DynamicSlice", "ImageScaler", "ParametricSoftplus", "Scale", "ScaledTanh")}
 
 # What operators hold that has no kernel of its own in a model file, or that no model can name.
 INTERNAL = {("", "MemcpyFromHost"), ("", "MemcpyToHost")}
@@ -114,11 +118,33 @@ def add_seed(found, built):
     found.setdefault((only.domain, only.op_type), []).append(Seed(built.model, arrays))
 
 
+def seeds_by_shape(key):
+    """The seeds of `operator_shapes`."""
+    found = []
+    for attributes, given in operator_shapes.SHAPED.get(key, ()):
+        chance, names, infos, inputs = chance_of(*key), [], [], {}
+        for index, spec in enumerate(given):
+            names.append("" if spec is None else f"i{index}")
+            if spec is None:
+                continue
+            dtype, shape = numpy.dtype(spec[0]), spec[1]
+            array = numpy.full(shape, spec[2], dtype) if len(spec) > 2 else plain(dtype, shape, chance)
+            inputs[names[-1]] = array
+            infos.append(helper.make_tensor_value_info(names[-1], element_type(dtype), None))
+        outputs = [f"o{index}" for index in range(operator_shapes.OUTPUTS.get(key[1], 1))]
+        node = helper.make_node(key[1], names, outputs, domain=key[0], **attributes)
+        graph = helper.make_graph([node], "operator", infos, [onnx.ValueInfoProto(name=name) for name in outputs])
+        opsets = [helper.make_opsetid("", 21 if key[0] else OLD.get(key[1], 15))]
+        opsets += [helper.make_opsetid(key[0], 3 if key[0] == "ai.onnx.ml" else 1)] if key[0] else []
+        found.append(Seed(helper.make_model(graph, opset_imports=opsets, ir_version=8), inputs))
+    return found
+
+
 def with_shapes(model, inputs, ranked):
     """The model with inputs of undeclared rank, or of these ranks with open extents; outputs without shapes."""
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    changed.ir_version = min(changed.ir_version or 10, 12)
+    changed.ir_version = min(changed.ir_version or 10, 11)
     for opset in changed.opset_import:
         opset.version = min(opset.version, NEWEST_OPSETS.get(opset.domain, opset.version))
     for info in changed.graph.input:
