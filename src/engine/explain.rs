@@ -57,6 +57,10 @@ fn operator(words: &str) -> Option<String> {
             "" | "ai.onnx" | "ai.onnx.ml" => {
                 format!("it needs the operator '{operator}', which ONNX Runtime does not know; {STANDARD}")
             }
+            _ if domain.starts_with("ai.onnx.") => format!(
+                "it needs the operator '{operator}' of ONNX's domain '{domain}', which this build of ONNX Runtime lacks; \
+                 {STANDARD}"
+            ),
             _ => format!(
                 "it needs the custom operator '{operator}' of the domain '{domain}', and libraries of custom operators \
                  are not loaded; {STANDARD}"
@@ -80,8 +84,9 @@ fn operator(words: &str) -> Option<String> {
     let (operator, since) = operator.trim_end_matches(')').split_once('(').unwrap_or((operator, "?"));
     Some(format!(
         "ONNX Runtime has no implementation on this device of the operator '{operator}' (of operator set {since}) for the \
-         datatypes that the model uses it with; BF16, and FP16 for some operators, are the usual cause: export the model in \
-         FP32; where the operator set is below 7, convert it to a newer one with onnx.version_converter"
+         datatypes that the model uses it with: where they are BF16 or FP16, export the model in FP32; where they are others, \
+         such as FP64 or a rare integer, cast the operator's inputs; where the operator set is below 7, convert it to a newer \
+         one with onnx.version_converter; operators of training have no implementation at all"
     ))
 }
 
@@ -166,12 +171,14 @@ mod tests {
             &["'NoSuchContrib'", "'com.microsoft'", "contrib"]),
         ("Load model from m/ext_tok.onnx failed:Fatal error: ai.onnx.contrib:BertTokenizer(-1) is not a registered function/op",
             &["'BertTokenizer'", "onnxruntime-extensions"]),
+        ("Load model from m/preview.onnx failed:Fatal error: ai.onnx.preview.training:Adam(-1) is not a registered function/op",
+            &["'Adam'", "ONNX's domain 'ai.onnx.preview.training'", "this build of ONNX Runtime lacks"]),
         ("Load model from m/customnoimport.onnx failed:This is an invalid model. In Node, (\"\", MyOp, \"com.acme\", -1) : (\"x\": tensor(float),) -> (\"y\": tensor(float),) , Error No opset import for domain 'com.acme'",
             &["'com.acme'", "without importing", "not loaded"]),
         ("Load model from m/unknownop.onnx failed:This is an invalid model. In Node, (\"\", Addd, \"\", -1) : (\"x\": tensor(float),\"x\": tensor(float),) -> (\"y\": tensor(float),) , Error No Op registered for Addd with domain_version of 17",
             &["'Addd'", "operator set 17"]),
         ("Could not find an implementation for Add(14) node with name ''",
-            &["'Add'", "operator set 14", "BF16", "FP32"]),
+            &["'Add'", "operator set 14", "BF16", "FP32", "FP64", "cast"]),
         ("Exception during initialization: /onnxruntime_src/onnxruntime/core/providers/cpu/text/string_normalizer.cc:235 onnxruntime::StringNormalizer::Locale::Locale(const std::string&)::<lambda()> Failed to construct locale with name:en_US.UTF-8:locale::facet::_S_create_c_locale name not valid:Please, install necessary language-pack-XX and configure locales\n",
             &["locale 'en_US.UTF-8'", "locale-gen en_US.UTF-8", "locale=\"C\""]),
         ("Exception during initialization: /onnxruntime_src/onnxruntime/core/optimizer/initializer.cc:51 onnxruntime::Initializer::Initializer(const onnx::TensorProto&, const std::filesystem::__cxx11::path&) [ONNXRuntimeError] : 1 : FAIL : tensorprotoutils.cc:1876 GetExtDataFromTensorProto External initializer: w offset: 0 size to read: 8 given file_length: 4 are out of bounds or can not be read in full.\n",

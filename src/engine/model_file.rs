@@ -57,6 +57,7 @@ impl ModelFile {
         if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);
+            without_nul(&graph)?;
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
@@ -75,6 +76,19 @@ impl ModelFile {
         }
         let encoded = changed.unwrap_or_else(|| encoded.into());
         Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, inputs })
+    }
+}
+
+/// ONNX Runtime would take a name up to its first NUL for the whole, and find no input of that name in any run.
+fn without_nul(graph: &onnx::Graph) -> Result<(), Failure> {
+    let kinds = [("input", &graph.inputs), ("output", &graph.outputs)];
+    let named = kinds.iter().flat_map(|(kind, infos)| infos.iter().map(move |info| (kind, &info.name)));
+    match named.into_iter().find(|(_, name)| name.contains('\0')) {
+        None => Ok(()),
+        Some((kind, name)) => Err(Failure::lasting(format!(
+            "the name of its {kind} '{}' has a NUL in it, which no run can be given: rename it and export the model again",
+            name.escape_debug()
+        ))),
     }
 }
 

@@ -3,20 +3,27 @@
 use super::onnx::{Graph, Node};
 
 /// Operators that make as much as an input says: the operator, and the first of its inputs that say so (ONNX 1.23).
-const TOLD: [(&str, usize); 15] = [
+const TOLD: [(&str, usize); 20] = [
     ("AffineGrid", 1),
     ("BlackmanWindow", 0),
     ("CenterCropPad", 1),
+    ("Col2Im", 1),
     ("ConstantOfShape", 0),
     ("DFT", 1),
     ("Expand", 1),
     ("HammingWindow", 0),
     ("HannWindow", 0),
+    ("MaxUnpool", 2),
     ("MelWeightMatrix", 0),
+    // Boxes are held against each other until enough are chosen.
+    ("NonMaxSuppression", 0),
     ("OneHot", 1),
     ("Pad", 1),
     ("Range", 0),
     ("Resize", 1),
+    // Samples of each region, by its size, unless the model says how many.
+    ("RoiAlign", 1),
+    ("STFT", 1),
     ("Tile", 1),
     ("Upsample", 1),
 ];

@@ -4,9 +4,11 @@
 //! The look is static: it follows the values of a request through the graph ([`flow`]) to the operators that are known to end
 //! the process. `tests/soak/operators.py` finds those operators.
 
+mod deadly;
 mod flow;
 
-use super::onnx::{Function, Graph, INT32, INT64, Node};
+use super::onnx::{Function, Graph, Node};
+use deadly::{deadly, needs_elements};
 use flow::{Scope, Value, output};
 
 /// Nodes that are looked at, those of functions as often as they are called. More are no model that anybody made.
@@ -39,7 +41,8 @@ impl Look<'_> {
             return Some("its functions are nested too deeply to be looked at".into());
         }
         let inputs = scope.inputs(node);
-        let reason = deadly(node, &inputs).map(|why| format!("operator '{}'{} {why}", node.operator, named(node)));
+        let reason = deadly(node, &inputs)
+            .map(|why| format!("operator '{}'{} {why} end the process", node.operator, named(node)));
         if reason.is_some() {
             return reason;
         }
@@ -92,38 +95,21 @@ fn named(node: &Node) -> String {
     if node.name.is_empty() { String::new() } else { format!(" (node '{}')", node.name) }
 }
 
-/// How an operator can end the process by what it is given.
-fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return None;
-    }
-    match (node.operator.as_str(), inputs) {
-        ("Div" | "Mod", [dividend, divisor, ..]) => {
-            let whole = matches!(dividend.element, INT32 | INT64 | 0) && matches!(divisor.element, INT32 | INT64 | 0);
-            let dies = whole && dividend.by_client && divisor.minus_one;
-            dies.then(|| {
-                "divides whole numbers of a request, and the smallest number divided by -1 ends the process".into()
-            })
-        }
-        _ => None,
-    }
-}
-
-/// Operators that end the process, or leave outputs unwritten, where an input has no elements.
-const NEED_ELEMENTS: [(&str, &str); 5] = [("", "Attention"), ("", "GRU"), ("", "LSTM"), ("", "RNN"), ("", "Unique")];
-
 /// Why no extent of a request may be zero, for people; `None` where no operator of the graph is known to suffer from it.
 pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> Option<String> {
     let nodes = functions.iter().flat_map(|function| &function.nodes).chain(&graph.nodes);
-    nodes.into_iter().find_map(needs_elements)
+    let node = nodes.into_iter().find_map(without_elements)?;
+    Some(format!("its operator '{}'{} is known to fail without elements", node.operator, named(node)))
 }
 
-fn needs_elements(node: &Node) -> Option<String> {
-    let domain = if node.domain == "ai.onnx" { "" } else { node.domain.as_str() };
-    if NEED_ELEMENTS.contains(&(domain, node.operator.as_str())) {
-        let operator = &node.operator;
-        return Some(format!("the model's operator '{operator}'{} can end the process without elements", named(node)));
+/// A node that needs elements, among this one and those inside it.
+fn without_elements(node: &Node) -> Option<&Node> {
+    if needs_elements(node) {
+        return Some(node);
     }
     let inside = node.attributes.iter().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs));
-    inside.flat_map(|graph| &graph.nodes).find_map(needs_elements)
+    inside.flat_map(|graph| &graph.nodes).find_map(without_elements)
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,10 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
             output.open_rank = inputs.first().is_some_and(Value::has_open_length);
             output.by_client = false;
         }
+        // Without axes it drops whatever has the extent 1.
+        "Squeeze" if inputs.len() < 2 && !node.attributes.iter().any(|attribute| attribute.name == "axes") => {
+            output.open_rank |= all.extents != 0;
+        }
         "Squeeze" | "Unsqueeze" => output.open_rank |= inputs.get(1).is_some_and(|axes| axes.by_client),
         _ if OF_ONE_RANK.contains(&operator) => output.open_rank = false,
         _ => {}

@@ -1,0 +1,145 @@
+use super::{
+    super::onnx::{Attribute, BOOL, Dimension, FLOAT, INT64, Tensor, TensorShape, TensorType, Type, ValueInfo},
+    *,
+};
+
+fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+    let inputs = inputs.iter().map(ToString::to_string).collect();
+    Node { operator: operator.into(), inputs, outputs: vec![output.into()], ..Node::default() }
+}
+
+fn int(name: &str, integer: i64) -> Attribute {
+    Attribute { name: name.into(), integer, ..Attribute::default() }
+}
+
+/// An input; `None` declares no rank.
+fn input(name: &str, element: i32, axes: Option<&[i64]>) -> ValueInfo {
+    let dimension = |extent: &i64| Dimension { extent: (*extent >= 0).then_some(*extent), name: None };
+    let shape = axes.map(|axes| TensorShape { dimensions: axes.iter().map(dimension).collect() });
+    ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element, shape }) }) }
+}
+
+fn constant(name: &str, values: &[i64]) -> Tensor {
+    let (extents, int64_data) = (vec![values.len() as i64], values.to_vec());
+    Tensor { name: name.into(), element: INT64, extents, int64_data, ..Tensor::default() }
+}
+
+/// A graph with the inputs `ids` INT64 [-1,8], `x` FLOAT [-1,8], `any` FLOAT and the constants `two` and `minus_one`.
+fn graph(nodes: Vec<Node>) -> Graph {
+    let inputs = vec![
+        input("ids", INT64, Some(&[-1, 8])),
+        input("x", FLOAT, Some(&[-1, 8])),
+        input("any", FLOAT, None),
+        input("go", BOOL, Some(&[])),
+    ];
+    let initializers = vec![constant("two", &[2]), constant("minus_one", &[3, -1]), constant("axes", &[4, 2])];
+    Graph { nodes, inputs, initializers, ..Graph::default() }
+}
+
+fn hazard_of(nodes: Vec<Node>) -> Option<String> {
+    hazard(&graph(nodes), &[])
+}
+
+#[test]
+fn integer_division_is_a_hazard_where_a_client_has_both_sides() {
+    let shape = || node("Shape", &["x"], "shape");
+    let cast = |from: &str, to: &str, kind: i32| Node {
+        attributes: vec![int("to", kind.into())],
+        ..node("Cast", &[from], to)
+    };
+    for safe in [
+        vec![node("Div", &["x", "x"], "y")],
+        vec![node("Div", &["ids", "two"], "y")],
+        vec![node("Mod", &["two", "minus_one"], "y")],
+        vec![shape(), node("Div", &["shape", "minus_one"], "y")],
+        vec![shape(), node("Mod", &["ids", "shape"], "y")],
+        vec![node("Abs", &["ids"], "positive"), node("Mod", &["ids", "positive"], "y")],
+        vec![cast("ids", "floats", FLOAT), node("Div", &["floats", "floats"], "y")],
+        vec![node("Unsqueeze", &["two", "axes"], "b"), node("Div", &["ids", "b"], "y")],
+    ] {
+        assert_eq!(hazard_of(safe.clone()), None, "{safe:?}");
+    }
+    for deadly in [
+        vec![node("Div", &["ids", "ids"], "y")],
+        vec![node("Mod", &["ids", "minus_one"], "y")],
+        vec![cast("x", "whole", INT64), node("Mod", &["whole", "ids"], "y")],
+        vec![shape(), node("Sub", &["shape", "two"], "less"), node("Mod", &["ids", "less"], "y")],
+        vec![node("Unsqueeze", &["minus_one", "axes"], "b"), node("Div", &["ids", "b"], "y")],
+    ] {
+        assert!(hazard_of(deadly.clone()).is_some(), "{deadly:?}");
+    }
+    let reason = hazard_of(vec![Node { name: "/bucket".into(), ..node("Mod", &["ids", "ids"], "y") }]);
+    let expected = "operator 'Mod' (node '/bucket') divides integers of a request, and the smallest of them divided by -1 \
+                    can end the process";
+    assert_eq!(reason.as_deref(), Some(expected));
+}
+
+#[test]
+fn undeclared_ranks_are_a_hazard_where_operators_index_shapes() {
+    for safe in [
+        vec![node("Concat", &["x", "x"], "y")],
+        vec![node("Relu", &["any"], "y")],
+        vec![node("Squeeze", &["x", "two"], "r"), node("Concat", &["r", "r"], "y")],
+        vec![node("Reshape", &["any", "axes"], "r"), node("Concat", &["r", "r"], "y")],
+        vec![node("Flatten", &["any"], "r"), node("ReverseSequence", &["r", "two"], "y")],
+    ] {
+        assert_eq!(hazard_of(safe.clone()), None, "{safe:?}");
+    }
+    for deadly in [
+        vec![node("Concat", &["any", "x"], "y")],
+        vec![node("Squeeze", &["x"], "r"), node("Concat", &["r", "r"], "y")],
+        vec![node("Relu", &["any"], "r"), node("DFT", &["r"], "y")],
+        vec![node("Reshape", &["x", "ids"], "r"), node("Einsum", &["r"], "y")],
+        vec![node("Shape", &["any"], "s"), node("Reshape", &["x", "s"], "r"), node("Concat", &["r", "x"], "y")],
+    ] {
+        assert!(hazard_of(deadly.clone()).is_some(), "{deadly:?}");
+    }
+}
+
+#[test]
+fn extents_that_follow_from_elements_are_a_hazard_where_none_end_the_process() {
+    assert_eq!(hazard_of(vec![node("Unique", &["x"], "y")]), None);
+    assert!(hazard_of(vec![node("NonZero", &["x"], "n"), node("Unique", &["n"], "y")]).is_some());
+    let step = vec![node("STFT", &["x", "ids", "", "two"], "y")];
+    assert!(hazard_of(step).is_some_and(|why| why.contains("input 1")));
+    assert_eq!(hazard_of(vec![node("STFT", &["x", "two", "", "two"], "y")]), None);
+}
+
+#[test]
+fn graphs_and_functions_inside_are_looked_at() {
+    let inner = Graph { nodes: vec![node("Mod", &["ids", "ids"], "m")], ..Graph::default() };
+    let body = Attribute { name: "then_branch".into(), graph: Some(inner), ..Attribute::default() };
+    let branch = Node { attributes: vec![body], ..node("If", &["go"], "y") };
+    assert!(hazard_of(vec![branch]).is_some());
+
+    let function = Function {
+        name: "Bucket".into(),
+        domain: "mine".into(),
+        inputs: vec!["a".into(), "b".into()],
+        outputs: vec!["c".into()],
+        nodes: vec![node("Mod", &["a", "b"], "c")],
+    };
+    let call = |a: &str, b: &str| graph(vec![Node { domain: "mine".into(), ..node("Bucket", &[a, b], "y") }]);
+    assert!(hazard(&call("ids", "ids"), std::slice::from_ref(&function)).is_some());
+    assert_eq!(hazard(&call("ids", "two"), &[function]), None);
+}
+
+#[test]
+fn functions_that_call_each_other_for_ever_end() {
+    let calls = Node { domain: "mine".into(), ..node("Twice", &["a"], "b") };
+    let function = Function {
+        name: "Twice".into(),
+        domain: "mine".into(),
+        inputs: vec!["a".into()],
+        outputs: vec!["b".into()],
+        nodes: vec![calls.clone(), calls.clone()],
+    };
+    assert!(hazard(&graph(vec![calls]), &[function]).is_some());
+}
+
+#[test]
+fn operators_that_need_elements_are_named() {
+    let named = |operator| zero_extents(&graph(vec![node(operator, &["x"], "y")]), &[]);
+    assert_eq!(named("Relu"), None);
+    assert_eq!(named("LSTM").as_deref(), Some("its operator 'LSTM' is known to fail without elements"));
+}
