@@ -95,7 +95,8 @@ fn without_signature(words: &str) -> Option<&str> {
             b')' | b'>' | b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if byte == b')' && depth == 0 && bytes.peek().is_none_or(|(_, next)| *next == b' ') {
+        let ends = byte == b')' || byte == b'>' && words[..index].ends_with("<lambda()");
+        if ends && depth == 0 && bytes.peek().is_none_or(|(_, next)| *next == b' ') {
             let mut rest = words[index + 1..].trim_start();
             for suffix in ["const", "noexcept", "&", "&&"] {
                 let behind = rest.strip_prefix(suffix).filter(|behind| behind.starts_with(' '));

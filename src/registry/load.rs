@@ -48,6 +48,8 @@ pub struct Loaded {
     pub test_cases: TestCases,
     /// Where it does not run as well as it was meant to.
     pub lacking: Vec<String>,
+    /// Why one request could end the process, as far as the model's graph tells.
+    pub hazard: Option<String>,
 }
 
 /// Test cases, all of which passed.
@@ -63,6 +65,9 @@ impl Loaded {
     /// What is no reason not to serve, but may be a mistake.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.lacking.clone();
+        if let Some(hazard) = &self.hazard {
+            warnings.push(format!("{hazard}, and every model of this server would stop with it"));
+        }
         for path in self.manifest.iter().flat_map(|manifest| &manifest.unlisted) {
             warnings.push(format!("SHA256SUMS does not list {}", path.display()));
         }
@@ -148,6 +153,7 @@ impl Loader {
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, first)?;
         let signature = first.signature().clone();
+        let hazard = first.hazard().map(str::to_owned);
         let zero_extents = zero_extents(first, probe, target.provider);
         let in_place = in_place(config, probe, target, first);
         let warm = probe.took + loaded.elapsed();
@@ -188,7 +194,18 @@ impl Loader {
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases, lacking })
+        Ok(Loaded {
+            version,
+            warm_up,
+            sessions_on_host,
+            row,
+            example,
+            threads_why,
+            manifest,
+            test_cases,
+            lacking,
+            hazard,
+        })
     }
 }
 

@@ -18,6 +18,7 @@ mod doctor;
 mod floors;
 mod gpu_wheel;
 mod grpc;
+mod hazards;
 mod health;
 mod http;
 mod infer;

@@ -30,7 +30,7 @@ pub fn run_text(test: &str, text: &str) -> Option<String> {
 
 /// The command has -S: without the packages that the machine has. Some spread over folders (google.protobuf), and halves would
 /// be mixed.
-fn python(test: &str, packages: &Path, command: &mut Command) -> String {
+pub fn python(test: &str, packages: &Path, command: &mut Command) -> String {
     let command = command
         .env("PYTHONPATH", packages)
         .env("PYTHONDONTWRITEBYTECODE", "1")
