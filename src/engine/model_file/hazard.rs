@@ -19,17 +19,34 @@ const MAX_DEPTH: usize = 32;
 
 /// Why a request can end the process, for people; `None` where no such way is known.
 pub(super) fn hazard(graph: &Graph, functions: &[Function]) -> Option<String> {
-    let mut look = Look { functions, nodes: 0, depth: 0 };
-    look.nodes(&graph.nodes, &mut Scope::of_model(graph))
+    let end = |why: String, node: &Node| format!("operator '{}'{} {why} end the process", node.operator, named(node));
+    Look::new(functions, |node, inputs| deadly(node, inputs).map(|why| end(why, node))).at(graph)
 }
 
-struct Look<'a> {
+/// Why no extent of a request may be zero, for people; `None` where no operator of the graph is known to suffer from it.
+pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> Option<String> {
+    let fails =
+        |node: &Node| format!("its operator '{}'{} is known to fail without elements", node.operator, named(node));
+    Look::new(functions, |node, inputs| needs_elements(node, inputs).then(|| fails(node))).at(graph)
+}
+
+/// A look at each node with the values that it is given, until a reason is found.
+struct Look<'a, F> {
     functions: &'a [Function],
+    reason_of: F,
     nodes: usize,
     depth: usize,
 }
 
-impl Look<'_> {
+impl<'a, F: Fn(&Node, &[Value]) -> Option<String>> Look<'a, F> {
+    fn new(functions: &'a [Function], reason_of: F) -> Self {
+        Look { functions, reason_of, nodes: 0, depth: 0 }
+    }
+
+    fn at(mut self, graph: &Graph) -> Option<String> {
+        self.nodes(&graph.nodes, &mut Scope::of_model(graph))
+    }
+
     /// Looks at nodes in the order in which they run.
     fn nodes(&mut self, nodes: &[Node], scope: &mut Scope<'_>) -> Option<String> {
         nodes.iter().find_map(|node| self.node(node, scope))
@@ -41,8 +58,7 @@ impl Look<'_> {
             return Some("its functions are nested too deeply to be looked at".into());
         }
         let inputs = scope.inputs(node);
-        let reason = deadly(node, &inputs)
-            .map(|why| format!("operator '{}'{} {why} end the process", node.operator, named(node)));
+        let reason = (self.reason_of)(node, &inputs);
         if reason.is_some() {
             return reason;
         }
@@ -93,22 +109,6 @@ impl Function {
 /// The node's name, where it has one.
 fn named(node: &Node) -> String {
     if node.name.is_empty() { String::new() } else { format!(" (node '{}')", node.name) }
-}
-
-/// Why no extent of a request may be zero, for people; `None` where no operator of the graph is known to suffer from it.
-pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> Option<String> {
-    let nodes = functions.iter().flat_map(|function| &function.nodes).chain(&graph.nodes);
-    let node = nodes.into_iter().find_map(without_elements)?;
-    Some(format!("its operator '{}'{} is known to fail without elements", node.operator, named(node)))
-}
-
-/// A node that needs elements, among this one and those inside it.
-fn without_elements(node: &Node) -> Option<&Node> {
-    if needs_elements(node) {
-        return Some(node);
-    }
-    let inside = node.attributes.iter().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs));
-    inside.flat_map(|graph| &graph.nodes).find_map(without_elements)
 }
 
 #[cfg(test)]

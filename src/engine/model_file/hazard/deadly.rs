@@ -12,8 +12,9 @@ enum Danger {
     Elements(&'static [usize]),
     /// The rank of any input: shapes are indexed without a look at how long they are.
     Rank,
-    /// Extents of 0 that follow from elements. Those of requests are refused where they are not known to be safe.
-    NoElements,
+    /// Extents of 0 of these inputs, or of any where none is listed. Those of requests are refused; what is left are extents that
+    /// follow from elements.
+    NoElements(&'static [usize]),
     /// Anything about these inputs, which are weights where exporters made the model.
     Anything(&'static [usize]),
 }
@@ -24,31 +25,40 @@ const MICROSOFT: &str = "com.microsoft";
 /// Domain, operator, and its dangers. Integer `Div` and `Mod` are beside it, since they depend on the datatype.
 const DEADLY: &[(&str, &str, &[Danger])] = &[
     ("", "AffineGrid", &[Rank]),
-    ("", "Attention", &[Rank, NoElements]),
+    ("", "Attention", &[Rank, NoElements(&[])]),
     ("", "Concat", &[Rank]),
-    ("", "ConvInteger", &[Rank]),
+    // Without channels it never ends.
+    ("", "Conv", &[NoElements(&[1])]),
+    // Without channels its outputs are memory that nobody wrote.
+    ("", "ConvInteger", &[Rank, NoElements(&[1])]),
     ("", "DFT", &[Rank]),
     ("", "Dropout", &[Rank]),
     ("", "Einsum", &[Rank]),
     ("", "GridSample", &[Rank]),
-    ("", "GRU", &[Rank, NoElements]),
-    ("", "LSTM", &[Rank, NoElements]),
+    ("", "GRU", &[Rank, NoElements(&[])]),
+    ("", "LSTM", &[Rank, NoElements(&[])]),
     ("", "MaxRoiPool", &[Rank]),
     ("", "Multinomial", &[Rank]),
     ("", "QLinearConv", &[Rank]),
     ("", "ReverseSequence", &[Rank]),
-    ("", "RNN", &[Rank, NoElements]),
+    ("", "RNN", &[Rank, NoElements(&[])]),
     // Frame lengths of 0 divide by zero.
-    ("", "STFT", &[Elements(&[1, 3]), Rank, NoElements]),
-    ("", "Unique", &[NoElements]),
-    (MICROSOFT, "Attention", &[Rank, Anything(&[1, 2]), NoElements]),
+    ("", "STFT", &[Elements(&[1, 3]), Rank, NoElements(&[])]),
+    ("", "Unique", &[NoElements(&[])]),
+    (MICROSOFT, "Attention", &[Rank, Anything(&[1, 2]), NoElements(&[])]),
     (MICROSOFT, "AttnLSTM", &[Rank, Anything(&[1, 2, 3])]),
     (MICROSOFT, "CropAndResize", &[Anything(&[1, 2, 3])]),
+    (MICROSOFT, "DynamicQuantizeLSTM", &[Rank, NoElements(&[])]),
     (MICROSOFT, "DynamicQuantizeMatMul", &[Rank, Anything(&[1, 2, 3, 4])]),
     (MICROSOFT, "FusedConv", &[Rank, Anything(&[1, 2])]),
     (MICROSOFT, "GridSample", &[Rank]),
+    (MICROSOFT, "GroupQueryAttention", &[Rank, NoElements(&[])]),
     (MICROSOFT, "Inverse", &[Anything(&[0])]),
+    (MICROSOFT, "LinearAttention", &[Rank, NoElements(&[])]),
     (MICROSOFT, "MatMulIntegerToFloat", &[Rank, Anything(&[1, 3, 4, 5, 6])]),
+    (MICROSOFT, "MoE", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "MultiHeadAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "QAttention", &[Rank, NoElements(&[])]),
 ];
 
 /// How an operator can end the process by what it is given here, for people.
@@ -63,15 +73,15 @@ pub(super) fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
     dangers.iter().find_map(|danger| danger.reason(node, inputs))
 }
 
-/// Operators that end the process, or leave outputs unwritten, where an input has no elements.
-pub(super) fn needs_elements(node: &Node) -> bool {
+/// Whether an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements.
+pub(super) fn needs_elements(node: &Node, inputs: &[Value]) -> bool {
     let of = (standard(&node.domain), node.operator.as_str());
-    // Its outputs would be memory that nobody wrote.
-    const UNWRITTEN: [(&str, &str); 1] = [("", "ConvInteger")];
-    let dies = |(domain, operator, dangers): &&(&str, &str, &[Danger])| {
-        (*domain, *operator) == of && dangers.iter().any(|danger| matches!(danger, NoElements | Anything(_)))
+    let depends = |danger: &Danger| match danger {
+        NoElements(indices) => indices.is_empty() || open(node, inputs, indices).is_some(),
+        Anything(indices) => open(node, inputs, indices).is_some(),
+        Elements(_) | Rank => false,
     };
-    UNWRITTEN.contains(&of) || DEADLY.iter().any(|entry| dies(&entry))
+    DEADLY.iter().any(|(domain, operator, dangers)| (*domain, *operator) == of && dangers.iter().any(depends))
 }
 
 /// ONNX's own domain has two names.
@@ -87,25 +97,37 @@ fn division(inputs: &[Value]) -> bool {
     is_wide(dividend) && is_wide(divisor) && dividend.by_client && divisor.minus_one
 }
 
+/// The input that a node is given at an index, if it is.
+fn given<'a>(node: &Node, inputs: &'a [Value], index: usize) -> Option<&'a Value> {
+    node.inputs.get(index).filter(|name| !name.is_empty()).and(inputs.get(index))
+}
+
+/// The first of these inputs of which a client decides anything.
+fn open(node: &Node, inputs: &[Value], indices: &[usize]) -> Option<usize> {
+    let is_open = |input: &Value| input.by_client || input.extents != 0 || input.open_rank;
+    indices.iter().copied().find(|index| given(node, inputs, *index).is_some_and(is_open))
+}
+
 impl Danger {
     fn reason(self, node: &Node, inputs: &[Value]) -> Option<String> {
-        let given = |index: usize| node.inputs.get(index).filter(|name| !name.is_empty()).and(inputs.get(index));
         match self {
             Elements(indices) => {
-                let index = indices.iter().find(|index| given(**index).is_some_and(|input| input.by_client))?;
+                let by_client = |index: &&usize| given(node, inputs, **index).is_some_and(|input| input.by_client);
+                let index = indices.iter().find(by_client)?;
                 Some(format!("takes elements of a request as its input {index}, and some of them can"))
             }
             Rank => {
                 let open = inputs.iter().any(|input| input.open_rank);
                 open.then(|| "takes an input whose rank the model does not declare, and some ranks can".into())
             }
-            NoElements => {
-                let empty = inputs.iter().any(|input| input.sized_by_values);
+            NoElements(indices) => {
+                let mut listed =
+                    inputs.iter().enumerate().filter(|(index, _)| indices.is_empty() || indices.contains(index));
+                let empty = listed.any(|(_, input)| input.sized_by_values);
                 empty.then(|| "takes an input whose extents follow from elements, and extents of 0 can".into())
             }
             Anything(indices) => {
-                let is_open = |input: &Value| input.by_client || input.extents != 0 || input.open_rank;
-                let index = indices.iter().find(|index| given(**index).is_some_and(is_open))?;
+                let index = open(node, inputs, indices)?;
                 Some(format!("takes what a request holds as its input {index}, and some of it can"))
             }
         }

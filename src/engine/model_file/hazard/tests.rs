@@ -141,5 +141,9 @@ fn functions_that_call_each_other_for_ever_end() {
 fn operators_that_need_elements_are_named() {
     let named = |operator| zero_extents(&graph(vec![node(operator, &["x"], "y")]), &[]);
     assert_eq!(named("Relu"), None);
+    let convolution = |weights| graph(vec![node("Conv", &["x", weights], "y")]);
+    assert_eq!(zero_extents(&convolution("two"), &[]), None);
+    assert!(zero_extents(&convolution("any"), &[]).is_some());
+    assert_eq!(hazard(&convolution("any"), &[]), None);
     assert_eq!(named("LSTM").as_deref(), Some("its operator 'LSTM' is known to fail without elements"));
 }
