@@ -23,6 +23,8 @@ pub(super) struct Value {
     pub open_rank: bool,
     /// The inputs of the graph whose extents decide its own: a bit each, of which the last stands for all from there on.
     pub extents: u64,
+    /// The inputs of the graph whose extents its elements hold, as `Shape` reads them.
+    pub holds: u64,
     /// Whether elements decide its extents, which may then be zero though no extent of a request is.
     pub sized_by_values: bool,
 }
@@ -35,12 +37,20 @@ impl Value {
         minus_one: true,
         open_rank: true,
         extents: u64::MAX,
+        holds: u64::MAX,
         sized_by_values: true,
     };
 
     /// A value that is the same in every run.
-    const CONSTANT: Value =
-        Value { element: 0, by_client: false, minus_one: true, open_rank: false, extents: 0, sized_by_values: false };
+    const CONSTANT: Value = Value {
+        element: 0,
+        by_client: false,
+        minus_one: true,
+        open_rank: false,
+        extents: 0,
+        holds: 0,
+        sized_by_values: false,
+    };
 
     fn constant(tensor: &Tensor) -> Self {
         Value { element: tensor.element, minus_one: holds_minus_one(tensor), ..Value::CONSTANT }
@@ -56,6 +66,7 @@ impl Value {
             minus_one: true,
             open_rank: kind.shape.is_none(),
             extents,
+            holds: 0,
             sized_by_values: false,
         }
     }
@@ -68,6 +79,7 @@ impl Value {
             minus_one: self.minus_one || other.minus_one,
             open_rank: self.open_rank || other.open_rank,
             extents: self.extents | other.extents,
+            holds: self.holds | other.holds,
             sized_by_values: self.sized_by_values || other.sized_by_values,
         }
     }
@@ -213,6 +225,10 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
     if matches!(operator, "Shape" | "Size") || COUNTS.contains(&operator) {
         output.by_client = false;
         output.minus_one = false;
+        if matches!(operator, "Shape" | "Size") {
+            output.holds = all.extents;
+            output.extents = 0;
+        }
     } else if matches!(operator, "Abs" | "Relu") {
         output.minus_one = false;
     } else if !PASSED_ON.contains(&operator) {
@@ -237,6 +253,8 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
         _ => {}
     }
     let shape = cost::shape_inputs(node);
+    let by_shape = shape.iter().chain((operator == "Reshape").then_some(&1)).filter_map(|index| inputs.get(*index));
+    output.extents |= by_shape.fold(0, |extents, input| extents | input.holds);
     let by_values = shape.iter().any(|&index| inputs.get(index).is_some_and(|input| input.by_client));
     if by_values || operator == "Slice" && all.by_client && inputs.iter().skip(1).any(|input| input.by_client) {
         output.extents = u64::MAX;

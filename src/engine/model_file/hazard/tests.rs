@@ -80,6 +80,7 @@ fn undeclared_ranks_are_a_hazard_where_operators_index_shapes() {
         vec![node("Concat", &["x", "x"], "y")],
         vec![node("Relu", &["any"], "y")],
         vec![node("Squeeze", &["x", "two"], "r"), node("Concat", &["r", "r"], "y")],
+        vec![node("Shape", &["x"], "s"), node("Squeeze", &["s"], "n"), node("Concat", &["n", "n"], "y")],
         vec![node("Reshape", &["any", "axes"], "r"), node("Concat", &["r", "r"], "y")],
         vec![node("Flatten", &["any"], "r"), node("ReverseSequence", &["r", "two"], "y")],
     ] {
@@ -88,6 +89,12 @@ fn undeclared_ranks_are_a_hazard_where_operators_index_shapes() {
     for deadly in [
         vec![node("Concat", &["any", "x"], "y")],
         vec![node("Squeeze", &["x"], "r"), node("Concat", &["r", "r"], "y")],
+        vec![
+            node("Shape", &["x"], "s"),
+            node("ConstantOfShape", &["s"], "c"),
+            node("Squeeze", &["c"], "r"),
+            node("Concat", &["r", "r"], "y"),
+        ],
         vec![node("Relu", &["any"], "r"), node("DFT", &["r"], "y")],
         vec![node("Reshape", &["x", "ids"], "r"), node("Einsum", &["r"], "y")],
         vec![node("Shape", &["any"], "s"), node("Reshape", &["x", "s"], "r"), node("Concat", &["r", "x"], "y")],
