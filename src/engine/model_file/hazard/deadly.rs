@@ -104,8 +104,7 @@ fn given<'a>(node: &Node, inputs: &'a [Value], index: usize) -> Option<&'a Value
 
 /// The first of these inputs of which a client decides anything.
 fn open(node: &Node, inputs: &[Value], indices: &[usize]) -> Option<usize> {
-    let is_open = |input: &Value| input.by_client || input.extents != 0 || input.open_rank;
-    indices.iter().copied().find(|index| given(node, inputs, *index).is_some_and(is_open))
+    indices.iter().copied().find(|index| given(node, inputs, *index).is_some_and(Value::is_open))
 }
 
 impl Danger {

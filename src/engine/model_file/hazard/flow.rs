@@ -165,8 +165,10 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Operators whose elements are whole numbers from 0 on, or truth values, whatever their inputs are.
-const COUNTS: [&str; 14] = [
+/// Operators whose elements are never -1, whatever their inputs are.
+const COUNTS: [&str; 16] = [
+    "Abs",
+    "Relu",
     "ArgMax",
     "ArgMin",
     "Equal",
@@ -218,18 +220,16 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
     }
     let all = inputs.iter().copied().reduce(Value::or).unwrap_or(Value::CONSTANT);
     if let Some(inner) = inner {
-        let sized_by_values = operator != "If";
-        return Value { sized_by_values: inner.sized_by_values || sized_by_values, ..inner.or(all) };
+        let value = inner.or(all);
+        return match operator {
+            "If" => Value { open_rank: value.open_rank || has_branches_of_other_ranks(node) && all.is_open(), ..value },
+            _ => Value { sized_by_values: true, ..value },
+        };
     }
     let mut output = Value { element: element(node, inputs, index), ..all };
-    if matches!(operator, "Shape" | "Size") || COUNTS.contains(&operator) {
-        output.by_client = false;
-        output.minus_one = false;
-        if matches!(operator, "Shape" | "Size") {
-            output.holds = all.extents;
-            output.extents = 0;
-        }
-    } else if matches!(operator, "Abs" | "Relu") {
+    if matches!(operator, "Shape" | "Size") {
+        output = Value { by_client: false, minus_one: false, extents: 0, holds: all.extents, ..output };
+    } else if COUNTS.contains(&operator) {
         output.minus_one = false;
     } else if !PASSED_ON.contains(&operator) {
         // What is computed of constants may be anything.
@@ -239,7 +239,12 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
         output.by_client = inputs.first().is_none_or(|first| first.by_client);
     }
     match operator {
-        "Reshape" | "Expand" => output.open_rank = inputs.get(1).is_some_and(Value::has_open_length),
+        "Reshape" => {
+            let shape = inputs.get(1).copied().unwrap_or(Value::CONSTANT);
+            output.open_rank = shape.has_open_length();
+            output.extents |= if shape.by_client { u64::MAX } else { shape.holds };
+        }
+        "Expand" => output.open_rank |= inputs.get(1).is_some_and(Value::has_open_length),
         "ConstantOfShape" => {
             output.open_rank = inputs.first().is_some_and(Value::has_open_length);
             output.by_client = false;
@@ -253,21 +258,29 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
         _ => {}
     }
     let shape = cost::shape_inputs(node);
-    let by_shape = shape.iter().chain((operator == "Reshape").then_some(&1)).filter_map(|index| inputs.get(*index));
-    output.extents |= by_shape.fold(0, |extents, input| extents | input.holds);
-    let by_values = shape.iter().any(|&index| inputs.get(index).is_some_and(|input| input.by_client));
-    if by_values || operator == "Slice" && all.by_client && inputs.iter().skip(1).any(|input| input.by_client) {
-        output.extents = u64::MAX;
-        output.sized_by_values = true;
-    }
-    if SIZED_BY_VALUES.contains(&operator) {
+    let by_shape = || shape.iter().filter_map(|index| inputs.get(*index));
+    output.extents |= by_shape().fold(0, |extents, input| extents | input.holds);
+    let is_cut = matches!(operator, "Slice" | "Split" | "TopK") && inputs.iter().skip(1).any(|input| input.by_client);
+    if SIZED_BY_VALUES.contains(&operator) || is_cut || by_shape().any(|input| input.by_client) {
         output.extents = u64::MAX;
         output.sized_by_values = true;
     }
     output
 }
 
+/// Whether one branch of an `If` drops or adds an axis: PyTorch exports such a branch for an extent that may be 1.
+fn has_branches_of_other_ranks(node: &Node) -> bool {
+    let changes = |graph: &Graph| graph.nodes.iter().any(|node| matches!(&*node.operator, "Squeeze" | "Unsqueeze"));
+    let mut branches = node.attributes.iter().filter_map(|attribute| attribute.graph.as_ref()).map(changes);
+    branches.next() != branches.next()
+}
+
 impl Value {
+    /// Whether a client decides anything about it.
+    pub(super) fn is_open(&self) -> bool {
+        self.by_client || self.extents != 0 || self.holds != 0 || self.open_rank
+    }
+
     /// Whether a client decides how many extents a tensor gets that is given this as its shape.
     fn has_open_length(&self) -> bool {
         self.by_client && self.extents != 0 || self.open_rank

@@ -113,6 +113,19 @@ fn extents_that_follow_from_elements_are_a_hazard_where_none_end_the_process() {
 }
 
 #[test]
+fn branches_that_drop_an_axis_are_a_hazard() {
+    let branch = |operator| {
+        let outputs = vec![ValueInfo { name: "b".into(), kind: None }];
+        let graph = Graph { nodes: vec![node(operator, &["x", "two"], "b")], outputs, ..Graph::default() };
+        Attribute { graph: Some(graph), ..Attribute::default() }
+    };
+    let concatenated =
+        |attributes| vec![Node { attributes, ..node("If", &["go"], "y") }, node("Concat", &["y", "y"], "z")];
+    assert!(hazard_of(concatenated(vec![branch("Squeeze"), branch("Reshape")])).is_some());
+    assert_eq!(hazard_of(concatenated(vec![branch("Squeeze"), branch("Squeeze")])), None);
+}
+
+#[test]
 fn graphs_and_functions_inside_are_looked_at() {
     let inner = Graph { nodes: vec![node("Mod", &["ids", "ids"], "m")], ..Graph::default() };
     let body = Attribute { name: "then_branch".into(), graph: Some(inner), ..Attribute::default() };
