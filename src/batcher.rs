@@ -9,6 +9,7 @@ mod busy_poll;
 mod compute;
 mod devices;
 mod idle;
+mod lost;
 mod pace;
 mod queue;
 mod run;
@@ -40,6 +41,7 @@ use crate::{
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
 use idle::Idle;
+use lost::Loss;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 
@@ -99,6 +101,7 @@ pub struct Batcher {
     pace: Pace,
     /// What tells the next job that runs alone from all others.
     next_alone: AtomicUsize,
+    loss: Loss,
 }
 
 /// Where requests run.
@@ -189,6 +192,7 @@ impl Batcher {
             metrics,
             pace: Pace::new(),
             next_alone: AtomicUsize::new(0),
+            loss: Loss::default(),
         })
     }
 
@@ -196,7 +200,7 @@ impl Batcher {
     /// against the signature, and have the same number of rows where axis 0 is the batch.
     ///
     /// # Errors
-    /// There are more rows than a request may have, the queue is full, or the deadline has passed.
+    /// There are more rows than a request may have, the queue is full, the deadline has passed, or the version is lost.
     pub fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>, now: Instant) -> Result<Submitted> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             self.metrics.rejected(Rejection::Deadline);
@@ -220,6 +224,10 @@ impl Batcher {
         }
         let lane = self.lane(place);
         let mut state = lane.state();
+        // Under the lock: whoever finds the batcher lost empties the queue under it.
+        if let Some(error) = self.lost() {
+            return Err(error);
+        }
         let pushed = state.queue.push(jobs, now);
         lane.tell(&state);
         let wake = pushed.accepted && state.scheduled < state.idle.len();
@@ -401,8 +409,17 @@ impl Batcher {
         lane.crowded.store(requests > 1, Relaxed);
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now);
+        let lost = instance.lost();
         let mut state = lane.state();
-        state.idle.put(device, instance);
+        match lost {
+            None => state.idle.put(device, instance),
+            Some(lost) => {
+                state.idle.lose(device);
+                drop(state);
+                self.lose(lost);
+                return requests;
+            }
+        }
         let more = !state.queue.is_empty();
         state.scheduled += usize::from(more);
         drop(state);

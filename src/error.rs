@@ -1,8 +1,10 @@
 //! The one error type of the server, with its translations side by side so that they can't drift apart.
 
 mod failure;
+mod lost;
 
 pub use failure::Failure;
+pub use lost::Lost;
 
 use std::borrow::Cow;
 

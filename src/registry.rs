@@ -14,6 +14,7 @@ mod inventory;
 mod joining;
 mod load;
 mod loads;
+mod losses;
 mod memory;
 mod metrics;
 mod plan;
@@ -182,6 +183,7 @@ impl Registry {
         while self.is_loading() {
             match self.inbox.recv() {
                 Ok(Message::Loaded(done)) => self.settle_load(*done, progress),
+                Ok(Message::Lost(loss)) => self.settle_loss(*loss),
                 // What they are about is found out after this.
                 Ok(Message::Wake | Message::Files) => {}
                 Err(_) => break,
@@ -233,6 +235,7 @@ impl Registry {
                     self.settle_load(*done, &|_| ());
                     self.reconcile();
                 }
+                Ok(Message::Lost(loss)) => self.settle_loss(*loss),
                 Ok(Message::Files) => is_unsettled = true,
                 Ok(Message::Wake) => self.act(),
                 Err(RecvTimeoutError::Timeout) => {}

@@ -63,6 +63,13 @@ impl<I> Idle<I> {
         device.idle.push(instance);
         self.count += 1;
     }
+
+    /// Forgets an instance that was taken and does not come back.
+    pub(super) fn lose(&mut self, number: usize) {
+        if let Some(Load(runs)) = &self.devices[number].load {
+            runs.fetch_sub(1, Relaxed);
+        }
+    }
 }
 
 impl<I> Device<I> {

@@ -189,6 +189,12 @@ impl<J: Cancel> Queue<J> {
         batch
     }
 
+    /// Takes out all jobs.
+    pub(super) fn drain(&mut self) -> Vec<Waiting<J>> {
+        self.rows = 0;
+        self.waiting.drain(..).collect()
+    }
+
     fn drop_dead(&mut self, now: Instant) -> Vec<Waiting<J>> {
         let (dead, alive) = self.waiting.drain(..).partition::<Vec<_>, _>(|job| job.is_dead(now));
         self.waiting = alive.into();

@@ -15,7 +15,7 @@ use super::{
     value::Value,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Lost, Result},
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
@@ -97,6 +97,12 @@ impl Instance {
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    /// Why no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
+    /// instance and takes the version out of service.
+    pub fn lost(&self) -> Option<Lost> {
+        None
     }
 
     /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same

@@ -146,7 +146,10 @@ impl Registry {
         // An admin call may have unloaded it meanwhile.
         if inventory.slots.contains_key(&key) {
             match loaded {
-                Ok(loaded) => self.taken.push(take(&mut inventory, &key, wanted, loaded)),
+                Ok(loaded) => {
+                    self.report_loss_of(&key, &loaded.version);
+                    self.taken.push(take(&mut inventory, &key, wanted, loaded));
+                }
                 Err(failure) => self.refused.extend(refuse(&mut inventory, &key, wanted, failure)),
             }
         }
@@ -162,7 +165,8 @@ fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) ->
     let warm_up = loaded.warm_up.as_secs_f64();
     let version = Arc::new(loaded.version);
     let serving = Serving { version: version.clone(), memory: wanted.memory_of(loaded.sessions_on_host) };
-    let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };
+    let losses = inventory.slots.get(key).and_then(|slot| slot.losses_of(&wanted));
+    let slot = Slot { serving: Some(serving), losses, ..Slot::new(wanted) };
     let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);
     let loads = inventory.loads.entry(key.clone()).or_default();
     loads.succeeded += 1;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::inventory::Inventory;
+use super::{inventory::Inventory, losses::Losses};
 use crate::{
     config::{ModelConfig, ModelControl, Versions},
     repository::{Model, Source},
@@ -35,6 +35,8 @@ pub(super) struct Slot {
     pub failure: Option<Arc<str>>,
     /// When it is tried again though nothing has changed: the cause may have passed by then.
     pub retry: Option<Retry>,
+    /// Losses of the version while it served, as long as its files and settings are the same.
+    pub losses: Option<Losses>,
 }
 
 /// A version that is loaded.
@@ -79,12 +81,17 @@ impl Wanted {
 impl Slot {
     /// A slot that nothing has been loaded into yet.
     pub(super) fn new(attempted: Wanted) -> Self {
-        Slot { attempted, serving: None, failure: None, retry: None }
+        Slot { attempted, serving: None, failure: None, retry: None, losses: None }
     }
 
     /// Whether it is time to try again.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.retry.is_some_and(|retry| retry.at <= now)
+    }
+
+    /// Losses that count for a version that is loaded from this.
+    pub(super) fn losses_of(&self, wanted: &Wanted) -> Option<Losses> {
+        self.losses.filter(|_| self.attempted == *wanted)
     }
 
     pub(super) fn is_new(&self) -> bool {

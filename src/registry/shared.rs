@@ -11,6 +11,7 @@ use tokio::sync::broadcast;
 use super::{
     inventory::{Inventory, Retired, Standing, Told},
     loads::Done,
+    losses::Loss,
     metrics::metrics,
     plan::{Key, Serving, leaving},
     status::{Event, Happened, State},
@@ -34,6 +35,8 @@ pub(super) enum Message {
     Files,
     /// A load has ended.
     Loaded(Box<Done>),
+    /// A version that was loaded can serve no more.
+    Lost(Box<Loss>),
 }
 
 /// See the module.

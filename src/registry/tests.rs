@@ -18,7 +18,7 @@ use crate::{
     config::{ModelControl, OtherProvider},
     desired::{Change, Terms},
     engine::{Engine, Provider, gpus},
-    error::{Code, Result},
+    error::{Code, Lost, Result},
     metrics::{Exposition, ServerMetrics},
     router::Router,
     traffic::{Selector, Weights},
@@ -180,6 +180,30 @@ fn what_a_rollback_names_is_there() {
 }
 
 /// Who asks for a reload while another is going on, and waits, waits for both.
+/// A version that breaks while it serves is out of service at once; the others take its requests.
+#[test]
+fn lost_version_is_quarantined_until_a_call_loads_it() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    (1..=2).for_each(|version| add_version(repository.path(), version));
+    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let lose = |lost: Lost| {
+        let table = running.control.router.table();
+        table.shown("m", &Selector::Version(2)).unwrap().batcher.lose(lost);
+    };
+    lose(Lost::for_good("it broke"));
+    running.eventually("version 2 failed", || running.state(2) == Some(State::Failed));
+    assert_eq!(running.picked(), Ok(1));
+    let refused = running.wait(Some(2)).unwrap_err().to_string();
+    assert!(refused.contains("it broke; it is quarantined"), "{refused}");
+    running.change(Change::Load(Some(2))).unwrap();
+    running.wait(Some(2)).unwrap();
+    assert_eq!(running.picked(), Ok(2));
+
+    lose(Lost::for_now("it broke again"));
+    running.eventually("version 2 failed", || running.picked() == Ok(1));
+    running.eventually("version 2 is loaded again", || running.picked() == Ok(2));
+}
+
 #[test]
 fn a_reload_during_a_reload_is_waited_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
