@@ -5,28 +5,35 @@
 //! an instance, runs the one on the other, and answers. Every version has a lane that the threads of [`Compute`] drive. One
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
+mod batch;
 mod busy_poll;
 mod compute;
 mod devices;
 mod idle;
+mod line;
 mod lost;
 mod pace;
 mod queue;
 mod run;
+mod run_time;
 mod timing;
 mod turn;
+mod watchdog;
+mod watched;
 
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
+pub use watchdog::WatchedLoad;
+pub use watched::LoadWatch;
 
 use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     thread,
@@ -44,6 +51,7 @@ use idle::Idle;
 use lost::Loss;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
+use run_time::RunTime;
 
 /// How a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +73,8 @@ pub struct Settings {
     pub slots: usize,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
     pub in_place_rows: usize,
+    /// How long a run may take before it is stopped; `None`: for ever.
+    pub max_run_time: Option<Duration>,
 }
 
 /// What a version is run with.
@@ -99,6 +109,8 @@ pub struct Batcher {
     /// The I/O threads' lanes.
     in_place: Box<[Lane]>,
     pace: Pace,
+    /// Of runs on the compute threads.
+    run_time: RunTime,
     /// What tells the next job that runs alone from all others.
     next_alone: AtomicUsize,
     loss: Loss,
@@ -121,6 +133,8 @@ struct Lane {
     crowded: AtomicBool,
     /// What waits. Told, and not asked for under the lock: whoever asks may be a thread that has to wait for the CPU.
     gauge: Arc<QueueGauge>,
+    /// The batcher, for the watchdog. Apart for each lane, so that threads don't write to the same count.
+    batcher: Arc<Weak<Batcher>>,
 }
 
 struct State {
@@ -137,8 +151,12 @@ struct Job {
     inputs: ModelInputs,
     /// Whether it is the whole request, or its first piece, which runs before the others.
     is_first: bool,
-    reply: oneshot::Sender<Result<Ran>>,
+    /// `None` once it runs where others may answer it, which have it then.
+    reply: Option<Reply>,
 }
+
+/// The way to whoever waits for a job.
+type Reply = oneshot::Sender<Result<Ran>>;
 
 /// What a request has come to: one tensor per output, and what it took.
 pub struct Ran {
@@ -158,9 +176,18 @@ pub struct Submitted {
 /// Where the answer to a job will come.
 type Answer = oneshot::Receiver<Result<Ran>>;
 
+impl Job {
+    /// Answers a job that will not run. Nobody may wait for it any more.
+    fn refuse(self, error: Error) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(error));
+        }
+    }
+}
+
 impl Cancel for Job {
     fn is_cancelled(&self) -> bool {
-        self.reply.is_closed()
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
 
@@ -181,16 +208,18 @@ impl Batcher {
         };
         let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits };
         let label = format!("model '{model}' version {version}");
-        Arc::new(Batcher {
+        Arc::new_cyclic(|batcher| Batcher {
             label,
             settings,
             compute,
-            shared: Lane::new(limits, instances.compute, &metrics),
+            shared: Lane::new(limits, instances.compute, &metrics, batcher),
             in_place: (instances.in_place.into_iter())
-                .map(|instance| Lane::new(in_place, vec![OnDevice { instances: vec![instance], load: None }], &metrics))
+                .map(|instance| OnDevice { instances: vec![instance], load: None })
+                .map(|on_device| Lane::new(in_place, vec![on_device], &metrics, batcher))
                 .collect(),
             metrics,
             pace: Pace::new(),
+            run_time: RunTime::default(),
             next_alone: AtomicUsize::new(0),
             loss: Loss::default(),
         })
@@ -219,7 +248,7 @@ impl Batcher {
                 rows,
                 arrived: now,
                 deadline,
-                job: Job { inputs, is_first, reply },
+                job: Job { inputs, is_first, reply: Some(reply) },
             });
         }
         let lane = self.lane(place);
@@ -408,7 +437,7 @@ impl Batcher {
         let requests = batch.len();
         lane.crowded.store(requests > 1, Relaxed);
         self.refuse(dropped, now);
-        self.run(&mut instance, batch, now);
+        self.run(&mut instance, batch, now, place);
         let lost = instance.lost();
         let mut state = lane.state();
         match lost {
@@ -438,7 +467,7 @@ impl Batcher {
             if waiting.job.is_first {
                 self.metrics.rejected(why);
             }
-            let _ = waiting.job.reply.send(Err(self.too_late()));
+            waiting.job.refuse(self.too_late());
         }
     }
 
@@ -448,10 +477,11 @@ impl Batcher {
 }
 
 impl Lane {
-    fn new(limits: Limits, devices: Vec<OnDevice>, metrics: &VersionMetrics) -> Self {
+    fn new(limits: Limits, devices: Vec<OnDevice>, metrics: &VersionMetrics, batcher: &Weak<Batcher>) -> Self {
         let idle = Idle::new(devices.into_iter().map(|OnDevice { instances, load }| (instances, load)));
         let state = State { queue: Queue::new(limits), idle, scheduled: 0, timer: None };
-        Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue() }
+        let batcher = Arc::new(batcher.clone());
+        Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue(), batcher }
     }
 
     /// Tells what waits, while the lock is held.

@@ -18,6 +18,7 @@ mod memory;
 mod model_file;
 mod provider;
 mod recording;
+mod run_control;
 mod runner;
 mod session;
 mod signature;
@@ -36,6 +37,7 @@ pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
+pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
 
 use ort::{

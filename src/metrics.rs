@@ -21,4 +21,4 @@ pub use gpu::{Gpu, GpuMemory};
 pub use histogram::Histogram;
 pub use server::{Process, Readings, ServerMetrics};
 pub use transport::{Closed, TransportMetrics};
-pub use version::{Phase, QueueGauge, Rejection, RequestTimer, VersionMetrics};
+pub use version::{Phase, QueueGauge, Rejection, RequestTimer, StopReason, VersionMetrics};

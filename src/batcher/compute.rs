@@ -1,21 +1,31 @@
 //! The threads that runs happen on, shared by all versions.
 //!
 //! There are as many threads as CPUs that the process may use. A run takes as many slots as it uses threads, of as many as
-//! there are CPUs, so that what runs at once never exceeds them; versions wait in line, and an idle version costs no thread.
+//! there are CPUs, so that what runs at once never exceeds them; versions wait in line (`line.rs`), and an idle version costs no thread. A thread
+//! whose run was abandoned gives its slots back and is replaced.
 //!
 //! A run on a device waits for it and is no work for a CPU: such runs have threads of their own (`devices.rs`), which are driven
 //! in the same way.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak},
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::{Batcher, Place, devices::Devices};
+use super::{
+    Batcher, Place,
+    devices::Devices,
+    line::{Line, RunId, Turn},
+    watchdog::{Watchdog, WatchedLoad},
+    watched::{LoadWatch, Watched},
+};
 use crate::per_thread;
+
+/// How often it is looked at the end whether threads have ended.
+const JOIN_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A handle to the threads. They end at [`Compute::stop`].
 #[derive(Clone)]
@@ -28,23 +38,33 @@ struct Shared {
     name: &'static str,
     /// CPUs that the process may use.
     cpus: usize,
-    line: Mutex<Line>,
+    queue: Mutex<Queue>,
     changed: Condvar,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Threads>,
     devices: Devices,
+    watchdog: Watchdog,
 }
 
-struct Line {
-    /// Batchers to drive, first come, first served. One that needs more slots than are free holds up those behind it:
-    /// otherwise small ones could keep it waiting for ever.
-    ready: VecDeque<Arc<Batcher>>,
+#[derive(Default)]
+struct Threads {
+    running: BTreeMap<usize, JoinHandle<()>>,
+    next_number: usize,
+}
+
+struct Queue {
+    /// Batchers to drive. There is one slot for each thread.
+    line: Line<Arc<Batcher>>,
     /// Batchers to drive at a later time; the number keeps those of one instant apart.
     later: BTreeMap<(Instant, u64), Arc<Batcher>>,
     next_number: u64,
-    /// Of which there is one for each thread.
-    slots: usize,
-    free: usize,
     stopping: bool,
+}
+
+/// The slots that a run holds, and its thread.
+pub(super) struct Hold {
+    compute: Weak<Shared>,
+    run: RunId,
+    thread: usize,
 }
 
 impl Compute {
@@ -53,35 +73,25 @@ impl Compute {
     /// # Errors
     /// The system gives no more threads.
     pub fn start(cpus: usize) -> io::Result<Self> {
-        Self::start_as("compute", cpus, cpus)
+        Self::start_as("compute", cpus, cpus, Watchdog::start()?)
     }
 
     /// Starts so many threads of that name, beside those that run on so many CPUs.
-    pub(super) fn start_as(name: &'static str, cpus: usize, threads: usize) -> io::Result<Self> {
-        let line =
-            Line { ready: VecDeque::new(), later: BTreeMap::new(), next_number: 0, slots: 0, free: 0, stopping: false };
-        let (line, changed) = (Mutex::new(line), Condvar::new());
-        let devices = Devices::default();
-        let shared = Arc::new(Shared { name, cpus, line, changed, threads: Mutex::default(), devices });
-        let compute = Compute { shared };
+    pub(super) fn start_as(name: &'static str, cpus: usize, threads: usize, watchdog: Watchdog) -> io::Result<Self> {
+        let queue = Queue { line: Line::new(), later: BTreeMap::new(), next_number: 0, stopping: false };
+        let (queue, changed, devices) = (Mutex::new(queue), Condvar::new(), Devices::default());
+        let shared = Shared { name, cpus, queue, changed, threads: Mutex::default(), devices, watchdog };
+        let compute = Compute { shared: Arc::new(shared) };
         compute.grow(threads)?;
         Ok(compute)
     }
 
     /// Starts what is lacking of so many threads.
     pub(super) fn grow(&self, threads: usize) -> io::Result<()> {
-        let (shared, mut running) = (&self.shared, self.threads());
-        for number in running.len()..threads {
-            let builder = thread::Builder::new().name(format!("{}-{number}", shared.name));
-            let shared = self.shared.clone();
-            running.push(builder.spawn(move || {
-                // After the I/O threads, of which there are as many as CPUs.
-                per_thread::enter(shared.cpus + number % shared.cpus.max(1));
-                shared.work();
-            })?);
-            let mut line = self.shared.line();
-            line.slots += 1;
-            line.free += 1;
+        let mut running = self.shared.threads();
+        while running.running.len() < threads {
+            self.shared.start_thread(&mut running)?;
+            self.shared.queue().line.add_slot();
         }
         Ok(())
     }
@@ -91,104 +101,185 @@ impl Compute {
         &self.shared.devices
     }
 
+    /// What watches over runs, on all threads.
+    pub(super) fn watchdog(&self) -> &Watchdog {
+        &self.shared.watchdog
+    }
+
     /// CPUs that runs may use at once.
     pub fn cpus(&self) -> usize {
         self.shared.cpus
     }
 
-    /// Ends the threads once they have finished what they run, and waits for that. What still waits never runs.
-    pub fn stop(&self) {
-        self.shared.devices.stop();
-        let mut line = self.shared.line();
-        line.stopping = true;
-        line.ready.clear();
-        line.later.clear();
-        drop(line);
-        self.shared.changed.notify_all();
-        for thread in self.threads().drain(..) {
-            // A thread that panicked has ended too.
-            let _ = thread.join();
-        }
+    /// Runs that were abandoned and still hold a thread, and with it a CPU.
+    pub fn abandoned_runs(&self) -> usize {
+        self.shared.watchdog.abandoned()
     }
 
-    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
-        self.shared.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Watches over the runs that the present thread makes for a load, as long as the value lives.
+    pub fn watch_load(&self, max_run_time: Option<Duration>, load: Arc<LoadWatch>) -> WatchedLoad {
+        self.shared.watchdog.watch_load(max_run_time, load)
+    }
+
+    /// Ends the threads once they have finished what they run, and waits for that. What still waits never runs. Abandoned runs
+    /// are not waited for.
+    pub fn stop(&self) {
+        self.shared.devices.stop();
+        self.stop_threads();
+        self.shared.watchdog.stop();
+    }
+
+    /// The same for these threads alone. The watchdog goes on: runs that nobody waits for any more are to end.
+    pub(super) fn stop_threads(&self) {
+        let mut queue = self.shared.queue();
+        queue.stopping = true;
+        queue.line.clear();
+        queue.later.clear();
+        drop(queue);
+        self.shared.changed.notify_all();
+        loop {
+            // One after the other: a run may be abandoned meanwhile, whose thread is not waited for.
+            let ended = {
+                let mut threads = self.shared.threads();
+                let ended = threads.running.iter().find(|(_, thread)| thread.is_finished()).map(|(number, _)| *number);
+                match ended.and_then(|number| threads.running.remove(&number)) {
+                    Some(thread) => Some(thread),
+                    None if threads.running.is_empty() => return,
+                    None => None,
+                }
+            };
+            match ended {
+                // A thread that panicked has ended too.
+                Some(thread) => drop(thread.join()),
+                None => thread::sleep(JOIN_INTERVAL),
+            }
+        }
     }
 
     /// Drives the batcher as soon as its turn comes.
     pub(super) fn schedule(&self, batcher: &Arc<Batcher>) {
-        let mut line = self.shared.line();
-        if !line.stopping {
-            line.ready.push_back(batcher.clone());
+        let mut queue = self.shared.queue();
+        if !queue.stopping {
+            queue.line.push(batcher.clone(), batcher.settings.slots);
         }
-        drop(line);
+        drop(queue);
         self.shared.changed.notify_one();
     }
 
     /// Drives the batcher at a later time.
     pub(super) fn schedule_at(&self, when: Instant, batcher: &Arc<Batcher>) {
-        let mut line = self.shared.line();
-        if !line.stopping {
-            let number = line.next_number;
-            line.next_number += 1;
-            line.later.insert((when, number), batcher.clone());
+        let mut queue = self.shared.queue();
+        if !queue.stopping {
+            let number = queue.next_number;
+            queue.next_number += 1;
+            queue.later.insert((when, number), batcher.clone());
         }
-        drop(line);
+        drop(queue);
         self.shared.changed.notify_one();
     }
 }
 
-impl Shared {
-    fn work(&self) {
-        let mut line = self.line();
-        while !line.stopping {
-            let next_timer = line.move_due(Instant::now());
-            if let Some((batcher, slots)) = line.next() {
-                // Another thread takes what is next, or watches the time.
-                if (!line.ready.is_empty() && line.free > 0) || next_timer.is_some() {
-                    self.changed.notify_one();
-                }
-                drop(line);
-                batcher.drive_guarded(Place::Compute);
-                drop(batcher);
-                line = self.line();
-                line.free += slots;
-                continue;
-            }
-            line = match next_timer {
-                None => self.changed.wait(line).unwrap_or_else(PoisonError::into_inner),
-                Some(when) => {
-                    let timeout = when.saturating_duration_since(Instant::now());
-                    self.changed.wait_timeout(line, timeout).unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
+impl Hold {
+    /// Gives the slots back, and has another thread take the place of this one, whose run does not end. False where there is
+    /// none.
+    pub(super) fn abandon(self) -> bool {
+        let Some(compute) = self.compute.upgrade() else { return false };
+        let mut threads = compute.threads();
+        // Not waited for any more.
+        threads.running.remove(&self.thread);
+        let replaced = compute.start_thread(&mut threads);
+        drop(threads);
+        let mut queue = compute.queue();
+        queue.line.end(self.run);
+        if replaced.is_err() {
+            queue.line.remove_slot();
         }
-    }
-
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(queue);
+        compute.changed.notify_all();
+        replaced.is_ok()
     }
 }
 
-impl Line {
+impl Shared {
+    fn start_thread(self: &Arc<Self>, threads: &mut Threads) -> io::Result<()> {
+        let number = threads.next_number;
+        let builder = thread::Builder::new().name(format!("{}-{number}", self.name));
+        let shared = self.clone();
+        let thread = builder.spawn(move || {
+            // After the I/O threads, of which there are as many as CPUs.
+            per_thread::enter(shared.cpus + number % shared.cpus.max(1));
+            shared.watchdog.watch_this_thread();
+            shared.work(number);
+            shared.watchdog.forget_this_thread();
+        })?;
+        threads.next_number += 1;
+        threads.running.insert(number, thread);
+        Ok(())
+    }
+
+    /// Drives batchers until the end, or until a run of this thread was abandoned: another has taken its place then.
+    fn work(self: &Arc<Self>, number: usize) {
+        let watched = Watched::here();
+        let mut queue = self.queue();
+        while !queue.stopping {
+            let now = Instant::now();
+            let next_timer = queue.move_due(now);
+            match queue.line.next(now, |batcher| batcher.run_time.expected()) {
+                Turn::Run(batcher, run) => {
+                    // Another thread takes what is next, or watches the time.
+                    if queue.line.has_work() || next_timer.is_some() {
+                        self.changed.notify_one();
+                    }
+                    drop(queue);
+                    if let Some(watched) = &watched {
+                        watched.hold(Some(Hold { compute: Arc::downgrade(self), run, thread: number }));
+                    }
+                    batcher.drive_guarded(Place::Compute);
+                    drop(batcher);
+                    if let Some(watched) = &watched {
+                        watched.hold(None);
+                    }
+                    queue = self.queue();
+                    if !queue.line.end(run) {
+                        return;
+                    }
+                }
+                Turn::Wait(until) => queue = self.wait(queue, next_timer.into_iter().chain(until).min(), now),
+            }
+        }
+    }
+
+    /// Waits until something changes, or until that time.
+    fn wait<'a>(&self, queue: MutexGuard<'a, Queue>, until: Option<Instant>, now: Instant) -> MutexGuard<'a, Queue> {
+        match until {
+            None => self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            Some(when) => {
+                let timeout = when.saturating_duration_since(now);
+                self.changed.wait_timeout(queue, timeout).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
     /// Puts what is due into the line and says when the next will be.
     fn move_due(&mut self, now: Instant) -> Option<Instant> {
         while let Some(entry) = self.later.first_entry() {
             if entry.key().0 > now {
                 return Some(entry.key().0);
             }
-            self.ready.push_back(entry.remove());
+            let batcher = entry.remove();
+            let slots = batcher.settings.slots;
+            self.line.push(batcher, slots);
         }
         None
-    }
-
-    /// The first in line with the slots that it takes, if so many are free.
-    fn next(&mut self) -> Option<(Arc<Batcher>, usize)> {
-        let slots = self.ready.front()?.settings.slots.clamp(1, self.slots.max(1));
-        if slots > self.free {
-            return None;
-        }
-        self.free -= slots;
-        self.ready.pop_front().map(|batcher| (batcher, slots))
     }
 }

@@ -39,7 +39,7 @@ impl Compute {
             threads.grow(wanted)?;
             return Ok(threads.clone());
         }
-        let threads = Compute::start_as("device", cpus, wanted)?;
+        let threads = Compute::start_as("device", cpus, wanted, self.watchdog().clone())?;
         state.threads.insert(devices.to_vec(), threads.clone());
         Ok(threads)
     }
@@ -60,7 +60,7 @@ impl Devices {
         let threads = std::mem::take(&mut state.threads);
         drop(state);
         for threads in threads.into_values() {
-            threads.stop();
+            threads.stop_threads();
         }
     }
 

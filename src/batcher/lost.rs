@@ -52,7 +52,7 @@ impl Batcher {
         let now = Instant::now();
         for waiting in waiting {
             let error = if waiting.is_late(now) { None } else { self.lost() };
-            let _ = waiting.job.reply.send(Err(error.unwrap_or_else(|| self.too_late())));
+            waiting.job.refuse(error.unwrap_or_else(|| self.too_late()));
         }
     }
 }

@@ -216,7 +216,7 @@ impl<J: Cancel> Queue<J> {
 
 impl<J: Cancel> Waiting<J> {
     /// Whether running it would help nobody.
-    fn is_dead(&self, now: Instant) -> bool {
+    pub(super) fn is_dead(&self, now: Instant) -> bool {
         self.is_late(now) || self.job.is_cancelled()
     }
 

@@ -3,58 +3,123 @@
 use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Instant,
 };
 
-use super::{Batcher, Job, Ran, Timing, Waiting};
+use super::{
+    Batcher, Job, Place, Ran, Timing, Waiting,
+    batch::{Batch, Members},
+    watched,
+};
 use crate::{
-    engine::{self, Instance},
-    error::{Error, Result},
-    metrics::Phase,
+    engine::{self, Instance, stop_reason},
+    error::{Code, Error, Result},
+    metrics::{Phase, StopReason},
     tensor::{ModelInputs, RowCutter, Tensor},
 };
 
+/// Why a run gave no answers.
+struct Failed {
+    error: Error,
+    stopped: Option<StopReason>,
+    /// Whether the watchdog has answered its jobs: it did not end though it was stopped.
+    is_abandoned: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Failed { error, stopped: None, is_abandoned: false }
+    }
+}
+
 impl Batcher {
     /// Runs a batch that was taken from the queue at `taken` and answers every job in it.
-    pub(super) fn run(&self, instance: &mut Instance, batch: Vec<Waiting<Job>>, taken: Instant) {
+    pub(super) fn run(
+        self: &Arc<Self>,
+        instance: &mut Instance,
+        batch: Vec<Waiting<Job>>,
+        taken: Instant,
+        place: Place,
+    ) {
         for waiting in &batch {
             self.metrics.left_queue(taken - waiting.arrived);
         }
-        self.run_or_bisect(instance, batch, taken);
+        let members: Members = (0..batch.len()).collect();
+        let mut batch = match place {
+            Place::Compute => Batch::shared(batch),
+            Place::Here(number) => {
+                watched::runs_in_place(&self.in_place[number].batcher, self.compute.watchdog());
+                Batch::Own(batch)
+            }
+        };
+        self.run_or_bisect(instance, &mut batch, &members, taken);
     }
 
     /// Where a batch fails, one job may be to blame: the halves are run on their own, down to the culprit, which alone gets
-    /// the error.
-    fn run_or_bisect(&self, instance: &mut Instance, mut batch: Vec<Waiting<Job>>, taken: Instant) {
-        match self.try_run(instance, &batch) {
+    /// the error. Jobs that nobody waits for any more are left out. False: nothing more is to be run.
+    fn run_or_bisect(
+        self: &Arc<Self>,
+        instance: &mut Instance,
+        batch: &mut Batch,
+        members: &[usize],
+        taken: Instant,
+    ) -> bool {
+        let Failed { error, stopped, is_abandoned } = match self.try_run(instance, batch, members) {
             Ok((answers, took)) => {
-                for (waiting, outputs) in batch.into_iter().zip(answers) {
+                for (member, outputs) in members.iter().zip(answers) {
+                    let waiting = &batch.jobs()[*member];
                     let timing = Timing { queue: taken - waiting.arrived, rows: waiting.rows, ..took };
-                    // Nobody may be waiting any more.
-                    let _ = waiting.job.reply.send(Ok(Ran { outputs, timing }));
+                    batch.answer(*member, Ok(Ran { outputs, timing }));
                 }
+                return true;
             }
-            Err(_) if batch.len() > 1 => {
-                let second = batch.split_off(batch.len() / 2);
-                self.run_or_bisect(instance, batch, taken);
-                self.run_or_bisect(instance, second, taken);
-            }
-            Err(why) => {
-                for waiting in batch {
-                    let error = Error::new(why.code(), format!("{} failed to run: {why}", self.label));
-                    let _ = waiting.job.reply.send(Err(error));
-                }
-            }
+            Err(failed) => failed,
+        };
+        if is_abandoned {
+            return false;
         }
+        let lost = instance.lost();
+        let error = match (lost, stopped) {
+            (Some(lost), _) => Error::new(Code::Unavailable, format!("{} failed to run: {}", self.label, lost.why)),
+            (None, Some(StopReason::Deadline | StopReason::Cancelled | StopReason::LoadEnded)) => self.too_late(),
+            (None, _) if members.len() > 1 => {
+                let (first, second) = members.split_at(members.len() / 2);
+                return [first, second].into_iter().all(|half| {
+                    let alive = batch.alive(half, Instant::now());
+                    alive.is_empty() || self.run_or_bisect(instance, batch, &alive, taken)
+                });
+            }
+            (None, Some(StopReason::MaxRunTime)) => {
+                let most = self.settings.max_run_time.unwrap_or_default();
+                let why = format!("{}: the run was stopped after {most:?} (max_run_time)", self.label);
+                Error::new(Code::DeadlineExceeded, why)
+            }
+            (None, None) => Error::new(error.code(), format!("{} failed to run: {error}", self.label)),
+        };
+        for member in members {
+            batch.answer(*member, Err(error.clone()));
+        }
+        instance.lost().is_none()
     }
 
     /// Runs the jobs as one batch and cuts the outputs into their answers. What it took is told as far as all have it in common.
-    fn try_run(&self, instance: &mut Instance, batch: &[Waiting<Job>]) -> Result<(SmallVec<[Vec<Tensor>; 1]>, Timing)> {
-        let inputs: SmallVec<[&ModelInputs; 1]> = batch.iter().map(|waiting| &waiting.job.inputs).collect();
-        let rows: usize = batch.iter().map(|waiting| waiting.rows).sum();
-        let requests = batch.len() as u64;
+    fn try_run(
+        self: &Arc<Self>,
+        instance: &mut Instance,
+        batch: &Batch,
+        members: &[usize],
+    ) -> Result<(SmallVec<[Vec<Tensor>; 1]>, Timing), Failed> {
+        let jobs: SmallVec<[&Waiting<Job>; 1]> = members.iter().map(|member| &batch.jobs()[*member]).collect();
+        let inputs: SmallVec<[&ModelInputs; 1]> = jobs.iter().map(|waiting| &waiting.job.inputs).collect();
+        let rows: usize = jobs.iter().map(|waiting| waiting.rows).sum();
+        let requests = jobs.len() as u64;
+        if let Batch::Shared(shared) = batch {
+            watched::runs_batch(self, shared, members);
+        }
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
         let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
+        let is_abandoned = matches!(batch, Batch::Shared(_)) && !watched::batch_ended();
         let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
         let engine::Ran { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);
@@ -63,9 +128,12 @@ impl Batcher {
         if rows <= self.settings.in_place_rows {
             self.pace.ran(run);
         }
-        let outputs = outputs?;
+        if matches!(batch, Batch::Shared(_)) {
+            self.run_time.ran(run);
+        }
+        let outputs = outputs.map_err(|error| Failed { error, stopped: stop_reason(), is_abandoned })?;
         let started = Instant::now();
-        let answers = cut(batch, outputs, rows)?;
+        let answers = cut(&jobs, outputs, rows)?;
         let output = started.elapsed();
         self.metrics.phase_took(Phase::Output, output, requests);
         Ok((answers, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
@@ -73,8 +141,8 @@ impl Batcher {
 }
 
 /// Each job's rows of the outputs. The outputs of a lone job are its own as they are.
-fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
-    if batch.len() == 1 {
+fn cut(jobs: &[&Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
+    if jobs.len() == 1 {
         return Ok(smallvec![outputs]);
     }
     if let Some(index) = outputs.iter().position(|output| output.shape().extents().first() != Some(&rows)) {
@@ -82,6 +150,6 @@ fn cut(batch: &[Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Smal
         return Err(Error::internal(format!("output {index} has shape {shape} for a batch of {rows} rows")));
     }
     let mut cutters: Vec<RowCutter<'_>> = outputs.iter().map(RowCutter::new).collect();
-    let mut answer = |waiting: &Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
-    Ok(batch.iter().map(&mut answer).collect())
+    let mut answer = |waiting: &&Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
+    Ok(jobs.iter().map(&mut answer).collect())
 }

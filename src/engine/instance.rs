@@ -11,8 +11,8 @@ use std::{
 };
 
 use super::{
-    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, session::SharedSession, staged::Staged, strings,
-    value::Value,
+    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, run_control::controlled, session::SharedSession,
+    staged::Staged, strings, value::Value,
 };
 use crate::{
     error::{Error, Lost, Result},
@@ -109,6 +109,10 @@ impl Instance {
     /// inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars included; one
     /// that gives optional inputs is always single.
     pub fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+        controlled(|| self.run_now(requests))
+    }
+
+    fn run_now(&mut self, requests: &[&ModelInputs]) -> Ran {
         if let Some(staged) = &mut self.staged {
             return staged.run(requests);
         }
@@ -182,10 +186,10 @@ impl Instance {
 
     /// The same, though runs of as many rows have been recorded.
     pub fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
-        match &mut self.staged {
+        controlled(|| match &mut self.staged {
             Some(staged) => staged.run_unrecorded(requests),
-            None => self.run(requests),
-        }
+            None => self.run_now(requests),
+        })
     }
 
     /// Records the run of these requests: from now on batches of no more rows are filled up to as many, and replay it.
@@ -194,7 +198,7 @@ impl Instance {
     /// For people: why it can't be recorded.
     pub fn record(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
         let staged = self.staged.as_mut().ok_or("it does not run on a device")?;
-        staged.record(requests)
+        controlled(|| staged.record(requests))
     }
 
     /// Replays no recorded runs any more.

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     recording::{alone, while_none_is_recorded},
+    run_control::{unrecorded_options, with_options},
     session::SharedSession,
     value::Value,
 };
@@ -67,11 +68,16 @@ impl Runner {
     pub(super) fn run(&self, run: Run) -> (Run, Outputs) {
         match self {
             Runner::Anywhere(session) => {
-                let outputs =
-                    while_none_is_recorded(|| session.run_into(&run.inputs, &run.optional, &run.places, None));
+                let outputs = while_none_is_recorded(|| {
+                    with_options(|options| session.run_into(&run.inputs, &run.optional, &run.places, options))
+                });
                 (run, outputs)
             }
-            Runner::Own(own) => own.ask(Asked { run, options: own.plain.clone(), is_recorded: false }),
+            Runner::Own(own) => {
+                // Those of the thread that asks, so that its run can be stopped.
+                let options = unrecorded_options().unwrap_or_else(|| own.plain.clone());
+                own.ask(Asked { run, options, is_recorded: false })
+            }
         }
     }
 }
@@ -127,7 +133,7 @@ impl Drop for Own {
 }
 
 /// Options of a run that is recorded under a number; of one that is not with -1.
-fn options(number: i32) -> ort::Result<Arc<RunOptions>> {
+pub(super) fn options(number: i32) -> ort::Result<Arc<RunOptions>> {
     let mut options = RunOptions::new()?;
     options.set("gpu_graph_id", number.to_string())?;
     Ok(options.into())

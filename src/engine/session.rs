@@ -11,7 +11,9 @@ use std::{
     ptr,
 };
 
-use super::{RUNNING, binding::Binding, checked, recording::while_none_is_recorded, value::Value};
+use super::{
+    RUNNING, binding::Binding, checked, recording::while_none_is_recorded, run_control::with_options, value::Value,
+};
 use crate::tensor::{Signature, TensorSpec};
 
 /// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
@@ -62,10 +64,14 @@ impl SharedSession {
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn run_bound(&self, binding: &Binding) -> ort::Result<()> {
         RUNNING.set(true);
-        // SAFETY: session and binding live; runs may overlap (see above), and those of one binding are made by one owner.
-        let status = unsafe {
-            (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), ptr::null(), binding.pointer().cast_const())
-        };
+        let status = with_options(|options| {
+            let options = options.map_or(ptr::null(), AsPointer::ptr);
+            // SAFETY: session, binding and options live; runs may overlap (see above), and those of one binding, and of one
+            // thread's options, are made by one owner.
+            unsafe {
+                (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), options, binding.pointer().cast_const())
+            }
+        });
         RUNNING.set(false);
         checked(status)
     }
@@ -73,7 +79,7 @@ impl SharedSession {
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
     /// output, `None` where nothing came.
     pub(super) fn run(&self, inputs: &[Value], optional: &[(usize, Value)]) -> ort::Result<Vec<Option<Value>>> {
-        self.run_into(inputs, optional, &[], None)
+        with_options(|options| self.run_into(inputs, optional, &[], options))
     }
 
     /// The same, where the caller has memory for outputs: what has a value among `places` is written to that, and does not come

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{
     text::Family,
-    version::{Phase, Rejection, Total},
+    version::{Phase, Rejection, StopReason, Total},
 };
 use crate::{error::Code, traffic::Reason};
 
@@ -32,6 +32,20 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
                 series.labelled("reason", why.label(), version.counts.rejected[why as usize].load(Relaxed));
             }
         },
+    ),
+    Family::counter(
+        "onnxd_runs_stopped_total",
+        "Runs that were stopped before they had ended, by the reason why.",
+        |series, version| {
+            for why in StopReason::ALL.into_iter().filter(|why| *why != StopReason::LoadEnded) {
+                series.labelled("reason", why.label(), version.counts.stopped[why as usize].load(Relaxed));
+            }
+        },
+    ),
+    Family::counter(
+        "onnxd_runs_abandoned_total",
+        "Runs that did not end though they were stopped, each of which holds a CPU until it ends.",
+        |series, version| series.value(version.counts.abandoned.load(Relaxed)),
     ),
     Family::gauge("onnxd_requests_in_flight", "Inference requests that wait or run.", |series, version| {
         series.value(version.counts.in_flight.load(Relaxed));

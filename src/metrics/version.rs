@@ -30,6 +30,8 @@ pub(super) struct Counts {
     pub(super) failed: [AtomicU64; Code::OF_INFERENCES.len()],
     pub(super) routed: [AtomicU64; Reason::ALL.len()],
     pub(super) rejected: [AtomicU64; Rejection::ALL.len()],
+    pub(super) stopped: [AtomicU64; StopReason::ALL.len()],
+    pub(super) abandoned: AtomicU64,
     pub(super) in_flight: AtomicU64,
     pub(super) rows: AtomicU64,
     pub(super) request_duration: Histogram,
@@ -76,6 +78,35 @@ impl Rejection {
             Rejection::QueueFull => "queue_full",
             Rejection::Deadline => "deadline",
             Rejection::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Why a run was stopped before it had ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The deadlines of all its requests passed.
+    Deadline,
+    /// All its clients left.
+    Cancelled,
+    /// It took longer than the setting `max_run_time`.
+    MaxRunTime,
+    /// It belongs to a load that was given up.
+    LoadEnded,
+}
+
+impl StopReason {
+    /// Every reason, in the order of the declaration (so that `reason as usize` is its index here).
+    pub const ALL: [StopReason; 4] =
+        [StopReason::Deadline, StopReason::Cancelled, StopReason::MaxRunTime, StopReason::LoadEnded];
+
+    /// Value of the metric label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            StopReason::Deadline => "deadline",
+            StopReason::Cancelled => "cancelled",
+            StopReason::MaxRunTime => "max_run_time",
+            StopReason::LoadEnded => "load",
         }
     }
 }
@@ -166,6 +197,16 @@ impl VersionMetrics {
         self.counts.here().rejected[why as usize].fetch_add(1, Relaxed);
     }
 
+    /// A run was stopped before it had ended.
+    pub fn run_stopped(&self, why: StopReason) {
+        self.counts.here().stopped[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// A run that was stopped did not end, and is not waited for any more.
+    pub fn run_abandoned(&self) {
+        self.counts.here().abandoned.fetch_add(1, Relaxed);
+    }
+
     /// A request has left the queue after `waited`.
     pub fn left_queue(&self, waited: Duration) {
         self.counts.here().phase_took(Phase::Queue, waited, 1);
@@ -201,6 +242,8 @@ impl Counts {
             failed: Default::default(),
             routed: Default::default(),
             rejected: Default::default(),
+            stopped: Default::default(),
+            abandoned: AtomicU64::new(0),
             in_flight: AtomicU64::new(0),
             rows: AtomicU64::new(0),
             request_duration: Histogram::new(&DURATIONS),
@@ -236,6 +279,8 @@ impl Counts {
         add(&mut self.rows, &other.rows);
         self.failed.iter_mut().zip(&other.failed).for_each(|(to, from)| add(to, from));
         self.rejected.iter_mut().zip(&other.rejected).for_each(|(to, from)| add(to, from));
+        self.stopped.iter_mut().zip(&other.stopped).for_each(|(to, from)| add(to, from));
+        add(&mut self.abandoned, &other.abandoned);
         self.routed.iter_mut().zip(&other.routed).for_each(|(to, from)| add(to, from));
         self.request_duration.add(&other.request_duration);
         self.batch_rows.add(&other.batch_rows);

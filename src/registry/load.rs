@@ -215,6 +215,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         max_queue_size: config.max_queue_size,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
         in_place_rows: 0,
+        max_run_time: None,
     }
 }
 

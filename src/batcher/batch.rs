@@ -1,0 +1,98 @@
+//! A batch while it runs: its jobs, and the ways to answer them.
+
+use smallvec::SmallVec;
+use std::{
+    mem::take,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::{Job, Ran, Reply, Waiting};
+use crate::error::{Error, Result};
+use crate::metrics::StopReason;
+
+/// Jobs of a batch, by their index.
+pub(super) type Members = SmallVec<[usize; 8]>;
+
+/// A batch that runs.
+pub(super) enum Batch {
+    /// On an I/O thread: its clients live on the same thread, so nobody could stop it for their sake.
+    Own(Vec<Waiting<Job>>),
+    /// On another thread: the watchdog sees who still waits, and answers where the run does not end.
+    Shared(Arc<SharedBatch>),
+}
+
+/// A batch that the watchdog sees.
+pub(super) struct SharedBatch {
+    jobs: Vec<Waiting<Job>>,
+    /// One for each job; `None` once it is answered.
+    replies: Mutex<Vec<Option<Reply>>>,
+}
+
+impl Batch {
+    pub(super) fn shared(mut jobs: Vec<Waiting<Job>>) -> Self {
+        let replies = jobs.iter_mut().map(|waiting| waiting.job.reply.take()).collect();
+        Batch::Shared(Arc::new(SharedBatch { jobs, replies: Mutex::new(replies) }))
+    }
+
+    pub(super) fn jobs(&self) -> &[Waiting<Job>] {
+        match self {
+            Batch::Own(jobs) => jobs,
+            Batch::Shared(shared) => &shared.jobs,
+        }
+    }
+
+    /// Answers a job, unless that was done already. Nobody may wait for it any more.
+    pub(super) fn answer(&mut self, member: usize, answer: Result<Ran>) {
+        let reply = match self {
+            Batch::Own(jobs) => jobs[member].job.reply.take(),
+            Batch::Shared(shared) => shared.replies().get_mut(member).and_then(Option::take),
+        };
+        if let Some(reply) = reply {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Those of the jobs that somebody still waits for.
+    pub(super) fn alive(&self, members: &[usize], now: Instant) -> Members {
+        let is_alive = |member: &usize| match self {
+            Batch::Own(jobs) => !jobs[*member].is_dead(now),
+            Batch::Shared(shared) => shared.death(*member, &shared.replies(), now).is_none(),
+        };
+        members.iter().copied().filter(is_alive).collect()
+    }
+}
+
+impl SharedBatch {
+    /// Why nobody waits for any of these jobs any more; `None` while somebody does.
+    pub(super) fn end_of_interest(&self, members: &[usize], now: Instant) -> Option<StopReason> {
+        let replies = self.replies();
+        let mut reason = StopReason::Cancelled;
+        for member in members {
+            if self.death(*member, &replies, now)? == StopReason::Deadline {
+                reason = StopReason::Deadline;
+            }
+        }
+        Some(reason)
+    }
+
+    /// Answers all jobs that have no answer yet.
+    pub(super) fn refuse_all(&self, error: &Error) {
+        for reply in take(&mut *self.replies()).into_iter().flatten() {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+
+    /// Why nobody waits for a job any more.
+    fn death(&self, member: usize, replies: &[Option<Reply>], now: Instant) -> Option<StopReason> {
+        if self.jobs[member].is_late(now) {
+            return Some(StopReason::Deadline);
+        }
+        let waits = replies.get(member).and_then(Option::as_ref).is_some_and(|reply| !reply.is_closed());
+        (!waits).then_some(StopReason::Cancelled)
+    }
+
+    fn replies(&self) -> MutexGuard<'_, Vec<Option<Reply>>> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,136 @@
+//! The line for compute slots: which batcher runs next. Pure: the time and the expected run times are arguments, and property
+//! tests hold its promises.
+//!
+//! First come, first served, but for one case. The first in line may need more slots than are free, beside a run that takes
+//! long. Then a batcher behind it that fits may pass, if its run is expected to take no longer than that run has taken so far:
+//! a run that has gone on for long is likely to go on for as long again. Only runs that began before the first in line got
+//! stuck count. So it waits for at most twice the longest run, and short runs never stand still beside a long one.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+/// The expected run time of a batcher that has not run yet.
+const UNKNOWN_RUN_TIME: Duration = Duration::from_millis(100);
+
+/// The number of a run that holds slots.
+pub(super) type RunId = u64;
+
+/// Batchers that wait for slots, and the runs that hold some.
+#[derive(Debug)]
+pub(super) struct Line<T> {
+    waiting: VecDeque<Entry<T>>,
+    running: BTreeMap<RunId, Running>,
+    next_run: RunId,
+    slots: usize,
+    free: usize,
+    stuck: Option<RunId>,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    item: T,
+    slots: usize,
+}
+
+#[derive(Debug)]
+struct Running {
+    began: Instant,
+    slots: usize,
+}
+
+/// What a free thread does next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Turn<T> {
+    /// Runs this, which holds slots until [`Line::end`].
+    Run(T, RunId),
+    /// Waits until something comes or ends, or until this instant.
+    Wait(Option<Instant>),
+}
+
+impl<T> Line<T> {
+    /// A line without slots.
+    pub(super) fn new() -> Self {
+        Line { waiting: VecDeque::new(), running: BTreeMap::new(), next_run: 0, slots: 0, free: 0, stuck: None }
+    }
+
+    /// Adds a slot.
+    pub(super) fn add_slot(&mut self) {
+        self.slots += 1;
+        self.free += 1;
+    }
+
+    /// Takes a slot away that a run has just given back.
+    pub(super) fn remove_slot(&mut self) {
+        self.slots -= 1;
+        self.free = self.free.saturating_sub(1);
+    }
+
+    /// Appends an item whose run takes so many slots.
+    pub(super) fn push(&mut self, item: T, slots: usize) {
+        self.waiting.push_back(Entry { item, slots });
+    }
+
+    /// Whether a thread may find something to run.
+    pub(super) fn has_work(&self) -> bool {
+        self.free > 0 && !self.waiting.is_empty()
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    /// The next item to run.
+    pub(super) fn next(&mut self, now: Instant, expected: impl Fn(&T) -> Option<Duration>) -> Turn<T> {
+        let Some(first) = self.waiting.front() else {
+            self.stuck = None;
+            return Turn::Wait(None);
+        };
+        if self.need(first) <= self.free {
+            self.stuck = None;
+            return self.take(0, now);
+        }
+        let stuck = *self.stuck.get_or_insert(self.next_run);
+        let before = self.running.range(..stuck).map(|(_, running)| running.began);
+        let Some(began) = before.min().filter(|_| self.free > 0) else { return Turn::Wait(None) };
+        let age = now.saturating_duration_since(began);
+        let mut soonest: Option<Duration> = None;
+        for (index, entry) in self.waiting.iter().enumerate().skip(1) {
+            if self.need(entry) > self.free {
+                continue;
+            }
+            let expected = expected(&entry.item).unwrap_or(UNKNOWN_RUN_TIME);
+            if expected <= age {
+                return self.take(index, now);
+            }
+            soonest = Some(soonest.map_or(expected, |soonest| soonest.min(expected)));
+        }
+        Turn::Wait(soonest.and_then(|expected| began.checked_add(expected)))
+    }
+
+    /// Gives the slots of a run back. False if that was done already.
+    pub(super) fn end(&mut self, run: RunId) -> bool {
+        let ended = self.running.remove(&run);
+        self.free += ended.as_ref().map_or(0, |ended| ended.slots);
+        ended.is_some()
+    }
+
+    fn take(&mut self, index: usize, now: Instant) -> Turn<T> {
+        let Some(entry) = self.waiting.remove(index) else { return Turn::Wait(None) };
+        let (slots, run) = (self.need(&entry), self.next_run);
+        self.next_run += 1;
+        self.free -= slots;
+        self.running.insert(run, Running { began: now, slots });
+        Turn::Run(entry.item, run)
+    }
+
+    /// Slots that an entry takes: there may be fewer than it would use.
+    fn need(&self, entry: &Entry<T>) -> usize {
+        entry.slots.clamp(1, self.slots.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests;

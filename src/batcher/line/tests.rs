@@ -1,0 +1,121 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// A batcher whose every run takes as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Job {
+    number: usize,
+    slots: usize,
+    takes: u64,
+    arrives: u64,
+}
+
+fn milliseconds(time: u64) -> Duration {
+    Duration::from_millis(time)
+}
+
+/// When each job began and ended, by the number of milliseconds, in the order of their beginnings.
+fn simulate(slots: usize, jobs: &[Job]) -> Vec<(Job, u64, u64)> {
+    let (mut line, start) = (Line::new(), Instant::now());
+    (0..slots).for_each(|_| line.add_slot());
+    let mut arriving: VecDeque<Job> = jobs.iter().copied().collect();
+    let mut going: Vec<(u64, RunId)> = Vec::new();
+    let mut done = Vec::new();
+    let (mut now, mut wake) = (0, None);
+    while done.len() < jobs.len() || !going.is_empty() {
+        let arrival = arriving.front().map(|job| job.arrives);
+        let ending = going.iter().map(|(end, _)| *end).min();
+        now = [arrival, ending, wake].into_iter().flatten().min().expect("something is to happen").max(now);
+        while let Some(job) = arriving.pop_front_if(|job| job.arrives <= now) {
+            line.push(job, job.slots);
+        }
+        going.retain(|(end, run)| *end > now || !line.end(*run));
+        wake = loop {
+            match line.next(start + milliseconds(now), |job: &Job| Some(milliseconds(job.takes))) {
+                Turn::Run(job, run) => {
+                    going.push((now + job.takes, run));
+                    done.push((job, now, now + job.takes));
+                }
+                Turn::Wait(until) => break until.map(|until| (until - start).as_millis() as u64),
+            }
+        };
+        assert!(wake.is_none_or(|wake| wake > now), "it would have had its turn");
+    }
+    done
+}
+
+fn jobs(slots: usize) -> impl Strategy<Value = Vec<Job>> {
+    let job = (1..=slots + 1, prop_oneof![1..10u64, 1..1000u64], 0..300u64);
+    prop::collection::vec(job, 1..40).prop_map(|mut jobs| {
+        jobs.sort_by_key(|(_, _, arrives)| *arrives);
+        let job = |(number, (slots, takes, arrives))| Job { number, slots, takes, arrives };
+        jobs.into_iter().enumerate().map(job).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn line_runs_every_job_once_within_the_slots((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
+        let done = simulate(slots, &jobs);
+        let numbers: BTreeSet<usize> = done.iter().map(|(job, ..)| job.number).collect();
+        prop_assert_eq!(numbers.len(), jobs.len());
+        for (_, at, _) in &done {
+            let held = done.iter().filter(|(_, began, ended)| began <= at && at < ended);
+            prop_assert!(held.map(|(job, ..)| job.slots.min(slots)).sum::<usize>() <= slots);
+        }
+    }
+
+    #[test]
+    fn first_in_line_waits_for_twice_the_longest_run((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
+        let done = simulate(slots, &jobs);
+        let longest = jobs.iter().map(|job| job.takes).max().unwrap_or(0);
+        for (job, began, _) in &done {
+            // First from when the last of those that arrived before it has begun.
+            let before = done.iter().filter(|(other, ..)| other.number < job.number).map(|(_, began, _)| *began);
+            let first_since = before.max().unwrap_or(0).max(job.arrives);
+            prop_assert!(began.saturating_sub(first_since) <= 2 * longest, "{job:?} began at {began}: {done:?}");
+        }
+    }
+
+    #[test]
+    fn line_is_in_order_where_all_take_as_many_slots(jobs in jobs(1)) {
+        let same: Vec<Job> = jobs.iter().map(|job| Job { slots: 1, ..*job }).collect();
+        let order: Vec<usize> = simulate(2, &same).iter().map(|(job, ..)| job.number).collect();
+        prop_assert!(order.is_sorted());
+    }
+}
+
+/// A run that never ends stands between the first in line and its slots; the others go on.
+#[test]
+fn short_runs_pass_one_that_is_stuck_behind_a_long_run() {
+    let (mut line, start) = (Line::new(), Instant::now());
+    (0..2).for_each(|_| line.add_slot());
+    let expected = |name: &&str| match *name {
+        "short" => Some(milliseconds(5)),
+        "long" => Some(milliseconds(50)),
+        _ => None,
+    };
+    line.push("wedge", 1);
+    assert_eq!(line.next(start, expected), Turn::Run("wedge", 0));
+    for (name, slots) in [("all", 2), ("new", 1), ("long", 1), ("short", 1)] {
+        line.push(name, slots);
+    }
+    let at = |time| start + milliseconds(time);
+    assert_eq!(line.next(at(1), expected), Turn::Wait(Some(at(5))), "the run is young: its slot may soon be free");
+    assert_eq!(line.next(at(5), expected), Turn::Run("short", 1));
+    assert_eq!(line.next(at(60), expected), Turn::Wait(None), "no slot is free");
+    assert!(line.end(1) && !line.end(1));
+    assert_eq!(line.next(at(60), expected), Turn::Run("long", 2));
+    line.end(2);
+    assert_eq!(line.next(at(100), expected), Turn::Run("new", 3));
+    line.end(3);
+    // What passed does not count for those that come after it.
+    line.push("short", 1);
+    assert_eq!(line.next(at(101), expected), Turn::Run("short", 4));
+    assert!(line.end(0));
+    line.push("short", 1);
+    assert_eq!(line.next(at(200), expected), Turn::Wait(None), "slots are kept for the first");
+    line.end(4);
+    assert_eq!(line.next(at(201), expected), Turn::Run("all", 5));
+}

@@ -1,0 +1,191 @@
+//! The thread that watches over runs: it stops those that nobody waits for and those that take too long, and abandons those
+//! that can't be stopped.
+//!
+//! It looks every 10 ms while something runs, and sleeps once nothing has run for a second.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::watched::{Finding, LoadWatch, Watched};
+use crate::engine::{RunControl, Watcher};
+
+/// The pause between two looks, and how late a run may be stopped.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Without a run for so long the thread sleeps. Waking it costs the next run a few microseconds.
+const SLEEP_AFTER: Duration = Duration::from_secs(1);
+
+/// A handle to the thread.
+#[derive(Clone)]
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    watcher: Arc<Watcher>,
+    threads: Mutex<Vec<Arc<Watched>>>,
+    /// Runs that were abandoned and go on.
+    abandoned: AtomicUsize,
+    is_stopping: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Watches over the runs of the present thread while it lives, beside those of a load.
+pub struct WatchedLoad {
+    watchdog: Watchdog,
+    watched: Option<Arc<Watched>>,
+    before: Option<Arc<Watched>>,
+}
+
+impl Watchdog {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives no more threads.
+    pub(super) fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            watcher: Arc::default(),
+            threads: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
+            is_stopping: AtomicBool::new(false),
+            thread: Mutex::new(None),
+        });
+        let watching = shared.clone();
+        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || watching.watch())?;
+        shared.watcher.set_thread(thread.thread().clone());
+        *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        Ok(Watchdog { shared })
+    }
+
+    /// Watches over the runs of the present thread from now on.
+    pub(super) fn watch_this_thread(&self) -> Option<Arc<Watched>> {
+        let watched = self.register(false);
+        Watched::enter(watched.clone());
+        watched
+    }
+
+    /// Forgets the present thread, which ends.
+    pub(super) fn forget_this_thread(&self) {
+        if let Some(watched) = Watched::enter(None) {
+            self.forget(&watched);
+        }
+    }
+
+    /// Watches over the runs that the present thread makes for a load, each of which may take so long.
+    pub(super) fn watch_load(&self, max_run_time: Option<Duration>, load: Arc<LoadWatch>) -> WatchedLoad {
+        let watched = self.register(true);
+        if let Some(watched) = &watched {
+            watched.loads(max_run_time, load);
+        }
+        WatchedLoad { watchdog: self.clone(), before: Watched::enter(watched.clone()), watched }
+    }
+
+    /// Runs that were abandoned and go on.
+    pub(super) fn abandoned(&self) -> usize {
+        self.shared.abandoned.load(Relaxed)
+    }
+
+    /// Ends the thread, and waits for that.
+    pub(super) fn stop(&self) {
+        self.shared.is_stopping.store(true, Relaxed);
+        self.shared.watcher.wake();
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A thread that panicked has ended too.
+            let _ = thread.join();
+        }
+    }
+
+    fn register(&self, is_final: bool) -> Option<Arc<Watched>> {
+        match RunControl::new(&self.shared.watcher, is_final) {
+            Ok(control) => {
+                let watched = Watched::new(control);
+                self.shared.threads().push(watched.clone());
+                Some(watched)
+            }
+            Err(error) => {
+                tracing::warn!("runs of a thread can't be stopped: {error}");
+                None
+            }
+        }
+    }
+
+    fn forget(&self, watched: &Arc<Watched>) {
+        let mut threads = self.shared.threads();
+        let count = threads.len();
+        threads.retain(|other| !Arc::ptr_eq(other, watched));
+        let was_there = threads.len() < count;
+        drop(threads);
+        // One look more, at the end of an abandoned run.
+        if was_there && matches!(watched.look(Instant::now()), Finding::Back) {
+            self.shared.abandoned.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for WatchedLoad {
+    fn drop(&mut self) {
+        Watched::enter(self.before.take());
+        if let Some(watched) = &self.watched {
+            self.watchdog.forget(watched);
+        }
+    }
+}
+
+impl Shared {
+    fn watch(&self) {
+        let mut last_run = Instant::now();
+        while !self.is_stopping.load(Relaxed) {
+            let now = Instant::now();
+            if self.look(now) {
+                last_run = now;
+            }
+            if now.saturating_duration_since(last_run) < SLEEP_AFTER {
+                thread::park_timeout(LOOK_INTERVAL);
+            } else {
+                let is_needed =
+                    || self.is_stopping.load(Relaxed) || self.threads().iter().any(|thread| thread.is_running());
+                self.watcher.park(is_needed);
+                last_run = Instant::now();
+            }
+        }
+    }
+
+    /// Looks at every thread. True where any runs something.
+    fn look(&self, now: Instant) -> bool {
+        let mut abandoned = Vec::new();
+        let mut is_running = false;
+        // No run is begun or ended under this lock.
+        for thread in &*self.threads() {
+            match thread.look(now) {
+                Finding::Idle => {}
+                Finding::Busy => is_running = true,
+                Finding::Back => {
+                    self.abandoned.fetch_sub(1, Relaxed);
+                    is_running = true;
+                }
+                Finding::Abandoned(run) => {
+                    self.abandoned.fetch_add(1, Relaxed);
+                    abandoned.push(run);
+                    is_running = true;
+                }
+            }
+        }
+        // Without the lock: a new thread has itself watched.
+        for run in abandoned {
+            run.settle();
+        }
+        is_running
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
