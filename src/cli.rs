@@ -278,6 +278,16 @@ pub struct Settings {
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
 
+    /// How long one run of a model may take whose config.toml has no max_run_time. A longer one is stopped, and its requests get
+    /// DEADLINE_EXCEEDED (504); one that can't be stopped takes the version out of service. 0s: for ever.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_RUN_TIME", default_value = "60s", value_parser = duration)]
+    pub max_run_time: Duration,
+
+    /// How long a load may take, with its checks and first runs. One that takes longer has failed and is not waited for any more;
+    /// the longest are those of TensorRT, which builds engines.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_LOAD_TIMEOUT", default_value = "30m", value_parser = timeout)]
+    pub load_timeout: Duration,
+
     /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
     /// room is not loaded. Without it there is no limit.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MODEL_MEMORY", value_parser = size)]

@@ -57,7 +57,7 @@ use crate::{
     router::{Router, Version},
 };
 use inventory::Inventory;
-use loads::{Refused, say_ready, say_refused};
+use loads::{Going, Refused, say_ready, say_refused};
 use plan::{Key, Wanted, settle};
 use shared::{Message, Shared};
 
@@ -69,6 +69,9 @@ const DRAIN: Duration = Duration::from_millis(50);
 
 /// How often what has been loaded is published at the start: each time costs as much as there are models.
 const PUBLISH: Duration = Duration::from_millis(100);
+
+/// How long the registry waits at most where nothing is due.
+const LOOK_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Memory of versions that is given back as soon as it is free. To do so holds up every thread that allocates meanwhile.
 const TRIM: u64 = 16 << 20;
@@ -89,6 +92,8 @@ pub struct Options {
     pub marker: Option<String>,
     /// What versions may take together, where that is limited.
     pub memory: Option<MemoryLimit>,
+    /// How long a load may take before it counts as failed.
+    pub load_timeout: Duration,
 }
 
 /// Keeps what is loaded in line with the repository and with what admin calls ask for.
@@ -109,8 +114,10 @@ pub struct Registry {
     scan_error: Option<String>,
     next_generation: u64,
     memory: Option<MemoryLimit>,
-    /// When the load that is going on no longer steps aside.
-    promote_at: Option<Instant>,
+    /// Loads that go on.
+    going: Vec<Going>,
+    /// How long a load may take.
+    load_timeout: Duration,
     /// What was freed since memory was given back, and when it is to be.
     freed: u64,
     trim_at: Option<Instant>,
@@ -140,7 +147,7 @@ impl Registry {
     /// # Errors
     /// The desired state was written by a newer server.
     pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let Options { folder, state_folder, control, marker, memory } = options;
+        let Options { folder, state_folder, control, marker, memory, load_timeout } = options;
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
@@ -156,7 +163,8 @@ impl Registry {
             scan_error: None,
             next_generation: 1,
             memory,
-            promote_at: None,
+            going: Vec::new(),
+            load_timeout,
             freed: 0,
             trim_at: None,
             stop,
@@ -181,13 +189,22 @@ impl Registry {
         self.start_loads(at_once);
         let mut published = Instant::now();
         while self.is_loading() {
-            match self.inbox.recv() {
+            let is_news = !(self.taken.is_empty() && self.refused.is_empty());
+            let publish_at = is_news.then(|| published + PUBLISH);
+            // What has been loaded does not wait for what is still being loaded.
+            let next = self.next_of_loads().into_iter().chain(publish_at).min();
+            let wait = next.map_or(LOOK_AT_LEAST, |next| next.saturating_duration_since(Instant::now()));
+            match self.inbox.recv_timeout(wait) {
                 Ok(Message::Loaded(done)) => self.settle_load(*done, progress),
                 Ok(Message::Lost(loss)) => self.settle_loss(*loss),
                 // What they are about is found out after this.
-                Ok(Message::Wake | Message::Files) => {}
-                Err(_) => break,
+                Ok(Message::Wake | Message::Files) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
             }
+            if self.stop.load(Relaxed) {
+                self.stop_loads();
+            }
+            self.give_up_overdue(Instant::now(), progress);
             self.start_loads(at_once);
             if published.elapsed() >= PUBLISH {
                 self.publish();
@@ -200,8 +217,8 @@ impl Registry {
     }
 
     /// Looks at the repository every `period` and follows its changes and the wishes of admin calls, until told to stop and
-    /// nothing is being loaded any more.
-    pub fn follow(mut self, period: Duration) {
+    /// nothing is being loaded any more. Returns how many loads go on that were given up.
+    pub fn follow(mut self, period: Duration) -> usize {
         let pause = period.min(PAUSE);
         system::prepare();
         // Not before: threads for runs that are started at the start would inherit it.
@@ -212,8 +229,14 @@ impl Registry {
         let (mut last, mut is_unsettled) = (Instant::now(), true);
         loop {
             let stopping = self.stop.load(Relaxed);
+            if stopping {
+                self.stop_loads();
+            }
             if stopping && !self.is_loading() {
-                return;
+                return self.shared.inventory().given_up.len();
+            }
+            if self.give_up_overdue(Instant::now(), &|_| ()) {
+                self.reconcile();
             }
             self.free_retired(Instant::now());
             self.promote(Instant::now());
@@ -239,7 +262,7 @@ impl Registry {
                 Ok(Message::Files) => is_unsettled = true,
                 Ok(Message::Wake) => self.act(),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return 0,
             }
         }
     }
@@ -257,28 +280,22 @@ impl Registry {
         }
     }
 
-    /// Has a load that has taken long step aside no longer: beside enough requests it would never end. True where there is one.
-    fn promote(&mut self, now: Instant) -> bool {
-        let takes_long = self.promote_at.take_if(|at| *at <= now).is_some() && self.is_loading();
-        if takes_long {
-            system::restore();
-        }
-        takes_long
-    }
-
     /// How long there is nothing to do but wait.
     fn wait(&self, next_look: Instant) -> Duration {
         let (inventory, now) = (self.shared.inventory(), Instant::now());
         let retries = inventory.slots.values().filter_map(|slot| slot.retry).map(|retry| retry.at);
         // Those that are due wait for the look.
-        let next =
-            retries.chain(self.promote_at).chain(self.trim_at).filter(|at| *at > now).fold(next_look, Instant::min);
+        let next = retries
+            .chain(self.next_of_loads())
+            .chain(self.trim_at)
+            .filter(|at| *at > now)
+            .fold(next_look, Instant::min);
         let wait = next.saturating_duration_since(now);
         if inventory.retired.is_empty() { wait } else { wait.min(DRAIN) }
     }
 
     fn is_loading(&self) -> bool {
-        !self.shared.inventory().loading.is_empty()
+        !self.going.is_empty()
     }
 
     /// Whether somebody waits for a look.

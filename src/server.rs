@@ -97,13 +97,14 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None => Callers::Local,
     };
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
+    let loader = loader.with_max_run_time(settings.max_run_time);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
     let context = Context { router, lifecycle: lifecycle.subscribe(), limits, access_log: access_log.clone() };
 
-    let orderly = runtime.block_on(async {
+    let cut_off = runtime.block_on(async {
         let mut signals = Signals::listen()?;
         if let Some(log) = access_log {
             tokio::spawn(signals::at_hangup(move || log.reopen())?);
@@ -131,7 +132,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
                 }
                 starting
             });
-            registry.follow(period);
+            registry.follow(period)
         });
         let registry = registry.map_err(|error| format!("the registry's thread can't be started: {error}"))?;
 
@@ -145,15 +146,21 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         control.wake();
         tokio::time::sleep(settings.drain_delay).await;
         let limit = settings.drain_timeout;
-        Ok::<_, String>(close_doors(doors, limit).await && end_threads(registry, compute, limit).await)
+        if !close_doors(doors, limit).await {
+            return Ok(None);
+        }
+        Ok::<_, String>(end_threads(registry, compute, limit).await)
     })?;
     if let Some(writer) = writer {
         writer.end();
     }
     tracing::info!("stopped");
-    if !orderly {
+    match cut_off {
+        Some(0) => {}
+        // What was abandoned long ago is no reason to call the end disorderly.
+        Some(_) => signals::exit_now(0),
         // What still runs is not waited for; it may run for ever.
-        signals::exit_now(1);
+        None => signals::exit_now(1),
     }
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
@@ -178,6 +185,7 @@ fn registry_options(folder: &Path, settings: &Settings) -> Options {
         memory: settings
             .model_memory
             .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),
+        load_timeout: settings.load_timeout,
     }
 }
 
@@ -216,19 +224,24 @@ async fn open_doors(
     Ok(doors)
 }
 
-/// Waits for the load and the runs that are going on, though nobody waits for their answers any more. False where they did
-/// not end in time.
-async fn end_threads(registry: JoinHandle<()>, compute: Compute, limit: Duration) -> bool {
+/// Waits for the loads and the runs that are going on, though nobody waits for their answers any more. Returns how many go on
+/// that were abandoned; `None` where others did not end in time.
+async fn end_threads(registry: JoinHandle<usize>, compute: Compute, limit: Duration) -> Option<usize> {
     let end = move || {
         // A registry that panicked has ended too.
-        let _ = registry.join();
+        let loads = registry.join().unwrap_or(0);
         compute.stop();
+        loads + compute.abandoned_runs()
     };
-    let in_time = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await.is_ok();
-    if !in_time {
+    let Ok(ended) = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await else {
         tracing::error!("what is being loaded or run did not end within {limit:?} and is cut off");
+        return None;
+    };
+    let abandoned = ended.unwrap_or(0);
+    if abandoned > 0 {
+        tracing::warn!(abandoned, "runs and loads that were abandoned are cut off");
     }
-    in_time
+    Some(abandoned)
 }
 
 /// Closes every port and waits for the requests in flight. False where they did not end in time.

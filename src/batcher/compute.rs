@@ -24,9 +24,6 @@ use super::{
 };
 use crate::per_thread;
 
-/// How often it is looked at the end whether threads have ended.
-const JOIN_INTERVAL: Duration = Duration::from_millis(1);
-
 /// A handle to the threads. They end at [`Compute::stop`].
 #[derive(Clone)]
 pub struct Compute {
@@ -41,6 +38,7 @@ struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
     threads: Mutex<Threads>,
+    thread_ended: Condvar,
     devices: Devices,
     watchdog: Watchdog,
 }
@@ -48,6 +46,8 @@ struct Shared {
 #[derive(Default)]
 struct Threads {
     running: BTreeMap<usize, JoinHandle<()>>,
+    /// Those of them that end now.
+    ended: Vec<usize>,
     next_number: usize,
 }
 
@@ -80,7 +80,8 @@ impl Compute {
     pub(super) fn start_as(name: &'static str, cpus: usize, threads: usize, watchdog: Watchdog) -> io::Result<Self> {
         let queue = Queue { line: Line::new(), later: BTreeMap::new(), next_number: 0, stopping: false };
         let (queue, changed, devices) = (Mutex::new(queue), Condvar::new(), Devices::default());
-        let shared = Shared { name, cpus, queue, changed, threads: Mutex::default(), devices, watchdog };
+        let (running, thread_ended) = (Mutex::default(), Condvar::new());
+        let shared = Shared { name, cpus, queue, changed, threads: running, thread_ended, devices, watchdog };
         let compute = Compute { shared: Arc::new(shared) };
         compute.grow(threads)?;
         Ok(compute)
@@ -137,21 +138,18 @@ impl Compute {
         queue.later.clear();
         drop(queue);
         self.shared.changed.notify_all();
-        loop {
-            // One after the other: a run may be abandoned meanwhile, whose thread is not waited for.
-            let ended = {
-                let mut threads = self.shared.threads();
-                let ended = threads.running.iter().find(|(_, thread)| thread.is_finished()).map(|(number, _)| *number);
-                match ended.and_then(|number| threads.running.remove(&number)) {
-                    Some(thread) => Some(thread),
-                    None if threads.running.is_empty() => return,
-                    None => None,
+        // A run may be abandoned meanwhile, whose thread is not waited for.
+        let mut threads = self.shared.threads();
+        while !threads.running.is_empty() {
+            let ended = threads.ended.pop();
+            match ended.map(|number| threads.running.remove(&number)) {
+                Some(thread) => {
+                    drop(threads);
+                    // A thread that panicked has ended too.
+                    drop(thread.map(JoinHandle::join));
+                    threads = self.shared.threads();
                 }
-            };
-            match ended {
-                // A thread that panicked has ended too.
-                Some(thread) => drop(thread.join()),
-                None => thread::sleep(JOIN_INTERVAL),
+                None => threads = self.shared.thread_ended.wait(threads).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
@@ -187,6 +185,7 @@ impl Hold {
         let mut threads = compute.threads();
         // Not waited for any more.
         threads.running.remove(&self.thread);
+        compute.thread_ended.notify_all();
         let replaced = compute.start_thread(&mut threads);
         drop(threads);
         let mut queue = compute.queue();
@@ -200,6 +199,19 @@ impl Hold {
     }
 }
 
+/// Tells that a thread ends, also where it panics.
+struct Ended<'a> {
+    compute: &'a Shared,
+    thread: usize,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.compute.threads().ended.push(self.thread);
+        self.compute.thread_ended.notify_all();
+    }
+}
+
 impl Shared {
     fn start_thread(self: &Arc<Self>, threads: &mut Threads) -> io::Result<()> {
         let number = threads.next_number;
@@ -209,6 +221,7 @@ impl Shared {
             // After the I/O threads, of which there are as many as CPUs.
             per_thread::enter(shared.cpus + number % shared.cpus.max(1));
             shared.watchdog.watch_this_thread();
+            let _ended = Ended { compute: &shared, thread: number };
             shared.work(number);
             shared.watchdog.forget_this_thread();
         })?;

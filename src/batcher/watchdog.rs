@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::watched::{Finding, LoadWatch, Watched};
-use crate::engine::{RunControl, Watcher};
+use crate::{
+    engine::{RunControl, Watcher},
+    metrics::StopReason,
+};
 
 /// The pause between two looks, and how late a run may be stopped.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -127,6 +130,13 @@ impl Watchdog {
         if was_there && matches!(watched.look(Instant::now()), Finding::Back) {
             self.shared.abandoned.fetch_sub(1, Relaxed);
         }
+    }
+}
+
+impl WatchedLoad {
+    /// Why a run of the load was stopped, if one was. All runs fail after that.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.watched.as_ref().and_then(|watched| watched.control.stop_reason())
     }
 }
 

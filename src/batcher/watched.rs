@@ -62,13 +62,19 @@ enum Task {
 }
 
 /// The connection between a load, whose runs are watched, and whoever has started it.
-#[derive(Default)]
 pub struct LoadWatch {
     is_given_up: AtomicBool,
     is_stuck: AtomicBool,
+    notify_stuck: Box<dyn Fn() + Send + Sync>,
 }
 
 impl LoadWatch {
+    /// A load is about to begin. The function is called once [`Self::is_stuck`] holds; it must not block.
+    pub fn new(notify_stuck: impl Fn() + Send + Sync + 'static) -> Self {
+        let (is_given_up, is_stuck) = (AtomicBool::new(false), AtomicBool::new(false));
+        LoadWatch { is_given_up, is_stuck, notify_stuck: Box::new(notify_stuck) }
+    }
+
     /// Stops the load's present run, and all that would follow.
     pub fn give_up(&self) {
         self.is_given_up.store(true, Relaxed);
@@ -165,6 +171,7 @@ impl Watched {
                 (_, Task::InPlace(batcher)) => (batcher.upgrade(), None),
                 (_, Task::Load(_, load)) => {
                     load.is_stuck.store(true, Relaxed);
+                    (load.notify_stuck)();
                     (None, None)
                 }
                 _ => (None, None),

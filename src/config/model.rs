@@ -94,6 +94,11 @@ settings! {
         /// Requests that wait at most; one more is refused (RESOURCE_EXHAUSTED, 429).
         max_queue_size: usize = 1024, at most 1 << 32;
 
+        /// How long one run may take, such as "10s"; at most 1 day. A longer one is stopped, and its requests get
+        /// DEADLINE_EXCEEDED (504); one that can't be stopped takes the version out of service. A version whose runs take longer
+        /// while it is loaded fails to load. "0s": for ever. Without it: what the server's --max-run-time says.
+        max_run_time: Option<Duration> = None;
+
         /// Runs of each version at once, on each GPU where it runs on several: one session for each, but on a GPU, where they
         /// share one unless runs are recorded. Without it: 1, and 2 on a GPU.
         instances: Option<usize> = None, at most 1024;
@@ -247,6 +252,16 @@ impl Setting for Duration {
     }
 }
 
+impl Setting for Option<Duration> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
+        self.insert(Duration::ZERO).read(key, value, most, file);
+    }
+
+    fn written(&self, key: &str) -> String {
+        self.map_or_else(|| format!("# {key} = \"1m\""), |duration| duration.written(key))
+    }
+}
+
 /// A setting that is one of a few words.
 macro_rules! words {
     ($type:ident: $($word:literal => $variant:ident),+) => {
@@ -300,6 +315,7 @@ mod tests {
             max_batch_size = 8
             max_queue_delay = "2ms"
             max_queue_size = 9
+            max_run_time = "90s"
             instances = 2
             intra_op_threads = 3
             in_place = "off"
@@ -323,6 +339,7 @@ mod tests {
             max_batch_size: 8,
             max_queue_delay: Duration::from_millis(2),
             max_queue_size: 9,
+            max_run_time: Some(Duration::from_secs(90)),
             instances: Some(2),
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
@@ -371,6 +388,7 @@ mod tests {
             ("max_queue_delay = 2", "1:19: max_queue_delay must be a duration such as \"2ms\", got 2"),
             ("max_queue_delay = \"400000000years\"", "max_queue_delay must be"),
             ("max_queue_delay = \"25h\"", "max_queue_delay must be at most 1 day, got the string \"25h\""),
+            ("max_run_time = 2", "1:16: max_run_time must be a duration such as \"2ms\", got 2"),
             ("batching = \"atuo\"", "1:12: batching must be \"auto\", \"on\" or \"off\" (did you mean \"auto\"?), got the string \"atuo\""),
             ("batching = false", "batching must be \"auto\", \"on\" or \"off\", got false"),
             ("in_place = \"of\"", "1:12: in_place must be \"auto\" or \"off\" (did you mean \"off\"?), got the string \"of\""),

@@ -30,6 +30,8 @@ pub(super) struct Inventory {
     pub slots: BTreeMap<Key, Slot>,
     /// Versions of which a load is going on, with the bytes that they will take.
     pub loading: BTreeMap<Key, u64>,
+    /// Bytes of loads that were given up and go on, by their generation.
+    pub given_up: BTreeMap<u64, u64>,
     /// Versions that admin calls want loaded, and that the last look did not see yet.
     pub awaited: BTreeSet<Key>,
     /// Versions that admin calls want loaded anew.
@@ -292,7 +294,8 @@ impl Inventory {
     pub(super) fn memory(&self) -> u64 {
         let serving = self.slots.values().filter_map(|slot| slot.serving.as_ref()).map(|serving| serving.memory);
         let retired = self.retired.iter().map(|retired| retired.memory);
-        serving.chain(self.loading.values().copied()).chain(retired).sum()
+        let loading = self.loading.values().chain(self.given_up.values());
+        serving.chain(loading.copied()).chain(retired).sum()
     }
 
     fn version_status(

@@ -16,15 +16,18 @@ use super::{
     test_case,
 };
 use crate::{
-    batcher::{Batcher, Compute, Instances, Settings},
+    batcher::{Batcher, Compute, Instances, LoadWatch, Settings},
     config::{Batching, Device, ModelConfig},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
-    metrics::Exposition,
+    metrics::{Exposition, StopReason},
     repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
 };
+
+/// How long a run may take where nobody says so.
+const MAX_RUN_TIME: Duration = Duration::from_secs(60);
 
 /// A version that may serve, and what was found on the way there.
 #[derive(Debug)]
@@ -85,6 +88,8 @@ pub struct Loader {
     pub(super) compute: Compute,
     exposition: Arc<Exposition>,
     io_threads: usize,
+    /// How long a run may take where the configuration does not say so.
+    max_run_time: Duration,
 }
 
 impl Loader {
@@ -92,7 +97,13 @@ impl Loader {
     /// `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
         let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
-        Loader { engine, device, devices, compute, exposition, io_threads }
+        let max_run_time = MAX_RUN_TIME;
+        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time }
+    }
+
+    /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
+    pub fn with_max_run_time(self, max_run_time: Duration) -> Self {
+        Loader { max_run_time, ..self }
     }
 
     /// The same for versions that run on this device where their configuration names none.
@@ -115,12 +126,29 @@ impl Loader {
     /// Why it would not.
     pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
         let wanted = Wanted { source: source.clone(), config: config.for_load() };
-        self.load(&(model.to_owned(), version), 1, &wanted)
+        self.load(&(model.to_owned(), version), 1, &wanted, Arc::new(LoadWatch::new(|| ())))
+    }
+
+    /// How long a run may take; `None`: for ever.
+    fn max_run_time(&self, config: &ModelConfig) -> Option<Duration> {
+        Some(config.max_run_time.unwrap_or(self.max_run_time)).filter(|most| !most.is_zero())
     }
 
     /// Loads, checks and warms up a version.
-    pub(super) fn load(&self, key: &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
+    pub(super) fn load(
+        &self,
+        key: &Key,
+        generation: u64,
+        wanted: &Wanted,
+        watch: Arc<LoadWatch>,
+    ) -> Result<Loaded, Failure> {
+        let max_run_time = self.max_run_time(&wanted.config);
+        let watched = self.compute.watch_load(max_run_time, watch);
         let loaded = self.load_present(key, generation, wanted);
+        // All that was found after that is wrong: no run succeeds any more.
+        if let Some(reason) = watched.stop_reason() {
+            return Err(stopped(reason, max_run_time).at(&wanted.source.path));
+        }
         if wanted.source.is_current() {
             let limit = wanted.config.max_queue_size;
             return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time, limit));
@@ -151,8 +179,11 @@ impl Loader {
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
-        let settings =
-            Settings { in_place_rows: *in_place.as_ref().unwrap_or(&0), ..settings(config, &signature, target, probe) };
+        let settings = Settings {
+            in_place_rows: *in_place.as_ref().unwrap_or(&0),
+            max_run_time: self.max_run_time(config),
+            ..settings(config, &signature, target, probe)
+        };
         let threads = target.threads;
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
         let (threads_why, graphs, fallback) =
@@ -186,6 +217,17 @@ impl Loader {
         };
         let warm_up = warm + warm_up;
         Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases, lacking })
+    }
+}
+
+/// The failure of a load of which a run was stopped.
+fn stopped(reason: StopReason, max_run_time: Option<Duration>) -> Failure {
+    match max_run_time.filter(|_| reason == StopReason::MaxRunTime) {
+        Some(most) => Failure::lasting(format!(
+            "a run with made-up inputs or of a test case did not end within {most:?} (max_run_time in config.toml, or \
+             --max-run-time)"
+        )),
+        None => Failure::passing("the load was given up"),
     }
 }
 

@@ -8,20 +8,38 @@ use std::{
 };
 
 use super::{
-    Loaded, Progress, Registry,
+    Loaded, Progress, Registry, TRIM_PAUSE,
     inventory::{Inventory, Retired},
     memory::{Room, room},
     plan::{Key, Plan, Retry, Serving, Slot, Wanted, plan},
     shared::Message,
     system,
 };
-use crate::{error::Failure, router::Version};
+use crate::{batcher::LoadWatch, error::Failure, router::Version};
 
 /// How long a load lets what serves go first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A load that has gone on for so long does not keep others from being started.
+const LONG_LOAD: Duration = Duration::from_secs(5);
+
+/// Loads that go on for long at most, beside those that were just started: each takes memory and CPU time.
+const MAX_LONG_LOADS: usize = 8;
+
+/// A load that goes on.
+pub(super) struct Going {
+    key: Key,
+    wanted: Wanted,
+    generation: u64,
+    began: Instant,
+    /// When it no longer steps aside.
+    promote_at: Option<Instant>,
+    watch: Arc<LoadWatch>,
+}
+
 /// A load that has ended.
 pub(super) struct Done {
+    pub generation: u64,
     pub key: Key,
     pub wanted: Wanted,
     pub loaded: Result<Loaded, Failure>,
@@ -54,10 +72,12 @@ impl Registry {
     /// Starts as many loads as may go on at once.
     pub(super) fn start_loads(&mut self, at_once: usize) {
         while !self.stop.load(Relaxed) {
-            let mut inventory = self.shared.inventory();
-            if inventory.loading.len() >= at_once {
+            let now = Instant::now();
+            let young = self.going.iter().filter(|load| !load.is_long(now)).count();
+            if young >= at_once || self.going.len() >= at_once + MAX_LONG_LOADS {
                 return;
             }
+            let mut inventory = self.shared.inventory();
             let Some((key, wanted)) = self.queue.pop_front() else { return };
             // An admin call may have unloaded it meanwhile.
             if !inventory.slots.contains_key(&key) || inventory.loading.contains_key(&key) {
@@ -95,7 +115,8 @@ impl Registry {
     fn fail(&mut self, key: Key, wanted: Wanted, failure: Failure) {
         self.shared.inventory().loading.insert(key.clone(), 0);
         self.anew.remove(&key);
-        self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded: Err(failure) })));
+        let (generation, _) = self.begin(&key, &wanted, None);
+        self.shared.send(Message::Loaded(Box::new(Done { generation, key, wanted, loaded: Err(failure) })));
     }
 
     /// Takes the generation before out of service, so that there is room for the next.
@@ -110,9 +131,21 @@ impl Registry {
         self.shared.publish(&mut inventory, None);
     }
 
-    fn start_load(&mut self, key: Key, wanted: Wanted, aside: bool) {
+    /// Notes that a load goes on.
+    fn begin(&mut self, key: &Key, wanted: &Wanted, promote_at: Option<Instant>) -> (u64, Arc<LoadWatch>) {
         let generation = self.next_generation;
         self.next_generation += 1;
+        let inbox = self.shared.inbox();
+        let watch = Arc::new(LoadWatch::new(move || drop(inbox.send(Message::Wake))));
+        let (key, wanted, began) = (key.clone(), wanted.clone(), Instant::now());
+        self.going.push(Going { key, wanted, generation, began, promote_at, watch: watch.clone() });
+        (generation, watch)
+    }
+
+    fn start_load(&mut self, key: Key, wanted: Wanted, aside: bool) {
+        let (model, version, path) = (&key.0, key.1, wanted.source.path.display());
+        tracing::info!(model, version, %path, "loading");
+        let (generation, watch) = self.begin(&key, &wanted, aside.then(|| Instant::now() + PATIENCE));
         let (loader, inbox) = (self.loader.clone(), self.shared.inbox());
         let (thread_key, thread_wanted) = (key.clone(), wanted.clone());
         let load = move || {
@@ -121,22 +154,26 @@ impl Registry {
                 system::step_aside();
             }
             // A panic would be a defect, here or in a library; it must cost this version only.
-            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &wanted)));
+            let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &wanted, watch)));
             let panicked = |_| Err(Failure::lasting("loading it panicked: this is a defect of the server"));
             let loaded = loaded.unwrap_or_else(panicked);
             // Before anything serves.
             system::restore();
-            let _ = inbox.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+            let _ = inbox.send(Message::Loaded(Box::new(Done { generation, key, wanted, loaded })));
         };
-        self.promote_at = aside.then(|| Instant::now() + PATIENCE);
         if let Err(error) = thread::Builder::new().name("load".into()).spawn(load) {
             let loaded = Err(Failure::passing(format!("no thread can be started for it: {error}")));
-            self.shared.send(Message::Loaded(Box::new(Done { key, wanted, loaded })));
+            self.shared.send(Message::Loaded(Box::new(Done { generation, key, wanted, loaded })));
         }
     }
 
     /// Takes the result of a load: a good one serves once that is published; after a bad one goes on serving what served.
-    pub(super) fn settle_load(&mut self, Done { key, wanted, loaded }: Done, progress: &dyn Fn(Progress<'_>)) {
+    pub(super) fn settle_load(&mut self, done: Done, progress: &dyn Fn(Progress<'_>)) {
+        let Done { generation, key, wanted, loaded } = done;
+        let Some(index) = self.going.iter().position(|load| load.generation == generation) else {
+            return self.free_given_up(generation);
+        };
+        self.going.swap_remove(index);
         let mut inventory = self.shared.inventory();
         inventory.loading.remove(&key);
         // Unless a call has asked again since this load began.
@@ -155,6 +192,77 @@ impl Registry {
         }
         drop(inventory);
         progress(Progress::Done { model: &key.0, version: key.1 });
+    }
+}
+
+impl Registry {
+    /// Gives up the loads that take too long, and those with a run that can't be stopped. Their threads go on, and what comes of
+    /// them is dropped. True where there is one.
+    pub(super) fn give_up_overdue(&mut self, now: Instant, progress: &dyn Fn(Progress<'_>)) -> bool {
+        let limit = self.load_timeout;
+        let overdue = |load: &Going| load.watch.is_stuck() || now.saturating_duration_since(load.began) >= limit;
+        let given_up: Vec<Done> =
+            self.going.iter().filter(|load| overdue(load)).map(|load| load.give_up(limit)).collect();
+        let is_any = !given_up.is_empty();
+        for done in given_up {
+            let memory = done.wanted.memory();
+            self.shared.inventory().given_up.insert(done.generation, memory);
+            self.settle_load(done, progress);
+        }
+        is_any
+    }
+
+    /// Stops the runs of all loads.
+    pub(super) fn stop_loads(&self) {
+        self.going.iter().for_each(|load| load.watch.give_up());
+    }
+
+    /// When something is to be done about a load that goes on, though nothing has happened.
+    pub(super) fn next_of_loads(&self) -> Option<Instant> {
+        let waits = !self.queue.is_empty();
+        let next = |load: &Going| {
+            let is_long = (load.began + LONG_LOAD, waits && !load.is_long(Instant::now()));
+            let overdue = (load.began + self.load_timeout, true);
+            let promoted = load.promote_at.map(|at| (at, true));
+            let all = [Some(is_long), Some(overdue), promoted].into_iter().flatten();
+            all.filter(|(_, matters)| *matters).map(|(at, _)| at).min()
+        };
+        self.going.iter().filter_map(next).min()
+    }
+
+    /// Has loads that have taken long step aside no longer: beside enough requests they would never end. True where there is
+    /// one.
+    pub(super) fn promote(&mut self, now: Instant) -> bool {
+        let due = self.going.iter_mut().filter_map(|load| load.promote_at.take_if(|at| *at <= now));
+        let takes_long = due.count() > 0;
+        if takes_long {
+            system::restore();
+        }
+        takes_long
+    }
+
+    /// Frees what came of a load that was given up.
+    fn free_given_up(&mut self, generation: u64) {
+        let memory = self.shared.inventory().given_up.remove(&generation);
+        self.freed += memory.unwrap_or(0);
+        self.trim_at.get_or_insert(Instant::now() + TRIM_PAUSE);
+    }
+}
+
+impl Going {
+    fn is_long(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) >= LONG_LOAD
+    }
+
+    fn give_up(&self, limit: Duration) -> Done {
+        self.watch.give_up();
+        let why = if self.watch.is_stuck() {
+            "a run of it did not end when it was stopped at max_run_time; its thread was abandoned".into()
+        } else {
+            format!("it did not load within {limit:?} (--load-timeout); its thread was abandoned")
+        };
+        let loaded = Err(Failure::lasting(why).at(&self.wanted.source.path));
+        Done { generation: self.generation, key: self.key.clone(), wanted: self.wanted.clone(), loaded }
     }
 }
 

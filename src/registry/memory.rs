@@ -39,7 +39,8 @@ pub(super) fn room(limit: Option<MemoryLimit>, inventory: &Inventory, key: &Key,
     let (needed, limit) = (wanted.memory(), limit as u64);
     let serving: u64 =
         inventory.slots.values().filter_map(|slot| slot.serving.as_ref()).map(|serving| serving.memory).sum();
-    let taken = serving + inventory.loading.values().sum::<u64>();
+    let loading = inventory.loading.values().chain(inventory.given_up.values());
+    let taken = serving + loading.sum::<u64>();
     let retired: u64 = inventory.retired.iter().map(|retired| retired.memory).sum();
     let before = inventory.slots.get(key).and_then(|slot| slot.serving.as_ref()).map(|serving| serving.memory);
     let fits = |taken: u64| taken.saturating_add(needed) <= limit;

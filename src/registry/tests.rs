@@ -46,13 +46,19 @@ fn bench() -> &'static Bench {
 struct Running {
     control: Control,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<usize>>,
 }
 
 /// A registry that has loaded what there is.
 fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry {
-    let options =
-        Options { folder: repository.into(), state_folder: state.into(), control, marker: None, memory: None };
+    let options = Options {
+        folder: repository.into(),
+        state_folder: state.into(),
+        control,
+        marker: None,
+        memory: None,
+        load_timeout: PATIENCE,
+    };
     let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
     let mut registry = Registry::new(options, bench().loader.clone(), router, stop).unwrap();
     registry.load_all(&|_| ()).unwrap();

@@ -21,6 +21,7 @@ fn ready(version: u64) -> VersionEntry {
         max_queue_size: 1,
         slots: 1,
         in_place_rows: 0,
+        max_run_time: None,
     };
     let instances = Instances { compute: Vec::new(), in_place: Vec::new() };
     let compute = Compute::start(1).unwrap();
