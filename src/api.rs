@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::{
+    batcher::Compute,
     error::{Code, Result},
     router::{Router, Table, Version},
     traffic::{Reason, Selector},
@@ -58,6 +59,8 @@ pub struct Context {
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
+    /// The threads that run models.
+    pub compute: Compute,
     /// Where requests are told of, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
 }
@@ -76,7 +79,12 @@ pub enum Lifecycle {
 impl Context {
     /// Whether new clients should come.
     pub fn is_ready(&self) -> bool {
-        *self.lifecycle.borrow() == Lifecycle::Serving
+        *self.lifecycle.borrow() == Lifecycle::Serving && self.is_live()
+    }
+
+    /// Whether the server can still do its work: not once abandoned runs hold as many CPUs as there are.
+    pub fn is_live(&self) -> bool {
+        self.compute.abandoned_runs() < self.compute.cpus().max(1)
     }
 
     /// Whether a request for the model, or for one version of it, would find a version.

@@ -102,7 +102,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
-    let context = Context { router, lifecycle: lifecycle.subscribe(), limits, access_log: access_log.clone() };
+    let (subscribed, access) = (lifecycle.subscribe(), access_log.clone());
+    let context = Context { router, lifecycle: subscribed, limits, compute: compute.clone(), access_log: access };
 
     let cut_off = runtime.block_on(async {
         let mut signals = Signals::listen()?;

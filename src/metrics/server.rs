@@ -61,6 +61,8 @@ pub struct Readings {
     pub config_hash: u64,
     /// CPUs that the server uses at once at most.
     pub cpus: usize,
+    /// Runs that were abandoned and go on.
+    pub abandoned_runs: usize,
     /// Bytes that are held for clients.
     pub request_memory: usize,
     /// Bytes that may be held for them.
@@ -117,6 +119,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         "onnxd_ready",
         "Whether the server takes new clients (1), or starts or drains (0).",
         |series, server| series.value(server.readings.ready),
+    ),
+    Family::gauge(
+        "onnxd_abandoned_runs",
+        "Abandoned runs that go on, each of which holds a CPU; the server is not live once there are as many as CPUs.",
+        |series, server| series.value(server.readings.abandoned_runs as u64),
     ),
     Family::gauge(
         "onnxd_config_hash",

@@ -31,6 +31,7 @@ pub(super) fn reader(
             ready: context.is_ready(),
             config_hash,
             cpus,
+            abandoned_runs: context.compute.abandoned_runs(),
             request_memory: budget.used(),
             request_memory_limit: budget.limit(),
             request_memory_refused: budget.refused(),

@@ -29,6 +29,7 @@ mod readme;
 mod real_models;
 mod reference;
 mod repository;
+mod runs;
 mod runtime;
 mod shutdown;
 mod support;

@@ -28,7 +28,8 @@ use crate::{
 };
 
 pub(super) async fn server_live(call: Call, body: Incoming) -> Answer {
-    unary(call, body, |_: ServerLiveRequest| Ok(ServerLiveResponse { live: true })).await
+    let context = call.context.clone();
+    unary(call, body, |_: ServerLiveRequest| Ok(ServerLiveResponse { live: context.is_live() })).await
 }
 
 pub(super) async fn server_ready(call: Call, body: Incoming) -> Answer {

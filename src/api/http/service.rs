@@ -79,8 +79,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
-pub(super) async fn live() -> Response {
-    Json(json!({ "live": true })).into_response()
+pub(super) async fn live(State(context): State<Context>) -> Response {
+    readiness(json!({ "live": context.is_live() }), context.is_live())
 }
 
 pub(super) async fn ready(State(context): State<Context>) -> Response {

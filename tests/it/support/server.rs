@@ -40,7 +40,18 @@ impl Server {
     }
 
     /// The same with a command whose environment has been prepared.
-    pub fn start_command(mut command: Command, repository: &Path, options: &[&str]) -> Self {
+    pub fn start_command(command: Command, repository: &Path, options: &[&str]) -> Self {
+        let server = Server::start_up(command, repository, options);
+        server.log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
+        server
+    }
+
+    /// The same, and does not wait until it is ready.
+    pub fn starting(repository: &Path, options: &[&str]) -> Self {
+        Server::start_up(onnxd(), repository, options)
+    }
+
+    fn start_up(mut command: Command, repository: &Path, options: &[&str]) -> Self {
         command.arg("serve").arg(repository).args(["--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0"]);
         command.args(["--metrics", "127.0.0.1:0", "--log-format", "json"]);
         if !options.contains(&"--admin") {
@@ -61,7 +72,6 @@ impl Server {
             let line = log.wait_for(|line| line["message"] == "listening" && line["protocol"] == protocol);
             addresses.insert(protocol, line["address"].as_str().unwrap().parse().unwrap());
         }
-        log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
         let at = |protocol| addresses[protocol];
         Server {
             child,
@@ -77,6 +87,11 @@ impl Server {
     /// Waits for a log line.
     pub fn wait_for_log(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         self.log.wait_for(wanted)
+    }
+
+    /// The log lines so far.
+    pub fn log(&self) -> Vec<Value> {
+        self.log.state.lock().unwrap().lines.clone()
     }
 
     /// Number of log lines that fit.
