@@ -51,6 +51,7 @@ use crate::error::Failure;
 use memory::{Location, Memory};
 use model_file::ModelFile;
 use recording::while_none_is_recorded;
+use run_control::makes_session;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -154,6 +155,7 @@ impl Engine {
         #[cfg(test)]
         let target = &if self.stand_in { Target::cpu(target.threads) } else { target.clone() };
         let mut builder = Session::builder(&self.environment)?;
+        makes_session(builder.canceler());
         register(&mut builder, &file, target)?;
         for (name, contents) in file.weights {
             // Copied into the session: the option that would let it point here is not set.

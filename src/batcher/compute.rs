@@ -182,18 +182,19 @@ impl Hold {
     /// none.
     pub(super) fn abandon(self) -> bool {
         let Some(compute) = self.compute.upgrade() else { return false };
+        // Unless the run has come back by itself, and its thread has gone on.
+        if !compute.queue().line.end(self.run) {
+            return true;
+        }
         let mut threads = compute.threads();
         // Not waited for any more.
         threads.running.remove(&self.thread);
         compute.thread_ended.notify_all();
         let replaced = compute.start_thread(&mut threads);
         drop(threads);
-        let mut queue = compute.queue();
-        queue.line.end(self.run);
         if replaced.is_err() {
-            queue.line.remove_slot();
+            compute.queue().line.remove_slot();
         }
-        drop(queue);
         compute.changed.notify_all();
         replaced.is_ok()
     }

@@ -7,7 +7,7 @@
 //! stuck count. So it waits for at most twice the longest run, and short runs never stand still beside a long one.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
@@ -21,10 +21,13 @@ pub(super) type RunId = u64;
 #[derive(Debug)]
 pub(super) struct Line<T> {
     waiting: VecDeque<Entry<T>>,
-    running: BTreeMap<RunId, Running>,
+    /// In the order of their beginnings.
+    running: Vec<Running>,
     next_run: RunId,
     slots: usize,
-    free: usize,
+    /// Slots that runs hold.
+    held: usize,
+    /// The first run that began after the first in line got stuck.
     stuck: Option<RunId>,
 }
 
@@ -36,6 +39,7 @@ struct Entry<T> {
 
 #[derive(Debug)]
 struct Running {
+    run: RunId,
     began: Instant,
     slots: usize,
 }
@@ -52,19 +56,17 @@ pub(super) enum Turn<T> {
 impl<T> Line<T> {
     /// A line without slots.
     pub(super) fn new() -> Self {
-        Line { waiting: VecDeque::new(), running: BTreeMap::new(), next_run: 0, slots: 0, free: 0, stuck: None }
+        Line { waiting: VecDeque::new(), running: Vec::new(), next_run: 0, slots: 0, held: 0, stuck: None }
     }
 
     /// Adds a slot.
     pub(super) fn add_slot(&mut self) {
         self.slots += 1;
-        self.free += 1;
     }
 
-    /// Takes a slot away that a run has just given back.
+    /// Takes a slot away. Runs that hold it have it until they end.
     pub(super) fn remove_slot(&mut self) {
-        self.slots -= 1;
-        self.free = self.free.saturating_sub(1);
+        self.slots = self.slots.saturating_sub(1);
     }
 
     /// Appends an item whose run takes so many slots.
@@ -74,7 +76,7 @@ impl<T> Line<T> {
 
     /// Whether a thread may find something to run.
     pub(super) fn has_work(&self) -> bool {
-        self.free > 0 && !self.waiting.is_empty()
+        self.free() > 0 && !self.waiting.is_empty()
     }
 
     /// Forgets what waits.
@@ -88,17 +90,18 @@ impl<T> Line<T> {
             self.stuck = None;
             return Turn::Wait(None);
         };
-        if self.need(first) <= self.free {
+        let free = self.free();
+        if self.need(first) <= free {
             self.stuck = None;
             return self.take(0, now);
         }
         let stuck = *self.stuck.get_or_insert(self.next_run);
-        let before = self.running.range(..stuck).map(|(_, running)| running.began);
-        let Some(began) = before.min().filter(|_| self.free > 0) else { return Turn::Wait(None) };
+        let longest = self.running.first().filter(|longest| longest.run < stuck && free > 0);
+        let Some(began) = longest.map(|longest| longest.began) else { return Turn::Wait(None) };
         let age = now.saturating_duration_since(began);
         let mut soonest: Option<Duration> = None;
         for (index, entry) in self.waiting.iter().enumerate().skip(1) {
-            if self.need(entry) > self.free {
+            if self.need(entry) > free {
                 continue;
             }
             let expected = expected(&entry.item).unwrap_or(UNKNOWN_RUN_TIME);
@@ -112,18 +115,22 @@ impl<T> Line<T> {
 
     /// Gives the slots of a run back. False if that was done already.
     pub(super) fn end(&mut self, run: RunId) -> bool {
-        let ended = self.running.remove(&run);
-        self.free += ended.as_ref().map_or(0, |ended| ended.slots);
-        ended.is_some()
+        let Some(index) = self.running.iter().position(|running| running.run == run) else { return false };
+        self.held -= self.running.remove(index).slots;
+        true
     }
 
     fn take(&mut self, index: usize, now: Instant) -> Turn<T> {
         let Some(entry) = self.waiting.remove(index) else { return Turn::Wait(None) };
         let (slots, run) = (self.need(&entry), self.next_run);
         self.next_run += 1;
-        self.free -= slots;
-        self.running.insert(run, Running { began: now, slots });
+        self.held += slots;
+        self.running.push(Running { run, began: now, slots });
         Turn::Run(entry.item, run)
+    }
+
+    fn free(&self) -> usize {
+        self.slots.saturating_sub(self.held)
     }
 
     /// Slots that an entry takes: there may be fewer than it would use.

@@ -110,10 +110,10 @@ impl Batcher {
         batch: &Batch,
         members: &[usize],
     ) -> Result<(SmallVec<[Vec<Tensor>; 1]>, Timing), Failed> {
-        let jobs: SmallVec<[&Waiting<Job>; 1]> = members.iter().map(|member| &batch.jobs()[*member]).collect();
-        let inputs: SmallVec<[&ModelInputs; 1]> = jobs.iter().map(|waiting| &waiting.job.inputs).collect();
-        let rows: usize = jobs.iter().map(|waiting| waiting.rows).sum();
-        let requests = jobs.len() as u64;
+        let jobs = members.iter().map(|member| &batch.jobs()[*member]);
+        let inputs: SmallVec<[&ModelInputs; 1]> = jobs.clone().map(|waiting| &waiting.job.inputs).collect();
+        let rows: usize = jobs.clone().map(|waiting| waiting.rows).sum();
+        let requests = members.len() as u64;
         if let Batch::Shared(shared) = batch {
             watched::runs_batch(self, shared, members);
         }
@@ -133,7 +133,7 @@ impl Batcher {
         }
         let outputs = outputs.map_err(|error| Failed { error, stopped: stop_reason(), is_abandoned })?;
         let started = Instant::now();
-        let answers = cut(&jobs, outputs, rows)?;
+        let answers = cut(jobs, outputs, rows)?;
         let output = started.elapsed();
         self.metrics.phase_took(Phase::Output, output, requests);
         Ok((answers, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
@@ -141,7 +141,11 @@ impl Batcher {
 }
 
 /// Each job's rows of the outputs. The outputs of a lone job are its own as they are.
-fn cut(jobs: &[&Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
+fn cut<'a>(
+    jobs: impl ExactSizeIterator<Item = &'a Waiting<Job>>,
+    outputs: Vec<Tensor>,
+    rows: usize,
+) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
     if jobs.len() == 1 {
         return Ok(smallvec![outputs]);
     }
@@ -150,6 +154,6 @@ fn cut(jobs: &[&Waiting<Job>], outputs: Vec<Tensor>, rows: usize) -> Result<Smal
         return Err(Error::internal(format!("output {index} has shape {shape} for a batch of {rows} rows")));
     }
     let mut cutters: Vec<RowCutter<'_>> = outputs.iter().map(RowCutter::new).collect();
-    let mut answer = |waiting: &&Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
-    Ok(jobs.iter().map(&mut answer).collect())
+    let mut answer = |waiting: &Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
+    Ok(jobs.map(&mut answer).collect())
 }

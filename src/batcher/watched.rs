@@ -4,8 +4,11 @@ use std::{
     cell::{Cell, RefCell},
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::{Duration, Instant},
 };
@@ -65,6 +68,8 @@ enum Task {
 pub struct LoadWatch {
     is_given_up: AtomicBool,
     is_stuck: AtomicBool,
+    /// Of the thread that loads.
+    control: OnceLock<Arc<RunControl>>,
     notify_stuck: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -72,12 +77,23 @@ impl LoadWatch {
     /// A load is about to begin. The function is called once [`Self::is_stuck`] holds; it must not block.
     pub fn new(notify_stuck: impl Fn() + Send + Sync + 'static) -> Self {
         let (is_given_up, is_stuck) = (AtomicBool::new(false), AtomicBool::new(false));
-        LoadWatch { is_given_up, is_stuck, notify_stuck: Box::new(notify_stuck) }
+        LoadWatch { is_given_up, is_stuck, control: OnceLock::new(), notify_stuck: Box::new(notify_stuck) }
     }
 
-    /// Stops the load's present run, and all that would follow.
+    /// Stops the load's present run, or the session that it makes, and all that would follow.
     pub fn give_up(&self) {
-        self.is_given_up.store(true, Relaxed);
+        self.is_given_up.store(true, SeqCst);
+        if let Some(control) = self.control.get() {
+            control.give_up_sessions();
+        }
+    }
+
+    fn begin(&self, control: &Arc<RunControl>) {
+        let _ = self.control.set(control.clone());
+        // It may have been given up before.
+        if self.is_given_up.load(SeqCst) {
+            control.give_up_sessions();
+        }
     }
 
     /// Whether a run of the load was stopped and did not end.
@@ -136,6 +152,7 @@ impl Watched {
 
     /// Notes that the thread's runs are those of a load.
     pub(super) fn loads(&self, max_run_time: Option<Duration>, load: Arc<LoadWatch>) {
+        load.begin(&self.control);
         self.state().task = Task::Load(max_run_time, load);
     }
 

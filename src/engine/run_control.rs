@@ -3,7 +3,7 @@
 //! Each thread that runs models owns one [`RunControl`], and all its runs pass the options in there. A run costs two atomic
 //! exchanges. Only one that is stopped takes a lock: the thread then resets the flag, so that its next run is not stopped too.
 
-use ort::session::RunOptions;
+use ort::session::{RunOptions, builder::LoadCanceler};
 use std::{
     cell::RefCell,
     sync::{
@@ -31,6 +31,15 @@ pub struct RunControl {
     /// Whether a stop holds for all runs that follow.
     is_final: bool,
     watcher: Arc<Watcher>,
+    /// Of the session that the thread makes now, or has made last.
+    making: Mutex<Making>,
+}
+
+/// The sessions that a thread makes.
+#[derive(Default)]
+struct Making {
+    last: Option<LoadCanceler>,
+    is_given_up: bool,
 }
 
 const RUNNING: u64 = 1;
@@ -46,6 +55,15 @@ pub struct Watcher {
 
 thread_local! {
     static CONTROL: RefCell<Option<Arc<RunControl>>> = const { RefCell::new(None) };
+}
+
+impl Making {
+    fn cancel(&self) {
+        if let Some(canceler) = &self.last {
+            // It fails for want of memory only, and then the load is abandoned.
+            let _ = canceler.cancel();
+        }
+    }
 }
 
 impl Watcher {
@@ -88,12 +106,30 @@ impl RunControl {
         let options = || Ok::<_, ort::Error>((RunOptions::new()?, runner::options(-1)?));
         let (options, unrecorded) = options().map_err(|error| error.to_string())?;
         let (state, stopped) = (AtomicU64::new(0), Mutex::new(None));
-        Ok(RunControl { options, unrecorded, state, stopped, is_final, watcher: watcher.clone() })
+        let (watcher, making) = (watcher.clone(), Mutex::default());
+        Ok(RunControl { options, unrecorded, state, stopped, is_final, watcher, making })
     }
 
     /// Makes this the control of the present thread, and returns the one before.
     pub fn enter(control: Option<Arc<RunControl>>) -> Option<Arc<RunControl>> {
         CONTROL.replace(control)
+    }
+
+    /// The control of the present thread, if it has one.
+    pub fn here() -> Option<Arc<RunControl>> {
+        CONTROL.with_borrow(Clone::clone)
+    }
+
+    /// Has ONNX Runtime give up the session that the thread makes, if it makes one, and all that follow. It does so between
+    /// two steps of the making.
+    pub fn give_up_sessions(&self) {
+        let mut making = self.making();
+        making.is_given_up = true;
+        making.cancel();
+    }
+
+    fn making(&self) -> MutexGuard<'_, Making> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of the run that goes on now, if one does.
@@ -131,7 +167,8 @@ impl RunControl {
     }
 
     fn end(&self) {
-        let state = self.state.fetch_and(!(RUNNING | STOPPED), SeqCst);
+        let ended = self.state.load(Relaxed) & !(RUNNING | STOPPED);
+        let state = self.state.swap(ended, SeqCst);
         if state & STOPPED != 0 && !self.is_final {
             // The lock is held by whoever stops the run until the flag is set.
             let _held = self.stopped();
@@ -174,6 +211,19 @@ pub(super) fn controlled<T>(work: impl FnOnce() -> T) -> T {
         }
         Some(_) | None => work(),
     })
+}
+
+/// Notes that this thread makes a session, which can be given up by this.
+pub(super) fn makes_session(canceler: LoadCanceler) {
+    CONTROL.with_borrow(|control| {
+        if let Some(control) = control {
+            let mut making = control.making();
+            making.last = Some(canceler);
+            if making.is_given_up {
+                making.cancel();
+            }
+        }
+    });
 }
 
 /// Calls ONNX Runtime with the options of this thread's runs; none where nobody controls them.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Batching, Device, ModelConfig},
-    engine::{Instance, Provider, Target, is_of_a_gpu},
+    engine::{Instance, Provider, RunControl, Target, is_of_a_gpu},
     error::Failure,
     runtime::fetch,
 };
@@ -223,6 +223,14 @@ impl Loader {
             return self.engine.load(path, target).map_err(|failure| failure.at(path));
         }
         let (engine, model, target) = (self.engine.clone(), path.to_owned(), target.clone());
-        system::starting_threads(move || engine.load(&model, &target)).map_err(|failure| failure.at(path))
+        // Wherever the session is made, whoever watches over this load may give it up.
+        let control = RunControl::here();
+        let load = move || {
+            let before = RunControl::enter(control);
+            let loaded = engine.load(&model, &target);
+            RunControl::enter(before);
+            loaded
+        };
+        system::starting_threads(load).map_err(|failure| failure.at(path))
     }
 }

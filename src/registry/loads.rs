@@ -236,7 +236,7 @@ impl Registry {
         let due = self.going.iter_mut().filter_map(|load| load.promote_at.take_if(|at| *at <= now));
         let takes_long = due.count() > 0;
         if takes_long {
-            system::restore();
+            system::restore_all();
         }
         takes_long
     }

@@ -10,7 +10,7 @@ use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
-        OnceLock,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{self, Sender},
     },
     thread,
@@ -47,6 +47,9 @@ thread_local! {
     static IS_LOW: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Threads of loads that go on at low priority.
+static LOADS: Mutex<BTreeSet<libc::id_t>> = Mutex::new(BTreeSet::new());
+
 fn priorities() -> &'static Priorities {
     static PRIORITIES: OnceLock<Priorities> = OnceLock::new();
     PRIORITIES.get_or_init(|| {
@@ -77,6 +80,7 @@ pub(super) fn prepare() {
 /// Lets what serves go before this thread, for the rest of its life.
 pub(super) fn step_aside() {
     IS_LOW.set(set_nice(0, priorities().low, Slice::Longest));
+    loads().insert(thread_id());
 }
 
 /// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
@@ -90,8 +94,19 @@ pub fn give_way() {
     set_nice(0, nice(0).unwrap_or(0), Slice::Longest);
 }
 
-/// Lets every thread that has stepped aside, and those that it has started, be as others again, where that can be done.
+/// Ends the low priority of this thread, whose load has ended, and of the threads that it has started, where that can be done.
+/// Those of other loads that go on keep theirs.
 pub(super) fn restore() {
+    loads().remove(&thread_id());
+    restore_but(&loads().clone());
+}
+
+/// The same for the threads of all loads.
+pub(super) fn restore_all() {
+    restore_but(&BTreeSet::new());
+}
+
+fn restore_but(others: &BTreeSet<libc::id_t>) {
     let Priorities { normal, low, helper: None } = *priorities() else { return };
     if low == normal {
         return;
@@ -99,7 +114,7 @@ pub(super) fn restore() {
     let mut before = BTreeSet::new();
     for _ in 0..MOST_LISTS {
         let threads = threads();
-        for &id in threads.iter().filter(|id| nice(**id) == Some(low)) {
+        for &id in threads.iter().filter(|id| !others.contains(id) && nice(**id) == Some(low)) {
             set_nice(id, normal, Slice::Usual);
         }
         if threads == before {
@@ -107,6 +122,23 @@ pub(super) fn restore() {
         }
         before = threads;
     }
+}
+
+fn loads() -> MutexGuard<'static, BTreeSet<libc::id_t>> {
+    LOADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number of this thread, as the system has it.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "a system call")]
+fn thread_id() -> libc::id_t {
+    // SAFETY: the call takes nothing and gives a number.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn thread_id() -> libc::id_t {
+    0
 }
 
 /// The threads of this process. Linux leaves one out where another ends while they are listed, and goes on behind it: only a list
@@ -246,7 +278,7 @@ mod tests {
             let _ = ended.recv();
         });
         let id: libc::id_t = told.recv().unwrap();
-        restore();
+        restore_all();
         let Priorities { normal, low, ref helper } = *priorities();
         assert_eq!(nice(id), Some(if helper.is_none() { normal } else { low }));
         drop(end);

@@ -134,12 +134,16 @@ async fn endless_request_costs_its_batch_nothing_but_time() {
 /// Boxes of which none covers another: to find that out takes a time that grows with the square of their number, within one
 /// operator.
 fn boxes(count: usize) -> ModelInferRequest {
-    let boxes: Vec<f32> = (0..count).flat_map(|number| [number as f32, 0.0, number as f32 + 0.5, 1.0]).collect();
-    raw_request("boxes", "boxes", "FP32", &[1, count as i64, 4], float_bytes(&boxes))
+    raw_request("boxes", "boxes", "FP32", &[1, count as i64, 4], float_bytes(&side_by_side(count)))
 }
 
-/// A model that keeps one box of those that cover each other. Its runs can't be stopped while they do so.
-fn save_boxes(repository: &Path) {
+fn side_by_side(count: usize) -> Vec<f32> {
+    (0..count).flat_map(|number| [number as f32, 0.0, number as f32 + 0.5, 1.0]).collect()
+}
+
+/// A model that keeps one box of those that cover each other, which a client gives or which are constant. That can't be stopped
+/// while it goes on.
+fn save_boxes(repository: &Path, constant: Option<usize>) {
     let number = |name: &str, dims: &[i64], number: i64| onnx::Tensor {
         dims: dims.into(),
         data_type: onnx::INT64,
@@ -147,7 +151,7 @@ fn save_boxes(repository: &Path) {
         raw_data: number.to_le_bytes().into(),
         ..onnx::Tensor::default()
     };
-    let graph = onnx::Graph {
+    let mut graph = onnx::Graph {
         name: "boxes".into(),
         node: vec![
             onnx::node("ReduceSum", &["boxes", "two"], &["sums"]).int("keepdims", 0),
@@ -163,6 +167,13 @@ fn save_boxes(repository: &Path) {
         input: vec![onnx::value("boxes", onnx::FLOAT, &["1", "count", "4"])],
         output: vec![onnx::value("kept", onnx::INT64, &["kept", "3"])],
     };
+    if let Some(count) = constant {
+        // Then they are computed while the session is made; the input is for something else.
+        graph.initializer.push(onnx::floats("boxes", &[1, count as i64, 4], &side_by_side(count)));
+        graph.node.push(onnx::node("Identity", &["x"], &["y"]));
+        graph.input = vec![onnx::value("x", onnx::FLOAT, &["1"])];
+        graph.output.push(onnx::value("y", onnx::FLOAT, &["1"]));
+    }
     graph.save(&repository.join("boxes/1/model.onnx"));
     fs::write(repository.join("boxes/config.toml"), "max_run_time = \"500ms\"").unwrap();
 }
@@ -171,7 +182,9 @@ fn save_boxes(repository: &Path) {
 fn start_on_one_cpu(repository: &Path) -> Server {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", "0"]).arg(onnxd().get_program());
-    onnxd().get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in onnxd().get_envs().filter(|(_, value)| value.is_none()) {
+        command.env_remove(name);
+    }
     Server::start_command(command, repository, &[])
 }
 
@@ -179,7 +192,7 @@ fn start_on_one_cpu(repository: &Path) -> Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_that_can_not_be_stopped_is_abandoned() {
     let repository = repository("");
-    save_boxes(repository.path());
+    save_boxes(repository.path(), None);
     let mut server = start_on_one_cpu(repository.path());
     let client = inference(&server).await;
     let kept = infer(&client, boxes(3)).await.unwrap();
@@ -291,7 +304,13 @@ async fn load_without_end_holds_up_neither_later_loads_nor_the_end() {
 async fn load_fails_at_its_deadline() {
     let repository = repository("");
     endless().save(&repository.path().join("endless/1/model.onnx"));
-    let server = Server::start_with(repository.path(), &["--load-timeout", "2s", "--max-run-time", "0s"]);
-    server.wait_for_log(is_of("endless", "it did not load within 2s (--load-timeout)"));
+    save_boxes(repository.path(), Some(1_000_000));
+    let mut server = Server::start_with(repository.path(), &["--load-timeout", "3s", "--max-run-time", "0s"]);
+    for model in ["endless", "boxes"] {
+        server.wait_for_log(is_of(model, "it did not load within 3s (--load-timeout)"));
+    }
     all_answer(&server).await;
+    // The session of the boxes is still being made.
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
 }
