@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{Job, Ran, Reply, Waiting};
-use crate::error::{Error, Result};
-use crate::metrics::StopReason;
+use crate::{
+    error::{Error, Result},
+    metrics::StopReason,
+};
 
 /// Jobs of a batch, by their index.
 pub(super) type Members = SmallVec<[usize; 8]>;
@@ -94,5 +96,52 @@ impl SharedBatch {
 
     fn replies(&self) -> MutexGuard<'_, Vec<Option<Reply>>> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{error::Code, tensor::ModelInputs};
+    use std::time::Duration;
+    use tokio::sync::oneshot;
+
+    /// A batch of jobs, with what waits for each.
+    fn batch(deadlines: &[Option<Instant>]) -> (Batch, Vec<oneshot::Receiver<Result<Ran>>>) {
+        let (arrived, mut answers) = (Instant::now(), Vec::new());
+        let job = |deadline: &Option<Instant>| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let inputs: ModelInputs = Vec::new().into();
+            let job = Job { inputs, is_first: true, reply: Some(reply) };
+            Waiting { key: Box::default(), rows: 1, arrived, deadline: *deadline, job }
+        };
+        let jobs = deadlines.iter().map(job).collect();
+        (Batch::shared(jobs), answers)
+    }
+
+    #[test]
+    fn batch_is_of_interest_while_anybody_waits_for_its_members() {
+        let now = Instant::now();
+        let (mut batch, mut answers) = batch(&[None, Some(now + Duration::from_secs(1)), None]);
+        let shared = |batch: &Batch| match batch {
+            Batch::Shared(shared) => shared.clone(),
+            Batch::Own(_) => unreachable!(),
+        };
+        let end = |batch: &Batch, members: &[usize], now: Instant| shared(batch).end_of_interest(members, now);
+        let later = now + Duration::from_secs(1);
+        assert_eq!(end(&batch, &[0, 1, 2], later), None);
+        drop(answers.remove(0));
+        assert_eq!(end(&batch, &[0, 1], now), None);
+        assert_eq!(end(&batch, &[0], now), Some(StopReason::Cancelled));
+        assert_eq!(end(&batch, &[0, 1], later), Some(StopReason::Deadline));
+        assert_eq!(batch.alive(&[0, 1, 2], later).as_slice(), [2]);
+        batch.answer(2, Err(Error::internal("first")));
+        assert_eq!(end(&batch, &[0, 1, 2], later), Some(StopReason::Deadline));
+        shared(&batch).refuse_all(&Error::new(Code::DeadlineExceeded, "abandoned"));
+        batch.answer(1, Err(Error::internal("too late")));
+        let answers = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().err().unwrap().to_string());
+        assert_eq!(answers.collect::<Vec<_>>(), ["abandoned", "first"]);
+        assert_eq!(end(&batch, &[0, 1, 2], now), Some(StopReason::Cancelled));
     }
 }

@@ -9,8 +9,10 @@ use crate::error::{Code, Error, Lost};
 #[derive(Default)]
 pub(super) struct Loss {
     lost: OnceLock<Lost>,
-    notify: OnceLock<Box<dyn Fn(&Lost) + Send + Sync>>,
+    notify: OnceLock<Notify>,
 }
+
+type Notify = Box<dyn Fn(&Lost) + Send + Sync>;
 
 impl Batcher {
     /// Sets the function that is called once the batcher is lost; at once if it is already. Only the first call has an effect.

@@ -19,6 +19,9 @@ use crate::{
     tensor::{ModelInputs, RowCutter, Tensor},
 };
 
+/// The outputs of each job of a batch.
+type Answers = SmallVec<[Vec<Tensor>; 1]>;
+
 /// Why a run gave no answers.
 struct Failed {
     error: Error,
@@ -109,7 +112,7 @@ impl Batcher {
         instance: &mut Instance,
         batch: &Batch,
         members: &[usize],
-    ) -> Result<(SmallVec<[Vec<Tensor>; 1]>, Timing), Failed> {
+    ) -> Result<(Answers, Timing), Failed> {
         let jobs = members.iter().map(|member| &batch.jobs()[*member]);
         let inputs: SmallVec<[&ModelInputs; 1]> = jobs.clone().map(|waiting| &waiting.job.inputs).collect();
         let rows: usize = jobs.clone().map(|waiting| waiting.rows).sum();
@@ -145,7 +148,7 @@ fn cut<'a>(
     jobs: impl ExactSizeIterator<Item = &'a Waiting<Job>>,
     outputs: Vec<Tensor>,
     rows: usize,
-) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
+) -> Result<Answers> {
     if jobs.len() == 1 {
         return Ok(smallvec![outputs]);
     }

@@ -178,10 +178,13 @@ impl Shared {
         inventory.retired.push(Retired { key: key.clone(), version, memory });
     }
 
-    /// Takes out the versions that no request holds any more, to be freed where nobody waits for that.
+    /// Takes out the versions that no request and no run holds any more, to be freed where nobody waits for that.
     pub(super) fn take_retired(&self) -> Vec<Retired> {
         let mut inventory = self.inventory();
-        let is_free = |retired: &mut Retired| Arc::strong_count(&retired.version) == 1;
+        // A run holds the batcher, also one that nobody waits for, and one that was abandoned.
+        let is_free = |retired: &mut Retired| {
+            Arc::strong_count(&retired.version) == 1 && Arc::strong_count(&retired.version.batcher) == 1
+        };
         let free: Vec<_> = inventory.retired.extract_if(.., is_free).collect();
         if !free.is_empty() {
             self.publish(&mut inventory, None);

@@ -1,7 +1,7 @@
 //! Runs that do not end, and loads that do not: they cost their own requests, and nothing else.
 
 use http::StatusCode;
-use onnxd::api::grpc::proto::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice};
+use onnxd::api::grpc::proto::{InferParameter, ModelInferRequest, ServerLiveRequest, infer_parameter::ParameterChoice};
 use serde_json::json;
 use std::{
     fs,
@@ -117,6 +117,35 @@ async fn run_stops_at_max_run_time() {
     all_answer(&server).await;
 }
 
+/// A version whose runs take every CPU waits for one without end; what needs fewer does not wait behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn short_runs_pass_a_version_that_waits_for_more_cpus() {
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        return eprintln!("skipped: there is one CPU");
+    }
+    let repository = repository("intra_op_threads = 1");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let request = |model: &str| raw_request(model, "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
+    let queued = async |model: &str| {
+        let label = format!("model=\"{model}\"");
+        metric(&server, "onnxd_requests_in_flight", &[&label]).await == 1.0
+    };
+    let (endless, wide) = (client.clone(), client.clone());
+    let endless = tokio::spawn(async move { infer(&endless, rounds(i64::MAX)).await });
+    let runs = async || metric(&server, "onnxd_queue_duration_seconds_count", &["model=\"slow\""]).await == 1.0;
+    eventually("the endless one runs", runs).await;
+    let asked = request("wide");
+    let wide = tokio::spawn(async move { infer(&wide, asked).await });
+    eventually("the wide one waits", async || queued("wide").await).await;
+    for _ in 0..3 {
+        assert_eq!(floats(&infer(&client, request("small")).await.unwrap()), [3.0, 4.0]);
+    }
+    assert!(queued("wide").await && !wide.is_finished());
+    endless.abort();
+    assert_eq!(floats(&wide.await.unwrap().unwrap()), [2.0, 3.0]);
+}
+
 /// Who shares a batch with a run without end gets an answer once that is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_request_costs_its_batch_nothing_but_time() {
@@ -143,7 +172,7 @@ fn side_by_side(count: usize) -> Vec<f32> {
 
 /// A model that keeps one box of those that cover each other, which a client gives or which are constant. That can't be stopped
 /// while it goes on.
-fn save_boxes(repository: &Path, constant: Option<usize>) {
+fn save_boxes(repository: &Path, name: &str, constant: Option<(usize, bool)>) {
     let number = |name: &str, dims: &[i64], number: i64| onnx::Tensor {
         dims: dims.into(),
         data_type: onnx::INT64,
@@ -167,15 +196,18 @@ fn save_boxes(repository: &Path, constant: Option<usize>) {
         input: vec![onnx::value("boxes", onnx::FLOAT, &["1", "count", "4"])],
         output: vec![onnx::value("kept", onnx::INT64, &["kept", "3"])],
     };
-    if let Some(count) = constant {
-        // Then they are computed while the session is made; the input is for something else.
-        graph.initializer.push(onnx::floats("boxes", &[1, count as i64, 4], &side_by_side(count)));
-        graph.node.push(onnx::node("Identity", &["x"], &["y"]));
+    if let Some((count, is_by_session)) = constant {
         graph.input = vec![onnx::value("x", onnx::FLOAT, &["1"])];
+        let constant = onnx::floats("constant", &[1, count as i64, 4], &side_by_side(count));
+        graph.initializer.push(constant);
+        // Without the input they are sorted out while the session is made.
+        let other = if is_by_session { "constant" } else { "x" };
+        graph.node.insert(0, onnx::node("Max", &["constant", other], &["boxes"]));
+        graph.node.push(onnx::node("Identity", &["x"], &["y"]));
         graph.output.push(onnx::value("y", onnx::FLOAT, &["1"]));
     }
-    graph.save(&repository.join("boxes/1/model.onnx"));
-    fs::write(repository.join("boxes/config.toml"), "max_run_time = \"500ms\"").unwrap();
+    graph.save(&repository.join(name).join("1/model.onnx"));
+    fs::write(repository.join(name).join("config.toml"), "max_run_time = \"500ms\"").unwrap();
 }
 
 /// A server that may use one CPU.
@@ -192,7 +224,7 @@ fn start_on_one_cpu(repository: &Path) -> Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn run_that_can_not_be_stopped_is_abandoned() {
     let repository = repository("");
-    save_boxes(repository.path(), None);
+    save_boxes(repository.path(), "boxes", None);
     let mut server = start_on_one_cpu(repository.path());
     let client = inference(&server).await;
     let kept = infer(&client, boxes(3)).await.unwrap();
@@ -214,6 +246,7 @@ async fn run_that_can_not_be_stopped_is_abandoned() {
     for path in ["/v2/health/live", "/v2/health/ready"] {
         assert_eq!(get(server.http, path).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
+    assert!(!client.clone().server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
     assert_eq!(metric(&server, "onnxd_abandoned_runs", &[]).await, 1.0);
     // A call lifts the quarantine.
     let loaded = post(server.admin, "/admin/v1/models/boxes/load", "{\"reason\":\"it is mended\"}").await;
@@ -304,13 +337,26 @@ async fn load_without_end_holds_up_neither_later_loads_nor_the_end() {
 async fn load_fails_at_its_deadline() {
     let repository = repository("");
     endless().save(&repository.path().join("endless/1/model.onnx"));
-    save_boxes(repository.path(), Some(1_000_000));
+    save_boxes(repository.path(), "boxes", Some((1_000_000, true)));
     let mut server = Server::start_with(repository.path(), &["--load-timeout", "3s", "--max-run-time", "0s"]);
     for model in ["endless", "boxes"] {
         server.wait_for_log(is_of(model, "it did not load within 3s (--load-timeout)"));
     }
     all_answer(&server).await;
     // The session of the boxes is still being made.
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// A run of a load that can't be stopped is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn load_with_a_run_that_can_not_be_stopped_fails() {
+    let repository = repository("");
+    save_boxes(repository.path(), "boxes", Some((1_000_000, false)));
+    let mut server = Server::start(repository.path());
+    server.wait_for_log(is_of("boxes", "a run of it did not end when it was stopped at max_run_time"));
+    all_answer(&server).await;
+    assert_eq!(metric(&server, "onnxd_abandoned_runs", &[]).await, 1.0);
     server.signal("TERM");
     assert_eq!(server.wait().code(), Some(0));
 }
