@@ -20,7 +20,7 @@ use super::{
     devices::Devices,
     line::{Line, RunId, Turn},
     watchdog::{Watchdog, WatchedLoad},
-    watched::{LoadWatch, Watched},
+    watched::{self, LoadWatch},
 };
 use crate::per_thread;
 
@@ -61,6 +61,7 @@ struct Queue {
 }
 
 /// The slots that a run holds, and its thread.
+#[derive(Clone)]
 pub(super) struct Hold {
     compute: Weak<Shared>,
     run: RunId,
@@ -221,7 +222,6 @@ impl Shared {
         let thread = builder.spawn(move || {
             // After the I/O threads, of which there are as many as CPUs.
             per_thread::enter(shared.cpus + number % shared.cpus.max(1));
-            shared.watchdog.watch_this_thread();
             let _ended = Ended { compute: &shared, thread: number };
             shared.work(number);
             shared.watchdog.forget_this_thread();
@@ -233,7 +233,6 @@ impl Shared {
 
     /// Drives batchers until the end, or until a run of this thread was abandoned: another has taken its place then.
     fn work(self: &Arc<Self>, number: usize) {
-        let watched = Watched::here();
         let mut queue = self.queue();
         while !queue.stopping {
             let now = Instant::now();
@@ -245,14 +244,9 @@ impl Shared {
                         self.changed.notify_one();
                     }
                     drop(queue);
-                    if let Some(watched) = &watched {
-                        watched.hold(Some(Hold { compute: Arc::downgrade(self), run, thread: number }));
-                    }
+                    watched::holds(Hold { compute: Arc::downgrade(self), run, thread: number });
                     batcher.drive_guarded(Place::Compute);
                     drop(batcher);
-                    if let Some(watched) = &watched {
-                        watched.hold(None);
-                    }
                     queue = self.queue();
                     if !queue.line.end(run) {
                         return;

@@ -68,10 +68,8 @@ impl Watchdog {
     }
 
     /// Watches over the runs of the present thread from now on.
-    pub(super) fn watch_this_thread(&self) -> Option<Arc<Watched>> {
-        let watched = self.register(false);
-        Watched::enter(watched.clone());
-        watched
+    pub(super) fn watch_this_thread(&self) {
+        Watched::enter(self.register(false));
     }
 
     /// Forgets the present thread, which ends.

@@ -124,6 +124,8 @@ pub(super) struct Abandoned {
 
 thread_local! {
     static WATCHED: RefCell<Option<Arc<Watched>>> = const { RefCell::new(None) };
+    /// What this thread holds while it drives a batcher.
+    static HOLD: RefCell<Option<Hold>> = const { RefCell::new(None) };
     /// Whose batches this thread runs in place, for comparison only.
     static IN_PLACE: Cell<*const Weak<Batcher>> = const { Cell::new(ptr::null()) };
 }
@@ -140,17 +142,7 @@ impl Watched {
         WATCHED.replace(watched)
     }
 
-    /// What describes the present thread, if something does.
-    pub(super) fn here() -> Option<Arc<Watched>> {
-        WATCHED.with_borrow(Clone::clone)
-    }
-
-    /// Notes the slots that the thread's run holds, and the thread.
-    pub(super) fn hold(&self, hold: Option<Hold>) {
-        self.state().hold = hold;
-    }
-
-    /// Notes that the thread's runs are those of a load.
+    /// Registers the load whose runs the thread makes.
     pub(super) fn loads(&self, max_run_time: Option<Duration>, load: Arc<LoadWatch>) {
         load.begin(&self.control);
         self.state().task = Task::Load(max_run_time, load);
@@ -208,37 +200,47 @@ impl Watched {
     }
 }
 
-/// Notes that the present thread runs batches of the batcher in place. Costs a comparison where it did so last time.
+/// Registers the batcher whose batches the present thread runs in place. Costs a comparison where it did so last time.
 pub(super) fn runs_in_place(batcher: &Arc<Weak<Batcher>>, watchdog: &Watchdog) {
     if ptr::eq(IN_PLACE.get(), Arc::as_ptr(batcher)) {
         return;
     }
-    if Watched::here().is_none() {
+    with_watched(watchdog, |watched| {
+        // It is kept there, so no other can come to lie at its address.
+        watched.state().task = Task::InPlace(batcher.clone());
+        IN_PLACE.set(Arc::as_ptr(batcher));
+    });
+}
+
+/// Registers the slots that the present thread holds from now on.
+pub(super) fn holds(hold: Hold) {
+    HOLD.set(Some(hold));
+}
+
+/// Registers the jobs of a batch that the present thread runs.
+pub(super) fn runs_batch(batcher: &Arc<Batcher>, batch: &Arc<SharedBatch>, members: &[usize]) {
+    with_watched(batcher.compute.watchdog(), |watched| {
+        let mut state = watched.state();
+        state.task = Task::Batch(batcher.clone(), batch.clone(), Members::from_slice(members));
+        state.hold = HOLD.with_borrow(Clone::clone);
+    });
+}
+
+/// Has the present thread be watched from its first run on: before that there may be no library that has run options.
+fn with_watched(watchdog: &Watchdog, work: impl FnOnce(&Watched)) {
+    if WATCHED.with_borrow(Option::is_none) {
         watchdog.watch_this_thread();
     }
-    WATCHED.with_borrow(|watched| {
-        if let Some(watched) = watched {
-            // It is kept there, so no other can come to lie at its address.
-            watched.state().task = Task::InPlace(batcher.clone());
-            IN_PLACE.set(Arc::as_ptr(batcher));
-        }
-    });
+    WATCHED.with_borrow(|watched| watched.as_deref().map(work));
 }
 
-/// Notes that the present thread runs these jobs of a batch.
-pub(super) fn runs_batch(batcher: &Arc<Batcher>, batch: &Arc<SharedBatch>, members: &[usize]) {
-    WATCHED.with_borrow(|watched| {
-        if let Some(watched) = watched {
-            watched.state().task = Task::Batch(batcher.clone(), batch.clone(), Members::from_slice(members));
-        }
-    });
-}
-
-/// Notes that the present thread's run of a batch has ended. False if it was abandoned: its jobs have been answered.
+/// Registers the end of the present thread's run of a batch. False if it was abandoned: its jobs have been answered.
 pub(super) fn batch_ended() -> bool {
     WATCHED.with_borrow(|watched| {
         let Some(watched) = watched else { return true };
-        matches!(std::mem::take(&mut watched.state().task), Task::Batch(..))
+        let mut state = watched.state();
+        state.hold = None;
+        matches!(std::mem::take(&mut state.task), Task::Batch(..))
     })
 }
 

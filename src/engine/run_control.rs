@@ -213,7 +213,7 @@ pub(super) fn controlled<T>(work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Notes that this thread makes a session, which can be given up by this.
+/// Registers the session that this thread makes now, so that it can be given up.
 pub(super) fn makes_session(canceler: LoadCanceler) {
     CONTROL.with_borrow(|control| {
         if let Some(control) = control {

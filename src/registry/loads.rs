@@ -131,7 +131,7 @@ impl Registry {
         self.shared.publish(&mut inventory, None);
     }
 
-    /// Notes that a load goes on.
+    /// Registers a load that begins.
     fn begin(&mut self, key: &Key, wanted: &Wanted, promote_at: Option<Instant>) -> (u64, Arc<LoadWatch>) {
         let generation = self.next_generation;
         self.next_generation += 1;
