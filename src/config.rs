@@ -3,6 +3,7 @@
 mod device;
 pub mod document;
 mod folders;
+mod isolation;
 mod model;
 mod model_control;
 pub mod provider_options;
@@ -11,6 +12,7 @@ mod size;
 
 pub use device::{Device, OtherProvider};
 pub use folders::Folders;
+pub use isolation::Isolation;
 pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
 pub use ratio::Ratio;

@@ -4,6 +4,7 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod control;
+mod deaths;
 mod device;
 mod devices;
 mod first;
@@ -11,6 +12,7 @@ mod graphs;
 mod in_place;
 mod instances;
 mod inventory;
+mod isolation;
 mod joining;
 mod load;
 mod loads;
@@ -27,11 +29,14 @@ mod table;
 mod test_case;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod trials;
 mod warnings;
 mod watcher;
 mod zero_extents;
 
 pub use control::{Changed, Control};
+pub use deaths::Deaths;
 pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
@@ -39,6 +44,7 @@ pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
 pub use system::{give_way, stay_aside, yield_to_small_requests};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
+pub use trials::Trials;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -154,14 +160,10 @@ impl Registry {
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
+        let mut shared = Shared::new((folder, marker, links), (router, loader.exposition()), store, inventory, sender);
+        shared.deaths = loader.deaths.clone();
         Ok(Registry {
-            shared: Arc::new(Shared::new(
-                (folder, marker, links),
-                (router, loader.exposition()),
-                store,
-                inventory,
-                sender,
-            )),
+            shared: Arc::new(shared),
             loader,
             inbox,
             queue: VecDeque::new(),
@@ -221,6 +223,7 @@ impl Registry {
             }
         }
         self.publish();
+        self.loader.end_trials();
         progress(Progress::End);
         Ok(())
     }
@@ -266,6 +269,9 @@ impl Registry {
                 Ok(Message::Loaded(done)) => {
                     self.settle_load(*done, &|_| ());
                     self.reconcile();
+                    if self.queue.is_empty() && !self.is_loading() {
+                        self.loader.end_trials();
+                    }
                 }
                 Ok(Message::Lost(loss)) => self.settle_loss(*loss),
                 Ok(Message::Files) => is_unsettled = true,

@@ -206,6 +206,7 @@ mod tests {
             hazard: None,
             zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
+            digest: std::sync::OnceLock::default(),
         };
         let target = |options: &[(&str, &str)]| Target {
             provider: Provider::TensorRt { gpu: 1 },
@@ -244,6 +245,7 @@ mod tests {
             hazard: None,
             zero_extents: None,
             inputs: vec![input("x", &["n", "2"])],
+            digest: std::sync::OnceLock::default(),
         };
         let root = tempfile::tempdir().unwrap();
         let prepared = |cache: &str| {

@@ -82,6 +82,12 @@ fn run_on_thread(check: impl FnOnce() -> bool + Send + 'static) -> bool {
     thread.is_ok_and(|thread| thread.join().unwrap_or(false))
 }
 
+/// The nice values of what serves, and of loads.
+pub(super) fn nice_values() -> (i32, i32) {
+    let Priorities { normal, low, .. } = *priorities();
+    (normal, low)
+}
+
 /// Finds out what may be done, on a thread at normal priority.
 pub(super) fn prepare() {
     priorities();

@@ -24,6 +24,7 @@ mod host;
 mod http;
 mod infer;
 mod links;
+mod isolation;
 mod metrics;
 mod monitoring;
 mod overload;

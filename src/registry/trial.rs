@@ -1,0 +1,114 @@
+//! The trial of a file: before it is loaded into the server's process it is loaded and run in a child, which may die.
+
+use std::num::NonZeroUsize;
+
+use super::{
+    isolation::ADVICE,
+    load::{Loader, may_batch},
+    plan::Wanted,
+    probe::{OPEN_EXTENTS, ROWS, made_up, split},
+    system, test_case,
+    trials::Trials,
+};
+use crate::{
+    config::ModelConfig,
+    engine::{Death, Instance, ModelFile, Provider, Target, WorkerFailure},
+    error::Failure,
+    machine,
+    tensor::ModelInputs,
+};
+
+impl Loader {
+    /// Tries a file that is to be loaded into this process, unless it has passed before. Files for GPUs are not tried: their
+    /// kernels are others.
+    ///
+    /// # Errors
+    /// The model ends or blocks the process that loads or runs it, or can't be loaded.
+    pub(super) fn try_file(&self, wanted: &Wanted, target: &Target, file: &ModelFile) -> Result<(), Failure> {
+        let Some(trials) = self.trials.as_ref().filter(|_| target.provider == Provider::Cpu) else { return Ok(()) };
+        let key = trials.key(&self.engine, wanted, file)?;
+        if trials.has_passed(&key) {
+            return Ok(());
+        }
+        self.run_trial(trials, wanted, file)?;
+        trials.add(key);
+        Ok(())
+    }
+
+    /// Ends the children that wait for a trial.
+    pub(super) fn end_trials(&self) {
+        if let Some(trials) = &self.trials {
+            trials.end_children();
+        }
+    }
+
+    /// Runs a trial in a child that has passed one before, where there is one: to start one takes longer than most trials. One
+    /// that it does not survive is run again in a fresh child, since the model before may be to blame.
+    fn run_trial(&self, trials: &Trials, wanted: &Wanted, file: &ModelFile) -> Result<(), Failure> {
+        let (path, target) = (&wanted.source.path, Target::cpu(NonZeroUsize::MIN));
+        if let Some(child) = trials.take_child()
+            && let Ok(child) = child.load_another(file, path, &target)
+            && let Ok(child) = run_in(child, wanted, file)
+        {
+            trials.keep_child(child);
+            return Ok(());
+        }
+        let (_, nice) = system::nice_values();
+        let launch = self.engine.launch(nice, machine::memory().usable());
+        let child = match self.engine.load_in_worker(&launch, "trial", file, path, &target) {
+            Ok(child) => child,
+            Err(WorkerFailure::Model(failure)) => return Err(failure),
+            // That there can be no child is no fault of the file.
+            Err(WorkerFailure::Unavailable(why)) => {
+                trials.report_unavailable(&why);
+                return Ok(());
+            }
+        };
+        trials.keep_child(run_in(child, wanted, file)?);
+        Ok(())
+    }
+}
+
+/// Runs the model that a child has loaded, and gives the child back.
+fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Instance, Failure> {
+    exercise(&mut child, &wanted.config);
+    if let Some(death) = child.death() {
+        return Err(refusal("the probe's made-up inputs", death, file));
+    }
+    // Whether they pass is found out later, by the instance that is to serve.
+    let _ = test_case::run_all(&wanted.source, "", &mut child);
+    match child.death() {
+        Some(death) => Err(refusal("one of its test cases", death, file)),
+        None => Ok(child),
+    }
+}
+
+fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failure {
+    let known = file.hazard().map(|why| format!(" ({why})")).unwrap_or_default();
+    let why = format!(
+        "{what} would end the server's process: a child process that ran the model with them {death}{known}; {ADVICE}, or remove \
+         the file"
+    );
+    Failure { may_pass: death.may_pass(), why }
+}
+
+/// Runs the model with the inputs that the probe will run it with.
+fn exercise(instance: &mut Instance, config: &ModelConfig) {
+    let signature = instance.signature().clone();
+    let rows = if may_batch(config.batching, &signature).is_ok() { ROWS } else { 1 };
+    for open in OPEN_EXTENTS {
+        let Ok(inputs) = made_up(&signature, rows, open) else { return };
+        let rows = if rows > 1 { split(&inputs) } else { vec![inputs] };
+        let first = instance.run(&[&rows[0]]).outputs;
+        if instance.death().is_some() {
+            return;
+        }
+        if first.is_ok() {
+            let all: Vec<&ModelInputs> = rows.iter().collect();
+            for batch in std::iter::once(&all[..]).chain(all[1..].chunks(1)) {
+                let _ = instance.run(batch);
+            }
+            return;
+        }
+    }
+}
