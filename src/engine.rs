@@ -125,8 +125,8 @@ impl Engine {
     ///
     /// # Errors
     /// As those of `load`.
-    pub fn load_file(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
-        self.instance(file, folder(path), target)
+    pub fn load_file(&self, file: ModelFile, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {
+        self.instance(file, path.folder(), target)
     }
 
     /// Loads a model that has been read from `path` into a process of its own, to be run on the CPU. `label` names the
@@ -139,12 +139,11 @@ impl Engine {
         launch: &Launch,
         label: &str,
         file: &ModelFile,
-        path: &Path,
+        path: &ModelPath,
         target: &Target,
     ) -> Result<Instance, WorkerFailure> {
         let worker = Worker::load(launch, label, file, path, target)?;
-        let instance = Instance::elsewhere(worker, file.uneven.clone()).map_err(WorkerFailure::Unavailable)?;
-        Ok(instance.with_hazards(file.hazard.clone(), file.zero_extents.clone()))
+        Instance::of_worker(worker, file)
     }
 
     /// How workers are started that use the same library: with this nice value, and so many bytes of memory at most.
@@ -211,11 +210,6 @@ impl Engine {
             .with_memory_pattern(false)?
             .commit_from_memory(&file.encoded)
     }
-}
-
-/// The folder that a model file lies in.
-fn folder(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
 }
 
 /// Has a session run by the provider of the target. What it does not take runs on the CPU.

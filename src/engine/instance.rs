@@ -5,7 +5,6 @@ use ort::{
 };
 use std::{
     ops::Range,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,6 +27,7 @@ use super::{
 use crate::{
     crash::{Activity, Phase},
     error::{Error, Failure, Lost, Result},
+    files::ModelPath,
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
@@ -65,12 +65,7 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(
-        session: Session,
-        signature: Signature,
-        uneven: Option<String>,
-        hazard: Option<String>,
-    ) -> Result<Self, String> {
+    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature)?;
@@ -93,26 +88,26 @@ impl Instance {
         })
     }
 
-    /// One whose session lives in a worker process.
-    pub(super) fn elsewhere(worker: Worker, uneven: Option<String>) -> Result<Self, String> {
+    /// One whose session lives in a worker process, with what the look at the model's graph has found.
+    pub(super) fn of_worker(worker: Worker, file: &ModelFile) -> Result<Self, WorkerFailure> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?.into();
+        let no_memory =
+            |error| WorkerFailure::Unavailable(format!("ONNX Runtime has no memory for it on the CPU: {error}"));
+        let memory = memory.map_err(no_memory)?.into();
         let signature = worker.signature().clone();
-        let (foreseen, uneven) = (Foreseen::new(&signature), uneven.map(Into::into));
-        let worker = Some(worker.into());
-        let buffers = Vec::new();
+        let shared = |text: &Option<String>| text.as_deref().map(Into::into);
         Ok(Instance {
             session: None,
+            foreseen: Foreseen::new(&signature),
             signature,
-            buffers,
+            buffers: Vec::new(),
             kept: None,
-            foreseen,
             memory,
-            uneven,
-            hazard: None,
-            zero_extents: None,
+            uneven: shared(&file.uneven),
+            hazard: shared(&file.hazard),
+            zero_extents: shared(&file.zero_extents),
             staged: None,
-            worker,
+            worker: Some(worker.into()),
             activity: None,
         })
     }
@@ -202,10 +197,10 @@ impl Instance {
     ///
     /// # Errors
     /// As those of `Engine::load_in_worker`.
-    pub fn load_another(self, file: &ModelFile, path: &Path, target: &Target) -> Result<Self, WorkerFailure> {
+    pub fn load_another(self, file: &ModelFile, path: &ModelPath, target: &Target) -> Result<Self, WorkerFailure> {
         let worker = self.worker.ok_or_else(|| WorkerFailure::Unavailable("it has none".into()))?;
         let worker = worker.load_another(file, path, target)?;
-        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(WorkerFailure::Unavailable)
+        Instance::of_worker(worker, file)
     }
 
     /// Starts the worker process again after its death, with the same files.

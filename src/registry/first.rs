@@ -14,9 +14,8 @@ use super::{
 };
 use crate::{
     config::{Batching, Device, ModelConfig},
-    engine::{Instance, Provider, RunControl, Target, is_of_a_gpu},
+    engine::{Instance, Provider, Target, is_of_a_gpu},
     error::Failure,
-    files::ModelPath,
     runtime::fetch,
 };
 

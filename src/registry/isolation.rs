@@ -1,13 +1,14 @@
 //! Which process the sessions of a version live in.
 
-use std::{cell::RefCell, num::NonZeroUsize, path::Path, sync::Arc};
+use std::{cell::RefCell, num::NonZeroUsize, sync::Arc};
 
 use super::{load::Loader, plan::Wanted, probe::Probe, system};
 use crate::{
     config::{Isolation, ModelConfig},
     crash::{Activity, Phase},
-    engine::{Instance, ModelFile, Provider, Target, WorkerFailure},
+    engine::{Instance, ModelFile, Provider, RunControl, Target, WorkerFailure},
     error::Failure,
+    files::ModelPath,
 };
 
 /// The advice for a model that ends the process that runs it.
@@ -51,19 +52,24 @@ impl Loader {
     }
 
     /// Threads that are started with an instance are at normal priority: CUDA has some of its own.
-    fn in_process(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
+    fn in_process(&self, file: ModelFile, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {
         let digest = hexadecimal(file.digest());
         let activity = LOADED.with_borrow(|(model, version)| Arc::new(Activity::new(model, *version, &digest)));
-        let (engine, path, owned_target) = (self.engine.clone(), path.to_owned(), target.clone());
+        let (engine, path, owned_target) = (self.engine.clone(), path.clone(), target.clone());
+        // Wherever the session is made, whoever watches over this load may give it up.
+        let control = RunControl::here();
         let load = move || {
-            let _loading = activity.begin(Phase::Load);
+            let before = RunControl::enter(control);
+            let loading = activity.begin(Phase::Load);
             let instance = engine.load_file(file, &path, &owned_target);
+            drop(loading);
+            RunControl::enter(before);
             instance.map(|instance| instance.with_activity(activity.clone()))
         };
         if *target == Target::cpu(NonZeroUsize::MIN) { load() } else { system::starting_threads(load) }
     }
 
-    fn in_worker(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
+    fn in_worker(&self, file: ModelFile, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {
         if target.provider != Provider::Cpu {
             return Err(Failure::lasting(format!(
                 "config.toml says isolation = \"process\", and worker processes run models on the CPU only, not on {}: write \
@@ -73,7 +79,7 @@ impl Loader {
         }
         let (normal, _) = system::nice_values();
         let launch = self.engine.launch(normal, None);
-        let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        let (engine, path, target) = (self.engine.clone(), path.clone(), target.clone());
         system::starting_threads(move || {
             let label = path.display().to_string();
             engine.load_in_worker(&launch, &label, &file, &path, &target).map_err(WorkerFailure::into_failure)

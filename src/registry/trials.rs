@@ -15,7 +15,6 @@ use super::{isolation::hexadecimal, plan::Wanted};
 use crate::{
     engine::{Engine, Instance, ModelFile},
     error::Failure,
-    repository::read_test_case,
 };
 
 const FILE: &str = "trials";
@@ -81,7 +80,7 @@ impl Trials {
         add(format!("{:?}", wanted.config.batching).as_bytes());
         add(&file.digest());
         for path in wanted.source.test_cases()?.0 {
-            add(read_test_case(&path)?.as_bytes());
+            add(wanted.source.read_test_case(&path)?.as_bytes());
         }
         Ok(hexadecimal(hasher.finalize()))
     }

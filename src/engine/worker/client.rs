@@ -5,7 +5,7 @@ use std::{
     ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     engine::{Ran, instance::extents, model_file::ModelFile, run_control::is_stop_requested, target::Target},
     error::{Code, Error, Failure, Result},
+    files::ModelPath,
     tensor::{ModelInputs, Shape, Signature, Tensor},
 };
 
@@ -51,7 +52,7 @@ pub(in crate::engine) struct Worker {
 struct Origin {
     launch: Launch,
     label: String,
-    path: PathBuf,
+    path: ModelPath,
     digest: [u8; 32],
     target: Target,
 }
@@ -65,13 +66,13 @@ impl Worker {
         launch: &Launch,
         label: &str,
         file: &ModelFile,
-        path: &Path,
+        path: &ModelPath,
         target: &Target,
     ) -> Result<Self, WorkerFailure> {
         let regions = Regions::create().map_err(unstarted)?;
         let mut process = Process::start(launch, regions.file(), label).map_err(unstarted)?;
         let signature = load_model(&mut process, &regions, file, path, target)?.into();
-        let (label, path) = (label.to_owned(), path.to_owned());
+        let (label, path) = (label.to_owned(), path.clone());
         let origin = Origin { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
         let last = (1, FIRST_ROOM);
         Ok(Worker { process, regions, signature, runs: 0, last, death: None, origin })
@@ -84,11 +85,11 @@ impl Worker {
     pub(in crate::engine) fn load_another(
         mut self,
         file: &ModelFile,
-        path: &Path,
+        path: &ModelPath,
         target: &Target,
     ) -> Result<Self, WorkerFailure> {
         let signature = load_model(&mut self.process, &self.regions, file, path, target)?.into();
-        let (path, target) = (path.to_owned(), target.clone());
+        let (path, target) = (path.clone(), target.clone());
         let origin = Origin { path, digest: file.digest(), target, ..self.origin };
         Ok(Worker { signature, last: (1, FIRST_ROOM), origin, ..self })
     }
@@ -282,10 +283,10 @@ fn load_model(
     process: &mut Process,
     regions: &Arc<Regions>,
     file: &ModelFile,
-    path: &Path,
+    path: &ModelPath,
     target: &Target,
 ) -> Result<Signature, WorkerFailure> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.folder();
     // The worker makes a copy: this one goes when the answer is here.
     let (load, shared) = share(regions, file, folder, target).map_err(unstarted)?;
     let started = Instant::now();

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     engine::{
         foreseen::Foreseen,
-        instance::{output_tensor, run_error},
+        instance::output_tensor,
+        run_error::run_error,
         session::SharedSession,
         strings,
         value::Value,

@@ -198,6 +198,7 @@ impl Worker {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
+            zero_extents: None,
             inputs: Vec::new(),
             digest: OnceLock::new(),
         };
