@@ -1,0 +1,299 @@
+//! Predicts how long runs take and how long a newcomer waits, from the runs of its lane. Pure: time comes as an argument.
+
+use smallvec::SmallVec;
+use std::time::{Duration, Instant};
+
+use super::{admission::Newcomer, queue::Backlog};
+use crate::config::QueueTime;
+
+/// What the runs of a lane have shown. Nothing measured yet means no time at all: then nobody is refused.
+#[derive(Debug)]
+pub(super) struct Forecast {
+    runs: RunTimes,
+    /// Time of the lane per row while more waited than a batch holds; it includes what other versions take in between.
+    throughput: Throughput,
+    /// Time between that an instance and a job are there and that the batch begins: the wait for a compute slot.
+    gap: f64,
+    /// When the runs that are under way should end.
+    running: SmallVec<[Instant; 2]>,
+    /// When the last run ended.
+    last_end: Option<Instant>,
+    /// Longest run of late; it fades.
+    longest: f64,
+    /// The limit of [`QueueTime::Auto`].
+    auto_max_wait: Duration,
+}
+
+/// A run that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    started: Instant,
+    expected_end: Instant,
+    rows: usize,
+    /// Whether more waited than the batch could hold.
+    is_saturated: bool,
+}
+
+/// What a newcomer finds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneState {
+    /// Rows of a batch at most.
+    pub max_rows: usize,
+    /// Instances, idle or not.
+    pub instances: usize,
+    /// Whether one of them is idle.
+    pub is_idle: bool,
+    pub now: Instant,
+}
+
+/// When a newcomer would be answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prediction {
+    /// Until its run begins.
+    pub wait: Duration,
+    /// Until its run ends.
+    pub answer: Duration,
+    /// How far off that may be.
+    pub margin: Duration,
+}
+
+/// The time of a run as a line over its rows, by regression over the latest runs. In nanoseconds.
+#[derive(Debug, Default)]
+struct RunTimes {
+    count: u32,
+    rows: f64,
+    time: f64,
+    /// Variance of the rows, and covariance of rows and time.
+    variance: f64,
+    covariance: f64,
+    /// Time of one more row; `None` until batches of different sizes ran.
+    slope: Option<f64>,
+    /// Mean distance of a run's time from its prediction, as a part of that.
+    deviation: f64,
+}
+
+/// Fading sums over saturated runs.
+#[derive(Debug, Default)]
+struct Throughput {
+    nanoseconds: f64,
+    rows: f64,
+    runs: f64,
+    /// Runs that they are made of.
+    count: u32,
+    measured: Option<Instant>,
+}
+
+/// The latest runs make so much of an average: one of so many.
+const WEIGHT: u32 = 16;
+
+/// No run counts for more than so many times its prediction: the system may have interrupted it.
+const OUTLIER: f64 = 4.0;
+
+/// Runs of an average without outliers.
+const MIN_RUNS: u32 = 4;
+
+/// Rows vary enough to tell the time of one more where their variance is this part of the squared mean.
+const MIN_VARIANCE: f64 = 0.01;
+
+/// A larger batch is worth waiting for while it saves this part of the time per row.
+const MIN_SAVED: f64 = 0.05;
+
+/// A throughput that was measured longer ago says nothing.
+const MAX_AGE: Duration = Duration::from_secs(10);
+
+/// The default limit of the time in the queue: the longest of this, so many runs of one request, and so many of the longest
+/// runs of late.
+const MIN_MAX_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT_REQUESTS: f64 = 20.0;
+const MAX_WAIT_RUNS: f64 = 4.0;
+
+impl Forecast {
+    pub(super) fn new() -> Self {
+        Forecast {
+            runs: RunTimes::default(),
+            throughput: Throughput::default(),
+            gap: 0.0,
+            running: SmallVec::new(),
+            last_end: None,
+            longest: 0.0,
+            auto_max_wait: MIN_MAX_WAIT,
+        }
+    }
+
+    /// A run of so many rows, on average.
+    pub(super) fn run(&self, rows: usize) -> Duration {
+        duration(self.runs.at(rows as f64))
+    }
+
+    /// A run of so many rows that takes rather long.
+    pub(super) fn longest_run(&self, rows: usize) -> Duration {
+        duration(self.runs.at(rows as f64) * (1.0 + 2.0 * self.runs.deviation))
+    }
+
+    /// Rows beyond which a larger batch saves next to nothing per row, and only has its jobs wait for each other.
+    pub(super) fn enough_rows(&self) -> usize {
+        let (slope, first) = (self.runs.slope(), self.runs.at(0.0));
+        if self.runs.slope.is_none() || slope <= 0.0 {
+            return usize::MAX;
+        }
+        // A run takes first + slope * rows, of which `first` is then this part at most.
+        (first / slope * (1.0 / MIN_SAVED - 1.0)).ceil().max(1.0) as usize
+    }
+
+    /// How long a job may wait; `None`: as long as it wants.
+    pub(super) fn max_wait(&self, limit: QueueTime) -> Option<Duration> {
+        match limit {
+            QueueTime::Auto => Some(self.auto_max_wait),
+            QueueTime::AtMost(limit) => Some(limit),
+            QueueTime::Unlimited => None,
+        }
+    }
+
+    /// When a newcomer would be answered that waits behind `ahead`.
+    pub(super) fn predict(&self, newcomer: &Newcomer, ahead: Backlog, lane: &LaneState) -> Prediction {
+        let LaneState { max_rows, instances, is_idle, now } = *lane;
+        let at_once = instances.max(1) as f64;
+        let saturated = self.throughput.measured(now);
+        let is_batched = max_rows > 1;
+        // A request in pieces is answered when its last piece is.
+        let pieces = newcomer.rows.saturating_sub(newcomer.job_rows) as f64;
+        let (whole, own, per_row) = match saturated {
+            // What comes later joins its batch.
+            Some((per_row, rows)) if is_batched => {
+                let rows = rows.clamp(1.0, max_rows as f64);
+                let whole = (ahead.rows as f64 / rows).floor() * rows;
+                (whole * per_row, rows.max(newcomer.job_rows as f64), per_row)
+            }
+            None if is_batched => {
+                let per_row = self.runs.slope() / at_once;
+                let whole = ahead.rows - ahead.rows % max_rows;
+                let own = (ahead.rows - whole).saturating_add(newcomer.job_rows).min(max_rows);
+                (whole as f64 * per_row, own as f64, per_row)
+            }
+            Some((per_row, _)) => (ahead.rows as f64 * per_row, newcomer.job_rows as f64, per_row),
+            None => {
+                let per_row = self.runs.time / self.runs.rows.max(1.0) / at_once;
+                (ahead.jobs as f64 * self.runs.time / at_once, newcomer.job_rows as f64, per_row)
+            }
+        };
+        let start = self.running.iter().min().filter(|_| !is_idle);
+        let start = start.map_or(0.0, |end| nanoseconds(end.saturating_duration_since(now)));
+        let wait = start + self.gap + whole;
+        let answer = wait + self.runs.at(own) + pieces * per_row;
+        let runs = 1.0 + ahead.rows as f64 / self.runs.rows.max(1.0);
+        let margin = 2.0 * self.runs.deviation * answer / runs.sqrt();
+        Prediction { wait: duration(wait), answer: duration(answer), margin: duration(margin) }
+    }
+
+    /// How long it takes to work off what waits.
+    pub(super) fn work(&self, backlog: Backlog, now: Instant) -> Duration {
+        let per_row = self.throughput.measured(now).map_or_else(|| self.runs.slope(), |(per_row, _)| per_row);
+        duration(backlog.rows as f64 * per_row)
+    }
+
+    /// A run of `rows` begins; its first job came at `arrived`. `was_idle`: an instance more than this one was idle.
+    /// `is_saturated`: more waits than the batch could hold.
+    pub(super) fn begins(
+        &mut self,
+        now: Instant,
+        rows: usize,
+        arrived: Option<Instant>,
+        is_saturated: bool,
+        instances: usize,
+    ) -> Begun {
+        if let Some(arrived) = arrived {
+            let ready = self.last_end.map_or(arrived, |end| end.max(arrived));
+            let gap = nanoseconds(now.saturating_duration_since(ready)).min(OUTLIER * self.gap + 1e6);
+            self.gap += (gap - self.gap) / f64::from(WEIGHT);
+        }
+        let expected_end = now.checked_add(self.run(rows)).unwrap_or(now);
+        // A run that was given up has no end.
+        while self.running.len() >= instances.max(1) {
+            self.running.remove(0);
+        }
+        self.running.push(expected_end);
+        Begun { started: now, expected_end, rows, is_saturated }
+    }
+
+    /// A run has ended.
+    pub(super) fn ended(&mut self, begun: Begun, now: Instant) {
+        let Begun { started, expected_end, rows, is_saturated } = begun;
+        if let Some(at) = self.running.iter().position(|end| *end == expected_end) {
+            self.running.remove(at);
+        }
+        let took = nanoseconds(now.saturating_duration_since(started));
+        if let Some(last_end) = self.last_end.filter(|_| is_saturated) {
+            // Of runs side by side each ends soon after the other.
+            let interval = nanoseconds(now.saturating_duration_since(last_end));
+            self.throughput.add(interval, rows as f64, now);
+        }
+        self.last_end = Some(now);
+        self.runs.add(rows as f64, took);
+        self.longest = took.max(self.longest * 0.9);
+        let request = self.runs.at(1.0) * MAX_WAIT_REQUESTS;
+        self.auto_max_wait = MIN_MAX_WAIT.max(duration(request.max(self.longest * MAX_WAIT_RUNS)));
+    }
+}
+
+impl RunTimes {
+    /// Time of one more row. Unknown, it is none: then batches are tried, and show it.
+    fn slope(&self) -> f64 {
+        let most = if self.rows > 0.0 { self.time / self.rows } else { 0.0 };
+        self.slope.map_or(0.0, |slope| slope.clamp(0.0, most))
+    }
+
+    fn at(&self, rows: f64) -> f64 {
+        self.time + self.slope() * (rows - self.rows)
+    }
+
+    fn add(&mut self, rows: f64, took: f64) {
+        let expected = self.at(rows);
+        let took = if self.count < MIN_RUNS { took } else { took.min(OUTLIER * expected.max(1e3)) };
+        self.count = (self.count + 1).min(WEIGHT);
+        let part = 1.0 / f64::from(self.count);
+        if self.count > 1 {
+            let off = (took - expected).abs() / expected.max(1e3);
+            self.deviation += (off.min(OUTLIER) - self.deviation) * part;
+        }
+        let (more_rows, more_time) = (rows - self.rows, took - self.time);
+        self.rows += more_rows * part;
+        self.time += more_time * part;
+        if self.count > 1 {
+            self.variance = (1.0 - part) * (self.variance + part * more_rows * more_rows);
+            self.covariance = (1.0 - part) * (self.covariance + part * more_rows * more_time);
+        }
+        if self.variance > MIN_VARIANCE * self.rows * self.rows {
+            self.slope = Some((self.covariance / self.variance).max(0.0));
+        }
+    }
+}
+
+impl Throughput {
+    fn add(&mut self, nanoseconds: f64, rows: f64, now: Instant) {
+        let kept = 1.0 - 1.0 / f64::from(WEIGHT);
+        let nanoseconds = match self.measured(now) {
+            Some((per_row, _)) => nanoseconds.min(OUTLIER * per_row * rows.max(1.0)),
+            None => nanoseconds,
+        };
+        self.nanoseconds = self.nanoseconds * kept + nanoseconds;
+        self.rows = self.rows * kept + rows;
+        self.runs = self.runs * kept + 1.0;
+        self.count = (self.count + 1).min(WEIGHT);
+        self.measured = Some(now);
+    }
+
+    /// Nanoseconds of a row and rows of a run.
+    fn measured(&self, now: Instant) -> Option<(f64, f64)> {
+        let is_fresh = self.measured.is_some_and(|at| now.saturating_duration_since(at) < MAX_AGE);
+        let is_known = is_fresh && self.count >= MIN_RUNS && self.rows > 0.0;
+        is_known.then(|| (self.nanoseconds / self.rows, self.rows / self.runs))
+    }
+}
+
+fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_nanos() as f64
+}
+
+fn duration(nanoseconds: f64) -> Duration {
+    Duration::from_nanos(nanoseconds.max(0.0) as u64)
+}
