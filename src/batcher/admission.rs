@@ -64,8 +64,8 @@ pub(super) struct Run {
     jobs: SmallVec<[(Instant, usize, Instant); 1]>,
 }
 
-const FIRST_FILL: f64 = 0.8;
-const MAX_FILL: f64 = 0.9;
+const FIRST_FILL: f64 = 0.75;
+const MAX_FILL: f64 = 0.85;
 /// The least part, of the highest priority level and of others. Those wait for whatever comes at a higher level meanwhile,
 /// which no queue shows.
 const MIN_FILL: f64 = 0.3;
@@ -93,7 +93,7 @@ impl Admission {
     /// Whether a newcomer is let in. `Ok` says whether that was for its prediction. One that finds an idle instance and an
     /// empty queue always is: if the forecast is wrong, its run will show it.
     pub(super) fn check<J: Cancel>(
-        &mut self,
+        &self,
         newcomer: &Newcomer,
         queue: &Queue<J>,
         is_idle: bool,
@@ -117,12 +117,18 @@ impl Admission {
         }
         let Some(deadline) = newcomer.deadline else { return Ok(false) };
         let left = deadline.saturating_duration_since(now);
-        let fill = self.fill_of(level);
-        if answer + margin > left.mul_f64(fill.part) {
-            fill.refused();
+        let part = self.fill[level.min(self.fill.len() - 1)].part;
+        if answer + margin > left.mul_f64(part) {
             return Err(Refusal::Late { wait, answer, left });
         }
         Ok(true)
+    }
+
+    /// A newcomer was refused.
+    pub(super) fn refused(&mut self, level: usize, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Late { .. }) {
+            self.fill_of(level).refused();
+        }
     }
 
     /// The next batch, for an instance that is free, with what to tell [`Admission::ended`].

@@ -118,14 +118,9 @@ impl<J: Cancel> Queue<J> {
         self.total.jobs == 0
     }
 
-    /// Jobs that wait.
-    pub(super) fn len(&self) -> usize {
-        self.total.jobs
-    }
-
-    /// Rows that wait.
-    pub(super) fn rows(&self) -> usize {
-        self.total.rows
+    /// All that wait.
+    pub(super) fn total(&self) -> Backlog {
+        self.total
     }
 
     /// Rows of a batch at most.
@@ -214,7 +209,8 @@ impl<J: Cancel> Queue<J> {
         if self.next_search.is_some_and(|next| now < next) {
             return Vec::new();
         }
-        self.next_search = now.checked_add(SEARCH_PAUSE_PER_JOB.saturating_mul(self.len().try_into().unwrap_or(u32::MAX)));
+        let jobs = u32::try_from(self.total.jobs).unwrap_or(u32::MAX);
+        self.next_search = now.checked_add(SEARCH_PAUSE_PER_JOB.saturating_mul(jobs));
         let mut dropped = Vec::new();
         for id in self.lines.ids() {
             let before = dropped.len();

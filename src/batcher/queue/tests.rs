@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
+use super::{Backlog, Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
 use crate::{batcher::forecast::Forecast, config::QueueTime, metrics::Rejection};
 
 /// Limits of a queue with so many priority levels, none of which has limits of its own.
@@ -231,7 +231,7 @@ proptest! {
                 Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
             }
             let rows: usize = history.waiting.values().map(|job| job.rows).sum();
-            prop_assert_eq!((history.queue.len(), history.queue.rows()), (history.waiting.len(), rows));
+            prop_assert_eq!(history.queue.total(), Backlog { jobs: history.waiting.len(), rows });
         }
         // Nothing is lost: once time has passed, the queue gives out all that is left.
         history.now += Duration::from_secs(1);
