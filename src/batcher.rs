@@ -195,7 +195,9 @@ impl Batcher {
             compute,
             shared: Lane::new(limits, instances.compute, &metrics),
             in_place: (instances.in_place.into_iter())
-                .map(|instance| Lane::new(in_place.clone(), vec![OnDevice { instances: vec![instance], load: None }], &metrics))
+                .map(|instance| {
+                    Lane::new(in_place.clone(), vec![OnDevice { instances: vec![instance], load: None }], &metrics)
+                })
                 .collect(),
             metrics,
             pace: Pace::new(),

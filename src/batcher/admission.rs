@@ -111,7 +111,7 @@ impl Admission {
         let Prediction { wait, answer, margin } = self.forecast.predict(newcomer, ahead, &lane);
         if ahead.jobs > 0
             && let Some(limit) = queue.level(level).and_then(|limits| self.forecast.max_wait(limits.max_wait))
-            && wait > limit
+            && wait + margin > limit.mul_f64(MAX_FILL)
         {
             return Err(Refusal::QueueTime { wait, limit });
         }

@@ -20,10 +20,7 @@ impl Levels {
         let limits = |level: usize| {
             let own = config.priority.0.get(&(level as u64));
             let PriorityLimit { max_queue_size, max_queue_time } = own.copied().unwrap_or_default();
-            LevelLimits {
-                max_jobs: max_queue_size.unwrap_or(usize::MAX),
-                max_wait: max_queue_time.unwrap_or(max_wait),
-            }
+            LevelLimits { max_jobs: max_queue_size.unwrap_or(usize::MAX), max_wait: max_queue_time.unwrap_or(max_wait) }
         };
         let default = config.default_priority.map_or(count - 1, |level| level - 1).min(count - 1);
         Levels { limits: (1..=count).map(limits).collect(), default }

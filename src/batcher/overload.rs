@@ -99,7 +99,8 @@ impl Batcher {
             }
             Refusal::QueueTime { wait, limit } => {
                 let message = format!(
-                    "{} is overloaded: a wait of {} in the queue is predicted, and max_queue_time is {}; try again later",
+                    "{} is overloaded: a wait of {} in the queue is predicted, for which max_queue_time = \"{}\" leaves no \
+                     room; try again later",
                     self.label,
                     milliseconds(wait),
                     milliseconds(limit)
@@ -129,7 +130,7 @@ impl Batcher {
 /// A time as messages show it.
 fn milliseconds(duration: Duration) -> String {
     match duration.as_millis() {
-        0 => format!("{} us", duration.as_micros()),
-        milliseconds => format!("{milliseconds} ms"),
+        0 => format!("{}us", duration.as_micros()),
+        milliseconds => format!("{milliseconds}ms"),
     }
 }

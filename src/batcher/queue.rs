@@ -224,13 +224,7 @@ impl<J: Cancel> Queue<J> {
     }
 
     /// Drops dead jobs from the front of every level of a line. Whether there were some.
-    fn drop_dead_heads(
-        &mut self,
-        id: usize,
-        now: Instant,
-        forecast: &Forecast,
-        dropped: &mut Vec<Dropped<J>>,
-    ) -> bool {
+    fn drop_dead_heads(&mut self, id: usize, now: Instant, forecast: &Forecast, dropped: &mut Vec<Dropped<J>>) -> bool {
         let before = dropped.len();
         for level in 0..self.levels.len() {
             while let Some(head) = self.lines.line(id).front_of(level)
@@ -278,8 +272,7 @@ impl<J: Cancel> Queue<J> {
             if why.is_none()
                 && !batch.is_empty()
                 && let Some(soonest) = soonest
-                && (rows >= enough
-                    || ends_after(soonest, now, forecast.longest_run(rows.saturating_add(next.rows))))
+                && (rows >= enough || ends_after(soonest, now, forecast.longest_run(rows.saturating_add(next.rows))))
             {
                 break;
             }

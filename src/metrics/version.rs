@@ -159,10 +159,11 @@ impl VersionMetrics {
             counts,
             queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
-            queued_work: queues.iter().map(|queue| queue.work_nanoseconds.load(Relaxed)).max().map_or(
-                Duration::ZERO,
-                Duration::from_nanos,
-            ),
+            queued_work: queues
+                .iter()
+                .map(|queue| queue.work_nanoseconds.load(Relaxed))
+                .max()
+                .map_or(Duration::ZERO, Duration::from_nanos),
             queue_limit: self.queue_limit.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
         }

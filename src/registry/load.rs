@@ -209,13 +209,7 @@ fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut
 }
 
 /// The batcher's settings.
-fn settings(
-    config: &ModelConfig,
-    signature: &Signature,
-    target: &Target,
-    probe: &Probe,
-    levels: Levels,
-) -> Settings {
+fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe, levels: Levels) -> Settings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {

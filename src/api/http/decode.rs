@@ -162,8 +162,7 @@ pub(super) fn request(
         // A raw binary request: the body is the only input, and the answer is binary.
         let inputs = Inputs::Raw(body);
         let outputs = Vec::new();
-        let request =
-            Request { model, selector, routing_key: None, inputs, outputs, priority: 0, deadline: None };
+        let request = Request { model, selector, routing_key: None, inputs, outputs, priority: 0, deadline: None };
         return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));

@@ -69,11 +69,7 @@ impl<J> Line<J> {
     }
 
     /// Moves the jobs that there is a reason to drop.
-    pub(super) fn drop_if(
-        &mut self,
-        reason: impl Fn(&Waiting<J>) -> Option<Rejection>,
-        dropped: &mut Vec<Dropped<J>>,
-    ) {
+    pub(super) fn drop_if(&mut self, reason: impl Fn(&Waiting<J>) -> Option<Rejection>, dropped: &mut Vec<Dropped<J>>) {
         for level in 0..self.levels.len() {
             for (number, waiting) in std::mem::take(&mut self.levels[level]) {
                 match reason(&waiting) {

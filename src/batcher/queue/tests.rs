@@ -59,8 +59,7 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let push =
-        (0..4usize, 0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
+    let push = (0..4usize, 0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
     let step = prop_oneof![
         4 => push.prop_map(|(key, level, rows, deadline)| Step::Push { key, level, rows, deadline }),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
@@ -297,5 +296,82 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
             "after {looks} looks: {ran} ran, {} dropped",
             dropped.len()
         );
+    }
+}
+
+/// A job that counts how often it is looked at.
+struct Watched<'c>(&'c Cell<usize>);
+
+impl Cancel for Watched<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.0.set(self.0.get() + 1);
+        false
+    }
+}
+
+#[test]
+fn many_shapes_cost_no_more_than_few() {
+    const JOBS: usize = 2000;
+    let looks = Cell::new(0);
+    let now = Instant::now();
+    for delay in [Duration::ZERO, Duration::from_secs(1)] {
+        let (mut queue, forecast) = (Queue::new(limits(8, JOBS, delay, 1)), Forecast::new());
+        looks.set(0);
+        for number in 0..JOBS {
+            let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
+            let key = [number].into();
+            queue.push([Waiting { key, rows: 1, level: 0, arrived, deadline: None, predicted: false, job }], &forecast);
+            if !delay.is_zero() {
+                assert!(matches!(queue.take(arrived, &forecast).0, Next::WaitUntil(until) if until == now + delay));
+            }
+        }
+        let mut ran = 0;
+        while let (Next::Run(batch), _) = queue.take(now + 2 * delay, &forecast) {
+            assert_eq!(*batch[0].key, [ran]);
+            ran += batch.len();
+        }
+        assert_eq!(ran, JOBS);
+        assert!(looks.get() <= 8 * JOBS, "{} looks at {JOBS} jobs", looks.get());
+    }
+}
+
+proptest! {
+    /// Whatever has been measured: a batch holds nothing that it would end too late for, and what is dropped would have been.
+    #[test]
+    fn batches_end_before_their_deadlines(
+        runs in prop::collection::vec((1..9usize, 1..40u64), 0..20),
+        deadlines in prop::collection::vec(prop::option::of(1..100u64), 1..30),
+        max_rows in 0..9usize,
+    ) {
+        let (mut forecast, mut now) = (Forecast::new(), Instant::now());
+        for (rows, took) in runs {
+            let begun = forecast.begins(now, rows, None, false, 1);
+            now += Duration::from_millis(took);
+            forecast.ended(begun, now);
+        }
+        let mut queue = Queue::new(limits(max_rows, 100, Duration::ZERO, 1));
+        for (id, after) in deadlines.iter().enumerate() {
+            let job = TestJob { id, cancelled: Rc::default() };
+            let deadline = after.map(|after| now + Duration::from_millis(after));
+            let key = [].into();
+            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, predicted: true, job };
+            queue.push([waiting], &forecast);
+        }
+        let mut left = deadlines.len();
+        while !queue.is_empty() {
+            let is_alone = queue.total().jobs == 1;
+            let (next, dropped) = queue.take(now, &forecast);
+            left -= dropped.len();
+            for Dropped { why, waiting } in dropped {
+                prop_assert_eq!(why, Rejection::Deadline);
+                prop_assert!(waiting.deadline.unwrap() < now + forecast.run(1));
+            }
+            let Next::Run(batch) = next else { break };
+            left -= batch.len();
+            let ends = now + forecast.run(batch.len());
+            let is_late = |waiting: &Waiting<TestJob>| waiting.deadline.is_some_and(|deadline| deadline < ends);
+            prop_assert!(is_alone || !batch.iter().any(is_late));
+        }
+        prop_assert_eq!(left, 0);
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{
 };
 
 /// Priority levels of a queue at most.
-pub const MAX_PRIORITY_LEVELS: u64 = 64;
+pub(super) const MAX_PRIORITY_LEVELS: u64 = 64;
 
 /// Limits of the priority levels that have their own, by level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

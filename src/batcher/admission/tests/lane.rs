@@ -16,17 +16,14 @@ use crate::{
 
 /// How long a run takes, in milliseconds.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Cost {
-    PerRow(f64),
-    Batch { first: f64, row: f64 },
+pub(super) struct Cost {
+    pub first: f64,
+    pub row: f64,
 }
 
 impl Cost {
     fn of(self, rows: usize) -> f64 {
-        match self {
-            Cost::PerRow(row) => row * rows as f64,
-            Cost::Batch { first, row } => first + row * rows as f64,
-        }
+        self.first + self.row * rows as f64
     }
 }
 
@@ -81,41 +78,21 @@ pub(super) struct Lane {
 }
 
 impl Outcome {
-    fn slow_from(&self) -> usize {
-        self.failed.iter().filter(|took| **took > Duration::from_millis(10)).count()
-    }
-
-    pub(super) fn slow(&self) -> usize {
-        self.slow_from()
-    }
-
-    pub(super) fn refused(&self) -> usize {
+    pub(super) fn failures(&self) -> usize {
         self.failed.len()
     }
 
-    /// The part of the failures that the client had to wait for.
+    /// The part of the failures that clients had to wait for.
     pub(super) fn slow_share(&self) -> f64 {
-        self.slow() as f64 / self.failed.len().max(1) as f64
-    }
-
-    pub(super) fn refusal_p99(&self) -> Duration {
-        let mut failed = self.failed.clone();
-        failed.sort();
-        failed.get(failed.len() * 99 / 100).copied().unwrap_or_default()
+        let slow = self.failed.iter().filter(|took| **took > Duration::from_millis(10)).count();
+        slow as f64 / self.failed.len().max(1) as f64
     }
 }
 
 impl Lane {
-    pub(super) fn new(
-        max_rows: usize,
-        instances: usize,
-        cost: Cost,
-        noise: f64,
-        levels: usize,
-        max_wait: QueueTime,
-    ) -> Self {
-        let level = LevelLimits { max_jobs: usize::MAX, max_wait };
-        let levels = vec![level; levels];
+    pub(super) fn new(max_rows: usize, instances: usize, cost: Cost, noise: f64, levels: &[QueueTime]) -> Self {
+        let level = |max_wait: &QueueTime| LevelLimits { max_jobs: usize::MAX, max_wait: *max_wait };
+        let levels: Vec<_> = levels.iter().map(level).collect();
         let admission = Admission::new(levels.len(), instances);
         let limits = Limits { max_rows, max_jobs: 1024, max_delay: Duration::ZERO, levels: levels.into() };
         Lane {
@@ -138,10 +115,6 @@ impl Lane {
     pub(super) fn capacity(&self) -> f64 {
         let rows = self.max_rows.max(1);
         1000.0 * (rows * self.instances) as f64 / self.cost.of(rows)
-    }
-
-    pub(super) fn fill(&self, level: usize) -> f64 {
-        self.admission.fill[level].part
     }
 
     /// Requests come for a time; what came of all.
@@ -184,8 +157,8 @@ impl Lane {
     /// Lognormal times, and now and then one that is interrupted.
     fn takes(&mut self, rows: usize) -> Duration {
         let uniform = |random: &mut fastrand::Rng| 1.0 - random.f64();
-        let normal = (-2.0 * uniform(&mut self.random).ln()).sqrt()
-            * (std::f64::consts::TAU * uniform(&mut self.random)).cos();
+        let normal =
+            (-2.0 * uniform(&mut self.random).ln()).sqrt() * (std::f64::consts::TAU * uniform(&mut self.random)).cos();
         let hiccup = if self.noise > 0.1 && self.random.usize(..200) == 0 { 10.0 } else { 0.0 };
         Duration::from_secs_f64((self.cost.of(rows) * self.slowness * (self.noise * normal).exp() + hiccup) / 1000.0)
     }
