@@ -107,21 +107,28 @@ impl Admission {
             return Err(Refusal::Full { limit });
         }
         let ahead = queue.ahead_of(level);
+        let limit = if ahead.jobs == 0 { None } else { queue.level(level).map(|limits| limits.max_wait) };
+        let limit = limit.and_then(|limit| self.forecast.max_wait(limit, now));
+        let left = newcomer.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let part = self.fill[level.min(self.fill.len() - 1)].part;
+        // Next to always there is so much time that nothing needs to be predicted.
+        let pieces = newcomer.rows / newcomer.job_rows.max(1);
+        let at_most = self.forecast.at_most(ahead.jobs.saturating_add(pieces));
+        let fits = |limit: Option<Duration>, part: f64| limit.is_none_or(|limit| at_most < limit.mul_f64(part));
+        if fits(limit, MAX_FILL) && fits(left, part) {
+            return Ok(left.is_some());
+        }
         let lane = LaneState { max_rows: queue.max_rows(), instances: self.instances, is_idle, now };
         let Prediction { wait, answer, margin } = self.forecast.predict(newcomer, ahead, &lane);
-        if ahead.jobs > 0
-            && let Some(limit) = queue.level(level).and_then(|limits| self.forecast.max_wait(limits.max_wait))
+        if let Some(limit) = limit
             && wait + margin > limit.mul_f64(MAX_FILL)
         {
             return Err(Refusal::QueueTime { wait, limit });
         }
-        let Some(deadline) = newcomer.deadline else { return Ok(false) };
-        let left = deadline.saturating_duration_since(now);
-        let part = self.fill[level.min(self.fill.len() - 1)].part;
-        if answer + margin > left.mul_f64(part) {
-            return Err(Refusal::Late { wait, answer, left });
+        match left {
+            Some(left) if answer + margin > left.mul_f64(part) => Err(Refusal::Late { wait, answer, left }),
+            left => Ok(left.is_some()),
         }
-        Ok(true)
     }
 
     /// A newcomer was refused.
@@ -148,8 +155,9 @@ impl Admission {
         let predicted = batch.iter().filter(|waiting| waiting.predicted);
         let predicted = predicted.filter_map(|waiting| Some((waiting.deadline?, waiting.level, waiting.arrived)));
         let jobs = predicted.collect();
-        let arrived = (!queue.has_delay()).then(|| batch.first().map(|waiting| waiting.arrived)).flatten();
-        let begun = self.forecast.begins(now, rows, arrived, !queue.is_empty(), self.instances);
+        let ready = batch.iter().map(|waiting| waiting.arrived).min().unwrap_or(now) + queue.max_delay();
+        let is_full = queue.max_rows() <= 1 || queue.has_due(now, &self.forecast);
+        let begun = self.forecast.begins(now, rows, ready, is_full, self.instances);
         (next, dropped, Some(Run { begun, jobs }))
     }
 

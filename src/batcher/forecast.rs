@@ -14,8 +14,8 @@ pub(super) struct Forecast {
     throughput: Throughput,
     /// Time between that an instance and a job are there and that the batch begins: the wait for a compute slot.
     gap: f64,
-    /// When the runs that are under way should end.
-    running: SmallVec<[Instant; 2]>,
+    /// The runs that are under way.
+    running: SmallVec<[Running; 2]>,
     /// When the last run ended.
     last_end: Option<Instant>,
     /// Longest run of late; it fades.
@@ -24,13 +24,19 @@ pub(super) struct Forecast {
     auto_max_wait: Duration,
 }
 
+/// A run under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Running {
+    started: Instant,
+    expected_end: Instant,
+}
+
 /// A run that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
-    started: Instant,
-    expected_end: Instant,
+    run: Running,
     rows: usize,
-    /// Whether more waited than the batch could hold.
+    /// Whether its time, from the end of the run before, shows the throughput of the lane.
     is_saturated: bool,
 }
 
@@ -89,6 +95,9 @@ const WEIGHT: u32 = 16;
 /// No run counts for more than so many times its prediction: the system may have interrupted it.
 const OUTLIER: f64 = 4.0;
 
+/// No wait for a compute slot counts for more than that many times the average and so many nanoseconds.
+const MAX_GAP_GROWTH: f64 = 1e6;
+
 /// Runs of an average without outliers.
 const MIN_RUNS: u32 = 4;
 
@@ -140,10 +149,14 @@ impl Forecast {
         (first / slope * (1.0 / MIN_SAVED - 1.0)).ceil().max(1.0) as usize
     }
 
-    /// How long a job may wait; `None`: as long as it wants.
-    pub(super) fn max_wait(&self, limit: QueueTime) -> Option<Duration> {
+    /// How long a job may wait; `None`: as long as it wants. A run under way that takes longer than any before counts already.
+    pub(super) fn max_wait(&self, limit: QueueTime, now: Instant) -> Option<Duration> {
         match limit {
-            QueueTime::Auto => Some(self.auto_max_wait),
+            QueueTime::Auto => {
+                let started = self.running.iter().map(|run| run.started).min();
+                let longest = started.map_or(Duration::ZERO, |started| now.saturating_duration_since(started));
+                Some(self.auto_max_wait.max(longest.mul_f64(MAX_WAIT_RUNS)))
+            }
             QueueTime::AtMost(limit) => Some(limit),
             QueueTime::Unlimited => None,
         }
@@ -176,7 +189,7 @@ impl Forecast {
                 (ahead.jobs as f64 * self.runs.time / at_once, newcomer.job_rows as f64, per_row)
             }
         };
-        let start = self.running.iter().min().filter(|_| !is_idle);
+        let start = self.running.iter().map(|run| run.expected_end).min().filter(|_| !is_idle);
         let start = start.map_or(0.0, |end| nanoseconds(end.saturating_duration_since(now)));
         let wait = start + self.gap + whole;
         let answer = wait + self.runs.at(own) + pieces * per_row;
@@ -191,37 +204,41 @@ impl Forecast {
         duration(backlog.rows as f64 * per_row)
     }
 
-    /// A run of `rows` begins; its first job came at `arrived`. `was_idle`: an instance more than this one was idle.
-    /// `is_saturated`: more waits than the batch could hold.
+    /// Time within which a newcomer behind so many jobs is certainly answered: each takes a run as long as any of late.
+    pub(super) fn at_most(&self, jobs: usize) -> Duration {
+        duration((jobs as f64 + 2.0) * self.longest + self.gap)
+    }
+
+    /// A run of `rows` begins, whose first job could have run from `ready` on. `is_full`: the batch could hold no more of what
+    /// waits.
     pub(super) fn begins(
         &mut self,
         now: Instant,
         rows: usize,
-        arrived: Option<Instant>,
-        is_saturated: bool,
+        ready: Instant,
+        is_full: bool,
         instances: usize,
     ) -> Begun {
-        if let Some(arrived) = arrived {
-            let ready = self.last_end.map_or(arrived, |end| end.max(arrived));
-            let gap = nanoseconds(now.saturating_duration_since(ready)).min(OUTLIER * self.gap + 1e6);
-            self.gap += (gap - self.gap) / f64::from(WEIGHT);
-        }
+        // Something waited ever since the last run ended: what the lane did since is all that it can.
+        let is_saturated = is_full && self.last_end.is_some_and(|end| ready <= end);
+        let ready = self.last_end.map_or(ready, |end| end.max(ready));
+        let gap = nanoseconds(now.saturating_duration_since(ready)).min(OUTLIER * self.gap + MAX_GAP_GROWTH);
+        self.gap += (gap - self.gap) / f64::from(WEIGHT);
         let expected_end = now.checked_add(self.run(rows)).unwrap_or(now);
         // A run that was given up has no end.
         while self.running.len() >= instances.max(1) {
             self.running.remove(0);
         }
-        self.running.push(expected_end);
-        Begun { started: now, expected_end, rows, is_saturated }
+        let run = Running { started: now, expected_end };
+        self.running.push(run);
+        Begun { run, rows, is_saturated }
     }
 
     /// A run has ended.
     pub(super) fn ended(&mut self, begun: Begun, now: Instant) {
-        let Begun { started, expected_end, rows, is_saturated } = begun;
-        if let Some(at) = self.running.iter().position(|end| *end == expected_end) {
-            self.running.remove(at);
-        }
-        let took = nanoseconds(now.saturating_duration_since(started));
+        let Begun { run, rows, is_saturated } = begun;
+        self.running.retain(|running| *running != run);
+        let took = nanoseconds(now.saturating_duration_since(run.started));
         if let Some(last_end) = self.last_end.filter(|_| is_saturated) {
             // Of runs side by side each ends soon after the other.
             let interval = nanoseconds(now.saturating_duration_since(last_end));

@@ -128,9 +128,14 @@ impl<J: Cancel> Queue<J> {
         self.limits.max_rows
     }
 
-    /// Whether a batch waits for more jobs while an instance is free.
-    pub(super) fn has_delay(&self) -> bool {
-        !self.limits.max_delay.is_zero()
+    /// How long the first of a batch may wait for others.
+    pub(super) fn max_delay(&self) -> Duration {
+        self.limits.max_delay
+    }
+
+    /// Whether one more batch is due.
+    pub(super) fn has_due(&mut self, now: Instant, forecast: &Forecast) -> bool {
+        matches!(self.lines.next(now, &self.limits, forecast), index::Due::Now(_))
     }
 
     /// The limits of a priority level.
@@ -168,7 +173,7 @@ impl<J: Cancel> Queue<J> {
             let number = self.next_number;
             self.next_number += 1;
             let line = self.lines.of(&job.key, &self.limits, forecast);
-            let has_delay = self.has_delay();
+            let has_delay = !self.limits.max_delay.is_zero();
             self.lines.line_mut(line).push(number, job, self.levels.len(), has_delay);
             self.lines.place(line, &self.limits, forecast);
         }
@@ -326,7 +331,7 @@ impl<J: Cancel> Waiting<J> {
         if self.job.is_cancelled() {
             return Some(Rejection::Cancelled);
         }
-        let max_wait = forecast.max_wait(limits.levels.get(self.level)?.max_wait)?;
+        let max_wait = forecast.max_wait(limits.levels.get(self.level)?.max_wait, now)?;
         (now.saturating_duration_since(self.arrived) > max_wait).then_some(Rejection::QueueTime)
     }
 }

@@ -345,7 +345,7 @@ proptest! {
     ) {
         let (mut forecast, mut now) = (Forecast::new(), Instant::now());
         for (rows, took) in runs {
-            let begun = forecast.begins(now, rows, None, false, 1);
+            let begun = forecast.begins(now, rows, now, false, 1);
             now += Duration::from_millis(took);
             forecast.ended(begun, now);
         }
