@@ -421,11 +421,8 @@ impl Batcher {
         lane.crowded.store(requests > 1, Relaxed);
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now);
-        let ended = Instant::now();
         let mut state = lane.state();
-        if let Some(run) = run {
-            state.admission.ended(run, ended);
-        }
+        state.ended(run, place);
         state.idle.put(device, instance);
         let more = !state.queue.is_empty();
         state.scheduled += usize::from(more);

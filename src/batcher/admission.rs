@@ -161,6 +161,11 @@ impl Admission {
         (next, dropped, Some(Run { begun, jobs }))
     }
 
+    /// A run has ended, of which nothing is learned.
+    pub(super) fn forget(&mut self, run: &Run) {
+        self.forecast.forget(run.begun);
+    }
+
     /// A run has ended.
     pub(super) fn ended(&mut self, run: Run, now: Instant) {
         self.forecast.ended(run.begun, now);

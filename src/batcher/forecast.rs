@@ -153,9 +153,11 @@ impl Forecast {
     pub(super) fn max_wait(&self, limit: QueueTime, now: Instant) -> Option<Duration> {
         match limit {
             QueueTime::Auto => {
-                let started = self.running.iter().map(|run| run.started).min();
-                let longest = started.map_or(Duration::ZERO, |started| now.saturating_duration_since(started));
-                Some(self.auto_max_wait.max(longest.mul_f64(MAX_WAIT_RUNS)))
+                let Some(started) = self.running.iter().map(|run| run.started).min() else {
+                    return Some(self.auto_max_wait);
+                };
+                let longest = nanoseconds(now.saturating_duration_since(started));
+                Some(self.auto_max_wait.max(duration(longest * MAX_WAIT_RUNS)))
             }
             QueueTime::AtMost(limit) => Some(limit),
             QueueTime::Unlimited => None,
@@ -234,10 +236,15 @@ impl Forecast {
         Begun { run, rows, is_saturated }
     }
 
+    /// A run has ended, of which nothing is learned.
+    pub(super) fn forget(&mut self, begun: Begun) {
+        self.running.retain(|running| *running != begun.run);
+    }
+
     /// A run has ended.
     pub(super) fn ended(&mut self, begun: Begun, now: Instant) {
         let Begun { run, rows, is_saturated } = begun;
-        self.running.retain(|running| *running != run);
+        self.forget(begun);
         let took = nanoseconds(now.saturating_duration_since(run.started));
         if let Some(last_end) = self.last_end.filter(|_| is_saturated) {
             // Of runs side by side each ends soon after the other.
@@ -308,7 +315,7 @@ impl Throughput {
 }
 
 fn nanoseconds(duration: Duration) -> f64 {
-    duration.as_nanos() as f64
+    duration.as_secs_f64() * 1e9
 }
 
 fn duration(nanoseconds: f64) -> Duration {

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 use super::{
-    Batcher, Job, State,
+    Batcher, Job, Place, State,
     admission::{Newcomer, Refusal, Run},
     queue::{Dropped, Next, Waiting},
 };
@@ -56,6 +56,15 @@ impl State {
     /// The next batch for an instance that is free.
     pub(super) fn take(&mut self, now: Instant) -> (Next<Job>, Vec<Dropped<Job>>, Option<Run>) {
         self.admission.take(&mut self.queue, now)
+    }
+
+    /// A run has ended. A lone request of an I/O thread takes less time than to read the clock often: nothing is learned of it.
+    pub(super) fn ended(&mut self, run: Option<Run>, place: Place) {
+        match run {
+            Some(run) if matches!(place, Place::Here(_)) && self.queue.is_empty() => self.admission.forget(&run),
+            Some(run) => self.admission.ended(run, Instant::now()),
+            None => {}
+        }
     }
 
     /// How long what waits will take.
