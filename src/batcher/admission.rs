@@ -90,6 +90,11 @@ impl Admission {
         &self.forecast
     }
 
+    /// How long it takes to work off what waits.
+    pub(super) fn work<J: Cancel>(&self, queue: &Queue<J>, now: Instant) -> Duration {
+        self.forecast.work(queue.total(), queue.max_rows(), self.instances, now)
+    }
+
     /// Whether a newcomer is let in. `Ok` says whether that was for its prediction. One that finds an idle instance and an
     /// empty queue always is: if the forecast is wrong, its run will show it.
     pub(super) fn check<J: Cancel>(

@@ -201,9 +201,16 @@ impl Forecast {
     }
 
     /// How long it takes to work off what waits.
-    pub(super) fn work(&self, backlog: Backlog, now: Instant) -> Duration {
-        let per_row = self.throughput.measured(now).map_or_else(|| self.runs.slope(), |(per_row, _)| per_row);
-        duration(backlog.rows as f64 * per_row)
+    pub(super) fn work(&self, backlog: Backlog, max_rows: usize, instances: usize, now: Instant) -> Duration {
+        let at_once = instances.max(1) as f64;
+        duration(match self.throughput.measured(now) {
+            Some((per_row, _)) => backlog.rows as f64 * per_row,
+            None if max_rows > 1 => {
+                let batches = (backlog.rows as f64 / max_rows as f64).ceil().max(1.0);
+                batches * self.runs.at(backlog.rows as f64 / batches) / at_once
+            }
+            None => backlog.jobs as f64 * self.runs.time / at_once,
+        })
     }
 
     /// Time within which a newcomer behind so many jobs is certainly answered: each takes a run as long as any of late.

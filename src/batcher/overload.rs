@@ -69,7 +69,7 @@ impl State {
 
     /// How long what waits will take.
     pub(super) fn work(&self, now: Instant) -> Duration {
-        if self.queue.is_empty() { Duration::ZERO } else { self.admission.forecast().work(self.queue.total(), now) }
+        if self.queue.is_empty() { Duration::ZERO } else { self.admission.work(&self.queue, now) }
     }
 }
 
