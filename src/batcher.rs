@@ -237,6 +237,7 @@ impl Batcher {
                 level,
                 arrived: now,
                 deadline,
+                is_rest: !is_first,
                 predicted: false,
                 job: Job { inputs, is_first, reply },
             });

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 use super::{
-    forecast::{Begun, Forecast, LaneState, Prediction},
+    forecast::{Begun, Forecast, LaneState, Newcomer, Prediction},
     queue::{Cancel, Dropped, Next, Queue, Waiting},
 };
 use crate::metrics::Rejection;
@@ -32,17 +32,6 @@ struct Fill {
     owed: u32,
     /// When it became smaller. Jobs that came before were let in by the larger part.
     cut: Option<Instant>,
-}
-
-/// A request that asks to be let in.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Newcomer {
-    /// Index of its priority level; 0 is the highest.
-    pub level: usize,
-    /// Rows of all its jobs, and of the largest.
-    pub rows: usize,
-    pub job_rows: usize,
-    pub deadline: Option<Instant>,
 }
 
 /// Why a newcomer is refused.

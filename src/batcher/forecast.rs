@@ -3,7 +3,6 @@
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
-use super::{admission::Newcomer, queue::Backlog};
 use crate::config::QueueTime;
 
 /// What the runs of a lane have shown. Nothing measured yet means no time at all: then nobody is refused.
@@ -38,6 +37,25 @@ pub(super) struct Begun {
     rows: usize,
     /// Whether its time, from the end of the run before, shows the throughput of the lane.
     is_saturated: bool,
+}
+
+/// Jobs that wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub jobs: usize,
+    /// Rows of inputs that take no memory can be more than can be counted: it wraps.
+    pub rows: usize,
+}
+
+/// A request that asks to be let in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Newcomer {
+    /// Index of its priority level; 0 is the highest.
+    pub level: usize,
+    /// Rows of all its jobs, and of the largest.
+    pub rows: usize,
+    pub job_rows: usize,
+    pub deadline: Option<Instant>,
 }
 
 /// What a newcomer finds.
@@ -263,6 +281,18 @@ impl Forecast {
         self.longest = took.max(self.longest * 0.9);
         let request = self.runs.at(1.0) * MAX_WAIT_REQUESTS;
         self.auto_max_wait = MIN_MAX_WAIT.max(duration(request.max(self.longest * MAX_WAIT_RUNS)));
+    }
+}
+
+impl Backlog {
+    pub(super) fn add(&mut self, jobs: usize, rows: usize) {
+        self.jobs += jobs;
+        self.rows = self.rows.wrapping_add(rows);
+    }
+
+    pub(super) fn subtract(&mut self, rows: usize) {
+        self.jobs -= 1;
+        self.rows = self.rows.wrapping_sub(rows);
     }
 }
 

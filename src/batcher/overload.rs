@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::{
     Batcher, Job, Place, State,
-    admission::{Newcomer, Refusal, Run},
+    admission::{Refusal, Run},
+    forecast::Newcomer,
     queue::{Dropped, Next, Waiting},
 };
 use crate::{

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::forecast::Forecast;
+use super::forecast::{Backlog, Forecast};
 use crate::{config::QueueTime, metrics::Rejection};
 use index::Lines;
 use line::Line;
@@ -53,6 +53,8 @@ pub(super) struct Waiting<J> {
     pub level: usize,
     pub arrived: Instant,
     pub deadline: Option<Instant>,
+    /// Whether it is a later piece of a request, and waits for the pieces before it.
+    pub is_rest: bool,
     /// Whether it was admitted because its answer was predicted to be in time.
     pub predicted: bool,
     pub job: J,
@@ -75,14 +77,6 @@ pub(super) enum Next<J> {
 pub(super) struct Dropped<J> {
     pub why: Rejection,
     pub waiting: Waiting<J>,
-}
-
-/// Jobs that wait.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Backlog {
-    pub jobs: usize,
-    /// Rows of inputs that take no memory can be more than can be counted: it wraps.
-    pub rows: usize,
 }
 
 /// A job whose waiter may have gone.
@@ -305,18 +299,6 @@ impl<J: Cancel> Queue<J> {
     }
 }
 
-impl Backlog {
-    fn add(&mut self, jobs: usize, rows: usize) {
-        self.jobs += jobs;
-        self.rows = self.rows.wrapping_add(rows);
-    }
-
-    fn subtract(&mut self, rows: usize) {
-        self.jobs -= 1;
-        self.rows = self.rows.wrapping_sub(rows);
-    }
-}
-
 /// Whether what takes so long from `now` on ends after an instant.
 fn ends_after(instant: Instant, now: Instant, takes: Duration) -> bool {
     instant.saturating_duration_since(now) < takes
@@ -330,6 +312,9 @@ impl<J: Cancel> Waiting<J> {
         }
         if self.job.is_cancelled() {
             return Some(Rejection::Cancelled);
+        }
+        if self.is_rest {
+            return None;
         }
         let max_wait = forecast.max_wait(limits.levels.get(self.level)?.max_wait, now)?;
         (now.saturating_duration_since(self.arrived) > max_wait).then_some(Rejection::QueueTime)

@@ -8,8 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Backlog, Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
-use crate::{batcher::forecast::Forecast, config::QueueTime, metrics::Rejection};
+use super::{Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
+use crate::{
+    batcher::forecast::{Backlog, Forecast},
+    config::QueueTime,
+    metrics::Rejection,
+};
 
 /// Limits of a queue with so many priority levels, none of which has limits of its own.
 fn limits(max_rows: usize, max_jobs: usize, max_delay: Duration, levels: usize) -> Limits {
@@ -104,7 +108,16 @@ impl History {
             let job = TestJob { id: self.next_id, cancelled: cancelled.clone() };
             known.push((self.next_id, Known { key, level, rows, arrived: self.now, deadline, cancelled }));
             let arrived = self.now;
-            request.push(Waiting { key: [key].into(), rows, level, arrived, deadline, predicted: false, job });
+            request.push(Waiting {
+                key: [key].into(),
+                rows,
+                level,
+                arrived,
+                deadline,
+                is_rest: false,
+                predicted: false,
+                job,
+            });
             self.next_id += 1;
         }
         let before = |job: &&Known| job.level <= level;
@@ -279,8 +292,16 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
     for looks in 0..6 {
         let (mut queue, forecast) = (Queue::new(limits(4, 4, Duration::ZERO, 1)), Forecast::new());
         let job = Leaving(Cell::new(looks));
-        let waiting =
-            Waiting { key: [].into(), rows: 1, level: 0, arrived: now, deadline: None, predicted: false, job };
+        let waiting = Waiting {
+            key: [].into(),
+            rows: 1,
+            level: 0,
+            arrived: now,
+            deadline: None,
+            is_rest: false,
+            predicted: false,
+            job,
+        };
         queue.push([waiting], &forecast);
         let (next, dropped) = queue.take(now, &forecast);
         let ran = match next {
@@ -320,7 +341,10 @@ fn many_shapes_cost_no_more_than_few() {
         for number in 0..JOBS {
             let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
             let key = [number].into();
-            queue.push([Waiting { key, rows: 1, level: 0, arrived, deadline: None, predicted: false, job }], &forecast);
+            queue.push(
+                [Waiting { key, rows: 1, level: 0, arrived, deadline: None, is_rest: false, predicted: false, job }],
+                &forecast,
+            );
             if !delay.is_zero() {
                 assert!(matches!(queue.take(arrived, &forecast).0, Next::WaitUntil(until) if until == now + delay));
             }
@@ -354,7 +378,7 @@ proptest! {
             let job = TestJob { id, cancelled: Rc::default() };
             let deadline = after.map(|after| now + Duration::from_millis(after));
             let key = [].into();
-            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, predicted: true, job };
+            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, predicted: true, job };
             queue.push([waiting], &forecast);
         }
         let mut left = deadlines.len();
@@ -374,4 +398,28 @@ proptest! {
         }
         prop_assert_eq!(left, 0);
     }
+}
+
+#[test]
+fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
+    let (now, limit) = (Instant::now(), Duration::from_millis(10));
+    let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::AtMost(limit) };
+    let limits = Limits { max_rows: 1, max_jobs: 9, max_delay: Duration::ZERO, levels: vec![level].into() };
+    let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
+    let piece = |id: usize| {
+        let (key, job) = ([].into(), TestJob { id, cancelled: Rc::default() });
+        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: id > 0, predicted: false, job }
+    };
+    queue.push([piece(0), piece(1)], &forecast);
+    assert!(
+        matches!(queue.take(now, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 0 && dropped.is_empty())
+    );
+    let late = now + 2 * limit;
+    assert!(
+        matches!(queue.take(late, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 1 && dropped.is_empty())
+    );
+    queue.push([piece(0), piece(1)], &forecast);
+    let (next, dropped) = queue.take(late, &forecast);
+    assert!(matches!(next, Next::Run(batch) if batch[0].job.id == 1));
+    assert!(dropped.len() == 1 && dropped[0].why == Rejection::QueueTime);
 }

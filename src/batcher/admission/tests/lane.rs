@@ -8,9 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{Admission, Newcomer, Refusal, Run};
+use super::super::{Admission, Refusal, Run};
 use crate::{
-    batcher::queue::{Cancel, LevelLimits, Limits, Next, Queue, Waiting},
+    batcher::{
+        forecast::Newcomer,
+        queue::{Cancel, LevelLimits, Limits, Next, Queue, Waiting},
+    },
     config::QueueTime,
 };
 
@@ -175,7 +178,7 @@ impl Lane {
             Ok(predicted) => {
                 let job = Job { client, arrived: self.now, gone: Rc::default() };
                 let (key, level, arrived) = (Default::default(), clients.level, self.now);
-                let waiting = Waiting { key, rows: 1, level, arrived, deadline, predicted, job };
+                let waiting = Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, predicted, job };
                 self.queue.push([waiting], self.admission.forecast());
             }
         }
