@@ -132,6 +132,15 @@ impl Admission {
         }
     }
 
+    /// Jobs left the queue without a run.
+    pub(super) fn dropped<J>(&mut self, dropped: &[Dropped<J>], now: Instant) {
+        for Dropped { why, waiting } in dropped {
+            if *why == Rejection::Deadline && waiting.predicted {
+                self.fill_of(waiting.level).missed(waiting.arrived, now);
+            }
+        }
+    }
+
     /// The next batch, for an instance that is free, with what to tell [`Admission::ended`].
     pub(super) fn take<J: Cancel>(
         &mut self,
@@ -139,11 +148,7 @@ impl Admission {
         now: Instant,
     ) -> (Next<J>, Vec<Dropped<J>>, Option<Run>) {
         let (next, dropped) = queue.take(now, &self.forecast);
-        for Dropped { why, waiting } in &dropped {
-            if *why == Rejection::Deadline && waiting.predicted {
-                self.fill_of(waiting.level).missed(waiting.arrived, now);
-            }
-        }
+        self.dropped(&dropped, now);
         let Next::Run(batch) = &next else { return (next, dropped, None) };
         let rows = batch.iter().fold(0usize, |rows, waiting| rows.saturating_add(waiting.rows));
         let predicted = batch.iter().filter(|waiting| waiting.predicted);

@@ -37,6 +37,7 @@ impl State {
             // Jobs that nobody wants any more stand in nobody's way.
             dropped = self.queue.drop_dead(now, self.admission.forecast());
             if !dropped.is_empty() {
+                self.admission.dropped(&dropped, now);
                 admitted = self.admission.check(&newcomer, &self.queue, is_idle, now);
             }
         }
