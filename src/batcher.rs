@@ -5,13 +5,17 @@
 //! an instance, runs the one on the other, and answers. Every version has a lane that the threads of [`Compute`] drive. One
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
+mod admission;
 mod batch;
 mod busy_poll;
 mod compute;
 mod devices;
+mod forecast;
 mod idle;
+mod levels;
 mod line;
 mod lost;
+mod overload;
 mod pace;
 mod queue;
 mod run;
@@ -25,6 +29,8 @@ mod workers;
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
+pub use levels::Levels;
+pub use queue::LevelLimits;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 pub use watchdog::WatchedLoad;
@@ -44,10 +50,11 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     engine::Instance,
-    error::{Code, Error, Result},
+    error::{Error, Result},
     metrics::{QueueGauge, Rejection, VersionMetrics},
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
+use admission::Admission;
 use idle::Idle;
 use lost::Loss;
 use pace::Pace;
@@ -71,6 +78,8 @@ pub struct Settings {
     pub max_queue_delay: Duration,
     /// Requests that wait at most.
     pub max_queue_size: usize,
+    /// Priority levels and their limits.
+    pub levels: Levels,
     /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
     pub slots: usize,
     /// Whether made-up inputs ran when the version was loaded: then a run that fails is the fault of its inputs.
@@ -144,6 +153,7 @@ struct Lane {
 
 struct State {
     queue: Queue<Job>,
+    admission: Admission,
     idle: Idle<Instance>,
     /// Calls of `drive` that are on their way; enough of them means that a push need not ask for one more.
     scheduled: usize,
@@ -176,6 +186,8 @@ pub struct Submitted {
     /// One for each piece.
     answers: SmallVec<[Answer; 1]>,
     deadline: Option<Instant>,
+    /// Its priority level, from 0 for the highest.
+    level: usize,
     /// The request, where it was cut into pieces: it runs whole where their answers can't be joined.
     whole: Option<Box<ModelInputs>>,
 }
@@ -212,8 +224,9 @@ impl Batcher {
             max_rows: if settings.joined { settings.max_batch_size } else { 0 },
             max_jobs: settings.max_queue_size,
             max_delay: if settings.joined { settings.max_queue_delay } else { Duration::ZERO },
+            levels: settings.levels.limits().clone(),
         };
-        let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits };
+        let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits.clone() };
         let label = format!("model '{model}' version {version}");
         Arc::new_cyclic(|batcher| Batcher {
             label,
@@ -222,7 +235,7 @@ impl Batcher {
             shared: Lane::new(limits, instances.compute, &metrics, batcher),
             in_place: (instances.in_place.into_iter())
                 .map(|instance| OnDevice { instances: vec![instance], load: None })
-                .map(|on_device| Lane::new(in_place, vec![on_device], &metrics, batcher))
+                .map(|on_device| Lane::new(in_place.clone(), vec![on_device], &metrics, batcher))
                 .collect(),
             metrics,
             pace: Pace::new(),
@@ -234,18 +247,27 @@ impl Batcher {
     }
 
     /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
-    /// against the signature, and have the same number of rows where axis 0 is the batch.
+    /// against the signature, and have the same number of rows where axis 0 is the batch. Of priorities 1 is the highest, and 0
+    /// stands for the default.
     ///
     /// # Errors
-    /// There are more rows than a request may have, the queue is full, the deadline has passed, or the version is lost.
-    pub fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>, now: Instant) -> Result<Submitted> {
+    /// There are more rows than a request may have, the queue is full or too slow, the deadline has passed, or the version is
+    /// lost.
+    pub fn submit(
+        self: &Arc<Self>,
+        inputs: ModelInputs,
+        priority: u64,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             self.metrics.rejected(Rejection::Deadline);
             return Err(self.too_late());
         }
         let rows = inputs.rows();
         let whole = self.is_cut(rows).then(|| Box::new(inputs.clone()));
-        let submitted = self.enqueue(self.pieces(inputs)?, rows, deadline, now)?;
+        let level = self.settings.levels.index(priority);
+        let submitted = self.enqueue(self.pieces(inputs)?, rows, level, deadline, now)?;
         Ok(Submitted { whole, ..submitted })
     }
 
@@ -254,6 +276,7 @@ impl Batcher {
         self: &Arc<Self>,
         pieces: SmallVec<[ModelInputs; 1]>,
         rows: usize,
+        level: usize,
         deadline: Option<Instant>,
         now: Instant,
     ) -> Result<Submitted> {
@@ -268,8 +291,11 @@ impl Batcher {
             jobs.push(Waiting {
                 key: self.key(&inputs),
                 rows,
+                level,
                 arrived: now,
                 deadline,
+                is_rest: !is_first,
+                predicted: false,
                 job: Job { inputs, is_first, reply: Some(reply) },
             });
         }
@@ -279,9 +305,9 @@ impl Batcher {
         if let Some(error) = self.lost() {
             return Err(error);
         }
-        let pushed = state.queue.push(jobs, now);
-        lane.tell(&state);
-        let wake = pushed.accepted && state.scheduled < state.idle.len();
+        let (admitted, dropped) = state.admit(jobs, now);
+        lane.tell(&state, now);
+        let wake = admitted.is_ok() && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
         match place {
@@ -289,14 +315,11 @@ impl Batcher {
             Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
             _ => self.schedule(place),
         }
-        self.refuse(pushed.dropped, now);
-        if pushed.accepted {
-            return Ok(Submitted { answers, deadline, whole: None });
+        self.refuse(dropped, now);
+        match admitted {
+            Ok(()) => Ok(Submitted { answers, level, deadline, whole: None }),
+            Err(refusal) => Err(self.refused(refusal)),
         }
-        self.metrics.rejected(Rejection::QueueFull);
-        let most = self.settings.max_queue_size;
-        let message = format!("the queue of {} is full: {most} requests wait; try again later", self.label);
-        Err(Error::new(Code::ResourceExhausted, message))
     }
 
     /// Waits for the answer to a request.
@@ -304,7 +327,7 @@ impl Batcher {
     /// # Errors
     /// The deadline has passed, or the run failed.
     pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<Ran> {
-        let Submitted { mut answers, deadline, whole } = submitted;
+        let Submitted { mut answers, level, deadline, whole } = submitted;
         if answers.len() == 1
             && let Some(answer) = answers.pop()
         {
@@ -318,15 +341,20 @@ impl Batcher {
         let timing = Timing::of_pieces(parts.iter().map(|part| part.timing));
         match (rejoin(&parts), whole) {
             (Some(outputs), _) => Ok(Ran { outputs, timing }),
-            (None, Some(whole)) => Box::pin(self.answer_whole(*whole, deadline)).await,
+            (None, Some(whole)) => Box::pin(self.answer_whole(*whole, level, deadline)).await,
             (None, None) => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
         }
     }
 
     /// Runs a request in one batch, however many rows it has: inner extents of its answer depend on all of its rows.
-    async fn answer_whole(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>) -> Result<Ran> {
+    async fn answer_whole(
+        self: &Arc<Self>,
+        inputs: ModelInputs,
+        level: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Ran> {
         let rows = inputs.rows();
-        let mut submitted = self.enqueue(smallvec![inputs], rows, deadline, Instant::now())?;
+        let mut submitted = self.enqueue(smallvec![inputs], rows, level, deadline, Instant::now())?;
         match submitted.answers.pop() {
             Some(answer) => self.part(answer, deadline).await,
             None => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
@@ -436,8 +464,8 @@ impl Batcher {
             self.restart_worker(device, instance);
             return 0;
         }
-        let (next, dropped) = state.queue.take(now);
-        lane.tell(&state);
+        let (next, dropped, run) = state.take(now);
+        lane.tell(&state, now);
         let batch = match next {
             Next::Run(batch) => batch,
             Next::WaitUntil(until) => {
@@ -472,11 +500,13 @@ impl Batcher {
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now, place);
         if instance.death().is_some() {
+            lane.state().forget(run);
             self.restart_worker(device, instance);
             return requests;
         }
         let lost = instance.lost();
         let mut state = lane.state();
+        state.ended(run, place);
         match lost {
             None => state.idle.put(device, instance),
             Some(lost) => {
@@ -495,22 +525,6 @@ impl Batcher {
         }
         requests
     }
-
-    /// Answers jobs that will not run. Who has gone does not hear it; who still waits is late.
-    fn refuse(&self, dropped: Vec<Waiting<Job>>, now: Instant) {
-        for waiting in dropped {
-            // Who waits no longer once the deadline has passed has not left.
-            let why = if waiting.is_late(now) { Rejection::Deadline } else { Rejection::Cancelled };
-            if waiting.job.is_first {
-                self.metrics.rejected(why);
-            }
-            waiting.job.refuse(self.too_late());
-        }
-    }
-
-    fn too_late(&self) -> Error {
-        Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
-    }
 }
 
 /// Joins the answers of a request's pieces; `None` where their inner extents differ.
@@ -523,14 +537,16 @@ fn rejoin(parts: &[Ran]) -> Option<Vec<Tensor>> {
 impl Lane {
     fn new(limits: Limits, devices: Vec<OnDevice>, metrics: &VersionMetrics, batcher: &Weak<Batcher>) -> Self {
         let idle = Idle::new(devices.into_iter().map(|OnDevice { instances, load }| (instances, load)));
-        let state = State { queue: Queue::new(limits), idle, scheduled: 0, timer: None };
+        let admission = Admission::new(limits.levels.len(), idle.len());
+        let state = State { queue: Queue::new(limits), admission, idle, scheduled: 0, timer: None };
         let batcher = Arc::new(batcher.clone());
         Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue(), batcher }
     }
 
     /// Tells what waits, while the lock is held.
-    fn tell(&self, state: &State) {
-        self.gauge.set(state.queue.len(), state.queue.rows());
+    fn tell(&self, state: &State, now: Instant) {
+        let waiting = state.queue.total();
+        self.gauge.set(waiting.jobs, waiting.rows, state.work(now));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -117,7 +117,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
     let loader =
         loader.isolating(settings.isolation.isolation, trials).remembering(Deaths::open(&options.state_folder));
-    let loader = loader.with_max_run_time(settings.max_run_time);
+    let loader = loader.with_max_run_time(settings.max_run_time).with_max_queue_time(settings.max_queue_time);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(options, loader, router.clone(), stop.clone())?;
     let control = registry.control();

@@ -20,8 +20,8 @@ use super::{
     trials::Trials,
 };
 use crate::{
-    batcher::{Batcher, Compute, Instances, LoadWatch, Settings},
-    config::{Batching, Device, Isolation, ModelConfig},
+    batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},
+    config::{Batching, Device, Isolation, ModelConfig, QueueTime},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
     metrics::{Exposition, StopReason},
@@ -93,6 +93,8 @@ pub struct Loader {
     pub(super) engine: Engine,
     /// What versions run on that are not asked to run on something.
     pub(super) device: Device,
+    /// How long requests may wait for versions whose configuration does not say.
+    max_queue_time: QueueTime,
     pub(super) devices: Arc<Devices>,
     pub(super) compute: Compute,
     exposition: Arc<Exposition>,
@@ -113,7 +115,20 @@ impl Loader {
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
         let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
         let (isolation, trials, deaths, max_run_time) = (Isolation::None, None, None, MAX_RUN_TIME);
-        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time, isolation, trials, deaths }
+        let max_queue_time = QueueTime::Auto;
+        Loader {
+            engine,
+            device,
+            max_queue_time,
+            devices,
+            compute,
+            exposition,
+            io_threads,
+            max_run_time,
+            isolation,
+            trials,
+            deaths,
+        }
     }
 
     /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
@@ -135,6 +150,11 @@ impl Loader {
     /// The same that loads no version into this process that has ended it too often.
     pub fn remembering(self, deaths: Deaths) -> Self {
         Loader { deaths: Some(deaths.into()), ..self }
+    }
+
+    /// The same for versions whose requests may wait so long where their configuration does not say.
+    pub fn with_max_queue_time(self, max_queue_time: QueueTime) -> Self {
+        Loader { max_queue_time, ..self }
     }
 
     pub(super) fn exposition(&self) -> Arc<Exposition> {
@@ -212,10 +232,11 @@ impl Loader {
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
+        let levels = Levels::new(config, self.max_queue_time);
         let settings = Settings {
             in_place_rows: *in_place.as_ref().unwrap_or(&0),
             max_run_time: self.max_run_time(config),
-            ..settings(config, &signature, target, probe)
+            ..settings(config, &signature, target, probe, levels)
         };
         let threads = target.threads;
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
@@ -286,7 +307,7 @@ fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut
 }
 
 /// The batcher's settings.
-fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe) -> Settings {
+fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe, levels: Levels) -> Settings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -301,6 +322,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
+        levels,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
         ran_at_load: probe.row.is_some(),
         in_place_rows: 0,

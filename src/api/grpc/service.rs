@@ -26,6 +26,7 @@ use crate::{
         budget::Share,
         codec_pool::MAX_INLINE_BYTES,
         limits::Limits,
+        parameters::{PRIORITY, read_priority},
         tell_version,
     },
     error::{Code, Result},
@@ -160,6 +161,10 @@ fn told(mut response: Answer, failed: Option<Code>, notes: Notes) -> Answer {
 /// A decoded request in the queue, and its id.
 fn submitted(call: &mut Call, decoded: Result<Decoded>, notes: &mut Notes) -> Result<(Submitted, String)> {
     let router = &call.context.router;
+    let decoded = decoded.and_then(|mut decoded| {
+        read_priority(call.metadata(PRIORITY), &mut decoded.request)?;
+        Ok(decoded)
+    });
     let Decoded { request, id, share } = decoded.inspect_err(|error| router.undecoded(error))?;
     call.decoded = share;
     let router = &call.context.router;

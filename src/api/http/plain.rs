@@ -30,6 +30,7 @@ use crate::{
         codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, WORTH_IT},
         limits::Limits,
+        parameters::PRIORITY,
     },
     router::{Answer, Submitted},
 };
@@ -88,9 +89,9 @@ impl Plain {
     /// Begins a request that has come whole: these are the bytes of its head and body.
     pub fn ask(&self, head: Head, bytes: &[u8]) -> Asked {
         let (beginning, body) = bytes.split_at(head.length.min(bytes.len()));
-        let (target, json_length, encoding, has_beside, is_traced) = match head.kind {
-            Kind::Infer { target, json_length, encoding, has_beside, is_traced } => {
-                (target, json_length, encoding, has_beside, is_traced)
+        let (target, json_length, encoding, has_beside, is_traced, has_priority) = match head.kind {
+            Kind::Infer { target, json_length, encoding, has_beside, is_traced, has_priority } => {
+                (target, json_length, encoding, has_beside, is_traced, has_priority)
             }
             Kind::Get(uri) => return Asked(State::Get(uri)),
         };
@@ -111,8 +112,9 @@ impl Plain {
         let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
         let header = |name: &str| head::header(beginning, name);
         notes.asks(target.model(), body.len());
+        let priority = has_priority.then(|| head::header(beginning, PRIORITY)).flatten();
         let decoded = service::decoded(&context.limits, target, json_length, body, arrived);
-        let submitted = service::submitted(context, decoded, &header, &mut notes);
+        let submitted = service::submitted(context, decoded, priority, &header, &mut notes);
         Asked(match submitted {
             Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding, notes },
             Err(error) => {

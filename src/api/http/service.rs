@@ -25,6 +25,7 @@ use crate::{
         codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Limits, Refusal},
+        parameters::{PRIORITY, read_priority},
         properties,
     },
     error::{Error, Result},
@@ -171,7 +172,7 @@ pub(super) fn infer(
             }
         };
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-        let submitted = submitted(&context, decoded, &header, &mut notes);
+        let submitted = submitted(&context, decoded, header(PRIORITY), &header, &mut notes);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);
@@ -280,13 +281,18 @@ pub(super) fn decoded(
     copies.map(|()| decoded).map_err(|refusal| refusal.error)
 }
 
-/// A decoded request in the queue, with its id and the form of its answer.
+/// A decoded request in the queue, with its id and the form of its answer. `priority` is the header of the priority level.
 pub(super) fn submitted(
     context: &Context,
     decoded: Result<Decoded>,
+    priority: Option<&[u8]>,
     header: &Header<'_>,
     notes: &mut Notes,
 ) -> Result<(Submitted, String, Binary)> {
+    let decoded = decoded.and_then(|mut decoded| {
+        read_priority(priority, &mut decoded.request)?;
+        Ok(decoded)
+    });
     let Decoded { request, id, binary } = decoded.inspect_err(|error| context.router.undecoded(error))?;
     notes.named(&id);
     let (version, reason) = context.router.route(&request, header)?;
