@@ -4,6 +4,7 @@
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod about;
+mod allocator;
 mod binding;
 mod buckets;
 mod buffer;
@@ -46,6 +47,7 @@ use ort::{
 use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::error::Failure;
+use allocator::{Account, Pool, Purpose};
 use memory::{Location, Memory};
 use model_file::ModelFile;
 use recording::while_none_is_recorded;
@@ -55,6 +57,8 @@ use recording::while_none_is_recorded;
 pub struct Engine {
     environment: Environment,
     library: Arc<Path>,
+    /// Bytes that one run may hold, where the model's settings don't say otherwise.
+    max_run_memory: usize,
     /// Whether the CPU takes the place of every provider.
     #[cfg(test)]
     stand_in: bool,
@@ -75,12 +79,21 @@ impl Engine {
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
+        allocator::register(&environment, library).map_err(|error| failed(&error))?;
         Ok(Engine {
             environment,
             library: library.into(),
+            max_run_memory: usize::MAX,
             #[cfg(test)]
             stand_in: false,
         })
+    }
+
+    /// The same engine, for which one run may hold so many bytes, and all weights and runs of the process so many together.
+    #[must_use]
+    pub fn with_memory_limits(self, max_run_memory: usize, total: usize) -> Self {
+        allocator::limit_total(total);
+        Engine { max_run_memory, ..self }
     }
 
     /// Where the library lies.
@@ -121,13 +134,20 @@ impl Engine {
             return self.staged(instance, vec![Location::CPU], target.is_recorded());
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
+        let run_limit = target.max_run_memory.unwrap_or(self.max_run_memory);
+        let account = Arc::new(Account::new(run_limit, file.unwritten.is_some()));
+        let weights = Pool::new(account.clone(), Purpose::Weights);
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
-            let session = self.session(file, folder, target);
-            let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
+            let session = allocator::within_load(&weights, || self.session(file, folder, target));
+            let session = session.map_err(|error| match allocator::take_refusal() {
+                Some(refusal) => Failure::passing(format!("there is no memory for it: {}", refusal.reason())),
+                None => tensorrt::failure(&error.to_string(), target),
+            })?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-            let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+            let pool = Pool::new(account, Purpose::Runs);
+            let instance = Instance::new(session, signature, uneven, pool).map_err(Failure::lasting)?;
             Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
@@ -167,6 +187,7 @@ impl Engine {
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
+            .with_config_entry(allocator::SESSION_OPTION.0, allocator::SESSION_OPTION.1)?
             .commit_from_memory(&file.encoded)
     }
 }

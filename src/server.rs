@@ -74,7 +74,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     // Before anything is built: a wrong folder is the commonest mistake.
     repository::scan(folder, None)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
-    let engine = Engine::start(&library)?;
+    let (one_run, together) = limits::run_memory(settings);
+    let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
     gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
@@ -191,7 +192,8 @@ async fn open_doors(
     [http, grpc, metrics, admin]: [Service; 4],
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
-    tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_connections = places.most(), "limits");
+    let (max_run_memory, _) = limits::run_memory(settings);
+    tracing::info!(request_memory = %ByteSize(context.limits.budget.limit()), max_run_memory = %ByteSize(max_run_memory), max_connections = places.most(), "limits");
     // Of their own, so that it can be seen, and helped, when there is no place for clients.
     let (scrapers, admins) = (Places::new(SCRAPERS, None), Places::new(ADMINS, None));
     // Nobody's requests wait for what admin calls take.

@@ -9,7 +9,7 @@ use std::{
 use super::{Batcher, Job, Ran, Timing, Waiting};
 use crate::{
     engine::{self, Instance},
-    error::{Error, Result},
+    error::{Code, Error, Result},
     metrics::Phase,
     tensor::{ModelInputs, RowCutter, Tensor},
 };
@@ -40,6 +40,9 @@ impl Batcher {
                 self.run_or_bisect(instance, second, taken);
             }
             Err(why) => {
+                if why.code() == Code::ResourceExhausted {
+                    self.metrics.memory().refused();
+                }
                 for waiting in batch {
                     let error = Error::new(why.code(), format!("{} failed to run: {why}", self.label));
                     let _ = waiting.job.reply.send(Err(error));

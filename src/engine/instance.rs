@@ -11,11 +11,13 @@ use std::{
 };
 
 use super::{
+    allocator::{Pool, take_refusal},
     buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, session::SharedSession, staged::Staged, strings,
     value::Value,
 };
 use crate::{
     error::{Error, Result},
+    metrics::HeldMemory,
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
@@ -28,6 +30,8 @@ pub struct Instance {
     kept: Option<Kept>,
     foreseen: Foreseen,
     memory: Arc<MemoryInfo<'static>>,
+    /// Memory of its runs.
+    pool: Arc<Pool>,
     uneven: Option<Arc<str>>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
@@ -46,14 +50,19 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
+    pub(super) fn new(
+        session: Session,
+        signature: Signature,
+        uneven: Option<String>,
+        pool: Arc<Pool>,
+    ) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
-        let session = SharedSession::new(session, &signature)?;
+        let session = SharedSession::new(session, &signature, pool.clone())?;
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
         let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, staged: None })
+        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, pool, uneven, staged: None })
     }
 
     /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
@@ -83,9 +92,15 @@ impl Instance {
             kept: self.kept.as_ref().map(|_| Kept::default()),
             foreseen: Foreseen::new(&self.signature),
             memory: self.memory.clone(),
+            pool: self.pool.sibling(),
             uneven: self.uneven.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
         }
+    }
+
+    /// What its session holds of the host's memory. Instances over one session share it.
+    pub fn held_memory(&self) -> &Arc<HeldMemory> {
+        self.pool.account().held()
     }
 
     /// Why runs of as many rows may differ much in what they cost, for people; `None` where they don't, as far as the model's
@@ -142,7 +157,7 @@ impl Instance {
             .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
             && let Some(kept) = &mut self.kept
         {
-            kept.keep(&self.session, &self.memory, request, outputs);
+            kept.keep(&self.session, &self.pool, &self.memory, request, outputs);
         }
         for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
             self.foreseen.came(index, spec, rows, output.shape());
@@ -160,8 +175,11 @@ impl Instance {
         };
         let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
-        let ran = self.session.run(&values, &optional);
+        // Kernels of sums over nothing leave their outputs as they were.
+        let zeroed = has_zero_extent(requests);
+        let ran = self.session.run(&values, &optional, &self.pool, zeroed);
         let run = stacked.elapsed();
+        self.buffers.iter_mut().for_each(Buffer::release_large);
         let outputs = ran.map_err(|error| run_error(&error)).and_then(|outputs| {
             let named = self.signature.outputs.iter().zip(outputs);
             named
@@ -212,21 +230,32 @@ impl Instance {
 
     /// The inputs of a run: those of the requests, stacked.
     fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<Stacked> {
+        take_refusal();
         let mut stacked = Stacked::default();
         let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
         for (index, buffer) in required.iter_mut().enumerate() {
             let parts = requests.iter().map(|request| &request.required[index]);
-            let (value, region) = stack_input(buffer, parts, &self.memory)?;
+            let (value, region) = stack_input(buffer, parts, &self.memory, &self.pool)?;
             stacked.values.push(value);
             stacked.regions.push(region);
         }
         for (index, tensor) in requests.iter().flat_map(|request| &request.optional) {
-            let (value, region) = stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory)?;
+            let (value, region) = stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory, &self.pool)?;
             stacked.optional.push((*index, value));
             stacked.regions.push(region);
         }
         Ok(stacked)
     }
+}
+
+/// Whether any tensor of the requests has no elements.
+fn has_zero_extent(requests: &[&ModelInputs]) -> bool {
+    let optional = |request: &&ModelInputs| request.optional.iter().any(|(_, tensor)| is_empty(tensor));
+    requests.iter().any(|request| request.required.iter().any(is_empty) || optional(request))
+}
+
+fn is_empty(tensor: &Tensor) -> bool {
+    tensor.shape().extents().contains(&0)
 }
 
 /// One for each input.
@@ -247,6 +276,9 @@ struct Stacked {
 
 /// What ONNX Runtime says of a run that failed. It tells an input that no check could refuse, such as an index beyond a table.
 pub(super) fn run_error(error: &ort::Error) -> Error {
+    if let Some(refusal) = take_refusal() {
+        return refusal.error(&error.to_string());
+    }
     match error.code() {
         ErrorCode::InvalidArgument => Error::invalid(error.to_string()),
         _ => Error::internal(error.to_string()),
@@ -259,6 +291,7 @@ fn stack_input<'p>(
     buffer: &mut Buffer,
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &MemoryInfo<'static>,
+    pool: &Arc<Pool>,
 ) -> ort::Result<(Value, Range<usize>)> {
     let (datatype, extents) = extents(parts.clone())?;
     let data = parts.map(Tensor::data);
@@ -266,7 +299,7 @@ fn stack_input<'p>(
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
     };
     let length = data.clone().map(Bytes::len).sum::<usize>();
-    let start = buffer.stack(size, data);
+    let start = buffer.stack(size, data, pool)?;
     // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which is dropped
     // with the run before the buffer is used again.

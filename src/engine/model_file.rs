@@ -6,6 +6,7 @@
 
 mod cost;
 pub(super) mod onnx;
+mod unwritten;
 mod zip_map;
 
 use prost::Message;
@@ -29,6 +30,8 @@ pub(super) struct ModelFile {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
     pub uneven: Option<String>,
+    /// An operator that may leave its outputs unwritten, so that runs have to start with zeroed memory; `None` where there is none.
+    pub unwritten: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub inputs: Vec<ValueInfo>,
 }
@@ -44,7 +47,9 @@ impl ModelFile {
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
+        let mut unwritten = uneven.clone();
         if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
+            unwritten = unwritten::find(&graph).map(ToOwned::to_owned);
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
@@ -61,7 +66,7 @@ impl ModelFile {
             }
             inputs = graph.required_inputs();
         }
-        Ok(ModelFile { encoded, weights, labels, uneven, inputs })
+        Ok(ModelFile { encoded, weights, labels, uneven, unwritten, inputs })
     }
 }
 

@@ -9,9 +9,17 @@ use std::{
     ffi::{CString, c_char},
     mem::ManuallyDrop,
     ptr,
+    sync::Arc,
 };
 
-use super::{RUNNING, binding::Binding, checked, recording::while_none_is_recorded, value::Value};
+use super::{
+    RUNNING,
+    allocator::{Pool, within},
+    binding::Binding,
+    checked,
+    recording::while_none_is_recorded,
+    value::Value,
+};
 use crate::tensor::{Signature, TensorSpec};
 
 /// A session with the names of what goes in and comes out, as ONNX Runtime takes them.
@@ -25,12 +33,14 @@ pub(super) struct SharedSession {
     inputs: Vec<CString>,
     optional_inputs: Vec<CString>,
     outputs: Vec<CString>,
+    /// Memory for runs of callers without a pool of their own.
+    pool: Arc<Pool>,
 }
 
 impl SharedSession {
     /// # Errors
     /// For people: a name that ONNX Runtime can't be told.
-    pub(super) fn new(session: Session, signature: &Signature) -> Result<Self, String> {
+    pub(super) fn new(session: Session, signature: &Signature, pool: Arc<Pool>) -> Result<Self, String> {
         let name = |spec: &TensorSpec| {
             CString::new(&*spec.name).map_err(|_| format!("the name '{}' has a NUL in it", spec.name.escape_debug()))
         };
@@ -40,6 +50,7 @@ impl SharedSession {
             optional_inputs: names(&signature.optional_inputs)?,
             outputs: names(&signature.outputs)?,
             session: ManuallyDrop::new(session),
+            pool,
         })
     }
 
@@ -58,28 +69,44 @@ impl SharedSession {
         &self.outputs
     }
 
-    /// Runs the model with what is bound, which is of this session.
+    /// Runs the model with what is bound, which is of this session, with memory of this pool.
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
-    pub(super) fn run_bound(&self, binding: &Binding) -> ort::Result<()> {
+    pub(super) fn run_bound(&self, binding: &Binding, pool: &Arc<Pool>) -> ort::Result<()> {
         RUNNING.set(true);
         // SAFETY: session and binding live; runs may overlap (see above), and those of one binding are made by one owner.
-        let status = unsafe {
+        let status = within(pool, false, || unsafe {
             (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), ptr::null(), binding.pointer().cast_const())
-        };
+        });
         RUNNING.set(false);
         checked(status)
     }
 
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
-    /// output, `None` where nothing came.
-    pub(super) fn run(&self, inputs: &[Value], optional: &[(usize, Value)]) -> ort::Result<Vec<Option<Value>>> {
-        self.run_into(inputs, optional, &[], None)
+    /// output, `None` where nothing came. The run's memory is of this pool, and zeroed if that is asked for.
+    pub(super) fn run(
+        &self,
+        inputs: &[Value],
+        optional: &[(usize, Value)],
+        pool: &Arc<Pool>,
+        zeroed: bool,
+    ) -> ort::Result<Vec<Option<Value>>> {
+        within(pool, zeroed, || self.run_in_scope(inputs, optional, &[], None))
     }
 
     /// The same, where the caller has memory for outputs: what has a value among `places` is written to that, and does not come
     /// back.
-    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn run_into(
+        &self,
+        inputs: &[Value],
+        optional: &[(usize, Value)],
+        places: &[Option<Value>],
+        options: Option<&RunOptions>,
+    ) -> ort::Result<Vec<Option<Value>>> {
+        within(&self.pool, false, || self.run_in_scope(inputs, optional, places, options))
+    }
+
+    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
+    fn run_in_scope(
         &self,
         inputs: &[Value],
         optional: &[(usize, Value)],

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS};
+use super::{
+    held_memory::VersionMemory,
+    histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS},
+};
 use crate::{
     error::{Code, Error},
     per_thread::PerThread,
@@ -20,6 +23,7 @@ pub struct VersionMetrics {
     queue_limit: AtomicU64,
     /// The queues of its generations, as long as they live.
     queues: Mutex<Vec<Weak<QueueGauge>>>,
+    memory: VersionMemory,
     counts: PerThread<Counts>,
 }
 
@@ -45,6 +49,8 @@ pub(super) struct Total {
     pub(super) queued_rows: u64,
     pub(super) queue_limit: u64,
     pub(super) load_time: Duration,
+    pub(super) run_memory: u64,
+    pub(super) run_memory_refused: u64,
 }
 
 /// What waits in a queue now, as it was told last. Threads have queues of their own: each apart in memory, as in `per_thread`.
@@ -127,6 +133,7 @@ impl VersionMetrics {
             load_nanoseconds: AtomicU64::new(0),
             queue_limit: AtomicU64::new(0),
             queues: Mutex::default(),
+            memory: VersionMemory::default(),
             counts: PerThread::new(Counts::new),
         }
     }
@@ -145,7 +152,14 @@ impl VersionMetrics {
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
             queue_limit: self.queue_limit.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
+            run_memory: self.memory.runs() as u64,
+            run_memory_refused: self.memory.refusals(),
         }
+    }
+
+    /// Memory of its sessions.
+    pub fn memory(&self) -> &VersionMemory {
+        &self.memory
     }
 
     /// Tells of a queue of the version as long as that lives.

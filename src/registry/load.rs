@@ -20,7 +20,7 @@ use crate::{
     config::{Batching, Device, ModelConfig},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
-    metrics::Exposition,
+    metrics::{Exposition, HeldMemory, VersionMemory},
     repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
@@ -35,6 +35,8 @@ pub struct Loaded {
     pub warm_up: Duration,
     /// Sessions whose weights are in the host's memory.
     pub sessions_on_host: usize,
+    /// Bytes of weights that its sessions were measured to hold in the host's memory.
+    pub weights_on_host: u64,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
@@ -170,6 +172,8 @@ impl Loader {
             in_place,
         };
         let metrics = self.exposition.version(model, version);
+        let all = || instances.iter().flat_map(|on_device| &on_device.instances);
+        let weights_on_host = watch_memory(metrics.memory(), all().map(Instance::held_memory));
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
@@ -185,8 +189,19 @@ impl Loader {
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded { version, warm_up, sessions_on_host, row, example, threads_why, manifest, test_cases, lacking })
+        Ok(Loaded { version, warm_up, sessions_on_host, weights_on_host, row, example, threads_why, manifest, test_cases, lacking })
     }
+}
+
+/// Has the version's metrics count what the sessions hold. Returns the bytes of their weights.
+fn watch_memory<'s>(memory: &VersionMemory, sessions: impl Iterator<Item = &'s Arc<HeldMemory>>) -> u64 {
+    let mut weights = 0;
+    for session in sessions {
+        if memory.watch(session) {
+            weights += session.weights() as u64;
+        }
+    }
+    weights
 }
 
 /// Rows that a batch may have on the threads that read requests, or why it does not run there.

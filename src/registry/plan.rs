@@ -41,7 +41,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Serving {
     pub version: Arc<Version>,
-    /// Bytes that it takes, as far as that can be told from its files.
+    /// Bytes of its weights: of its files, or what was measured where that is more.
     pub memory: u64,
 }
 

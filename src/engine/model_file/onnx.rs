@@ -64,6 +64,8 @@ pub(in crate::engine) struct Attribute {
 
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::engine) struct Tensor {
+    #[prost(int64, repeated, tag = "1")]
+    pub extents: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
     #[prost(message, repeated, tag = "13")]
