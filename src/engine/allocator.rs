@@ -156,3 +156,6 @@ unsafe extern "system" fn free(_: *mut sys::OrtAllocator, memory: *mut c_void) {
 unsafe extern "system" fn describe(_: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
     SHARED.get().map_or(ptr::null(), |shared| shared.info)
 }
+
+#[cfg(test)]
+mod tests;

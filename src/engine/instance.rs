@@ -12,7 +12,13 @@ use std::{
 
 use super::{
     allocator::{Pool, take_refusal},
-    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, session::SharedSession, staged::Staged, strings,
+    buffer::Buffer,
+    foreseen::Foreseen,
+    kept::Kept,
+    memory::Memory,
+    session::SharedSession,
+    staged::Staged,
+    strings,
     value::Value,
 };
 use crate::{
@@ -240,7 +246,8 @@ impl Instance {
             stacked.regions.push(region);
         }
         for (index, tensor) in requests.iter().flat_map(|request| &request.optional) {
-            let (value, region) = stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory, &self.pool)?;
+            let (value, region) =
+                stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory, &self.pool)?;
             stacked.optional.push((*index, value));
             stacked.regions.push(region);
         }

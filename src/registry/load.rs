@@ -189,7 +189,18 @@ impl Loader {
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded { version, warm_up, sessions_on_host, weights_on_host, row, example, threads_why, manifest, test_cases, lacking })
+        Ok(Loaded {
+            version,
+            warm_up,
+            sessions_on_host,
+            weights_on_host,
+            row,
+            example,
+            threads_why,
+            manifest,
+            test_cases,
+            lacking,
+        })
     }
 }
 

@@ -69,8 +69,7 @@ pub(super) fn obtain(bytes: usize) -> Option<NonNull<Header>> {
         (start, start.map_addr(|address| address.next_multiple_of(HEADER)).cast())
     };
     let header = NonNull::new(header)?;
-    let value =
-        Header { pool: ptr::null(), bytes, next: ptr::null_mut(), start, last_used: 0, is_zero: is_mapped };
+    let value = Header { pool: ptr::null(), bytes, next: ptr::null_mut(), start, last_used: 0, is_zero: is_mapped };
     // SAFETY: at least `bytes` bytes lie at `header`, which is aligned to 64; nothing else knows of them yet.
     unsafe { header.cast::<MaybeUninit<Header>>().as_mut().write(value) };
     Some(header)

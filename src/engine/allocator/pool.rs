@@ -58,11 +58,16 @@ struct Shelf {
 impl Pool {
     /// A pool of an account. Weights are not kept when they are freed: nothing will ask for the same again.
     pub(in crate::engine) fn new(account: Arc<Account>, purpose: Purpose) -> Arc<Self> {
-        let pool = Arc::new(Pool { account, purpose, shelves: Mutex::default(), tick: AtomicU32::new(0) });
+        let pool = Self::unswept(account, purpose);
         if purpose == Purpose::Runs {
             sweeper::watch(&pool);
         }
         pool
+    }
+
+    /// A pool that no thread sweeps.
+    fn unswept(account: Arc<Account>, purpose: Purpose) -> Arc<Self> {
+        Arc::new(Pool { account, purpose, shelves: Mutex::default(), tick: AtomicU32::new(0) })
     }
 
     /// Another of the same account.

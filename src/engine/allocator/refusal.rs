@@ -82,11 +82,14 @@ mod tests {
 
     #[test]
     fn refusals_name_sizes_settings_and_the_node() {
-        let words = "Non-zero status code returned while running Expand node. Name:'grow' Status Message: std::bad_alloc";
+        let words =
+            "Non-zero status code returned while running Expand node. Name:'grow' Status Message: std::bad_alloc";
         let refusal = Refusal::Run { asked: 3 << 30, held: 1 << 20, limit: 1 << 30 };
         let error = refusal.error(words);
         assert_eq!(error.code(), Code::ResourceExhausted);
-        for part in ["needs 3.0 GiB", "holds 1.0 MiB", "hold 1GiB", "max_run_memory", "--max-run-memory", "Expand node 'grow'"] {
+        for part in
+            ["needs 3.0 GiB", "holds 1.0 MiB", "hold 1GiB", "max_run_memory", "--max-run-memory", "Expand node 'grow'"]
+        {
             assert!(error.message().contains(part), "{error}");
         }
         assert!(!refusal.error("something else").message().contains("node"));

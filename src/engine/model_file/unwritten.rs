@@ -106,14 +106,18 @@ mod tests {
 
     #[test]
     fn operators_over_values_of_the_client_are_found() {
-        let inside = |node| Attribute { graph: Some(Graph { nodes: vec![node], ..Graph::default() }), ..Attribute::default() };
+        let inside =
+            |node| Attribute { graph: Some(Graph { nodes: vec![node], ..Graph::default() }), ..Attribute::default() };
         for (operator, nodes) in [
             ("ConvInteger", vec![node("ConvInteger", &["x", "x"], "y")]),
             ("ConvInteger", vec![node("ConvInteger", &["x", "empty"], "y")]),
             ("MatMulInteger", vec![node("MatMulInteger", &["x", "given"], "y")]),
             ("LSTM", vec![node("LSTM", &["x", "w", "w"], "y")]),
             ("Conv", vec![node("Slice", &["w", "w"], "s"), node("Conv", &["x", "s"], "y")]),
-            ("QGemm", vec![Node { attributes: vec![inside(node("QGemm", &["x", "x"], "y"))], ..node("If", &["x"], "y") }]),
+            (
+                "QGemm",
+                vec![Node { attributes: vec![inside(node("QGemm", &["x", "x"], "y"))], ..node("If", &["x"], "y") }],
+            ),
         ] {
             assert_eq!(find(&graph(nodes)), Some(operator));
         }

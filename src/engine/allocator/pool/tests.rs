@@ -5,7 +5,7 @@ use super::*;
 const RUN_LIMIT: usize = usize::MAX;
 
 fn pool() -> Arc<Pool> {
-    Pool::new(Account::new(RUN_LIMIT, false).into(), Purpose::Runs)
+    Pool::unswept(Account::new(RUN_LIMIT, false).into(), Purpose::Runs)
 }
 
 /// Memory that a test has taken, filled with a byte of its own.
