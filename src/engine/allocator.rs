@@ -79,7 +79,7 @@ pub(super) fn register(environment: &Environment, library: &Path) -> ort::Result
             library.display()
         );
     }
-    let other = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Weights);
+    let other = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Other);
     if SHARED.set(Shared { info: info.ptr(), other, throw }).is_err() {
         return Ok(());
     }

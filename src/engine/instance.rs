@@ -371,8 +371,9 @@ unsafe impl Send for OutputMemory {}
 impl AsRef<[u8]> for OutputMemory {
     #[allow(unsafe_code, reason = "reads the output's memory")]
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: ONNX Runtime says that the value has `length` initialised bytes (elements of its shape) at `start`; they
-        // live as long as the value and nothing writes to them.
+        // SAFETY: ONNX Runtime says that the value has `length` bytes (elements of its shape) at `start`; they live as long as the
+        // value and nothing writes to them. They are initialised: kernels write their outputs, and where one may leave some
+        // unwritten (`model_file/unwritten.rs`, runs with an empty input) the allocator has zeroed them.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
 }

@@ -56,7 +56,7 @@ fn bombs() -> Vec<Bomb> {
             inputs: vec![zeros("x", &[1, 1, 1, 1]), ("i", "INT64", vec![1, 1, 1, 1], json!([0])), integers("s", &[1, 1, SIDE, SIDE])],
         },
         Bomb {
-            node: node("RoiAlign", &["x", "z", "i"], y).int("output_height", SIDE).int("output_width", SIDE),
+            node: node("RoiAlign", &["x", "z", "i"], y).int("output_height", 3000).int("output_width", 3000),
             inputs: vec![zeros("x", &[1, 1, 1, 1]), zeros("z", &[1, 4]), integers("i", &[0])],
         },
     ]
@@ -69,9 +69,14 @@ impl Bomb {
 
     fn save(&self, folder: &Path) {
         let element = |datatype| if datatype == "FP32" { FLOAT } else { INT64 };
-        let axes = |name: &str, rank: usize| (0..rank).map(|axis| format!("{name}{axis}")).collect::<Vec<_>>();
+        // The extent of a vector may have to be known.
+        let axis = |name: &str, datatype: &str, axis: usize, extent: usize| match datatype {
+            "INT64" => extent.to_string(),
+            _ => format!("{name}{axis}"),
+        };
         let input = |(name, datatype, shape, _): &Input| {
-            let axes = axes(name, shape.len());
+            let axes = shape.iter().enumerate().map(|(index, extent)| axis(name, datatype, index, *extent));
+            let axes: Vec<String> = axes.collect();
             value(name, element(*datatype), &axes.iter().map(String::as_str).collect::<Vec<_>>())
         };
         let is_integer = self.node.op_type == "Range";

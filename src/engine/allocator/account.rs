@@ -15,6 +15,9 @@ pub(in crate::engine) enum Purpose {
     Weights,
     /// Tensors of runs, with what is kept of them for the next.
     Runs,
+    /// What threads of ONNX Runtime's own ask for, of which nothing says for whom. It is never refused: an exception on such a
+    /// thread would end the process.
+    Other,
 }
 
 /// The counters and limits of one session.
@@ -27,8 +30,8 @@ pub(in crate::engine) struct Account {
     is_zeroed: AtomicBool,
 }
 
-/// What all sessions hold: weights, and memory of runs.
-static TOTAL: [AtomicUsize; 2] = [AtomicUsize::new(0), AtomicUsize::new(0)];
+/// What all sessions hold, by purpose.
+static TOTAL: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
 
 /// What all sessions may hold together.
 static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -64,12 +67,15 @@ impl Account {
 
     /// Counts memory that is about to be taken from the system.
     pub(super) fn take(&self, purpose: Purpose, bytes: usize) -> Result<(), Refusal> {
-        let (total, others) = (&TOTAL[purpose as usize], &TOTAL[1 - purpose as usize]);
+        let total = &TOTAL[purpose as usize];
         let held = total.fetch_add(bytes, Relaxed);
         let limit = TOTAL_LIMIT.load(Relaxed);
-        let would_hold = held.saturating_add(bytes);
-        let within_least = purpose == Purpose::Runs && would_hold <= limit / LEAST_PART;
-        if would_hold.saturating_add(others.load(Relaxed)) > limit && !within_least {
+        let is_free = match purpose {
+            Purpose::Weights => false,
+            Purpose::Runs => held + bytes <= limit / LEAST_PART,
+            Purpose::Other => true,
+        };
+        if !is_free && TOTAL.iter().map(|total| total.load(Relaxed)).sum::<usize>() > limit {
             total.fetch_sub(bytes, Relaxed);
             return Err(Refusal::Process { asked: bytes, limit });
         }
