@@ -137,6 +137,9 @@ impl Engine {
         let run_limit = target.max_run_memory.unwrap_or(self.max_run_memory);
         let is_zeroed = file.unwritten.is_some();
         let account = Arc::new(Account::new(run_limit, is_zeroed));
+        if !target.provider.waits() {
+            account.held().read(file.bytes());
+        }
         let weights = Pool::new(account.clone(), Purpose::Weights);
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.

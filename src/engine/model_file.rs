@@ -70,6 +70,13 @@ impl ModelFile {
     }
 }
 
+impl ModelFile {
+    /// Bytes of the model and of its weights.
+    pub(super) fn bytes(&self) -> usize {
+        self.encoded.len() + self.weights.iter().map(|(_, contents)| contents.len()).sum::<usize>()
+    }
+}
+
 /// Bytes that are read with one call.
 const PIECE: u64 = 256 << 10;
 

@@ -10,6 +10,8 @@ use std::sync::{
 pub struct HeldMemory {
     weights: AtomicUsize,
     runs: AtomicUsize,
+    /// Bytes of the model and its weights as they were read.
+    files: AtomicUsize,
 }
 
 impl HeldMemory {
@@ -23,9 +25,20 @@ impl HeldMemory {
         self.counter(is_weights).fetch_sub(bytes, Relaxed);
     }
 
-    /// Bytes of weights, as far as ONNX Runtime allocates them for the session: those it prepares for its kernels.
-    pub fn weights(&self) -> usize {
+    /// Notes how many bytes were read of the model and its weights, which the session holds in the host's memory.
+    pub fn read(&self, bytes: usize) {
+        self.files.store(bytes, Relaxed);
+    }
+
+    /// Bytes of weights that the session's allocator has counted: those that ONNX Runtime prepares for its kernels.
+    pub fn counted_weights(&self) -> usize {
         self.weights.load(Relaxed)
+    }
+
+    /// Bytes of weights: as they were read, or as they were counted where that is more. ONNX Runtime gets those that no kernel
+    /// prepares for itself elsewhere.
+    pub fn weights(&self) -> usize {
+        self.counted_weights().max(self.files.load(Relaxed))
     }
 
     /// Bytes of tensors, answers that are not written yet included, and of memory that is kept for the next runs.

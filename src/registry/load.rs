@@ -33,9 +33,7 @@ pub struct Loaded {
     pub version: Version,
     /// The part of its load time that probes, test cases and first runs took.
     pub warm_up: Duration,
-    /// Sessions whose weights are in the host's memory.
-    pub sessions_on_host: usize,
-    /// Bytes of weights that its sessions were measured to hold in the host's memory.
+    /// Bytes of weights that its sessions hold in the host's memory.
     pub weights_on_host: u64,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
@@ -159,8 +157,7 @@ impl Loader {
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, sessions_on_host, compute, warm_up, warnings: lacking } =
-            self.instances(wanted, placed)?;
+        let Made { instances, providers, compute, warm_up, warnings: lacking } = self.instances(wanted, placed)?;
         let derived = Derived {
             by_rows: settings.by_rows,
             batching: batching.map(|()| settings.max_batch_size),
@@ -189,18 +186,7 @@ impl Loader {
             batcher,
         };
         let warm_up = warm + warm_up;
-        Ok(Loaded {
-            version,
-            warm_up,
-            sessions_on_host,
-            weights_on_host,
-            row,
-            example,
-            threads_why,
-            manifest,
-            test_cases,
-            lacking,
-        })
+        Ok(Loaded { version, warm_up, weights_on_host, row, example, threads_why, manifest, test_cases, lacking })
     }
 }
 

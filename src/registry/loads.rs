@@ -160,7 +160,7 @@ fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) ->
         tracing::warn!(model = key.0, version = key.1, "{warning}");
     }
     let warm_up = loaded.warm_up.as_secs_f64();
-    let memory = wanted.memory_of(loaded.sessions_on_host).max(loaded.weights_on_host);
+    let memory = loaded.weights_on_host;
     let version = Arc::new(loaded.version);
     let serving = Serving { version: version.clone(), memory };
     let slot = Slot { serving: Some(serving), ..Slot::new(wanted) };

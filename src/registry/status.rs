@@ -66,7 +66,8 @@ pub struct VersionStatus {
     pub share: f64,
     /// Names that it has.
     pub aliases: Vec<String>,
-    /// Memory of its weights, if it is loaded: the size of its files for each of its sessions, or what was measured where that is more.
+    /// Memory of its weights on the host, if it is loaded: as they were read for each of its sessions, or as they were counted where
+    /// that is more.
     pub memory_bytes: Option<u64>,
     /// Memory that its runs hold now, if it is loaded.
     pub run_memory_bytes: Option<u64>,

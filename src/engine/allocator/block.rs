@@ -168,7 +168,7 @@ mod tests {
             prop_assert!(bytes >= length + HEADER);
             prop_assert!(bytes <= (length + HEADER + OVERRUN) / 8 * 9 + 64);
             prop_assert_eq!(bytes % 64, 0);
-            prop_assert!(bytes < MIN_MAPPED || bytes % PAGE == 0);
+            prop_assert!(bytes < MIN_MAPPED || bytes.is_multiple_of(PAGE));
             prop_assert_eq!(block_size(bytes - HEADER - OVERRUN), Some(bytes));
         }
     }

@@ -74,14 +74,14 @@ fn runs_up_to_the_limit_are_not_refused_however_many_there_are() {
 fn session_and_its_answers_give_everything_back() {
     let mut instance = load(mlp(&[64, 128, 8]), 1 << 30);
     let held = instance.held_memory().clone();
-    let weights = held.weights();
+    let weights = held.counted_weights();
     assert!(weights >= (64 * 128 + 128 * 8) * 4, "{weights} bytes of weights");
     let inputs: ModelInputs = vec![tensor(Datatype::Fp32, &[100, 64], vec![0; 100 * 64 * 4])].into();
     let mut sharing = instance.sharing();
     let outputs = [instance.run(&[&inputs]).outputs.unwrap(), sharing.run(&[&inputs]).outputs.unwrap()];
-    assert_eq!(held.weights(), weights, "runs are no weights");
+    assert_eq!(held.counted_weights(), weights, "runs are no weights");
     drop((instance, sharing));
-    assert_eq!(held.weights(), 0);
+    assert_eq!(held.counted_weights(), 0);
     let runs = held.runs();
     assert!(runs >= 6400, "the answers are still there: {runs} bytes");
     drop(outputs);

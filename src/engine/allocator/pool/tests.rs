@@ -79,7 +79,7 @@ proptest! {
         taken.into_iter().for_each(Taken::free);
         prop_assert_eq!(pool.state().0, 0);
         drop(pool);
-        prop_assert_eq!((held.runs(), held.weights()), (0, 0));
+        prop_assert_eq!((held.runs(), held.counted_weights()), (0, 0));
     }
 }
 
