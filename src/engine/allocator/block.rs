@@ -33,8 +33,8 @@ pub(super) struct Header {
     pub next: *mut Header,
     /// What `malloc` returned; null for a mapping.
     start: *mut c_void,
-    /// The pool's tick at which the block was last in use.
-    pub last_used: u32,
+    /// The number of blocks that the pool had taken back when it took back this one.
+    pub last_used: u64,
     /// Whether nothing has written to the memory since the system zeroed it.
     pub is_zero: bool,
 }

@@ -5,10 +5,7 @@
 
 use std::{
     ptr::{self, NonNull},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
@@ -26,8 +23,6 @@ pub(in crate::engine) struct Pool {
     account: Arc<Account>,
     purpose: Purpose,
     shelves: Mutex<Shelves>,
-    /// Counts up with every sweep: what was last used at an earlier tick is stale.
-    tick: AtomicU32,
 }
 
 // SAFETY: the pointers on the shelves are to blocks that only the pool knows, and are reached under its lock.
@@ -44,6 +39,9 @@ struct Shelves {
     shelves: Vec<Shelf>,
     in_use: usize,
     kept: usize,
+    /// Blocks that were taken back, until now and until the last sweep.
+    taken_back: u64,
+    at_last_sweep: u64,
     /// The most that was in use at once since the last sweep, and in the time before it.
     peak: usize,
     previous_peak: usize,
@@ -67,7 +65,7 @@ impl Pool {
 
     /// A pool that no thread sweeps.
     fn unswept(account: Arc<Account>, purpose: Purpose) -> Arc<Self> {
-        Arc::new(Pool { account, purpose, shelves: Mutex::default(), tick: AtomicU32::new(0) })
+        Arc::new(Pool { account, purpose, shelves: Mutex::default() })
     }
 
     /// Another of the same account.
@@ -116,7 +114,7 @@ impl Pool {
         }
         let mut shelves = self.lock();
         shelves.use_more(bytes);
-        let excess = shelves.take_excess();
+        let excess = shelves.take_excess(bytes);
         drop(shelves);
         self.release(excess);
         let obtained = block::obtain(bytes).or_else(|| {
@@ -137,7 +135,6 @@ impl Pool {
         let bytes = unsafe {
             let header = header.as_mut();
             header.pool = ptr::null();
-            header.last_used = self.tick.load(Relaxed);
             header.bytes
         };
         let mut shelves = self.lock();
@@ -154,14 +151,16 @@ impl Pool {
 
     /// Releases kept blocks that no run has used since the sweep before the last.
     pub(super) fn sweep(&self) {
-        let tick = self.tick.fetch_add(1, Relaxed);
-        let stale = self.lock().take_stale(tick, ALWAYS_KEPT);
+        let mut shelves = self.lock();
+        let stale = shelves.at_last_sweep;
+        let stale = shelves.take_stale(stale, ALWAYS_KEPT);
+        drop(shelves);
         self.release(stale);
     }
 
     /// Releases all kept blocks.
     pub(super) fn release_kept(&self) {
-        let all = self.lock().take_stale(u32::MAX, 0);
+        let all = self.lock().take_stale(u64::MAX, 0);
         self.release(all);
     }
 
@@ -245,33 +244,48 @@ impl Shelves {
             self.shelves.insert(at, Shelf { bytes: header.bytes, first: ptr::null_mut() });
         }
         let shelf = &mut self.shelves[at];
+        self.taken_back += 1;
+        header.last_used = self.taken_back;
         header.next = shelf.first;
         shelf.first = header;
         self.kept += header.bytes;
     }
 
-    /// Takes kept blocks off the shelves, of any age, until the pool holds at most twice what runs have used at once of late:
-    /// requests of many sizes would fill a shelf for each.
-    fn take_excess(&mut self) -> *mut Header {
-        let allowed = 2 * self.peak.max(self.previous_peak) + ALWAYS_KEPT;
-        let mut excess = (self.in_use + self.kept).saturating_sub(allowed);
+    /// Takes blocks off the shelves for a new one of `bytes`, which nothing kept was large enough for.
+    ///
+    /// One of at least half that size goes in its place: requests for less take the new one from now on. So the blocks of all
+    /// tensors of about a size become as large as the largest of these, and few. What is beyond four times the most that runs
+    /// have used at once of late goes too, what was used longest ago first.
+    #[allow(unsafe_code, reason = "reads headers of kept blocks")]
+    fn take_excess(&mut self, bytes: usize) -> *mut Header {
         let mut list = ptr::null_mut();
-        for shelf in self.shelves.iter_mut().rev() {
-            while excess > 0
-                && let Some(header) = NonNull::new(shelf.first)
-            {
-                excess = excess.saturating_sub(shelf.bytes);
-                self.kept -= shelf.bytes;
-                list = shelf.unlink(header, ptr::null_mut(), list);
+        let below = self.shelves.partition_point(|shelf| shelf.bytes < bytes);
+        let mut smaller = self.shelves[..below].iter_mut().rev().take_while(|shelf| shelf.bytes >= bytes / 2);
+        if let Some(shelf) = smaller.find(|shelf| !shelf.first.is_null())
+            && let Some(header) = NonNull::new(shelf.first)
+        {
+            self.kept -= shelf.bytes;
+            list = shelf.unlink(header, ptr::null_mut(), list);
+        }
+        let allowed = 4 * self.peak.max(self.previous_peak) + ALWAYS_KEPT;
+        // SAFETY: blocks on a shelf are valid, and nobody else knows them.
+        let last_used = |shelf: &Shelf| unsafe { shelf.first.as_ref() }.map(|header| header.last_used);
+        while self.in_use + self.kept > allowed {
+            let used = self.shelves.iter_mut().filter_map(|shelf| Some((last_used(shelf)?, shelf)));
+            let Some((_, oldest)) = used.min_by_key(|(last_used, _)| *last_used) else { break };
+            while let Some(header) = NonNull::new(oldest.first) {
+                self.kept -= oldest.bytes;
+                list = oldest.unlink(header, ptr::null_mut(), list);
             }
         }
         list
     }
 
-    /// Takes kept blocks off the shelves that were last used before `tick`, but for so many bytes of the smallest.
+    /// Takes kept blocks off the shelves that were taken back before so many others, but for so many bytes of the smallest.
     #[allow(unsafe_code, reason = "walks a list of blocks")]
-    fn take_stale(&mut self, tick: u32, spared: usize) -> *mut Header {
+    fn take_stale(&mut self, taken_back: u64, spared: usize) -> *mut Header {
         (self.previous_peak, self.peak) = (self.peak, self.in_use);
+        self.at_last_sweep = self.taken_back;
         let (mut list, mut spared) = (ptr::null_mut(), spared);
         for shelf in &mut self.shelves {
             let mut before: *mut Header = ptr::null_mut();
@@ -281,7 +295,7 @@ impl Shelves {
                 let last_used = unsafe { header.as_ref().last_used };
                 // SAFETY: as above.
                 next = unsafe { header.as_ref().next };
-                if last_used >= tick || shelf.bytes <= spared {
+                if last_used > taken_back || shelf.bytes <= spared {
                     spared = spared.saturating_sub(shelf.bytes);
                     before = header.as_ptr();
                     continue;
