@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use super::refusal::Refusal;
@@ -23,31 +23,50 @@ pub(in crate::engine) enum Purpose {
 /// The counters and limits of one session.
 #[derive(Debug)]
 pub(in crate::engine) struct Account {
+    total: &'static Total,
     held: Arc<HeldMemory>,
     /// Bytes that one run may hold at once.
-    run_limit: AtomicUsize,
+    run_limit: usize,
     /// Whether runs get zeroed memory only.
-    is_zeroed: AtomicBool,
+    is_zeroed: bool,
 }
 
-/// What all sessions hold, by purpose.
-static TOTAL: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+/// What sessions hold together, and may hold.
+#[derive(Debug)]
+struct Total {
+    /// Bytes by purpose.
+    held: [AtomicUsize; 3],
+    limit: AtomicUsize,
+}
 
-/// What all sessions may hold together.
-static TOTAL_LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// That of the process.
+static PROCESS: Total = Total::new(usize::MAX);
 
 /// Where weights have taken nearly all, runs get this part of the limit all the same: the least that lets small models serve.
 const LEAST_PART: usize = 16;
 
 /// Sets what all sessions of the process may hold together.
 pub(in crate::engine) fn limit_total(bytes: usize) {
-    TOTAL_LIMIT.store(bytes, Relaxed);
+    PROCESS.limit.store(bytes, Relaxed);
+}
+
+impl Total {
+    const fn new(limit: usize) -> Self {
+        Total { held: [const { AtomicUsize::new(0) }; 3], limit: AtomicUsize::new(limit) }
+    }
 }
 
 impl Account {
     /// An account of a session whose runs may hold so much each.
     pub(in crate::engine) fn new(run_limit: usize, is_zeroed: bool) -> Self {
-        Account { held: Arc::default(), run_limit: run_limit.into(), is_zeroed: is_zeroed.into() }
+        Account { total: &PROCESS, held: Arc::default(), run_limit, is_zeroed }
+    }
+
+    /// Accounts that together may hold so much.
+    #[cfg(test)]
+    pub(super) fn sharing<const COUNT: usize>(limit: usize) -> [Arc<Self>; COUNT] {
+        let total = Box::leak(Total::new(limit).into());
+        std::array::from_fn(|_| Account { total, ..Account::new(usize::MAX, false) }.into())
     }
 
     /// What the session holds now.
@@ -57,26 +76,26 @@ impl Account {
 
     /// What one run may hold.
     pub(super) fn run_limit(&self) -> usize {
-        self.run_limit.load(Relaxed)
+        self.run_limit
     }
 
     /// Whether runs get zeroed memory only.
     pub(super) fn is_zeroed(&self) -> bool {
-        self.is_zeroed.load(Relaxed)
+        self.is_zeroed
     }
 
     /// Counts memory that is about to be taken from the system.
     pub(super) fn take(&self, purpose: Purpose, bytes: usize) -> Result<(), Refusal> {
-        let total = &TOTAL[purpose as usize];
-        let held = total.fetch_add(bytes, Relaxed);
-        let limit = TOTAL_LIMIT.load(Relaxed);
+        let Total { held: total, limit } = self.total;
+        let held = total[purpose as usize].fetch_add(bytes, Relaxed);
+        let limit = limit.load(Relaxed);
         let is_free = match purpose {
             Purpose::Weights => false,
             Purpose::Runs => held + bytes <= limit / LEAST_PART,
             Purpose::Other => true,
         };
-        if !is_free && TOTAL.iter().map(|total| total.load(Relaxed)).sum::<usize>() > limit {
-            total.fetch_sub(bytes, Relaxed);
+        if !is_free && total.iter().map(|total| total.load(Relaxed)).sum::<usize>() > limit {
+            total[purpose as usize].fetch_sub(bytes, Relaxed);
             return Err(Refusal::Process { asked: bytes, limit });
         }
         self.held.add(purpose == Purpose::Weights, bytes);
@@ -85,7 +104,7 @@ impl Account {
 
     /// Counts memory that has gone back to the system.
     pub(super) fn gave_back(&self, purpose: Purpose, bytes: usize) {
-        TOTAL[purpose as usize].fetch_sub(bytes, Relaxed);
+        self.total.held[purpose as usize].fetch_sub(bytes, Relaxed);
         self.held.subtract(purpose == Purpose::Weights, bytes);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{heap::Heap, pool::Pool};
 
 /// Time between sweeps: what is kept is released after one to two of them.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(3);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 
