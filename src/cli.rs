@@ -383,6 +383,12 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "ONNXD_REQUEST_MEMORY", value_parser = size)]
     pub request_memory: Option<ByteSize>,
 
+    /// Memory that one run may hold on the host: its tensors and its answer, not its inputs. A request whose run needs more is refused
+    /// (RESOURCE_EXHAUSTED, 429); max_run_memory in a model's config.toml overrides it. Without it: a quarter of the memory that
+    /// the process may use. All weights and runs together hold at most what the process may use, less --request-memory and a sixteenth.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_RUN_MEMORY", value_parser = size)]
+    pub max_run_memory: Option<ByteSize>,
+
     /// How long the head of a request may take to come, from its first byte or from when the client connects.
     #[arg(long, value_name = "DURATION", env = "ONNXD_HEADER_TIMEOUT", default_value = "30s", value_parser = timeout)]
     pub header_timeout: Duration,

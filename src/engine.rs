@@ -4,6 +4,7 @@
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod about;
+mod allocator;
 mod binding;
 mod buckets;
 mod buffer;
@@ -52,6 +53,7 @@ use ort::{
 use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::{error::Failure, files::ModelPath};
+use allocator::{Account, Pool, Purpose};
 use memory::{Location, Memory};
 use recording::while_none_is_recorded;
 use run_control::makes_session;
@@ -62,6 +64,8 @@ use worker::Worker;
 pub struct Engine {
     environment: Environment,
     library: Arc<Path>,
+    /// Bytes that one run may hold, where the model's settings don't say otherwise.
+    max_run_memory: usize,
     /// Whether the CPU takes the place of every provider.
     #[cfg(test)]
     stand_in: bool,
@@ -82,12 +86,21 @@ impl Engine {
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
+        allocator::register(&environment, library).map_err(|error| failed(&error))?;
         Ok(Engine {
             environment,
             library: library.into(),
+            max_run_memory: usize::MAX,
             #[cfg(test)]
             stand_in: false,
         })
+    }
+
+    /// The same engine, for which one run may hold so many bytes, and all weights and runs of the process so many together.
+    #[must_use]
+    pub fn with_memory_limits(self, max_run_memory: usize, total: usize) -> Self {
+        allocator::limit_total(total);
+        Engine { max_run_memory, ..self }
     }
 
     /// Where the library lies.
@@ -142,7 +155,8 @@ impl Engine {
         path: &ModelPath,
         target: &Target,
     ) -> Result<Instance, WorkerFailure> {
-        let worker = Worker::load(launch, label, file, path, target)?;
+        let target = Target { max_run_memory: Some(self.run_limit(target)), ..target.clone() };
+        let worker = Worker::load(launch, label, file, path, &target)?;
         Instance::of_worker(worker, file)
     }
 
@@ -159,18 +173,45 @@ impl Engine {
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
         let (hazard, zero_extents) = (file.hazard.clone(), file.zero_extents.clone());
+        let is_zeroed = file.unwritten.is_some();
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
-            let session = self.session(file, folder, target);
-            let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
+            let (session, pool) = self.counted_session(file, folder, target)?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-            let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+            let instance = Instance::new(session, signature, uneven, pool).map_err(Failure::lasting)?;
             let instance = instance.with_hazards(hazard, zero_extents);
-            Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
+            // A run that is kept writes its outputs to where the last one's lie, which are not zero.
+            let keeps = target.provider == Provider::Cpu && !is_zeroed;
+            Ok(if keeps { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
         self.staged(instance, locations, target.is_recorded())
+    }
+
+    /// A session whose memory is counted and limited, with the memory for its runs.
+    fn counted_session(
+        &self,
+        file: ModelFile,
+        folder: &Path,
+        target: &Target,
+    ) -> Result<(Session, Arc<Pool>), Failure> {
+        let account = Arc::new(Account::new(self.run_limit(target), file.unwritten.is_some()));
+        if !target.provider.waits() {
+            account.held().read(file.bytes());
+        }
+        let weights = Pool::new(account.clone(), Purpose::Weights);
+        let session = allocator::within_load(&weights, || self.session(file, folder, target));
+        let session = session.map_err(|error| match allocator::take_refusal() {
+            Some(refusal) => Failure::passing(format!("there is no memory for it: {}", refusal.reason())),
+            None => tensorrt::failure(&error.to_string(), target),
+        })?;
+        Ok((session, Pool::new(account, Purpose::Runs)))
+    }
+
+    /// Bytes that one run on a target may hold.
+    fn run_limit(&self, target: &Target) -> usize {
+        target.max_run_memory.unwrap_or(self.max_run_memory)
     }
 
     /// Has an instance fetch batches from the first of these memories that its session has. Without any it takes them as they
@@ -208,6 +249,7 @@ impl Engine {
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
+            .with_config_entry(allocator::SESSION_OPTION.0, allocator::SESSION_OPTION.1)?
             .commit_from_memory(&file.encoded)
     }
 }

@@ -88,7 +88,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     // Before anything is built: a wrong folder is the commonest mistake.
     repository::scan(folder, None, &settings.allow_links_to.0)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
-    let engine = Engine::start(&library)?;
+    let (one_run, together) = limits::run_memory(settings);
+    let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
     gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
@@ -230,8 +231,10 @@ async fn open_doors(
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let PlaceLimits { total, per_client, .. } = places.limits();
+    let (max_run_memory, _) = limits::run_memory(settings);
     tracing::info!(
         request_memory = %ByteSize(context.limits.budget.limit()),
+        max_run_memory = %ByteSize(max_run_memory),
         max_connections = total,
         max_connections_per_client = per_client,
         "limits"

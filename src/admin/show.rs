@@ -14,8 +14,19 @@ const NONE: &str = "-";
 
 /// Every version with all that is known of it, and below what is wrong.
 pub(super) fn models(models: &[Model]) -> String {
-    let headings =
-        ["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SINCE", ">GENERATION", "DEVICE", ">MEMORY"];
+    let headings = [
+        "MODEL",
+        ">VERSION",
+        "STATE",
+        ">WEIGHT",
+        ">SHARE",
+        "ALIASES",
+        "SINCE",
+        ">GENERATION",
+        "DEVICE",
+        ">MEMORY",
+        ">RUNS",
+    ];
     let mut table = Table::new(&headings);
     let mut problems = String::new();
     for model in models {
@@ -39,6 +50,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
                 version.memory_bytes.map_or(NONE.into(), rounded),
+                version.run_memory_bytes.map_or(NONE.into(), rounded),
             ]);
         }
     }

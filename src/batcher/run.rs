@@ -108,6 +108,10 @@ impl Batcher {
                 let why = format!("{}: the run was stopped after {most:?} (max_run_time)", self.label);
                 Error::new(Code::DeadlineExceeded, why)
             }
+            (None, None) if error.code() == Code::ResourceExhausted => {
+                self.metrics.memory().refused();
+                Error::new(error.code(), format!("{} failed to run: {error}", self.label))
+            }
             (None, None) => Error::new(self.blamed(error.code()), format!("{} failed to run: {error}", self.label)),
         };
         for member in members {

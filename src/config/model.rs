@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Device, Isolation, QueueTime,
+    ByteSize, Device, Isolation, QueueTime,
     document::{self, Document},
 };
 use crate::traffic::{Traffic, Weights};
@@ -119,6 +119,11 @@ settings! {
         /// Threads that one run uses, at most one per CPU. Without it: 1 for models that answer one row within a millisecond,
         /// else every CPU.
         intra_op_threads: Option<usize> = None;
+
+        /// Memory that one run may hold on the host, such as "512MiB": its tensors and its answer, not its inputs. A request whose run
+        /// needs more is refused (RESOURCE_EXHAUSTED, 429); a batch is run in smaller parts first. Without it: what the server's
+        /// --max-run-memory says.
+        max_run_memory: Option<ByteSize> = None;
 
         /// What it runs on: "auto" (NVIDIA GPUs where they work, else the CPU), "cpu", "cuda" (every GPU) or "cuda:0" (that one),
         /// "tensorrt" or "tensorrt:0"; and "openvino", "migraphx", "coreml" or "xnnpack", where the library of ONNX Runtime has it.
@@ -260,6 +265,19 @@ impl Setting for Option<usize> {
     }
 }
 
+impl Setting for Option<ByteSize> {
+    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
+        match value.get_ref().as_str().map(str::parse) {
+            Some(Ok(size)) => *self = Some(size),
+            Some(Err(_)) | None => wrong(key, &value, "a size such as \"512MiB\"", file),
+        }
+    }
+
+    fn written(&self, key: &str) -> String {
+        self.map_or_else(|| format!("# {key} = \"1GiB\""), |size| format!("{key} = \"{size}\""))
+    }
+}
+
 impl Setting for Duration {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_str().map(humantime::parse_duration) {
@@ -354,6 +372,7 @@ mod tests {
             default_priority = 2
             instances = 2
             intra_op_threads = 3
+            max_run_memory = "1MiB"
             in_place = "off"
             isolation = "process"
             device = "cuda:1"
@@ -391,6 +410,7 @@ mod tests {
             ])),
             instances: Some(2),
             intra_op_threads: Some(3),
+            max_run_memory: Some(ByteSize(1 << 20)),
             in_place: InPlace::Off,
             isolation: Some(Isolation::Process),
             device: Some(Device::Cuda(Some(1))),

@@ -1,6 +1,9 @@
-//! Memory that a batch's rows are stacked in: aligned, kept from batch to batch, given back after an unusually large one.
+//! Memory that a batch's rows are stacked in: aligned, kept from batch to batch where it is little.
 
 use bytes::Bytes;
+use std::sync::Arc;
+
+use super::allocator::{Block, Pool, refused};
 
 /// One cache line, which is more than any element's alignment.
 #[derive(Clone, Copy)]
@@ -28,46 +31,56 @@ impl Spare {
     }
 }
 
-/// The memory for one input.
+/// Batches of more bytes are stacked in memory of the pool, for one run.
+const LARGE: usize = 64 << 10;
+
+/// The memory for one input. It keeps what small batches take; what large ones take goes back to the pool after the run, which
+/// releases it when no run wants it any more.
 #[derive(Default)]
 pub(super) struct Buffer {
     lines: Vec<Line>,
-    spare: Spare,
+    large: Option<Block>,
 }
 
 impl Buffer {
     /// A pointer to the parts, one behind the other, aligned to `alignment` (at most 64). A single part that is aligned already is pointed
     /// to where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
-    pub(super) fn stack<'p>(&mut self, alignment: usize, parts: impl Iterator<Item = &'p Bytes> + Clone) -> *const u8 {
+    ///
+    /// # Errors
+    /// There is no memory for a large batch.
+    pub(super) fn stack<'p>(
+        &mut self,
+        alignment: usize,
+        parts: impl Iterator<Item = &'p Bytes> + Clone,
+        pool: &Arc<Pool>,
+    ) -> ort::Result<*const u8> {
         let mut rest = parts.clone();
         if let (Some(only), None) = (rest.next(), rest.next())
             && only.as_ptr().addr().is_multiple_of(alignment)
         {
-            return only.as_ptr();
+            return Ok(only.as_ptr());
         }
         let length = parts.clone().map(Bytes::len).sum::<usize>();
-        self.reserve(length.div_ceil(LINE).max(1));
-        let bytes = self.bytes();
+        if length > LARGE {
+            let stacked = Block::stacked(pool, length, parts).map_err(refused)?;
+            return Ok(self.large.insert(stacked).start());
+        }
+        let lines = length.div_ceil(LINE).max(1);
+        if lines > self.lines.len() {
+            self.lines.resize(lines, Line([0; LINE]));
+        }
+        let bytes = bytes_mut(&mut self.lines);
         let mut start = 0;
         for part in parts {
             bytes[start..start + part.len()].copy_from_slice(part);
             start += part.len();
         }
-        bytes.as_ptr()
+        Ok(bytes.as_ptr())
     }
 
-    fn reserve(&mut self, lines: usize) {
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0; LINE]));
-        }
-        if self.spare.goes_back(lines, self.lines.len()) {
-            self.lines.truncate(lines);
-            self.lines.shrink_to_fit();
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        bytes_mut(&mut self.lines)
+    /// Gives the memory of a large batch back.
+    pub(super) fn release_large(&mut self) {
+        self.large = None;
     }
 }
 

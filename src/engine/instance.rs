@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    allocator::{Account, Pool, Purpose, take_refusal},
     buffer::Buffer,
     foreseen::Foreseen,
     kept::Kept,
@@ -28,6 +29,7 @@ use crate::{
     crash::{Activity, Phase},
     error::{Error, Failure, Lost, Result},
     files::ModelPath,
+    metrics::HeldMemory,
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
@@ -41,6 +43,8 @@ pub struct Instance {
     kept: Option<Kept>,
     foreseen: Foreseen,
     memory: Arc<MemoryInfo<'static>>,
+    /// Memory of its runs.
+    pool: Arc<Pool>,
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
     zero_extents: Option<Arc<str>>,
@@ -65,10 +69,15 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
+    pub(super) fn new(
+        session: Session,
+        signature: Signature,
+        uneven: Option<String>,
+        pool: Arc<Pool>,
+    ) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
-        let session = SharedSession::new(session, &signature)?;
+        let session = SharedSession::new(session, &signature, pool.clone())?;
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
         let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (Some(session.into()), signature.into(), memory.into());
@@ -79,6 +88,7 @@ impl Instance {
             kept: None,
             foreseen,
             memory,
+            pool,
             uneven,
             hazard: None,
             zero_extents: None,
@@ -103,6 +113,7 @@ impl Instance {
             buffers: Vec::new(),
             kept: None,
             memory,
+            pool: elsewhere(file),
             uneven: shared(&file.uneven),
             hazard: shared(&file.hazard),
             zero_extents: shared(&file.zero_extents),
@@ -151,6 +162,7 @@ impl Instance {
             kept: self.kept.as_ref().map(|_| Kept::default()),
             foreseen: Foreseen::new(&self.signature),
             memory: self.memory.clone(),
+            pool: self.pool.sibling(),
             uneven: self.uneven.clone(),
             hazard: self.hazard.clone(),
             zero_extents: self.zero_extents.clone(),
@@ -158,6 +170,11 @@ impl Instance {
             worker: None,
             activity: self.activity.clone(),
         }
+    }
+
+    /// What its session holds of the host's memory. Instances over one session share it.
+    pub fn held_memory(&self) -> &Arc<HeldMemory> {
+        self.pool.account().held()
     }
 
     /// Why runs of as many rows may differ much in what they cost, for people; `None` where they don't, as far as the model's
@@ -267,7 +284,7 @@ impl Instance {
             .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
             && let (Some(kept), Some(session)) = (&mut self.kept, &self.session)
         {
-            kept.keep(session, &self.memory, request, outputs);
+            kept.keep(session, &self.pool, &self.memory, request, outputs);
         }
         for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
             self.foreseen.came(index, spec, rows, output.shape());
@@ -285,11 +302,14 @@ impl Instance {
         };
         let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
+        // Kernels of sums over nothing leave their outputs as they were.
+        let zeroed = has_zero_extent(requests);
         let ran = match &self.session {
-            Some(session) => session.run(&values, &optional),
+            Some(session) => session.run(&values, &optional, &self.pool, zeroed),
             None => Err(ort::Error::new("it has no session in this process: this is a defect of the server")),
         };
         let run = stacked.elapsed();
+        self.buffers.iter_mut().for_each(Buffer::release_large);
         let outputs = ran.map_err(|error| run_error(&error)).and_then(|outputs| {
             let named = self.signature.outputs.iter().zip(outputs);
             named
@@ -340,21 +360,40 @@ impl Instance {
 
     /// The inputs of a run: those of the requests, stacked.
     fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<Stacked> {
+        take_refusal();
         let mut stacked = Stacked::default();
         let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
         for (index, buffer) in required.iter_mut().enumerate() {
             let parts = requests.iter().map(|request| &request.required[index]);
-            let (value, region) = stack_input(buffer, parts, &self.memory)?;
+            let (value, region) = stack_input(buffer, parts, &self.memory, &self.pool)?;
             stacked.values.push(value);
             stacked.regions.push(region);
         }
         for (index, tensor) in requests.iter().flat_map(|request| &request.optional) {
-            let (value, region) = stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory)?;
+            let (value, region) =
+                stack_input(&mut optional[*index], std::iter::once(tensor), &self.memory, &self.pool)?;
             stacked.optional.push((*index, value));
             stacked.regions.push(region);
         }
         Ok(stacked)
     }
+}
+
+/// Whether any tensor of the requests has no elements.
+fn has_zero_extent(requests: &[&ModelInputs]) -> bool {
+    let optional = |request: &&ModelInputs| request.optional.iter().any(|(_, tensor)| is_empty(tensor));
+    requests.iter().any(|request| request.required.iter().any(is_empty) || optional(request))
+}
+
+fn is_empty(tensor: &Tensor) -> bool {
+    tensor.shape().extents().contains(&0)
+}
+
+/// What is counted of a session in a worker process: its files, since the rest is memory of that process.
+fn elsewhere(file: &ModelFile) -> Arc<Pool> {
+    let account = Account::new(usize::MAX, false);
+    account.held().read(file.bytes());
+    Pool::new(account.into(), Purpose::Runs)
 }
 
 /// One for each input.
@@ -379,6 +418,7 @@ fn stack_input<'p>(
     buffer: &mut Buffer,
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &MemoryInfo<'static>,
+    pool: &Arc<Pool>,
 ) -> ort::Result<(Value, Range<usize>)> {
     let (datatype, extents) = extents(parts.clone())?;
     let data = parts.map(Tensor::data);
@@ -386,7 +426,7 @@ fn stack_input<'p>(
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
     };
     let length = data.clone().map(Bytes::len).sum::<usize>();
-    let start = buffer.stack(size, data);
+    let start = buffer.stack(size, data, pool)?;
     // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which is dropped
     // with the run before the buffer is used again.
@@ -451,8 +491,9 @@ unsafe impl Send for OutputMemory {}
 impl AsRef<[u8]> for OutputMemory {
     #[allow(unsafe_code, reason = "reads the output's memory")]
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: ONNX Runtime says that the value has `length` initialised bytes (elements of its shape) at `start`; they
-        // live as long as the value and nothing writes to them.
+        // SAFETY: ONNX Runtime says that the value has `length` bytes (elements of its shape) at `start`; they live as long as the
+        // value and nothing writes to them. They are initialised: kernels write their outputs, and where one may leave some
+        // unwritten (`model_file/unwritten.rs`, runs with an empty input) the allocator has zeroed them.
         unsafe { std::slice::from_raw_parts(self.start, self.length) }
     }
 }

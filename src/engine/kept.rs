@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ort::memory::MemoryInfo;
 use std::sync::Arc;
 
-use super::{binding::Binding, buffer::Fixed, session::SharedSession, value::Value};
+use super::{allocator::Pool, binding::Binding, buffer::Fixed, session::SharedSession, value::Value};
 use crate::{
     error::Result,
     tensor::{ModelInputs, Tensor},
@@ -32,6 +32,7 @@ pub(super) struct KeptRun {
     inputs: Vec<Place>,
     outputs: Vec<Place>,
     session: Arc<SharedSession>,
+    pool: Arc<Pool>,
 }
 
 /// Where a tensor lies.
@@ -64,6 +65,7 @@ impl Kept {
     pub(super) fn keep(
         &mut self,
         session: &Arc<SharedSession>,
+        pool: &Arc<Pool>,
         memory: &MemoryInfo<'static>,
         request: &ModelInputs,
         outputs: &[Tensor],
@@ -72,7 +74,7 @@ impl Kept {
         let small = lengths.clone().sum::<usize>() <= SMALL && lengths.clone().all(|length| length > 0);
         let fixed = request.required.iter().all(|input| input.datatype().size().is_some());
         if small && fixed && request.optional.is_empty() {
-            self.run = KeptRun::new(session, memory, request, outputs).ok();
+            self.run = KeptRun::new(session, pool, memory, request, outputs).ok();
         }
     }
 
@@ -92,13 +94,15 @@ impl KeptRun {
     #[allow(unsafe_code, reason = "hands ONNX Runtime memory of fixed addresses")]
     fn new(
         session: &Arc<SharedSession>,
+        pool: &Arc<Pool>,
         memory: &MemoryInfo<'static>,
         request: &ModelInputs,
         outputs: &[Tensor],
     ) -> ort::Result<Self> {
         // SAFETY: the session is kept, and goes after the binding.
         let binding = unsafe { Binding::new(session.session()) }?;
-        let mut run = KeptRun { binding, inputs: Vec::new(), outputs: Vec::new(), session: session.clone() };
+        let (session_kept, pool) = (session.clone(), pool.clone());
+        let mut run = KeptRun { binding, inputs: Vec::new(), outputs: Vec::new(), session: session_kept, pool };
         for (name, tensor) in session.inputs().iter().zip(&request.required) {
             let (place, value) = place(memory, tensor)?;
             run.inputs.push(place);
@@ -126,7 +130,7 @@ impl KeptRun {
 
     /// Makes the run.
     pub(super) fn run(&mut self) -> ort::Result<()> {
-        self.session.run_bound(&self.binding)
+        self.session.run_bound(&self.binding, &self.pool)
     }
 
     /// What it gave: copied, since the next one writes to the same place.

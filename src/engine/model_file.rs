@@ -7,6 +7,7 @@
 mod cost;
 mod hazard;
 pub(super) mod onnx;
+mod unwritten;
 mod zip_map;
 
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct ModelFile {
     pub(super) hazard: Option<String>,
     /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it.
     pub(super) zero_extents: Option<String>,
+    /// An operator that may leave its outputs unwritten, so that runs have to start with zeroed memory; `None` where there is none.
+    pub(super) unwritten: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub(super) inputs: Vec<ValueInfo>,
     /// SHA-256 of the model and its weights, once somebody has asked for it.
@@ -58,10 +61,11 @@ impl ModelFile {
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
         let (mut hazard, mut zero_extents) = (None, None);
-        let mut changed = None;
+        let (mut changed, mut unwritten) = (None, uneven.clone());
         if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);
+            unwritten = unwritten::find(&graph).map(ToOwned::to_owned);
             without_nul(&graph)?;
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
@@ -80,12 +84,17 @@ impl ModelFile {
             inputs = graph.required_inputs();
         }
         let encoded = changed.unwrap_or_else(|| encoded.into());
-        Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, inputs, digest: OnceLock::new() })
+        Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, unwritten, inputs, digest: OnceLock::new() })
     }
 
     /// Why values of a request can end the process, for people; `None` where nothing is known that does.
     pub fn hazard(&self) -> Option<&str> {
         self.hazard.as_deref()
+    }
+
+    /// Bytes of the model and of its weights.
+    pub(super) fn bytes(&self) -> usize {
+        self.encoded.len() + self.weights.iter().map(|(_, contents)| contents.len()).sum::<usize>()
     }
 
     /// SHA-256 of the model and its weights, as they are loaded.

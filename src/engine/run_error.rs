@@ -1,8 +1,11 @@
-//! Errors of runs: who is to blame, and ONNX Runtime's message without its C++ source locations. Pure, but for `ort`'s error.
+//! Errors of runs: who is to blame, and ONNX Runtime's message without its C++ source locations.
 
 use ort::error::ErrorCode;
 
-use super::explain::{is_of_a_gpu, out_of_memory};
+use super::{
+    allocator::take_refusal,
+    explain::{is_of_a_gpu, out_of_memory},
+};
 use crate::error::{Code, Error};
 
 /// The error of a failed run.
@@ -12,6 +15,9 @@ use crate::error::{Code, Error};
 pub(super) fn run_error(error: &ort::Error) -> Error {
     let words = error.to_string();
     let message = cleaned(&words);
+    if let Some(refusal) = take_refusal() {
+        return refusal.error(&message);
+    }
     // The registry looks for a device's name in the message of a run that fails at load.
     let message = if is_of_a_gpu(&words) && !is_of_a_gpu(&message) { words.clone() } else { message };
     Error::new(code(error.code(), &words), message)

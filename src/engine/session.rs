@@ -9,10 +9,17 @@ use std::{
     ffi::{CString, c_char},
     mem::ManuallyDrop,
     ptr,
+    sync::Arc,
 };
 
 use super::{
-    RUNNING, binding::Binding, checked, recording::while_none_is_recorded, run_control::with_options, value::Value,
+    RUNNING,
+    allocator::{Pool, within},
+    binding::Binding,
+    checked,
+    recording::while_none_is_recorded,
+    run_control::with_options,
+    value::Value,
 };
 use crate::tensor::{Signature, TensorSpec};
 
@@ -27,12 +34,14 @@ pub(super) struct SharedSession {
     inputs: Vec<CString>,
     optional_inputs: Vec<CString>,
     outputs: Vec<CString>,
+    /// Memory for runs of callers without a pool of their own.
+    pool: Arc<Pool>,
 }
 
 impl SharedSession {
     /// # Errors
     /// For people: a name that ONNX Runtime can't be told.
-    pub(super) fn new(session: Session, signature: &Signature) -> Result<Self, String> {
+    pub(super) fn new(session: Session, signature: &Signature, pool: Arc<Pool>) -> Result<Self, String> {
         let name = |spec: &TensorSpec| {
             CString::new(&*spec.name).map_err(|_| format!("the name '{}' has a NUL in it", spec.name.escape_debug()))
         };
@@ -42,6 +51,7 @@ impl SharedSession {
             optional_inputs: names(&signature.optional_inputs)?,
             outputs: names(&signature.outputs)?,
             session: ManuallyDrop::new(session),
+            pool,
         })
     }
 
@@ -60,32 +70,49 @@ impl SharedSession {
         &self.outputs
     }
 
-    /// Runs the model with what is bound, which is of this session.
+    /// Runs the model with what is bound, which is of this session, with memory of this pool.
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
-    pub(super) fn run_bound(&self, binding: &Binding) -> ort::Result<()> {
+    pub(super) fn run_bound(&self, binding: &Binding, pool: &Arc<Pool>) -> ort::Result<()> {
         RUNNING.set(true);
-        let status = with_options(|options| {
+        let run = |options: Option<&RunOptions>| {
             let options = options.map_or(ptr::null(), AsPointer::ptr);
             // SAFETY: session, binding and options live; runs may overlap (see above), and those of one binding, and of one
             // thread's options, are made by one owner.
             unsafe {
                 (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), options, binding.pointer().cast_const())
             }
-        });
+        };
+        let status = within(pool, false, || with_options(run));
         RUNNING.set(false);
         checked(status)
     }
 
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
-    /// output, `None` where nothing came.
-    pub(super) fn run(&self, inputs: &[Value], optional: &[(usize, Value)]) -> ort::Result<Vec<Option<Value>>> {
-        with_options(|options| self.run_into(inputs, optional, &[], options))
+    /// output, `None` where nothing came. The run's memory is of this pool, and zeroed if that is asked for.
+    pub(super) fn run(
+        &self,
+        inputs: &[Value],
+        optional: &[(usize, Value)],
+        pool: &Arc<Pool>,
+        zeroed: bool,
+    ) -> ort::Result<Vec<Option<Value>>> {
+        within(pool, zeroed, || with_options(|options| self.run_in_scope(inputs, optional, &[], options)))
     }
 
     /// The same, where the caller has memory for outputs: what has a value among `places` is written to that, and does not come
     /// back.
-    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn run_into(
+        &self,
+        inputs: &[Value],
+        optional: &[(usize, Value)],
+        places: &[Option<Value>],
+        options: Option<&RunOptions>,
+    ) -> ort::Result<Vec<Option<Value>>> {
+        within(&self.pool, false, || self.run_in_scope(inputs, optional, places, options))
+    }
+
+    #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
+    fn run_in_scope(
         &self,
         inputs: &[Value],
         optional: &[(usize, Value)],

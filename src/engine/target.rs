@@ -19,6 +19,8 @@ pub struct Target {
     pub splits: bool,
     /// Where what was built for a GPU is kept.
     pub cache: Option<PathBuf>,
+    /// Bytes of the host's memory that one run may hold; `None`: what the engine allows.
+    pub max_run_memory: Option<usize>,
 }
 
 /// What runs a session: an execution provider, and the GPU where it has several.
@@ -61,7 +63,13 @@ impl Target {
             max_batch_size: 1,
             splits: false,
             cache: None,
+            max_run_memory: None,
         }
+    }
+
+    /// Whether it is the CPU with one thread a run: a session for it starts no threads.
+    pub fn is_single_threaded_cpu(&self) -> bool {
+        self.provider == Provider::Cpu && self.threads == NonZeroUsize::MIN
     }
 
     /// Whether runs are recorded. TensorRT's provider keeps one recording for a session, whatever the size of the batch.

@@ -205,6 +205,7 @@ mod tests {
             uneven: None,
             hazard: None,
             zero_extents: None,
+            unwritten: None,
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };
@@ -244,6 +245,7 @@ mod tests {
             uneven: None,
             hazard: None,
             zero_extents: None,
+            unwritten: None,
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };

@@ -45,6 +45,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         uneven: None,
         hazard: None,
         zero_extents: None,
+        unwritten: None,
         inputs: Vec::new(),
         digest: OnceLock::new(),
     };

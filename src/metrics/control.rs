@@ -121,7 +121,7 @@ const VERSIONS: &[Family<VersionStanding>] = &[
     ),
     Family::gauge(
         "onnxd_version_memory_bytes",
-        "Memory of the version, estimated: the size of its files for each of its sessions. What is on GPUs does not count.",
+        "Memory of the version's weights on the host, for each of its sessions: as they were read, or as they were counted where that is more.",
         |series, version| series.optional(version.memory),
     ),
     Family::gauge("onnxd_traffic_weight", "Weight of the version, where its model has weights.", |series, version| {

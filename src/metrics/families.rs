@@ -100,6 +100,16 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
     Family::counter("onnxd_worker_deaths_total", "Deaths of the version's worker processes.", |series, version| {
         series.value(version.worker_deaths);
     }),
+    Family::gauge(
+        "onnxd_version_run_memory_bytes",
+        "Memory that the version's runs hold on the host: tensors, answers until they are written, and what is kept for the next runs.",
+        |series, version| series.value(version.run_memory),
+    ),
+    Family::counter(
+        "onnxd_version_run_memory_refused_total",
+        "Requests whose run was refused memory (max_run_memory, --max-run-memory).",
+        |series, version| series.value(version.run_memory_refused),
+    ),
 ];
 
 /// The same as Triton calls it.

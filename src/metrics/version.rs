@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS};
+use super::{
+    held_memory::VersionMemory,
+    histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS},
+};
 use crate::{
     error::{Code, Error},
     per_thread::PerThread,
@@ -21,6 +24,7 @@ pub struct VersionMetrics {
     worker_deaths: AtomicU64,
     /// The queues of its generations, as long as they live.
     queues: Mutex<Vec<Weak<QueueGauge>>>,
+    memory: VersionMemory,
     counts: PerThread<Counts>,
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Total {
     pub(super) queue_limit: u64,
     pub(super) worker_deaths: u64,
     pub(super) load_time: Duration,
+    pub(super) run_memory: u64,
+    pub(super) run_memory_refused: u64,
 }
 
 /// What waits in a queue now, as it was told last. Threads have queues of their own: each apart in memory, as in `per_thread`.
@@ -177,6 +183,7 @@ impl VersionMetrics {
             queue_limit: AtomicU64::new(0),
             worker_deaths: AtomicU64::new(0),
             queues: Mutex::default(),
+            memory: VersionMemory::default(),
             counts: PerThread::new(Counts::new),
         }
     }
@@ -201,7 +208,14 @@ impl VersionMetrics {
             queue_limit: self.queue_limit.load(Relaxed),
             worker_deaths: self.worker_deaths.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
+            run_memory: self.memory.runs() as u64,
+            run_memory_refused: self.memory.refusals(),
         }
+    }
+
+    /// Memory of its sessions.
+    pub fn memory(&self) -> &VersionMemory {
+        &self.memory
     }
 
     /// Tells of a queue of the version as long as that lives.

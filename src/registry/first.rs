@@ -13,7 +13,7 @@ use super::{
     system,
 };
 use crate::{
-    config::{Batching, Device, ModelConfig},
+    config::{Batching, ByteSize, Device, ModelConfig},
     engine::{Instance, Provider, Target, is_of_a_gpu},
     error::Failure,
     runtime::fetch,
@@ -173,7 +173,8 @@ impl Loader {
 
     /// Where and how a version runs by a provider, with one thread.
     fn target(&self, config: &ModelConfig, provider: Provider) -> Target {
-        let cpu = Target::cpu(NonZeroUsize::MIN);
+        let max_run_memory = config.max_run_memory.map(|ByteSize(bytes)| bytes);
+        let cpu = Target { max_run_memory, ..Target::cpu(NonZeroUsize::MIN) };
         if provider == Provider::Cpu {
             return cpu;
         }

@@ -28,8 +28,6 @@ pub(super) struct Made {
     pub instances: Vec<OnDevice>,
     /// What each of these lists runs on.
     pub providers: Vec<Provider>,
-    /// Sessions whose weights are in the host's memory.
-    pub sessions_on_host: usize,
     /// The threads that drive them.
     pub compute: Compute,
     /// Time that it took to warm them up.
@@ -51,7 +49,6 @@ impl Loader {
         let mut made = Made {
             instances: Vec::new(),
             providers: Vec::new(),
-            sessions_on_host: if waits { 0 } else { count },
             compute: self.compute.clone(),
             warm_up: Duration::ZERO,
             warnings: refused.into_iter().map(not_everywhere).collect(),

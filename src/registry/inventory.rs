@@ -319,6 +319,7 @@ impl Inventory {
             share: shares.get(&version).copied().unwrap_or(0.0),
             aliases: aliases.map(|(alias, _)| alias.clone()).collect(),
             memory_bytes: serving.map(|serving| serving.memory),
+            run_memory_bytes: serving.map(|serving| serving.version.metrics.memory().runs() as u64),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
             devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
             path: source.map(|source| source.path.to_path_buf()),

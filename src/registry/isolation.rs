@@ -66,7 +66,7 @@ impl Loader {
             RunControl::enter(before);
             instance.map(|instance| instance.with_activity(activity.clone()))
         };
-        if *target == Target::cpu(NonZeroUsize::MIN) { load() } else { system::starting_threads(load) }
+        if target.is_single_threaded_cpu() { load() } else { system::starting_threads(load) }
     }
 
     fn in_worker(&self, file: ModelFile, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {

@@ -24,7 +24,7 @@ use crate::{
     config::{Batching, Device, Isolation, ModelConfig, QueueTime},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
-    metrics::{Exposition, StopReason},
+    metrics::{Exposition, HeldMemory, StopReason, VersionMemory},
     repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
@@ -40,8 +40,8 @@ pub struct Loaded {
     pub version: Version,
     /// The part of its load time that probes, test cases and first runs took.
     pub warm_up: Duration,
-    /// Sessions whose weights are in the host's memory.
-    pub sessions_on_host: usize,
+    /// Bytes of weights that its sessions hold in the host's memory.
+    pub weights_on_host: u64,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
@@ -242,8 +242,7 @@ impl Loader {
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, sessions_on_host, compute, warm_up, warnings: lacking } =
-            self.instances(wanted, placed)?;
+        let Made { instances, providers, compute, warm_up, warnings: lacking } = self.instances(wanted, placed)?;
         let derived = Derived {
             by_rows: settings.by_rows,
             batching: batching.map(|()| settings.max_batch_size),
@@ -256,6 +255,8 @@ impl Loader {
             isolation: in_worker,
         };
         let metrics = self.exposition.version(model, version);
+        let all = || instances.iter().flat_map(|on_device| &on_device.instances);
+        let weights_on_host = watch_memory(metrics.memory(), all().map(Instance::held_memory));
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
@@ -275,7 +276,7 @@ impl Loader {
         Ok(Loaded {
             version,
             warm_up,
-            sessions_on_host,
+            weights_on_host,
             row,
             example,
             threads_why,
@@ -296,6 +297,17 @@ fn stopped(reason: StopReason, max_run_time: Option<Duration>) -> Failure {
         )),
         None => Failure::passing("the load was given up"),
     }
+}
+
+/// Has the version's metrics count what the sessions hold. Returns the bytes of their weights.
+fn watch_memory<'s>(memory: &VersionMemory, sessions: impl Iterator<Item = &'s Arc<HeldMemory>>) -> u64 {
+    let mut weights = 0;
+    for session in sessions {
+        if memory.watch(session) {
+            weights += session.weights() as u64;
+        }
+    }
+    weights
 }
 
 /// Rows that a batch may have on the threads that read requests, or why it does not run there.

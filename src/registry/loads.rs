@@ -271,8 +271,9 @@ fn take(inventory: &mut Inventory, key: &Key, wanted: Wanted, loaded: Loaded) ->
         tracing::warn!(model = key.0, version = key.1, "{warning}");
     }
     let warm_up = loaded.warm_up.as_secs_f64();
+    let memory = loaded.weights_on_host;
     let version = Arc::new(loaded.version);
-    let serving = Serving { version: version.clone(), memory: wanted.memory_of(loaded.sessions_on_host) };
+    let serving = Serving { version: version.clone(), memory };
     let losses = inventory.slots.get(key).and_then(|slot| slot.losses_of(&wanted));
     let slot = Slot { serving: Some(serving), losses, ..Slot::new(wanted) };
     let before = inventory.slots.insert(key.clone(), slot).and_then(|slot| slot.serving);

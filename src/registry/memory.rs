@@ -14,7 +14,7 @@ use crate::{
 /// What versions may take together.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryLimit {
-    /// Bytes, by the estimate: the size of a version's files for each of its sessions.
+    /// Bytes of weights on the host: before a load by the size of the files for each session, after it as the sessions hold them.
     pub bytes: ByteSize,
     /// Where a version and the one that it replaces don't fit together, that goes first, and nothing answers meanwhile.
     pub unload_first: bool,

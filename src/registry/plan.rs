@@ -43,7 +43,7 @@ pub(super) struct Slot {
 #[derive(Debug)]
 pub(super) struct Serving {
     pub version: Arc<Version>,
-    /// Bytes that it takes, as far as that can be told from its files.
+    /// Bytes of its weights on the host.
     pub memory: u64,
 }
 
@@ -69,12 +69,7 @@ impl Wanted {
     /// Bytes of the host's memory that a version loaded from this may take, as far as that can be told: those of its files, for
     /// each session. One that is on a GPU in the end goes through the host's memory too.
     pub(super) fn memory(&self) -> u64 {
-        self.memory_of(self.config.instances.unwrap_or(1))
-    }
-
-    /// The same, once it is known how many sessions have their weights there.
-    pub(super) fn memory_of(&self, sessions_on_host: usize) -> u64 {
-        self.source.fingerprint.size().saturating_mul(sessions_on_host as u64)
+        self.source.fingerprint.size().saturating_mul(self.config.instances.unwrap_or(1) as u64)
     }
 }
 

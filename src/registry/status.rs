@@ -66,8 +66,11 @@ pub struct VersionStatus {
     pub share: f64,
     /// Names that it has.
     pub aliases: Vec<String>,
-    /// Memory that it takes, by the size of its files and the number of its sessions, if it is loaded.
+    /// Memory of its weights on the host, if it is loaded: as they were read for each of its sessions, or as they were counted where
+    /// that is more.
     pub memory_bytes: Option<u64>,
+    /// Memory that its runs hold now, if it is loaded.
+    pub run_memory_bytes: Option<u64>,
     /// How long its last load took, if it is loaded.
     pub load_seconds: Option<f64>,
     /// What it runs on, if it is loaded.

@@ -49,6 +49,15 @@ pub(crate) fn request_memory(settings: &Settings) -> usize {
     settings.request_memory.map_or_else(|| usable() / 4, |ByteSize(bytes)| bytes)
 }
 
+/// Bytes that one run may hold, and what all weights and runs may hold together.
+pub(crate) fn run_memory(settings: &Settings) -> (usize, usize) {
+    let usable = usize::try_from(machine::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
+    let one_run = settings.max_run_memory.map_or(usable / 4, |ByteSize(bytes)| bytes);
+    // The code, connections and what ONNX Runtime takes beside tensors have to be somewhere.
+    let rest = (usable - usable / 16).saturating_sub(request_memory(settings));
+    (one_run, rest.max(usable / 8))
+}
+
 /// What each connection may do at most.
 pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
     ConnectionLimits {

@@ -41,6 +41,7 @@ fn version(status: VersionStatus) -> Version {
         share: status.share,
         aliases: status.aliases,
         memory_bytes: status.memory_bytes,
+        run_memory_bytes: status.run_memory_bytes,
         load_seconds: status.load_seconds,
         path: status.path.map(|path| path.display().to_string()),
         problem: status.problem,

@@ -342,6 +342,8 @@ fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Targe
             .collect(),
         folder: bytes(folder.as_os_str()),
         threads: u32::try_from(target.threads.get()).unwrap_or(u32::MAX),
+        max_run_memory: target.max_run_memory.map_or(u64::MAX, |bytes| bytes as u64),
+        zeroed: file.unwritten.is_some(),
     };
     Ok((load, region))
 }

@@ -61,6 +61,12 @@ pub(super) struct Load {
     /// Threads of a run.
     #[prost(uint32, tag = "4")]
     pub threads: u32,
+    /// Bytes that one run may hold.
+    #[prost(uint64, tag = "6")]
+    pub max_run_memory: u64,
+    /// Whether runs begin with zeroed memory, since a kernel may leave outputs unwritten.
+    #[prost(bool, tag = "7")]
+    pub zeroed: bool,
 }
 
 /// A file of weights: its name in the model, and its length.

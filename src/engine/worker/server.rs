@@ -180,7 +180,8 @@ impl Worker {
 
     fn load_model(&self, load: &Load) -> Result<LoadedModel, Failure> {
         let threads = NonZeroUsize::new(load.threads as usize).unwrap_or(NonZeroUsize::MIN);
-        let target = Target::cpu(threads);
+        let max_run_memory = usize::try_from(load.max_run_memory).ok();
+        let target = Target { max_run_memory, ..Target::cpu(threads) };
         let mut offset = load.offset;
         let mut read = |length: u64| {
             let read = read_part(self.file.file(), offset, length);
@@ -199,14 +200,14 @@ impl Worker {
             uneven: None,
             hazard: None,
             zero_extents: None,
+            unwritten: load.zeroed.then(|| "told by the server".to_owned()),
             inputs: Vec::new(),
             digest: OnceLock::new(),
         };
         let folder = PathBuf::from(OsString::from_vec(load.folder.clone()));
-        let session = self.engine.session(file, &folder, &target);
-        let session = session.map_err(|error| tensorrt::failure(&error.to_string(), &target))?;
+        let (session, pool) = self.engine.counted_session(file, &folder, &target)?;
         let signature = signature::signature(&session, BTreeMap::new()).map_err(Failure::lasting)?;
-        let session = SharedSession::new(session, &signature).map_err(Failure::lasting)?;
+        let session = SharedSession::new(session, &signature, pool).map_err(Failure::lasting)?;
         Ok(LoadedModel::new(session, signature))
     }
 }

@@ -84,6 +84,8 @@ pub struct Attribute {
     pub s: Vec<u8>,
     #[prost(message, optional, tag = "6")]
     pub g: Option<Graph>,
+    #[prost(int64, repeated, tag = "8")]
+    pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
     pub kind: i32,
 }
@@ -174,6 +176,12 @@ pub fn value(name: &str, elem_type: i32, dims: &[&str]) -> ValueInfo {
     ValueInfo { name: name.into(), r#type: Some(Type { tensor_type, sequence_type: None }) }
 }
 
+/// An input or output whose rank is not declared.
+pub fn value_of_any_rank(name: &str, elem_type: i32) -> ValueInfo {
+    let tensor_type = Some(TensorType { elem_type, shape: None });
+    ValueInfo { name: name.into(), r#type: Some(Type { tensor_type, sequence_type: None }) }
+}
+
 pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
     let strings = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
     Node { op_type: op_type.into(), input: strings(inputs), output: strings(outputs), ..Node::default() }
@@ -182,6 +190,16 @@ pub fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node {
 impl Node {
     pub fn int(mut self, name: &str, i: i64) -> Self {
         self.attribute.push(Attribute { name: name.into(), i, kind: 2, ..Attribute::default() });
+        self
+    }
+
+    pub fn ints(mut self, name: &str, ints: &[i64]) -> Self {
+        self.attribute.push(Attribute { name: name.into(), ints: ints.into(), kind: 7, ..Attribute::default() });
+        self
+    }
+
+    pub fn string(mut self, name: &str, text: &str) -> Self {
+        self.attribute.push(Attribute { name: name.into(), s: text.into(), kind: 3, ..Attribute::default() });
         self
     }
 
@@ -211,7 +229,12 @@ impl Graph {
 
     /// The graph as a model file's bytes.
     pub fn encode(self) -> Vec<u8> {
-        let opset = OperatorSet { domain: String::new(), version: 17 };
+        self.encode_with(17)
+    }
+
+    /// The same of another version of the operators.
+    pub fn encode_with(self, version: i64) -> Vec<u8> {
+        let opset = OperatorSet { domain: String::new(), version };
         Model { ir_version: 8, graph: Some(self), opset_import: vec![opset] }.encode_to_vec()
     }
 }

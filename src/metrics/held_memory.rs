@@ -1,0 +1,88 @@
+//! Memory that sessions hold, by what it is for.
+
+use std::sync::{
+    Arc, Mutex, PoisonError, Weak,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+/// Memory that one session holds now, and the runs that were refused more.
+#[derive(Debug, Default)]
+pub struct HeldMemory {
+    weights: AtomicUsize,
+    runs: AtomicUsize,
+    /// Bytes of the model and its weights as they were read.
+    files: AtomicUsize,
+}
+
+impl HeldMemory {
+    /// Adds memory for weights, or else for runs.
+    pub fn add(&self, is_weights: bool, bytes: usize) {
+        self.counter(is_weights).fetch_add(bytes, Relaxed);
+    }
+
+    /// Subtracts memory that was added.
+    pub fn subtract(&self, is_weights: bool, bytes: usize) {
+        self.counter(is_weights).fetch_sub(bytes, Relaxed);
+    }
+
+    /// Notes how many bytes were read of the model and its weights, which the session holds in the host's memory.
+    pub fn read(&self, bytes: usize) {
+        self.files.store(bytes, Relaxed);
+    }
+
+    /// Bytes of weights that the session's allocator has counted: those that ONNX Runtime prepares for its kernels.
+    pub fn counted_weights(&self) -> usize {
+        self.weights.load(Relaxed)
+    }
+
+    /// Bytes of weights: as they were read, or as they were counted where that is more. ONNX Runtime gets those that no kernel
+    /// prepares for itself elsewhere.
+    pub fn weights(&self) -> usize {
+        self.counted_weights().max(self.files.load(Relaxed))
+    }
+
+    /// Bytes of tensors, answers that are not written yet included, and of memory that is kept for the next runs.
+    pub fn runs(&self) -> usize {
+        self.runs.load(Relaxed)
+    }
+
+    fn counter(&self, is_weights: bool) -> &AtomicUsize {
+        if is_weights { &self.weights } else { &self.runs }
+    }
+}
+
+/// Memory of all sessions of one version, old generations included until they are freed.
+#[derive(Debug, Default)]
+pub struct VersionMemory {
+    sessions: Mutex<Vec<Weak<HeldMemory>>>,
+    refused: AtomicU64,
+}
+
+impl VersionMemory {
+    /// Counts a session from now on, as long as it lives. False if it was counted already.
+    pub fn watch(&self, session: &Arc<HeldMemory>) -> bool {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|session| session.strong_count() > 0);
+        let is_new = !sessions.iter().any(|known| known.as_ptr() == Arc::as_ptr(session));
+        if is_new {
+            sessions.push(Arc::downgrade(session));
+        }
+        is_new
+    }
+
+    /// Counts a run that was refused memory.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    /// Runs that were refused memory.
+    pub fn refusals(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
+    /// Bytes that runs hold.
+    pub fn runs(&self) -> usize {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.iter().filter_map(Weak::upgrade).map(|session| session.runs()).sum()
+    }
+}
