@@ -315,6 +315,11 @@ fn ends_after(instant: Instant, now: Instant, takes: Duration) -> bool {
 }
 
 impl<J: Cancel> Waiting<J> {
+    /// Whether the deadline has passed.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// Whether a run would help nobody.
     pub(super) fn is_dead(&self, now: Instant) -> bool {
         self.is_late(now) || self.job.is_cancelled()

@@ -69,7 +69,7 @@ impl Runner {
         match self {
             Runner::Anywhere(session) => {
                 let outputs = while_none_is_recorded(|| {
-                    with_options(|options| session.run_into(&run.inputs, &run.optional, &run.places, options))
+                    with_options(|options| session.run_into(&run.inputs, &run.optional, &run.places, options, false))
                 });
                 (run, outputs)
             }
@@ -141,7 +141,7 @@ pub(super) fn options(number: i32) -> ort::Result<Arc<RunOptions>> {
 
 fn work(session: &SharedSession, asked: &Receiver<Asked>, answers: &Sender<(Run, Outputs)>) {
     for Asked { run, options, is_recorded } in asked {
-        let go = || session.run_into(&run.inputs, &run.optional, &run.places, Some(&options));
+        let go = || session.run_into(&run.inputs, &run.optional, &run.places, Some(&options), false);
         let outputs = if is_recorded { alone(go) } else { while_none_is_recorded(go) };
         if answers.send((run, outputs)).is_err() {
             return;

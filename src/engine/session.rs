@@ -99,16 +99,17 @@ impl SharedSession {
         within(pool, zeroed, || with_options(|options| self.run_in_scope(inputs, optional, &[], options)))
     }
 
-    /// The same, where the caller has memory for outputs: what has a value among `places` is written to that, and does not come
-    /// back.
+    /// The same with the session's own pool, where the caller has memory for outputs: what has a value among `places` is written
+    /// to that, and does not come back.
     pub(super) fn run_into(
         &self,
         inputs: &[Value],
         optional: &[(usize, Value)],
         places: &[Option<Value>],
         options: Option<&RunOptions>,
+        zeroed: bool,
     ) -> ort::Result<Vec<Option<Value>>> {
-        within(&self.pool, false, || self.run_in_scope(inputs, optional, places, options))
+        within(&self.pool, zeroed, || self.run_in_scope(inputs, optional, places, options))
     }
 
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]

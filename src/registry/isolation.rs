@@ -1,6 +1,6 @@
 //! Which process the sessions of a version live in.
 
-use std::{cell::RefCell, num::NonZeroUsize, sync::Arc};
+use std::{cell::RefCell, sync::Arc};
 
 use super::{load::Loader, plan::Wanted, probe::Probe, system};
 use crate::{

@@ -119,7 +119,7 @@ impl LoadedModel {
             && let Some((places, outputs)) =
                 self.places(rows, areas.bytes_mut(file, run.output.unwrap_or_default())?, memory)?
         {
-            let ran = self.session.run_into(&values, &optional, &places, options);
+            let ran = self.session.run_into(&values, &optional, &places, options, false);
             match ran {
                 Ok(_) => return Ok(Made::InPlace(outputs)),
                 // Stopped.
@@ -127,11 +127,15 @@ impl LoadedModel {
                 // The places may be to blame: the run without them tells.
                 Err(_) => {}
             }
-            let made = self.session.run_into(&values, &optional, &[], options).map_err(|error| run_error(&error))?;
+            let made = self.session.run_into(&values, &optional, &[], options, false);
+            let made = made.map_err(|error| run_error(&error))?;
             self.foreseen.was_wrong();
             return self.elsewhere(made, &regions, rows);
         }
-        let made = self.session.run_into(&values, &optional, &[], options).map_err(|error| run_error(&error))?;
+        // Kernels of sums over nothing leave their outputs as they were.
+        let zeroed = run.inputs.iter().any(|tensor| tensor.length == 0);
+        let made = self.session.run_into(&values, &optional, &[], options, zeroed);
+        let made = made.map_err(|error| run_error(&error))?;
         self.elsewhere(made, &regions, rows)
     }
 

@@ -24,7 +24,7 @@ use super::{
     stream::MessageStream,
 };
 use crate::{
-    engine::{Engine, model_file::ModelFile, session::SharedSession, signature, target::Target, tensorrt},
+    engine::{Engine, model_file::ModelFile, session::SharedSession, signature, target::Target},
     error::{Code, Error, Failure, Result},
 };
 
