@@ -175,7 +175,8 @@ impl Terms {
             };
             match served.flatten() {
                 Some(read) => stream.read_again(read),
-                None => return,
+                // A flood may come with the first bytes of HTTP/2.
+                None => return flood::end(&activity, (*handle).as_ref(), &self.metrics).await,
             }
             if activity.begun() > 0 {
                 builder = self.http1_builder;
@@ -199,11 +200,7 @@ impl Terms {
             // hyper leaves the answer to whoever might go on with HTTP/2.
             let _ = handle.try_write(BAD_REQUEST);
         }
-        if let Some(flood) = activity.flood.get() {
-            tracing::debug!(%client, reason = Closed::Flood.label(), "a connection is closed");
-            self.metrics.closed(Closed::Flood);
-            flood::end(flood, (*handle).as_ref()).await;
-        }
+        flood::end(&activity, (*handle).as_ref(), &self.metrics).await;
     }
 }
 

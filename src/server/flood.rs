@@ -1,10 +1,14 @@
 //! The end of a connection whose client floods it with HTTP/2 frames.
 
 use socket2::SockRef;
-use std::{io, net::Shutdown, time::Duration};
+use std::{io, net::Shutdown, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::{net::TcpStream, time::sleep};
 
-use super::{activity::Flood, frames::goaway};
+use super::{
+    activity::Activity,
+    frames::{EMPTY_SETTINGS, goaway},
+};
+use crate::metrics::{Closed, TransportMetrics};
 
 /// How often what the client still sends is read and thrown away, the pause before each time, and how much is read.
 ///
@@ -14,11 +18,17 @@ const READS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 64 << 10;
 
-/// Says why, and gives the client a moment to read it.
-pub(super) async fn end(flood: &Flood, stream: &TcpStream) {
+/// Ends a connection whose client floods it, if it does: says why, and gives the client a moment to read that.
+pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &TransportMetrics) {
+    let Some(flood) = activity.flood.get() else { return };
+    tracing::debug!(reason = Closed::Flood.label(), "a connection is closed");
+    metrics.closed(Closed::Flood);
     // In the middle of a frame it would not be understood; then the client does not read either.
     if flood.between_frames {
-        let _ = stream.try_write(&goaway(flood.last_request));
+        // The settings come first, whatever follows.
+        let begun = activity.written.load(Relaxed) > 0;
+        let settings: &[u8] = if begun { &[] } else { &EMPTY_SETTINGS };
+        let _ = stream.try_write(&[settings, &goaway(flood.last_request)].concat());
     }
     let _ = SockRef::from(stream).shutdown(Shutdown::Write);
     let mut unread = vec![0; READ_BYTES];

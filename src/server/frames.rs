@@ -113,6 +113,9 @@ impl FrameMeter {
     }
 }
 
+/// The frame that a server sends first, with nothing in it.
+pub(super) const EMPTY_SETTINGS: [u8; HEADER] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+
 /// The frame that ends a connection for a flood (RFC 9113 section 6.8): requests up to this stream may have been processed.
 pub(super) fn goaway(last_request: u32) -> Vec<u8> {
     const GOAWAY: u8 = 7;

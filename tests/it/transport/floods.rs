@@ -1,6 +1,9 @@
 //! Floods of HTTP/2 frames that ask for nothing.
 
-use std::{io::Write, net::SocketAddr};
+use std::{
+    io::Write,
+    net::{SocketAddr, TcpStream},
+};
 
 use super::{assert_well, start};
 use crate::support::{
@@ -75,16 +78,22 @@ async fn floods_of_frames_end_their_connection() {
         .await;
 }
 
-/// A client that does not read is a flood all the same, and a client that sends less has its say.
 #[tokio::test(flavor = "multi_thread")]
 async fn flood_is_told_by_goaway() {
     let (_repository, server) = start(&[]);
-    let mut connection = Connection::open(server.grpc);
-    // A few more than may come at once, in time for the refill of a second.
-    connection.stream.write_all(&frame(UNKNOWN, 0, 0, &[]).repeat(6_000)).unwrap();
-    let goaway = connection.read_until(GOAWAY).unwrap();
-    assert_eq!(goaway.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes());
-    assert!(connection.read().is_err(), "and nothing comes behind it");
+    // More than may come at once, and in one piece with what a connection begins with.
+    let unknown = frame(UNKNOWN, 0, 0, &[]).repeat(5_000);
+    let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &unknown].concat();
+    for address in [server.http, server.grpc] {
+        let mut connection = Connection { stream: TcpStream::connect(address).unwrap() };
+        connection.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.stream.write_all(&bytes).unwrap();
+        assert_eq!(connection.read().unwrap().kind, SETTINGS);
+        let goaway = connection.read_until(GOAWAY).unwrap();
+        assert_eq!(goaway.payload[4..8], ENHANCE_YOUR_CALM.to_be_bytes());
+        assert!(connection.read().is_err(), "and nothing comes behind it");
+    }
+    assert_eq!(metric(&server, "onnxd_connections_closed_total", &["flood"]).await, 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
