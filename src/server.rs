@@ -34,7 +34,7 @@ use crate::{
     },
     batcher::Compute,
     cli::{MemoryFull, Settings},
-    config::{ByteSize, Listen},
+    config::{ByteSize, Folders, Listen},
     desired::default_folder,
     engine::Engine,
     gpu, machine,
@@ -72,7 +72,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder, None, &settings.allow_links_to.0)?;
+    repository::scan(folder, None, Folders::of(settings.allow_links_to.as_ref()))?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
     gpu::look();
@@ -177,7 +177,7 @@ fn registry_options(folder: &Path, settings: &Settings) -> Options {
         state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
         control: settings.model_control,
         marker: settings.ready_marker.clone(),
-        links: settings.allow_links_to.0.clone(),
+        links: Folders::of(settings.allow_links_to.as_ref()).to_vec(),
         memory: settings
             .model_memory
             .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),
