@@ -183,8 +183,8 @@ pub struct Check {
     pub json: bool,
 
     /// Folders outside of the repository that links in it may lead to, as `onnxd serve` takes them.
-    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO", default_value = "", hide_default_value = true)]
-    pub allow_links_to: Folders,
+    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO")]
+    pub allow_links_to: Option<Folders>,
 
     /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
@@ -276,8 +276,8 @@ pub struct Settings {
 
     /// Folders outside of the repository that links in it may lead to: DIR, or DIR,DIR. A model file, weights, config.toml, test
     /// case or manifest that a link takes from anywhere else is refused. Links within the repository always work.
-    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO", default_value = "", hide_default_value = true)]
-    pub allow_links_to: Folders,
+    #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO")]
+    pub allow_links_to: Option<Folders>,
 
     /// A version with a folder of its own counts only once that holds a file of this name, to be written last.
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]

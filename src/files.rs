@@ -105,8 +105,9 @@ fn resolved(path: &Path, file: &File, opened: &Metadata) -> io::Result<PathBuf> 
     Err(io::Error::other("it was replaced while it was opened"))
 }
 
-/// The path of a model file, and the folders that it and what belongs to it may lie in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The path of a model file, and the folders that it and what belongs to it may lie in. Two that are equal have the same path: of
+/// folders that are not there for a while, no model is another.
+#[derive(Debug, Clone, Default)]
 pub struct ModelPath {
     path: PathBuf,
     roots: Roots,
@@ -133,6 +134,14 @@ impl ModelPath {
         self.path.parent().unwrap_or(Path::new("."))
     }
 }
+
+impl PartialEq for ModelPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for ModelPath {}
 
 impl Deref for ModelPath {
     type Target = Path;

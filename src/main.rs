@@ -3,6 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
+    config::Folders,
     doctor, engine, gpu, health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
@@ -28,7 +29,8 @@ fn main() -> ExitCode {
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
         Command::Check(arguments) => {
-            check::check(&arguments.path, &arguments.allow_links_to.0, arguments.device, arguments.json)
+            let links = Folders::of(arguments.allow_links_to.as_ref());
+            check::check(&arguments.path, links, arguments.device, arguments.json)
         }
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),

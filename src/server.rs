@@ -43,7 +43,7 @@ use crate::{
     batcher::Compute,
     cli::{MemoryFull, Settings, Trial},
     clock,
-    config::{ByteSize, Listen},
+    config::{ByteSize, Folders, Listen},
     desired::default_folder,
     engine::Engine,
     gpu, machine,
@@ -86,7 +86,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder, None, &settings.allow_links_to.0)?;
+    repository::scan(folder, None, Folders::of(settings.allow_links_to.as_ref()))?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let (one_run, together) = limits::run_memory(settings);
     let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
@@ -212,7 +212,7 @@ fn registry_options(folder: &Path, settings: &Settings) -> Options {
         state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
         control: settings.model_control,
         marker: settings.ready_marker.clone(),
-        links: settings.allow_links_to.0.clone(),
+        links: Folders::of(settings.allow_links_to.as_ref()).to_vec(),
         memory: settings
             .model_memory
             .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),

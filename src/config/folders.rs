@@ -4,6 +4,13 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Folders(pub Vec<PathBuf>);
 
+impl Folders {
+    /// Those of a setting, which may not be given.
+    pub fn of(setting: Option<&Self>) -> &[PathBuf] {
+        setting.map_or(&[], |folders| &folders.0)
+    }
+}
+
 impl FromStr for Folders {
     type Err = Infallible;
 

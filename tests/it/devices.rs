@@ -79,7 +79,8 @@ async fn a_device_that_cannot_be_had_fails_its_model_alone() {
     ] {
         let why = failure(&server, model).await;
         assert!(why.contains(lacks) && why.contains(instead) && why.contains("libonnxruntime"), "{model}: {why}");
-        assert!(ask(&server, model).await.unwrap_err().contains(&why), "{model}");
+        let public = ask(&server, model).await.unwrap_err();
+        assert!(public.contains("it failed to load") && !public.contains("libonnxruntime"), "{public}");
         assert_eq!(version(&server, model).await["devices"], json!([]));
         let told = |line: &Value| line["level"] == "ERROR" && line["model"] == model;
         assert!(server.wait_for_log(told)["message"].as_str().unwrap().contains(lacks));

@@ -243,7 +243,7 @@ async fn links_are_followed() {
     let link = folder.path().join("model/1");
     fs::create_dir(folder.path().join("model")).unwrap();
     std::os::unix::fs::symlink(releases.path().join("1"), &link).unwrap();
-    let server = Server::start(folder.path());
+    let server = Server::start_with(folder.path(), &["--allow-links-to", releases.path().to_str().unwrap()]);
     assert_eq!(added(&server, "model").await, Ok((1.0, 1)));
     let turned = folder.path().join("model/.turned");
     std::os::unix::fs::symlink(releases.path().join("2"), &turned).unwrap();
@@ -265,7 +265,9 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     link("model", "folder");
     link("model/1", "version/1");
     link("model/1/model.onnx", "file.onnx");
-    let server = Server::start(folder.path());
+    // Beside one that stays, which is not loaded again.
+    onnx::add(1.0).save(&folder.path().join("stays/1/model.onnx"));
+    let server = Server::start_with(folder.path(), &["--allow-links-to", mounted.to_str().unwrap()]);
     fs::rename(&mounted, disk.path().join("gone")).unwrap();
     for model in ["folder", "version", "file"] {
         server.wait_for_log(|line| line["level"] == "ERROR" && line["model"] == model);
@@ -280,6 +282,7 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     for model in ["folder", "version", "file"] {
         assert_eq!(added(&server, model).await, Ok((1.0, 1)));
     }
+    assert_eq!(server.count_log(|line| line["model"] == "stays"), 1, "it is loaded once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
