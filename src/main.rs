@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     };
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
-        Command::Check(arguments) => check::check(&arguments.path, arguments.device, arguments.json),
+        Command::Check(asked) => check::check(&asked.path, asked.device, asked.max_run_time, asked.json),
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Runtime(asked) => library::run(asked),
