@@ -20,6 +20,7 @@ mod pace;
 mod queue;
 mod run;
 mod run_time;
+mod task;
 mod timing;
 mod turn;
 mod watchdog;
@@ -31,10 +32,10 @@ pub use compute::Compute;
 pub use idle::Load;
 pub use levels::Levels;
 pub use queue::LevelLimits;
+pub use task::LoadWatch;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 pub use watchdog::WatchedLoad;
-pub use watched::LoadWatch;
 
 use smallvec::{SmallVec, smallvec};
 use std::{
@@ -55,6 +56,7 @@ use crate::{
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
 use admission::Admission;
+use batch::Reply;
 use idle::Idle;
 use lost::Loss;
 use pace::Pace;
@@ -112,6 +114,8 @@ const MAX_PIECES: usize = 1 << 16;
 
 /// The queues and the instances of one loaded version.
 pub struct Batcher {
+    model: Box<str>,
+    version: u64,
     /// "model 'm' version 1", for messages.
     label: String,
     settings: Settings,
@@ -170,9 +174,6 @@ struct Job {
     reply: Option<Reply>,
 }
 
-/// The way to whoever waits for a job.
-type Reply = oneshot::Sender<Result<Ran>>;
-
 /// What a request has come to: one tensor per output, and what it took.
 pub struct Ran {
     /// The outputs.
@@ -194,15 +195,6 @@ pub struct Submitted {
 
 /// Where the answer to a job will come.
 type Answer = oneshot::Receiver<Result<Ran>>;
-
-impl Job {
-    /// Answers a job that will not run. Nobody may wait for it any more.
-    fn refuse(self, error: Error) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(Err(error));
-        }
-    }
-}
 
 impl Cancel for Job {
     fn is_cancelled(&self) -> bool {
@@ -229,6 +221,8 @@ impl Batcher {
         let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits.clone() };
         let label = format!("model '{model}' version {version}");
         Arc::new_cyclic(|batcher| Batcher {
+            model: model.into(),
+            version,
             label,
             settings,
             compute,

@@ -13,6 +13,7 @@ use std::{
     process::ExitCode,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -58,11 +59,18 @@ struct Found {
     test_cases: crate::registry::TestCases,
 }
 
-/// Checks what is at a path, with links to these folders allowed, on that device where the configuration names none. Success means that all of it would serve.
+/// Checks what is at a path, with links to these folders allowed, on that device and with that time for a run where the
+/// configuration names none. Success means that all of it would serve.
 ///
 /// # Errors
 /// There is nothing to check, or nothing can be checked here; the message says why.
-pub fn check(path: &Path, links: &[PathBuf], device: Device, as_json: bool) -> Result<ExitCode, String> {
+pub fn check(
+    path: &Path,
+    links: &[PathBuf],
+    device: Device,
+    max_run_time: Duration,
+    as_json: bool,
+) -> Result<ExitCode, String> {
     let models = repository::find(path, links)?;
     if models.is_empty() {
         let path = path.display();
@@ -70,7 +78,7 @@ pub fn check(path: &Path, links: &[PathBuf], device: Device, as_json: bool) -> R
             "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
         ));
     }
-    let bench = Bench::set_up(device)?;
+    let bench = Bench::set_up(device, max_run_time)?;
     let mut stdout = Output(io::stdout().lock());
     let mut document = json::Document::new(bench.engine.build_info());
     let mut all_well = true;
@@ -130,15 +138,17 @@ struct Bench {
 }
 
 impl Bench {
-    fn set_up(device: Device) -> Result<Self, String> {
+    fn set_up(device: Device, max_run_time: Duration) -> Result<Self, String> {
         let library = runtime::locate().map_err(|error| error.to_string())?;
         let engine = Engine::start(&library)?;
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
         let exposition = Exposition::new(&[]);
         let router = Router::new(exposition.server().clone());
-        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus).on(device);
-        let loader = loader.isolating(Isolation::Auto, Some(Trials::forgetful()));
+        let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus)
+            .on(device)
+            .with_max_run_time(max_run_time)
+            .isolating(Isolation::Auto, Some(Trials::forgetful()));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
         Ok(Bench { engine, compute, loader, router, runtime })

@@ -189,6 +189,10 @@ pub struct Check {
     /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
+
+    /// How long one run of a model may take whose config.toml has no max_run_time, as `onnxd serve` takes it.
+    #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_RUN_TIME", default_value = "60s", value_parser = duration)]
+    pub max_run_time: Duration,
 }
 
 /// What `onnxd serve` is given.

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
     };
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
-        Command::Check(arguments) => {
-            let links = Folders::of(arguments.allow_links_to.as_ref());
-            check::check(&arguments.path, links, arguments.device, arguments.json)
+        Command::Check(asked) => {
+            let links = Folders::of(asked.allow_links_to.as_ref());
+            check::check(&asked.path, links, asked.device, asked.max_run_time, asked.json)
         }
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),

@@ -6,12 +6,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
+use tokio::sync::oneshot;
 
-use super::{Job, Ran, Reply, Waiting};
+use super::{Job, Ran, Waiting};
 use crate::{
     error::{Error, Result},
     metrics::StopReason,
 };
+
+/// The way to whoever waits for a job.
+pub(super) type Reply = oneshot::Sender<Result<Ran>>;
 
 /// Jobs of a batch, by their index.
 pub(super) type Members = SmallVec<[usize; 8]>;
@@ -29,6 +33,15 @@ pub(super) struct SharedBatch {
     jobs: Vec<Waiting<Job>>,
     /// One for each job; `None` once it is answered.
     replies: Mutex<Vec<Option<Reply>>>,
+}
+
+impl Job {
+    /// Answers a job that will not run. Nobody may wait for it any more.
+    pub(super) fn refuse(self, error: Error) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(Err(error));
+        }
+    }
 }
 
 impl Batch {
@@ -104,7 +117,6 @@ mod tests {
     use super::*;
     use crate::{error::Code, tensor::ModelInputs};
     use std::time::Duration;
-    use tokio::sync::oneshot;
 
     /// A batch of jobs, with what waits for each.
     fn batch(deadlines: &[Option<Instant>]) -> (Batch, Vec<oneshot::Receiver<Result<Ran>>>) {

@@ -19,8 +19,9 @@ use super::{
     Batcher, Place,
     devices::Devices,
     line::{Line, RunId, Turn},
+    task::LoadWatch,
     watchdog::{Watchdog, WatchedLoad},
-    watched::{self, LoadWatch},
+    watched,
 };
 use crate::per_thread;
 

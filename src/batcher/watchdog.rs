@@ -13,7 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::watched::{Finding, LoadWatch, Watched};
+use super::{
+    task::LoadWatch,
+    watched::{Finding, Watched},
+};
 use crate::{
     engine::{RunControl, Watcher},
     metrics::StopReason,

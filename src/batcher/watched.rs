@@ -3,13 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     ptr,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{
-            AtomicBool,
-            Ordering::{Relaxed, SeqCst},
-        },
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -17,17 +11,17 @@ use super::{
     Batcher,
     batch::{Members, SharedBatch},
     compute::Hold,
+    task::{LoadWatch, Task},
     watchdog::Watchdog,
 };
 use crate::{
     engine::RunControl,
     error::{Code, Error, Lost},
-    metrics::StopReason,
 };
 
 /// How long a run that is stopped for its time may ignore that. ONNX Runtime looks for the stop between two operators, so a run
 /// that goes on for longer is within one operator, and may never come back.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A thread that runs models.
 pub(super) struct Watched {
@@ -49,57 +43,6 @@ struct Seen {
     since: Instant,
     is_stopped: bool,
     is_abandoned: bool,
-}
-
-/// What a thread runs.
-#[derive(Default)]
-enum Task {
-    #[default]
-    None,
-    /// Batches of this batcher, in place.
-    InPlace(Arc<Weak<Batcher>>),
-    /// These jobs of a batch.
-    Batch(Arc<Batcher>, Arc<SharedBatch>, Members),
-    /// Runs of a load, each of which may take so long.
-    Load(Option<Duration>, Arc<LoadWatch>),
-}
-
-/// The connection between a load, whose runs are watched, and whoever has started it.
-pub struct LoadWatch {
-    is_given_up: AtomicBool,
-    is_stuck: AtomicBool,
-    /// Of the thread that loads.
-    control: OnceLock<Arc<RunControl>>,
-    notify_stuck: Box<dyn Fn() + Send + Sync>,
-}
-
-impl LoadWatch {
-    /// A load is about to begin. The function is called once [`Self::is_stuck`] holds; it must not block.
-    pub fn new(notify_stuck: impl Fn() + Send + Sync + 'static) -> Self {
-        let (is_given_up, is_stuck) = (AtomicBool::new(false), AtomicBool::new(false));
-        LoadWatch { is_given_up, is_stuck, control: OnceLock::new(), notify_stuck: Box::new(notify_stuck) }
-    }
-
-    /// Stops the load's present run, or the session that it makes, and all that would follow.
-    pub fn give_up(&self) {
-        self.is_given_up.store(true, SeqCst);
-        if let Some(control) = self.control.get() {
-            control.give_up_sessions();
-        }
-    }
-
-    fn begin(&self, control: &Arc<RunControl>) {
-        let _ = self.control.set(control.clone());
-        // It may have been given up before.
-        if self.is_given_up.load(SeqCst) {
-            control.give_up_sessions();
-        }
-    }
-
-    /// Whether a run of the load was stopped and did not end.
-    pub fn is_stuck(&self) -> bool {
-        self.is_stuck.load(Relaxed)
-    }
 }
 
 /// What the watchdog has found of a thread.
@@ -179,8 +122,7 @@ impl Watched {
                 (Task::Batch(batcher, batch, _), _) => (Some(batcher), Some(batch)),
                 (_, Task::InPlace(batcher)) => (batcher.upgrade(), None),
                 (_, Task::Load(_, load)) => {
-                    load.is_stuck.store(true, Relaxed);
-                    (load.notify_stuck)();
+                    load.stick();
                     (None, None)
                 }
                 _ => (None, None),
@@ -244,60 +186,16 @@ pub(super) fn batch_ended() -> bool {
     })
 }
 
-impl Task {
-    /// Why the run should end, if it should.
-    fn stop_reason(&self, now: Instant, took: Duration) -> Option<StopReason> {
-        let is_too_long = |most: Option<Duration>| most.is_some_and(|most| took >= most);
-        let reason = match self {
-            Task::None => return None,
-            Task::InPlace(batcher) => is_too_long(batcher.upgrade()?.settings.max_run_time),
-            Task::Batch(batcher, batch, members) => match batch.end_of_interest(members, now) {
-                Some(reason) => return Some(reason),
-                None => is_too_long(batcher.settings.max_run_time),
-            },
-            Task::Load(_, load) if load.is_given_up.load(Relaxed) => return Some(StopReason::LoadEnded),
-            Task::Load(most, _) => is_too_long(*most),
-        };
-        reason.then_some(StopReason::MaxRunTime)
-    }
-
-    /// Whether a run that was stopped should have ended by now. One that was stopped for its clients' sake has the time that
-    /// every run has.
-    fn is_overdue(&self, took: Duration) -> bool {
-        let most = match self {
-            Task::None => None,
-            Task::InPlace(batcher) => batcher.upgrade().and_then(|batcher| batcher.settings.max_run_time),
-            Task::Batch(batcher, ..) => batcher.settings.max_run_time,
-            Task::Load(most, _) => *most,
-        };
-        most.is_some_and(|most| took >= most.saturating_add(STOP_TIMEOUT))
-    }
-
-    fn report_stop(&self, reason: StopReason, took: Duration) {
-        let batcher = match self {
-            Task::Batch(batcher, ..) => Some(batcher.clone()),
-            Task::InPlace(batcher) => batcher.upgrade(),
-            Task::None | Task::Load(..) => None,
-        };
-        if let Some(batcher) = batcher {
-            batcher.metrics.run_stopped(reason);
-            let (label, seconds) = (&batcher.label, took.as_secs_f64());
-            if reason == StopReason::MaxRunTime {
-                tracing::warn!(seconds, "a run of {label} was stopped: it took longer than max_run_time");
-            } else {
-                tracing::debug!(seconds, reason = reason.label(), "a run of {label} was stopped");
-            }
-        }
-    }
-}
-
 impl Abandoned {
     /// Answers who waits for the run, has another thread take the place of its own, and takes the version out of service.
     pub(super) fn settle(self) {
         let Abandoned { batcher, batch, hold, took } = self;
         let is_replaced = hold.is_some_and(Hold::abandon);
         let Some(batcher) = batcher else {
-            return tracing::error!(seconds = took.as_secs_f64(), "a run of a load does not end, and was abandoned");
+            return tracing::error!(
+                seconds = took.as_secs_f64(),
+                "run of a load abandoned: it did not end when it was stopped"
+            );
         };
         let why = format!(
             "a run did not end within {STOP_TIMEOUT:?} after it was stopped at max_run_time, and was abandoned"
@@ -307,9 +205,8 @@ impl Abandoned {
             batch.refuse_all(&Error::new(Code::DeadlineExceeded, message));
         }
         batcher.metrics.run_abandoned();
-        let seconds = took.as_secs_f64();
-        let lost = if is_replaced { "another thread takes its place" } else { "no thread takes its place" };
-        tracing::error!(seconds, "{}: {why}; {lost}", batcher.label);
+        let (model, version, seconds) = (&*batcher.model, batcher.version, took.as_secs_f64());
+        tracing::error!(model, version, seconds, is_replaced, "run abandoned: {why}");
         batcher.lose(Lost::for_good(why));
     }
 }

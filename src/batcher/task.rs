@@ -1,0 +1,124 @@
+//! The work of a thread that runs models: whether its run should end, and when it should have ended.
+
+use std::{
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    Batcher,
+    batch::{Members, SharedBatch},
+    watched::STOP_TIMEOUT,
+};
+use crate::{engine::RunControl, metrics::StopReason};
+
+/// What a thread runs.
+#[derive(Default)]
+pub(super) enum Task {
+    #[default]
+    None,
+    /// Batches of this batcher, in place.
+    InPlace(Arc<Weak<Batcher>>),
+    /// These jobs of a batch.
+    Batch(Arc<Batcher>, Arc<SharedBatch>, Members),
+    /// Runs of a load, each of which may take so long.
+    Load(Option<Duration>, Arc<LoadWatch>),
+}
+
+/// The connection between a load, whose runs are watched, and whoever has started it.
+pub struct LoadWatch {
+    is_given_up: AtomicBool,
+    is_stuck: AtomicBool,
+    /// Of the thread that loads.
+    control: OnceLock<Arc<RunControl>>,
+    notify_stuck: Box<dyn Fn() + Send + Sync>,
+}
+
+impl LoadWatch {
+    /// A load is about to begin. The function is called once [`Self::is_stuck`] holds; it must not block.
+    pub fn new(notify_stuck: impl Fn() + Send + Sync + 'static) -> Self {
+        let (is_given_up, is_stuck) = (AtomicBool::new(false), AtomicBool::new(false));
+        LoadWatch { is_given_up, is_stuck, control: OnceLock::new(), notify_stuck: Box::new(notify_stuck) }
+    }
+
+    /// Stops the load's present run, or the session that it makes, and all that would follow.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, SeqCst);
+        if let Some(control) = self.control.get() {
+            control.give_up_sessions();
+        }
+    }
+
+    pub(super) fn begin(&self, control: &Arc<RunControl>) {
+        let _ = self.control.set(control.clone());
+        // It may have been given up before.
+        if self.is_given_up.load(SeqCst) {
+            control.give_up_sessions();
+        }
+    }
+
+    /// Reports that a run of the load was stopped and does not end.
+    pub(super) fn stick(&self) {
+        self.is_stuck.store(true, SeqCst);
+        (self.notify_stuck)();
+    }
+
+    /// Whether a run of the load was stopped and did not end.
+    pub fn is_stuck(&self) -> bool {
+        self.is_stuck.load(Relaxed)
+    }
+}
+
+impl Task {
+    /// Why the run should end, if it should.
+    pub(super) fn stop_reason(&self, now: Instant, took: Duration) -> Option<StopReason> {
+        let is_too_long = |most: Option<Duration>| most.is_some_and(|most| took >= most);
+        let reason = match self {
+            Task::None => return None,
+            Task::InPlace(batcher) => is_too_long(batcher.upgrade()?.settings.max_run_time),
+            Task::Batch(batcher, batch, members) => match batch.end_of_interest(members, now) {
+                Some(reason) => return Some(reason),
+                None => is_too_long(batcher.settings.max_run_time),
+            },
+            Task::Load(_, load) if load.is_given_up.load(Relaxed) => return Some(StopReason::LoadEnded),
+            Task::Load(most, _) => is_too_long(*most),
+        };
+        reason.then_some(StopReason::MaxRunTime)
+    }
+
+    /// Whether a run that was stopped should have ended by now. One that was stopped for its clients' sake has the time that
+    /// every run has.
+    pub(super) fn is_overdue(&self, took: Duration) -> bool {
+        let most = match self {
+            Task::None => None,
+            Task::InPlace(batcher) => batcher.upgrade().and_then(|batcher| batcher.settings.max_run_time),
+            Task::Batch(batcher, ..) => batcher.settings.max_run_time,
+            Task::Load(most, _) => *most,
+        };
+        most.is_some_and(|most| took >= most.saturating_add(STOP_TIMEOUT))
+    }
+
+    pub(super) fn report_stop(&self, reason: StopReason, took: Duration) {
+        let batcher = match self {
+            Task::Batch(batcher, ..) => Some(batcher.clone()),
+            Task::InPlace(batcher) => batcher.upgrade(),
+            Task::None | Task::Load(..) => None,
+        };
+        if let Some(batcher) = batcher {
+            batcher.metrics.run_stopped(reason);
+            let (model, version, seconds) = (&*batcher.model, batcher.version, took.as_secs_f64());
+            if reason == StopReason::MaxRunTime {
+                tracing::warn!(model, version, seconds, "run stopped: it took longer than max_run_time");
+            } else {
+                // Clients could fill the log with them.
+                tracing::debug!(model, version, seconds, reason = reason.label(), "run stopped");
+            }
+        }
+    }
+}
