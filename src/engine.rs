@@ -37,6 +37,7 @@ pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
+pub use model_file::NeedsElements;
 pub use target::{Provider, Target};
 
 use ort::{

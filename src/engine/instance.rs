@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, run_error::run_error, session::SharedSession,
-    staged::Staged, strings, value::Value,
+    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, model_file::NeedsElements, run_error::run_error,
+    session::SharedSession, staged::Staged, strings, value::Value,
 };
 use crate::{
     error::{Error, Result},
@@ -29,7 +29,7 @@ pub struct Instance {
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
-    zero_extents: Option<Arc<str>>,
+    zero_extents: Arc<NeedsElements>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
 }
@@ -63,7 +63,7 @@ impl Instance {
             memory,
             uneven,
             hazard: None,
-            zero_extents: None,
+            zero_extents: Arc::default(),
             staged: None,
         })
     }
@@ -113,14 +113,14 @@ impl Instance {
         self.hazard.as_deref()
     }
 
-    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it, as far as the graph tells.
-    pub fn zero_extents_hazard(&self) -> Option<&str> {
-        self.zero_extents.as_deref()
+    /// Which extents of a request may not be zero, as far as the model's graph tells.
+    pub fn needs_elements(&self) -> &Arc<NeedsElements> {
+        &self.zero_extents
     }
 
     /// The same with what the look at the model's graph has found.
-    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: Option<String>) -> Self {
-        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.map(Into::into), ..self }
+    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: NeedsElements) -> Self {
+        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.into(), ..self }
     }
 
     /// What the model takes and gives.

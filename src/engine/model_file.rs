@@ -19,6 +19,7 @@ use std::{
 };
 
 use crate::error::Failure;
+pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
 
 /// A model, in memory.
@@ -33,8 +34,8 @@ pub(super) struct ModelFile {
     pub uneven: Option<String>,
     /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
     pub hazard: Option<String>,
-    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it.
-    pub zero_extents: Option<String>,
+    /// Which extents of a request may not be zero.
+    pub zero_extents: NeedsElements,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub inputs: Vec<ValueInfo>,
 }
@@ -52,7 +53,7 @@ impl ModelFile {
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
-        let (mut hazard, mut zero_extents) = (None, None);
+        let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let mut changed = None;
         if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
             hazard = hazard::hazard(&graph, &functions);

@@ -204,7 +204,7 @@ mod tests {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
-            zero_extents: None,
+            zero_extents: crate::engine::NeedsElements::default(),
             inputs: vec![input("x", &["n", "2"])],
         };
         let target = |options: &[(&str, &str)]| Target {
@@ -242,7 +242,7 @@ mod tests {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
-            zero_extents: None,
+            zero_extents: crate::engine::NeedsElements::default(),
             inputs: vec![input("x", &["n", "2"])],
         };
         let root = tempfile::tempdir().unwrap();

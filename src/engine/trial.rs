@@ -44,7 +44,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         labels: BTreeMap::new(),
         uneven: None,
         hazard: None,
-        zero_extents: None,
+        zero_extents: crate::engine::NeedsElements::default(),
         inputs: Vec::new(),
     };
     let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
