@@ -61,7 +61,7 @@ pub struct Settings {
     pub max_queue_size: usize,
     /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
     pub slots: usize,
-    /// Whether made-up inputs ran when the version was loaded: then a run that fails is the fault of its inputs.
+    /// Whether made-up inputs ran when the version was loaded.
     pub ran_at_load: bool,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
     pub in_place_rows: usize,
@@ -101,6 +101,8 @@ pub struct Batcher {
     pace: Pace,
     /// What tells the next job that runs alone from all others.
     next_alone: AtomicUsize,
+    /// Whether any inputs ran: then the model works, and a run that fails is the fault of its inputs.
+    has_run: AtomicBool,
 }
 
 /// Where requests run.
@@ -184,6 +186,7 @@ impl Batcher {
         let label = format!("model '{model}' version {version}");
         Arc::new(Batcher {
             label,
+            has_run: AtomicBool::new(settings.ran_at_load),
             settings,
             compute,
             shared: Lane::new(limits, instances.compute, &metrics),

@@ -3,6 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::Ordering::Relaxed,
     time::Instant,
 };
 
@@ -48,10 +49,10 @@ impl Batcher {
         }
     }
 
-    /// The code of a lone job's failure. Where other inputs ran when the version was loaded, these are to blame.
+    /// The code of a lone job's failure. Where other inputs have run, these are to blame.
     fn blamed(&self, code: Code) -> Code {
         match code {
-            Code::RunFailed if self.settings.ran_at_load => Code::InvalidArgument,
+            Code::RunFailed if self.has_run.load(Relaxed) => Code::InvalidArgument,
             Code::RunFailed => Code::Internal,
             code => code,
         }
@@ -73,6 +74,9 @@ impl Batcher {
             self.pace.ran(run);
         }
         let outputs = outputs?;
+        if !self.has_run.load(Relaxed) {
+            self.has_run.store(true, Relaxed);
+        }
         let started = Instant::now();
         let answers = cut(batch, outputs, rows)?;
         let output = started.elapsed();
