@@ -84,7 +84,7 @@ pub struct Settings {
     pub levels: Levels,
     /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
     pub slots: usize,
-    /// Whether made-up inputs ran when the version was loaded: then a run that fails is the fault of its inputs.
+    /// Whether made-up inputs ran when the version was loaded.
     pub ran_at_load: bool,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
     pub in_place_rows: usize,
@@ -130,6 +130,8 @@ pub struct Batcher {
     run_time: RunTime,
     /// What tells the next job that runs alone from all others.
     next_alone: AtomicUsize,
+    /// Whether any inputs ran: then the model works, and a run that fails is the fault of its inputs.
+    has_run: AtomicBool,
     loss: Loss,
     workers: Workers,
 }
@@ -224,6 +226,7 @@ impl Batcher {
             model: model.into(),
             version,
             label,
+            has_run: AtomicBool::new(settings.ran_at_load),
             settings,
             compute,
             shared: Lane::new(limits, instances.compute, &metrics, batcher),

@@ -3,7 +3,7 @@
 use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
@@ -120,10 +120,10 @@ impl Batcher {
         instance.lost().is_none()
     }
 
-    /// The code of a lone job's failure. Where other inputs ran when the version was loaded, these are to blame.
+    /// The code of a lone job's failure. Where other inputs have run, these are to blame.
     fn blamed(&self, code: Code) -> Code {
         match code {
-            Code::RunFailed if self.settings.ran_at_load => Code::InvalidArgument,
+            Code::RunFailed if self.has_run.load(Relaxed) => Code::InvalidArgument,
             Code::RunFailed => Code::Internal,
             code => code,
         }
@@ -158,6 +158,9 @@ impl Batcher {
             self.run_time.ran(run);
         }
         let outputs = outputs.map_err(|error| Failed { error, stopped: stop_reason(), is_abandoned })?;
+        if !self.has_run.load(Relaxed) {
+            self.has_run.store(true, Relaxed);
+        }
         let started = Instant::now();
         let answers = cut(jobs, outputs, rows)?;
         let output = started.elapsed();

@@ -15,7 +15,7 @@ use super::{
     foreseen::Foreseen,
     kept::Kept,
     memory::Memory,
-    model_file::ModelFile,
+    model_file::{ModelFile, NeedsElements},
     run_control::controlled,
     run_error::run_error,
     session::SharedSession,
@@ -47,7 +47,7 @@ pub struct Instance {
     pool: Arc<Pool>,
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
-    zero_extents: Option<Arc<str>>,
+    zero_extents: Arc<NeedsElements>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
     /// The process that runs it, where that is not this one.
@@ -91,7 +91,7 @@ impl Instance {
             pool,
             uneven,
             hazard: None,
-            zero_extents: None,
+            zero_extents: Arc::default(),
             staged: None,
             worker: None,
             activity: None,
@@ -116,7 +116,7 @@ impl Instance {
             pool: elsewhere(file),
             uneven: shared(&file.uneven),
             hazard: shared(&file.hazard),
-            zero_extents: shared(&file.zero_extents),
+            zero_extents: file.zero_extents.clone().into(),
             staged: None,
             worker: Some(worker.into()),
             activity: None,
@@ -188,14 +188,14 @@ impl Instance {
         self.hazard.as_deref()
     }
 
-    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it, as far as the graph tells.
-    pub fn zero_extents_hazard(&self) -> Option<&str> {
-        self.zero_extents.as_deref()
+    /// Which extents of a request may not be zero, as far as the model's graph tells.
+    pub fn needs_elements(&self) -> &Arc<NeedsElements> {
+        &self.zero_extents
     }
 
     /// The same with what the look at the model's graph has found.
-    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: Option<String>) -> Self {
-        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.map(Into::into), ..self }
+    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: NeedsElements) -> Self {
+        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.into(), ..self }
     }
 
     /// What the model takes and gives.

@@ -23,6 +23,7 @@ use std::{
 };
 
 use crate::{error::Failure, files::ModelPath};
+pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
 
 /// A model, in memory.
@@ -37,8 +38,8 @@ pub struct ModelFile {
     pub(super) uneven: Option<String>,
     /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
     pub(super) hazard: Option<String>,
-    /// Why no extent of a request may be zero, for people; `None` where nothing speaks against it.
-    pub(super) zero_extents: Option<String>,
+    /// Which extents of a request may not be zero.
+    pub(super) zero_extents: NeedsElements,
     /// An operator that may leave its outputs unwritten, so that runs have to start with zeroed memory; `None` where there is none.
     pub(super) unwritten: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
@@ -60,7 +61,7 @@ impl ModelFile {
         let encoded = Bytes::from(encoded);
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
-        let (mut hazard, mut zero_extents) = (None, None);
+        let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let (mut changed, mut unwritten) = (None, uneven.clone());
         if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
             hazard = hazard::hazard(&graph, &functions);

@@ -44,7 +44,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         labels: BTreeMap::new(),
         uneven: None,
         hazard: None,
-        zero_extents: None,
+        zero_extents: crate::engine::NeedsElements::default(),
         unwritten: None,
         inputs: Vec::new(),
         digest: OnceLock::new(),

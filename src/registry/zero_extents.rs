@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    engine::{Instance, Provider},
+    engine::{Instance, NeedsElements, Provider},
     tensor::{Dimension, ModelInputs, Shape, Signature, Tensor, ZeroExtents},
 };
 
@@ -25,8 +25,9 @@ type Group = Vec<(usize, usize)>;
 pub(super) fn zero_extents(instance: &mut Instance, probe: &Probe, provider: Provider) -> ZeroExtents {
     let signature = instance.signature().clone();
     let refused = |why: String| ZeroExtents::refused(&signature, why);
-    if let Some(why) = instance.zero_extents_hazard() {
-        return refused(why.to_owned());
+    let needs = instance.needs_elements().clone();
+    if let Some(why) = &needs.all {
+        return refused(why.clone());
     }
     if !matches!(provider, Provider::Cpu | Provider::Cuda { .. }) {
         return refused(format!("nothing without elements is tried on {provider}"));
@@ -40,13 +41,35 @@ pub(super) fn zero_extents(instance: &mut Instance, probe: &Probe, provider: Pro
         if started.elapsed() > MAX_TIME {
             break;
         }
+        if let Some(why) = needed(&needs, example, &group) {
+            set(&mut found, &group, Some(why.into()));
+            continue;
+        }
         let Some(inputs) = emptied(example, &group) else { continue };
         match instance.run(&[&inputs]).outputs {
-            Ok(_) => group.iter().for_each(|(input, axis)| found.allow(*input, *axis)),
-            Err(error) => found.because(format!("a run with it failed when the model was loaded: {error}")),
+            Ok(_) => set(&mut found, &group, None),
+            Err(error) => {
+                let why = format!("a run with it failed when the model was loaded: {error}");
+                set(&mut found, &group, Some(why.into()));
+            }
         }
     }
     found
+}
+
+fn set(found: &mut ZeroExtents, group: &Group, refusal: Option<Arc<str>>) {
+    for (input, axis) in group {
+        found.set(*input, *axis, refusal.clone());
+    }
+}
+
+/// Why none of these axes may be empty, where an operator of the graph is known to suffer from it.
+fn needed(needs: &NeedsElements, example: &ModelInputs, group: &Group) -> Option<String> {
+    let rank = |input: usize| example.required[input].shape().extents().len();
+    let is_feature = |(input, axis): (usize, usize)| axis + 1 == rank(input) || axis == 1 && rank(input) == 4;
+    let rows = needs.rows.as_ref().filter(|_| group.iter().any(|(_, axis)| *axis == 0));
+    let features = needs.features.as_ref().filter(|_| group.iter().any(|of| is_feature(*of)));
+    rows.or(features).cloned()
 }
 
 /// The open axes of the inputs, those together that have one extent.

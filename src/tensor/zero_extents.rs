@@ -1,5 +1,7 @@
 //! Axes of inputs that may be empty.
 
+use std::sync::Arc;
+
 use super::{Dimension, ModelInputs, Signature};
 use crate::error::{Error, Result};
 
@@ -9,34 +11,26 @@ use crate::error::{Error, Result};
 /// that the model takes it, or the model declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZeroExtents {
-    /// The axes that are safe, by input. One entry for an input of undeclared rank, which stands for all of its axes.
-    safe: Vec<Vec<bool>>,
-    /// Why the others are not, for people.
-    why: String,
+    /// By input and axis: why it may not be empty, for people; `None` where it may. One entry for an input of undeclared rank
+    /// stands for all of its axes.
+    refusals: Vec<Vec<Option<Arc<str>>>>,
+    /// Why optional inputs may not be, for people.
+    otherwise: Arc<str>,
 }
 
 impl ZeroExtents {
-    /// None is safe, for this reason.
-    pub fn refused(signature: &Signature, why: impl Into<String>) -> Self {
-        let axes = |shape: &Option<Vec<Dimension>>| vec![false; shape.as_ref().map_or(1, Vec::len)];
-        ZeroExtents { safe: signature.inputs.iter().map(|spec| axes(&spec.shape)).collect(), why: why.into() }
+    /// No axis may be empty, for this reason.
+    pub fn refused(signature: &Signature, why: impl Into<Arc<str>>) -> Self {
+        let why = why.into();
+        let axes = |shape: &Option<Vec<Dimension>>| vec![Some(why.clone()); shape.as_ref().map_or(1, Vec::len)];
+        ZeroExtents { refusals: signature.inputs.iter().map(|spec| axes(&spec.shape)).collect(), otherwise: why }
     }
 
-    /// An axis of an input is safe. Of an input of undeclared rank that is axis 0.
-    pub fn allow(&mut self, input: usize, axis: usize) {
-        if let Some(safe) = self.safe.get_mut(input).and_then(|axes| axes.get_mut(axis)) {
-            *safe = true;
+    /// Sets why an axis of an input may not be empty; `None` where it may. Of an input of undeclared rank that is axis 0.
+    pub fn set(&mut self, input: usize, axis: usize, refusal: Option<Arc<str>>) {
+        if let Some(entry) = self.refusals.get_mut(input).and_then(|axes| axes.get_mut(axis)) {
+            *entry = refusal;
         }
-    }
-
-    /// Why axes that are not safe are refused, for people.
-    pub fn why(&self) -> &str {
-        &self.why
-    }
-
-    /// Changes that.
-    pub fn because(&mut self, why: impl Into<String>) {
-        self.why = why.into();
     }
 
     /// Whether the request may run as far as empty axes go.
@@ -54,22 +48,24 @@ impl ZeroExtents {
 
     #[cold]
     fn check_empty(&self, model: &str, signature: &Signature, inputs: &ModelInputs) -> Result<()> {
-        let required = inputs.required.iter().enumerate().map(|(index, tensor)| (Some(index), index, tensor));
+        let given = inputs.required.iter().enumerate().map(|(index, tensor)| (Some(index), index, tensor));
         let optional = inputs.optional.iter().map(|(index, tensor)| (None, *index, tensor));
-        for (safe, index, tensor) in required.chain(optional) {
-            let spec = if safe.is_some() { &signature.inputs[index] } else { &signature.optional_inputs[index] };
+        for (required, index, tensor) in given.chain(optional) {
+            let spec = if required.is_some() { &signature.inputs[index] } else { &signature.optional_inputs[index] };
             let empty = tensor.shape().extents().iter().enumerate().filter(|(_, extent)| **extent == 0);
             for (axis, _) in empty {
                 let declared = spec.shape.as_ref().and_then(|shape| shape.get(axis));
                 let is_declared = matches!(declared, Some(Dimension::Fixed(_)));
                 let entry = if spec.shape.is_some() { axis } else { 0 };
-                let is_safe = safe.and_then(|input| self.safe.get(input)?.get(entry)).copied().unwrap_or(false);
-                if !is_declared && !is_safe {
+                let refusal = match required.and_then(|input| self.refusals.get(input)?.get(entry)) {
+                    Some(refusal) => refusal.as_ref(),
+                    None => Some(&self.otherwise),
+                };
+                if let Some(why) = refusal.filter(|_| !is_declared) {
                     return Err(Error::invalid(format!(
-                        "input '{}' of model '{model}': axis {axis} of {} is empty, and that is refused: {}",
+                        "input '{}' of model '{model}': axis {axis} of {} is empty, and that is refused: {why}",
                         spec.name,
                         tensor.shape(),
-                        self.why
                     )));
                 }
             }

@@ -124,6 +124,8 @@ async fn runs_that_fail_for_their_inputs_are_the_clients_fault() {
     // Nothing shows that this model works: its failure is not told as the client's.
     expect(&ask(&server, "seven", &[("x", "FP32", &[2], json!([1, 2]))]).await, 500, &["operator Reshape"]);
     expect(&ask(&server, "seven", &[("x", "FP32", &[7], json!([1, 2, 3, 4, 5, 6, 7]))]).await, 200, &[]);
+    // Now it is shown.
+    expect(&ask(&server, "seven", &[("x", "FP32", &[2], json!([1, 2]))]).await, 400, &["operator Reshape"]);
 }
 
 /// `y`, INT64 [batch, the largest of x]: each row of x, as often. Values of 0 and 1 give one column.

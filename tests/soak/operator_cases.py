@@ -6,7 +6,6 @@ is a seed's inputs after some mutations of values and shapes. Everything follows
 reproduced."""
 
 import importlib
-import inspect
 import pkgutil
 import random
 import warnings
@@ -348,7 +347,8 @@ def extents(array, chance):
 
 def filled(array, chance):
     value, filled = hostile(array.dtype, chance), numpy.empty(array.shape, array.dtype)
-    filled[...] = value
+    with numpy.errstate(over="ignore"):
+        filled[...] = value
     return filled
 
 
@@ -381,8 +381,9 @@ def mutated(inputs, chance, keep_rank=False):
         how = chance.choice(("value", "value", "value", "fill", "fills", "extent", "extent", "axis", "rank", "shape"))
         if how == "value" and array.size:
             array = array.copy().reshape(-1)
-            for _ in range(chance.choice((1, 1, 2, array.size))):
-                array[chance.randrange(array.size)] = hostile(array.dtype, chance)
+            with numpy.errstate(over="ignore"):
+                for _ in range(chance.choice((1, 1, 2, array.size))):
+                    array[chance.randrange(array.size)] = hostile(array.dtype, chance)
             inputs[name] = array.reshape(inputs[name].shape)
         elif how == "fill":
             inputs[name] = filled(array, chance)
@@ -411,7 +412,3 @@ def mutated(inputs, chance, keep_rank=False):
 def chance_of(*parts):
     """A generator of random numbers that follows from the parts alone."""
     return random.Random("/".join(map(str, parts)))
-
-
-def schema_doc(schema):
-    return inspect.cleandoc(schema.doc or "")

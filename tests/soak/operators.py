@@ -72,6 +72,11 @@ class Findings:
         self.ended, self.unanswered, self.internal, self.failed = [], [], {}, {}
         self.statuses = collections.Counter()
 
+    def note_end(self, operator, what):
+        """The server ended."""
+        self.ended.append((operator, what))
+        print(f"ended: {operator}: {what}", file=sys.stderr, flush=True)
+
     def answered(self, case, inputs, status, text):
         self.statuses[status] += 1
         if status == 500:
@@ -112,7 +117,7 @@ def serve(binary, group, findings, options):
                 server = common.Server(binary, repository, *options)
             except SystemExit as ended:
                 if len(waiting) == 1:
-                    findings.ended.append((waiting[0].operator, f"while it was loaded: {ended}"))
+                    findings.note_end(waiting[0].operator, f"while it was loaded: {ended}")
                     return
                 # The one that did it is found by halves.
                 half = len(waiting) // 2
@@ -133,7 +138,7 @@ def ask_all(server, waiting, findings):
             except (OSError, http.client.HTTPException) as error:
                 if not lives(server):
                     code = server.process.wait()
-                    findings.ended.append((case.operator, f"exit code {code}: {described(inputs)}"))
+                    findings.note_end(case.operator, f"exit code {code}: {described(inputs)}")
                     return [left for left in waiting[index:] if left.requests]
                 findings.unanswered.append((case.operator, f"{error!r}: {described(inputs)}"))
                 continue
@@ -237,6 +242,7 @@ def main():
     findings = Findings()
     for start in range(0, len(found), MODELS_PER_SERVER):
         serve(given.binary, found[start : start + MODELS_PER_SERVER], findings, given.option)
+        print(f"{min(start + MODELS_PER_SERVER, len(found))} of {len(found)} models", file=sys.stderr, flush=True)
     sys.exit(0 if findings.report() else 1)
 
 

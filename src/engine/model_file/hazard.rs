@@ -8,7 +8,7 @@ mod deadly;
 mod flow;
 
 use super::onnx::{Function, Graph, Node};
-use deadly::{deadly, needs_elements};
+use deadly::{Needed, deadly, needs_elements};
 use flow::{Scope, Value, output};
 
 /// Nodes that are looked at, those of functions as often as they are called. More are no model that anybody made.
@@ -23,11 +23,27 @@ pub(super) fn hazard(graph: &Graph, functions: &[Function]) -> Option<String> {
     Look::new(functions, |node, inputs| deadly(node, inputs).map(|why| end(why, node))).at(graph)
 }
 
-/// Why no extent of a request may be zero, for people; `None` where no operator of the graph is known to suffer from it.
-pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> Option<String> {
+/// Why extents of a request may not be zero, for people; `None` where no operator of the graph is known to suffer from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NeedsElements {
+    /// Of any axis.
+    pub all: Option<String>,
+    /// Of axis 0.
+    pub rows: Option<String>,
+    /// Of the last axis, and axis 1 of four: the features and heads of attention.
+    pub features: Option<String>,
+}
+
+/// Which extents of a request may not be zero.
+pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> NeedsElements {
+    let look = |needed| needing(graph, functions, needed);
+    NeedsElements { all: look(Needed::All), rows: look(Needed::Rows), features: look(Needed::Features) }
+}
+
+fn needing(graph: &Graph, functions: &[Function], needed: Needed) -> Option<String> {
     let fails =
         |node: &Node| format!("its operator '{}'{} is known to fail without elements", node.operator, named(node));
-    Look::new(functions, |node, inputs| needs_elements(node, inputs).then(|| fails(node))).at(graph)
+    Look::new(functions, |node, inputs| needs_elements(node, inputs, needed).then(|| fails(node))).at(graph)
 }
 
 /// A look at each node with the values that it is given, until a reason is found.

@@ -24,7 +24,7 @@ use super::{
     stream::MessageStream,
 };
 use crate::{
-    engine::{Engine, model_file::ModelFile, session::SharedSession, signature, target::Target},
+    engine::{Engine, model_file::{ModelFile, NeedsElements}, session::SharedSession, signature, target::Target},
     error::{Code, Error, Failure, Result},
 };
 
@@ -199,7 +199,7 @@ impl Worker {
             labels: BTreeMap::new(),
             uneven: None,
             hazard: None,
-            zero_extents: None,
+            zero_extents: NeedsElements::default(),
             unwritten: load.zeroed.then(|| "told by the server".to_owned()),
             inputs: Vec::new(),
             digest: OnceLock::new(),

@@ -15,17 +15,21 @@ enum Danger {
     /// Extents of 0 of these inputs, or of any where none is listed. Those of requests are refused; what is left are extents that
     /// follow from elements.
     NoElements(&'static [usize]),
+    /// The same of batches without rows.
+    NoRows,
+    /// The same of no features or no heads. That the past has no length is the first step of a decoder, and works.
+    NoFeatures,
     /// Anything about these inputs, which are weights where exporters made the model.
     Anything(&'static [usize]),
 }
-use Danger::{Anything, Elements, NoElements, Rank};
+use Danger::{Anything, Elements, NoElements, NoFeatures, NoRows, Rank};
 
 const MICROSOFT: &str = "com.microsoft";
 
 /// Domain, operator, and its dangers. Integer `Div` and `Mod` are beside it, since they depend on the datatype.
 const DEADLY: &[(&str, &str, &[Danger])] = &[
     ("", "AffineGrid", &[Rank]),
-    ("", "Attention", &[Rank, NoElements(&[])]),
+    ("", "Attention", &[Rank, NoFeatures]),
     ("", "Concat", &[Rank]),
     // Without channels it never ends.
     ("", "Conv", &[NoElements(&[1])]),
@@ -45,20 +49,20 @@ const DEADLY: &[(&str, &str, &[Danger])] = &[
     // Frame lengths of 0 divide by zero.
     ("", "STFT", &[Elements(&[1, 3]), Rank, NoElements(&[])]),
     ("", "Unique", &[NoElements(&[])]),
-    (MICROSOFT, "Attention", &[Rank, Anything(&[1, 2]), NoElements(&[])]),
+    (MICROSOFT, "Attention", &[Rank, Anything(&[1, 2])]),
     (MICROSOFT, "AttnLSTM", &[Rank, Anything(&[1, 2, 3])]),
     (MICROSOFT, "CropAndResize", &[Anything(&[1, 2, 3])]),
     (MICROSOFT, "DynamicQuantizeLSTM", &[Rank, NoElements(&[])]),
     (MICROSOFT, "DynamicQuantizeMatMul", &[Rank, Anything(&[1, 2, 3, 4])]),
     (MICROSOFT, "FusedConv", &[Rank, Anything(&[1, 2])]),
     (MICROSOFT, "GridSample", &[Rank]),
-    (MICROSOFT, "GroupQueryAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "GroupQueryAttention", &[Rank, NoRows]),
     (MICROSOFT, "Inverse", &[Anything(&[0])]),
-    (MICROSOFT, "LinearAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "LinearAttention", &[Rank, NoFeatures]),
     (MICROSOFT, "MatMulIntegerToFloat", &[Rank, Anything(&[1, 3, 4, 5, 6])]),
-    (MICROSOFT, "MoE", &[Rank, NoElements(&[])]),
-    (MICROSOFT, "MultiHeadAttention", &[Rank, NoElements(&[])]),
-    (MICROSOFT, "QAttention", &[Rank, NoElements(&[])]),
+    (MICROSOFT, "MoE", &[Rank, NoFeatures]),
+    (MICROSOFT, "MultiHeadAttention", &[Rank, NoFeatures]),
+    (MICROSOFT, "QAttention", &[Rank, NoRows]),
 ];
 
 /// How an operator can end the process by what it is given here, for people.
@@ -73,12 +77,25 @@ pub(super) fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
     dangers.iter().find_map(|danger| danger.reason(node, inputs))
 }
 
-/// Whether an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements.
-pub(super) fn needs_elements(node: &Node, inputs: &[Value]) -> bool {
+/// Axes of a request's inputs that an operator needs elements on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needed {
+    /// All.
+    All,
+    /// Axis 0.
+    Rows,
+    /// The last axis, and axis 1 of four.
+    Features,
+}
+
+/// Whether an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements on these axes.
+pub(super) fn needs_elements(node: &Node, inputs: &[Value], needed: Needed) -> bool {
     let of = (standard(&node.domain), node.operator.as_str());
     let depends = |danger: &Danger| match danger {
-        NoElements(indices) => indices.is_empty() || open(node, inputs, indices).is_some(),
-        Anything(indices) => open(node, inputs, indices).is_some(),
+        NoElements(indices) => needed == Needed::All && (indices.is_empty() || open(node, inputs, indices).is_some()),
+        Anything(indices) => needed == Needed::All && open(node, inputs, indices).is_some(),
+        NoRows => needed == Needed::Rows,
+        NoFeatures => needed == Needed::Features,
         Elements(_) | Rank => false,
     };
     DEADLY.iter().any(|(domain, operator, dangers)| (*domain, *operator) == of && dangers.iter().any(depends))
@@ -119,6 +136,7 @@ impl Danger {
                 let open = inputs.iter().any(|input| input.open_rank);
                 open.then(|| "takes an input whose rank the model does not declare, and some ranks can".into())
             }
+            NoRows | NoFeatures => NoElements(&[]).reason(node, inputs),
             NoElements(indices) => {
                 let mut listed =
                     inputs.iter().enumerate().filter(|(index, _)| indices.is_empty() || indices.contains(index));

@@ -159,11 +159,13 @@ fn functions_that_call_each_other_for_ever_end() {
 
 #[test]
 fn operators_that_need_elements_are_named() {
-    let named = |operator| zero_extents(&graph(vec![node(operator, &["x"], "y")]), &[]);
+    let named = |operator| zero_extents(&graph(vec![node(operator, &["x"], "y")]), &[]).all;
     assert_eq!(named("Relu"), None);
+    let attention = zero_extents(&graph(vec![node("Attention", &["x", "x", "x"], "y")]), &[]);
+    assert!(attention.all.is_none() && attention.rows.is_none() && attention.features.is_some());
     let convolution = |weights| graph(vec![node("Conv", &["x", weights], "y")]);
-    assert_eq!(zero_extents(&convolution("two"), &[]), None);
-    assert!(zero_extents(&convolution("any"), &[]).is_some());
+    assert_eq!(zero_extents(&convolution("two"), &[]).all, None);
+    assert!(zero_extents(&convolution("any"), &[]).all.is_some());
     assert_eq!(hazard(&convolution("any"), &[]), None);
     assert_eq!(named("LSTM").as_deref(), Some("its operator 'LSTM' is known to fail without elements"));
 }
