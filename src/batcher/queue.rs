@@ -337,7 +337,9 @@ impl<J: Cancel> Waiting<J> {
             return None;
         }
         let max_wait = forecast.max_wait(limits.levels.get(self.level)?.max_wait, now)?;
-        (now.saturating_duration_since(self.arrived) > max_wait).then_some(Rejection::QueueTime)
+        // To wait for others to join is what the model's settings ask for.
+        let waited = now.saturating_duration_since(self.arrived).saturating_sub(limits.max_delay);
+        (waited > max_wait).then_some(Rejection::QueueTime)
     }
 }
 

@@ -9,12 +9,15 @@ use std::{
 use super::{Dropped, Forecast, Key, Limits, Waiting, ends_after};
 use crate::metrics::Rejection;
 
+/// Jobs in order of arrival, with their numbers.
+type Numbered<J> = VecDeque<(u64, Waiting<J>)>;
+
 /// Jobs that may run together.
 #[derive(Debug)]
 pub(super) struct Line<J> {
     pub(super) key: Key,
-    /// By priority level, each in order of arrival, with the numbers of the jobs.
-    levels: SmallVec<[VecDeque<(u64, Waiting<J>)>; 1]>,
+    /// By priority level.
+    levels: SmallVec<[Numbered<J>; 1]>,
     jobs: usize,
     rows: usize,
     /// Deadlines of its jobs, each with the job's number. Kept only where a batch may wait for more jobs.

@@ -423,3 +423,17 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     assert!(matches!(next, Next::Run(batch) if batch[0].job.id == 1));
     assert!(dropped.len() == 1 && dropped[0].why == Rejection::QueueTime);
 }
+
+#[test]
+fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
+    let (now, delay) = (Instant::now(), Duration::from_secs(60));
+    let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Auto };
+    let limits = Limits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
+    let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
+    let (key, job) = ([].into(), TestJob { id: 0, cancelled: Rc::default() });
+    let waiting =
+        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: false, predicted: false, job };
+    queue.push([waiting], &forecast);
+    assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
+    assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));
+}

@@ -30,9 +30,9 @@ const SUCH_AS: &str = "{ 2 = { max_queue_size = 100, max_queue_time = \"100ms\" 
 
 impl Setting for Option<QueueTime> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
-        match value.get_ref().as_str().map(str::parse) {
+        match value.get_ref().as_str().map(str::parse::<QueueTime>) {
             Some(Ok(time)) => *self = Some(time),
-            Some(Err(expected)) => wrong(key, &value, &String::from(expected), file),
+            Some(Err(expected)) => wrong(key, &value, &expected, file),
             None => wrong(key, &value, "\"auto\", \"none\" or a duration such as \"500ms\"", file),
         }
     }
