@@ -135,8 +135,7 @@ impl Engine {
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
         let run_limit = target.max_run_memory.unwrap_or(self.max_run_memory);
-        let is_zeroed = file.unwritten.is_some();
-        let account = Arc::new(Account::new(run_limit, is_zeroed));
+        let account = Arc::new(Account::new(run_limit, file.unwritten.is_some()));
         if !target.provider.waits() {
             account.held().read(file.bytes());
         }
@@ -152,9 +151,7 @@ impl Engine {
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
             let pool = Pool::new(account, Purpose::Runs);
             let instance = Instance::new(session, signature, uneven, pool).map_err(Failure::lasting)?;
-            // A run that is kept writes its outputs to where the last one's lie, which are not zero.
-            let keeps = target.provider == Provider::Cpu && !is_zeroed;
-            Ok(if keeps { instance.keeping_runs() } else { instance })
+            Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
         self.staged(instance, locations, target.is_recorded())
