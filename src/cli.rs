@@ -307,8 +307,8 @@ pub struct Settings {
     #[command(flatten)]
     pub isolation: IsolationSettings,
 
-    /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
-    /// room is not loaded. Without it there is no limit.
+    /// Memory that the weights of versions may take together: before a load by the size of the files for each session, after it as
+    /// the sessions hold them. A version that has no room is not loaded. Without it there is no limit.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MODEL_MEMORY", value_parser = size)]
     pub model_memory: Option<ByteSize>,
 

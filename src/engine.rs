@@ -173,7 +173,6 @@ impl Engine {
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
         let (hazard, zero_extents) = (file.hazard.clone(), file.zero_extents.clone());
-        let is_zeroed = file.unwritten.is_some();
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
@@ -181,9 +180,7 @@ impl Engine {
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
             let instance = Instance::new(session, signature, uneven, pool).map_err(Failure::lasting)?;
             let instance = instance.with_hazards(hazard, zero_extents);
-            // A run that is kept writes its outputs to where the last one's lie, which are not zero.
-            let keeps = target.provider == Provider::Cpu && !is_zeroed;
-            Ok(if keeps { instance.keeping_runs() } else { instance })
+            Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;
         self.staged(instance, locations, target.is_recorded())

@@ -80,7 +80,7 @@ impl Account {
     }
 
     /// Whether runs get zeroed memory only.
-    pub(super) fn is_zeroed(&self) -> bool {
+    pub(in crate::engine) fn is_zeroed(&self) -> bool {
         self.is_zeroed
     }
 

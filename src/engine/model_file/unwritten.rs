@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use super::onnx::{Graph, Node};
 
 /// The operators, each with the inputs of which one that is part of the model makes it safe; without any it is never safe.
-const OPERATORS: [(&str, &[usize]); 11] = [
+const OPERATORS: [(&str, &[usize]); 12] = [
     ("Conv", &[1]),
     ("ConvInteger", &[1]),
+    ("DynamicQuantizeLSTM", &[]),
     ("DynamicQuantizeMatMul", &[0, 1]),
     ("FusedConv", &[1]),
     ("LSTM", &[]),
