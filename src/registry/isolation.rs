@@ -64,7 +64,7 @@ impl Loader {
             let instance = engine.load_file(file, &path, &owned_target);
             drop(loading);
             RunControl::enter(before);
-            instance.map(|instance| instance.with_activity(activity.clone()))
+            instance.map(|instance| instance.with_activity(activity))
         };
         if target.is_single_threaded_cpu() { load() } else { system::starting_threads(load) }
     }
@@ -80,9 +80,13 @@ impl Loader {
         let (normal, _) = system::nice_values();
         let launch = self.engine.launch(normal, None);
         let (engine, path, target) = (self.engine.clone(), path.clone(), target.clone());
+        let control = RunControl::here();
         system::starting_threads(move || {
+            let before = RunControl::enter(control);
             let label = path.display().to_string();
-            engine.load_in_worker(&launch, &label, &file, &path, &target).map_err(WorkerFailure::into_failure)
+            let loaded = engine.load_in_worker(&launch, &label, &file, &path, &target);
+            RunControl::enter(before);
+            loaded.map_err(WorkerFailure::into_failure)
         })
     }
 
