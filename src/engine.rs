@@ -123,14 +123,14 @@ impl Engine {
             let instance = self.instance(file, folder, &Target::cpu(target.threads))?;
             return self.staged(instance, vec![Location::CPU], target.is_recorded());
         }
-        let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
+        let (uneven, hazard, labels) = (file.uneven.clone(), file.hazard.clone(), file.labels.clone());
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
             let session = self.session(file, folder, target);
             let session = session.map_err(|error| tensorrt::failure(&error.to_string(), target))?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
-            let instance = Instance::new(session, signature, uneven).map_err(Failure::lasting)?;
+            let instance = Instance::new(session, signature, uneven, hazard).map_err(Failure::lasting)?;
             Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;

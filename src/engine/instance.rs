@@ -29,6 +29,7 @@ pub struct Instance {
     foreseen: Foreseen,
     memory: Arc<MemoryInfo<'static>>,
     uneven: Option<Arc<str>>,
+    hazard: Option<Arc<str>>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
 }
@@ -46,14 +47,19 @@ pub struct Ran {
 }
 
 impl Instance {
-    pub(super) fn new(session: Session, signature: Signature, uneven: Option<String>) -> Result<Self, String> {
+    pub(super) fn new(
+        session: Session,
+        signature: Signature,
+        uneven: Option<String>,
+        hazard: Option<String>,
+    ) -> Result<Self, String> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature)?;
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
-        let uneven = uneven.map(Into::into);
+        let (uneven, hazard) = (uneven.map(Into::into), hazard.map(Into::into));
         let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, staged: None })
+        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, hazard, staged: None })
     }
 
     /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
@@ -84,6 +90,7 @@ impl Instance {
             foreseen: Foreseen::new(&self.signature),
             memory: self.memory.clone(),
             uneven: self.uneven.clone(),
+            hazard: self.hazard.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
         }
     }
@@ -92,6 +99,11 @@ impl Instance {
     /// graph tells.
     pub fn uneven(&self) -> Option<&str> {
         self.uneven.as_deref()
+    }
+
+    /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
+    pub fn hazard(&self) -> Option<&str> {
+        self.hazard.as_deref()
     }
 
     /// What the model takes and gives.

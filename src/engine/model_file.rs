@@ -5,9 +5,11 @@
 //! serves, and one that is cut short would end the process (SIGBUS). In memory a loaded version is what was loaded.
 
 mod cost;
+mod hazard;
 pub(super) mod onnx;
 mod zip_map;
 
+use bytes::Bytes;
 use prost::Message;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +31,8 @@ pub(super) struct ModelFile {
     pub labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
     pub uneven: Option<String>,
+    /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
+    pub hazard: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub inputs: Vec<ValueInfo>,
 }
@@ -40,11 +44,16 @@ impl ModelFile {
     /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
     /// ONNX Runtime's words tell more.
     pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let mut encoded = read_in_pieces(path).map_err(|error| Failure::unreadable(&error))?;
+        let encoded = read_in_pieces(path).map_err(|error| Failure::unreadable(&error))?;
+        // Weights are slices of the file's bytes meanwhile.
+        let encoded = Bytes::from(encoded);
         let folder = path.parent().unwrap_or(Path::new("."));
         let (mut weights, mut labels, mut inputs) = (Vec::new(), BTreeMap::new(), Vec::new());
         let mut uneven = Some("its graph can't be read".to_owned());
-        if let Some(graph) = Model::decode(encoded.as_slice()).ok().and_then(|model| model.graph) {
+        let mut hazard = None;
+        let mut changed = None;
+        if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
+            hazard = hazard::hazard(&graph, &functions);
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
             for location in graph.external_data() {
@@ -56,12 +65,13 @@ impl ModelFile {
                 weights.push((location.into(), read));
             }
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
-                encoded = taken_out.encoded;
+                changed = Some(taken_out.encoded);
                 labels = taken_out.labels;
             }
             inputs = graph.required_inputs();
         }
-        Ok(ModelFile { encoded, weights, labels, uneven, inputs })
+        let encoded = changed.unwrap_or_else(|| encoded.into());
+        Ok(ModelFile { encoded, weights, labels, uneven, hazard, inputs })
     }
 }
 

@@ -203,6 +203,7 @@ mod tests {
             weights: Vec::new(),
             labels: BTreeMap::new(),
             uneven: None,
+            hazard: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let target = |options: &[(&str, &str)]| Target {
@@ -239,6 +240,7 @@ mod tests {
             weights: Vec::new(),
             labels: BTreeMap::new(),
             uneven: None,
+            hazard: None,
             inputs: vec![input("x", &["n", "2"])],
         };
         let root = tempfile::tempdir().unwrap();

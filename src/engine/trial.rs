@@ -38,8 +38,14 @@ fn model() -> Vec<u8> {
 
 /// Runs it.
 pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
-    let file =
-        ModelFile { encoded: model(), weights: Vec::new(), labels: BTreeMap::new(), uneven: None, inputs: Vec::new() };
+    let file = ModelFile {
+        encoded: model(),
+        weights: Vec::new(),
+        labels: BTreeMap::new(),
+        uneven: None,
+        hazard: None,
+        inputs: Vec::new(),
+    };
     let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
     let mut instance = engine.instance(file, Path::new("."), &target)?;
     let elements: Vec<u8> = [-1f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();

@@ -21,6 +21,12 @@ const TOLD: [(&str, usize); 15] = [
     ("Upsample", 1),
 ];
 
+/// Indices of a node's inputs whose elements say how much it makes.
+pub(super) fn shape_inputs(node: &Node) -> Vec<usize> {
+    let told = TOLD.iter().find(|(operator, _)| *operator == node.operator);
+    told.map_or_else(Vec::new, |(_, first)| (*first..node.inputs.len()).collect())
+}
+
 /// The domains whose operators are known here.
 const KNOWN: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];
 

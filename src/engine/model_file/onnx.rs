@@ -1,12 +1,30 @@
 //! The messages of onnx.proto (field numbers as in ONNX 1.23) as far as they are needed here; all else is skipped when they
 //! are decoded, so nothing but what is made here is encoded again.
 
+use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::engine) struct Model {
     #[prost(message, optional, tag = "7")]
     pub graph: Option<Graph>,
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<Function>,
+}
+
+/// An operator that the model defines itself.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::engine) struct Function {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "4")]
+    pub inputs: Vec<String>,
+    #[prost(string, repeated, tag = "5")]
+    pub outputs: Vec<String>,
+    #[prost(message, repeated, tag = "7")]
+    pub nodes: Vec<Node>,
+    #[prost(string, tag = "10")]
+    pub domain: String,
 }
 
 /// Field of a model that holds its graph.
@@ -48,6 +66,8 @@ pub(in crate::engine) struct Node {
 pub(in crate::engine) struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
+    #[prost(int64, tag = "3")]
+    pub integer: i64,
     #[prost(message, optional, tag = "5")]
     pub tensor: Option<Tensor>,
     #[prost(message, optional, tag = "6")]
@@ -64,8 +84,19 @@ pub(in crate::engine) struct Attribute {
 
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::engine) struct Tensor {
+    #[prost(int64, repeated, tag = "1")]
+    pub extents: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    pub element: i32,
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
+    /// A slice of the file's bytes, where the model is decoded from `Bytes`.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: Bytes,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<Entry>,
 }
@@ -101,8 +132,11 @@ pub(in crate::engine) struct TensorType {
     pub shape: Option<TensorShape>,
 }
 
-/// `TensorProto.DataType.FLOAT`.
+/// `TensorProto.DataType`.
 pub(in crate::engine) const FLOAT: i32 = 1;
+pub(in crate::engine) const INT32: i32 = 6;
+pub(in crate::engine) const INT64: i32 = 7;
+pub(in crate::engine) const BOOL: i32 = 9;
 
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::engine) struct TensorShape {
