@@ -146,6 +146,9 @@ fn properties(version: &Version) -> Vec<(String, String)> {
         ("in_place".into(), derived.in_place_text()),
         ("generation".into(), version.generation.to_string()),
     ];
+    if derived.isolation.is_some() {
+        properties.push(("isolation".into(), derived.isolation_text()));
+    }
     properties.extend(derived.graphs_text().map(|text| ("cuda_graphs".into(), text)));
     let array = |names: Vec<&str>| serde_json::Value::from(names).to_string();
     if !signature.optional_inputs.is_empty() {

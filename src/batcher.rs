@@ -20,6 +20,7 @@ mod timing;
 mod turn;
 mod watchdog;
 mod watched;
+mod workers;
 
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
@@ -52,6 +53,7 @@ use lost::Loss;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 use run_time::RunTime;
+use workers::Workers;
 
 /// How a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +116,7 @@ pub struct Batcher {
     /// What tells the next job that runs alone from all others.
     next_alone: AtomicUsize,
     loss: Loss,
+    workers: Workers,
 }
 
 /// Where requests run.
@@ -222,6 +225,7 @@ impl Batcher {
             run_time: RunTime::default(),
             next_alone: AtomicUsize::new(0),
             loss: Loss::default(),
+            workers: Workers::new(model, version),
         })
     }
 
@@ -403,6 +407,11 @@ impl Batcher {
             state.timer = None;
         }
         let Some((device, mut instance)) = state.idle.take() else { return 0 };
+        if instance.death().is_some() {
+            drop(state);
+            self.restart_worker(device, instance);
+            return 0;
+        }
         let (next, dropped) = state.queue.take(now);
         lane.tell(&state);
         let batch = match next {
@@ -438,6 +447,10 @@ impl Batcher {
         lane.crowded.store(requests > 1, Relaxed);
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now, place);
+        if instance.death().is_some() {
+            self.restart_worker(device, instance);
+            return requests;
+        }
         let lost = instance.lost();
         let mut state = lane.state();
         match lost {

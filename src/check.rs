@@ -17,10 +17,10 @@ use std::{
 
 use crate::{
     batcher::Compute,
-    config::{Batching, Device},
+    config::{Batching, Device, Isolation},
     engine::Engine,
     metrics::Exposition,
-    registry::{Loaded, Loader},
+    registry::{Loaded, Loader, Trials},
     repository::{self, Model, Source},
     router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     runtime,
@@ -138,6 +138,7 @@ impl Bench {
         let exposition = Exposition::new(&[]);
         let router = Router::new(exposition.server().clone());
         let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus).on(device);
+        let loader = loader.isolating(Isolation::Auto, Some(Trials::forgetful()));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
         Ok(Bench { engine, compute, loader, router, runtime })

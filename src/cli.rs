@@ -5,6 +5,7 @@ mod client;
 mod doctor;
 mod generate;
 mod help;
+mod isolation;
 mod resolve;
 mod runtime;
 mod show;
@@ -12,6 +13,7 @@ mod show;
 pub use client::{Health, Infer};
 pub use doctor::Doctor;
 pub use generate::{Completions, Man, completions, man};
+pub use isolation::{IsolationSettings, Trial};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
@@ -287,6 +289,10 @@ pub struct Settings {
     /// the longest are those of TensorRT, which builds engines.
     #[arg(long, value_name = "DURATION", env = "ONNXD_LOAD_TIMEOUT", default_value = "30m", value_parser = timeout)]
     pub load_timeout: Duration,
+
+    /// Worker processes.
+    #[command(flatten)]
+    pub isolation: IsolationSettings,
 
     /// Memory that versions may take together, by the size of their files for each of their sessions; a version that has no
     /// room is not loaded. Without it there is no limit.

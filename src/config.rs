@@ -2,6 +2,7 @@
 
 mod device;
 pub mod document;
+mod isolation;
 mod model;
 mod model_control;
 pub mod provider_options;
@@ -9,6 +10,7 @@ mod ratio;
 mod size;
 
 pub use device::{Device, OtherProvider};
+pub use isolation::Isolation;
 pub use model::{Batching, InPlace, ModelConfig, Versions};
 pub use model_control::ModelControl;
 pub use ratio::Ratio;

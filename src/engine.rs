@@ -31,14 +31,17 @@ mod tensorrt;
 pub(crate) mod tests;
 mod trial;
 mod value;
+mod worker;
 
 pub use about::version_of;
 pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
+pub use model_file::ModelFile;
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
+pub use worker::{Death, Launch, serve as serve_worker};
 
 use ort::{
     environment::Environment,
@@ -49,9 +52,9 @@ use std::{cell::Cell, path::Path, sync::Arc};
 
 use crate::error::Failure;
 use memory::{Location, Memory};
-use model_file::ModelFile;
 use recording::while_none_is_recorded;
 use run_control::makes_session;
+use worker::Worker;
 
 /// ONNX Runtime, loaded. There is one for the life of the process: a second environment can't be had.
 #[derive(Debug, Clone)]
@@ -114,7 +117,37 @@ impl Engine {
     /// # Errors
     /// For people: why the model can't be served, and where ONNX Runtime is the one who says so, its words.
     pub fn load(&self, model: &Path, target: &Target) -> Result<Instance, Failure> {
-        self.instance(ModelFile::read(model)?, model.parent().unwrap_or(Path::new(".")), target)
+        self.load_file(ModelFile::read(model)?, model, target)
+    }
+
+    /// Loads a model that has been read from `path` to be run on a target.
+    ///
+    /// # Errors
+    /// As those of `load`.
+    pub fn load_file(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
+        self.instance(file, folder(path), target)
+    }
+
+    /// Loads a model that has been read from `path` into a process of its own, to be run on the CPU. `label` names the
+    /// process.
+    ///
+    /// # Errors
+    /// As those of `load`; or there can't be a process, or the model ends it.
+    pub fn load_in_worker(
+        &self,
+        launch: &Launch,
+        label: &str,
+        file: &ModelFile,
+        path: &Path,
+        target: &Target,
+    ) -> Result<Instance, Failure> {
+        let worker = Worker::load(launch, label, file, path, target)?;
+        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(Failure::lasting)
+    }
+
+    /// How workers are started that use the same library: with this nice value, and so many bytes of memory at most.
+    pub fn launch(&self, nice: i32, memory: Option<u64>) -> Launch {
+        Launch::new(self.library.clone(), nice, memory)
     }
 
     fn instance(&self, file: ModelFile, folder: &Path, target: &Target) -> Result<Instance, Failure> {
@@ -142,7 +175,8 @@ impl Engine {
     fn staged(&self, instance: Instance, locations: Vec<Location>, recorded: bool) -> Result<Instance, Failure> {
         let mut why = String::new();
         for location in locations {
-            match Memory::new(instance.session().session(), &self.environment, &location) {
+            let Some(session) = instance.session() else { break };
+            match Memory::new(session.session(), &self.environment, &location) {
                 Ok(memory) => return instance.staged(memory, recorded).map_err(Failure::passing),
                 Err(error) => why = format!("batches can't be stacked in {location}: {error}"),
             }
@@ -173,6 +207,11 @@ impl Engine {
             .with_memory_pattern(false)?
             .commit_from_memory(&file.encoded)
     }
+}
+
+/// The folder that a model file lies in.
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// Has a session run by the provider of the target. What it does not take runs on the CPU.

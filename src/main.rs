@@ -3,7 +3,7 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    doctor, gpu, health, infer, library, runtime, server,
+    doctor, engine, gpu, health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
 
@@ -11,6 +11,13 @@ fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
     runtime::disable_telemetry();
     gpu::number_by_bus();
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    // Not a command for people, and the first thing that a worker process does must be to let go of the server's files.
+    if let Some((first, arguments)) = arguments.split_first()
+        && first == "worker"
+    {
+        return engine::serve_worker(arguments).map_or_else(failed, |()| ExitCode::SUCCESS);
+    }
     let invocation = match cli::read() {
         Ok(invocation) => invocation,
         Err(problems) => {
@@ -30,8 +37,10 @@ fn main() -> ExitCode {
         Command::Man(asked) => cli::man(asked).map(|()| ExitCode::SUCCESS),
         Command::Admin(command) => admin::run(command).map(|()| ExitCode::SUCCESS),
     };
-    done.unwrap_or_else(|why| {
-        server::report(&why);
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(failed)
+}
+
+fn failed(why: String) -> ExitCode {
+    server::report(&why);
+    ExitCode::FAILURE
 }

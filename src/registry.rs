@@ -11,6 +11,7 @@ mod graphs;
 mod in_place;
 mod instances;
 mod inventory;
+mod isolation;
 mod joining;
 mod load;
 mod loads;
@@ -27,6 +28,8 @@ mod table;
 mod test_case;
 #[cfg(test)]
 mod tests;
+mod trial;
+mod trials;
 mod warnings;
 mod watcher;
 
@@ -38,6 +41,7 @@ pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
 pub use system::{give_way, stay_aside};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
+pub use trials::Trials;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

@@ -33,13 +33,13 @@ use crate::{
         admin::{Callers, Tokens},
     },
     batcher::Compute,
-    cli::{MemoryFull, Settings},
+    cli::{MemoryFull, Settings, Trial},
     config::{ByteSize, Listen},
     desired::default_folder,
     engine::Engine,
     gpu, machine,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
-    registry::{Loader, MemoryLimit, Options, Registry, give_way},
+    registry::{Loader, MemoryLimit, Options, Registry, Trials, give_way},
     repository,
     router::Router,
     runtime,
@@ -96,10 +96,13 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None if settings.admin_insecure => Callers::Any,
         None => Callers::Local,
     };
+    let options = registry_options(folder, settings);
+    let trials = (settings.isolation.trial == Trial::On).then(|| Trials::open(&options.state_folder));
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
+    let loader = loader.isolating(settings.isolation.isolation, trials);
     let loader = loader.with_max_run_time(settings.max_run_time);
     let stop = Arc::new(AtomicBool::new(false));
-    let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
+    let mut registry = Registry::new(options, loader, router.clone(), stop.clone())?;
     let control = registry.control();
     let lifecycle = watch::Sender::new(Lifecycle::Starting);
     let (subscribed, access) = (lifecycle.subscribe(), access_log.clone());

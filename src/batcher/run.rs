@@ -56,6 +56,16 @@ impl Batcher {
                 Batch::Own(batch)
             }
         };
+        if members.len() > 1 && instance.is_in_worker() && self.workers.runs_alone(taken) {
+            for member in members {
+                let goes_on = self.run_or_bisect(instance, &mut batch, &[member], taken);
+                // Those behind one that has ended the worker are told so.
+                if !goes_on && instance.lost().is_none() {
+                    return;
+                }
+            }
+            return;
+        }
         self.run_or_bisect(instance, &mut batch, &members, taken);
     }
 

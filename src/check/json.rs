@@ -80,6 +80,10 @@ fn add_served(object: &mut Value, served: &Served) {
         Ok(rows) => json!({ "on": true, "rows": rows }),
         Err(why) => json!({ "on": false, "why": why }),
     };
+    object["isolation"] = match &version.derived.isolation {
+        Some(why) => json!({ "on": true, "why": why }),
+        None => json!({ "on": false }),
+    };
     object["load_seconds"] = version.load_time.as_secs_f64().into();
     object["manifest"] = match &found.manifest {
         Some(verified) => json!({ "files": verified.files }),

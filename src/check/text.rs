@@ -84,6 +84,7 @@ impl Page {
         self.line("probe", &row.unwrap_or_else(|| "no made-up inputs could be run".into()));
         self.line("threads", &format!("{} for a run: {}", version.derived.intra_op_threads, found.threads_why));
         self.line("in place", &version.derived.in_place_text());
+        self.line("isolation", &version.derived.isolation_text());
         self.line("instances", &version.derived.instances.to_string());
         if let Some(verified) = &found.manifest {
             self.line("manifest", &format!("SHA256SUMS holds for {} files", verified.files));

@@ -11,17 +11,26 @@ use std::{
 };
 
 use super::{
-    buffer::Buffer, foreseen::Foreseen, kept::Kept, memory::Memory, run_control::controlled, session::SharedSession,
-    staged::Staged, strings, value::Value,
+    buffer::Buffer,
+    foreseen::Foreseen,
+    kept::Kept,
+    memory::Memory,
+    run_control::controlled,
+    session::SharedSession,
+    staged::Staged,
+    strings,
+    value::Value,
+    worker::{Death, Worker},
 };
 use crate::{
-    error::{Error, Lost, Result},
+    error::{Error, Failure, Lost, Result},
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
 
 /// What runs a model, one batch at a time: an ONNX Runtime session with the buffers that batches are stacked in.
 pub struct Instance {
-    session: Arc<SharedSession>,
+    /// `None` where it is in a worker process.
+    session: Option<Arc<SharedSession>>,
     signature: Arc<Signature>,
     buffers: Vec<Buffer>,
     /// The run that is kept; `None` where no run may be.
@@ -32,6 +41,8 @@ pub struct Instance {
     hazard: Option<Arc<str>>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
+    /// The process that runs it, where that is not this one.
+    worker: Option<Box<Worker>>,
 }
 
 /// What a run gave.
@@ -58,8 +69,42 @@ impl Instance {
         let session = SharedSession::new(session, &signature)?;
         let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
         let (uneven, hazard) = (uneven.map(Into::into), hazard.map(Into::into));
-        let (session, signature, memory) = (session.into(), signature.into(), memory.into());
-        Ok(Instance { session, signature, buffers, kept: None, foreseen, memory, uneven, hazard, staged: None })
+        let (session, signature, memory) = (Some(session.into()), signature.into(), memory.into());
+        Ok(Instance {
+            session,
+            signature,
+            buffers,
+            kept: None,
+            foreseen,
+            memory,
+            uneven,
+            hazard,
+            staged: None,
+            worker: None,
+        })
+    }
+
+    /// One whose session lives in a worker process.
+    pub(super) fn elsewhere(worker: Worker, uneven: Option<String>, hazard: Option<String>) -> Result<Self, String> {
+        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
+        let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?.into();
+        let signature = worker.signature().clone();
+        let (foreseen, uneven) = (Foreseen::new(&signature), uneven.map(Into::into));
+        let hazard = hazard.map(Into::into);
+        let worker = Some(worker.into());
+        let buffers = Vec::new();
+        Ok(Instance {
+            session: None,
+            signature,
+            buffers,
+            kept: None,
+            foreseen,
+            memory,
+            uneven,
+            hazard,
+            staged: None,
+            worker,
+        })
     }
 
     /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
@@ -70,17 +115,29 @@ impl Instance {
 
     /// The same, for a device that fetches batches from this memory.
     pub(super) fn staged(mut self, memory: Memory, recorded: bool) -> Result<Self, String> {
-        let (session, signature, described) = (self.session.clone(), self.signature.clone(), self.memory.clone());
+        let session = self.session.clone().ok_or("it runs in a process of its own")?;
+        let (signature, described) = (self.signature.clone(), self.memory.clone());
         self.staged = Some(Staged::new(session, signature, memory, described, recorded)?.into());
         Ok(self)
     }
 
-    /// The session, for what it has.
-    pub(super) fn session(&self) -> &SharedSession {
-        &self.session
+    /// The session, for what it has; `None` where it is in a worker process.
+    pub(super) fn session(&self) -> Option<&SharedSession> {
+        self.session.as_deref()
     }
 
-    /// Another over the same session: it has buffers of its own, and takes no more memory than those.
+    /// Whether it runs in a worker process.
+    pub fn is_in_worker(&self) -> bool {
+        self.worker.is_some()
+    }
+
+    /// How its worker process ended, if it has one that did: it runs nothing any more.
+    pub fn death(&mut self) -> Option<&Death> {
+        self.worker.as_mut()?.check()
+    }
+
+    /// Another over the same session: it has buffers of its own, and takes no more memory than those. One in a worker process
+    /// has no session to share.
     pub fn sharing(&self) -> Self {
         Instance {
             session: self.session.clone(),
@@ -92,6 +149,7 @@ impl Instance {
             uneven: self.uneven.clone(),
             hazard: self.hazard.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
+            worker: None,
         }
     }
 
@@ -114,7 +172,16 @@ impl Instance {
     /// Why no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
     /// instance and takes the version out of service.
     pub fn lost(&self) -> Option<Lost> {
-        None
+        let death = self.worker.as_ref()?.death()?;
+        Some(Lost::for_now(format!("its worker process {}", death.cause())))
+    }
+
+    /// Starts the worker process again after its death, with the same files.
+    ///
+    /// # Errors
+    /// For people: why it can't be started, or the files have changed.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        self.worker.as_mut().map_or(Ok(()), |worker| worker.restart())
     }
 
     /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same
@@ -127,6 +194,9 @@ impl Instance {
     fn run_now(&mut self, requests: &[&ModelInputs]) -> Ran {
         if let Some(staged) = &mut self.staged {
             return staged.run(requests);
+        }
+        if let Some(worker) = &mut self.worker {
+            return worker.run(requests);
         }
         let started = Instant::now();
         if let Some(kept) = self.kept.as_mut().and_then(|kept| kept.fitting(requests)) {
@@ -162,9 +232,9 @@ impl Instance {
         let named = || self.signature.outputs.iter().zip(outputs).enumerate();
         if named()
             .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
-            && let Some(kept) = &mut self.kept
+            && let (Some(kept), Some(session)) = (&mut self.kept, &self.session)
         {
-            kept.keep(&self.session, &self.memory, request, outputs);
+            kept.keep(session, &self.memory, request, outputs);
         }
         for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
             self.foreseen.came(index, spec, rows, output.shape());
@@ -182,7 +252,10 @@ impl Instance {
         };
         let Stacked { values, optional, regions } = inputs;
         let stacked = Instant::now();
-        let ran = self.session.run(&values, &optional);
+        let ran = match &self.session {
+            Some(session) => session.run(&values, &optional),
+            None => Err(ort::Error::new("it has no session in this process: this is a defect of the server")),
+        };
         let run = stacked.elapsed();
         let outputs = ran.map_err(|error| run_error(&error)).and_then(|outputs| {
             let named = self.signature.outputs.iter().zip(outputs);

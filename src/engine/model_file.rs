@@ -11,30 +11,35 @@ mod zip_map;
 
 use bytes::Bytes;
 use prost::Message;
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
+    sync::OnceLock,
 };
 
 use crate::error::Failure;
 use onnx::{Model, ValueInfo};
 
 /// A model, in memory.
-pub(super) struct ModelFile {
+pub struct ModelFile {
     /// The model as ONNX Runtime gets it.
-    pub encoded: Vec<u8>,
+    pub(super) encoded: Vec<u8>,
     /// The files of weights that it names, as it names them, with what they hold.
-    pub weights: Vec<(PathBuf, Vec<u8>)>,
+    pub(super) weights: Vec<(PathBuf, Vec<u8>)>,
     /// Names of classes, by output.
-    pub labels: BTreeMap<String, Vec<String>>,
+    pub(super) labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
-    pub uneven: Option<String>,
-    /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
-    pub hazard: Option<String>,
+    pub(super) uneven: Option<String>,
+    /// Why values of a request can end the process, for people; `None` where nothing is known that does.
+    pub(super) hazard: Option<String>,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
-    pub inputs: Vec<ValueInfo>,
+    pub(super) inputs: Vec<ValueInfo>,
+    /// SHA-256 of the model and its weights, once somebody has asked for it.
+    pub(super) digest: OnceLock<[u8; 32]>,
 }
 
 impl ModelFile {
@@ -43,7 +48,7 @@ impl ModelFile {
     /// # Errors
     /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
     /// ONNX Runtime's words tell more.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub fn read(path: &Path) -> Result<Self, Failure> {
         let encoded = read_in_pieces(path).map_err(|error| Failure::unreadable(&error))?;
         // Weights are slices of the file's bytes meanwhile.
         let encoded = Bytes::from(encoded);
@@ -71,7 +76,31 @@ impl ModelFile {
             inputs = graph.required_inputs();
         }
         let encoded = changed.unwrap_or_else(|| encoded.into());
-        Ok(ModelFile { encoded, weights, labels, uneven, hazard, inputs })
+        Ok(ModelFile { encoded, weights, labels, uneven, hazard, inputs, digest: OnceLock::new() })
+    }
+
+    /// Why values of a request can end the process, for people; `None` where nothing is known that does.
+    pub fn hazard(&self) -> Option<&str> {
+        self.hazard.as_deref()
+    }
+
+    /// SHA-256 of the model and its weights, as they are loaded.
+    pub fn digest(&self) -> [u8; 32] {
+        *self.digest.get_or_init(|| self.hash())
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(&self.encoded);
+        for (name, contents) in &self.weights {
+            add(name.as_os_str().as_bytes());
+            add(contents);
+        }
+        hasher.finalize().into()
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
             uneven: None,
             hazard: None,
             inputs: vec![input("x", &["n", "2"])],
+            digest: OnceLock::default(),
         };
         let target = |options: &[(&str, &str)]| Target {
             provider: Provider::TensorRt { gpu: 1 },
@@ -242,6 +243,7 @@ mod tests {
             uneven: None,
             hazard: None,
             inputs: vec![input("x", &["n", "2"])],
+            digest: OnceLock::default(),
         };
         let root = tempfile::tempdir().unwrap();
         let prepared = |cache: &str| {

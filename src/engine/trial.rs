@@ -2,7 +2,7 @@
 //! be too old for its kernels, or have no memory left.
 
 use bytes::Bytes;
-use std::{collections::BTreeMap, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::OnceLock};
 
 use super::{
     Engine, explain,
@@ -45,6 +45,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         uneven: None,
         hazard: None,
         inputs: Vec::new(),
+        digest: OnceLock::new(),
     };
     let target = Target { provider, ..Target::cpu(NonZeroUsize::MIN) };
     let mut instance = engine.instance(file, Path::new("."), &target)?;

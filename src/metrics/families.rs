@@ -92,6 +92,9 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
     Family::counter("onnxd_rows_total", "Rows that ONNX Runtime was given.", |series, version| {
         series.value(version.counts.rows.load(Relaxed));
     }),
+    Family::counter("onnxd_worker_deaths_total", "Deaths of the version's worker processes.", |series, version| {
+        series.value(version.worker_deaths);
+    }),
 ];
 
 /// The same as Triton calls it.

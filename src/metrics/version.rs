@@ -18,6 +18,7 @@ use crate::{
 pub struct VersionMetrics {
     load_nanoseconds: AtomicU64,
     queue_limit: AtomicU64,
+    worker_deaths: AtomicU64,
     /// The queues of its generations, as long as they live.
     queues: Mutex<Vec<Weak<QueueGauge>>>,
     counts: PerThread<Counts>,
@@ -46,6 +47,7 @@ pub(super) struct Total {
     pub(super) queued_requests: u64,
     pub(super) queued_rows: u64,
     pub(super) queue_limit: u64,
+    pub(super) worker_deaths: u64,
     pub(super) load_time: Duration,
 }
 
@@ -157,6 +159,7 @@ impl VersionMetrics {
         VersionMetrics {
             load_nanoseconds: AtomicU64::new(0),
             queue_limit: AtomicU64::new(0),
+            worker_deaths: AtomicU64::new(0),
             queues: Mutex::default(),
             counts: PerThread::new(Counts::new),
         }
@@ -175,6 +178,7 @@ impl VersionMetrics {
             queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
             queue_limit: self.queue_limit.load(Relaxed),
+            worker_deaths: self.worker_deaths.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
         }
     }
@@ -216,6 +220,11 @@ impl VersionMetrics {
     pub fn loaded(&self, duration: Duration, queue_limit: usize) {
         self.load_nanoseconds.store(nanoseconds(duration), Relaxed);
         self.queue_limit.store(queue_limit as u64, Relaxed);
+    }
+
+    /// A worker process of the version died.
+    pub fn worker_died(&self) {
+        self.worker_deaths.fetch_add(1, Relaxed);
     }
 
     /// ONNX Runtime was given a batch of `rows`.

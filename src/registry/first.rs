@@ -1,6 +1,6 @@
 //! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
     graphs,
@@ -198,8 +198,9 @@ impl Loader {
         let large = source.fingerprint.size() >= SURELY_LARGE && !on_a_gpu;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut target = Target { threads, ..target.clone() };
-        let mut instance = self.instance(&source.path, &target)?;
+        let mut instance = self.instance(wanted, &target)?;
         let mut probe = probe(&mut instance, config);
+        self.outlive_probe(&mut instance, &mut probe, config)?;
         let threads_why = match (configured, probe.row) {
             (Some(_), _) => "as config.toml says, one for each CPU at most",
             (None, _) if on_a_gpu => "the GPU does the work",
@@ -209,28 +210,11 @@ impl Loader {
             (None, Some(_)) if threads == all => "there is one CPU",
             (None, Some(_)) => {
                 target.threads = all;
-                instance = self.instance(&source.path, &target)?;
+                instance = self.instance(wanted, &target)?;
                 probe.took += warm_up(&mut instance);
                 "one for each CPU, as a row takes longer than 1 ms on one"
             }
         };
         Ok(First { instance, target, threads_why, probe, graphs: None })
-    }
-
-    /// An instance. Threads that are started with it are at normal priority: CUDA has some of its own.
-    pub(super) fn instance(&self, path: &Path, target: &Target) -> Result<Instance, Failure> {
-        if *target == Target::cpu(NonZeroUsize::MIN) {
-            return self.engine.load(path, target).map_err(|failure| failure.at(path));
-        }
-        let (engine, model, target) = (self.engine.clone(), path.to_owned(), target.clone());
-        // Wherever the session is made, whoever watches over this load may give it up.
-        let control = RunControl::here();
-        let load = move || {
-            let before = RunControl::enter(control);
-            let loaded = engine.load(&model, &target);
-            RunControl::enter(before);
-            loaded
-        };
-        system::starting_threads(load).map_err(|failure| failure.at(path))
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn rows_in_place(
     if !config.max_queue_delay.is_zero() {
         return Err("config.toml has requests wait for others (max_queue_delay)".into());
     }
+    if instance.is_in_worker() {
+        return Err("it runs in a worker process".into());
+    }
     if threads > 1 {
         return Err(format!("a run takes {threads} threads"));
     }

@@ -113,9 +113,12 @@ impl Loader {
             }
             let mut instance = match shared {
                 Some(shared) => shared,
-                None => self.instance(&wanted.source.path, target)?,
+                None => self.instance(wanted, target)?,
             };
             made.warm_up += warm_up(&mut instance);
+            if instance.death().is_some() {
+                instance.restart()?;
+            }
             if target.is_recorded()
                 && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
             {
@@ -128,7 +131,7 @@ impl Loader {
 
     /// One that replays recorded runs, with a session of its own.
     fn recorded(&self, wanted: &Wanted, target: &Target, probe: &Probe) -> Result<Instance, String> {
-        let made = room_on(target.provider, wanted.memory()).and_then(|()| self.instance(&wanted.source.path, target));
+        let made = room_on(target.provider, wanted.memory()).and_then(|()| self.instance(wanted, target));
         let mut instance = made.map_err(|failure| failure.why)?;
         warm_up(&mut instance);
         graphs::record(&mut instance, probe, wanted.config.max_batch_size)?;

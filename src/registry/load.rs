@@ -14,10 +14,11 @@ use super::{
     plan::{Key, Wanted},
     probe::Probe,
     test_case,
+    trials::Trials,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, LoadWatch, Settings},
-    config::{Batching, Device, ModelConfig},
+    config::{Batching, Device, Isolation, ModelConfig},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
     metrics::{Exposition, StopReason},
@@ -90,6 +91,10 @@ pub struct Loader {
     io_threads: usize,
     /// How long a run may take where the configuration does not say so.
     max_run_time: Duration,
+    /// Where versions run that are not asked to run in a process of their own, or not to.
+    pub(super) isolation: Isolation,
+    /// The files that have passed a trial; `None`: none is tried.
+    pub(super) trials: Option<Arc<Trials>>,
 }
 
 impl Loader {
@@ -97,13 +102,19 @@ impl Loader {
     /// `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
         let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
-        let max_run_time = MAX_RUN_TIME;
-        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time }
+        let (isolation, trials, max_run_time) = (Isolation::None, None, MAX_RUN_TIME);
+        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time, isolation, trials }
     }
 
     /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
     pub fn with_max_run_time(self, max_run_time: Duration) -> Self {
         Loader { max_run_time, ..self }
+    }
+
+    /// The same with worker processes, as this says where a configuration does not; files are tried first where there are
+    /// `trials`.
+    pub fn isolating(self, isolation: Isolation, trials: Option<Trials>) -> Self {
+        Loader { isolation, trials: trials.map(Arc::new), ..self }
     }
 
     /// The same for versions that run on this device where their configuration names none.
@@ -174,6 +185,10 @@ impl Loader {
         let First { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, first)?;
+        let isolation = self.isolation_of(config, first, target);
+        if let Some(why) = &isolation {
+            tracing::warn!(model, version, "runs in a worker process: {why}");
+        }
         let signature = first.signature().clone();
         let in_place = in_place(config, probe, target, first);
         let warm = probe.took + loaded.elapsed();
@@ -199,6 +214,7 @@ impl Loader {
             instances: instances.iter().map(|on_device| on_device.instances.len()).sum(),
             intra_op_threads: threads.get(),
             in_place,
+            isolation,
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();

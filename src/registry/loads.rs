@@ -331,6 +331,7 @@ pub(super) fn say_ready(version: &Version) {
         instances = derived.instances,
         intra_op_threads = derived.intra_op_threads,
         in_place = derived.in_place_text(),
+        isolation = derived.isolation_text(),
         seconds = version.load_time.as_secs_f64(),
         "ready"
     );

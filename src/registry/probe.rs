@@ -40,17 +40,17 @@ impl Probe {
         self.by_rows.clone().and(self.joining.clone())
     }
 
-    fn without_run(by_rows: Result<(), String>) -> Self {
+    pub(super) fn without_run(by_rows: Result<(), String>) -> Self {
         Probe { by_rows, joining: Ok(()), row: None, example: None, refused: None, took: Duration::ZERO }
     }
 }
 
 /// Rows that are run alone and together.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 
 /// Extents tried for axes that the signature leaves open: the first that runs is taken. Sequences take any, images often not
 /// less than a few dozen.
-const OPEN_EXTENTS: [usize; 4] = [16, 1, 64, 224];
+pub(super) const OPEN_EXTENTS: [usize; 4] = [16, 1, 64, 224];
 
 /// Rows alone and together may differ in the last bits even where they are independent, since kernels add up in another
 /// order: this much is the same answer. For halves that is two units in the last place, as they have 11 and 8 bits.
@@ -130,7 +130,7 @@ fn time(instance: &mut Instance, row: &ModelInputs) -> Duration {
 }
 
 /// The rows of inputs that have [`ROWS`] of them.
-fn split(inputs: &ModelInputs) -> Vec<ModelInputs> {
+pub(super) fn split(inputs: &ModelInputs) -> Vec<ModelInputs> {
     let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
     (0..ROWS).map(|_| cutters.iter_mut().map(|cutter| cutter.take(1)).collect::<Vec<_>>().into()).collect()
 }

@@ -72,6 +72,12 @@ fn priorities() -> &'static Priorities {
     })
 }
 
+/// The nice values of what serves, and of loads.
+pub(super) fn nice_values() -> (i32, i32) {
+    let Priorities { normal, low, .. } = *priorities();
+    (normal, low)
+}
+
 /// Finds out what may be done, on a thread at normal priority.
 pub(super) fn prepare() {
     priorities();

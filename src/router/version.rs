@@ -56,6 +56,8 @@ pub struct Derived {
     pub intra_op_threads: usize,
     /// Rows of a batch at most where the threads that read requests run them, else why they don't.
     pub in_place: Result<usize, String>,
+    /// Why its instances run in worker processes; `None` where they run in the server's.
+    pub isolation: Option<String>,
 }
 
 impl Derived {
@@ -92,6 +94,14 @@ impl Derived {
             Err(why) => format!("off: {why}"),
         };
         self.graphs.as_ref().map(told)
+    }
+
+    /// Whether its instances run in worker processes, and why, for people.
+    pub fn isolation_text(&self) -> String {
+        match &self.isolation {
+            Some(why) => format!("process: {why}"),
+            None => "none".into(),
+        }
     }
 
     /// Whether the threads that read requests run them, or why not, for people.

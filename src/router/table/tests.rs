@@ -43,6 +43,7 @@ fn ready(version: u64) -> VersionEntry {
             graphs: None,
             intra_op_threads: 1,
             in_place: no(),
+            isolation: None,
         },
         load_time: Duration::ZERO,
         metrics,

@@ -1,0 +1,150 @@
+//! Deaths of a version's worker processes: each is restarted in place, and a version whose workers die again and again is
+//! quarantined. The policy is pure.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::Batcher;
+use crate::{engine::Instance, error::Lost};
+
+/// Deaths within [`DEATHS_WINDOW`] that end in quarantine.
+const MAX_DEATHS: usize = 3;
+
+/// How long a death counts.
+const DEATHS_WINDOW: Duration = Duration::from_secs(600);
+
+/// Pause before the restart after the second death in a row; the first restart follows at once.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long after a death requests run one by one, so that the next one to end a worker ends no other's run.
+const ALONE_FOR: Duration = Duration::from_secs(60);
+
+/// The workers of a version.
+pub(super) struct Workers {
+    model: String,
+    version: u64,
+    deaths: Mutex<Deaths>,
+}
+
+/// The deaths that count.
+#[derive(Debug, Default)]
+struct Deaths(VecDeque<Instant>);
+
+/// What follows a death.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    RestartAfter(Duration),
+    Quarantine,
+}
+
+impl Deaths {
+    fn record(&mut self, now: Instant) -> Verdict {
+        self.0.retain(|death| now.saturating_duration_since(*death) < DEATHS_WINDOW);
+        self.0.push_back(now);
+        match self.0.len() {
+            1 => Verdict::RestartAfter(Duration::ZERO),
+            count if count < MAX_DEATHS => Verdict::RestartAfter(RESTART_PAUSE),
+            _ => Verdict::Quarantine,
+        }
+    }
+
+    fn runs_alone(&self, now: Instant) -> bool {
+        self.0.back().is_some_and(|death| now.saturating_duration_since(*death) < ALONE_FOR)
+    }
+}
+
+impl Workers {
+    pub(super) fn new(model: &str, version: u64) -> Self {
+        Workers { model: model.to_owned(), version, deaths: Mutex::default() }
+    }
+
+    /// Whether requests run one by one now.
+    pub(super) fn runs_alone(&self, now: Instant) -> bool {
+        self.deaths().runs_alone(now)
+    }
+
+    fn deaths(&self) -> MutexGuard<'_, Deaths> {
+        self.deaths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Batcher {
+    /// Restarts the worker of an instance, which has died, on a thread of its own: the instance comes back to the lane then, and
+    /// requests wait for it. Where workers die again and again, the batcher is lost.
+    pub(super) fn restart_worker(self: &Arc<Self>, device: usize, mut instance: Instance) {
+        let death = instance.death().map(ToString::to_string).unwrap_or_default();
+        let Workers { model, version, .. } = &self.workers;
+        self.metrics.worker_died();
+        let pause = match self.workers.deaths().record(Instant::now()) {
+            Verdict::RestartAfter(pause) => pause,
+            Verdict::Quarantine => {
+                self.shared.state().idle.lose(device);
+                let window = humantime::format_duration(DEATHS_WINDOW);
+                let why = format!("its worker processes died {MAX_DEATHS} times within {window}: the last {death}");
+                return self.lose(Lost::for_good(why));
+            }
+        };
+        tracing::error!(model, version, restart_in = ?pause, "worker process died: it {death}");
+        let batcher = self.clone();
+        let restart = move || {
+            thread::sleep(pause);
+            let restarted = instance.restart();
+            let mut state = batcher.shared.state();
+            if let Err(failure) = restarted {
+                state.idle.lose(device);
+                drop(state);
+                return batcher.lose(Lost::for_now(format!(
+                    "its worker process {death}, and can't be restarted: {}",
+                    failure.why
+                )));
+            }
+            state.idle.put(device, instance);
+            let waits = !state.queue.is_empty();
+            state.scheduled += usize::from(waits);
+            drop(state);
+            let Workers { model, version, .. } = &batcher.workers;
+            tracing::info!(model, version, "worker process restarted");
+            if waits {
+                batcher.schedule(super::Place::Compute);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("restart".into()).spawn(restart) {
+            self.shared.state().idle.lose(device);
+            self.lose(Lost::for_now(format!(
+                "its worker process died, and no thread can be started to restart it: {error}"
+            )));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn deaths_in_a_row_end_in_quarantine_and_old_ones_are_forgotten(
+            pauses in prop::collection::vec(0..1_000u64, 1..20),
+        ) {
+            let (mut deaths, mut now) = (Deaths::default(), Instant::now());
+            let mut times = Vec::new();
+            for pause in pauses {
+                now += Duration::from_secs(pause);
+                times.push(now);
+                let counted = times.iter().filter(|time| now - **time < DEATHS_WINDOW).count();
+                let expected = match counted {
+                    1 => Verdict::RestartAfter(Duration::ZERO),
+                    2 => Verdict::RestartAfter(RESTART_PAUSE),
+                    _ => Verdict::Quarantine,
+                };
+                prop_assert_eq!(deaths.record(now), expected);
+                prop_assert!(deaths.runs_alone(now) && !deaths.runs_alone(now + ALONE_FOR));
+            }
+        }
+    }
+}

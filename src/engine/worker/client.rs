@@ -1,0 +1,348 @@
+//! The server's end of a worker: a session that is elsewhere, run like one that is here.
+
+use bytes::Bytes;
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::{ffi::OsStrExt, fs::FileExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    death::Death,
+    messages::{Answer, Area, Call, Load, Ran as Written, Refused, Reply, Request, Run, Tensor as Described, Weights},
+    process::{Launch, Process},
+    regions::{Region, Regions},
+    run::ALIGNMENT,
+};
+use crate::{
+    engine::{Ran, instance::extents, model_file::ModelFile, run_control::is_stop_requested, target::Target},
+    error::{Code, Error, Failure, Result},
+    tensor::{ModelInputs, Shape, Signature, Tensor},
+};
+
+/// Room for outputs in the first run.
+const FIRST_ROOM: usize = 64 << 10;
+
+/// Bytes of a model that are written with one call.
+const PIECE: usize = 256 << 10;
+
+/// How long a worker may take to load a model. Loads are given up before, as the server's settings say; the worker of one that was
+/// given up ends then.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long a worker may go on with a run that it was told to stop: one operator may take so long.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A session in a worker process, which ends with this.
+pub(in crate::engine) struct Worker {
+    process: Process,
+    regions: Arc<Regions>,
+    signature: Arc<Signature>,
+    runs: u64,
+    /// Rows of the last run, and what its outputs took.
+    last: (usize, usize),
+    death: Option<Death>,
+    origin: Origin,
+}
+
+/// What a worker was loaded from, for the next.
+#[derive(Clone)]
+struct Origin {
+    launch: Launch,
+    label: String,
+    path: PathBuf,
+    digest: [u8; 32],
+    target: Target,
+}
+
+impl Worker {
+    /// Starts a worker that loads a model.
+    ///
+    /// # Errors
+    /// For people: the worker can't be started, the model can't be loaded, or loading it ended the worker.
+    pub(in crate::engine) fn load(
+        launch: &Launch,
+        label: &str,
+        file: &ModelFile,
+        path: &Path,
+        target: &Target,
+    ) -> Result<Self, Failure> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let unstarted =
+            |error: io::Error| Failure::passing(format!("no worker process can be started for it: {error}"));
+        let regions = Regions::create().map_err(unstarted)?;
+        let load = share(&regions, file, folder, target).map_err(unstarted)?;
+        let mut process = Process::start(launch, regions.file(), label).map_err(unstarted)?;
+        let started = Instant::now();
+        let sent = process.stream.send(&Call::from(Request::Load(load)));
+        let answer = sent.and_then(|()| {
+            loop {
+                match process.stream.receive::<Reply>()? {
+                    Some(reply) => return Ok(reply.answer),
+                    None if started.elapsed() > LOAD_TIMEOUT => {
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                    None => {}
+                }
+            }
+        });
+        for line in process.take_log() {
+            tracing::warn!(target: "onnxruntime", worker = process.id(), "{line}");
+        }
+        let signature = match answer {
+            Ok(Some(Answer::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
+            Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }),
+            Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+            Err(error) => Err(error),
+        };
+        let mut signature = signature.map_err(|error| {
+            let death = end(&mut process, &error, LOAD_TIMEOUT);
+            Failure::lasting(format!("loading it ends the process: a worker process that did so {death}"))
+        })?;
+        // The worker has its own copy.
+        regions.clear_reserved();
+        for output in &mut signature.outputs {
+            output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();
+        }
+        let (label, path) = (label.to_owned(), path.to_owned());
+        let origin = Origin { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
+        let last = (1, FIRST_ROOM);
+        Ok(Worker { process, regions, signature: signature.into(), runs: 0, last, death: None, origin })
+    }
+
+    /// Starts a process in the place of one that has ended, with the same files.
+    ///
+    /// # Errors
+    /// As those of `load`; or the files are others now.
+    pub(in crate::engine) fn restart(&mut self) -> Result<(), Failure> {
+        let Origin { launch, label, path, digest, target } = &self.origin;
+        let file = ModelFile::read(path)?;
+        if file.digest() != *digest {
+            return Err(Failure::passing("its files are others than those that it was loaded from"));
+        }
+        let fresh = Worker::load(launch, label, &file, path, target)?;
+        *self = Worker { last: self.last, ..fresh };
+        Ok(())
+    }
+
+    pub(in crate::engine) fn signature(&self) -> &Arc<Signature> {
+        &self.signature
+    }
+
+    /// How it ended, as far as it is known.
+    pub(in crate::engine) fn death(&self) -> Option<&Death> {
+        self.death.as_ref()
+    }
+
+    /// How it ended, if it has by now.
+    pub(in crate::engine) fn check(&mut self) -> Option<&Death> {
+        if self.death.is_none() && self.process.is_gone() {
+            self.death = Some(self.process.end());
+        }
+        self.death.as_ref()
+    }
+
+    /// Runs requests as one batch, as `Instance::run` does.
+    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+        let started = Instant::now();
+        let mut ran = Ran { outputs: Ok(Vec::new()), input: Duration::ZERO, run: Duration::ZERO };
+        if let Some(death) = &self.death {
+            ran.outputs = Err(gone(death));
+            return ran;
+        }
+        let rows = requests.iter().map(|request| request.rows()).sum();
+        let prepared = self.stack(requests, rows);
+        let stacked = Instant::now();
+        ran.input = stacked - started;
+        ran.outputs = prepared.and_then(|(run, input, output)| {
+            let answered = self.ask(Request::Run(run), output);
+            // It may be written to until the answer is here.
+            drop(input);
+            answered.and_then(|(written, output)| self.outputs(written, output, rows))
+        });
+        ran.run = stacked.elapsed();
+        ran
+    }
+
+    /// The inputs in shared memory, and room for the outputs.
+    fn stack(&mut self, requests: &[&ModelInputs], rows: usize) -> Result<(Run, Region, Region)> {
+        let required = self.signature.inputs.len();
+        let mut inputs = Vec::new();
+        let mut parts: Vec<Vec<&Tensor>> = Vec::new();
+        for index in 0..required {
+            parts.push(requests.iter().map(|request| &request.required[index]).collect());
+            inputs.push(index);
+        }
+        for (index, tensor) in requests.iter().flat_map(|request| &request.optional) {
+            parts.push(vec![tensor]);
+            inputs.push(required + index);
+        }
+        let mut end = 0usize;
+        let mut described = Vec::with_capacity(parts.len());
+        for (index, parts) in inputs.into_iter().zip(&parts) {
+            let (_, extents) = extents(parts.iter().copied()).map_err(|error| Error::internal(error.to_string()))?;
+            let length = parts.iter().map(|part| part.data().len()).sum::<usize>();
+            let offset = end.next_multiple_of(ALIGNMENT);
+            end = offset + length;
+            described.push(Described {
+                offset: offset as u64,
+                length: length as u64,
+                extents: extents.into_iter().map(|extent| extent as u64).collect(),
+                index: index as u32,
+            });
+        }
+        let mut input = self.region(end)?;
+        let memory = input.bytes_mut(end);
+        for (tensor, parts) in described.iter().zip(&parts) {
+            let mut at = tensor.offset as usize;
+            for part in parts {
+                memory[at..at + part.data().len()].copy_from_slice(part.data());
+                at += part.data().len();
+            }
+        }
+        let output = self.region(self.room(rows))?;
+        self.runs += 1;
+        let (number, retired) = (self.runs, self.regions.take_retired());
+        let run = Run { number, input: Some(area(&input)), output: Some(area(&output)), inputs: described, retired };
+        Ok((run, input, output))
+    }
+
+    /// Bytes that the outputs of so many rows are likely to take.
+    fn room(&self, rows: usize) -> usize {
+        let (last_rows, length) = self.last;
+        if rows <= last_rows { length } else { length.saturating_mul(rows) / last_rows.max(1) }
+    }
+
+    fn region(&self, length: usize) -> Result<Region> {
+        self.regions.region(length).map_err(|error| {
+            let message = format!("there is no memory to share {length} bytes with the worker process: {error}");
+            Error::new(Code::ResourceExhausted, message)
+        })
+    }
+
+    /// Has a run made, and gives what came of it with the region that holds it.
+    fn ask(&mut self, run: Request, mut output: Region) -> Result<(Written, Region)> {
+        let mut request = Call::from(run);
+        loop {
+            let answer = self.process.stream.send(&request).and_then(|()| self.wait());
+            match answer {
+                Ok(Answer::Ran(written)) => return Ok((written, output)),
+                Ok(Answer::Failed(failed)) => {
+                    let code = Code::OF_INFERENCES.get(failed.code as usize).copied().unwrap_or(Code::Internal);
+                    return Err(Error::new(code, failed.why));
+                }
+                Ok(Answer::Lacks(length)) => {
+                    let length = usize::try_from(length).unwrap_or(usize::MAX);
+                    // Whatever comes, the worker keeps its outputs until the next run only.
+                    output = self.region(length)?;
+                    request = Call::from(Request::Room(area(&output)));
+                }
+                Ok(Answer::Loaded(_) | Answer::Refused(_)) => return Err(self.lost(&io::ErrorKind::InvalidData.into())),
+                Err(error) => return Err(self.lost(&error)),
+            }
+        }
+    }
+
+    /// Waits for an answer. Has the run stopped where this thread's run is, and gives up on a worker that does not stop.
+    fn wait(&mut self) -> io::Result<Answer> {
+        let mut stopped: Option<Instant> = None;
+        loop {
+            if let Some(reply) = self.process.stream.receive::<Reply>()? {
+                return reply.answer.ok_or(io::ErrorKind::InvalidData.into());
+            }
+            match stopped {
+                None if is_stop_requested() => {
+                    self.process.stop_run(self.runs);
+                    stopped = Some(Instant::now());
+                }
+                Some(stopped) if stopped.elapsed() > STOP_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
+                _ => {}
+            }
+        }
+    }
+
+    /// The worker can't be used any more.
+    fn lost(&mut self, error: &io::Error) -> Error {
+        let death = end(&mut self.process, error, STOP_TIMEOUT);
+        gone(self.death.insert(death))
+    }
+
+    /// The outputs of a run as slices of the region that they lie in. Nothing of what the worker says is believed.
+    fn outputs(&mut self, written: Written, region: Region, rows: usize) -> Result<Vec<Tensor>> {
+        let size = region.size();
+        let found: Option<Vec<(Shape, usize, usize)>> =
+            written.outputs.iter().map(|output| read(output, size)).collect();
+        let found = found.filter(|found| found.len() == self.signature.outputs.len());
+        let Some(found) = found else { return Err(self.lost(&io::ErrorKind::InvalidData.into())) };
+        let end = found.iter().map(|(_, start, length)| start + length).max().unwrap_or(0);
+        self.last = (rows, end.max(FIRST_ROOM));
+        let memory = region.into_bytes(end);
+        let signature = self.signature.clone();
+        let mut outputs = Vec::with_capacity(found.len());
+        for (spec, (shape, start, length)) in signature.outputs.iter().zip(found) {
+            let data = if length == 0 { Bytes::new() } else { memory.slice(start..start + length) };
+            match Tensor::new(spec.datatype, shape, data) {
+                Ok(tensor) => outputs.push(tensor),
+                Err(_) => return Err(self.lost(&io::ErrorKind::InvalidData.into())),
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// Writes a model into the shared file, and says how it lies there.
+fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Target) -> io::Result<Load> {
+    let shared = regions.file();
+    let parts = || std::iter::once(&file.encoded).chain(file.weights.iter().map(|(_, contents)| contents));
+    let length: usize = parts().map(Vec::len).sum();
+    regions.reserve(length)?;
+    let mut offset = 0;
+    for piece in parts().flat_map(|part| part.chunks(PIECE)) {
+        shared.file().write_all_at(piece, offset)?;
+        offset += piece.len() as u64;
+    }
+    let bytes = |path: &OsStr| path.as_bytes().to_vec();
+    let weights = file.weights.iter();
+    Ok(Load {
+        model: file.encoded.len() as u64,
+        weights: weights
+            .map(|(name, contents)| Weights { name: bytes(name.as_os_str()), length: contents.len() as u64 })
+            .collect(),
+        folder: bytes(folder.as_os_str()),
+        threads: u32::try_from(target.threads.get()).unwrap_or(u32::MAX),
+    })
+}
+
+fn area(region: &Region) -> Area {
+    Area { offset: region.offset(), size: region.size() as u64 }
+}
+
+/// Where an output lies in a region of that size, if it can be true.
+fn read(output: &Described, size: usize) -> Option<(Shape, usize, usize)> {
+    let extents = output.extents.iter().map(|extent| usize::try_from(*extent).ok()).collect::<Option<Vec<_>>>()?;
+    let (start, length) = (usize::try_from(output.offset).ok()?, usize::try_from(output.length).ok()?);
+    start.checked_add(length).filter(|end| *end <= size)?;
+    Some((Shape::new(extents), start, length))
+}
+
+/// Ends a process that did not do as it should, and says how it ended.
+fn end(process: &mut Process, error: &io::Error, limit: Duration) -> Death {
+    match error.kind() {
+        io::ErrorKind::TimedOut => {
+            process.end();
+            Death::ended(format!("what it did could not be stopped within {limit:?}"))
+        }
+        io::ErrorKind::InvalidData => {
+            process.end();
+            Death::ended("it sent what is no answer")
+        }
+        _ => process.end(),
+    }
+}
+
+fn gone(death: &Death) -> Error {
+    Error::new(Code::Unavailable, format!("its worker process {}", death.cause()))
+}

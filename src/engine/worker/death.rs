@@ -1,0 +1,95 @@
+//! How a worker ended, for people.
+
+use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
+
+/// The end of a worker that was not asked to end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    cause: Cause,
+    /// The last line that it wrote to stderr, if it wrote any.
+    last_words: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cause {
+    Signal(i32),
+    Exit(i32),
+    /// The server ended it, for this reason.
+    Ended(String),
+}
+
+/// Signals that end processes, by their names.
+const NAMES: [(i32, &str); 10] = [
+    (libc::SIGABRT, "SIGABRT"),
+    (libc::SIGBUS, "SIGBUS"),
+    (libc::SIGFPE, "SIGFPE"),
+    (libc::SIGILL, "SIGILL"),
+    (libc::SIGINT, "SIGINT"),
+    (libc::SIGKILL, "SIGKILL"),
+    (libc::SIGSEGV, "SIGSEGV"),
+    (libc::SIGSYS, "SIGSYS"),
+    (libc::SIGTERM, "SIGTERM"),
+    (libc::SIGXCPU, "SIGXCPU"),
+];
+
+/// The name of a signal, or its number.
+pub(super) fn signal_name(signal: i32) -> String {
+    let known = NAMES.iter().find(|(number, _)| *number == signal);
+    known.map_or_else(|| format!("signal {signal}"), |(_, name)| (*name).to_owned())
+}
+
+impl Death {
+    /// By what the system says of the process.
+    pub(super) fn of(status: ExitStatus, last_words: Option<String>) -> Self {
+        let cause = match status.signal() {
+            Some(signal) => Cause::Signal(signal),
+            None => Cause::Exit(status.code().unwrap_or(-1)),
+        };
+        Death { cause, last_words }
+    }
+
+    /// By the server's own hand.
+    pub(super) fn ended(why: impl Into<String>) -> Self {
+        Death { cause: Cause::Ended(why.into()), last_words: None }
+    }
+
+    /// What happened to it, as what follows "was" or "has".
+    pub fn cause(&self) -> String {
+        match &self.cause {
+            Cause::Signal(signal) => format!("was ended by {}", signal_name(*signal)),
+            Cause::Exit(code) => format!("ended with exit code {code}"),
+            Cause::Ended(why) => format!("was ended: {why}"),
+        }
+    }
+
+    /// The last line that it wrote to stderr, if it wrote any.
+    pub fn last_words(&self) -> Option<&str> {
+        self.last_words.as_deref()
+    }
+}
+
+impl fmt::Display for Death {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause())?;
+        match &self.last_words {
+            Some(words) => write!(f, "; it wrote: {}", words.escape_debug()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deaths_name_their_cause() {
+        // As wait(2) encodes them.
+        let by_signal = |signal| Death::of(ExitStatus::from_raw(signal), None).to_string();
+        assert_eq!(by_signal(libc::SIGFPE), "was ended by SIGFPE");
+        assert_eq!(by_signal(60), "was ended by signal 60");
+        let exit = Death::of(ExitStatus::from_raw(3 << 8), Some("so\tlong".into()));
+        assert_eq!(exit.to_string(), "ended with exit code 3; it wrote: so\\tlong");
+        assert_eq!(Death::ended("it took too long").to_string(), "was ended: it took too long");
+    }
+}

@@ -1,0 +1,101 @@
+//! Which process the sessions of a version live in.
+
+use std::path::Path;
+
+use super::{load::Loader, plan::Wanted, probe::Probe, system};
+use crate::{
+    config::{Isolation, ModelConfig},
+    engine::{Instance, ModelFile, Provider, Target},
+    error::Failure,
+};
+
+/// The advice for a model that ends the process that runs it.
+pub(super) const ADVICE: &str =
+    "to serve it nevertheless, in a worker process, write isolation = \"process\" into the model's config.toml";
+
+impl Loader {
+    /// An instance, in this process or in a worker, as the configuration and the model's graph say. A file that this server has
+    /// not seen is tried before it is loaded into this process.
+    pub(super) fn instance(&self, wanted: &Wanted, target: &Target) -> Result<Instance, Failure> {
+        let path = &wanted.source.path;
+        let load = || {
+            let file = ModelFile::read(path)?;
+            match self.why_in_worker(&wanted.config, target, file.hazard()) {
+                Some(_) => self.in_worker(file, path, target),
+                None => {
+                    self.try_file(wanted, target, &file)?;
+                    self.in_process(file, path, target)
+                }
+            }
+        };
+        load().map_err(|failure| failure.at(path))
+    }
+
+    /// Threads that are started with an instance are at normal priority: CUDA has some of its own.
+    fn in_process(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
+        if *target == Target::cpu(std::num::NonZeroUsize::MIN) {
+            return self.engine.load_file(file, path, target);
+        }
+        let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        system::starting_threads(move || engine.load_file(file, &path, &target))
+    }
+
+    fn in_worker(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
+        if target.provider != Provider::Cpu {
+            return Err(Failure::lasting(format!(
+                "config.toml says isolation = \"process\", and worker processes run models on the CPU only, not on {}: write \
+                 device = \"cpu\" as well",
+                target.provider
+            )));
+        }
+        let (normal, _) = system::nice_values();
+        let launch = self.engine.launch(normal, None);
+        let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        system::starting_threads(move || {
+            let label = path.display().to_string();
+            engine.load_in_worker(&launch, &label, &file, &path, &target)
+        })
+    }
+
+    /// Why a version runs in a worker, for people; `None` where it runs in this process.
+    fn why_in_worker(&self, config: &ModelConfig, target: &Target, hazard: Option<&str>) -> Option<String> {
+        let on_cpu = target.provider == Provider::Cpu;
+        match (config.isolation, self.isolation) {
+            (Some(Isolation::Process), _) => Some("config.toml says isolation = \"process\"".into()),
+            (None, Isolation::Process) if on_cpu => Some("the server was started with --isolation process".into()),
+            (Some(Isolation::Auto), _) | (None, Isolation::Auto) if on_cpu => hazard.map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// The same of an instance.
+    pub(super) fn isolation_of(&self, config: &ModelConfig, instance: &Instance, target: &Target) -> Option<String> {
+        if instance.is_in_worker() { self.why_in_worker(config, target, instance.hazard()) } else { None }
+    }
+
+    /// Whether the configuration asks for a worker whatever the graph is.
+    fn is_told_to_isolate(&self, config: &ModelConfig) -> bool {
+        config.isolation.unwrap_or(self.isolation) == Isolation::Process
+    }
+
+    /// Goes on where the probe's made-up inputs have ended an instance's worker: it is started again where the configuration asks
+    /// for a worker, and the version serves unbatched.
+    ///
+    /// # Errors
+    /// The configuration does not ask for it.
+    pub(super) fn outlive_probe(
+        &self,
+        instance: &mut Instance,
+        probe: &mut Probe,
+        config: &ModelConfig,
+    ) -> Result<(), Failure> {
+        let Some(death) = instance.death().map(ToString::to_string) else { return Ok(()) };
+        let why = format!("the probe's made-up inputs ended its worker process: it {death}");
+        if !self.is_told_to_isolate(config) {
+            return Err(Failure::lasting(format!("{why}; {ADVICE}, or remove the file")));
+        }
+        tracing::warn!("{why}; the version serves, and its requests are not batched");
+        *probe = Probe::without_run(Err(why));
+        instance.restart()
+    }
+}
