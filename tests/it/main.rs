@@ -21,6 +21,7 @@ mod grpc;
 mod health;
 mod http;
 mod infer;
+mod isolation;
 mod metrics;
 mod monitoring;
 mod overload;

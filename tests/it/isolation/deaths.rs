@@ -1,0 +1,98 @@
+//! Workers that die.
+
+use http::StatusCode;
+use std::process::Command;
+use tempfile::TempDir;
+
+use super::{add_of, children, isolation, kill, killer_and_bystander, modulo_of};
+use crate::support::{
+    client::{get, metric, post},
+    server::{Server, eventually},
+};
+
+#[tokio::test]
+async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on() {
+    let repository = TempDir::new().unwrap();
+    killer_and_bystander(repository.path());
+    let server = Server::start(repository.path());
+    assert!(isolation(&server, "modulo").await.unwrap().starts_with("process: "));
+    assert_eq!(isolation(&server, "add").await, None);
+    server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("worker process"));
+    assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
+
+    let killed = kill(&server).await;
+    assert_eq!(killed.status, StatusCode::SERVICE_UNAVAILABLE, "{}", killed.error());
+    let said = killed.error();
+    assert!(said.contains("model 'modulo' version 1") && said.contains("worker process was ended by SIGFPE"), "{said}");
+    // It waits for the next worker.
+    assert_eq!(modulo_of(&server, 8, 5).await.json()["outputs"][0]["data"][0], 3);
+    assert_eq!(add_of(&server, 1.0).await.json()["outputs"][0]["data"][0], 2.0);
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["add"]).await, 0.0);
+
+    // A client's mistake is told as in process, and ends nothing.
+    assert_eq!(
+        modulo_of(&server, 1, 0).await.status,
+        StatusCode::BAD_REQUEST.max(modulo_of(&server, 1, 0).await.status)
+    );
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 1.0);
+}
+
+#[tokio::test]
+async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_loads_it() {
+    let repository = TempDir::new().unwrap();
+    killer_and_bystander(repository.path());
+    let server = Server::start(repository.path());
+    for _ in 0..3 {
+        assert_eq!(kill(&server).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    }
+    eventually("it is quarantined", async || {
+        let model = get(server.admin, "/v1/models/modulo").await.json();
+        model["versions"][0]["state"] == "FAILED"
+            && model["versions"][0]["problem"].as_str().unwrap().contains("SIGFPE")
+    })
+    .await;
+    let refused = modulo_of(&server, 7, 4).await;
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.error().contains("died 3 times"), "{}", refused.error());
+    assert_eq!(add_of(&server, 1.0).await.status, StatusCode::OK);
+
+    let loaded = post(server.admin, "/v1/models/modulo/load", "{}").await;
+    assert_eq!(loaded.status, StatusCode::OK, "{:?}", loaded.body);
+    eventually("it answers again", async || modulo_of(&server, 7, 4).await.status == StatusCode::OK).await;
+}
+
+#[tokio::test]
+async fn worker_that_is_killed_while_it_rests_costs_no_request() {
+    let repository = TempDir::new().unwrap();
+    killer_and_bystander(repository.path());
+    let server = Server::start(repository.path());
+    let workers = children(server.id());
+    assert_eq!(workers.len(), 1);
+    assert!(Command::new("kill").args(["-KILL", &workers[0].to_string()]).status().unwrap().success());
+    eventually("it has ended", async || {
+        std::fs::read_to_string(format!("/proc/{}/stat", workers[0])).is_ok_and(|stat| stat.contains(") Z"))
+    })
+    .await;
+    assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
+    server.wait_for_log(|line| line["message"] == "worker process restarted");
+    assert_ne!(children(server.id()), workers);
+}
+
+#[tokio::test]
+async fn one_that_ends_the_worker_in_a_batch_ends_no_other_batch_after_it() {
+    let repository = TempDir::new().unwrap();
+    killer_and_bystander(repository.path());
+    let server = Server::start(repository.path());
+    assert_eq!(kill(&server).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    let (bad, good) = tokio::join!(kill(&server), async {
+        let mut answers = Vec::new();
+        for _ in 0..20 {
+            answers.push(modulo_of(&server, 7, 4).await.status);
+        }
+        answers
+    });
+    assert_eq!(bad.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(good.iter().all(|status| *status == StatusCode::OK || *status == StatusCode::SERVICE_UNAVAILABLE));
+    assert!(good.iter().any(|status| *status == StatusCode::OK));
+}

@@ -1,0 +1,91 @@
+//! Files that would end the server are tried in a child first.
+
+use http::StatusCode;
+use std::{fs, process::Stdio};
+use tempfile::TempDir;
+
+use super::{add_of, isolation, save};
+use crate::support::{
+    client::get,
+    onnx::{self, Graph, INT64, Tensor, node, value},
+    server::{Server, onnxd},
+};
+
+/// `y = (x * 0 + the smallest number) mod (x * 0 - 1)`, INT64 [n]: whatever it is given ends the process that runs it.
+fn deadly() -> Graph {
+    let constant = |name: &str, number: i64| Tensor {
+        dims: vec![1],
+        data_type: INT64,
+        name: name.into(),
+        raw_data: number.to_le_bytes().into(),
+        ..Tensor::default()
+    };
+    Graph {
+        name: "deadly".into(),
+        node: vec![
+            node("Mul", &["x", "zero"], &["zeros"]),
+            node("Add", &["zeros", "smallest"], &["a"]),
+            node("Sub", &["zeros", "one"], &["b"]),
+            node("Mod", &["a", "b"], &["y"]),
+        ],
+        initializer: vec![constant("zero", 0), constant("smallest", i64::MIN), constant("one", 1)],
+        input: vec![value("x", INT64, &["n"])],
+        output: vec![value("y", INT64, &["n"])],
+    }
+}
+
+#[tokio::test]
+async fn file_that_ends_the_process_fails_and_the_others_serve() {
+    let repository = TempDir::new().unwrap();
+    save(onnx::add(1.0), repository.path(), "add", "");
+    save(deadly(), repository.path(), "deadly", "");
+    save(deadly(), repository.path(), "tried", "isolation = \"none\"\n");
+    save(deadly(), repository.path(), "served", "isolation = \"process\"\n");
+    let server = Server::start(repository.path());
+    for model in ["deadly", "tried"] {
+        let status = get(server.admin, &format!("/v1/models/{model}")).await.json();
+        assert_eq!(status["versions"][0]["state"], "FAILED", "{status}");
+        let problem = status["versions"][0]["problem"].as_str().unwrap();
+        assert!(problem.contains("SIGFPE") && problem.contains("isolation = \"process\""), "{problem}");
+    }
+    // It is asked for, though made-up inputs end it.
+    assert!(isolation(&server, "served").await.is_some());
+    assert_eq!(add_of(&server, 1.0).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn what_has_passed_is_not_tried_again() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    save(onnx::add(1.0), repository.path(), "add", "");
+    let options = ["--state-dir", state.path().to_str().unwrap()];
+    drop(Server::start_with(repository.path(), &options));
+    let trials = || fs::read_to_string(state.path().join("trials")).unwrap().lines().count();
+    assert_eq!(trials(), 2, "a line that says what it is, and one trial");
+    drop(Server::start_with(repository.path(), &options));
+    assert_eq!(trials(), 2);
+    save(onnx::add(2.0), repository.path(), "add", "");
+    drop(Server::start_with(repository.path(), &options));
+    assert_eq!(trials(), 3);
+    save(onnx::add(3.0), repository.path(), "add", "");
+    drop(Server::start_with(repository.path(), &[&options[..], &["--trial", "off"]].concat()));
+    assert_eq!(trials(), 3);
+}
+
+#[test]
+fn check_survives_a_file_that_ends_the_process() {
+    let repository = TempDir::new().unwrap();
+    save(onnx::add(1.0), repository.path(), "add", "");
+    save(deadly(), repository.path(), "deadly", "isolation = \"none\"\n");
+    let checked = onnxd().arg("check").arg(repository.path()).stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    assert!(said.contains("SIGFPE") && said.contains("add"), "{said}");
+}
+
+#[test]
+fn workers_are_not_started_by_hand() {
+    for arguments in [&["worker"][..], &["worker", "library", "label", "0", "0"]] {
+        let output = onnxd().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+        assert!(!output.status.success());
+    }
+}
