@@ -9,7 +9,7 @@
 //! 4  api: grpc, http, admin, metrics   the protocols: decode, call one function, encode
 //! 3  registry -> repository, desired   control: what should be loaded; files, clocks, slow things
 //! 2  router                            data: one immutable routing table in one ArcSwap
-//! 1  batcher -> engine, gpu, machine, runtime   queue and policy; ONNX Runtime; what the process may use
+//! 1  batcher -> engine -> crash, gpu, machine, runtime   queue and policy; ONNX Runtime; what the process may use
 //! 0  tensor, error, config, json, metrics, printable, traffic   words; no sockets, no threads, no files
 //! ```
 //!
@@ -26,6 +26,7 @@ pub mod tensor;
 pub mod traffic;
 
 pub mod batcher;
+pub mod crash;
 pub mod engine;
 pub mod gpu;
 pub mod machine;

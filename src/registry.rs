@@ -4,6 +4,7 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod control;
+mod deaths;
 mod device;
 mod devices;
 mod first;
@@ -34,6 +35,7 @@ mod warnings;
 mod watcher;
 
 pub use control::{Changed, Control};
+pub use deaths::Deaths;
 pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
@@ -155,8 +157,10 @@ impl Registry {
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
+        let mut shared = Shared::new((folder, marker), (router, loader.exposition()), store, inventory, sender);
+        shared.deaths = loader.deaths.clone();
         Ok(Registry {
-            shared: Arc::new(Shared::new((folder, marker), (router, loader.exposition()), store, inventory, sender)),
+            shared: Arc::new(shared),
             loader,
             inbox,
             queue: VecDeque::new(),

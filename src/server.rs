@@ -39,7 +39,7 @@ use crate::{
     engine::Engine,
     gpu, machine,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
-    registry::{Loader, MemoryLimit, Options, Registry, Trials, give_way},
+    registry::{Deaths, Loader, MemoryLimit, Options, Registry, Trials, give_way},
     repository,
     router::Router,
     runtime,
@@ -99,7 +99,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let options = registry_options(folder, settings);
     let trials = (settings.isolation.trial == Trial::On).then(|| Trials::open(&options.state_folder));
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
-    let loader = loader.isolating(settings.isolation.isolation, trials);
+    let loader =
+        loader.isolating(settings.isolation.isolation, trials).remembering(Deaths::open(&options.state_folder));
     let loader = loader.with_max_run_time(settings.max_run_time);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(options, loader, router.clone(), stop.clone())?;

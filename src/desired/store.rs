@@ -58,7 +58,7 @@ impl Store {
     /// The state was written by a newer server: nothing was touched.
     pub fn open(folder: PathBuf) -> Result<(Self, Desired), String> {
         let mut store = Store { folder, lock: None, current: None, audited: 0, seen: None };
-        if !store.folder.exists() {
+        if !store.is_begun() {
             return Ok((store, Desired::default()));
         }
         let folder = store.folder.display().to_string();
@@ -103,8 +103,7 @@ impl Store {
     /// before. What keeps it from that is told to those who make changes.
     pub fn follow(&mut self) -> Option<Desired> {
         // A folder without a state is that of a server that makes its first change, and has not locked it yet.
-        let is_begun = [CURRENT, PREVIOUS].iter().any(|name| self.folder.join(name).exists());
-        if self.holds_lock() || !is_begun {
+        if self.holds_lock() || !self.has_state() {
             return None;
         }
         self.lock = None;
@@ -130,6 +129,15 @@ impl Store {
             return Ok(None);
         }
         Ok(read.filter(|_| self.current != before))
+    }
+
+    fn has_state(&self) -> bool {
+        [CURRENT, PREVIOUS].iter().any(|name| self.folder.join(name).exists())
+    }
+
+    /// Whether a server has made a change, or was about to. The folder is also there for what servers remember of models.
+    fn is_begun(&self) -> bool {
+        self.has_state() || [LOCK, audit::FILE].iter().any(|name| self.folder.join(name).exists())
     }
 
     fn stamp(&self) -> Option<Stamp> {

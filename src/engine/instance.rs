@@ -23,6 +23,7 @@ use super::{
     worker::{Death, Worker},
 };
 use crate::{
+    crash::{Activity, Phase},
     error::{Error, Failure, Lost, Result},
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
@@ -43,6 +44,8 @@ pub struct Instance {
     staged: Option<Box<Staged>>,
     /// The process that runs it, where that is not this one.
     worker: Option<Box<Worker>>,
+    /// What a crash of this process names it by.
+    activity: Option<Arc<Activity>>,
 }
 
 /// What a run gave.
@@ -81,6 +84,7 @@ impl Instance {
             hazard,
             staged: None,
             worker: None,
+            activity: None,
         })
     }
 
@@ -104,6 +108,7 @@ impl Instance {
             hazard,
             staged: None,
             worker,
+            activity: None,
         })
     }
 
@@ -150,6 +155,7 @@ impl Instance {
             hazard: self.hazard.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
             worker: None,
+            activity: self.activity.clone(),
         }
     }
 
@@ -191,7 +197,13 @@ impl Instance {
         controlled(|| self.run_now(requests))
     }
 
+    /// Has a crash in one of its runs name this.
+    pub fn with_activity(self, activity: Arc<Activity>) -> Self {
+        Instance { activity: Some(activity), ..self }
+    }
+
     fn run_now(&mut self, requests: &[&ModelInputs]) -> Ran {
+        let _running = self.activity.as_ref().map(|activity| activity.begin(Phase::Run));
         if let Some(staged) = &mut self.staged {
             return staged.run(requests);
         }

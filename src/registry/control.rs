@@ -104,6 +104,9 @@ impl Control {
             (desired, record, before)
         };
         let problem = store.save(&desired)?;
+        if let (Some(deaths), Change::Load(version) | Change::Reload(version)) = (&shared.deaths, &change) {
+            deaths.forgive(model, *version);
+        }
         let mut inventory = shared.inventory();
         inventory.desired = desired;
         let on_disk = fresh.into_iter().flat_map(|model| model.versions.into_keys()).collect();

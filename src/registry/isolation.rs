@@ -1,10 +1,11 @@
 //! Which process the sessions of a version live in.
 
-use std::path::Path;
+use std::{cell::RefCell, num::NonZeroUsize, path::Path, sync::Arc};
 
 use super::{load::Loader, plan::Wanted, probe::Probe, system};
 use crate::{
     config::{Isolation, ModelConfig},
+    crash::{Activity, Phase},
     engine::{Instance, ModelFile, Provider, Target},
     error::Failure,
 };
@@ -12,6 +13,21 @@ use crate::{
 /// The advice for a model that ends the process that runs it.
 pub(super) const ADVICE: &str =
     "to serve it nevertheless, in a worker process, write isolation = \"process\" into the model's config.toml";
+
+thread_local! {
+    /// The version that this thread loads.
+    static LOADED: RefCell<(String, u64)> = const { RefCell::new((String::new(), 0)) };
+}
+
+/// Notes which version this thread loads: a crash is recorded under its name.
+pub(super) fn begin_load(model: &str, version: u64) {
+    LOADED.set((model.to_owned(), version));
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 impl Loader {
     /// An instance, in this process or in a worker, as the configuration and the model's graph say. A file that this server has
@@ -23,6 +39,9 @@ impl Loader {
             match self.why_in_worker(&wanted.config, target, file.hazard()) {
                 Some(_) => self.in_worker(file, path, target),
                 None => {
+                    if let Some(deaths) = &self.deaths {
+                        deaths.check(&hexadecimal(file.digest()))?;
+                    }
                     self.try_file(wanted, target, &file)?;
                     self.in_process(file, path, target)
                 }
@@ -33,11 +52,15 @@ impl Loader {
 
     /// Threads that are started with an instance are at normal priority: CUDA has some of its own.
     fn in_process(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {
-        if *target == Target::cpu(std::num::NonZeroUsize::MIN) {
-            return self.engine.load_file(file, path, target);
-        }
-        let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
-        system::starting_threads(move || engine.load_file(file, &path, &target))
+        let digest = hexadecimal(file.digest());
+        let activity = LOADED.with_borrow(|(model, version)| Arc::new(Activity::new(model, *version, &digest)));
+        let (engine, path, owned_target) = (self.engine.clone(), path.to_owned(), target.clone());
+        let load = move || {
+            let _loading = activity.begin(Phase::Load);
+            let instance = engine.load_file(file, &path, &owned_target);
+            instance.map(|instance| instance.with_activity(activity.clone()))
+        };
+        if *target == Target::cpu(NonZeroUsize::MIN) { load() } else { system::starting_threads(load) }
     }
 
     fn in_worker(&self, file: ModelFile, path: &Path, target: &Target) -> Result<Instance, Failure> {

@@ -7,10 +7,12 @@ use std::{
 };
 
 use super::{
+    deaths::Deaths,
     devices::Devices,
     first::First,
     in_place::rows_in_place,
     instances::Made,
+    isolation,
     plan::{Key, Wanted},
     probe::Probe,
     test_case,
@@ -95,6 +97,8 @@ pub struct Loader {
     pub(super) isolation: Isolation,
     /// The files that have passed a trial; `None`: none is tried.
     pub(super) trials: Option<Arc<Trials>>,
+    /// The deaths of the server that versions are to blame for; `None`: none is remembered.
+    pub(super) deaths: Option<Arc<Deaths>>,
 }
 
 impl Loader {
@@ -102,8 +106,8 @@ impl Loader {
     /// `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
         let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
-        let (isolation, trials, max_run_time) = (Isolation::None, None, MAX_RUN_TIME);
-        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time, isolation, trials }
+        let (isolation, trials, deaths, max_run_time) = (Isolation::None, None, None, MAX_RUN_TIME);
+        Loader { engine, device, devices, compute, exposition, io_threads, max_run_time, isolation, trials, deaths }
     }
 
     /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
@@ -120,6 +124,11 @@ impl Loader {
     /// The same for versions that run on this device where their configuration names none.
     pub fn on(self, device: Device) -> Self {
         Loader { device, ..self }
+    }
+
+    /// The same that loads no version into this process that has ended it too often.
+    pub fn remembering(self, deaths: Deaths) -> Self {
+        Loader { deaths: Some(deaths.into()), ..self }
     }
 
     pub(super) fn exposition(&self) -> Arc<Exposition> {
@@ -175,6 +184,7 @@ impl Loader {
     /// Loads the files as they are at any time meanwhile.
     fn load_present(&self, (model, version): &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
+        isolation::begin_load(model, version);
         let config = &wanted.config;
         wanted.source.inspect()?;
         let manifest = wanted.source.verify()?;
@@ -185,8 +195,8 @@ impl Loader {
         let First { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&wanted.source, model, first)?;
-        let isolation = self.isolation_of(config, first, target);
-        if let Some(why) = &isolation {
+        let in_worker = self.isolation_of(config, first, target);
+        if let Some(why) = &in_worker {
             tracing::warn!(model, version, "runs in a worker process: {why}");
         }
         let signature = first.signature().clone();
@@ -214,7 +224,7 @@ impl Loader {
             instances: instances.iter().map(|on_device| on_device.instances.len()).sum(),
             intra_op_threads: threads.get(),
             in_place,
-            isolation,
+            isolation: in_worker,
         };
         let metrics = self.exposition.version(model, version);
         let load_time = started.elapsed();

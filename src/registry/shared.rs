@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
+    deaths::Deaths,
     inventory::{Inventory, Retired, Standing, Told},
     loads::Done,
     losses::Loss,
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
     pub store: Mutex<Store>,
+    /// The deaths of the server that versions are to blame for, where they are remembered.
+    pub deaths: Option<Arc<Deaths>>,
     /// Held for moments: nothing is read, written or loaded meanwhile.
     inventory: Mutex<Inventory>,
     events: broadcast::Sender<Event>,
@@ -63,7 +66,7 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(EVENTS);
-        Shared { folder, marker, router, exposition, store, inventory, events, inbox }
+        Shared { folder, marker, router, exposition, store, deaths: None, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {

@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::plan::Wanted;
+use super::{isolation::hexadecimal, plan::Wanted};
 use crate::{
     engine::{Engine, ModelFile},
     error::Failure,
@@ -72,7 +72,7 @@ impl Trials {
         for path in wanted.source.test_cases()?.0 {
             add(read_test_case(&path)?.as_bytes());
         }
-        Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hexadecimal(hasher.finalize()))
     }
 
     /// Whether it has passed.

@@ -9,7 +9,7 @@ use std::{
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
     &["tensor", "error", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "engine", "gpu", "machine", "runtime"],
+    &["batcher", "crash", "engine", "gpu", "machine", "runtime"],
     &["router"],
     &["registry", "repository", "desired"],
     &["api"],
@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 32] = [
+const ARROWS: [(&str, &str); 33] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -25,6 +25,7 @@ const ARROWS: [(&str, &str); 32] = [
     ("metrics", "error"),
     ("metrics", "per_thread"),
     ("batcher", "engine"),
+    ("engine", "crash"),
     ("engine", "runtime"),
     ("registry", "repository"),
     ("registry", "desired"),

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod leaks;
+mod remembered;
 mod same_answers;
 mod trials;
 

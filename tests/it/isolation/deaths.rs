@@ -47,7 +47,7 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
         assert_eq!(kill(&server).await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
     eventually("it is quarantined", async || {
-        let model = get(server.admin, "/v1/models/modulo").await.json();
+        let model = get(server.admin, "/admin/v1/models/modulo").await.json();
         model["versions"][0]["state"] == "FAILED"
             && model["versions"][0]["problem"].as_str().unwrap().contains("SIGFPE")
     })
@@ -57,7 +57,7 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
     assert!(refused.error().contains("died 3 times"), "{}", refused.error());
     assert_eq!(add_of(&server, 1.0).await.status, StatusCode::OK);
 
-    let loaded = post(server.admin, "/v1/models/modulo/load", "{}").await;
+    let loaded = post(server.admin, "/admin/v1/models/modulo/load", "{}").await;
     assert_eq!(loaded.status, StatusCode::OK, "{:?}", loaded.body);
     eventually("it answers again", async || modulo_of(&server, 7, 4).await.status == StatusCode::OK).await;
 }

@@ -63,7 +63,7 @@ async fn swaps_leave_no_process_file_or_mapping() {
     let settled = |server: &Server| (children(server.id()).len(), files(server.id()).1);
     modulo_of(&server, 7, 4).await;
     for swap in 0..SWAPS {
-        let reload = post(server.admin, "/v1/models/modulo/versions/1/reload", "{}").await;
+        let reload = post(server.admin, "/admin/v1/models/modulo/versions/1/reload", "{}").await;
         assert!(reload.status.is_success(), "{:?}", reload.body);
         eventually("it is replaced", async || {
             let metadata = get(server.http, "/v2/models/modulo").await.json();

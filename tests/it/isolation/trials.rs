@@ -43,7 +43,7 @@ async fn file_that_ends_the_process_fails_and_the_others_serve() {
     save(deadly(), repository.path(), "served", "isolation = \"process\"\n");
     let server = Server::start(repository.path());
     for model in ["deadly", "tried"] {
-        let status = get(server.admin, &format!("/v1/models/{model}")).await.json();
+        let status = get(server.admin, &format!("/admin/v1/models/{model}")).await.json();
         assert_eq!(status["versions"][0]["state"], "FAILED", "{status}");
         let problem = status["versions"][0]["problem"].as_str().unwrap();
         assert!(problem.contains("SIGFPE") && problem.contains("isolation = \"process\""), "{problem}");
