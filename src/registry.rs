@@ -220,6 +220,7 @@ impl Registry {
             }
         }
         self.publish();
+        self.loader.end_trials();
         progress(Progress::End);
         Ok(())
     }
@@ -265,6 +266,9 @@ impl Registry {
                 Ok(Message::Loaded(done)) => {
                     self.settle_load(*done, &|_| ());
                     self.reconcile();
+                    if self.queue.is_empty() && !self.is_loading() {
+                        self.loader.end_trials();
+                    }
                 }
                 Ok(Message::Lost(loss)) => self.settle_loss(*loss),
                 Ok(Message::Files) => is_unsettled = true,

@@ -6,6 +6,7 @@ use ort::{
 };
 use std::{
     ops::Range,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,10 +16,12 @@ use super::{
     foreseen::Foreseen,
     kept::Kept,
     memory::Memory,
+    model_file::ModelFile,
     run_control::controlled,
     session::SharedSession,
     staged::Staged,
     strings,
+    target::Target,
     value::Value,
     worker::{Death, Worker},
 };
@@ -180,6 +183,16 @@ impl Instance {
     pub fn lost(&self) -> Option<Lost> {
         let death = self.worker.as_ref()?.death()?;
         Some(Lost::for_now(format!("its worker process {}", death.cause())))
+    }
+
+    /// Has the worker process load another model in the place of this one, as `Engine::load_in_worker` does.
+    ///
+    /// # Errors
+    /// As those of `Engine::load_in_worker`.
+    pub fn load_another(self, file: &ModelFile, path: &Path, target: &Target) -> Result<Self, Failure> {
+        let worker = self.worker.ok_or_else(|| Failure::lasting("it has no worker process"))?;
+        let worker = worker.load_another(file, path, target)?;
+        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(Failure::lasting)
     }
 
     /// Starts the worker process again after its death, with the same files.

@@ -8,6 +8,7 @@ use super::{
     plan::Wanted,
     probe::{OPEN_EXTENTS, ROWS, made_up, split},
     system, test_case,
+    trials::Trials,
 };
 use crate::{
     config::ModelConfig,
@@ -29,38 +30,58 @@ impl Loader {
         if trials.has_passed(&key) {
             return Ok(());
         }
-        self.run_trial(wanted, file)?;
+        self.run_trial(trials, wanted, file)?;
         trials.add(key);
         Ok(())
     }
 
-    fn run_trial(&self, wanted: &Wanted, file: &ModelFile) -> Result<(), Failure> {
+    /// Ends the children that wait for a trial.
+    pub(super) fn end_trials(&self) {
+        if let Some(trials) = &self.trials {
+            trials.end_children();
+        }
+    }
+
+    /// Runs a trial in a child that has passed one before, where there is one: to start one takes longer than most trials. One
+    /// that it does not survive is run again in a fresh child, since the model before may be to blame.
+    fn run_trial(&self, trials: &Trials, wanted: &Wanted, file: &ModelFile) -> Result<(), Failure> {
+        let (path, target) = (&wanted.source.path, Target::cpu(NonZeroUsize::MIN));
+        if let Some(child) = trials.take_child()
+            && let Ok(child) = child.load_another(file, path, &target)
+            && let Ok(child) = run_in(child, wanted, file)
+        {
+            trials.keep_child(child);
+            return Ok(());
+        }
         let (_, nice) = system::nice_values();
         let launch = self.engine.launch(nice, machine::memory().usable());
-        let (path, target) = (&wanted.source.path, Target::cpu(NonZeroUsize::MIN));
-        let label = format!("trial of {}", path.display());
-        let mut instance = self.engine.load_in_worker(&launch, &label, file, path, &target).inspect_err(|failure| {
-            tracing::debug!("the trial of {} failed: {}", path.display(), failure.why);
-        })?;
-        exercise(&mut instance, &wanted.config);
-        if let Some(death) = instance.death() {
-            return Err(refusal("the probe's made-up inputs", death, file));
-        }
-        // Whether they pass is found out later, by the instance that is to serve.
-        let _ = test_case::run_all(&wanted.source, "", &mut instance);
-        match instance.death() {
-            Some(death) => Err(refusal("one of its test cases", death, file)),
-            None => Ok(()),
-        }
+        let child = self.engine.load_in_worker(&launch, "trial", file, path, &target)?;
+        trials.keep_child(run_in(child, wanted, file)?);
+        Ok(())
+    }
+}
+
+/// Runs the model that a child has loaded, and gives the child back.
+fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Instance, Failure> {
+    exercise(&mut child, &wanted.config);
+    if let Some(death) = child.death() {
+        return Err(refusal("the probe's made-up inputs", death, file));
+    }
+    // Whether they pass is found out later, by the instance that is to serve.
+    let _ = test_case::run_all(&wanted.source, "", &mut child);
+    match child.death() {
+        Some(death) => Err(refusal("one of its test cases", death, file)),
+        None => Ok(child),
     }
 }
 
 fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failure {
     let known = file.hazard().map(|why| format!(" ({why})")).unwrap_or_default();
-    Failure::lasting(format!(
+    let why = format!(
         "{what} would end the server's process: a child process that ran the model with them {death}{known}; {ADVICE}, or remove \
          the file"
-    ))
+    );
+    Failure { may_pass: death.may_pass(), why }
 }
 
 /// Runs the model with the inputs that the probe will run it with.

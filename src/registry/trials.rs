@@ -10,7 +10,7 @@ use std::{
 
 use super::{isolation::hexadecimal, plan::Wanted};
 use crate::{
-    engine::{Engine, ModelFile},
+    engine::{Engine, Instance, ModelFile},
     error::Failure,
     repository::read_test_case,
 };
@@ -27,12 +27,13 @@ const MAX_TRIALS: usize = 4096;
 pub(super) type Key = String;
 
 /// The files that have passed a trial.
-#[derive(Debug)]
 pub struct Trials {
     /// `None`: they are not kept.
     path: Option<PathBuf>,
     /// Oldest first.
     passed: Mutex<Vec<Key>>,
+    /// Child processes that have run a trial and can run another.
+    children: Mutex<Vec<Instance>>,
 }
 
 impl Trials {
@@ -46,12 +47,12 @@ impl Trials {
                 Vec::new()
             }
         };
-        Trials { path: Some(path), passed: Mutex::new(passed) }
+        Trials { path: Some(path), passed: Mutex::new(passed), children: Mutex::default() }
     }
 
     /// None, and what passes is not kept.
     pub fn forgetful() -> Self {
-        Trials { path: None, passed: Mutex::default() }
+        Trials { path: None, passed: Mutex::default(), children: Mutex::default() }
     }
 
     /// What a trial of a file would be about.
@@ -91,6 +92,27 @@ impl Trials {
         {
             tracing::debug!("{} can't be written: {error}; models are tried again after a restart", path.display());
         }
+    }
+
+    /// A child for the next trial, if there is one.
+    pub(super) fn take_child(&self) -> Option<Instance> {
+        self.children().pop()
+    }
+
+    /// Keeps a child for the next trial, until [`Self::end_children`].
+    pub(super) fn keep_child(&self, child: Instance) {
+        self.children().push(child);
+    }
+
+    /// Ends the children that wait for a trial.
+    pub(super) fn end_children(&self) {
+        // Dropped without the lock: that waits for their end.
+        let children = std::mem::take(&mut *self.children());
+        drop(children);
+    }
+
+    fn children(&self) -> MutexGuard<'_, Vec<Instance>> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn passed(&self) -> MutexGuard<'_, Vec<Key>> {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::{
     ffi::OsStr,
     io,
-    os::unix::{ffi::OsStrExt, fs::FileExt},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -25,9 +25,6 @@ use crate::{
 
 /// Room for outputs in the first run.
 const FIRST_ROOM: usize = 64 << 10;
-
-/// Bytes of a model that are written with one call.
-const PIECE: usize = 256 << 10;
 
 /// How long a worker may take to load a model. Loads are given up before, as the server's settings say; the worker of one that was
 /// given up ends then.
@@ -70,47 +67,29 @@ impl Worker {
         path: &Path,
         target: &Target,
     ) -> Result<Self, Failure> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let unstarted =
-            |error: io::Error| Failure::passing(format!("no worker process can be started for it: {error}"));
         let regions = Regions::create().map_err(unstarted)?;
-        let load = share(&regions, file, folder, target).map_err(unstarted)?;
         let mut process = Process::start(launch, regions.file(), label).map_err(unstarted)?;
-        let started = Instant::now();
-        let sent = process.stream.send(&Call::from(Request::Load(load)));
-        let answer = sent.and_then(|()| {
-            loop {
-                match process.stream.receive::<Reply>()? {
-                    Some(reply) => return Ok(reply.answer),
-                    None if started.elapsed() > LOAD_TIMEOUT => {
-                        return Err(io::ErrorKind::TimedOut.into());
-                    }
-                    None => {}
-                }
-            }
-        });
-        for line in process.take_log() {
-            tracing::warn!(target: "onnxruntime", worker = process.id(), "{line}");
-        }
-        let signature = match answer {
-            Ok(Some(Answer::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
-            Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }),
-            Ok(_) => Err(io::ErrorKind::InvalidData.into()),
-            Err(error) => Err(error),
-        };
-        let mut signature = signature.map_err(|error| {
-            let death = end(&mut process, &error, LOAD_TIMEOUT);
-            Failure::lasting(format!("loading it ends the process: a worker process that did so {death}"))
-        })?;
-        // The worker has its own copy.
-        regions.clear_reserved();
-        for output in &mut signature.outputs {
-            output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();
-        }
+        let signature = load_model(&mut process, &regions, file, path, target)?.into();
         let (label, path) = (label.to_owned(), path.to_owned());
         let origin = Origin { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
         let last = (1, FIRST_ROOM);
-        Ok(Worker { process, regions, signature: signature.into(), runs: 0, last, death: None, origin })
+        Ok(Worker { process, regions, signature, runs: 0, last, death: None, origin })
+    }
+
+    /// Has the worker load another model in the place of the one that it has.
+    ///
+    /// # Errors
+    /// As those of `load`. The worker can't be used any more then.
+    pub(in crate::engine) fn load_another(
+        mut self,
+        file: &ModelFile,
+        path: &Path,
+        target: &Target,
+    ) -> Result<Self, Failure> {
+        let signature = load_model(&mut self.process, &self.regions, file, path, target)?.into();
+        let (path, target) = (path.to_owned(), target.clone());
+        let origin = Origin { path, digest: file.digest(), target, ..self.origin };
+        Ok(Worker { signature, last: (1, FIRST_ROOM), origin, ..self })
     }
 
     /// Starts a process in the place of one that has ended, with the same files.
@@ -293,27 +272,76 @@ impl Worker {
     }
 }
 
-/// Writes a model into the shared file, and says how it lies there.
-fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Target) -> io::Result<Load> {
-    let shared = regions.file();
+fn unstarted(error: io::Error) -> Failure {
+    Failure::passing(format!("no worker process can be started for it: {error}"))
+}
+
+/// Has a worker load a model, and gives what that takes and gives.
+fn load_model(
+    process: &mut Process,
+    regions: &Arc<Regions>,
+    file: &ModelFile,
+    path: &Path,
+    target: &Target,
+) -> Result<Signature, Failure> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // The worker makes a copy: this one goes when the answer is here.
+    let (load, shared) = share(regions, file, folder, target).map_err(unstarted)?;
+    let started = Instant::now();
+    let sent = process.stream.send(&Call::from(Request::Load(load)));
+    let answer = sent.and_then(|()| {
+        loop {
+            match process.stream.receive::<Reply>()? {
+                Some(reply) => return Ok(reply.answer),
+                None if started.elapsed() > LOAD_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
+                None => {}
+            }
+        }
+    });
+    drop(shared);
+    for line in process.take_log() {
+        tracing::warn!(target: "onnxruntime", worker = process.id(), "{line}");
+    }
+    let signature = match answer {
+        Ok(Some(Answer::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
+        Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }),
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => Err(error),
+    };
+    let mut signature = signature.map_err(|error| {
+        let death = end(process, &error, LOAD_TIMEOUT);
+        let why =
+            format!("loading it ends the process: a worker process that did so {death}; replace or remove the file");
+        Failure { may_pass: death.may_pass(), why }
+    })?;
+    for output in &mut signature.outputs {
+        output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();
+    }
+    Ok(signature)
+}
+
+/// Copies a model into shared memory, and says how it lies there.
+fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Target) -> io::Result<(Load, Region)> {
     let parts = || std::iter::once(&file.encoded).chain(file.weights.iter().map(|(_, contents)| contents));
     let length: usize = parts().map(Vec::len).sum();
-    regions.reserve(length)?;
-    let mut offset = 0;
-    for piece in parts().flat_map(|part| part.chunks(PIECE)) {
-        shared.file().write_all_at(piece, offset)?;
-        offset += piece.len() as u64;
+    let mut region = regions.region(length)?;
+    let (memory, mut end) = (region.bytes_mut(length), 0);
+    for part in parts() {
+        memory[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
     }
     let bytes = |path: &OsStr| path.as_bytes().to_vec();
     let weights = file.weights.iter();
-    Ok(Load {
+    let load = Load {
+        offset: region.offset(),
         model: file.encoded.len() as u64,
         weights: weights
             .map(|(name, contents)| Weights { name: bytes(name.as_os_str()), length: contents.len() as u64 })
             .collect(),
         folder: bytes(folder.as_os_str()),
         threads: u32::try_from(target.threads.get()).unwrap_or(u32::MAX),
-    })
+    };
+    Ok((load, region))
 }
 
 fn area(region: &Region) -> Area {

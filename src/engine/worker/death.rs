@@ -62,6 +62,11 @@ impl Death {
         }
     }
 
+    /// Whether it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
+    pub fn may_pass(&self) -> bool {
+        self.cause == Cause::Signal(libc::SIGKILL)
+    }
+
     /// The last line that it wrote to stderr, if it wrote any.
     pub fn last_words(&self) -> Option<&str> {
         self.last_words.as_deref()

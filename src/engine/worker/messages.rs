@@ -46,9 +46,11 @@ pub(super) enum Answer {
     Lacks(u64),
 }
 
-/// A model, whose bytes lie at the beginning of the shared file: the model file, then its weights.
+/// A model, whose bytes lie in the shared file: the model file, then its weights.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Load {
+    #[prost(uint64, tag = "5")]
+    pub offset: u64,
     #[prost(uint64, tag = "1")]
     pub model: u64,
     #[prost(message, repeated, tag = "2")]

@@ -31,8 +31,6 @@ pub(super) struct Regions {
 struct Layout {
     /// Length of the file.
     end: u64,
-    /// Bytes at its beginning that are no region.
-    reserved: u64,
     /// Places without pages, by their size.
     holes: BTreeMap<usize, Vec<u64>>,
     /// Regions that nothing uses.
@@ -64,21 +62,6 @@ impl Regions {
 
     pub(super) fn file(&self) -> &SharedFile {
         &self.file
-    }
-
-    /// Sets the beginning of the file aside, for what is no region. Called before there is one.
-    pub(super) fn reserve(&self, length: usize) -> io::Result<()> {
-        let length = (length as u64).next_multiple_of(MIN_REGION as u64);
-        self.file.grow(length)?;
-        let mut layout = self.layout();
-        (layout.end, layout.reserved) = (length, length);
-        Ok(())
-    }
-
-    /// Gives the memory of what was set aside back.
-    pub(super) fn clear_reserved(&self) {
-        let layout = self.layout();
-        self.file.release(0, layout.reserved);
     }
 
     /// A region of at least `length` bytes, all of which have pages. What they hold is left from earlier runs.

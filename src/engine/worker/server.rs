@@ -167,6 +167,7 @@ impl Worker {
 
     fn load(&mut self, load: &Load) -> Answer {
         self.model = None;
+        self.areas = Areas::default();
         match self.load_model(load) {
             Ok(model) => {
                 let signature = model.signature().into();
@@ -180,7 +181,7 @@ impl Worker {
     fn load_model(&self, load: &Load) -> Result<LoadedModel, Failure> {
         let threads = NonZeroUsize::new(load.threads as usize).unwrap_or(NonZeroUsize::MIN);
         let target = Target::cpu(threads);
-        let mut offset = 0;
+        let mut offset = load.offset;
         let mut read = |length: u64| {
             let read = read_part(self.file.file(), offset, length);
             offset += length;

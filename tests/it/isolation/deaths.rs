@@ -4,9 +4,10 @@ use http::StatusCode;
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::{add_of, children, isolation, kill, killer_and_bystander, modulo_of};
+use super::{add_of, children, isolation, kill, killer_and_bystander, modulo_of, save};
 use crate::support::{
-    client::{get, metric, post},
+    client::{get, infer, inference, int64_bytes, int64s, metric, post, raw_request},
+    onnx,
     server::{Server, eventually},
 };
 
@@ -95,4 +96,20 @@ async fn one_that_ends_the_worker_in_a_batch_ends_no_other_batch_after_it() {
     assert_eq!(bad.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(good.iter().all(|status| *status == StatusCode::OK || *status == StatusCode::SERVICE_UNAVAILABLE));
     assert!(good.iter().any(|status| *status == StatusCode::OK));
+}
+
+#[tokio::test]
+async fn run_in_a_worker_is_stopped_at_its_deadline() {
+    let repository = TempDir::new().unwrap();
+    save(onnx::slow(), repository.path(), "slow", "isolation = \"process\"\n");
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let request = |iterations: i64| raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[iterations]));
+    let mut endless = tonic::Request::new(request(i64::MAX));
+    endless.set_timeout(std::time::Duration::from_millis(100));
+    let refused = client.clone().model_infer(endless).await.unwrap_err();
+    assert!(matches!(refused.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{refused:?}");
+    // The same worker answers the next.
+    assert_eq!(int64s(&infer(&client, request(1)).await.unwrap()), [1]);
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["slow"]).await, 0.0);
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use std::{fs, process::Stdio};
 use tempfile::TempDir;
 
-use super::{add_of, isolation, save};
+use super::{add_of, eventually_without_children, isolation, save};
 use crate::support::{
     client::get,
     onnx::{self, Graph, INT64, Tensor, node, value},
@@ -88,4 +88,18 @@ fn workers_are_not_started_by_hand() {
         let output = onnxd().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
         assert!(!output.status.success());
     }
+}
+
+#[tokio::test]
+async fn no_child_of_a_trial_is_left() {
+    let repository = TempDir::new().unwrap();
+    for number in 1..=5u8 {
+        save(onnx::add(number.into()), repository.path(), &format!("add{number}"), "");
+    }
+    save(deadly(), repository.path(), "deadly", "isolation = \"none\"\n");
+    let server = Server::start(repository.path());
+    eventually_without_children(server.id()).await;
+    save(onnx::add(6.0), repository.path(), "add6", "");
+    server.wait_for_log(|line| line["message"] == "ready" && line["model"] == "add6");
+    eventually_without_children(server.id()).await;
 }
