@@ -205,7 +205,7 @@ mod tests {
             uneven: None,
             hazard: None,
             inputs: vec![input("x", &["n", "2"])],
-            digest: OnceLock::default(),
+            digest: std::sync::OnceLock::default(),
         };
         let target = |options: &[(&str, &str)]| Target {
             provider: Provider::TensorRt { gpu: 1 },
@@ -243,7 +243,7 @@ mod tests {
             uneven: None,
             hazard: None,
             inputs: vec![input("x", &["n", "2"])],
-            digest: OnceLock::default(),
+            digest: std::sync::OnceLock::default(),
         };
         let root = tempfile::tempdir().unwrap();
         let prepared = |cache: &str| {
