@@ -41,7 +41,7 @@ pub use instance::{Instance, Ran};
 pub use model_file::ModelFile;
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
-pub use worker::{Death, Launch, serve as serve_worker};
+pub use worker::{Death, Launch, WorkerFailure, serve as serve_worker};
 
 use ort::{
     environment::Environment,
@@ -140,9 +140,9 @@ impl Engine {
         file: &ModelFile,
         path: &Path,
         target: &Target,
-    ) -> Result<Instance, Failure> {
+    ) -> Result<Instance, WorkerFailure> {
         let worker = Worker::load(launch, label, file, path, target)?;
-        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(Failure::lasting)
+        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(WorkerFailure::Unavailable)
     }
 
     /// How workers are started that use the same library: with this nice value, and so many bytes of memory at most.

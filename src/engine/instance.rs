@@ -23,7 +23,7 @@ use super::{
     strings,
     target::Target,
     value::Value,
-    worker::{Death, Worker},
+    worker::{Death, Worker, WorkerFailure},
 };
 use crate::{
     crash::{Activity, Phase},
@@ -189,10 +189,10 @@ impl Instance {
     ///
     /// # Errors
     /// As those of `Engine::load_in_worker`.
-    pub fn load_another(self, file: &ModelFile, path: &Path, target: &Target) -> Result<Self, Failure> {
-        let worker = self.worker.ok_or_else(|| Failure::lasting("it has no worker process"))?;
+    pub fn load_another(self, file: &ModelFile, path: &Path, target: &Target) -> Result<Self, WorkerFailure> {
+        let worker = self.worker.ok_or_else(|| WorkerFailure::Unavailable("it has none".into()))?;
         let worker = worker.load_another(file, path, target)?;
-        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(Failure::lasting)
+        Instance::elsewhere(worker, file.uneven.clone(), file.hazard.clone()).map_err(WorkerFailure::Unavailable)
     }
 
     /// Starts the worker process again after its death, with the same files.

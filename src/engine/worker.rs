@@ -6,6 +6,7 @@
 
 mod client;
 mod death;
+mod failure;
 mod memory;
 mod messages;
 mod process;
@@ -16,6 +17,7 @@ mod setup;
 mod stream;
 
 pub use death::Death;
+pub use failure::WorkerFailure;
 pub use process::Launch;
 pub use server::serve;
 

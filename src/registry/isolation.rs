@@ -6,7 +6,7 @@ use super::{load::Loader, plan::Wanted, probe::Probe, system};
 use crate::{
     config::{Isolation, ModelConfig},
     crash::{Activity, Phase},
-    engine::{Instance, ModelFile, Provider, Target},
+    engine::{Instance, ModelFile, Provider, Target, WorkerFailure},
     error::Failure,
 };
 
@@ -76,7 +76,7 @@ impl Loader {
         let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
         system::starting_threads(move || {
             let label = path.display().to_string();
-            engine.load_in_worker(&launch, &label, &file, &path, &target)
+            engine.load_in_worker(&launch, &label, &file, &path, &target).map_err(WorkerFailure::into_failure)
         })
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::ModelConfig,
-    engine::{Death, Instance, ModelFile, Provider, Target},
+    engine::{Death, Instance, ModelFile, Provider, Target, WorkerFailure},
     error::Failure,
     machine,
     tensor::ModelInputs,
@@ -55,7 +55,15 @@ impl Loader {
         }
         let (_, nice) = system::nice_values();
         let launch = self.engine.launch(nice, machine::memory().usable());
-        let child = self.engine.load_in_worker(&launch, "trial", file, path, &target)?;
+        let child = match self.engine.load_in_worker(&launch, "trial", file, path, &target) {
+            Ok(child) => child,
+            Err(WorkerFailure::Model(failure)) => return Err(failure),
+            // That there can be no child is no fault of the file.
+            Err(WorkerFailure::Unavailable(why)) => {
+                trials.report_unavailable(&why);
+                return Ok(());
+            }
+        };
         trials.keep_child(run_in(child, wanted, file)?);
         Ok(())
     }

@@ -5,7 +5,10 @@ use std::{
     collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use super::{isolation::hexadecimal, plan::Wanted};
@@ -34,6 +37,8 @@ pub struct Trials {
     passed: Mutex<Vec<Key>>,
     /// Child processes that have run a trial and can run another.
     children: Mutex<Vec<Instance>>,
+    /// Whether it was reported that none can be had.
+    is_reported: AtomicBool,
 }
 
 impl Trials {
@@ -47,12 +52,17 @@ impl Trials {
                 Vec::new()
             }
         };
-        Trials { path: Some(path), passed: Mutex::new(passed), children: Mutex::default() }
+        Trials {
+            path: Some(path),
+            passed: Mutex::new(passed),
+            children: Mutex::default(),
+            is_reported: AtomicBool::new(false),
+        }
     }
 
     /// None, and what passes is not kept.
     pub fn forgetful() -> Self {
-        Trials { path: None, passed: Mutex::default(), children: Mutex::default() }
+        Trials { path: None, passed: Mutex::default(), children: Mutex::default(), is_reported: AtomicBool::new(false) }
     }
 
     /// What a trial of a file would be about.
@@ -91,6 +101,13 @@ impl Trials {
             && let Err(error) = write(path, &passed)
         {
             tracing::debug!("{} can't be written: {error}; models are tried again after a restart", path.display());
+        }
+    }
+
+    /// Reports, once, that no file can be tried.
+    pub(super) fn report_unavailable(&self, why: &str) {
+        if !self.is_reported.swap(true, Relaxed) {
+            tracing::warn!(error = why, "files are loaded without a trial: no child process can be started");
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     death::Death,
+    failure::WorkerFailure,
     messages::{Answer, Area, Call, Load, Ran as Written, Refused, Reply, Request, Run, Tensor as Described, Weights},
     process::{Launch, Process},
     regions::{Region, Regions},
@@ -66,7 +67,7 @@ impl Worker {
         file: &ModelFile,
         path: &Path,
         target: &Target,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, WorkerFailure> {
         let regions = Regions::create().map_err(unstarted)?;
         let mut process = Process::start(launch, regions.file(), label).map_err(unstarted)?;
         let signature = load_model(&mut process, &regions, file, path, target)?.into();
@@ -85,7 +86,7 @@ impl Worker {
         file: &ModelFile,
         path: &Path,
         target: &Target,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, WorkerFailure> {
         let signature = load_model(&mut self.process, &self.regions, file, path, target)?.into();
         let (path, target) = (path.to_owned(), target.clone());
         let origin = Origin { path, digest: file.digest(), target, ..self.origin };
@@ -102,7 +103,7 @@ impl Worker {
         if file.digest() != *digest {
             return Err(Failure::passing("its files are others than those that it was loaded from"));
         }
-        let fresh = Worker::load(launch, label, &file, path, target)?;
+        let fresh = Worker::load(launch, label, &file, path, target).map_err(WorkerFailure::into_failure)?;
         *self = Worker { last: self.last, ..fresh };
         Ok(())
     }
@@ -272,8 +273,8 @@ impl Worker {
     }
 }
 
-fn unstarted(error: io::Error) -> Failure {
-    Failure::passing(format!("no worker process can be started for it: {error}"))
+fn unstarted(error: io::Error) -> WorkerFailure {
+    WorkerFailure::Unavailable(error.to_string())
 }
 
 /// Has a worker load a model, and gives what that takes and gives.
@@ -283,7 +284,7 @@ fn load_model(
     file: &ModelFile,
     path: &Path,
     target: &Target,
-) -> Result<Signature, Failure> {
+) -> Result<Signature, WorkerFailure> {
     let folder = path.parent().unwrap_or(Path::new("."));
     // The worker makes a copy: this one goes when the answer is here.
     let (load, shared) = share(regions, file, folder, target).map_err(unstarted)?;
@@ -304,7 +305,7 @@ fn load_model(
     }
     let signature = match answer {
         Ok(Some(Answer::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
-        Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }),
+        Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }.into()),
         Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         Err(error) => Err(error),
     };
@@ -312,7 +313,7 @@ fn load_model(
         let death = end(process, &error, LOAD_TIMEOUT);
         let why =
             format!("loading it ends the process: a worker process that did so {death}; replace or remove the file");
-        Failure { may_pass: death.may_pass(), why }
+        WorkerFailure::Model(Failure { may_pass: death.may_pass(), why })
     })?;
     for output in &mut signature.outputs {
         output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();

@@ -62,6 +62,11 @@ impl Death {
         }
     }
 
+    /// Whether it ended by itself, as a worker does that can't work.
+    pub(super) fn is_exit(&self) -> bool {
+        matches!(self.cause, Cause::Exit(_))
+    }
+
     /// Whether it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
     pub fn may_pass(&self) -> bool {
         self.cause == Cause::Signal(libc::SIGKILL)

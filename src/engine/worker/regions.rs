@@ -116,9 +116,9 @@ impl Regions {
             layout.idle.push(place);
             return;
         }
-        let Place { offset, size, backed, mapping } = place;
+        let Place { offset, size, mapping, .. } = place;
         drop(mapping);
-        self.file.release(offset, backed as u64);
+        self.file.release(offset, size as u64);
         layout.holes.entry(size).or_default().push(offset);
         layout.retired.push(offset);
     }
