@@ -311,6 +311,9 @@ fn load_model(
     };
     let mut signature = signature.map_err(|error| {
         let death = end(process, &error, LOAD_TIMEOUT);
+        if death.is_exit() {
+            return WorkerFailure::Unavailable(format!("a worker process {death}"));
+        }
         let why =
             format!("loading it ends the process: a worker process that did so {death}; replace or remove the file");
         WorkerFailure::Model(Failure { may_pass: death.may_pass(), why })
