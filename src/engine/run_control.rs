@@ -226,6 +226,11 @@ pub(super) fn makes_session(canceler: LoadCanceler) {
     });
 }
 
+/// Whether the load that this thread makes is given up: for sessions that are made elsewhere, which have to look for it.
+pub(super) fn is_session_given_up() -> bool {
+    CONTROL.with_borrow(|control| control.as_ref().is_some_and(|control| control.making().is_given_up))
+}
+
 /// Calls ONNX Runtime with the options of this thread's runs; none where nobody controls them.
 pub(super) fn with_options<T>(call: impl FnOnce(Option<&RunOptions>) -> T) -> T {
     CONTROL.with_borrow(|control| call(control.as_ref().map(|control| &control.options)))

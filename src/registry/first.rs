@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     config::{Batching, Device, ModelConfig},
-    engine::{Instance, Provider, RunControl, Target, is_of_a_gpu},
+    engine::{Instance, Provider, Target, is_of_a_gpu},
     error::Failure,
     runtime::fetch,
 };

@@ -6,7 +6,7 @@ use super::{load::Loader, plan::Wanted, probe::Probe, system};
 use crate::{
     config::{Isolation, ModelConfig},
     crash::{Activity, Phase},
-    engine::{Instance, ModelFile, Provider, Target, WorkerFailure},
+    engine::{Instance, ModelFile, Provider, RunControl, Target, WorkerFailure},
     error::Failure,
 };
 
@@ -55,10 +55,15 @@ impl Loader {
         let digest = hexadecimal(file.digest());
         let activity = LOADED.with_borrow(|(model, version)| Arc::new(Activity::new(model, *version, &digest)));
         let (engine, path, owned_target) = (self.engine.clone(), path.to_owned(), target.clone());
+        // Wherever the session is made, whoever watches over this load may give it up.
+        let control = RunControl::here();
         let load = move || {
-            let _loading = activity.begin(Phase::Load);
+            let before = RunControl::enter(control);
+            let loading = activity.begin(Phase::Load);
             let instance = engine.load_file(file, &path, &owned_target);
-            instance.map(|instance| instance.with_activity(activity.clone()))
+            drop(loading);
+            RunControl::enter(before);
+            instance.map(|instance| instance.with_activity(activity))
         };
         if *target == Target::cpu(NonZeroUsize::MIN) { load() } else { system::starting_threads(load) }
     }
@@ -74,9 +79,13 @@ impl Loader {
         let (normal, _) = system::nice_values();
         let launch = self.engine.launch(normal, None);
         let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
+        let control = RunControl::here();
         system::starting_threads(move || {
+            let before = RunControl::enter(control);
             let label = path.display().to_string();
-            engine.load_in_worker(&launch, &label, &file, &path, &target).map_err(WorkerFailure::into_failure)
+            let loaded = engine.load_in_worker(&launch, &label, &file, &path, &target);
+            RunControl::enter(before);
+            loaded.map_err(WorkerFailure::into_failure)
         })
     }
 

@@ -19,17 +19,19 @@ use super::{
     run::ALIGNMENT,
 };
 use crate::{
-    engine::{Ran, instance::extents, model_file::ModelFile, run_control::is_stop_requested, target::Target},
+    engine::{
+        Ran,
+        instance::extents,
+        model_file::ModelFile,
+        run_control::{is_session_given_up, is_stop_requested},
+        target::Target,
+    },
     error::{Code, Error, Failure, Result},
     tensor::{ModelInputs, Shape, Signature, Tensor},
 };
 
 /// Room for outputs in the first run.
 const FIRST_ROOM: usize = 64 << 10;
-
-/// How long a worker may take to load a model. Loads are given up before, as the server's settings say; the worker of one that was
-/// given up ends then.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// How long a worker may go on with a run that it was told to stop: one operator may take so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -246,7 +248,7 @@ impl Worker {
 
     /// The worker can't be used any more.
     fn lost(&mut self, error: &io::Error) -> Error {
-        let death = end(&mut self.process, error, STOP_TIMEOUT);
+        let death = end(&mut self.process, error);
         gone(self.death.insert(death))
     }
 
@@ -288,13 +290,12 @@ fn load_model(
     let folder = path.parent().unwrap_or(Path::new("."));
     // The worker makes a copy: this one goes when the answer is here.
     let (load, shared) = share(regions, file, folder, target).map_err(unstarted)?;
-    let started = Instant::now();
     let sent = process.stream.send(&Call::from(Request::Load(load)));
     let answer = sent.and_then(|()| {
         loop {
             match process.stream.receive::<Reply>()? {
                 Some(reply) => return Ok(reply.answer),
-                None if started.elapsed() > LOAD_TIMEOUT => return Err(io::ErrorKind::TimedOut.into()),
+                None if is_session_given_up() => return Err(io::ErrorKind::TimedOut.into()),
                 None => {}
             }
         }
@@ -310,7 +311,7 @@ fn load_model(
         Err(error) => Err(error),
     };
     let mut signature = signature.map_err(|error| {
-        let death = end(process, &error, LOAD_TIMEOUT);
+        let death = end(process, &error);
         if death.is_exit() {
             return WorkerFailure::Unavailable(format!("a worker process {death}"));
         }
@@ -361,11 +362,11 @@ fn read(output: &Described, size: usize) -> Option<(Shape, usize, usize)> {
 }
 
 /// Ends a process that did not do as it should, and says how it ended.
-fn end(process: &mut Process, error: &io::Error, limit: Duration) -> Death {
+fn end(process: &mut Process, error: &io::Error) -> Death {
     match error.kind() {
         io::ErrorKind::TimedOut => {
             process.end();
-            Death::ended(format!("what it did could not be stopped within {limit:?}"))
+            Death::ended("what it did could not be stopped")
         }
         io::ErrorKind::InvalidData => {
             process.end();
