@@ -85,7 +85,17 @@ impl ModelFile {
             inputs = graph.required_inputs();
         }
         let encoded = changed.unwrap_or_else(|| encoded.into());
-        Ok(ModelFile { encoded, weights, labels, uneven, hazard, zero_extents, unwritten, inputs, digest: OnceLock::new() })
+        Ok(ModelFile {
+            encoded,
+            weights,
+            labels,
+            uneven,
+            hazard,
+            zero_extents,
+            unwritten,
+            inputs,
+            digest: OnceLock::new(),
+        })
     }
 
     /// Why values of a request can end the process, for people; `None` where nothing is known that does.

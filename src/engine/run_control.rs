@@ -245,8 +245,8 @@ pub(super) fn unrecorded_options() -> Option<Arc<RunOptions>> {
 mod tests {
     use super::*;
     use crate::{
-        files::ModelPath,
         engine::{Engine, Target},
+        files::ModelPath,
         tensor::{Datatype, ModelInputs, Shape, Tensor},
     };
     use std::{num::NonZeroUsize, path::Path, sync::atomic::AtomicUsize, thread};
@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn stop_never_hits_the_next_run() {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
-        let mut instance = Engine::for_tests().load(&ModelPath::alone(&model), &Target::cpu(NonZeroUsize::MIN)).unwrap();
+        let mut instance =
+            Engine::for_tests().load(&ModelPath::alone(&model), &Target::cpu(NonZeroUsize::MIN)).unwrap();
         let input = || Tensor::new(Datatype::Int32, Shape::new(vec![1, 16]), vec![0; 64].into()).unwrap();
         let inputs: ModelInputs = vec![input(), input()].into();
         let control = Arc::new(RunControl::new(&Arc::default(), false).unwrap());

@@ -16,8 +16,8 @@ use super::{
     plan::{Key, Wanted},
     probe::Probe,
     test_case,
-    zero_extents::zero_extents,
     trials::Trials,
+    zero_extents::zero_extents,
 };
 use crate::{
     batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},

@@ -10,11 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
-        foreseen::Foreseen,
-        instance::output_tensor,
-        run_error::run_error,
-        session::SharedSession,
-        strings,
+        foreseen::Foreseen, instance::output_tensor, run_error::run_error, session::SharedSession, strings,
         value::Value,
     },
     error::{Error, Result},

@@ -24,7 +24,13 @@ use super::{
     stream::MessageStream,
 };
 use crate::{
-    engine::{Engine, model_file::{ModelFile, NeedsElements}, session::SharedSession, signature, target::Target},
+    engine::{
+        Engine,
+        model_file::{ModelFile, NeedsElements},
+        session::SharedSession,
+        signature,
+        target::Target,
+    },
     error::{Code, Error, Failure, Result},
 };
 
