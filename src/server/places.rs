@@ -301,3 +301,70 @@ fn network(client: IpAddr) -> IpAddr {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn client(number: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, number])
+    }
+
+    #[test]
+    fn addresses_of_one_network_are_one_client() {
+        let address = |text: &str| network(text.parse().unwrap());
+        assert_eq!(address("2001:db8:1:2:3:4:5:6"), address("2001:db8:1:2::1"));
+        assert_ne!(address("2001:db8:1:2::1"), address("2001:db8:1:3::1"));
+        assert_ne!(address("192.0.2.1"), address("192.0.2.2"));
+    }
+
+    proptest! {
+        /// Connections that came a moment ago are not idle yet: none is closed for another.
+        #[test]
+        fn places_are_bounded_and_come_back(
+            changes in prop::collection::vec((0..4u8, any::<bool>(), any::<prop::sample::Index>()), 0..400),
+            total in 1..20usize,
+            per_client in 1..20usize,
+        ) {
+            let limits = PlaceLimits { total, per_client: per_client.min(total), health: true };
+            let places = Places::new(limits, None);
+            // Each with its client, and whether it is for health checks only.
+            let mut open: Vec<(u8, bool, Place)> = Vec::new();
+            for (number, opens, index) in changes {
+                if !opens {
+                    if !open.is_empty() {
+                        open.swap_remove(index.index(open.len()));
+                    }
+                    continue;
+                }
+                let count = |health: bool, of: Option<u8>| {
+                    open.iter().filter(|(by, kind, _)| *kind == health && of.is_none_or(|of| of == *by)).count()
+                };
+                let room = count(false, None) < total && count(false, Some(number)) < limits.per_client;
+                let health_room = count(true, None) < HEALTH_PLACES && count(true, Some(number)) < HEALTH_PLACES_OF_CLIENT;
+                match Places::admit(&places, client(number), &Arc::default()) {
+                    Admission::Place(place) => {
+                        prop_assert!(room);
+                        open.push((number, false, place));
+                    }
+                    Admission::HealthOnly(place, full) => {
+                        prop_assert!(!room && health_room);
+                        let expected = if count(false, Some(number)) >= limits.per_client && limits.per_client < total {
+                            Full::Client(limits.per_client)
+                        } else {
+                            Full::Total(total)
+                        };
+                        prop_assert_eq!(full, expected);
+                        open.push((number, true, place));
+                    }
+                    Admission::Refused => prop_assert!(!room && !health_room),
+                }
+            }
+            drop(open);
+            let state = places.state();
+            prop_assert!(state.connections.is_empty() && state.counts.is_empty());
+        }
+    }
+}
