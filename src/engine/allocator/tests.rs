@@ -10,6 +10,7 @@ use super::super::{
 };
 use crate::{
     error::{Code, Error},
+    files::ModelPath,
     tensor::{Datatype, ModelInputs, Shape, Tensor},
 };
 
@@ -20,7 +21,7 @@ fn load(graph: Graph, max_run_memory: usize) -> Instance {
     let path = folder.path().join("model.onnx");
     graph.save(&path);
     let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
-    Engine::for_tests().load(&path, &target).unwrap()
+    Engine::for_tests().load(&ModelPath::alone(&path), &target).unwrap()
 }
 
 fn tensor(datatype: Datatype, extents: &[usize], data: Vec<u8>) -> Tensor {

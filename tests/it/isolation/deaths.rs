@@ -95,7 +95,7 @@ async fn one_that_ends_the_worker_in_a_batch_ends_no_other_batch_after_it() {
     });
     assert_eq!(bad.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(good.iter().all(|status| *status == StatusCode::OK || *status == StatusCode::SERVICE_UNAVAILABLE));
-    assert!(good.iter().any(|status| *status == StatusCode::OK));
+    assert!(good.contains(&StatusCode::OK));
 }
 
 #[tokio::test]
