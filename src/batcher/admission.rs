@@ -32,6 +32,7 @@ struct Fill {
     owed: u32,
     /// When it became smaller. Jobs that came before were let in by the larger part.
     cut: Option<Instant>,
+    last_miss: Option<Instant>,
 }
 
 /// Why a newcomer is refused.
@@ -65,12 +66,15 @@ const GAIN: f64 = 0.002;
 /// Refusals that are owed for each miss, and at most: at the balance one refusal in so many is slow.
 const OWED_PER_MISS: u32 = 300;
 const MAX_OWED: u32 = 3000;
+/// Misses longer ago are forgotten: nothing is owed for them, and what is answered in time gives back as well.
+const MISSES_REMEMBERED: Duration = Duration::from_secs(10);
+const GAIN_BY_SUCCESS: f64 = GAIN / 4.0;
 
 impl Admission {
     pub(super) fn new(levels: usize, instances: usize) -> Self {
         let fill = |level: usize| {
             let least = if level == 0 { MIN_FILL } else { MIN_FILL_OF_LOWER };
-            Fill { part: FIRST_FILL, least, owed: 0, cut: None }
+            Fill { part: FIRST_FILL, least, owed: 0, cut: None, last_miss: None }
         };
         Admission { forecast: Forecast::new(), fill: (0..levels.max(1)).map(fill).collect(), instances }
     }
@@ -126,9 +130,9 @@ impl Admission {
     }
 
     /// A newcomer was refused.
-    pub(super) fn refused(&mut self, level: usize, refusal: &Refusal) {
+    pub(super) fn refused(&mut self, level: usize, refusal: &Refusal, now: Instant) {
         if matches!(refusal, Refusal::Late { .. }) {
-            self.fill_of(level).refused();
+            self.fill_of(level).refused(now);
         }
     }
 
@@ -169,9 +173,8 @@ impl Admission {
     pub(super) fn ended(&mut self, run: Run, now: Instant) {
         self.forecast.ended(run.begun, now);
         for (deadline, level, arrived) in run.jobs {
-            if deadline < now {
-                self.fill_of(level).missed(arrived, now);
-            }
+            let fill = self.fill_of(level);
+            if deadline < now { fill.missed(arrived, now) } else { fill.succeeded(now) }
         }
     }
 
@@ -184,6 +187,7 @@ impl Admission {
 impl Fill {
     /// A job that was predicted to be in time is late.
     fn missed(&mut self, arrived: Instant, now: Instant) {
+        self.last_miss = Some(now);
         self.owed = (self.owed + OWED_PER_MISS).min(MAX_OWED);
         if self.cut.is_none_or(|cut| cut < arrived) {
             self.cut = Some(now);
@@ -192,12 +196,26 @@ impl Fill {
     }
 
     /// A newcomer was refused.
-    fn refused(&mut self) {
+    fn refused(&mut self, now: Instant) {
+        if self.is_calm(now) {
+            self.owed = 0;
+        }
         if self.owed > 0 {
             self.owed -= 1;
         } else {
             self.part = (self.part + GAIN).min(MAX_FILL);
         }
+    }
+
+    /// A job that was predicted to be in time was.
+    fn succeeded(&mut self, now: Instant) {
+        if self.part < FIRST_FILL && self.is_calm(now) {
+            self.part = (self.part + GAIN_BY_SUCCESS).min(FIRST_FILL);
+        }
+    }
+
+    fn is_calm(&self, now: Instant) -> bool {
+        self.last_miss.is_none_or(|miss| now.saturating_duration_since(miss) > MISSES_REMEMBERED)
     }
 }
 

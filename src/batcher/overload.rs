@@ -48,7 +48,7 @@ impl State {
                 Ok(())
             }
             Err(refusal) => {
-                self.admission.refused(newcomer.level, &refusal);
+                self.admission.refused(newcomer.level, &refusal, now);
                 Err(refusal)
             }
         };

@@ -171,7 +171,7 @@ impl Lane {
         let newcomer = Newcomer { level: clients.level, rows: 1, job_rows: 1, deadline };
         match self.admission.check(&newcomer, &self.queue, self.idle > 0, self.now) {
             Err(refusal) => {
-                self.admission.refused(clients.level, &refusal);
+                self.admission.refused(clients.level, &refusal, self.now);
                 out[client].failed.push(Duration::ZERO);
                 out[client].refusals.push(refusal);
             }
