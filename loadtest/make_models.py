@@ -6,6 +6,7 @@
 - mlp: 32-64-64-2, FP32: a model that costs less than a request does.
 - mlp_large: 512-1024-1024-1024-10, FP32, 2.6 million parameters: one that costs more.
 - mean: 153,600 floats (600 KiB) in, 4 out: one whose input costs the most.
+- conv: 64 floats in, 8 out: one that takes some milliseconds a row, in a batch as well as alone; for overload.
 """
 
 import pathlib
@@ -53,11 +54,32 @@ def mean(folder):
     save(folder, "mean", nodes, [parts], [("x", 153_600)], [("y", 4)])
 
 
+def conv(folder):
+    random = numpy.random.default_rng(1)
+
+    def weights(name, *shape):
+        return numpy_helper.from_array((random.standard_normal(shape) / 29).astype("f4"), name)
+
+    side, channels = 32, [8, 96, 96, 96, 8]
+    initializers = [
+        weights("w", 64, channels[0] * side * side),
+        numpy_helper.from_array(numpy.array([-1, channels[0], side, side], "i8"), "image"),
+    ]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["flat"]), helper.make_node("Reshape", ["flat", "image"], ["a0"])]
+    for layer, (before, after) in enumerate(zip(channels, channels[1:])):
+        initializers.append(weights(f"k{layer}", after, before, 3, 3))
+        nodes.append(helper.make_node("Conv", [f"a{layer}", f"k{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [f"a{layer + 1}"]))
+    nodes.append(helper.make_node("ReduceMean", [f"a{len(channels) - 1}"], ["y"], axes=[2, 3], keepdims=0))
+    save(folder, "conv", nodes, initializers, [("x", 64)], [("y", channels[-1])])
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     mlp(folder, "mlp", [32, 64, 64, 2])
     mlp(folder, "mlp_large", [512, 1024, 1024, 1024, 10])
     mean(folder)
+    conv(folder)
 
 
 main()
