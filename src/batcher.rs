@@ -5,10 +5,14 @@
 //! an instance, runs the one on the other, and answers. Every version has a lane that the threads of [`Compute`] drive. One
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
+mod admission;
 mod busy_poll;
 mod compute;
 mod devices;
+mod forecast;
 mod idle;
+mod levels;
+mod overload;
 mod pace;
 mod queue;
 mod run;
@@ -18,6 +22,8 @@ mod turn;
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
+pub use levels::Levels;
+pub use queue::LevelLimits;
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 
@@ -35,10 +41,11 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     engine::Instance,
-    error::{Code, Error, Result},
+    error::{Error, Result},
     metrics::{QueueGauge, Rejection, VersionMetrics},
     tensor::{ModelInputs, RowCutter, Tensor, concatenate},
 };
+use admission::Admission;
 use idle::Idle;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
@@ -59,6 +66,8 @@ pub struct Settings {
     pub max_queue_delay: Duration,
     /// Requests that wait at most.
     pub max_queue_size: usize,
+    /// Priority levels and their limits.
+    pub levels: Levels,
     /// Compute slots that a run takes: the threads that it uses, or one where it waits for a device.
     pub slots: usize,
     /// Rows of a batch at most that an I/O thread runs; larger requests go to the compute threads.
@@ -122,6 +131,7 @@ struct Lane {
 
 struct State {
     queue: Queue<Job>,
+    admission: Admission,
     idle: Idle<Instance>,
     /// Calls of `drive` that are on their way; enough of them means that a push need not ask for one more.
     scheduled: usize,
@@ -175,8 +185,9 @@ impl Batcher {
             max_rows: if settings.joined { settings.max_batch_size } else { 0 },
             max_jobs: settings.max_queue_size,
             max_delay: if settings.joined { settings.max_queue_delay } else { Duration::ZERO },
+            levels: settings.levels.limits().clone(),
         };
-        let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits };
+        let in_place = Limits { max_rows: limits.max_rows.min(settings.in_place_rows), ..limits.clone() };
         let label = format!("model '{model}' version {version}");
         Arc::new(Batcher {
             label,
@@ -184,7 +195,9 @@ impl Batcher {
             compute,
             shared: Lane::new(limits, instances.compute, &metrics),
             in_place: (instances.in_place.into_iter())
-                .map(|instance| Lane::new(in_place, vec![OnDevice { instances: vec![instance], load: None }], &metrics))
+                .map(|instance| {
+                    Lane::new(in_place.clone(), vec![OnDevice { instances: vec![instance], load: None }], &metrics)
+                })
                 .collect(),
             metrics,
             pace: Pace::new(),
@@ -193,16 +206,24 @@ impl Batcher {
     }
 
     /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
-    /// against the signature, and have the same number of rows where axis 0 is the batch.
+    /// against the signature, and have the same number of rows where axis 0 is the batch. Of priorities 1 is the highest, and 0
+    /// stands for the default.
     ///
     /// # Errors
-    /// There are more rows than a request may have, the queue is full, or the deadline has passed.
-    pub fn submit(self: &Arc<Self>, inputs: ModelInputs, deadline: Option<Instant>, now: Instant) -> Result<Submitted> {
+    /// There are more rows than a request may have, the queue is full or too slow, or the deadline has passed.
+    pub fn submit(
+        self: &Arc<Self>,
+        inputs: ModelInputs,
+        priority: u64,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             self.metrics.rejected(Rejection::Deadline);
             return Err(self.too_late());
         }
         let place = self.place(inputs.rows());
+        let level = self.settings.levels.index(priority);
         let mut answers = SmallVec::new();
         let mut jobs: SmallVec<[_; 1]> = SmallVec::new();
         for inputs in self.pieces(inputs)? {
@@ -213,16 +234,19 @@ impl Batcher {
             jobs.push(Waiting {
                 key: self.key(&inputs),
                 rows,
+                level,
                 arrived: now,
                 deadline,
+                is_rest: !is_first,
+                predicted: false,
                 job: Job { inputs, is_first, reply },
             });
         }
         let lane = self.lane(place);
         let mut state = lane.state();
-        let pushed = state.queue.push(jobs, now);
-        lane.tell(&state);
-        let wake = pushed.accepted && state.scheduled < state.idle.len();
+        let (admitted, dropped) = state.admit(jobs, now);
+        lane.tell(&state, now);
+        let wake = admitted.is_ok() && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
         match place {
@@ -230,14 +254,11 @@ impl Batcher {
             Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
             _ => self.schedule(place),
         }
-        self.refuse(pushed.dropped, now);
-        if pushed.accepted {
-            return Ok(Submitted { answers, deadline });
+        self.refuse(dropped, now);
+        match admitted {
+            Ok(()) => Ok(Submitted { answers, deadline }),
+            Err(refusal) => Err(self.refused(refusal)),
         }
-        self.metrics.rejected(Rejection::QueueFull);
-        let most = self.settings.max_queue_size;
-        let message = format!("the queue of {} is full: {most} requests wait; try again later", self.label);
-        Err(Error::new(Code::ResourceExhausted, message))
     }
 
     /// Waits for the answer to a request.
@@ -366,8 +387,8 @@ impl Batcher {
             state.timer = None;
         }
         let Some((device, mut instance)) = state.idle.take() else { return 0 };
-        let (next, dropped) = state.queue.take(now);
-        lane.tell(&state);
+        let (next, dropped, run) = state.take(now);
+        lane.tell(&state, now);
         let batch = match next {
             Next::Run(batch) => batch,
             Next::WaitUntil(until) => {
@@ -402,6 +423,7 @@ impl Batcher {
         self.refuse(dropped, now);
         self.run(&mut instance, batch, now);
         let mut state = lane.state();
+        state.ended(run, place);
         state.idle.put(device, instance);
         let more = !state.queue.is_empty();
         state.scheduled += usize::from(more);
@@ -412,34 +434,20 @@ impl Batcher {
         }
         requests
     }
-
-    /// Answers jobs that will not run. Who has gone does not hear it; who still waits is late.
-    fn refuse(&self, dropped: Vec<Waiting<Job>>, now: Instant) {
-        for waiting in dropped {
-            // Who waits no longer once the deadline has passed has not left.
-            let why = if waiting.is_late(now) { Rejection::Deadline } else { Rejection::Cancelled };
-            if waiting.job.is_first {
-                self.metrics.rejected(why);
-            }
-            let _ = waiting.job.reply.send(Err(self.too_late()));
-        }
-    }
-
-    fn too_late(&self) -> Error {
-        Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
-    }
 }
 
 impl Lane {
     fn new(limits: Limits, devices: Vec<OnDevice>, metrics: &VersionMetrics) -> Self {
         let idle = Idle::new(devices.into_iter().map(|OnDevice { instances, load }| (instances, load)));
-        let state = State { queue: Queue::new(limits), idle, scheduled: 0, timer: None };
+        let admission = Admission::new(limits.levels.len(), idle.len());
+        let state = State { queue: Queue::new(limits), admission, idle, scheduled: 0, timer: None };
         Lane { state: Mutex::new(state), crowded: AtomicBool::new(false), gauge: metrics.queue() }
     }
 
     /// Tells what waits, while the lock is held.
-    fn tell(&self, state: &State) {
-        self.gauge.set(state.queue.len(), state.queue.rows());
+    fn tell(&self, state: &State, now: Instant) {
+        let waiting = state.queue.total();
+        self.gauge.set(waiting.jobs, waiting.rows, state.work(now));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{ByteSize, Device, Listen, ModelControl, Ratio};
+use crate::config::{ByteSize, Device, Listen, ModelControl, QueueTime, Ratio};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -307,6 +307,12 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 
+    /// How long a request may wait in a model's queue, where its config.toml does not say: auto (1s, or 20 runs of one request,
+    /// or 4 of the longest runs of late, whichever is longest), none, or a duration. A request is refused at once when its wait
+    /// is predicted to be longer, and dropped when it has been (RESOURCE_EXHAUSTED, 429).
+    #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_QUEUE_TIME", default_value = "auto", value_parser = queue_time)]
+    pub max_queue_time: QueueTime,
+
     /// Size of a gRPC message at most, unpacked.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_GRPC_MESSAGE", default_value = "256MiB", value_parser = size)]
     pub max_grpc_message: ByteSize,
@@ -434,6 +440,10 @@ fn busy_poll(text: &str) -> Result<Duration, String> {
 fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
     if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
+}
+
+fn queue_time(text: &str) -> Result<QueueTime, String> {
+    text.parse().map_err(|expected| format!("expected {expected}"))
 }
 
 /// A name that a folder may hold.

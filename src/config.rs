@@ -5,12 +5,14 @@ pub mod document;
 mod model;
 mod model_control;
 pub mod provider_options;
+mod queue_time;
 mod ratio;
 mod size;
 
 pub use device::{Device, OtherProvider};
-pub use model::{Batching, InPlace, ModelConfig, Versions};
+pub use model::{Batching, InPlace, ModelConfig, PriorityLimit, PriorityLimits, Versions};
 pub use model_control::ModelControl;
+pub use queue_time::QueueTime;
 pub use ratio::Ratio;
 pub use size::{ByteSize, rounded};
 

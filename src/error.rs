@@ -85,12 +85,13 @@ impl Code {
 pub struct Error {
     code: Code,
     message: Cow<'static, str>,
+    retry_after: u32,
 }
 
 impl Error {
     /// A failure of the given kind.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Error { code, message: message.into() }
+        Error { code, message: message.into(), retry_after: 1 }
     }
 
     /// A request that can't be right.
@@ -101,6 +102,16 @@ impl Error {
     /// A failed run or a defect of the server.
     pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(Code::Internal, message)
+    }
+
+    /// The same, which may have passed after so many seconds.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Error { retry_after: seconds, ..self }
+    }
+
+    /// Seconds until the same request may succeed; at least 1, which is the least that HTTP can say.
+    pub fn seconds_to_retry(&self) -> u32 {
+        self.retry_after.max(1)
     }
 
     /// What kind of failure it is.

@@ -97,6 +97,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None => Callers::Local,
     };
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
+    let loader = loader.with_max_queue_time(settings.max_queue_time);
     let stop = Arc::new(AtomicBool::new(false));
     let mut registry = Registry::new(registry_options(folder, settings), loader, router.clone(), stop.clone())?;
     let control = registry.control();

@@ -111,8 +111,7 @@ impl IntoResponse for Error {
         let status = StatusCode::from_u16(self.code().http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = message(status, self.message().into());
         if self.code() == Code::ResourceExhausted {
-            // Queues drain in milliseconds; one second is the least that the header can say.
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(self.seconds_to_retry()));
         }
         response
     }

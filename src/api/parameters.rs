@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::error::{Code, Error, Result};
+use crate::{
+    error::{Code, Error, Result},
+    tensor::Request,
+};
 
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +38,7 @@ pub(super) fn is_known(name: &str) -> bool {
     matches!(
         name,
         "timeout"
+            | "priority"
             | "binary_data_output"
             | "routing_key"
             | "sequence_id"
@@ -52,6 +56,8 @@ pub(super) fn is_known(name: &str) -> bool {
 pub(super) struct RequestParameters {
     /// When the answer stops being useful.
     pub deadline: Option<Instant>,
+    /// The priority level; 0: the model's default.
+    pub priority: u64,
     /// What the choice of a version goes by.
     pub routing_key: Option<String>,
     /// Whether outputs come in binary unless they say otherwise (HTTP only).
@@ -76,6 +82,7 @@ impl RequestParameters {
                     let deadline = now.checked_add(Duration::from_micros(microseconds));
                     read.deadline = deadline.filter(|_| microseconds > 0);
                 }
+                "priority" => read.priority = unsigned(&name, &value).map_err(named)?,
                 "binary_data_output" => read.binary_data_output = boolean(&name, &value).map_err(named)?,
                 "routing_key" => read.routing_key = Some(string(&name, value).map_err(named)?),
                 "sequence_id" | "sequence_start" | "sequence_end" if !is_zero(&value) => {
@@ -88,6 +95,23 @@ impl RequestParameters {
         }
         Ok(read)
     }
+}
+
+/// The header (metadata over gRPC) that gives the priority level where no parameter does.
+pub(super) const PRIORITY: &str = "onnxd-priority";
+
+/// Takes the level of the header for a request that gives none itself.
+pub(super) fn read_priority(header: Option<&[u8]>, request: &mut Request) -> Result<()> {
+    let Some(value) = header.filter(|_| request.priority == 0) else { return Ok(()) };
+    let digits = str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    request.priority = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
+        let came = String::from_utf8_lossy(value);
+        let model = &request.model;
+        Error::invalid(format!(
+            "request for model '{model}': the header {PRIORITY} must be an integer of at least 0, got '{came}'"
+        ))
+    })?;
+    Ok(())
 }
 
 /// Reads the parameters of a tensor: what it says of its binary form, as far as the protocol has one.

@@ -45,6 +45,7 @@ pub(super) fn find(
             routing_key: None,
             inputs: Inputs::Named(named.collect()),
             outputs: Vec::new(),
+            priority: 0,
             deadline: None,
         };
         match ask(request) {

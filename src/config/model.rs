@@ -1,16 +1,18 @@
 //! Settings of a model.
 
 mod device;
+mod priority;
 mod routing;
 mod versions;
 
+pub use priority::{PriorityLimit, PriorityLimits};
 pub use versions::Versions;
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Device,
+    Device, QueueTime,
     document::{self, Document},
 };
 use crate::traffic::{Traffic, Weights};
@@ -94,6 +96,18 @@ settings! {
         /// Requests that wait at most; one more is refused (RESOURCE_EXHAUSTED, 429).
         max_queue_size: usize = 1024, at most 1 << 32;
 
+        /// How long a request may wait in the queue: "auto" (1s, or 20 runs of one request, or 4 of the longest runs of late,
+        /// whichever is longest), "none", or a duration. A request is refused at once when its wait is predicted to be longer,
+        /// and dropped when it has been (RESOURCE_EXHAUSTED, 429). Without it: what the server's --max-queue-time says.
+        max_queue_time: Option<QueueTime> = None;
+
+        /// Priority levels of the queue, of which 1 is served first; at most 64. A request gives its level by the parameter
+        /// `priority` or the header (metadata over gRPC) `onnxd-priority`. Without it: one level, and what requests give is ignored.
+        priority_levels: Option<usize> = None, at most priority::MAX_PRIORITY_LEVELS;
+
+        /// The level of requests that give none, 0, or one that there is not. Without it: the lowest.
+        default_priority: Option<usize> = None, at most priority::MAX_PRIORITY_LEVELS;
+
         /// Runs of each version at once, on each GPU where it runs on several: one session for each, but on a GPU, where they
         /// share one unless runs are recorded. Without it: 1, and 2 on a GPU.
         instances: Option<usize> = None, at most 1024;
@@ -124,6 +138,9 @@ settings! {
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
         /// `routing_key` nor the header `onnxd-routing-key`: the first of them that the request has.
         routing_key_headers: Vec<String> = Vec::new();
+
+        /// Limits of single priority levels, where they are not those of the model.
+        priority: PriorityLimits = PriorityLimits::default();
 
         /// Options of the execution provider that `device` names, as ONNX Runtime has them: of CUDA such as gpu_mem_limit (bytes),
         /// use_tf32 or cudnn_conv_algo_search, of TensorRT such as trt_fp16_enable. "auto" takes those of CUDA.
@@ -173,13 +190,14 @@ impl ModelConfig {
         let mut config = ModelConfig::default();
         let mut file = Document::parse(name, text);
         let entries = file.take_entries();
-        let places = device::places(&entries);
+        let (places, levels) = (device::places(&entries), priority::places(&entries));
         for entry in entries {
             if !config.set(entry.key.get_ref(), entry.value, &mut file) {
                 file.unknown(&entry.key, Self::KEYS);
             }
         }
         device::check(&config, &places, &mut file);
+        priority::check(&config, &levels, &mut file);
         file.finish().map(|()| config)
     }
 
@@ -300,6 +318,9 @@ mod tests {
             max_batch_size = 8
             max_queue_delay = "2ms"
             max_queue_size = 9
+            max_queue_time = "1s 500ms"
+            priority_levels = 3
+            default_priority = 2
             instances = 2
             intra_op_threads = 3
             in_place = "off"
@@ -307,6 +328,11 @@ mod tests {
             cuda_graphs = true
             versions = { latest = 2 }
             routing_key_headers = ["X-User-Id", "x-session"]
+            [priority.1]
+            max_queue_time = "none"
+            [priority.3]
+            max_queue_size = 4
+            max_queue_time = "50ms"
             [provider_options]
             gpu_mem_limit = 0x1000
             use_tf32 = false
@@ -323,6 +349,13 @@ mod tests {
             max_batch_size: 8,
             max_queue_delay: Duration::from_millis(2),
             max_queue_size: 9,
+            max_queue_time: Some(QueueTime::AtMost(Duration::from_millis(1500))),
+            priority_levels: Some(3),
+            default_priority: Some(2),
+            priority: PriorityLimits(BTreeMap::from([
+                (1, PriorityLimit { max_queue_size: None, max_queue_time: Some(QueueTime::Unlimited) }),
+                (3, PriorityLimit { max_queue_size: Some(4), max_queue_time: "50ms".parse().ok() }),
+            ])),
             instances: Some(2),
             intra_op_threads: Some(3),
             in_place: InPlace::Off,
@@ -371,6 +404,17 @@ mod tests {
             ("max_queue_delay = 2", "1:19: max_queue_delay must be a duration such as \"2ms\", got 2"),
             ("max_queue_delay = \"400000000years\"", "max_queue_delay must be"),
             ("max_queue_delay = \"25h\"", "max_queue_delay must be at most 1 day, got the string \"25h\""),
+            ("max_queue_time = \"soon\"", "1:18: max_queue_time must be \"auto\", \"none\" or a duration such as \"500ms\", got the string \"soon\""),
+            ("max_queue_time = 5", "1:18: max_queue_time must be \"auto\", \"none\" or a duration such as \"500ms\", got 5"),
+            ("priority_levels = 65", "1:19: priority_levels must be an integer from 1 to 64, got 65"),
+            ("priority_levels = 2\ndefault_priority = 3", "2:20: default_priority is 3, and priority_levels = 2"),
+            ("default_priority = 1", "1:20: default_priority is 1, and the file gives no priority_levels: write such as priority_levels = 2"),
+            ("priority = 1", "1:12: priority must be a table such as { 2 = { max_queue_size = 100, max_queue_time = \"100ms\" } }, got 1"),
+            ("priority_levels = 2\n[priority]\n3 = {}", "3:1: priority.3 is the limit of a level that there is not: priority_levels = 2"),
+            ("priority_levels = 2\n[priority]\nhigh = {}", "3:1: a priority level is an integer from 1 to 64, got 'high'"),
+            ("priority_levels = 2\n[priority]\n1 = 5", "3:5: priority.1 must be a table such as { max_queue_size = 100, max_queue_time = \"100ms\" }, got 5"),
+            ("priority_levels = 2\n[priority.1]\nmax_queue_size = 0", "3:18: priority.1.max_queue_size must be an integer from 1 to 4294967296, got 0"),
+            ("priority_levels = 2\n[priority.1]\nmax_queue_tame = \"1s\"", "3:1: unknown key 'max_queue_tame'; did you mean 'max_queue_time'?"),
             ("batching = \"atuo\"", "1:12: batching must be \"auto\", \"on\" or \"off\" (did you mean \"auto\"?), got the string \"atuo\""),
             ("batching = false", "batching must be \"auto\", \"on\" or \"off\", got false"),
             ("in_place = \"of\"", "1:12: in_place must be \"auto\" or \"off\" (did you mean \"off\"?), got the string \"of\""),

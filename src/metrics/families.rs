@@ -54,6 +54,11 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
     Family::gauge("onnxd_queued_rows", "Rows of the inference requests that wait.", |series, version| {
         series.value(version.queued_rows);
     }),
+    Family::gauge(
+        "onnxd_predicted_queue_seconds",
+        "Predicted time until all that wait have run, in the longest queue of the version.",
+        |series, version| series.value(version.queued_work.as_secs_f64()),
+    ),
     Family::histogram(
         "onnxd_queue_duration_seconds",
         "Time that inference requests waited for an instance.",

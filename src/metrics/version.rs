@@ -43,6 +43,8 @@ pub(super) struct Total {
     pub(super) counts: Counts,
     pub(super) queued_requests: u64,
     pub(super) queued_rows: u64,
+    /// The longest of its queues.
+    pub(super) queued_work: Duration,
     pub(super) queue_limit: u64,
     pub(super) load_time: Duration,
 }
@@ -53,6 +55,7 @@ pub(super) struct Total {
 pub struct QueueGauge {
     requests: AtomicU64,
     rows: AtomicU64,
+    work_nanoseconds: AtomicU64,
 }
 
 /// Why a request never ran.
@@ -60,7 +63,11 @@ pub struct QueueGauge {
 pub enum Rejection {
     /// As many wait as may.
     QueueFull,
-    /// Its deadline passed while it waited.
+    /// Its answer was predicted to come after its deadline.
+    PredictedLate,
+    /// It waited, or was predicted to wait, longer than a request may.
+    QueueTime,
+    /// Its deadline passed while it waited, or would have during its run.
     Deadline,
     /// Its client left while it waited.
     Cancelled,
@@ -68,12 +75,20 @@ pub enum Rejection {
 
 impl Rejection {
     /// Every reason, in the order of the declaration (so that `rejection as usize` is its index here).
-    pub const ALL: [Rejection; 3] = [Rejection::QueueFull, Rejection::Deadline, Rejection::Cancelled];
+    pub const ALL: [Rejection; 5] = [
+        Rejection::QueueFull,
+        Rejection::PredictedLate,
+        Rejection::QueueTime,
+        Rejection::Deadline,
+        Rejection::Cancelled,
+    ];
 
     /// Value of the metric label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Rejection::QueueFull => "queue_full",
+            Rejection::PredictedLate => "predicted_late",
+            Rejection::QueueTime => "queue_time",
             Rejection::Deadline => "deadline",
             Rejection::Cancelled => "cancelled",
         }
@@ -81,10 +96,11 @@ impl Rejection {
 }
 
 impl QueueGauge {
-    /// So many requests with so many rows wait. Only one thread at a time tells.
-    pub fn set(&self, requests: usize, rows: usize) {
+    /// So many requests with so many rows wait, which are predicted to take so long. Only one thread at a time tells.
+    pub fn set(&self, requests: usize, rows: usize, work: Duration) {
         self.requests.store(requests as u64, Relaxed);
         self.rows.store(rows as u64, Relaxed);
+        self.work_nanoseconds.store(nanoseconds(work), Relaxed);
     }
 }
 
@@ -143,6 +159,11 @@ impl VersionMetrics {
             counts,
             queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
+            queued_work: queues
+                .iter()
+                .map(|queue| queue.work_nanoseconds.load(Relaxed))
+                .max()
+                .map_or(Duration::ZERO, Duration::from_nanos),
             queue_limit: self.queue_limit.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
         }

@@ -16,8 +16,8 @@ use super::{
     test_case,
 };
 use crate::{
-    batcher::{Batcher, Compute, Instances, Settings},
-    config::{Batching, Device, ModelConfig},
+    batcher::{Batcher, Compute, Instances, Levels, Settings},
+    config::{Batching, Device, ModelConfig, QueueTime},
     engine::{Engine, Instance, Provider, Target},
     error::Failure,
     metrics::Exposition,
@@ -81,6 +81,8 @@ pub struct Loader {
     pub(super) engine: Engine,
     /// What versions run on that are not asked to run on something.
     pub(super) device: Device,
+    /// How long requests may wait for versions whose configuration does not say.
+    max_queue_time: QueueTime,
     pub(super) devices: Arc<Devices>,
     pub(super) compute: Compute,
     exposition: Arc<Exposition>,
@@ -92,12 +94,18 @@ impl Loader {
     /// `exposition`.
     pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
         let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
-        Loader { engine, device, devices, compute, exposition, io_threads }
+        let max_queue_time = QueueTime::Auto;
+        Loader { engine, device, max_queue_time, devices, compute, exposition, io_threads }
     }
 
     /// The same for versions that run on this device where their configuration names none.
     pub fn on(self, device: Device) -> Self {
         Loader { device, ..self }
+    }
+
+    /// The same for versions whose requests may wait so long where their configuration does not say.
+    pub fn with_max_queue_time(self, max_queue_time: QueueTime) -> Self {
+        Loader { max_queue_time, ..self }
     }
 
     pub(super) fn exposition(&self) -> Arc<Exposition> {
@@ -151,8 +159,11 @@ impl Loader {
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
-        let settings =
-            Settings { in_place_rows: *in_place.as_ref().unwrap_or(&0), ..settings(config, &signature, target, probe) };
+        let levels = Levels::new(config, self.max_queue_time);
+        let settings = Settings {
+            in_place_rows: *in_place.as_ref().unwrap_or(&0),
+            ..settings(config, &signature, target, probe, levels)
+        };
         let threads = target.threads;
         let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
         let (threads_why, graphs, fallback) =
@@ -198,7 +209,7 @@ fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut
 }
 
 /// The batcher's settings.
-fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe) -> Settings {
+fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe, levels: Levels) -> Settings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -213,6 +224,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
+        levels,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
         in_place_rows: 0,
     }

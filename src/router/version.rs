@@ -119,14 +119,14 @@ impl Version {
     /// Checks a request that was sent here for that reason and puts it into the queue.
     ///
     /// # Errors
-    /// The request does not fit the signature, the queue is full, or the deadline has passed.
+    /// The request does not fit the signature, the queue is full or too slow, or the deadline has passed.
     pub fn submit(self: &Arc<Self>, request: Request, reason: Reason) -> Result<Submitted> {
         let now = Instant::now();
         let timer = RequestTimer::start(&self.metrics, reason, now);
         let checked = self.check(request.inputs, &request.outputs);
         let submitted = checked.and_then(|(wanted, inputs)| {
             let disagreement = self.signature.disagreement(&inputs);
-            let submitted = self.batcher.submit(inputs, request.deadline, now)?;
+            let submitted = self.batcher.submit(inputs, request.priority, request.deadline, now)?;
             Ok((wanted, disagreement, submitted))
         });
         match submitted {

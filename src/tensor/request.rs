@@ -17,6 +17,8 @@ pub struct Request {
     pub inputs: Inputs,
     /// Names of the outputs wanted, in the order wanted; empty: all of them in the model's order.
     pub outputs: Vec<String>,
+    /// Its priority level, of which 1 is the highest; 0: the model's default.
+    pub priority: u64,
     /// When the answer stops being useful: the request is dropped where it has not begun to run by then.
     pub deadline: Option<Instant>,
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod admission;
 mod bad_models;
 mod batching;
 mod check;

@@ -21,7 +21,7 @@ use crate::{
 pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Request> {
     let model = message.model_name;
     let selector = Selector::parse(&model, &message.model_version)?;
-    let RequestParameters { deadline, routing_key, .. } =
+    let RequestParameters { deadline, priority, routing_key, .. } =
         RequestParameters::read(&model, parameters(message.parameters), now)?;
     let inputs = inputs(&model, message.inputs, message.raw_input_contents)?;
     let mut outputs = Vec::with_capacity(message.outputs.len());
@@ -32,7 +32,7 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
         )?;
         outputs.push(output.name);
     }
-    Ok(Request { model, selector, routing_key, inputs: Inputs::Named(inputs), outputs, deadline })
+    Ok(Request { model, selector, routing_key, inputs: Inputs::Named(inputs), outputs, priority, deadline })
 }
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.

@@ -19,6 +19,7 @@ use crate::{
         access::{Beside, Notes, Protocol, grpc_status},
         answer::{Answer, AnswerBody, Trailers},
         body::count_copies,
+        parameters::{PRIORITY, read_priority},
         tell_version,
     },
     error::{Code, Result},
@@ -141,6 +142,7 @@ fn decoded(call: &Call, message: Bytes, notes: &mut Notes) -> Result<(tensor::Re
     let timeout = call.timeout()?;
     let id = message.id.clone();
     let mut request = decode::request(message, call.arrived)?;
+    read_priority(call.metadata(PRIORITY), &mut request)?;
     count_copies(&mut request.inputs, counted, &call.context.limits).map_err(|refusal| refusal.error)?;
     let from_header = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
     request.deadline = request.deadline.into_iter().chain(from_header).min();

@@ -161,7 +161,8 @@ pub(super) fn request(
     if json_length == Some(0) {
         // A raw binary request: the body is the only input, and the answer is binary.
         let inputs = Inputs::Raw(body);
-        let request = Request { model, selector, routing_key: None, inputs, outputs: Vec::new(), deadline: None };
+        let outputs = Vec::new();
+        let request = Request { model, selector, routing_key: None, inputs, outputs, priority: 0, deadline: None };
         return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
@@ -169,7 +170,7 @@ pub(super) fn request(
         |why: String| Error::invalid(format!("the request for model '{model}' is not a valid JSON request: {why}"));
     let parsed = InferRequest::read(&json).map_err(invalid)?;
     let given = parsed.inputs.ok_or_else(|| invalid("`inputs` is missing".into()))?;
-    let RequestParameters { deadline, routing_key, binary_data_output } =
+    let RequestParameters { deadline, priority, routing_key, binary_data_output } =
         RequestParameters::read(&model, parsed.parameters.unwrap_or_default().into_iter(), now)?;
     let mut inputs = Vec::with_capacity(given.len());
     for (index, input) in given.into_iter().enumerate() {
@@ -187,7 +188,7 @@ pub(super) fn request(
     }
     let wanted = outputs.iter().map(|(name, _)| name.clone()).collect();
     let inputs = Inputs::Named(inputs);
-    let request = Request { model, selector, routing_key, inputs, outputs: wanted, deadline };
+    let request = Request { model, selector, routing_key, inputs, outputs: wanted, priority, deadline };
     Ok(Decoded { request, id: parsed.id.unwrap_or_default(), binary: Binary { outputs, default: binary_data_output } })
 }
 

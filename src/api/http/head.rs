@@ -12,6 +12,7 @@ use super::service::Target;
 use crate::api::{
     access::{ASKS_FOR_TIMING, Beside, REQUEST_ID, TRACEPARENT},
     compression::Encoding,
+    parameters::PRIORITY,
 };
 
 /// A look at the bytes that come next on a connection.
@@ -54,6 +55,8 @@ pub(super) enum Kind {
         has_beside: bool,
         /// Whether there is the one that the access log wants.
         is_traced: bool,
+        /// Whether there is the one of the priority level.
+        has_priority: bool,
     },
     /// What does not depend on more than the path.
     Get(Uri),
@@ -71,6 +74,7 @@ enum Meaning {
     /// Something that is told beside the answer.
     Beside,
     Trace,
+    Priority,
     /// That the request is not plain.
     Other,
     None,
@@ -88,6 +92,7 @@ fn meaning(name: &str) -> Meaning {
         12 if is("x-request-id") => Meaning::Beside,
         19 if is("onnxd-server-timing") => Meaning::Beside,
         11 if is("traceparent") => Meaning::Trace,
+        14 if is(PRIORITY) => Meaning::Priority,
         17 if is("transfer-encoding") => Meaning::Other,
         16 if is("content-encoding") => Meaning::Other,
         14 if is("http2-settings") => Meaning::Other,
@@ -143,7 +148,7 @@ fn values<'a, const N: usize>(head: &'a [u8], names: [&str; N]) -> [Option<&'a [
 fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
     let (method, path) = (request.method?, request.path.filter(|_| request.version == Some(1))?);
     let (mut body, mut json_length, mut accepted) = (None, None, None);
-    let (mut has_beside, mut is_traced) = (false, false);
+    let (mut has_beside, mut is_traced, mut has_priority) = (false, false, false);
     for header in request.headers.iter() {
         match meaning(header.name) {
             Meaning::None => {}
@@ -153,6 +158,7 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
             Meaning::AcceptEncoding => accepted = Some(only(accepted, ascii(header.value)?)?),
             Meaning::Beside => has_beside = true,
             Meaning::Trace => is_traced = true,
+            Meaning::Priority => has_priority = true,
             Meaning::Connection if header.value.eq_ignore_ascii_case(b"keep-alive") => {}
             Meaning::Connection | Meaning::Other => return None,
         }
@@ -165,7 +171,7 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
             let target = Target::of_inference(path).filter(|_| is_simple(path))?.ok()?;
             let fits = json_length.is_none_or(|length| length <= body);
             let encoding = encoding.flatten();
-            fits.then_some(Kind::Infer { target, json_length, encoding, has_beside, is_traced })?
+            fits.then_some(Kind::Infer { target, json_length, encoding, has_beside, is_traced, has_priority })?
         }
         "GET" if body.is_none() && Target::of_inference(path).is_none() => Kind::Get(path.parse().ok()?),
         _ => return None,

@@ -33,6 +33,7 @@ use crate::{
         answer::{Outgoing, outgoing},
         budget::{Share, guarded},
         compression::{Encoding, WORTH_IT},
+        parameters::PRIORITY,
     },
     router::{Answer, Submitted},
 };
@@ -91,9 +92,9 @@ impl Plain {
     /// Begins a request that has come whole: these are the bytes of its head and body.
     pub fn ask(&self, head: Head, bytes: &[u8]) -> Asked {
         let (beginning, body) = bytes.split_at(head.length.min(bytes.len()));
-        let (target, json_length, encoding, has_beside, is_traced) = match head.kind {
-            Kind::Infer { target, json_length, encoding, has_beside, is_traced } => {
-                (target, json_length, encoding, has_beside, is_traced)
+        let (target, json_length, encoding, has_beside, is_traced, has_priority) = match head.kind {
+            Kind::Infer { target, json_length, encoding, has_beside, is_traced, has_priority } => {
+                (target, json_length, encoding, has_beside, is_traced, has_priority)
             }
             Kind::Get(uri) => return Asked(State::Get(uri)),
         };
@@ -114,7 +115,9 @@ impl Plain {
         let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
         let header = |name: &str| head::header(beginning, name);
         let json_length = |_: &str, _: usize| Ok(json_length);
-        let submitted = service::submitted(context, target, json_length, &header, body, arrived, &mut notes);
+        let priority = has_priority.then(|| head::header(beginning, PRIORITY)).flatten();
+        let asked = service::Asked { target, priority, body, arrived };
+        let submitted = service::submitted(context, asked, json_length, &header, &mut notes);
         Asked(match submitted {
             Ok((submitted, id, binary)) => State::Inference { submitted, id, binary, encoding, notes },
             Err(error) => {

@@ -24,6 +24,7 @@ use crate::{
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Refusal},
+        parameters::{PRIORITY, read_priority},
         properties,
     },
     error::{Error, Result},
@@ -161,7 +162,8 @@ pub(super) fn infer(
         };
         let json_length = |model: &str, body: usize| decode::json_length(model, &headers, body);
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-        let submitted = submitted(&context, target, json_length, &header, body, arrived, &mut notes);
+        let asked = Asked { target, priority: header(PRIORITY), body, arrived };
+        let submitted = submitted(&context, asked, json_length, &header, &mut notes);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);
@@ -222,14 +224,21 @@ pub(super) fn refused(refusal: Refusal) -> Response {
     response
 }
 
+/// A request that has come whole.
+pub(super) struct Asked<'h> {
+    pub target: Target,
+    /// The header of the priority level.
+    pub priority: Option<&'h [u8]>,
+    pub body: Bytes,
+    pub arrived: Instant,
+}
+
 /// The request in a body, in the queue, with its id and the form of its answer.
 pub(super) fn submitted(
     context: &Context,
-    target: Target,
+    Asked { target, priority, body, arrived }: Asked<'_>,
     json_length: impl FnOnce(&str, usize) -> Result<Option<usize>>,
     header: &Header<'_>,
-    body: Bytes,
-    arrived: Instant,
     notes: &mut Notes,
 ) -> Result<(Submitted, String, Binary)> {
     notes.asks(&target.model, body.len());
@@ -237,6 +246,7 @@ pub(super) fn submitted(
         let counted = [body.as_ptr_range()];
         let json_length = json_length(&target.model, body.len())?;
         let mut decoded = decode::request(target.model, selector, json_length, body, arrived)?;
+        read_priority(priority, &mut decoded.request)?;
         let copies = count_copies(&mut decoded.request.inputs, &counted, &context.limits);
         copies.map(|()| decoded).map_err(|refusal| refusal.error)
     });

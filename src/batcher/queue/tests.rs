@@ -8,7 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cancel, Limits, Next, Queue, Waiting};
+use super::{Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
+use crate::{
+    batcher::forecast::{Backlog, Forecast},
+    config::QueueTime,
+    metrics::Rejection,
+};
+
+/// Limits of a queue with so many priority levels, none of which has limits of its own.
+fn limits(max_rows: usize, max_jobs: usize, max_delay: Duration, levels: usize) -> Limits {
+    let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Unlimited };
+    Limits { max_rows, max_jobs, max_delay, levels: vec![level; levels].into() }
+}
 
 #[derive(Debug, Clone)]
 struct TestJob {
@@ -26,6 +37,7 @@ impl Cancel for TestJob {
 #[derive(Debug, Clone)]
 struct Known {
     key: usize,
+    level: usize,
     rows: usize,
     arrived: Instant,
     deadline: Option<Instant>,
@@ -40,8 +52,8 @@ impl Known {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A request of jobs with these rows, one key, and a deadline this far off.
-    Push { key: usize, rows: Vec<usize>, deadline: Option<u64> },
+    /// A request of jobs with these rows, one key and level, and a deadline this far off.
+    Push { key: usize, level: usize, rows: Vec<usize>, deadline: Option<u64> },
     /// The client of one of the waiting jobs goes.
     Cancel(prop::sample::Index),
     /// An instance is free.
@@ -51,9 +63,9 @@ enum Step {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let push = (0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
+    let push = (0..4usize, 0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
     let step = prop_oneof![
-        4 => push.prop_map(|(key, rows, deadline)| Step::Push { key, rows, deadline }),
+        4 => push.prop_map(|(key, level, rows, deadline)| Step::Push { key, level, rows, deadline }),
         1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
         2 => Just(Step::Take),
         1 => (0..20u64).prop_map(Step::Wait),
@@ -63,64 +75,88 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 struct History {
     queue: Queue<TestJob>,
+    forecast: Forecast,
     limits: Limits,
     now: Instant,
     next_id: usize,
     /// What must be in the queue, by id, which is the order of arrival.
     waiting: std::collections::BTreeMap<usize, Known>,
-    last_run_of_key: HashMap<usize, usize>,
+    /// By key and level.
+    last_run: HashMap<(usize, usize), usize>,
 }
 
 impl History {
     fn new(limits: Limits) -> Self {
         History {
-            queue: Queue::new(limits),
+            queue: Queue::new(limits.clone()),
+            forecast: Forecast::new(),
             limits,
             now: Instant::now(),
             next_id: 0,
             waiting: Default::default(),
-            last_run_of_key: HashMap::new(),
+            last_run: HashMap::new(),
         }
     }
 
-    fn push(&mut self, key: usize, rows: &[usize], deadline: Option<u64>) {
+    fn push(&mut self, key: usize, level: usize, rows: &[usize], deadline: Option<u64>) {
         let mut request = Vec::new();
         let mut known = Vec::new();
+        let level = level.min(self.limits.levels.len() - 1);
+        let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
         for &rows in rows {
             let cancelled = Rc::new(Cell::new(false));
-            let deadline = deadline.map(|after| self.now + Duration::from_millis(after));
             let job = TestJob { id: self.next_id, cancelled: cancelled.clone() };
-            known.push((self.next_id, Known { key, rows, arrived: self.now, deadline, cancelled }));
-            request.push(Waiting { key: [key].into(), rows, arrived: self.now, deadline, job });
+            known.push((self.next_id, Known { key, level, rows, arrived: self.now, deadline, cancelled }));
+            let arrived = self.now;
+            request.push(Waiting {
+                key: [key].into(),
+                rows,
+                level,
+                arrived,
+                deadline,
+                is_rest: false,
+                predicted: false,
+                job,
+            });
             self.next_id += 1;
         }
-        let alive = self.waiting.values().filter(|job| !job.is_dead(self.now)).count();
-        let pushed = self.queue.push(request, self.now);
-        self.dropped(pushed.dropped);
-        if pushed.accepted {
-            assert!(self.waiting.len() < self.limits.max_jobs, "let in though full");
+        let before = |job: &&Known| job.level <= level;
+        if self.queue.is_full(level).is_some() {
+            assert!(self.waiting.values().filter(before).count() >= self.limits.max_jobs, "full, and there is room");
+            // Searches have pauses between them.
+            self.now += Duration::from_millis(1);
+            let dropped = self.queue.drop_dead(self.now, &self.forecast);
+            self.dropped(dropped);
+            assert!(self.waiting.values().all(|job| !job.is_dead(self.now)), "dead jobs stay in a full queue");
+        }
+        if self.queue.is_full(level).is_none() {
+            assert!(self.waiting.values().filter(before).count() < self.limits.max_jobs, "let in though full");
+            self.queue.push(request, &self.forecast);
             self.waiting.extend(known);
-        } else {
-            assert!(alive >= self.limits.max_jobs, "refused with {alive} wanted jobs of {}", self.limits.max_jobs);
         }
     }
 
-    fn dropped(&mut self, dropped: Vec<Waiting<TestJob>>) {
-        for Waiting { job, .. } in dropped {
-            let known = self.waiting.remove(&job.id).expect("dropped twice, or never came");
+    fn dropped(&mut self, dropped: Vec<Dropped<TestJob>>) {
+        for Dropped { why, waiting } in dropped {
+            let known = self.waiting.remove(&waiting.job.id).expect("dropped twice, or never came");
             assert!(known.is_dead(self.now), "dropped though wanted: {known:?}");
+            let is_late = known.deadline.is_some_and(|deadline| deadline <= self.now);
+            assert_eq!(why, if is_late { Rejection::Deadline } else { Rejection::Cancelled });
         }
     }
 
     fn take(&mut self) {
-        let (next, dropped) = self.queue.take(self.now);
+        let (next, dropped) = self.queue.take(self.now, &self.forecast);
         self.dropped(dropped);
         match next {
-            Next::Idle => assert!(self.oldest_of_keys().is_empty(), "idle though {:?} waits", self.waiting),
+            Next::Idle => assert!(self.first_of_keys().is_empty(), "idle though {:?} waits", self.waiting),
             Next::WaitUntil(until) => {
                 assert!(until > self.now);
-                let oldest = self.oldest_of_keys();
-                assert!(oldest.iter().all(|(_, job)| until <= job.arrived + self.limits.max_delay), "waits too long");
+                let oldest = self.first_of_keys();
+                assert!(
+                    oldest.iter().all(|(_, job)| until <= self.oldest_of(job.key) + self.limits.max_delay),
+                    "waits too long"
+                );
                 assert!(
                     !oldest.is_empty() && oldest.iter().all(|(_, job)| !self.is_due(job)),
                     "waits though one is due"
@@ -130,20 +166,28 @@ impl History {
         }
     }
 
-    /// The oldest wanted job of each key, oldest first.
-    fn oldest_of_keys(&self) -> Vec<(usize, Known)> {
-        let mut oldest: Vec<(usize, Known)> = Vec::new();
-        for (id, job) in self.waiting.iter().filter(|(_, job)| !job.is_dead(self.now)) {
-            if oldest.iter().all(|(_, other)| other.key != job.key) {
-                oldest.push((*id, job.clone()));
+    /// The first wanted job of each key by level and arrival, in this order.
+    fn first_of_keys(&self) -> Vec<(usize, Known)> {
+        let mut wanted: Vec<_> = self.waiting.iter().filter(|(_, job)| !job.is_dead(self.now)).collect();
+        wanted.sort_by_key(|(id, job)| (job.level, **id));
+        let mut first: Vec<(usize, Known)> = Vec::new();
+        for (id, job) in wanted {
+            if first.iter().all(|(_, other)| other.key != job.key) {
+                first.push((*id, job.clone()));
             }
         }
-        oldest
+        first
+    }
+
+    /// When the oldest wanted job of a key came.
+    fn oldest_of(&self, key: usize) -> Instant {
+        let of_key = self.waiting.values().filter(|job| job.key == key && !job.is_dead(self.now));
+        of_key.map(|job| job.arrived).min().unwrap()
     }
 
     /// Whether the batch that begins with this job gains nothing by waiting.
     fn is_due(&self, first: &Known) -> bool {
-        let until = first.arrived + self.limits.max_delay;
+        let until = self.oldest_of(first.key) + self.limits.max_delay;
         let companions = || self.waiting.values().filter(|job| job.key == first.key && !job.is_dead(self.now));
         let rows: usize = companions().map(|job| job.rows).sum();
         let in_haste = companions().any(|job| job.deadline.is_some_and(|deadline| deadline <= until));
@@ -151,25 +195,27 @@ impl History {
     }
 
     fn ran(&mut self, batch: &[Waiting<TestJob>]) {
-        let oldest = self.oldest_of_keys();
+        let oldest = self.first_of_keys();
         let first =
             oldest.iter().position(|(id, _)| *id == batch[0].job.id).expect("the oldest of a key is served first");
         assert!(oldest[..first].iter().all(|(_, job)| !self.is_due(job)), "an older batch was due");
         let key = oldest[first].1.key;
         let mut rows = 0;
+        let order: Vec<_> = batch.iter().map(|waiting| (waiting.level, waiting.job.id)).collect();
+        assert!(order.is_sorted(), "a lower level goes first: {order:?}");
         for waiting in batch {
             let known = self.waiting.remove(&waiting.job.id).expect("runs twice, or never came");
             assert!(!known.is_dead(self.now), "runs though dead: {known:?}");
             assert_eq!(known.key, key, "incompatible jobs run together");
-            let last = self.last_run_of_key.insert(key, waiting.job.id);
-            assert!(last.is_none_or(|last| last < waiting.job.id), "overtaken within a key");
+            let last = self.last_run.insert((key, known.level), waiting.job.id);
+            assert!(last.is_none_or(|last| last < waiting.job.id), "overtaken within a key and level");
             rows += known.rows;
         }
         assert!(rows <= self.limits.max_rows || batch.len() == 1, "{rows} rows in a batch");
-        let left_out = self.waiting.values().find(|job| job.key == key && !job.is_dead(self.now));
+        let left = self.first_of_keys().into_iter().find(|(_, job)| job.key == key);
         assert!(
-            left_out.is_none_or(|job| rows >= self.limits.max_rows || rows + job.rows > self.limits.max_rows),
-            "a batch of {rows} rows left {left_out:?} waiting"
+            left.as_ref().is_none_or(|(_, job)| rows >= self.limits.max_rows || rows + job.rows > self.limits.max_rows),
+            "a batch of {rows} rows left {left:?} waiting"
         );
     }
 }
@@ -182,12 +228,12 @@ proptest! {
         max_rows in 0..8usize,
         max_jobs in 1..12usize,
         delay in prop_oneof![Just(0), 1..30u64],
+        levels in 1..4usize,
     ) {
-        let limits = Limits { max_rows, max_jobs, max_delay: Duration::from_millis(delay) };
-        let mut history = History::new(limits);
+        let mut history = History::new(limits(max_rows, max_jobs, Duration::from_millis(delay), levels));
         for step in steps {
             match step {
-                Step::Push { key, rows, deadline } => history.push(key, &rows, deadline),
+                Step::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
                 Step::Cancel(index) if !history.waiting.is_empty() => {
                     let jobs: Vec<_> = history.waiting.values().collect();
                     index.get(&jobs).cancelled.set(true);
@@ -197,7 +243,7 @@ proptest! {
                 Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
             }
             let rows: usize = history.waiting.values().map(|job| job.rows).sum();
-            prop_assert_eq!((history.queue.len(), history.queue.rows()), (history.waiting.len(), rows));
+            prop_assert_eq!(history.queue.total(), Backlog { jobs: history.waiting.len(), rows });
         }
         // Nothing is lost: once time has passed, the queue gives out all that is left.
         history.now += Duration::from_secs(1);
@@ -211,13 +257,13 @@ proptest! {
 
     #[test]
     fn without_delay_a_free_instance_never_waits(steps in steps(), max_rows in 1..8usize) {
-        let mut history = History::new(Limits { max_rows, max_jobs: 100, max_delay: Duration::ZERO });
+        let mut history = History::new(limits(max_rows, 100, Duration::ZERO, 2));
         for step in steps {
             match step {
-                Step::Push { key, rows, deadline } => history.push(key, &rows, deadline),
+                Step::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
                 Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
                 Step::Take | Step::Cancel(_) => {
-                    let (next, dropped) = history.queue.take(history.now);
+                    let (next, dropped) = history.queue.take(history.now, &history.forecast);
                     prop_assert!(!matches!(next, Next::WaitUntil(_)));
                     history.dropped(dropped);
                     if let Next::Run(batch) = next {
@@ -244,10 +290,20 @@ impl Cancel for Leaving {
 fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
     let now = Instant::now();
     for looks in 0..6 {
-        let mut queue = Queue::new(Limits { max_rows: 4, max_jobs: 4, max_delay: Duration::ZERO });
+        let (mut queue, forecast) = (Queue::new(limits(4, 4, Duration::ZERO, 1)), Forecast::new());
         let job = Leaving(Cell::new(looks));
-        assert!(queue.push(vec![Waiting { key: [].into(), rows: 1, arrived: now, deadline: None, job }], now).accepted);
-        let (next, dropped) = queue.take(now);
+        let waiting = Waiting {
+            key: [].into(),
+            rows: 1,
+            level: 0,
+            arrived: now,
+            deadline: None,
+            is_rest: false,
+            predicted: false,
+            job,
+        };
+        queue.push([waiting], &forecast);
+        let (next, dropped) = queue.take(now, &forecast);
         let ran = match next {
             Next::Run(batch) => {
                 assert!(!batch.is_empty(), "after {looks} looks an empty batch runs");
@@ -262,4 +318,122 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
             dropped.len()
         );
     }
+}
+
+/// A job that counts how often it is looked at.
+struct Watched<'c>(&'c Cell<usize>);
+
+impl Cancel for Watched<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.0.set(self.0.get() + 1);
+        false
+    }
+}
+
+#[test]
+fn many_shapes_cost_no_more_than_few() {
+    const JOBS: usize = 2000;
+    let looks = Cell::new(0);
+    let now = Instant::now();
+    for delay in [Duration::ZERO, Duration::from_secs(1)] {
+        let (mut queue, forecast) = (Queue::new(limits(8, JOBS, delay, 1)), Forecast::new());
+        looks.set(0);
+        for number in 0..JOBS {
+            let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
+            let key = [number].into();
+            queue.push(
+                [Waiting { key, rows: 1, level: 0, arrived, deadline: None, is_rest: false, predicted: false, job }],
+                &forecast,
+            );
+            if !delay.is_zero() {
+                assert!(matches!(queue.take(arrived, &forecast).0, Next::WaitUntil(until) if until == now + delay));
+            }
+        }
+        let mut ran = 0;
+        while let (Next::Run(batch), _) = queue.take(now + 2 * delay, &forecast) {
+            assert_eq!(*batch[0].key, [ran]);
+            ran += batch.len();
+        }
+        assert_eq!(ran, JOBS);
+        assert!(looks.get() <= 8 * JOBS, "{} looks at {JOBS} jobs", looks.get());
+    }
+}
+
+proptest! {
+    /// Whatever has been measured: a batch holds nothing that it would end too late for, and what is dropped would have been.
+    #[test]
+    fn batches_end_before_their_deadlines(
+        runs in prop::collection::vec((1..9usize, 1..40u64), 0..20),
+        deadlines in prop::collection::vec(prop::option::of(1..100u64), 1..30),
+        max_rows in 0..9usize,
+    ) {
+        let (mut forecast, mut now) = (Forecast::new(), Instant::now());
+        for (rows, took) in runs {
+            let begun = forecast.begins(now, rows, now, false, 1);
+            now += Duration::from_millis(took);
+            forecast.ended(begun, now);
+        }
+        let mut queue = Queue::new(limits(max_rows, 100, Duration::ZERO, 1));
+        for (id, after) in deadlines.iter().enumerate() {
+            let job = TestJob { id, cancelled: Rc::default() };
+            let deadline = after.map(|after| now + Duration::from_millis(after));
+            let key = [].into();
+            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, predicted: true, job };
+            queue.push([waiting], &forecast);
+        }
+        let mut left = deadlines.len();
+        while !queue.is_empty() {
+            let is_alone = queue.total().jobs == 1;
+            let (next, dropped) = queue.take(now, &forecast);
+            left -= dropped.len();
+            for Dropped { why, waiting } in dropped {
+                prop_assert_eq!(why, Rejection::Deadline);
+                prop_assert!(waiting.deadline.unwrap() < now + forecast.run(1));
+            }
+            let Next::Run(batch) = next else { break };
+            left -= batch.len();
+            let ends = now + forecast.run(batch.len());
+            let is_late = |waiting: &Waiting<TestJob>| waiting.deadline.is_some_and(|deadline| deadline < ends);
+            prop_assert!(is_alone || !batch.iter().any(is_late));
+        }
+        prop_assert_eq!(left, 0);
+    }
+}
+
+#[test]
+fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
+    let (now, limit) = (Instant::now(), Duration::from_millis(10));
+    let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::AtMost(limit) };
+    let limits = Limits { max_rows: 1, max_jobs: 9, max_delay: Duration::ZERO, levels: vec![level].into() };
+    let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
+    let piece = |id: usize| {
+        let (key, job) = ([].into(), TestJob { id, cancelled: Rc::default() });
+        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: id > 0, predicted: false, job }
+    };
+    queue.push([piece(0), piece(1)], &forecast);
+    assert!(
+        matches!(queue.take(now, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 0 && dropped.is_empty())
+    );
+    let late = now + 2 * limit;
+    assert!(
+        matches!(queue.take(late, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 1 && dropped.is_empty())
+    );
+    queue.push([piece(0), piece(1)], &forecast);
+    let (next, dropped) = queue.take(late, &forecast);
+    assert!(matches!(next, Next::Run(batch) if batch[0].job.id == 1));
+    assert!(dropped.len() == 1 && dropped[0].why == Rejection::QueueTime);
+}
+
+#[test]
+fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
+    let (now, delay) = (Instant::now(), Duration::from_secs(60));
+    let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Auto };
+    let limits = Limits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
+    let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
+    let (key, job) = ([].into(), TestJob { id: 0, cancelled: Rc::default() });
+    let waiting =
+        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: false, predicted: false, job };
+    queue.push([waiting], &forecast);
+    assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
+    assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));
 }

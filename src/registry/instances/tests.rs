@@ -52,6 +52,7 @@ fn ask(version: &Arc<Version>, rows: usize, first: usize) {
         routing_key: None,
         inputs: Inputs::Named(vec![input("x", rows, first)]),
         outputs: Vec::new(),
+        priority: 0,
         deadline: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -2,7 +2,8 @@ use super::*;
 use std::time::Duration;
 
 use crate::{
-    batcher::{Batcher, Compute, Instances, Settings},
+    batcher::{Batcher, Compute, Instances, Levels, Settings},
+    config::{ModelConfig, QueueTime},
     metrics::Exposition,
     router::Derived,
     tensor::Signature,
@@ -19,6 +20,7 @@ fn ready(version: u64) -> VersionEntry {
         max_batch_size: 1,
         max_queue_delay: Duration::ZERO,
         max_queue_size: 1,
+        levels: Levels::new(&ModelConfig::default(), QueueTime::Auto),
         slots: 1,
         in_place_rows: 0,
     };

@@ -32,8 +32,13 @@ pub async fn rounds(server: &Server, duration: Duration) -> i64 {
 
 /// A request that runs on the only instance of the model `slow` for about `duration`. Returns once it runs.
 pub async fn occupy(server: &Server, duration: Duration) -> JoinHandle<Result<ModelInferResponse, Status>> {
-    let client = inference(server).await;
     let rounds = rounds(server, duration).await;
+    occupy_for(server, rounds).await
+}
+
+/// The same for so many rounds. The server has measured no run before it: it refuses nobody for what it predicts.
+pub async fn occupy_for(server: &Server, rounds: i64) -> JoinHandle<Result<ModelInferResponse, Status>> {
+    let client = inference(server).await;
     let before = left_queue(server).await;
     let running = tokio::spawn(async move { infer(&client, request(rounds)).await });
     eventually("the request runs", async || left_queue(server).await > before).await;

@@ -1,0 +1,223 @@
+//! The simulated lane: Poisson arrivals, runs whose times vary, several instances.
+
+use std::{
+    cell::Cell,
+    cmp::Reverse,
+    collections::BinaryHeap,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use super::super::{Admission, Refusal, Run};
+use crate::{
+    batcher::{
+        forecast::Newcomer,
+        queue::{Cancel, LevelLimits, Limits, Next, Queue, Waiting},
+    },
+    config::QueueTime,
+};
+
+/// How long a run takes, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    pub first: f64,
+    pub row: f64,
+}
+
+impl Cost {
+    fn of(self, rows: usize) -> f64 {
+        self.first + self.row * rows as f64
+    }
+}
+
+/// Who sends requests of one row.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clients {
+    /// Per second.
+    pub rate: f64,
+    pub deadline: Option<Duration>,
+    pub level: usize,
+}
+
+/// What came of the requests that came in a time.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Answered in time, per second.
+    pub goodput: f64,
+    answered: usize,
+    /// How long each that failed took to learn it.
+    failed: Vec<Duration>,
+    /// How long each that was answered waited and ran.
+    pub latencies: Vec<Duration>,
+    pub refusals: Vec<Refusal>,
+}
+
+struct Job {
+    client: usize,
+    arrived: Instant,
+    gone: Rc<Cell<bool>>,
+}
+
+impl Cancel for Job {
+    fn is_cancelled(&self) -> bool {
+        self.gone.get()
+    }
+}
+
+pub(super) struct Lane {
+    queue: Queue<Job>,
+    admission: Admission,
+    cost: Cost,
+    noise: f64,
+    max_rows: usize,
+    instances: usize,
+    idle: usize,
+    now: Instant,
+    running: BinaryHeap<Reverse<(Instant, usize)>>,
+    batches: Vec<Option<(Run, Vec<Waiting<Job>>)>>,
+    random: fastrand::Rng,
+    /// Made longer by this from now on.
+    pub slowness: f64,
+}
+
+impl Outcome {
+    pub(super) fn failures(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// The part of the failures that clients had to wait for.
+    pub(super) fn slow_share(&self) -> f64 {
+        let slow = self.failed.iter().filter(|took| **took > Duration::from_millis(10)).count();
+        slow as f64 / self.failed.len().max(1) as f64
+    }
+}
+
+impl Lane {
+    pub(super) fn new(max_rows: usize, instances: usize, cost: Cost, noise: f64, levels: &[QueueTime]) -> Self {
+        let level = |max_wait: &QueueTime| LevelLimits { max_jobs: usize::MAX, max_wait: *max_wait };
+        let levels: Vec<_> = levels.iter().map(level).collect();
+        let admission = Admission::new(levels.len(), instances);
+        let limits = Limits { max_rows, max_jobs: 1024, max_delay: Duration::ZERO, levels: levels.into() };
+        Lane {
+            queue: Queue::new(limits),
+            admission,
+            cost,
+            noise,
+            max_rows,
+            instances,
+            idle: instances,
+            now: Instant::now(),
+            running: BinaryHeap::new(),
+            batches: Vec::new(),
+            random: fastrand::Rng::with_seed(7),
+            slowness: 1.0,
+        }
+    }
+
+    /// Rows per second at most.
+    pub(super) fn capacity(&self) -> f64 {
+        let rows = self.max_rows.max(1);
+        1000.0 * (rows * self.instances) as f64 / self.cost.of(rows)
+    }
+
+    /// Requests come for a time; what came of all.
+    pub(super) fn run(&mut self, clients: &[Clients], time: Duration) -> Outcome {
+        self.run_each(clients, time).into_iter().next().unwrap_or_default()
+    }
+
+    /// The same for each of the clients.
+    pub(super) fn run_each(&mut self, clients: &[Clients], time: Duration) -> Vec<Outcome> {
+        let end = self.now + time;
+        let mut out: Vec<Outcome> = clients.iter().map(|_| Outcome::default()).collect();
+        let mut next: Vec<Instant> = clients.iter().map(|clients| self.now + self.gap(clients.rate)).collect();
+        loop {
+            let arrival = next.iter().copied().enumerate().min_by_key(|(_, at)| *at);
+            let finish = self.running.peek().map(|Reverse((at, _))| *at);
+            match (arrival, finish) {
+                (_, Some(at)) if arrival.is_none_or(|(_, arrival)| at <= arrival) && at < end => {
+                    self.now = at;
+                    self.finish(&mut out, clients);
+                }
+                (Some((client, at)), _) if at < end => {
+                    self.now = at;
+                    next[client] = at + self.gap(clients[client].rate);
+                    self.arrive(client, &clients[client], &mut out);
+                }
+                _ => break,
+            }
+        }
+        self.now = end;
+        for out in &mut out {
+            out.goodput = out.answered as f64 / time.as_secs_f64();
+        }
+        out
+    }
+
+    fn gap(&mut self, rate: f64) -> Duration {
+        Duration::from_secs_f64(-(1.0 - self.random.f64()).ln() / rate)
+    }
+
+    /// Lognormal times, and now and then one that is interrupted.
+    fn takes(&mut self, rows: usize) -> Duration {
+        let uniform = |random: &mut fastrand::Rng| 1.0 - random.f64();
+        let normal =
+            (-2.0 * uniform(&mut self.random).ln()).sqrt() * (std::f64::consts::TAU * uniform(&mut self.random)).cos();
+        let hiccup = if self.noise > 0.1 && self.random.usize(..200) == 0 { 10.0 } else { 0.0 };
+        Duration::from_secs_f64((self.cost.of(rows) * self.slowness * (self.noise * normal).exp() + hiccup) / 1000.0)
+    }
+
+    fn arrive(&mut self, client: usize, clients: &Clients, out: &mut [Outcome]) {
+        let deadline = clients.deadline.map(|after| self.now + after);
+        let newcomer = Newcomer { level: clients.level, rows: 1, job_rows: 1, deadline };
+        match self.admission.check(&newcomer, &self.queue, self.idle > 0, self.now) {
+            Err(refusal) => {
+                self.admission.refused(clients.level, &refusal, self.now);
+                out[client].failed.push(Duration::ZERO);
+                out[client].refusals.push(refusal);
+            }
+            Ok(predicted) => {
+                let job = Job { client, arrived: self.now, gone: Rc::default() };
+                let (key, level, arrived) = (Default::default(), clients.level, self.now);
+                let waiting = Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, predicted, job };
+                self.queue.push([waiting], self.admission.forecast());
+            }
+        }
+        self.start(out);
+    }
+
+    fn start(&mut self, out: &mut [Outcome]) {
+        while self.idle > 0 {
+            let (next, dropped, run) = self.admission.take(&mut self.queue, self.now);
+            for dropped in dropped {
+                let job = &dropped.waiting.job;
+                if let Some(out) = out.get_mut(job.client) {
+                    out.failed.push(self.now - job.arrived);
+                }
+            }
+            let (Next::Run(batch), Some(run)) = (next, run) else { return };
+            self.idle -= 1;
+            let takes = self.takes(batch.iter().map(|waiting| waiting.rows).sum());
+            self.running.push(Reverse((self.now + takes, self.batches.len())));
+            self.batches.push(Some((run, batch)));
+        }
+    }
+
+    fn finish(&mut self, out: &mut [Outcome], clients: &[Clients]) {
+        let Some(Reverse((_, number))) = self.running.pop() else { return };
+        let (run, batch) = self.batches[number].take().expect("ends once");
+        self.idle += 1;
+        self.admission.ended(run, self.now);
+        for waiting in batch {
+            let Some(out) = out.get_mut(waiting.job.client) else { continue };
+            let took = self.now - waiting.job.arrived;
+            match clients[waiting.job.client].deadline {
+                Some(deadline) if took > deadline => out.failed.push(deadline),
+                _ => {
+                    out.answered += 1;
+                    out.latencies.push(took);
+                }
+            }
+        }
+        self.start(out);
+    }
+}

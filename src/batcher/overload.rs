@@ -1,0 +1,147 @@
+//! Refuses and drops requests of a lane: the admission policy, applied under the lane's lock, and its errors.
+
+use smallvec::SmallVec;
+use std::time::{Duration, Instant};
+
+use super::{
+    Batcher, Job, Place, State,
+    admission::{Refusal, Run},
+    forecast::Newcomer,
+    queue::{Dropped, Next, Waiting},
+};
+use crate::{
+    error::{Code, Error},
+    metrics::Rejection,
+};
+
+/// Longest time after which a client is told to try again, in seconds.
+const MAX_RETRY_AFTER: u64 = 60;
+
+impl State {
+    /// Lets the jobs of one request into the queue, all or none, and returns the dead jobs that made room.
+    pub(super) fn admit(
+        &mut self,
+        jobs: SmallVec<[Waiting<Job>; 1]>,
+        now: Instant,
+    ) -> (Result<(), Refusal>, Vec<Dropped<Job>>) {
+        let is_idle = self.idle.len() > 0;
+        let newcomer = Newcomer {
+            level: jobs.first().map_or(0, |job| job.level),
+            rows: jobs.iter().fold(0, |rows, job| job.rows.saturating_add(rows)),
+            job_rows: jobs.iter().map(|job| job.rows).max().unwrap_or(0),
+            deadline: jobs.first().and_then(|job| job.deadline),
+        };
+        let mut admitted = self.admission.check(&newcomer, &self.queue, is_idle, now);
+        let mut dropped = Vec::new();
+        if admitted.is_err() {
+            // Jobs that nobody wants any more stand in nobody's way.
+            dropped = self.queue.drop_dead(now, self.admission.forecast());
+            if !dropped.is_empty() {
+                self.admission.dropped(&dropped, now);
+                admitted = self.admission.check(&newcomer, &self.queue, is_idle, now);
+            }
+        }
+        let refused = match admitted {
+            Ok(predicted) => {
+                let jobs = jobs.into_iter().map(|job| job.admitted(predicted));
+                self.queue.push(jobs, self.admission.forecast());
+                Ok(())
+            }
+            Err(refusal) => {
+                self.admission.refused(newcomer.level, &refusal, now);
+                Err(refusal)
+            }
+        };
+        (refused, dropped)
+    }
+
+    /// The next batch for an instance that is free.
+    pub(super) fn take(&mut self, now: Instant) -> (Next<Job>, Vec<Dropped<Job>>, Option<Run>) {
+        self.admission.take(&mut self.queue, now)
+    }
+
+    /// A run has ended. A lone request of an I/O thread takes less time than to read the clock often: nothing is learned of it.
+    pub(super) fn ended(&mut self, run: Option<Run>, place: Place) {
+        match run {
+            Some(run) if matches!(place, Place::Here(_)) && self.queue.is_empty() => self.admission.forget(&run),
+            Some(run) => self.admission.ended(run, Instant::now()),
+            None => {}
+        }
+    }
+
+    /// How long what waits will take.
+    pub(super) fn work(&self, now: Instant) -> Duration {
+        if self.queue.is_empty() { Duration::ZERO } else { self.admission.work(&self.queue, now) }
+    }
+}
+
+impl Batcher {
+    /// Answers jobs that will not run. Those whose waiters have gone are only counted.
+    pub(super) fn refuse(&self, dropped: Vec<Dropped<Job>>, now: Instant) {
+        for Dropped { why, waiting } in dropped {
+            if waiting.job.is_first {
+                self.metrics.rejected(why);
+            }
+            let error = match why {
+                Rejection::QueueTime => self.waited(now.saturating_duration_since(waiting.arrived)),
+                _ => self.too_late(),
+            };
+            let _ = waiting.job.reply.send(Err(error));
+        }
+    }
+
+    /// The error of a newcomer that is not let in.
+    pub(super) fn refused(&self, refusal: Refusal) -> Error {
+        let (why, message, wait) = match refusal {
+            Refusal::Full { limit } => {
+                let message = format!("the queue of {} is full: {limit} requests wait; try again later", self.label);
+                (Rejection::QueueFull, message, Duration::ZERO)
+            }
+            Refusal::Late { wait, answer, left } => {
+                let message = format!(
+                    "{} is overloaded: its answer is predicted in {} ({} of it in the queue), and the request's deadline \
+                     is in {}; try again later or with a longer timeout",
+                    self.label,
+                    milliseconds(answer),
+                    milliseconds(wait),
+                    milliseconds(left)
+                );
+                (Rejection::PredictedLate, message, answer.saturating_sub(left))
+            }
+            Refusal::QueueTime { wait, limit } => {
+                let message = format!(
+                    "{} is overloaded: a wait of {} in the queue is predicted, for which max_queue_time = \"{}\" leaves no \
+                     room; try again later",
+                    self.label,
+                    milliseconds(wait),
+                    milliseconds(limit)
+                );
+                (Rejection::QueueTime, message, wait.saturating_sub(limit))
+            }
+        };
+        self.metrics.rejected(why);
+        let seconds = wait.as_secs().saturating_add(1).min(MAX_RETRY_AFTER);
+        Error::new(Code::ResourceExhausted, message).retry_after(u32::try_from(seconds).unwrap_or(1))
+    }
+
+    pub(super) fn too_late(&self) -> Error {
+        Error::new(Code::DeadlineExceeded, format!("the request's deadline passed before {} answered", self.label))
+    }
+
+    fn waited(&self, waited: Duration) -> Error {
+        let message = format!(
+            "{} is overloaded: the request has waited {} in the queue, longer than max_queue_time; try again later",
+            self.label,
+            milliseconds(waited)
+        );
+        Error::new(Code::ResourceExhausted, message)
+    }
+}
+
+/// A time as messages show it.
+fn milliseconds(duration: Duration) -> String {
+    match duration.as_millis() {
+        0 => format!("{}us", duration.as_micros()),
+        milliseconds => format!("{milliseconds}ms"),
+    }
+}
