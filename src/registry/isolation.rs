@@ -9,6 +9,7 @@ use crate::{
     engine::{Instance, ModelFile, Provider, RunControl, Target, WorkerFailure},
     error::Failure,
     files::ModelPath,
+    machine,
 };
 
 /// The advice for a model that ends the process that runs it.
@@ -78,7 +79,7 @@ impl Loader {
             )));
         }
         let (normal, _) = system::nice_values();
-        let launch = self.engine.launch(normal, None);
+        let launch = self.engine.launch(normal, machine::memory().usable());
         let (engine, path, target) = (self.engine.clone(), path.clone(), target.clone());
         let control = RunControl::here();
         system::starting_threads(move || {
