@@ -10,6 +10,7 @@ mod busy_poll;
 mod compute;
 mod devices;
 mod idle;
+mod instances;
 mod line;
 mod lost;
 mod pace;
@@ -25,6 +26,7 @@ mod workers;
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
+pub use instances::{Instances, OnDevice};
 pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 pub use watchdog::WatchedLoad;
@@ -77,23 +79,6 @@ pub struct Settings {
     pub in_place_rows: usize,
     /// How long a run may take before it is stopped; `None`: for ever.
     pub max_run_time: Option<Duration>,
-}
-
-/// What a version is run with.
-pub struct Instances {
-    /// For the compute threads: one list for each device.
-    pub compute: Vec<OnDevice>,
-    /// One for each I/O thread, by its number; none where the version does not run in place.
-    pub in_place: Vec<Instance>,
-}
-
-/// Instances that run on one device.
-#[derive(Default)]
-pub struct OnDevice {
-    /// They take what waits in one queue with those on other devices.
-    pub instances: Vec<Instance>,
-    /// What keeps the device busy; `None` for the CPU.
-    pub load: Option<Load>,
 }
 
 /// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.

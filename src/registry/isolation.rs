@@ -8,6 +8,7 @@ use crate::{
     crash::{Activity, Phase},
     engine::{Instance, ModelFile, Provider, RunControl, Target, WorkerFailure},
     error::Failure,
+    machine,
 };
 
 /// The advice for a model that ends the process that runs it.
@@ -77,7 +78,7 @@ impl Loader {
             )));
         }
         let (normal, _) = system::nice_values();
-        let launch = self.engine.launch(normal, None);
+        let launch = self.engine.launch(normal, machine::memory().usable());
         let (engine, path, target) = (self.engine.clone(), path.to_owned(), target.clone());
         let control = RunControl::here();
         system::starting_threads(move || {

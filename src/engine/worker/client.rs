@@ -33,6 +33,9 @@ use crate::{
 /// Room for outputs in the first run.
 const FIRST_ROOM: usize = 64 << 10;
 
+/// Room that outputs are given before it is known what they take. Larger ones are copied.
+const MAX_ROOM: usize = 16 << 20;
+
 /// How long a worker may go on with a run that it was told to stop: one operator may take so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -195,7 +198,9 @@ impl Worker {
     /// Bytes that the outputs of so many rows are likely to take.
     fn room(&self, rows: usize) -> usize {
         let (last_rows, length) = self.last;
-        if rows <= last_rows { length } else { length.saturating_mul(rows) / last_rows.max(1) }
+        let length = if rows <= last_rows { length } else { length.saturating_mul(rows) / last_rows.max(1) };
+        // One answer of gigabytes is not to make the next runs, whose outputs may be small, take as much.
+        length.min(MAX_ROOM)
     }
 
     fn region(&self, length: usize) -> Result<Region> {
