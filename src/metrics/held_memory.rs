@@ -5,6 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
+/// Bytes that are not worth telling: headers of blocks, and what kernels of the smallest models hold.
+const SMALL: usize = 64 << 10;
+
 /// Memory that one session holds now, and the runs that were refused more.
 #[derive(Debug, Default)]
 pub struct HeldMemory {
@@ -35,10 +38,11 @@ impl HeldMemory {
         self.weights.load(Relaxed)
     }
 
-    /// Bytes of weights: as they were read, or as they were counted where that is more. ONNX Runtime gets those that no kernel
-    /// prepares for itself elsewhere.
+    /// Bytes of weights: as they were read, or as they were counted where that is notably more. ONNX Runtime gets those that no
+    /// kernel prepares for itself elsewhere.
     pub fn weights(&self) -> usize {
-        self.counted_weights().max(self.files.load(Relaxed))
+        let (counted, read) = (self.counted_weights(), self.files.load(Relaxed));
+        if counted > read + SMALL { counted } else { read }
     }
 
     /// Bytes of tensors, answers that are not written yet included, and of memory that is kept for the next runs.

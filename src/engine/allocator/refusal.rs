@@ -73,7 +73,11 @@ fn node(words: &str) -> String {
         let (name, _) = rest.split_once("' Status Message:")?;
         Some((operator, name))
     };
-    find().map_or_else(String::new, |(operator, name)| format!("; in its {operator} node '{name}'"))
+    match find() {
+        None => String::new(),
+        Some((operator, "")) => format!("; in its {operator} node"),
+        Some((operator, name)) => format!("; in its {operator} node '{name}'"),
+    }
 }
 
 #[cfg(test)]
