@@ -6,6 +6,7 @@
 //! that runs in next to no time has another for each I/O thread, which that thread drives itself ([`take_turns`]).
 
 mod admission;
+mod answer;
 mod batch;
 mod busy_poll;
 mod compute;
@@ -49,13 +50,13 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::{sync::oneshot, time::timeout_at};
+use tokio::sync::oneshot;
 
 use crate::{
-    engine::Instance,
+    engine::{Instance, stop_reason},
     error::{Error, Result},
     metrics::{QueueGauge, Rejection, VersionMetrics},
-    tensor::{ModelInputs, RowCutter, Tensor, concatenate},
+    tensor::{ModelInputs, RowCutter, Tensor},
 };
 use admission::Admission;
 use batch::Reply;
@@ -304,45 +305,6 @@ impl Batcher {
         }
     }
 
-    /// Waits for the answer to a request.
-    ///
-    /// # Errors
-    /// The deadline has passed, or the run failed.
-    pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<Ran> {
-        let Submitted { mut answers, level, deadline, whole } = submitted;
-        if answers.len() == 1
-            && let Some(answer) = answers.pop()
-        {
-            return self.part(answer, deadline).await;
-        }
-        let mut parts = Vec::with_capacity(answers.len());
-        // An error drops the answers that are still to come, which cancels their jobs.
-        for answer in answers {
-            parts.push(self.part(answer, deadline).await?);
-        }
-        let timing = Timing::of_pieces(parts.iter().map(|part| part.timing));
-        match (rejoin(&parts), whole) {
-            (Some(outputs), _) => Ok(Ran { outputs, timing }),
-            (None, Some(whole)) => Box::pin(self.answer_whole(*whole, level, deadline)).await,
-            (None, None) => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
-        }
-    }
-
-    /// Runs a request in one batch, however many rows it has: inner extents of its answer depend on all of its rows.
-    async fn answer_whole(
-        self: &Arc<Self>,
-        inputs: ModelInputs,
-        level: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Ran> {
-        let rows = inputs.rows();
-        let mut submitted = self.enqueue(smallvec![inputs], rows, level, deadline, Instant::now())?;
-        match submitted.answers.pop() {
-            Some(answer) => self.part(answer, deadline).await,
-            None => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
-        }
-    }
-
     /// Whether a request of so many rows is cut into pieces.
     fn is_cut(&self, rows: usize) -> bool {
         self.settings.by_rows && rows > self.settings.max_batch_size
@@ -378,17 +340,6 @@ impl Batcher {
         let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
         let alone = (!inputs.optional.is_empty()).then(|| self.next_alone.fetch_add(1, Relaxed));
         self.settings.open_axes.iter().map(open).chain(alone).collect()
-    }
-
-    async fn part(&self, answer: Answer, deadline: Option<Instant>) -> Result<Ran> {
-        let received = match deadline {
-            None => answer.await,
-            Some(deadline) => {
-                let answered = Box::pin(timeout_at(deadline.into(), answer)).await;
-                answered.map_err(|_| self.too_late())?
-            }
-        };
-        received.unwrap_or_else(|_| Err(Error::internal(format!("{} lost a request: this is a defect", self.label))))
     }
 
     /// Where a request of so many rows runs.
@@ -488,7 +439,12 @@ impl Batcher {
         }
         let lost = instance.lost();
         let mut state = lane.state();
-        state.ended(run, place);
+        if stop_reason().is_some() {
+            // How long it would have taken is not known.
+            state.forget(run);
+        } else {
+            state.ended(run, place);
+        }
         match lost {
             None => state.idle.put(device, instance),
             Some(lost) => {
@@ -507,13 +463,6 @@ impl Batcher {
         }
         requests
     }
-}
-
-/// Joins the answers of a request's pieces; `None` where their inner extents differ.
-fn rejoin(parts: &[Ran]) -> Option<Vec<Tensor>> {
-    let outputs = parts.first().map_or(0, |part| part.outputs.len());
-    let join = |output: usize| concatenate(&parts.iter().map(|part| &part.outputs[output]).collect::<Vec<_>>());
-    (0..outputs).map(join).collect()
 }
 
 impl Lane {

@@ -9,6 +9,7 @@ mod isolation;
 mod resolve;
 mod runtime;
 mod show;
+mod values;
 
 pub use client::{Health, Infer};
 pub use doctor::Doctor;
@@ -19,10 +20,10 @@ pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
 pub use runtime::{Action, Runtime};
 pub use show::show;
+use values::{busy_poll, count, device, duration, file_name, log_level, pause, queue_time, size, timeout};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio};
 
@@ -336,7 +337,7 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// How long a request may wait in a model's queue, where its config.toml does not say: auto (1s, or 20 runs of one request,
+    /// How long a request may wait in a model's queue, where its config.toml does not say: auto (2s, or 20 runs of one request,
     /// or 4 of the longest runs of late, whichever is longest), none, or a duration. A request is refused at once when its wait
     /// is predicted to be longer, and dropped when it has been (RESOURCE_EXHAUSTED, 429).
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_QUEUE_TIME", default_value = "auto", value_parser = queue_time)]
@@ -458,55 +459,4 @@ pub enum LogFormat {
     Text,
     /// One JSON object per line.
     Json,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("expected a duration such as 500ms or 1m 30s: {error}"))
-}
-
-/// A duration between looks.
-fn pause(text: &str) -> Result<Duration, String> {
-    let pause = duration(text)?;
-    let told = "it must be longer than 0s: looking without a pause takes a CPU";
-    if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
-}
-
-/// A duration in which a thread keeps a CPU busy.
-fn busy_poll(text: &str) -> Result<Duration, String> {
-    let look = duration(text)?;
-    let told = "it must be at most 1ms: a thread that looks takes a CPU";
-    if look > Duration::from_millis(1) { Err(told.into()) } else { Ok(look) }
-}
-
-/// A duration that something may take.
-fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout = duration(text)?;
-    if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
-}
-
-fn queue_time(text: &str) -> Result<QueueTime, String> {
-    text.parse().map_err(|expected| format!("expected {expected}"))
-}
-
-/// A name that a folder may hold.
-fn file_name(text: &str) -> Result<String, String> {
-    let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
-    if is_name { Ok(text.to_owned()) } else { Err("expected the name of a file, without a folder".into()) }
-}
-
-fn size(text: &str) -> Result<ByteSize, String> {
-    let size: ByteSize = text.parse()?;
-    if size.0 == 0 { Err("it must be at least 1 byte, got 0".into()) } else { Ok(size) }
-}
-
-fn device(text: &str) -> Result<Device, String> {
-    text.parse().map_err(|expected| format!("expected {expected}"))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "expected an integer of at least 1".into())
-}
-
-fn log_level(text: &str) -> Result<String, String> {
-    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
 }

@@ -119,7 +119,7 @@ impl Admission {
         let lane = LaneState { max_rows: queue.max_rows(), instances: self.instances, is_idle, now };
         let Prediction { wait, answer, margin } = self.forecast.predict(newcomer, ahead, &lane);
         if let Some(limit) = limit
-            && wait + margin > limit.mul_f64(MAX_FILL)
+            && wait > limit.mul_f64(MAX_FILL)
         {
             return Err(Refusal::QueueTime { wait, limit });
         }

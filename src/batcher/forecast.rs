@@ -130,7 +130,7 @@ const MAX_AGE: Duration = Duration::from_secs(10);
 
 /// The default limit of the time in the queue: the longest of this, so many runs of one request, and so many of the longest
 /// runs of late.
-const MIN_MAX_WAIT: Duration = Duration::from_secs(1);
+const MIN_MAX_WAIT: Duration = Duration::from_secs(2);
 const MAX_WAIT_REQUESTS: f64 = 20.0;
 const MAX_WAIT_RUNS: f64 = 4.0;
 

@@ -16,7 +16,7 @@ pub(super) fn run_error(error: &ort::Error) -> Error {
     let words = error.to_string();
     let message = cleaned(&words);
     if let Some(refusal) = take_refusal() {
-        return refusal.error(&message);
+        return refusal.error(&words);
     }
     // The registry looks for a device's name in the message of a run that fails at load.
     let message = if is_of_a_gpu(&words) && !is_of_a_gpu(&message) { words.clone() } else { message };

@@ -282,7 +282,7 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     for model in ["folder", "version", "file"] {
         assert_eq!(added(&server, model).await, Ok((1.0, 1)));
     }
-    assert_eq!(server.count_log(|line| line["model"] == "stays"), 1, "it is loaded once");
+    assert_eq!(server.count_log(|line| line["model"] == "stays" && line["message"] == "ready"), 1, "it is loaded once");
 }
 
 #[tokio::test(flavor = "multi_thread")]

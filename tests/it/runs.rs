@@ -338,7 +338,8 @@ async fn load_fails_at_its_deadline() {
     let repository = repository("");
     endless().save(&repository.path().join("endless/1/model.onnx"));
     save_boxes(repository.path(), "boxes", Some((1_000_000, true)));
-    let mut server = Server::start_with(repository.path(), &["--load-timeout", "3s", "--max-run-time", "0s"]);
+    let mut server =
+        Server::start_with(repository.path(), &["--load-timeout", "3s", "--max-run-time", "0s", "--trial", "off"]);
     for model in ["endless", "boxes"] {
         server.wait_for_log(is_of(model, "it did not load within 3s (--load-timeout)"));
     }
@@ -348,12 +349,12 @@ async fn load_fails_at_its_deadline() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
-/// A run of a load that can't be stopped is not waited for.
+/// A run of a load in this process that can't be stopped is not waited for.
 #[tokio::test(flavor = "multi_thread")]
 async fn load_with_a_run_that_can_not_be_stopped_fails() {
     let repository = repository("");
     save_boxes(repository.path(), "boxes", Some((1_000_000, false)));
-    let mut server = Server::start(repository.path());
+    let mut server = Server::start_with(repository.path(), &["--trial", "off"]);
     server.wait_for_log(is_of("boxes", "a run of it did not end when it was stopped at max_run_time"));
     all_answer(&server).await;
     assert_eq!(metric(&server, "onnxd_abandoned_runs", &[]).await, 1.0);
