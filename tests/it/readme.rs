@@ -46,8 +46,14 @@ fn the_curl_examples_print_what_they_promise() {
         let command = command.replace("localhost:8003", &server.admin.to_string());
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(printed, prints, "{command}");
+        assert_eq!(without_in_place(&printed), without_in_place(&prints), "{command}");
     }
+}
+
+/// A body without the text of the property `in_place`, which depends on how fast the machine is.
+fn without_in_place(body: &str) -> String {
+    let Some((before, rest)) = body.split_once("\"in_place\":\"") else { return body.to_owned() };
+    format!("{before}{}", rest.split_once('"').map_or("", |(_, behind)| behind))
 }
 
 #[test]
