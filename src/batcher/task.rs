@@ -14,9 +14,12 @@ use std::{
 use super::{
     Batcher,
     batch::{Members, SharedBatch},
-    watched::STOP_TIMEOUT,
 };
 use crate::{engine::RunControl, metrics::StopReason};
+
+/// How long a run that is stopped for its time may ignore that. ONNX Runtime looks for the stop between two operators, so a run
+/// that goes on for longer is within one operator, and may never come back.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a thread runs.
 #[derive(Default)]
@@ -92,13 +95,17 @@ impl Task {
         reason.then_some(StopReason::MaxRunTime)
     }
 
-    /// Whether a run that was stopped should have ended by now. One that was stopped for its clients' sake has the time that
-    /// every run has.
-    pub(super) fn is_overdue(&self, took: Duration) -> bool {
+    /// Whether a run that was stopped so long ago should have ended by now. One that was stopped for its clients' sake has the
+    /// time that every run has.
+    pub(super) fn is_overdue(&self, took: Duration, since_stop: Duration) -> bool {
+        if since_stop < STOP_TIMEOUT {
+            return false;
+        }
         let most = match self {
             Task::None => None,
             Task::InPlace(batcher) => batcher.upgrade().and_then(|batcher| batcher.settings.max_run_time),
             Task::Batch(batcher, ..) => batcher.settings.max_run_time,
+            Task::Load(_, load) if load.is_given_up.load(Relaxed) => return true,
             Task::Load(most, _) => *most,
         };
         most.is_some_and(|most| took >= most.saturating_add(STOP_TIMEOUT))

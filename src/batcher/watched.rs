@@ -11,17 +11,13 @@ use super::{
     Batcher,
     batch::{Members, SharedBatch},
     compute::Hold,
-    task::{LoadWatch, Task},
+    task::{LoadWatch, STOP_TIMEOUT, Task},
     watchdog::Watchdog,
 };
 use crate::{
     engine::RunControl,
     error::{Code, Error, Lost},
 };
-
-/// How long a run that is stopped for its time may ignore that. ONNX Runtime looks for the stop between two operators, so a run
-/// that goes on for longer is within one operator, and may never come back.
-pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A thread that runs models.
 pub(super) struct Watched {
@@ -41,7 +37,7 @@ struct State {
 struct Seen {
     number: u64,
     since: Instant,
-    is_stopped: bool,
+    stopped_at: Option<Instant>,
     is_abandoned: bool,
 }
 
@@ -101,17 +97,19 @@ impl Watched {
             return Finding::Back;
         }
         let Some(number) = running else { return Finding::Idle };
-        let first = Seen { number, since: now, is_stopped: false, is_abandoned: false };
+        let first = Seen { number, since: now, stopped_at: None, is_abandoned: false };
         let seen = seen.get_or_insert(first);
         let took = now.saturating_duration_since(seen.since);
-        if !seen.is_stopped {
+        let Some(stopped_at) = seen.stopped_at else {
             if let Some(reason) = task.stop_reason(now, took)
                 && self.control.stop(number, reason)
             {
-                seen.is_stopped = true;
+                seen.stopped_at = Some(now);
                 task.report_stop(reason, took);
             }
-        } else if !seen.is_abandoned && task.is_overdue(took) {
+            return Finding::Busy;
+        };
+        if !seen.is_abandoned && task.is_overdue(took, now.saturating_duration_since(stopped_at)) {
             seen.is_abandoned = true;
             let abandoned = match task {
                 // The thread finds by this that its run was abandoned.
