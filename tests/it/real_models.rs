@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::support::{client::metric, python, server::Server};
 
 /// Batches wait for more, and are small enough to fill up: many batches of several requests, on any machine.
-const JOINED: &str = "batching = \"on\"\nmax_batch_size = 16\nmax_queue_delay = \"500ms\"\n";
+const JOINED: &str = "batching = \"on\"\nmax_batch_size = 16\nmax_queue_delay = \"500ms\"\nmax_queue_time = \"none\"\n";
 
 /// How often each client asks. A soak test asks more often: `ONNXD_TEST_ROUNDS=100 cargo test --test it real_models`.
 fn rounds() -> String {

@@ -103,7 +103,7 @@ fn a_queue_without_deadlines_is_bounded_in_time() {
         assert!(outcome.goodput / lane.capacity() > 0.99);
         // It waits as long as it may, and then runs: in a batch of 352 ms.
         let longest = outcome.latencies.iter().max().unwrap();
-        let most = if rows == 0 { 1.1 } else { 2.2 };
+        let most = if rows == 0 { 2.1 } else { 3.2 };
         assert!(longest.as_secs_f64() < most, "{rows} rows: one took {longest:?}");
         assert!(outcome.refusals.iter().all(|refusal| matches!(refusal, Refusal::QueueTime { .. })));
     }
