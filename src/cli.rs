@@ -389,8 +389,8 @@ pub struct Settings {
     pub request_memory: Option<ByteSize>,
 
     /// Memory that one run may hold on the host: its tensors and its answer, not its inputs. A request whose run needs more is refused
-    /// (RESOURCE_EXHAUSTED, 429); max_run_memory in a model's config.toml overrides it. Without it: a quarter of the memory that
-    /// the process may use. All weights and runs together hold at most what the process may use, less --request-memory and a sixteenth.
+    /// (RESOURCE_EXHAUSTED, 429); max_run_memory in a model's config.toml overrides it. Without it: a sixteenth of the
+    /// memory that the process may use, or 1 GiB where that is more, and a quarter at most. All weights and runs together hold at most what the process may use, less --request-memory and a sixteenth.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_RUN_MEMORY", value_parser = size)]
     pub max_run_memory: Option<ByteSize>,
 

@@ -226,7 +226,7 @@ impl Loader {
             tracing::warn!(model, version, "runs in a worker process: {why}");
         }
         let signature = first.signature().clone();
-        let hazard = first.hazard().map(str::to_owned);
+        let hazard = first.hazard().filter(|_| in_worker.is_none()).map(str::to_owned);
         let zero_extents = zero_extents(first, probe, target.provider);
         let in_place = in_place(config, probe, target, first);
         let warm = probe.took + loaded.elapsed();

@@ -52,10 +52,17 @@ pub(crate) fn request_memory(settings: &Settings) -> usize {
 /// Bytes that one run may hold, and what all weights and runs may hold together.
 pub(crate) fn run_memory(settings: &Settings) -> (usize, usize) {
     let usable = usize::try_from(machine::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
-    let one_run = settings.max_run_memory.map_or(usable / 4, |ByteSize(bytes)| bytes);
+    let one_run = settings.max_run_memory.map_or_else(|| default_run_memory(usable), |ByteSize(bytes)| bytes);
     // The code, connections and what ONNX Runtime takes beside tensors have to be somewhere.
     let rest = (usable - usable / 16).saturating_sub(request_memory(settings));
     (one_run, rest.max(usable / 8))
+}
+
+/// Bytes that one run may hold, of so many that the process may use: far more than runs of most models take, and so few that
+/// several at once leave room for everything else.
+fn default_run_memory(usable: usize) -> usize {
+    const ENOUGH_FOR_MOST: usize = 1 << 30;
+    (usable / 16).max(ENOUGH_FOR_MOST).min(usable / 4)
 }
 
 /// What each connection may do at most.

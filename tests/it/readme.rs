@@ -46,7 +46,7 @@ fn the_curl_examples_print_what_they_promise() {
         let command = command.replace("localhost:8003", &server.admin.to_string());
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
         let printed = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(without_in_place(&printed), without_in_place(&prints), "{command}");
+        assert_eq!(without_in_place(&printed), without_in_place(prints), "{command}");
     }
 }
 

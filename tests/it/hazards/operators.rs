@@ -34,7 +34,6 @@ fn requests_without_elements_end_nothing() {
 
 /// Values and ranks can't be refused by shape: such models have to run in a process of their own.
 #[test]
-#[ignore = "needs versions that run in worker processes"]
 fn deadly_requests_end_no_server() {
     fuzz("deadly_requests_end_no_server", &["--deadly"]);
 }
