@@ -212,6 +212,7 @@ impl Drop for Running {
 fn serve(repository: &Path) -> Command {
     let mut command = onnxd();
     command.arg("serve").arg(repository).env("ONNXD_LOG_FORMAT", "json").env("ONNXD_ADMIN", "off");
+    command.env("XDG_STATE_HOME", std::env::temp_dir());
     command
 }
 
@@ -221,8 +222,9 @@ async fn options_win_over_the_environment_and_that_over_the_file() {
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
     let file = folder.path().join("onnxd.toml");
     let all = "http = \"127.0.0.1:0\"\ngrpc = \"127.0.0.1:0\"\nmetrics = \"127.0.0.1:0\"\n";
-    let rest = "admin = \"127.0.0.1:0\"\nstate_dir = \"state\"\npoll_interval = \"1m\"\ndrain_delay = \"0s\"\ndrain_timeout = \"5s\"\nlog_format = \"json\"\nlog_level = \"info\"\n";
-    fs::write(&file, format!("{all}{rest}")).unwrap();
+    let rest = "admin = \"127.0.0.1:0\"\npoll_interval = \"1m\"\ndrain_delay = \"0s\"\ndrain_timeout = \"5s\"\nlog_format = \"json\"\nlog_level = \"info\"\n";
+    let state = folder.path().join("state");
+    fs::write(&file, format!("{all}{rest}state_dir = {state:?}\n")).unwrap();
 
     // The file alone, which says it all.
     let server = Running::start(onnxd().arg("serve").arg(repository.path()).arg("--config").arg(&file));
