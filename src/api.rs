@@ -65,7 +65,7 @@ pub struct Context {
     pub lifecycle: watch::Receiver<Lifecycle>,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
-    /// What decodes large requests and encodes large answers.
+    /// Thread pool that decodes large requests and encodes large answers.
     pub codecs: Arc<CodecPool>,
     /// The threads that run models.
     pub compute: Compute,
@@ -90,7 +90,7 @@ impl Context {
         *self.lifecycle.borrow() == Lifecycle::Serving && self.is_live()
     }
 
-    /// Whether the server can still do its work: not once abandoned runs hold as many CPUs as there are.
+    /// Liveness: false once abandoned runs hold as many CPUs as there are.
     pub fn is_live(&self) -> bool {
         self.compute.abandoned_runs() < self.compute.cpus().max(1)
     }

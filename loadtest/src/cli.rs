@@ -187,7 +187,7 @@ impl<T: FromStr + Copy + PartialOrd + Default> FromStr for Ramps<T> {
 }
 
 impl Load {
-    /// How fast an answer must be to count as goodput.
+    /// Longest latency of an answer that counts as goodput.
     pub(crate) fn goodput_limit(&self) -> Option<Duration> {
         self.limit.or(self.deadline)
     }

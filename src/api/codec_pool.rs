@@ -27,7 +27,7 @@ pub(super) const MAX_INLINE_BYTES: usize = 128 << 10;
 /// Bytes of raw elements that are checked in the time that a byte of text takes to parse.
 pub(super) const CHECKED_PER_PARSED: usize = 8;
 
-/// Whether what stands in front of raw elements may name a datatype whose elements are checked one by one.
+/// True if the header of raw elements may name a datatype whose elements are checked one by one.
 pub(super) fn has_checked_elements(head: &[u8]) -> bool {
     // With an escape in JSON, any name may stand there.
     let names = |name: &[u8]| head.windows(name.len()).any(|part| part == name);

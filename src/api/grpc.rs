@@ -59,12 +59,12 @@ pub(super) fn refused(error: Error) -> Answer {
     unary::refused(error)
 }
 
-/// Whether a path names a method at all, of this server or not.
+/// True if a path names a gRPC method, of this server or not.
 pub(super) fn names_method(path: &str) -> bool {
     path.strip_prefix('/').and_then(|path| path.split_once('/')).is_some_and(|(service, _)| service.contains('.'))
 }
 
-/// Whether a path names a method that checks health, or reads metadata.
+/// True if a path names a method that checks health or reads metadata.
 pub(super) fn is_health(path: &str) -> bool {
     const METHODS: [&str; 5] = ["ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata"];
     path == "/grpc.health.v1.Health/Check" || method(path).is_some_and(|method| METHODS.contains(&method))

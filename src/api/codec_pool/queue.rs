@@ -9,7 +9,7 @@ use std::{
 /// Jobs of more bytes are large: they take a thread for more than some 10 ms.
 const LARGE_BYTES: usize = 2 << 20;
 
-/// How far a job stands behind one without bytes that comes at the same time, per byte. That is some five times as long as the job
+/// Delay of a job behind one without bytes that comes at the same time, per byte. That is some five times as long as the job
 /// takes: short ones pass long ones, and a long one is passed by those alone that come within so long after it.
 const DELAY_PER_BYTE: Duration = Duration::from_nanos(50);
 

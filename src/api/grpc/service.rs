@@ -177,7 +177,7 @@ fn submitted(call: &mut Call, decoded: Result<Decoded>, notes: &mut Notes) -> Re
 struct Decoded {
     request: tensor::Request,
     id: String,
-    /// What it holds beside its tensors.
+    /// Share of the byte budget for the message beside its tensors.
     share: Share,
 }
 
