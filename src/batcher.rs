@@ -60,6 +60,7 @@ use crate::{
 };
 use admission::Admission;
 use batch::Reply;
+use forecast::Newcomer;
 use idle::Idle;
 use lost::Loss;
 use pace::Pace;
@@ -264,12 +265,15 @@ impl Batcher {
         now: Instant,
     ) -> Result<Submitted> {
         let place = self.place(rows);
+        let mut newcomer = Newcomer { level, rows: 0, job_rows: 0, deadline };
         let mut answers = SmallVec::new();
         let mut jobs: SmallVec<[_; 1]> = SmallVec::new();
         for inputs in pieces {
             let (reply, answer) = oneshot::channel();
             answers.push(answer);
             let rows = if self.settings.by_rows { inputs.rows() } else { 1 };
+            newcomer.rows = newcomer.rows.saturating_add(rows);
+            newcomer.job_rows = newcomer.job_rows.max(rows);
             let is_first = jobs.is_empty();
             jobs.push(Waiting {
                 key: self.key(&inputs),
@@ -278,6 +282,7 @@ impl Batcher {
                 arrived: now,
                 deadline,
                 is_rest: !is_first,
+                number: 0,
                 predicted: false,
                 job: Job { inputs, is_first, reply: Some(reply) },
             });
@@ -288,8 +293,9 @@ impl Batcher {
         if let Some(error) = self.lost() {
             return Err(error);
         }
-        let (admitted, dropped) = state.admit(jobs, now);
-        lane.tell(&state, now);
+        let (admitted, dropped) = state.admit(&newcomer, now);
+        let admitted = admitted.map(|admitted| state.push(jobs, admitted));
+        lane.tell(&state);
         let wake = admitted.is_ok() && state.scheduled < state.idle.len();
         state.scheduled += usize::from(wake);
         drop(state);
@@ -398,7 +404,7 @@ impl Batcher {
             return 0;
         }
         let (next, dropped, run) = state.take(now);
-        lane.tell(&state, now);
+        lane.tell(&state);
         let batch = match next {
             Next::Run(batch) => batch,
             Next::WaitUntil(until) => {
@@ -442,8 +448,8 @@ impl Batcher {
         if stop_reason().is_some() {
             // How long it would have taken is not known.
             state.forget(run);
-        } else {
-            state.ended(run, place);
+        } else if let Some(rates) = state.ended(run, place) {
+            lane.gauge.set_rates(rates);
         }
         match lost {
             None => state.idle.put(device, instance),
@@ -475,9 +481,9 @@ impl Lane {
     }
 
     /// Tells what waits, while the lock is held.
-    fn tell(&self, state: &State, now: Instant) {
+    fn tell(&self, state: &State) {
         let waiting = state.queue.total();
-        self.gauge.set(waiting.jobs, waiting.rows, state.work(now));
+        self.gauge.set(waiting.jobs, waiting.rows);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

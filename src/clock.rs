@@ -3,6 +3,8 @@
 //! The crates that format dates panic or fail outside of those years. A server does not start with such a clock, as the HTTP
 //! library would panic too; one that is set later must not end a request.
 
+pub mod coarse;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds from the Unix epoch to the last second of the year 9999.

@@ -23,4 +23,4 @@ pub use held_memory::{HeldMemory, VersionMemory};
 pub use histogram::Histogram;
 pub use server::{Process, Readings, ServerMetrics};
 pub use transport::{Closed, TransportMetrics};
-pub use version::{Phase, QueueGauge, Rejection, RequestTimer, StopReason, VersionMetrics};
+pub use version::{Phase, QueueGauge, QueueRates, Rejection, RequestTimer, StopReason, VersionMetrics};

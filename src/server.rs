@@ -6,7 +6,6 @@ pub(crate) mod addresses;
 mod backlog;
 mod blocking;
 mod client_stream;
-mod coarse_clock;
 mod connection;
 mod flood;
 mod frames;

@@ -1,5 +1,6 @@
 //! The parameters that requests and tensors carry, whichever protocol brings them.
 
+use axum::http::HeaderName;
 use std::{
     fmt::{self, Display},
     time::{Duration, Instant},
@@ -98,7 +99,8 @@ impl RequestParameters {
 }
 
 /// The header (metadata over gRPC) that gives the priority level where no parameter does.
-pub(super) const PRIORITY: &str = "onnxd-priority";
+pub(super) const PRIORITY: HeaderName = HeaderName::from_static(PRIORITY_NAME);
+pub(super) const PRIORITY_NAME: &str = "onnxd-priority";
 
 /// Takes the level of the header for a request that gives none itself.
 pub(super) fn read_priority(header: Option<&[u8]>, request: &mut Request) -> Result<()> {
@@ -108,7 +110,7 @@ pub(super) fn read_priority(header: Option<&[u8]>, request: &mut Request) -> Res
         let came = String::from_utf8_lossy(value);
         let model = &request.model;
         Error::invalid(format!(
-            "request for model '{model}': the header {PRIORITY} must be an integer of at least 0, got '{came}'"
+            "request for model '{model}': the header {PRIORITY_NAME} must be an integer of at least 0, got '{came}'"
         ))
     })?;
     Ok(())

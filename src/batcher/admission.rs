@@ -9,10 +9,10 @@ use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 use super::{
-    forecast::{Begun, Forecast, LaneState, Newcomer, Prediction},
-    queue::{Cancel, Dropped, Next, Queue, Waiting},
+    forecast::{Begun, Forecast, LaneState, Newcomer, Prediction, nanoseconds},
+    queue::{Cancel, Dropped, Next, Queue},
 };
-use crate::metrics::Rejection;
+use crate::metrics::{QueueRates, Rejection};
 
 /// What a lane has learned, and what it does with it.
 #[derive(Debug)]
@@ -33,6 +33,13 @@ struct Fill {
     /// When it became smaller. Jobs that came before were let in by the larger part.
     cut: Option<Instant>,
     last_miss: Option<Instant>,
+}
+
+/// A newcomer that is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Admitted {
+    /// Whether that was because its answer is predicted to be in time. Nothing of a request without a deadline is.
+    pub predicted: bool,
 }
 
 /// Why a newcomer is refused.
@@ -84,22 +91,22 @@ impl Admission {
     }
 
     /// How long it takes to work off what waits.
-    pub(super) fn work<J: Cancel>(&self, queue: &Queue<J>, now: Instant) -> Duration {
-        self.forecast.work(queue.total(), queue.max_rows(), self.instances, now)
+    pub(super) fn rates<J: Cancel>(&self, queue: &Queue<J>, now: Instant) -> QueueRates {
+        self.forecast.rates(queue.max_rows(), self.instances, now)
     }
 
-    /// Whether a newcomer is let in. `Ok` says whether that was for its prediction. One that finds an idle instance and an
-    /// empty queue always is: if the forecast is wrong, its run will show it.
+    /// Whether a newcomer is let in. One that finds an idle instance and an empty queue always is: if the forecast is wrong,
+    /// its run will show it.
     pub(super) fn check<J: Cancel>(
         &self,
         newcomer: &Newcomer,
         queue: &Queue<J>,
         is_idle: bool,
         now: Instant,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Admitted, Refusal> {
         let level = newcomer.level;
         if queue.is_empty() && is_idle {
-            return Ok(false);
+            return Ok(Admitted { predicted: false });
         }
         if let Some(limit) = queue.is_full(level) {
             return Err(Refusal::Full { limit });
@@ -108,13 +115,14 @@ impl Admission {
         let limit = if ahead.jobs == 0 { None } else { queue.level(level).map(|limits| limits.max_wait) };
         let limit = limit.and_then(|limit| self.forecast.max_wait(limit, now));
         let left = newcomer.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        let admitted = Admitted { predicted: left.is_some() };
         let part = self.fill[level.min(self.fill.len() - 1)].part;
         // Next to always there is so much time that nothing needs to be predicted.
         let pieces = newcomer.rows / newcomer.job_rows.max(1);
         let at_most = self.forecast.at_most(ahead.jobs.saturating_add(pieces));
-        let fits = |limit: Option<Duration>, part: f64| limit.is_none_or(|limit| at_most < limit.mul_f64(part));
+        let fits = |limit: Option<Duration>, part: f64| limit.is_none_or(|limit| at_most < nanoseconds(limit) * part);
         if fits(limit, MAX_FILL) && fits(left, part) {
-            return Ok(left.is_some());
+            return Ok(admitted);
         }
         let lane = LaneState { max_rows: queue.max_rows(), instances: self.instances, is_idle, now };
         let Prediction { wait, answer, margin } = self.forecast.predict(newcomer, ahead, &lane);
@@ -125,7 +133,7 @@ impl Admission {
         }
         match left {
             Some(left) if answer + margin > left.mul_f64(part) => Err(Refusal::Late { wait, answer, left }),
-            left => Ok(left.is_some()),
+            _ => Ok(admitted),
         }
     }
 
@@ -216,14 +224,6 @@ impl Fill {
 
     fn is_calm(&self, now: Instant) -> bool {
         self.last_miss.is_none_or(|miss| now.saturating_duration_since(miss) > MISSES_REMEMBERED)
-    }
-}
-
-/// Nothing of a request that is let in without a deadline has been predicted.
-impl<J> Waiting<J> {
-    pub(super) fn admitted(mut self, predicted: bool) -> Self {
-        self.predicted = predicted;
-        self
     }
 }
 

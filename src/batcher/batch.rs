@@ -133,6 +133,7 @@ mod tests {
                 arrived,
                 deadline: *deadline,
                 is_rest: false,
+                number: 0,
                 predicted: false,
                 job,
             }

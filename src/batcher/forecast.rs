@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
-use crate::config::QueueTime;
+use crate::{config::QueueTime, metrics::QueueRates};
 
 /// What the runs of a lane have shown. Nothing measured yet means no time at all: then nobody is refused.
 #[derive(Debug)]
@@ -219,21 +219,22 @@ impl Forecast {
     }
 
     /// How long it takes to work off what waits.
-    pub(super) fn work(&self, backlog: Backlog, max_rows: usize, instances: usize, now: Instant) -> Duration {
+    pub(super) fn rates(&self, max_rows: usize, instances: usize, now: Instant) -> QueueRates {
         let at_once = instances.max(1) as f64;
-        duration(match self.throughput.measured(now) {
-            Some((per_row, _)) => backlog.rows as f64 * per_row,
+        let none = QueueRates { max_rows, ..QueueRates::default() };
+        match self.throughput.measured(now) {
+            Some((per_row, _)) => QueueRates { per_row, ..none },
             None if max_rows > 1 => {
-                let batches = (backlog.rows as f64 / max_rows as f64).ceil().max(1.0);
-                batches * self.runs.at(backlog.rows as f64 / batches) / at_once
+                QueueRates { per_batch: self.runs.at(0.0) / at_once, per_row: self.runs.slope() / at_once, ..none }
             }
-            None => backlog.jobs as f64 * self.runs.time / at_once,
-        })
+            None => QueueRates { per_request: self.runs.time / at_once, ..none },
+        }
     }
 
-    /// Time within which a newcomer behind so many jobs is certainly answered: each takes a run as long as any of late.
-    pub(super) fn at_most(&self, jobs: usize) -> Duration {
-        duration((jobs as f64 + 2.0) * self.longest + self.gap)
+    /// Time within which a newcomer behind so many jobs is certainly answered, in nanoseconds: each takes a run as long as any of
+    /// late.
+    pub(super) fn at_most(&self, jobs: usize) -> f64 {
+        (jobs as f64 + 2.0) * self.longest + self.gap
     }
 
     /// A run of `rows` begins, whose first job could have run from `ready` on. `is_full`: the batch could hold no more of what
@@ -351,8 +352,8 @@ impl Throughput {
     }
 }
 
-fn nanoseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e9
+pub(super) fn nanoseconds(duration: Duration) -> f64 {
+    duration.as_secs() as f64 * 1e9 + f64::from(duration.subsec_nanos())
 }
 
 fn duration(nanoseconds: f64) -> Duration {

@@ -35,7 +35,7 @@ impl Batcher {
             // Pushes look for the loss under this lock: none comes after this.
             let mut state = lane.state();
             let waiting = state.queue.drain();
-            lane.tell(&state, Instant::now());
+            lane.tell(&state);
             drop(state);
             self.refuse_lost(waiting);
         }

@@ -5,54 +5,46 @@ use std::time::{Duration, Instant};
 
 use super::{
     Batcher, Job, Place, State,
-    admission::{Refusal, Run},
+    admission::{Admitted, Refusal, Run},
     forecast::Newcomer,
     queue::{Dropped, Next, Waiting},
 };
 use crate::{
     error::{Code, Error},
-    metrics::Rejection,
+    metrics::{QueueRates, Rejection},
 };
 
 /// Longest time after which a client is told to try again, in seconds.
 const MAX_RETRY_AFTER: u64 = 60;
 
 impl State {
-    /// Lets the jobs of one request into the queue, all or none, and returns the dead jobs that made room.
+    /// Whether the jobs of one request are let into the queue, all or none, with the dead jobs that made room for them.
     pub(super) fn admit(
         &mut self,
-        jobs: SmallVec<[Waiting<Job>; 1]>,
+        newcomer: &Newcomer,
         now: Instant,
-    ) -> (Result<(), Refusal>, Vec<Dropped<Job>>) {
+    ) -> (Result<Admitted, Refusal>, Vec<Dropped<Job>>) {
         let is_idle = self.idle.len() > 0;
-        let newcomer = Newcomer {
-            level: jobs.first().map_or(0, |job| job.level),
-            rows: jobs.iter().fold(0, |rows, job| job.rows.saturating_add(rows)),
-            job_rows: jobs.iter().map(|job| job.rows).max().unwrap_or(0),
-            deadline: jobs.first().and_then(|job| job.deadline),
-        };
-        let mut admitted = self.admission.check(&newcomer, &self.queue, is_idle, now);
+        let mut admitted = self.admission.check(newcomer, &self.queue, is_idle, now);
         let mut dropped = Vec::new();
         if admitted.is_err() {
             // Jobs that nobody wants any more stand in nobody's way.
             dropped = self.queue.drop_dead(now, self.admission.forecast());
             if !dropped.is_empty() {
                 self.admission.dropped(&dropped, now);
-                admitted = self.admission.check(&newcomer, &self.queue, is_idle, now);
+                admitted = self.admission.check(newcomer, &self.queue, is_idle, now);
             }
         }
-        let refused = match admitted {
-            Ok(predicted) => {
-                let jobs = jobs.into_iter().map(|job| job.admitted(predicted));
-                self.queue.push(jobs, self.admission.forecast());
-                Ok(())
-            }
-            Err(refusal) => {
-                self.admission.refused(newcomer.level, &refusal, now);
-                Err(refusal)
-            }
-        };
-        (refused, dropped)
+        if let Err(refusal) = &admitted {
+            self.admission.refused(newcomer.level, refusal, now);
+        }
+        (admitted, dropped)
+    }
+
+    /// Puts the jobs of an admitted request into the queue.
+    pub(super) fn push(&mut self, mut jobs: SmallVec<[Waiting<Job>; 1]>, admitted: Admitted) {
+        jobs.iter_mut().for_each(|job| job.predicted = admitted.predicted);
+        self.queue.push(jobs, self.admission.forecast());
     }
 
     /// The next batch for an instance that is free.
@@ -60,13 +52,17 @@ impl State {
         self.admission.take(&mut self.queue, now)
     }
 
-    /// A run has ended. A lone request of an I/O thread takes less time than to read the clock often: nothing is learned of it.
-    pub(super) fn ended(&mut self, run: Option<Run>, place: Place) {
-        match run {
-            Some(run) if matches!(place, Place::Here(_)) && self.queue.is_empty() => self.admission.forget(&run),
-            Some(run) => self.admission.ended(run, Instant::now()),
-            None => {}
+    /// A run has ended. Returns what it has shown. A lone request of an I/O thread takes less time than to read the clock often:
+    /// nothing is learned of it.
+    pub(super) fn ended(&mut self, run: Option<Run>, place: Place) -> Option<QueueRates> {
+        let run = run?;
+        if matches!(place, Place::Here(_)) && self.queue.is_empty() {
+            self.admission.forget(&run);
+            return None;
         }
+        let now = Instant::now();
+        self.admission.ended(run, now);
+        Some(self.admission.rates(&self.queue, now))
     }
 
     /// A run has ended of which nothing is to be learned, such as one that ended its worker process.
@@ -74,11 +70,6 @@ impl State {
         if let Some(run) = run {
             self.admission.forget(&run);
         }
-    }
-
-    /// How long what waits will take.
-    pub(super) fn work(&self, now: Instant) -> Duration {
-        if self.queue.is_empty() { Duration::ZERO } else { self.admission.work(&self.queue, now) }
     }
 }
 

@@ -55,6 +55,8 @@ pub(super) struct Waiting<J> {
     pub deadline: Option<Instant>,
     /// Whether it is a later piece of a request, and waits for the pieces before it.
     pub is_rest: bool,
+    /// Its place in the order of arrival, which the queue gives it.
+    pub number: u64,
     /// Whether it was admitted because its answer was predicted to be in time.
     pub predicted: bool,
     pub job: J,
@@ -97,6 +99,13 @@ pub(super) struct Queue<J> {
     next_number: u64,
     /// A full queue is not searched for dead jobs again before this.
     next_search: Option<Instant>,
+}
+
+/// The limits of the time in the queue as they are at an instant: worked out once for all jobs that are looked at.
+struct Patience {
+    now: Instant,
+    /// The arrival before which a job of each priority level has waited too long; `None` where it may wait for ever.
+    oldest_arrival: SmallVec<[Option<Instant>; 1]>,
 }
 
 /// Pause between two searches of a full queue for dead jobs, for each job in it. A search takes about a fiftieth of it.
@@ -162,13 +171,13 @@ impl<J: Cancel> Queue<J> {
     pub(super) fn push(&mut self, request: impl IntoIterator<Item = Waiting<J>>, forecast: &Forecast) {
         for mut job in request {
             job.level = job.level.min(self.levels.len() - 1);
+            job.number = self.next_number;
+            self.next_number += 1;
             self.total.add(1, job.rows);
             self.levels[job.level].add(1, job.rows);
-            let number = self.next_number;
-            self.next_number += 1;
             let line = self.lines.of(&job.key, &self.limits, forecast);
             let has_delay = !self.limits.max_delay.is_zero();
-            self.lines.line_mut(line).push(number, job, self.levels.len(), has_delay);
+            self.lines.line_mut(line).push(job, self.levels.len(), has_delay);
             self.lines.place(line, &self.limits, forecast);
         }
     }
@@ -177,6 +186,7 @@ impl<J: Cancel> Queue<J> {
     /// waits for, that have waited too long, or whose answer would come after their deadline.
     pub(super) fn take(&mut self, now: Instant, forecast: &Forecast) -> (Next<J>, Vec<Dropped<J>>) {
         let mut dropped = Vec::new();
+        let patience = Patience::new(now, &self.limits, forecast);
         // Its time is unknown rather than too long: where nothing is tried, no estimate is ever mended.
         let is_alone = self.total.jobs == 1;
         loop {
@@ -184,17 +194,17 @@ impl<J: Cancel> Queue<J> {
                 index::Due::Now(line) => line,
                 index::Due::At(line, until) => {
                     // A line whose first jobs are dead may be due later, or never.
-                    if self.drop_dead_heads(line, now, forecast, &mut dropped) {
+                    if self.drop_dead_heads(line, &patience, forecast, &mut dropped) {
                         continue;
                     }
                     return (Next::WaitUntil(until), dropped);
                 }
                 index::Due::Never => return (Next::Idle, dropped),
             };
-            if self.drop_dead_heads(line, now, forecast, &mut dropped) {
+            if self.drop_dead_heads(line, &patience, forecast, &mut dropped) {
                 continue;
             }
-            let batch = self.gather(line, now, forecast, is_alone, &mut dropped);
+            let batch = self.gather(line, &patience, forecast, is_alone, &mut dropped);
             self.lines.place(line, &self.limits, forecast);
             // Clients go at any moment: all that were there for the first look may be gone at the second.
             if !batch.is_empty() {
@@ -211,9 +221,10 @@ impl<J: Cancel> Queue<J> {
         let jobs = u32::try_from(self.total.jobs).unwrap_or(u32::MAX);
         self.next_search = now.checked_add(SEARCH_PAUSE_PER_JOB.saturating_mul(jobs));
         let mut dropped = Vec::new();
+        let patience = Patience::new(now, &self.limits, forecast);
         for id in self.lines.ids() {
             let before = dropped.len();
-            self.lines.line_mut(id).drop_if(|job| job.reason_to_drop(now, &self.limits, forecast), &mut dropped);
+            self.lines.line_mut(id).drop_if(|job| job.reason_to_drop(&patience), &mut dropped);
             if dropped.len() > before {
                 self.lines.place(id, &self.limits, forecast);
             }
@@ -223,11 +234,17 @@ impl<J: Cancel> Queue<J> {
     }
 
     /// Drops dead jobs from the front of every level of a line. Whether there were some.
-    fn drop_dead_heads(&mut self, id: usize, now: Instant, forecast: &Forecast, dropped: &mut Vec<Dropped<J>>) -> bool {
+    fn drop_dead_heads(
+        &mut self,
+        id: usize,
+        patience: &Patience,
+        forecast: &Forecast,
+        dropped: &mut Vec<Dropped<J>>,
+    ) -> bool {
         let before = dropped.len();
         for level in 0..self.levels.len() {
             while let Some(head) = self.lines.line(id).front_of(level)
-                && let Some(why) = head.reason_to_drop(now, &self.limits, forecast)
+                && let Some(why) = head.reason_to_drop(patience)
             {
                 let Some(waiting) = self.lines.line_mut(id).pop_of(level) else { break };
                 self.left(&waiting);
@@ -246,18 +263,19 @@ impl<J: Cancel> Queue<J> {
     fn gather(
         &mut self,
         id: usize,
-        now: Instant,
+        patience: &Patience,
         forecast: &Forecast,
         is_alone: bool,
         dropped: &mut Vec<Dropped<J>>,
     ) -> Vec<Waiting<J>> {
+        let now = patience.now;
         let most = self.lines.line(id).len().min(self.limits.max_rows.max(1));
         let mut batch: Vec<Waiting<J>> = Vec::with_capacity(most);
         let mut rows = 0usize;
         let mut earliest: Option<Instant> = None;
         let enough = forecast.enough_rows();
         while let Some(next) = self.lines.line(id).front() {
-            let mut why = next.reason_to_drop(now, &self.limits, forecast);
+            let mut why = next.reason_to_drop(patience);
             if why.is_none() && !batch.is_empty() && rows.saturating_add(next.rows) > self.limits.max_rows {
                 // Later ones that would fit don't overtake it.
                 break;
@@ -314,6 +332,17 @@ fn ends_after(instant: Instant, now: Instant, takes: Duration) -> bool {
     instant.saturating_duration_since(now) < takes
 }
 
+impl Patience {
+    fn new(now: Instant, limits: &Limits, forecast: &Forecast) -> Self {
+        let oldest_arrival = |level: &LevelLimits| {
+            let max_wait = forecast.max_wait(level.max_wait, now)?;
+            // To wait for others to join is what the model's settings ask for.
+            now.checked_sub(max_wait.saturating_add(limits.max_delay))
+        };
+        Patience { now, oldest_arrival: limits.levels.iter().map(oldest_arrival).collect() }
+    }
+}
+
 impl<J: Cancel> Waiting<J> {
     /// Whether the deadline has passed.
     pub(super) fn is_late(&self, now: Instant) -> bool {
@@ -326,20 +355,15 @@ impl<J: Cancel> Waiting<J> {
     }
 
     /// Why a run would help nobody, or comes too late.
-    fn reason_to_drop(&self, now: Instant, limits: &Limits, forecast: &Forecast) -> Option<Rejection> {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
+    fn reason_to_drop(&self, patience: &Patience) -> Option<Rejection> {
+        if self.is_late(patience.now) {
             return Some(Rejection::Deadline);
         }
         if self.job.is_cancelled() {
             return Some(Rejection::Cancelled);
         }
-        if self.is_rest {
-            return None;
-        }
-        let max_wait = forecast.max_wait(limits.levels.get(self.level)?.max_wait, now)?;
-        // To wait for others to join is what the model's settings ask for.
-        let waited = now.saturating_duration_since(self.arrived).saturating_sub(limits.max_delay);
-        (waited > max_wait).then_some(Rejection::QueueTime)
+        let oldest = patience.oldest_arrival.get(self.level).copied().flatten()?;
+        (!self.is_rest && self.arrived < oldest).then_some(Rejection::QueueTime)
     }
 }
 

@@ -65,7 +65,20 @@ pub(super) struct Total {
 pub struct QueueGauge {
     requests: AtomicU64,
     rows: AtomicU64,
-    work_nanoseconds: AtomicU64,
+    rates: Mutex<QueueRates>,
+}
+
+/// How long it takes to work off a queue, in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct QueueRates {
+    /// For every request in it.
+    pub per_request: f64,
+    /// For every row.
+    pub per_row: f64,
+    /// For every batch of as many rows as it may have.
+    pub per_batch: f64,
+    /// Rows of a batch at most.
+    pub max_rows: usize,
 }
 
 /// Why a request never ran.
@@ -135,11 +148,31 @@ impl StopReason {
 }
 
 impl QueueGauge {
-    /// So many requests with so many rows wait, which are predicted to take so long. Only one thread at a time tells.
-    pub fn set(&self, requests: usize, rows: usize, work: Duration) {
+    /// So many requests with so many rows wait. Only one thread at a time tells.
+    pub fn set(&self, requests: usize, rows: usize) {
         self.requests.store(requests as u64, Relaxed);
         self.rows.store(rows as u64, Relaxed);
-        self.work_nanoseconds.store(nanoseconds(work), Relaxed);
+    }
+
+    /// The queue is worked off like that.
+    pub fn set_rates(&self, rates: QueueRates) {
+        *self.rates() = rates;
+    }
+
+    /// How long what waits is predicted to take, in nanoseconds.
+    fn work(&self) -> u64 {
+        let (requests, rows) = (self.requests.load(Relaxed), self.rows.load(Relaxed));
+        if requests == 0 {
+            return 0;
+        }
+        let rates = *self.rates();
+        let batches = rows.div_ceil(rates.max_rows.max(1) as u64).max(1);
+        let parts = [(requests, rates.per_request), (rows, rates.per_row), (batches, rates.per_batch)];
+        parts.into_iter().map(|(count, each)| count as f64 * each).sum::<f64>() as u64
+    }
+
+    fn rates(&self) -> MutexGuard<'_, QueueRates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,11 +233,7 @@ impl VersionMetrics {
             counts,
             queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
-            queued_work: queues
-                .iter()
-                .map(|queue| queue.work_nanoseconds.load(Relaxed))
-                .max()
-                .map_or(Duration::ZERO, Duration::from_nanos),
+            queued_work: queues.iter().map(|queue| queue.work()).max().map_or(Duration::ZERO, Duration::from_nanos),
             queue_limit: self.queue_limit.load(Relaxed),
             worker_deaths: self.worker_deaths.load(Relaxed),
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),

@@ -9,8 +9,8 @@ use std::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-use super::{coarse_clock, limits::ConnectionLimits};
-use crate::{api::Unwritten, metrics::Closed};
+use super::limits::ConnectionLimits;
+use crate::{api::Unwritten, clock, metrics::Closed};
 
 /// What happens on a connection.
 #[derive(Debug, Default)]
@@ -106,14 +106,14 @@ impl Activity {
 
     /// The connection begins, or a request has been answered: it is idle from now on, if no other is open.
     pub(super) fn rest(&self) {
-        let now = u64::try_from(coarse_clock::now().as_millis()).unwrap_or(u64::MAX);
+        let now = u64::try_from(clock::coarse::now().as_millis()).unwrap_or(u64::MAX);
         self.idle_since.store(now, Relaxed);
     }
 
     /// How long no request has been open, and no answer on its way; `None` where one is.
     pub(super) fn idle_time(&self) -> Option<Duration> {
         let since = Duration::from_millis(self.idle_since.load(Relaxed));
-        (!self.is_busy()).then(|| coarse_clock::now().saturating_sub(since))
+        (!self.is_busy()).then(|| clock::coarse::now().saturating_sub(since))
     }
 
     /// Whether a request is open, or an answer on its way. What a client waits for is not its fault.

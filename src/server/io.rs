@@ -18,9 +18,10 @@ use tokio::{
     time::interval,
 };
 
-use super::{blocking, coarse_clock};
+use super::blocking;
 use crate::{
     batcher::{begin_turn, busy_poll, take_turns},
+    clock,
     metrics::ServerMetrics,
 };
 
@@ -98,7 +99,7 @@ async fn watch_delay(metrics: ServerMetrics) {
     let mut looks = interval(LOOK);
     loop {
         let due = looks.tick().await.into_std();
-        coarse_clock::update();
+        clock::coarse::update();
         metrics.io_delayed(Instant::now().saturating_duration_since(due));
     }
 }

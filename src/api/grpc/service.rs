@@ -1,6 +1,6 @@
 //! The methods of the inference service: receive, call, answer.
 
-use axum::http::Request;
+use axum::http::{HeaderValue, Request};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use std::{
@@ -162,7 +162,8 @@ fn told(mut response: Answer, failed: Option<Code>, notes: Notes) -> Answer {
 fn submitted(call: &mut Call, decoded: Result<Decoded>, notes: &mut Notes) -> Result<(Submitted, String)> {
     let router = &call.context.router;
     let decoded = decoded.and_then(|mut decoded| {
-        read_priority(call.metadata(PRIORITY), &mut decoded.request)?;
+        let priority = call.headers.get(PRIORITY).map(HeaderValue::as_bytes);
+        read_priority(priority, &mut decoded.request)?;
         Ok(decoded)
     });
     let Decoded { request, id, share } = decoded.inspect_err(|error| router.undecoded(error))?;

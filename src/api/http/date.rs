@@ -1,7 +1,11 @@
-//! The `Date` header, formatted once a second on each thread.
+//! The `Date` header, formatted once a second on each thread. It is late by as much as the coarse clock.
 
 use axum::http::HeaderValue;
-use std::{cell::RefCell, io::Write, time::UNIX_EPOCH};
+use std::{
+    cell::RefCell,
+    io::Write,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use crate::clock;
 
@@ -9,6 +13,8 @@ use crate::clock;
 pub(super) type Date = [u8; 29];
 
 struct Cached {
+    /// Time of the coarse clock when the wall clock was read.
+    read: Duration,
     second: u64,
     date: Date,
     header: HeaderValue,
@@ -16,7 +22,7 @@ struct Cached {
 
 thread_local! {
     static CACHED: RefCell<Cached> = const {
-        RefCell::new(Cached { second: u64::MAX, date: [b' '; 29], header: HeaderValue::from_static("") })
+        RefCell::new(Cached { read: Duration::MAX, second: u64::MAX, date: [b' '; 29], header: HeaderValue::from_static("") })
     };
 }
 
@@ -32,7 +38,12 @@ pub fn date_header() -> HeaderValue {
 
 fn with_current<T>(take: impl FnOnce(&Cached) -> T) -> T {
     CACHED.with_borrow_mut(|cached| {
+        let coarse = clock::coarse::now();
+        if cached.read == coarse {
+            return take(cached);
+        }
         let now = clock::since_epoch();
+        cached.read = coarse;
         if cached.second != now.as_secs() {
             cached.second = now.as_secs();
             // The clock is clamped to years that have this many characters.

@@ -12,7 +12,7 @@ use super::service::Target;
 use crate::api::{
     access::{ASKS_FOR_TIMING, Beside, REQUEST_ID, TRACEPARENT},
     compression::Encoding,
-    parameters::PRIORITY,
+    parameters::PRIORITY_NAME,
 };
 
 /// A look at the bytes that come next on a connection.
@@ -92,7 +92,7 @@ fn meaning(name: &str) -> Meaning {
         12 if is("x-request-id") => Meaning::Beside,
         19 if is("onnxd-server-timing") => Meaning::Beside,
         11 if is("traceparent") => Meaning::Trace,
-        14 if is(PRIORITY) => Meaning::Priority,
+        14 if is(PRIORITY_NAME) => Meaning::Priority,
         17 if is("transfer-encoding") => Meaning::Other,
         16 if is("content-encoding") => Meaning::Other,
         14 if is("http2-settings") => Meaning::Other,

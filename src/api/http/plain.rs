@@ -30,7 +30,7 @@ use crate::{
         codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, WORTH_IT},
         limits::Limits,
-        parameters::PRIORITY,
+        parameters::PRIORITY_NAME,
     },
     router::{Answer, Submitted},
 };
@@ -112,7 +112,7 @@ impl Plain {
         let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
         let header = |name: &str| head::header(beginning, name);
         notes.asks(target.model(), body.len());
-        let priority = has_priority.then(|| head::header(beginning, PRIORITY)).flatten();
+        let priority = has_priority.then(|| head::header(beginning, PRIORITY_NAME)).flatten();
         let decoded = service::decoded(&context.limits, target, json_length, body, arrived);
         let submitted = service::submitted(context, decoded, priority, &header, &mut notes);
         Asked(match submitted {

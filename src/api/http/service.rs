@@ -172,7 +172,8 @@ pub(super) fn infer(
             }
         };
         let header = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
-        let submitted = submitted(&context, decoded, header(PRIORITY), &header, &mut notes);
+        let priority = headers.get(PRIORITY).map(HeaderValue::as_bytes);
+        let submitted = submitted(&context, decoded, priority, &header, &mut notes);
         let encoding = Encoding::accepted(&headers, header::ACCEPT_ENCODING);
         // They lie in what was read, which is read into again while the answer is waited for.
         drop(headers);

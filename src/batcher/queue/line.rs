@@ -9,15 +9,12 @@ use std::{
 use super::{Dropped, Forecast, Key, Limits, Waiting, ends_after};
 use crate::metrics::Rejection;
 
-/// Jobs in order of arrival, with their numbers.
-type Numbered<J> = VecDeque<(u64, Waiting<J>)>;
-
 /// Jobs that may run together.
 #[derive(Debug)]
 pub(super) struct Line<J> {
     pub(super) key: Key,
     /// By priority level.
-    levels: SmallVec<[Numbered<J>; 1]>,
+    levels: SmallVec<[VecDeque<Waiting<J>>; 1]>,
     jobs: usize,
     rows: usize,
     /// Deadlines of its jobs, each with the job's number. Kept only where a batch may wait for more jobs.
@@ -33,16 +30,16 @@ impl<J> Line<J> {
         self.jobs
     }
 
-    pub(super) fn push(&mut self, number: u64, job: Waiting<J>, levels: usize, has_delay: bool) {
+    pub(super) fn push(&mut self, job: Waiting<J>, levels: usize, has_delay: bool) {
         if self.levels.len() < levels {
             self.levels.resize_with(levels, VecDeque::new);
         }
         self.jobs += 1;
         self.rows = self.rows.saturating_add(job.rows);
         if let Some(deadline) = job.deadline.filter(|_| has_delay) {
-            self.deadlines.insert((deadline, number));
+            self.deadlines.insert((deadline, job.number));
         }
-        self.levels[job.level].push_back((number, job));
+        self.levels[job.level].push_back(job);
     }
 
     /// The first job: the oldest of the highest level.
@@ -52,13 +49,13 @@ impl<J> Line<J> {
 
     /// The oldest job of a level.
     pub(super) fn front_of(&self, level: usize) -> Option<&Waiting<J>> {
-        self.levels.get(level)?.front().map(|(_, job)| job)
+        self.levels.get(level)?.front()
     }
 
     /// The place of its first job in the order of all jobs.
     pub(super) fn rank(&self) -> Option<(usize, u64)> {
         let level = self.first()?;
-        self.levels[level].front().map(|(number, _)| (level, *number))
+        self.levels[level].front().map(|job| (level, job.number))
     }
 
     pub(super) fn pop(&mut self) -> Option<Waiting<J>> {
@@ -66,19 +63,19 @@ impl<J> Line<J> {
     }
 
     pub(super) fn pop_of(&mut self, level: usize) -> Option<Waiting<J>> {
-        let (number, job) = self.levels.get_mut(level)?.pop_front()?;
-        self.left(number, &job);
+        let job = self.levels.get_mut(level)?.pop_front()?;
+        self.left(&job);
         Some(job)
     }
 
     /// Moves the jobs that there is a reason to drop.
     pub(super) fn drop_if(&mut self, reason: impl Fn(&Waiting<J>) -> Option<Rejection>, dropped: &mut Vec<Dropped<J>>) {
         for level in 0..self.levels.len() {
-            for (number, waiting) in std::mem::take(&mut self.levels[level]) {
+            for waiting in std::mem::take(&mut self.levels[level]) {
                 match reason(&waiting) {
-                    None => self.levels[level].push_back((number, waiting)),
+                    None => self.levels[level].push_back(waiting),
                     Some(why) => {
-                        self.left(number, &waiting);
+                        self.left(&waiting);
                         dropped.push(Dropped { why, waiting });
                     }
                 }
@@ -91,7 +88,7 @@ impl<J> Line<J> {
         if limits.max_delay.is_zero() || self.rows >= limits.max_rows {
             return None;
         }
-        let oldest = self.levels.iter().filter_map(|level| level.front()).map(|(_, job)| job.arrived).min()?;
+        let oldest = self.levels.iter().filter_map(|level| level.front()).map(|job| job.arrived).min()?;
         let until = oldest.checked_add(limits.max_delay)?;
         // A job that would be late gains nothing by waiting.
         let is_hasty = |(deadline, _): &(Instant, u64)| {
@@ -105,11 +102,11 @@ impl<J> Line<J> {
         self.levels.iter().position(|level| !level.is_empty())
     }
 
-    fn left(&mut self, number: u64, job: &Waiting<J>) {
+    fn left(&mut self, job: &Waiting<J>) {
         self.jobs -= 1;
         self.rows = if self.jobs == 0 { 0 } else { self.rows.saturating_sub(job.rows) };
         if let Some(deadline) = job.deadline.filter(|_| !self.deadlines.is_empty()) {
-            self.deadlines.remove(&(deadline, number));
+            self.deadlines.remove(&(deadline, job.number));
         }
     }
 }

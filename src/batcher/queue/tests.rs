@@ -115,6 +115,7 @@ impl History {
                 arrived,
                 deadline,
                 is_rest: false,
+                number: 0,
                 predicted: false,
                 job,
             });
@@ -299,6 +300,7 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
             arrived: now,
             deadline: None,
             is_rest: false,
+            number: 0,
             predicted: false,
             job,
         };
@@ -342,7 +344,17 @@ fn many_shapes_cost_no_more_than_few() {
             let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
             let key = [number].into();
             queue.push(
-                [Waiting { key, rows: 1, level: 0, arrived, deadline: None, is_rest: false, predicted: false, job }],
+                [Waiting {
+                    key,
+                    rows: 1,
+                    level: 0,
+                    arrived,
+                    deadline: None,
+                    is_rest: false,
+                    number: 0,
+                    predicted: false,
+                    job,
+                }],
                 &forecast,
             );
             if !delay.is_zero() {
@@ -378,7 +390,7 @@ proptest! {
             let job = TestJob { id, cancelled: Rc::default() };
             let deadline = after.map(|after| now + Duration::from_millis(after));
             let key = [].into();
-            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, predicted: true, job };
+            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, number: 0, predicted: true, job };
             queue.push([waiting], &forecast);
         }
         let mut left = deadlines.len();
@@ -408,7 +420,17 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
     let piece = |id: usize| {
         let (key, job) = ([].into(), TestJob { id, cancelled: Rc::default() });
-        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: id > 0, predicted: false, job }
+        Waiting {
+            key,
+            rows: 1,
+            level: 0,
+            arrived: now,
+            deadline: None,
+            is_rest: id > 0,
+            number: 0,
+            predicted: false,
+            job,
+        }
     };
     queue.push([piece(0), piece(1)], &forecast);
     assert!(
@@ -431,8 +453,17 @@ fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
     let limits = Limits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
     let (key, job) = ([].into(), TestJob { id: 0, cancelled: Rc::default() });
-    let waiting =
-        Waiting { key, rows: 1, level: 0, arrived: now, deadline: None, is_rest: false, predicted: false, job };
+    let waiting = Waiting {
+        key,
+        rows: 1,
+        level: 0,
+        arrived: now,
+        deadline: None,
+        is_rest: false,
+        number: 0,
+        predicted: false,
+        job,
+    };
     queue.push([waiting], &forecast);
     assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
     assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));

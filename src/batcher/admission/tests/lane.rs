@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{Admission, Refusal, Run};
+use super::super::{Admission, Admitted, Refusal, Run};
 use crate::{
     batcher::{
         forecast::Newcomer,
@@ -175,10 +175,11 @@ impl Lane {
                 out[client].failed.push(Duration::ZERO);
                 out[client].refusals.push(refusal);
             }
-            Ok(predicted) => {
+            Ok(Admitted { predicted }) => {
                 let job = Job { client, arrived: self.now, gone: Rc::default() };
                 let (key, level, arrived) = (Default::default(), clients.level, self.now);
-                let waiting = Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, predicted, job };
+                let waiting =
+                    Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, number: 0, predicted, job };
                 self.queue.push([waiting], self.admission.forecast());
             }
         }

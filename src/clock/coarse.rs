@@ -1,6 +1,7 @@
 //! A clock that costs one load to read, and is about a tenth of a second late.
 //!
-//! Each request notes when its connection became idle. For that purpose a precise clock would cost more than it tells.
+//! Each request notes when its connection became idle, and its answer has a date. For such purposes a precise clock would cost
+//! more than it tells.
 
 use std::{
     sync::{
@@ -14,12 +15,12 @@ use std::{
 static NOW: AtomicU64 = AtomicU64::new(0);
 
 /// Time since the clock was first updated.
-pub(super) fn now() -> Duration {
+pub fn now() -> Duration {
     Duration::from_millis(NOW.load(Relaxed))
 }
 
 /// Brings the clock up to date. The I/O threads do so ten times a second.
-pub(super) fn update() {
+pub fn update() {
     static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     NOW.fetch_max(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), Relaxed);
