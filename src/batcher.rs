@@ -22,6 +22,7 @@ mod pace;
 mod queue;
 mod run;
 mod run_time;
+mod submit;
 mod task;
 mod timing;
 mod turn;
@@ -40,7 +41,7 @@ pub use timing::Timing;
 pub use turn::{LONGEST, begin as begin_turn, take_turns};
 pub use watchdog::WatchedLoad;
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -54,13 +55,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     engine::{Instance, stop_reason},
-    error::{Error, Result},
-    metrics::{QueueGauge, Rejection, VersionMetrics},
-    tensor::{ModelInputs, RowCutter, Tensor},
+    error::Result,
+    metrics::{QueueGauge, VersionMetrics},
+    tensor::{ModelInputs, Tensor},
 };
 use admission::Admission;
 use batch::Reply;
-use forecast::Newcomer;
 use idle::Idle;
 use lost::Loss;
 use pace::Pace;
@@ -95,9 +95,6 @@ pub struct Settings {
     /// How long a run may take before it is stopped; `None`: for ever.
     pub max_run_time: Option<Duration>,
 }
-
-/// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
-const MAX_PIECES: usize = 1 << 16;
 
 /// The queues and the instances of one loaded version.
 pub struct Batcher {
@@ -228,124 +225,6 @@ impl Batcher {
             loss: Loss::default(),
             workers: Workers::new(model, version),
         })
-    }
-
-    /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
-    /// against the signature, and have the same number of rows where axis 0 is the batch. Of priorities 1 is the highest, and 0
-    /// stands for the default.
-    ///
-    /// # Errors
-    /// There are more rows than a request may have, the queue is full or too slow, the deadline has passed, or the version is
-    /// lost.
-    pub fn submit(
-        self: &Arc<Self>,
-        inputs: ModelInputs,
-        priority: u64,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<Submitted> {
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            self.metrics.rejected(Rejection::Deadline);
-            return Err(self.too_late());
-        }
-        let rows = inputs.rows();
-        let whole = self.is_cut(rows).then(|| Box::new(inputs.clone()));
-        let level = self.settings.levels.index(priority);
-        let submitted = self.enqueue(self.pieces(inputs)?, rows, level, deadline, now)?;
-        Ok(Submitted { whole, ..submitted })
-    }
-
-    /// Puts the pieces of a request of so many rows into the queue, all or none.
-    fn enqueue(
-        self: &Arc<Self>,
-        pieces: SmallVec<[ModelInputs; 1]>,
-        rows: usize,
-        level: usize,
-        deadline: Option<Instant>,
-        now: Instant,
-    ) -> Result<Submitted> {
-        let place = self.place(rows);
-        let mut newcomer = Newcomer { level, rows: 0, job_rows: 0, deadline };
-        let mut answers = SmallVec::new();
-        let mut jobs: SmallVec<[_; 1]> = SmallVec::new();
-        for inputs in pieces {
-            let (reply, answer) = oneshot::channel();
-            answers.push(answer);
-            let rows = if self.settings.by_rows { inputs.rows() } else { 1 };
-            newcomer.rows = newcomer.rows.saturating_add(rows);
-            newcomer.job_rows = newcomer.job_rows.max(rows);
-            let is_first = jobs.is_empty();
-            jobs.push(Waiting {
-                key: self.key(&inputs),
-                rows,
-                level,
-                arrived: now,
-                deadline,
-                is_rest: !is_first,
-                number: 0,
-                predicted: false,
-                job: Job { inputs, is_first, reply: Some(reply) },
-            });
-        }
-        let lane = self.lane(place);
-        let mut state = lane.state();
-        // Under the lock: whoever finds the batcher lost empties the queue under it.
-        if let Some(error) = self.lost() {
-            return Err(error);
-        }
-        let (admitted, dropped) = state.admit(&newcomer, now);
-        let admitted = admitted.map(|admitted| state.push(jobs, admitted));
-        lane.tell(&state);
-        let wake = admitted.is_ok() && state.scheduled < state.idle.len();
-        state.scheduled += usize::from(wake);
-        drop(state);
-        match place {
-            _ if !wake => {}
-            Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
-            _ => self.schedule(place),
-        }
-        self.refuse(dropped, now);
-        match admitted {
-            Ok(()) => Ok(Submitted { answers, level, deadline, whole: None }),
-            Err(refusal) => Err(self.refused(refusal)),
-        }
-    }
-
-    /// Whether a request of so many rows is cut into pieces.
-    fn is_cut(&self, rows: usize) -> bool {
-        self.settings.by_rows && rows > self.settings.max_batch_size
-    }
-
-    /// The request, cut into pieces of at most the rows of a batch.
-    fn pieces(&self, inputs: ModelInputs) -> Result<SmallVec<[ModelInputs; 1]>> {
-        let rows = inputs.rows();
-        let most = self.settings.max_batch_size;
-        if !self.is_cut(rows) {
-            return Ok(smallvec![inputs]);
-        }
-        let too_many = |limit: usize, why: String| {
-            Error::invalid(format!("{}: a request may have at most {limit} rows ({why}), got {rows}", self.label))
-        };
-        if !inputs.optional.is_empty() {
-            return Err(too_many(most, "of one batch, since it gives optional inputs".into()));
-        }
-        if rows.div_ceil(most) > MAX_PIECES {
-            return Err(too_many(MAX_PIECES.saturating_mul(most), format!("{MAX_PIECES} batches of {most}")));
-        }
-        let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
-        let mut piece = |start: usize| {
-            let rows = most.min(rows - start);
-            cutters.iter_mut().map(|cutter| cutter.take(rows)).collect::<Vec<_>>().into()
-        };
-        Ok((0..rows).step_by(most).map(&mut piece).collect())
-    }
-
-    /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
-    /// One that gives optional inputs, which nothing says the rows of, runs alone.
-    fn key(&self, inputs: &ModelInputs) -> queue::Key {
-        let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
-        let alone = (!inputs.optional.is_empty()).then(|| self.next_alone.fetch_add(1, Relaxed));
-        self.settings.open_axes.iter().map(open).chain(alone).collect()
     }
 
     /// Where a request of so many rows runs.

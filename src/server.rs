@@ -6,6 +6,7 @@ pub(crate) mod addresses;
 mod backlog;
 mod blocking;
 mod client_stream;
+mod coarse_timer;
 mod connection;
 mod flood;
 mod frames;

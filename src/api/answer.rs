@@ -20,6 +20,7 @@ use super::{
     budget::{Share, guarded},
     limits::Limits,
 };
+use crate::clock;
 
 /// The answers of one connection that are not written yet. HTTP/2 takes what it is
 /// given and keeps it for as long as the client grants no window, which nothing else shows.
@@ -65,7 +66,7 @@ struct Unread {
 
 impl Unread {
     fn new(unwritten: Arc<Unwritten>, length: usize, share: Share, limits: &Limits) -> Self {
-        let (now, timeout) = (Instant::now(), limits.write_timeout);
+        let (now, timeout) = (clock::coarse::instant(), limits.write_timeout);
         let whole = now + limits.patience(timeout, length);
         let mut answers = unwritten.answers();
         let place = answers.free.pop().unwrap_or(answers.deadlines.len());
@@ -79,7 +80,7 @@ impl Unread {
 
     /// A piece has been taken.
     fn got_on(&self) {
-        self.unwritten.answers().deadlines[self.place] = Some(self.whole.min(Instant::now() + self.timeout));
+        self.unwritten.answers().deadlines[self.place] = Some(self.whole.min(clock::coarse::instant() + self.timeout));
     }
 }
 

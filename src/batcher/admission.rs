@@ -102,9 +102,8 @@ impl Admission {
         newcomer: &Newcomer,
         queue: &Queue<J>,
         is_idle: bool,
-        now: Instant,
     ) -> Result<Admitted, Refusal> {
-        let level = newcomer.level;
+        let (level, now) = (newcomer.level, newcomer.arrived);
         if queue.is_empty() && is_idle {
             return Ok(Admitted { predicted: false });
         }

@@ -1,6 +1,5 @@
 //! Waits for the answer to a request, and joins the answers of its pieces.
 
-use smallvec::smallvec;
 use std::{sync::Arc, time::Instant};
 use tokio::time::timeout_at;
 
@@ -42,8 +41,7 @@ impl Batcher {
         level: usize,
         deadline: Option<Instant>,
     ) -> Result<Ran> {
-        let rows = inputs.rows();
-        let mut submitted = self.enqueue(smallvec![inputs], rows, level, deadline, Instant::now())?;
+        let mut submitted = self.submit_whole(inputs, level, deadline, Instant::now())?;
         match submitted.answers.pop() {
             Some(answer) => self.part(answer, deadline).await,
             None => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),

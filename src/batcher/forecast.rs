@@ -55,6 +55,7 @@ pub(super) struct Newcomer {
     /// Rows of all its jobs, and of the largest.
     pub rows: usize,
     pub job_rows: usize,
+    pub arrived: Instant,
     pub deadline: Option<Instant>,
 }
 

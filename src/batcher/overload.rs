@@ -1,6 +1,5 @@
 //! Refuses and drops requests of a lane: the admission policy, applied under the lane's lock, and its errors.
 
-use smallvec::SmallVec;
 use std::time::{Duration, Instant};
 
 use super::{
@@ -19,20 +18,16 @@ const MAX_RETRY_AFTER: u64 = 60;
 
 impl State {
     /// Whether the jobs of one request are let into the queue, all or none, with the dead jobs that made room for them.
-    pub(super) fn admit(
-        &mut self,
-        newcomer: &Newcomer,
-        now: Instant,
-    ) -> (Result<Admitted, Refusal>, Vec<Dropped<Job>>) {
-        let is_idle = self.idle.len() > 0;
-        let mut admitted = self.admission.check(newcomer, &self.queue, is_idle, now);
+    pub(super) fn admit(&mut self, newcomer: &Newcomer) -> (Result<Admitted, Refusal>, Vec<Dropped<Job>>) {
+        let (is_idle, now) = (self.idle.len() > 0, newcomer.arrived);
+        let mut admitted = self.admission.check(newcomer, &self.queue, is_idle);
         let mut dropped = Vec::new();
         if admitted.is_err() {
             // Jobs that nobody wants any more stand in nobody's way.
             dropped = self.queue.drop_dead(now, self.admission.forecast());
             if !dropped.is_empty() {
                 self.admission.dropped(&dropped, now);
-                admitted = self.admission.check(newcomer, &self.queue, is_idle, now);
+                admitted = self.admission.check(newcomer, &self.queue, is_idle);
             }
         }
         if let Err(refusal) = &admitted {
@@ -42,9 +37,8 @@ impl State {
     }
 
     /// Puts the jobs of an admitted request into the queue.
-    pub(super) fn push(&mut self, mut jobs: SmallVec<[Waiting<Job>; 1]>, admitted: Admitted) {
-        jobs.iter_mut().for_each(|job| job.predicted = admitted.predicted);
-        self.queue.push(jobs, self.admission.forecast());
+    pub(super) fn push(&mut self, jobs: impl IntoIterator<Item = Waiting<Job>>, admitted: Admitted) {
+        self.queue.push(jobs, admitted.predicted, self.admission.forecast());
     }
 
     /// The next batch for an instance that is free.

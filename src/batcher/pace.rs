@@ -19,7 +19,7 @@ pub(super) struct Pace {
 const WEIGHT: u64 = 16;
 
 /// No run counts for more: one that the system interrupted says nothing of the model.
-const OUTLIER: u64 = 4;
+const OUTLIER: u64 = 2;
 
 impl Pace {
     pub(super) fn new() -> Self {

@@ -167,9 +167,10 @@ impl<J: Cancel> Queue<J> {
     }
 
     /// Appends the jobs of one request. The caller has asked [`Queue::is_full`]: jobs of one request are let in while there is
-    /// room for one of them, so that no request is too large to be ever let in.
-    pub(super) fn push(&mut self, request: impl IntoIterator<Item = Waiting<J>>, forecast: &Forecast) {
-        for mut job in request {
+    /// room for one of them, so that no request is too large to be ever let in. `predicted`: see [`Waiting::predicted`].
+    pub(super) fn push(&mut self, jobs: impl IntoIterator<Item = Waiting<J>>, predicted: bool, forecast: &Forecast) {
+        for mut job in jobs {
+            job.predicted = predicted;
             job.level = job.level.min(self.levels.len() - 1);
             job.number = self.next_number;
             self.next_number += 1;

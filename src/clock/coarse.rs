@@ -14,6 +14,14 @@ use std::{
 /// Milliseconds since the first update.
 static NOW: AtomicU64 = AtomicU64::new(0);
 
+/// When the clock was first asked for.
+static START: OnceLock<Instant> = OnceLock::new();
+
+/// The present as an instant.
+pub fn instant() -> Instant {
+    *START.get_or_init(Instant::now) + now()
+}
+
 /// Time since the clock was first updated.
 pub fn now() -> Duration {
     Duration::from_millis(NOW.load(Relaxed))
@@ -21,7 +29,6 @@ pub fn now() -> Duration {
 
 /// Brings the clock up to date. The I/O threads do so ten times a second.
 pub fn update() {
-    static START: OnceLock<Instant> = OnceLock::new();
     let elapsed = START.get_or_init(Instant::now).elapsed();
     NOW.fetch_max(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), Relaxed);
 }

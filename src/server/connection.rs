@@ -14,10 +14,7 @@ use futures_util::{
 };
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
     convert::Infallible,
     future::ready,
@@ -31,6 +28,7 @@ use tokio::{net::TcpStream, sync::watch, time::sleep};
 use super::{
     activity::{Activity, Open, until_closed, until_greeted},
     client_stream::ClientStream,
+    coarse_timer::CoarseTimer,
     flood,
     half_close::until_gone,
     limits::ConnectionLimits,
@@ -124,7 +122,7 @@ impl Terms {
         }
         builder
             .http2()
-            .timer(TokioTimer::new())
+            .timer(CoarseTimer::default())
             .keep_alive_interval(limits.ping_interval)
             .keep_alive_timeout(PING_TIMEOUT)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))

@@ -132,7 +132,7 @@ impl History {
         }
         if self.queue.is_full(level).is_none() {
             assert!(self.waiting.values().filter(before).count() < self.limits.max_jobs, "let in though full");
-            self.queue.push(request, &self.forecast);
+            self.queue.push(request, false, &self.forecast);
             self.waiting.extend(known);
         }
     }
@@ -304,7 +304,7 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
             predicted: false,
             job,
         };
-        queue.push([waiting], &forecast);
+        queue.push([waiting], false, &forecast);
         let (next, dropped) = queue.take(now, &forecast);
         let ran = match next {
             Next::Run(batch) => {
@@ -355,6 +355,7 @@ fn many_shapes_cost_no_more_than_few() {
                     predicted: false,
                     job,
                 }],
+                false,
                 &forecast,
             );
             if !delay.is_zero() {
@@ -390,8 +391,8 @@ proptest! {
             let job = TestJob { id, cancelled: Rc::default() };
             let deadline = after.map(|after| now + Duration::from_millis(after));
             let key = [].into();
-            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, number: 0, predicted: true, job };
-            queue.push([waiting], &forecast);
+            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, number: 0, predicted: false, job };
+            queue.push([waiting], true, &forecast);
         }
         let mut left = deadlines.len();
         while !queue.is_empty() {
@@ -432,7 +433,7 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
             job,
         }
     };
-    queue.push([piece(0), piece(1)], &forecast);
+    queue.push([piece(0), piece(1)], false, &forecast);
     assert!(
         matches!(queue.take(now, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 0 && dropped.is_empty())
     );
@@ -440,7 +441,7 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     assert!(
         matches!(queue.take(late, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 1 && dropped.is_empty())
     );
-    queue.push([piece(0), piece(1)], &forecast);
+    queue.push([piece(0), piece(1)], false, &forecast);
     let (next, dropped) = queue.take(late, &forecast);
     assert!(matches!(next, Next::Run(batch) if batch[0].job.id == 1));
     assert!(dropped.len() == 1 && dropped[0].why == Rejection::QueueTime);
@@ -464,7 +465,7 @@ fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
         predicted: false,
         job,
     };
-    queue.push([waiting], &forecast);
+    queue.push([waiting], false, &forecast);
     assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
     assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));
 }

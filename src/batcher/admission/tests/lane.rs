@@ -168,8 +168,8 @@ impl Lane {
 
     fn arrive(&mut self, client: usize, clients: &Clients, out: &mut [Outcome]) {
         let deadline = clients.deadline.map(|after| self.now + after);
-        let newcomer = Newcomer { level: clients.level, rows: 1, job_rows: 1, deadline };
-        match self.admission.check(&newcomer, &self.queue, self.idle > 0, self.now) {
+        let newcomer = Newcomer { level: clients.level, rows: 1, job_rows: 1, arrived: self.now, deadline };
+        match self.admission.check(&newcomer, &self.queue, self.idle > 0) {
             Err(refusal) => {
                 self.admission.refused(clients.level, &refusal, self.now);
                 out[client].failed.push(Duration::ZERO);
@@ -178,9 +178,18 @@ impl Lane {
             Ok(Admitted { predicted }) => {
                 let job = Job { client, arrived: self.now, gone: Rc::default() };
                 let (key, level, arrived) = (Default::default(), clients.level, self.now);
-                let waiting =
-                    Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, number: 0, predicted, job };
-                self.queue.push([waiting], self.admission.forecast());
+                let waiting = Waiting {
+                    key,
+                    rows: 1,
+                    level,
+                    arrived,
+                    deadline,
+                    is_rest: false,
+                    number: 0,
+                    predicted: false,
+                    job,
+                };
+                self.queue.push([waiting], predicted, self.admission.forecast());
             }
         }
         self.start(out);

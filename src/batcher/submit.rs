@@ -1,0 +1,152 @@
+//! Puts requests into the queue.
+
+use smallvec::{SmallVec, smallvec};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+use tokio::sync::oneshot;
+
+use super::{Answer, Batcher, Job, Place, Submitted, Waiting, forecast::Newcomer, queue, turn};
+use crate::{
+    error::{Error, Result},
+    metrics::Rejection,
+    tensor::{ModelInputs, RowCutter},
+};
+
+/// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
+const MAX_PIECES: usize = 1 << 16;
+
+impl Batcher {
+    /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
+    /// against the signature, and have the same number of rows where axis 0 is the batch. Of priorities 1 is the highest, and 0
+    /// stands for the default.
+    ///
+    /// # Errors
+    /// There are more rows than a request may have, the queue is full or too slow, the deadline has passed, or the version is
+    /// lost.
+    pub fn submit(
+        self: &Arc<Self>,
+        inputs: ModelInputs,
+        priority: u64,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted> {
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.metrics.rejected(Rejection::Deadline);
+            return Err(self.too_late());
+        }
+        let level = self.settings.levels.index(priority);
+        if !self.is_cut(inputs.rows()) {
+            return self.submit_whole(inputs, level, deadline, now);
+        }
+        let newcomer =
+            Newcomer { level, rows: inputs.rows(), job_rows: self.settings.max_batch_size, deadline, arrived: now };
+        let jobs = self.pieces(&inputs)?.into_iter().enumerate();
+        let (jobs, answers): (Vec<_>, SmallVec<_>) =
+            jobs.map(|(index, piece)| self.job(piece, index == 0, &newcomer)).unzip();
+        self.enqueue(jobs, inputs.rows(), &newcomer)?;
+        Ok(Submitted { answers, level, deadline, whole: Some(Box::new(inputs)) })
+    }
+
+    /// Puts a request into the queue as one job, however many rows it has.
+    pub(super) fn submit_whole(
+        self: &Arc<Self>,
+        inputs: ModelInputs,
+        level: usize,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<Submitted> {
+        let rows = inputs.rows();
+        let job_rows = self.job_rows(&inputs);
+        let newcomer = Newcomer { level, rows: job_rows, job_rows, deadline, arrived: now };
+        let (job, answer) = self.job(inputs, true, &newcomer);
+        self.enqueue([job], rows, &newcomer)?;
+        Ok(Submitted { answers: smallvec![answer], level, deadline, whole: None })
+    }
+
+    /// Rows of a job as the queue counts them.
+    fn job_rows(&self, inputs: &ModelInputs) -> usize {
+        if self.settings.by_rows { inputs.rows() } else { 1 }
+    }
+
+    /// A job for the queue, and where its answer will come.
+    fn job(&self, inputs: ModelInputs, is_first: bool, newcomer: &Newcomer) -> (Waiting<Job>, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let waiting = Waiting {
+            key: self.key(&inputs),
+            rows: self.job_rows(&inputs),
+            level: newcomer.level,
+            arrived: newcomer.arrived,
+            deadline: newcomer.deadline,
+            is_rest: !is_first,
+            number: 0,
+            predicted: false,
+            job: Job { inputs, is_first, reply: Some(reply) },
+        };
+        (waiting, answer)
+    }
+
+    /// Puts the jobs of a request of so many rows into the queue, all or none.
+    fn enqueue(
+        self: &Arc<Self>,
+        jobs: impl IntoIterator<Item = Waiting<Job>>,
+        rows: usize,
+        newcomer: &Newcomer,
+    ) -> Result<()> {
+        let (place, now) = (self.place(rows), newcomer.arrived);
+        let lane = self.lane(place);
+        let mut state = lane.state();
+        // Under the lock: whoever finds the batcher lost empties the queue under it.
+        if let Some(error) = self.lost() {
+            return Err(error);
+        }
+        let (admitted, dropped) = state.admit(newcomer);
+        let admitted = admitted.map(|admitted| state.push(jobs, admitted));
+        lane.tell(&state);
+        let wake = admitted.is_ok() && state.scheduled < state.idle.len();
+        state.scheduled += usize::from(wake);
+        drop(state);
+        match place {
+            _ if !wake => {}
+            Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
+            _ => self.schedule(place),
+        }
+        self.refuse(dropped, now);
+        admitted.map_err(|refusal| self.refused(refusal))
+    }
+
+    /// Whether a request of so many rows is cut into pieces.
+    fn is_cut(&self, rows: usize) -> bool {
+        self.settings.by_rows && rows > self.settings.max_batch_size
+    }
+
+    /// The request, cut into pieces of at most the rows of a batch.
+    fn pieces(&self, inputs: &ModelInputs) -> Result<Vec<ModelInputs>> {
+        let rows = inputs.rows();
+        let most = self.settings.max_batch_size;
+        let too_many = |limit: usize, why: String| {
+            Error::invalid(format!("{}: a request may have at most {limit} rows ({why}), got {rows}", self.label))
+        };
+        if !inputs.optional.is_empty() {
+            return Err(too_many(most, "of one batch, since it gives optional inputs".into()));
+        }
+        if rows.div_ceil(most) > MAX_PIECES {
+            return Err(too_many(MAX_PIECES.saturating_mul(most), format!("{MAX_PIECES} batches of {most}")));
+        }
+        let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
+        let mut piece = |start: usize| {
+            let rows = most.min(rows - start);
+            cutters.iter_mut().map(|cutter| cutter.take(rows)).collect::<Vec<_>>().into()
+        };
+        Ok((0..rows).step_by(most).map(&mut piece).collect())
+    }
+
+    /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
+    /// One that gives optional inputs, which nothing says the rows of, runs alone.
+    fn key(&self, inputs: &ModelInputs) -> queue::Key {
+        let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
+        let alone = (!inputs.optional.is_empty()).then(|| self.next_alone.fetch_add(1, Relaxed));
+        self.settings.open_axes.iter().map(open).chain(alone).collect()
+    }
+}
