@@ -72,7 +72,7 @@ const CUT: f64 = 0.1;
 const GAIN: f64 = 0.002;
 /// Refusals that are owed for each miss, and at most: at the balance one refusal in so many is slow.
 const OWED_PER_MISS: u32 = 300;
-const MAX_OWED: u32 = 3000;
+const MAX_OWED: u32 = 30_000;
 /// Misses longer ago are forgotten: nothing is owed for them, and what is answered in time gives back as well.
 const MISSES_REMEMBERED: Duration = Duration::from_secs(10);
 const GAIN_BY_SUCCESS: f64 = GAIN / 4.0;

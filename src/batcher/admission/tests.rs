@@ -48,16 +48,18 @@ fn goodput_holds_under_overload_and_refusals_are_immediate() {
     }
 }
 
-/// Run times that vary by a third, and every two hundredth run is interrupted for 10 ms. The capacity is less by a twentieth.
+/// Run times that vary by a third, and runs that are interrupted now and then. The capacity is less by a twentieth.
 #[test]
 fn goodput_holds_where_run_times_vary() {
     for rows in [0, 64] {
-        for deadline in [250, 50] {
+        // An interruption is fatal to whoever has less time.
+        for (deadline, interruptions) in [(250, (10.0, 200)), (50, (10.0, 200)), (250, (60.0, 1000))] {
             for load in [1.2, 2.0, 5.0] {
                 let mut lane = Lane::new(rows, 1, LINEAR, 0.3, &[QueueTime::Auto]);
+                lane.interruptions = interruptions;
                 let outcome = overload(&mut lane, load, Some(deadline));
                 let goodput = outcome.goodput / lane.capacity();
-                let case = format!("{rows} rows, {deadline} ms, load {load}");
+                let case = format!("{rows} rows, {deadline} ms, load {load}, interruptions {interruptions:?}");
                 assert!(goodput > 0.88, "{case}: goodput {goodput:.3}");
                 assert!(outcome.slow_share() < 0.01, "{case}: {:.4} of the refusals are slow", outcome.slow_share());
             }

@@ -78,6 +78,8 @@ pub(super) struct Lane {
     random: fastrand::Rng,
     /// Made longer by this from now on.
     pub slowness: f64,
+    /// How long a run is interrupted, in milliseconds, and one run in how many.
+    pub interruptions: (f64, usize),
 }
 
 impl Outcome {
@@ -111,6 +113,7 @@ impl Lane {
             batches: Vec::new(),
             random: fastrand::Rng::with_seed(7),
             slowness: 1.0,
+            interruptions: (0.0, 1),
         }
     }
 
@@ -162,8 +165,10 @@ impl Lane {
         let uniform = |random: &mut fastrand::Rng| 1.0 - random.f64();
         let normal =
             (-2.0 * uniform(&mut self.random).ln()).sqrt() * (std::f64::consts::TAU * uniform(&mut self.random)).cos();
-        let hiccup = if self.noise > 0.1 && self.random.usize(..200) == 0 { 10.0 } else { 0.0 };
-        Duration::from_secs_f64((self.cost.of(rows) * self.slowness * (self.noise * normal).exp() + hiccup) / 1000.0)
+        let (interruption, runs) = self.interruptions;
+        let interrupted = if interruption > 0.0 && self.random.usize(..runs) == 0 { interruption } else { 0.0 };
+        let run = self.cost.of(rows) * self.slowness * (self.noise * normal).exp();
+        Duration::from_secs_f64((run + interrupted) / 1000.0)
     }
 
     fn arrive(&mut self, client: usize, clients: &Clients, out: &mut [Outcome]) {
