@@ -20,8 +20,9 @@ use crate::support::{
     server::{PATIENCE, Server, eventually},
 };
 
+/// Long enough for clients that go on though they have to wait for the CPU.
 const TIMEOUTS: [&str; 8] =
-    ["--header-timeout", "300ms", "--idle-timeout", "500ms", "--body-timeout", "300ms", "--write-timeout", "500ms"];
+    ["--header-timeout", "1s", "--idle-timeout", "2s", "--body-timeout", "1s", "--write-timeout", "1s"];
 
 /// What comes until the connection ends.
 fn rest(mut stream: TcpStream) -> String {
@@ -137,7 +138,7 @@ const MANY: usize = 8 << 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_have_to_be_read() {
     // The others would end a client that has to wait for the CPU while it sends.
-    let (_repository, server) = start(&["--write-timeout", "500ms"]);
+    let (_repository, server) = start(&["--write-timeout", "1s"]);
     let (body, [(name, length)]) = echo_binary(MANY);
     // Over HTTP/1.1 the client reads nothing at all.
     let head =
