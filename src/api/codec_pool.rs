@@ -183,12 +183,16 @@ mod tests {
     async fn cancelled_and_expired_jobs_are_left_out() {
         let pool = CodecPool::start(1).unwrap();
         let (release, held) = mpsc::channel::<()>();
+        let (begin, begun) = mpsc::channel();
         let (report, reports) = mpsc::channel();
         let running = tokio::spawn({
             let pool = pool.clone();
-            async move { pool.run(LARGE, None, move || held.recv().is_ok()).await }
+            let job = move || begin.send(()).is_ok() && held.recv().is_ok();
+            async move { pool.run(LARGE, None, job).await }
         });
         yield_now().await;
+        // A job with a deadline would go before it.
+        begun.recv().unwrap();
         let soon = Instant::now() + Duration::from_millis(1);
         let expired = pool.run(LARGE, Some(soon), {
             let report = report.clone();

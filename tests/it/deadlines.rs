@@ -1,7 +1,10 @@
 //! Requests whose answer would come too late are told so in time, whichever way they say when that is.
 
 use http::StatusCode;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use onnxd::api::grpc::proto::{
     InferParameter, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     infer_parameter::ParameterChoice,
@@ -13,23 +16,19 @@ use tempfile::TempDir;
 use tonic::{Code, Request};
 
 use crate::support::{
-    client::{infer, inference, int64_bytes, int64s, metric, post, raw_request},
+    client::{int64s, metric, post},
     h2::{self, Connection, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, RST_STREAM, frame},
+    load::{NO_TIME_LIMITS, occupy, request},
     onnx,
-    server::{Server, eventually},
+    server::Server,
 };
 
-/// A run of so many rounds.
-fn rounds(count: i64) -> ModelInferRequest {
-    raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[count]))
-}
-
-/// The same with the parameter `timeout`, which is in microseconds.
+/// A request with the parameter `timeout`, which is in microseconds.
 fn with_timeout(microseconds: u64) -> ModelInferRequest {
-    let mut request = rounds(1);
+    let mut late = request(1);
     let parameter_choice = Some(ParameterChoice::Uint64Param(microseconds));
-    request.parameters.insert("timeout".into(), InferParameter { parameter_choice });
-    request
+    late.parameters.insert("timeout".into(), InferParameter { parameter_choice });
+    late
 }
 
 /// The same with gRPC's own deadline.
@@ -43,46 +42,55 @@ fn json(parameters: Value) -> String {
     json!({ "inputs": [input], "parameters": parameters }).to_string()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn late_requests_are_told_so() {
+fn start() -> (TempDir, Server) {
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow.onnx"));
-    let server = Server::start(repository.path());
-    // Not tonic's channel, which would keep the deadline by itself.
-    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<tonic::body::Body>();
-    let uri = format!("http://{}", server.grpc).parse().unwrap();
-    let mut client = GrpcInferenceServiceClient::with_origin(client, uri);
-    let path = "/v2/models/slow/infer";
+    let server = Server::start_with(repository.path(), &NO_TIME_LIMITS);
+    (repository, server)
+}
 
-    // Deadlines that are far away, or none.
+type HyperClient = Client<HttpConnector, tonic::body::Body>;
+
+/// Not tonic's channel, which would keep the deadline by itself.
+fn client(server: &Server) -> GrpcInferenceServiceClient<HyperClient> {
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    GrpcInferenceServiceClient::with_origin(client, format!("http://{}", server.grpc).parse().unwrap())
+}
+
+const PATH: &str = "/v2/models/slow/infer";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deadlines_that_are_far_away_or_none_are_met() {
+    let (_repository, server) = start();
+    let mut client = client(&server);
     for request in [
         Request::new(with_timeout(0)),
         Request::new(with_timeout(u64::MAX)),
-        with_metadata(Request::new(rounds(1)), "99999999H"),
+        with_metadata(Request::new(request(1)), "99999999H"),
         with_metadata(Request::new(with_timeout(3_600_000_000)), "1H"),
     ] {
         let answer = client.model_infer(request).await.unwrap().into_inner();
         assert_eq!(int64s(&answer), [1]);
     }
     for timeout in [0, i64::MAX] {
-        let answer = post(server.http, path, json(json!({ "timeout": timeout }))).await;
+        let answer = post(server.http, PATH, json(json!({ "timeout": timeout }))).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     }
-
-    let status = client.model_infer(with_metadata(Request::new(rounds(1)), "soon")).await.unwrap_err();
+    let status = client.model_infer(with_metadata(Request::new(request(1)), "soon")).await.unwrap_err();
     assert!(status.code() == Code::InvalidArgument && status.message().contains("\"soon\""), "{status:?}");
+}
 
-    // A run without end holds the only instance: nobody behind it can be answered. It goes with the server.
-    let endless = inference(&server).await;
-    let endless = tokio::spawn(async move { infer(&endless, rounds(i64::MAX)).await });
-    let pending = async || metric(&server, "onnxd_requests_in_flight", &[]).await;
-    eventually("the endless run is there", async || pending().await == 1.0).await;
-
-    // Time enough for a run of what has run before: who has less is not let in.
+/// Nobody behind an endless run on the only instance can be answered. No run has ended before, so the server predicts nothing,
+/// and lets in who has little time.
+#[tokio::test(flavor = "multi_thread")]
+async fn late_requests_are_told_so() {
+    let (_repository, server) = start();
+    let mut client = client(&server);
+    let busy = occupy(&server).await;
     let late = [
         Request::new(with_timeout(1)),
         Request::new(with_timeout(1_000_000)),
-        with_metadata(Request::new(rounds(1)), "1S"),
+        with_metadata(Request::new(request(1)), "1S"),
         // The earlier of the two counts.
         with_metadata(Request::new(with_timeout(3_600_000_000)), "1S"),
         with_metadata(Request::new(with_timeout(1_000_000)), "1H"),
@@ -93,15 +101,15 @@ async fn late_requests_are_told_so() {
         assert_eq!(status.code(), Code::DeadlineExceeded);
         assert!(status.message().contains("model 'slow' version 1"), "{status:?}");
     }
-    let answer = post(server.http, path, json(json!({ "timeout": 1_000_000 }))).await;
+    let answer = post(server.http, PATH, json(json!({ "timeout": 1_000_000 }))).await;
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
     assert!(answer.error().contains("model 'slow' version 1"), "{answer:?}");
 
     let counted = metric(&server, "onnxd_requests_total", &["code=\"deadline_exceeded\""]).await;
     assert_eq!(counted, count as f64);
     assert_eq!(metric(&server, "nv_inference_request_failure", &["reason=\"REJECTED\""]).await, count as f64);
-    assert_eq!(pending().await, 1.0);
-    endless.abort();
+    assert_eq!(metric(&server, "onnxd_requests_in_flight", &[]).await, 1.0);
+    busy.release().await;
 }
 
 /// The frames of a request for the service `slow`, whole.
@@ -122,10 +130,10 @@ async fn a_burst_of_cancelled_requests_costs_the_connection_nothing() {
     let mut connection = Connection::open(server.grpc);
     let mut burst = Vec::new();
     for stream in (1..1001).step_by(2) {
-        burst.extend(frames(stream, &rounds(1)));
+        burst.extend(frames(stream, &request(1)));
         burst.extend(frame(RST_STREAM, 0, stream, &CANCEL));
     }
-    burst.extend(frames(1001, &rounds(1)));
+    burst.extend(frames(1001, &request(1)));
     connection.stream.write_all(&burst).unwrap();
     loop {
         let Frame { kind, stream, payload } = connection.read().expect("the connection lives");

@@ -92,7 +92,7 @@ async fn the_server_and_every_model_tell_how_they_are() {
 async fn watchers_are_told_every_change() {
     let repository = TempDir::new().unwrap();
     save_broken(repository.path(), "model");
-    let mut server = Server::start_with(repository.path(), &["--drain-delay", "60s"]);
+    let mut server = Server::start_with(repository.path(), &["--drain-delay", "1h"]);
     let mut checks = health(&server).await;
     let mut watch = async |name| checks.watch(service(name)).await.unwrap().into_inner();
     let (mut whole, mut model, mut later) = (watch("").await, watch("model").await, watch("later").await);

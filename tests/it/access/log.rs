@@ -1,13 +1,13 @@
 //! What the access log says.
 
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{WAYS, Way, ask, body, http, lines, log_file, repository, start};
 use crate::support::{
     client::{float_bytes, infer, inference, int64_bytes, metric, raw_request},
     h1::Connection,
-    load::{occupy, pending},
+    load::{NO_TIME_LIMITS, occupy, pending},
     onnx,
     server::eventually,
 };
@@ -94,8 +94,8 @@ async fn who_goes_before_the_answer_is_told() {
     let repository = repository();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let (_folder, path) = log_file();
-    let server = start(&repository, &path, &["--access-log-sample", "0"]);
-    let running = occupy(&server, Duration::from_secs(2)).await;
+    let server = start(&repository, &path, &[&["--access-log-sample", "0"], &NO_TIME_LIMITS[..]].concat());
+    let busy = occupy(&server).await;
     let input = json!({ "name": "iterations", "datatype": "INT64", "shape": [1, 1], "data": [1] });
     let body = json!({ "inputs": [input] }).to_string();
     for (index, odd) in ["", "TE: trailers\r\n"].into_iter().enumerate() {
@@ -114,7 +114,7 @@ async fn who_goes_before_the_answer_is_told() {
         );
         assert_eq!(line["model"], "slow", "{line}");
     }
-    running.await.unwrap().unwrap();
+    busy.release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

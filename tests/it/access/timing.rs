@@ -106,7 +106,7 @@ async fn over_grpc_times_come_behind_the_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn times_of_requests_that_share_a_batch() {
     let repository = repository();
-    std::fs::write(repository.path().join("aside/config.toml"), "max_queue_delay = \"30s\"\nmax_batch_size = 2")
+    std::fs::write(repository.path().join("aside/config.toml"), "max_queue_delay = \"1h\"\nmax_batch_size = 2")
         .unwrap();
     let server = Server::start(repository.path());
     // Two rows make the batch full, and end the delay.

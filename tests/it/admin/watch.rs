@@ -4,12 +4,13 @@ use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use onnxd::api::admin::proto::{Event, SetWeightsRequest, WatchRequest, admin_service_client::AdminServiceClient};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use super::{change, client, repository};
 use crate::support::{
+    client::{infer, inference, int64s},
     load, onnx,
     server::{PATIENCE, Server},
 };
@@ -112,7 +113,7 @@ async fn the_state_and_then_every_change() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
     let repository = repository();
-    let mut server = Server::start_with(repository.path(), &["--idle-timeout", "100ms", "--drain-timeout", "60s"]);
+    let mut server = Server::start_with(repository.path(), &["--idle-timeout", "100ms", "--drain-timeout", "1h"]);
     let mut events = Events::open(&server, "").await;
     let mut stream = client(&server).await.watch(WatchRequest::default()).await.unwrap().into_inner();
     events.until(|event| event["kind"] == "current").await;
@@ -122,14 +123,12 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
     change(&server, "/models/add/weights", r#"{"weights": {"2": 1}}"#).await;
     events.until(|event| event["kind"] == "traffic").await;
 
-    let since = Instant::now();
     server.signal("TERM");
     assert!(events.next().await.is_none());
     while let Some(event) = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap() {
         assert!(!event.kind.is_empty());
     }
     assert!(server.wait().success());
-    assert!(since.elapsed() < Duration::from_secs(30), "the end is not held up");
 }
 
 /// What was replaced is told of until its last request is answered, beside the version that goes on.
@@ -137,10 +136,13 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
 async fn generations_that_drain_are_told_of() {
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
-    let server = Server::start(repository.path());
+    let server = Server::start_with(repository.path(), &load::NO_TIME_LIMITS);
     let mut events = Events::open(&server, "?model=slow").await;
     events.until(|event| event["kind"] == "current").await;
-    let running = load::occupy(&server, Duration::from_secs(3)).await;
+    let busy = load::occupy(&server).await;
+    let grpc = inference(&server).await;
+    let last = tokio::spawn(async move { infer(&grpc, load::request(7)).await });
+    load::queued(&server, 1.0).await;
     change(&server, "/models/slow/versions/1/reload", "").await;
     let mut told = Vec::new();
     while told.len() < 2 {
@@ -152,7 +154,8 @@ async fn generations_that_drain_are_told_of() {
     let mut later = Events::open(&server, "").await;
     let seen = later.until(|event| event["kind"] == "generation").await;
     assert_eq!((&seen["version"]["state"], &seen["version"]["generation"]), (&json!("RETIRING"), &json!(1)));
-    assert!(running.await.unwrap().is_ok());
+    busy.release().await;
+    assert_eq!(int64s(&last.await.unwrap().unwrap()), [7]);
     let (_, _, gone) = events.next().await.unwrap();
     assert_eq!(
         json!([gone["kind"], gone["version"]["version"], gone["version"]["state"], gone["version"]["generation"]]),

@@ -3,12 +3,11 @@
 use http::Method;
 use onnxd::api::admin::proto::{SetWeightsRequest, ShiftTrafficRequest};
 use serde_json::Value;
-use std::time::Duration;
 use tonic::Code;
 
 use super::{call, change, client, model, post, repository};
 use crate::support::{
-    client::{get, infer, inference, int64_bytes, raw_request},
+    client::{get, infer, inference},
     load, onnx,
     server::{Server, eventually},
 };
@@ -163,46 +162,44 @@ async fn of_two_admins_the_second_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_loading_or_retiring_takes_no_weight() {
     let repository = tempfile::TempDir::new().unwrap();
-    onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
-    let server = Server::start(repository.path());
-    // A test case keeps a version loading for as long as it runs.
-    let rounds = load::rounds(&server, Duration::from_secs(1)).await;
-    let request = format!(
+    for version in [1, 2] {
+        onnx::slow().save(&repository.path().join(format!("slow/{version}/model.onnx")));
+    }
+    let server = Server::start_with(repository.path(), &load::NO_TIME_LIMITS);
+    // A test case that does not end keeps a version loading.
+    let rounds = i64::MAX;
+    let case = format!(
         r#"{{"inputs": [{{"name": "iterations", "datatype": "INT64", "shape": [1, 1], "data": [{rounds}]}}],
         "outputs": [{{"name": "y", "datatype": "INT64", "shape": [1, 1], "data": [{rounds}]}}]}}"#
     );
-    let aside = repository.path().join("slow/.2");
+    let aside = repository.path().join("slow/.3");
     onnx::slow().save(&aside.join("model.onnx"));
     std::fs::create_dir(aside.join("tests")).unwrap();
-    std::fs::write(aside.join("tests/slow.json"), request).unwrap();
-    std::fs::rename(&aside, repository.path().join("slow/2")).unwrap();
+    std::fs::write(aside.join("tests/slow.json"), case).unwrap();
+    std::fs::rename(&aside, repository.path().join("slow/3")).unwrap();
     let state = async |version: usize| {
         let model = get(server.admin, "/admin/v1/models/slow").await.json();
         model["versions"][version - 1]["state"].as_str().map(str::to_owned)
     };
-    eventually("version 2 is being loaded", async || state(2).await.as_deref() == Some("LOADING")).await;
-    let refused = post(&server, "/models/slow/weights", r#"{"weights": {"2": 1}}"#).await;
+    eventually("version 3 is being loaded", async || state(3).await.as_deref() == Some("LOADING")).await;
+    let refused = post(&server, "/models/slow/weights", r#"{"weights": {"3": 1}}"#).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(
-        refused.error().contains("version 2 is not ready") && refused.error().contains("being loaded"),
+        refused.error().contains("version 3 is not ready") && refused.error().contains("being loaded"),
         "{refused:?}"
     );
-    let ready = get(server.admin, "/admin/v1/models/slow/wait?version=2").await;
-    assert_eq!(ready.status, 200, "{ready:?}");
 
-    // It goes once its last request is answered.
+    // A version goes once its last request is answered.
+    let busy = load::occupy(&server).await;
     let client = inference(&server).await;
-    let running = tokio::spawn(async move {
-        let mut request = raw_request("slow", "iterations", "INT64", &[1, 1], int64_bytes(&[rounds]));
-        request.model_version = "2".into();
-        infer(&client, request).await
-    });
-    load::pending(&server, 1.0).await;
+    let last = tokio::spawn(async move { infer(&client, load::request(7)).await });
+    load::queued(&server, 1.0).await;
     change(&server, "/models/slow/versions/2/unload", "").await;
     assert_eq!(state(2).await.as_deref(), Some("RETIRING"));
     let refused = post(&server, "/models/slow/promote", r#"{"version": 2}"#).await;
     assert_eq!(refused.status, 409, "{refused:?}");
     assert!(refused.error().contains("version 2") && refused.error().contains("retiring"), "{refused:?}");
-    assert!(running.await.unwrap().is_ok(), "a request in flight is answered");
+    busy.release().await;
+    assert_eq!(last.await.unwrap().unwrap().model_version, "2", "a request in flight is answered");
     eventually("version 2 is gone", async || state(2).await.as_deref() == Some("UNLOADED")).await;
 }

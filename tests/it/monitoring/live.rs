@@ -169,7 +169,7 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
     let server = Server::start_command(command, repository.path(), &[]);
     // By admin calls, which tell when.
     change(&server, "PUT", "aliases/stable", r#"{"version": 1}"#).await;
-    let rounds = load::rounds(&server, Duration::from_millis(1)).await;
+    let rounds = load::measure(&server).await.rounds_of(Duration::from_millis(1));
     change(&server, "PUT", "aliases/canary", r#"{"version": 2}"#).await;
     change(&server, "POST", "weights", r#"{"weights": {"1": 50, "2": 50}}"#).await;
 

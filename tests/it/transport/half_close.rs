@@ -10,7 +10,7 @@ use std::{
 use super::{INFER, assert_well, echo_binary, echo_json, start};
 use crate::support::{
     client::metric,
-    load::{occupy, pending, rounds},
+    load::{NO_TIME_LIMITS, occupy, pending, queued},
     server::{PATIENCE, Server, eventually},
 };
 
@@ -32,13 +32,22 @@ fn send(server: &Server, request: &[u8]) -> TcpStream {
     stream
 }
 
+/// A connection that the client has half-closed after the request.
+fn half_closed(server: &Server, request: &[u8]) -> TcpStream {
+    let stream = send(server, request);
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream
+}
+
+fn rest(mut stream: TcpStream) -> String {
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
 /// All that comes to a client that has half-closed its connection.
 fn answers(server: &Server, request: &[u8]) -> String {
-    let mut stream = send(server, request);
-    stream.shutdown(Shutdown::Write).unwrap();
-    let mut answers = Vec::new();
-    stream.read_to_end(&mut answers).unwrap();
-    String::from_utf8_lossy(&answers).into_owned()
+    rest(half_closed(server, request))
 }
 
 /// The header has the request take the way past the plain one.
@@ -71,21 +80,33 @@ async fn half_closing_clients_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn half_closing_clients_wait_for_long_answers() {
-    let (_repository, server) = start(&[]);
-    let rounds = rounds(&server, Duration::from_millis(400)).await;
-    for (version, headers) in [("1.1", ""), ("1.1", ODD), ("1.0", "")] {
-        let answer = answers(&server, &slow(version, headers, rounds));
+    const PROBE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let (_repository, server) = start(&NO_TIME_LIMITS);
+    let busy = occupy(&server).await;
+    let requests = [("1.1", ""), ("1.1", ODD), ("1.0", "")];
+    let streams = requests.map(|(version, headers)| half_closed(&server, &slow(version, headers, 7)));
+    queued(&server, streams.len() as f64).await;
+    // The server probes the clients for as long as the answer takes.
+    for mut stream in &streams[..2] {
+        let mut probe = [0; PROBE.len()];
+        stream.read_exact(&mut probe).unwrap();
+        assert_eq!(probe, PROBE.as_bytes());
+    }
+    // A probe of the last one would have come as well: HTTP/1.0 has no interim responses.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    busy.release().await;
+    for (stream, (version, headers)) in streams.into_iter().zip(requests) {
+        let answer = rest(stream);
         assert!(answer.contains(" 200 OK"), "{version} {headers}: {answer}");
-        assert!(answer.contains(&rounds.to_string()), "{answer}");
-        // HTTP/1.0 has no interim responses.
-        assert!(version == "1.1" || !answer.contains("100 Continue"), "{answer}");
+        assert!(answer.contains("\"data\":[7]"), "{answer}");
+        assert!(!answer.contains("100 Continue"), "{version} {headers}: {answer}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_are_gone_are_cancelled() {
-    let (_repository, server) = start(&[]);
-    let running = occupy(&server, Duration::from_secs(8)).await;
+    let (_repository, server) = start(&NO_TIME_LIMITS);
+    let busy = occupy(&server).await;
     let waiting: Vec<_> = ["", ODD].map(|headers| send(&server, &slow("1.1", headers, 1))).into();
     pending(&server, 3.0).await;
     // They say no more than a client that has only finished sending, until they are sent something.
@@ -94,6 +115,6 @@ async fn clients_that_are_gone_are_cancelled() {
         metric(&server, "onnxd_requests_total", &["code=\"cancelled\""]).await == 2.0
     })
     .await;
-    assert!(running.await.unwrap().is_ok());
+    busy.release().await;
     assert_well(&server).await;
 }

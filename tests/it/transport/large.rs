@@ -19,7 +19,7 @@ use crate::support::{
     client::{infer, inference, input, metric, post, raw_request},
     h1::Connection,
     onnx::{self, FLOAT, Graph, INT64, node, value},
-    server::Server,
+    server::{PATIENCE, Server},
 };
 
 const MIB: usize = 1 << 20;
@@ -53,17 +53,29 @@ fn meanwhile(server: &Server, large: impl FnOnce()) -> (Duration, Duration) {
     (clients.into_iter().map(|client| client.join().unwrap()).max().unwrap(), took)
 }
 
+/// Fails unless every small request takes less than one of so many `parts` of a large one. Other processes may hold up a small one
+/// too, but not each time: it is tried again then.
+fn holds_up_nobody(server: &Server, parts: u32, large: impl Fn()) {
+    let since = Instant::now();
+    loop {
+        let (longest, took) = meanwhile(server, &large);
+        if longest < took / parts {
+            return;
+        }
+        assert!(since.elapsed() < PATIENCE, "a small request took {longest:?} beside a large one of {took:?}");
+    }
+}
+
 /// On an I/O thread it would hold up every other connection of that thread for all the time that it takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_json_holds_up_no_other_connection() {
     let (_repository, server) = start(&[]);
     let body = echo_json(2_000_000);
-    let (longest, took) = meanwhile(&server, || {
+    holds_up_nobody(&server, 4, || {
         let answer = Connection::open(server.http).unwrap().post(INFER, &body).unwrap();
         assert_eq!(answer.status, 200);
         assert!(answer.body.len() > 10 * MIB);
     });
-    assert!(longest < took / 4, "a small request took {longest:?} beside a large one of {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,13 +88,12 @@ async fn large_typed_contents_hold_up_no_other_connection() {
     let request = ModelInferRequest { model_name: "echo".into(), inputs: vec![input], ..Default::default() };
     let client = inference(&server).await;
     let runtime = tokio::runtime::Handle::current();
-    let (longest, took) = tokio::task::block_in_place(|| {
-        meanwhile(&server, || {
-            let answer = runtime.block_on(infer(&client, request)).unwrap();
+    tokio::task::block_in_place(|| {
+        holds_up_nobody(&server, 2, || {
+            let answer = runtime.block_on(infer(&client, request.clone())).unwrap();
             assert_eq!(answer.raw_output_contents[0].len(), count * 4);
-        })
+        });
     });
-    assert!(longest < took / 2, "a small request took {longest:?} beside a large one of {took:?}");
 }
 
 /// What a large body says wrong is told as for a small one, and a client that has gone costs nothing.

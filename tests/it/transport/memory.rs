@@ -16,7 +16,7 @@ use tonic::Code;
 use super::{ENCODINGS, INFER, ask, assert_well, echo, echo_binary, framed, infer_framed, pack, start};
 use crate::support::{
     client::{infer, inference, metric, post, post_with},
-    load::{occupy, pending},
+    load::{NO_TIME_LIMITS, occupy, pending},
     server::{Server, eventually},
 };
 
@@ -76,13 +76,13 @@ async fn a_full_budget_refuses_at_once_and_is_given_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_in_a_queue_is_counted_though_its_client_has_gone() {
-    let (repository, server) = start(&[]);
+    let (_repository, server) = start(&NO_TIME_LIMITS);
     // As JSON it is decoded into memory of its own.
     let numbers = vec![0; 50_000];
     let body = serde_json::json!({ "inputs": [{ "name": "iterations", "datatype": "INT64", "shape": [50_000, 1],
         "data": numbers }] });
     let (body, tensor) = (body.to_string(), 50_000.0 * 8.0);
-    let running = occupy(&server, Duration::from_secs(3)).await;
+    let busy = occupy(&server).await;
     let mut stream = TcpStream::connect(server.http).unwrap();
     write!(stream, "POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
         .unwrap();
@@ -97,10 +97,8 @@ async fn what_waits_in_a_queue_is_counted_though_its_client_has_gone() {
     drop(stream);
     pending(&server, 1.0).await;
     assert!(held(&server).await >= tensor + tensor, "they lie in the queue");
-    assert!(!running.is_finished());
-    running.await.unwrap().unwrap();
+    busy.release().await;
     eventually("they are gone", async || held(&server).await == 0.0).await;
-    drop(repository);
 }
 
 /// Twenty clients that do all they can to fill the memory.

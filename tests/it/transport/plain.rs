@@ -180,7 +180,7 @@ async fn preface_of_http2_may_only_begin_a_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_readers_have_to_go_on() {
-    let timeouts = ["--body-timeout", "300ms", "--write-timeout", "500ms"];
+    let timeouts = ["--body-timeout", "1s", "--write-timeout", "1s"];
     let (_repository, server) = start(&timeouts);
     let whole = plain();
     for missing in [1, echo_json(COUNT).len()] {

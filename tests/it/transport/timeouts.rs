@@ -16,15 +16,13 @@ use super::{INFER, MODEL_INFER, ask, assert_well, call, echo, echo_binary, frame
 use crate::support::{
     client::{floats, infer, inference, metric},
     h1::Connection,
-    load::occupy,
+    load::{NO_TIME_LIMITS, occupy, queued, request},
     server::{PATIENCE, Server, eventually},
 };
 
+/// Long enough for clients that go on though they have to wait for the CPU.
 const TIMEOUTS: [&str; 8] =
-    ["--header-timeout", "300ms", "--idle-timeout", "500ms", "--body-timeout", "300ms", "--write-timeout", "500ms"];
-
-/// Longer than any of them.
-const LONGER: Duration = Duration::from_secs(8);
+    ["--header-timeout", "1s", "--idle-timeout", "2s", "--body-timeout", "1s", "--write-timeout", "1s"];
 
 /// What comes until the connection ends.
 fn rest(mut stream: TcpStream) -> String {
@@ -48,16 +46,19 @@ async fn closed(server: &Server, reason: &str) -> f64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_do_not_go_on_are_not_waited_for() {
-    let (_repository, server) = start(&TIMEOUTS);
+    let (_repository, server) = start(&[&TIMEOUTS[..], &NO_TIME_LIMITS].concat());
     // Connections over gRPC rest for as long as they like, before their first call and between calls.
     let (young, resting) = (inference(&server).await, inference(&server).await);
     infer(&resting, echo(4)).await.unwrap();
     // And requests wait for their answer.
-    let waiting = occupy(&server, LONGER).await;
+    let busy = occupy(&server).await;
+    let waiting = inference(&server).await;
+    let waiting = tokio::spawn(async move { infer(&waiting, request(1)).await });
     let mut waiting_too = Connection::open(server.http).unwrap();
     let slow = br#"{"inputs":[{"name":"iterations","shape":[1,1],"datatype":"INT64","data":[1]}]}"#;
     let head = format!("POST /v2/models/slow/infer HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", slow.len());
     waiting_too.send(&[head.as_bytes(), slow].concat()).unwrap();
+    queued(&server, 2.0).await;
 
     let heads: [(&str, &[u8]); 6] = [
         ("nothing", b""),
@@ -86,6 +87,7 @@ async fn clients_that_do_not_go_on_are_not_waited_for() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     assert_well(&server).await;
+    busy.release().await;
     assert_eq!(waiting_too.reply().unwrap().status, 200);
     assert!(waiting.await.unwrap().is_ok());
     assert_eq!(floats(&infer(&young, echo(4)).await.unwrap()), floats(&infer(&resting, echo(4)).await.unwrap()));
@@ -136,7 +138,7 @@ const MANY: usize = 8 << 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_have_to_be_read() {
     // The others would end a client that has to wait for the CPU while it sends.
-    let (_repository, server) = start(&["--write-timeout", "500ms"]);
+    let (_repository, server) = start(&["--write-timeout", "1s"]);
     let (body, [(name, length)]) = echo_binary(MANY);
     // Over HTTP/1.1 the client reads nothing at all.
     let head =
