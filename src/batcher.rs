@@ -325,8 +325,7 @@ impl Batcher {
         let lost = instance.lost();
         let mut state = lane.state();
         if stop_reason().is_some() {
-            // How long it would have taken is not known.
-            state.forget(run);
+            state.stopped(run);
         } else if let Some(rates) = state.ended(run, place) {
             lane.gauge.set_rates(rates);
         }

@@ -176,6 +176,11 @@ impl Admission {
         self.forecast.forget(run.begun);
     }
 
+    /// A run was stopped before it had ended.
+    pub(super) fn stopped(&mut self, run: &Run, now: Instant) {
+        self.forecast.stopped(run.begun, now);
+    }
+
     /// A run has ended.
     pub(super) fn ended(&mut self, run: Run, now: Instant) {
         self.forecast.ended(run.begun, now);

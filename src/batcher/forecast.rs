@@ -268,6 +268,12 @@ impl Forecast {
         self.running.retain(|running| *running != begun.run);
     }
 
+    /// A run was stopped. How long it would have taken is not known, only that others have waited for it.
+    pub(super) fn stopped(&mut self, begun: Begun, now: Instant) {
+        self.forget(begun);
+        self.took(nanoseconds(now.saturating_duration_since(begun.run.started)));
+    }
+
     /// A run has ended.
     pub(super) fn ended(&mut self, begun: Begun, now: Instant) {
         let Begun { run, rows, is_saturated } = begun;
@@ -280,7 +286,12 @@ impl Forecast {
         }
         self.last_end = Some(now);
         self.runs.add(rows as f64, took);
-        self.longest = took.max(self.longest * 0.9);
+        self.took(took);
+    }
+
+    /// A run has kept an instance for so long.
+    fn took(&mut self, nanoseconds: f64) {
+        self.longest = nanoseconds.max(self.longest * 0.9);
         let request = self.runs.at(1.0) * MAX_WAIT_REQUESTS;
         self.auto_max_wait = MIN_MAX_WAIT.max(duration(request.max(self.longest * MAX_WAIT_RUNS)));
     }

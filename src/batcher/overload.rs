@@ -59,6 +59,13 @@ impl State {
         Some(self.admission.rates(&self.queue, now))
     }
 
+    /// A run was stopped before it had ended.
+    pub(super) fn stopped(&mut self, run: Option<Run>) {
+        if let Some(run) = run {
+            self.admission.stopped(&run, Instant::now());
+        }
+    }
+
     /// A run has ended of which nothing is to be learned, such as one that ended its worker process.
     pub(super) fn forget(&mut self, run: Option<Run>) {
         if let Some(run) = run {

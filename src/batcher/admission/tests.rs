@@ -140,6 +140,12 @@ fn what_was_never_measured_refuses_nobody() {
     assert_eq!(outcome.failures(), 0);
 }
 
+#[test]
+fn who_has_waited_for_a_run_that_was_stopped_is_not_refused_for_it() {
+    let mut lane = Lane::new(64, 1, LINEAR, 0.0, &[QueueTime::Auto]);
+    assert!(lane.outlasts_a_run_that_is_stopped_after(10 * SECOND));
+}
+
 /// One of 60 ms, and then requests that have 50.
 #[test]
 fn a_lone_request_is_tried_whatever_the_forecast() {

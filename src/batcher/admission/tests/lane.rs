@@ -180,24 +180,28 @@ impl Lane {
                 out[client].failed.push(Duration::ZERO);
                 out[client].refusals.push(refusal);
             }
-            Ok(Admitted { predicted }) => {
-                let job = Job { client, arrived: self.now, gone: Rc::default() };
-                let (key, level, arrived) = (Default::default(), clients.level, self.now);
-                let waiting = Waiting {
-                    key,
-                    rows: 1,
-                    level,
-                    arrived,
-                    deadline,
-                    is_rest: false,
-                    number: 0,
-                    predicted: false,
-                    job,
-                };
-                self.queue.push([waiting], predicted, self.admission.forecast());
-            }
+            Ok(Admitted { predicted }) => self.push(client, clients.level, deadline, predicted),
         }
         self.start(out);
+    }
+
+    fn push(&mut self, client: usize, level: usize, deadline: Option<Instant>, predicted: bool) {
+        let job = Job { client, arrived: self.now, gone: Rc::default() };
+        let (key, arrived) = (Default::default(), self.now);
+        let waiting =
+            Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, number: 0, predicted: false, job };
+        self.queue.push([waiting], predicted, self.admission.forecast());
+    }
+
+    /// Whether a request without a deadline still runs that has waited for another's run, until that was stopped after `time`.
+    pub(super) fn outlasts_a_run_that_is_stopped_after(&mut self, time: Duration) -> bool {
+        self.push(0, 0, None, false);
+        let (_, _, run) = self.admission.take(&mut self.queue, self.now);
+        self.push(0, 0, None, false);
+        self.now += time;
+        self.admission.stopped(&run.expect("it has begun"), self.now);
+        let (next, dropped, _) = self.admission.take(&mut self.queue, self.now);
+        dropped.is_empty() && matches!(next, Next::Run(_))
     }
 
     fn start(&mut self, out: &mut [Outcome]) {
