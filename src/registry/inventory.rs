@@ -322,6 +322,8 @@ impl Inventory {
             run_memory_bytes: serving.map(|serving| serving.version.metrics.memory().runs() as u64),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
             devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
+            isolation: serving.map(|serving| serving.version.derived.isolation_label()),
+            isolation_reason: serving.and_then(|serving| serving.version.derived.isolation.clone()),
             path: source.map(|source| source.path.to_path_buf()),
             problem: standing.reason,
         }

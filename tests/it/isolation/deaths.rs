@@ -19,6 +19,9 @@ async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on
     assert!(isolation(&server, "modulo").await.unwrap().starts_with("process: "));
     assert_eq!(isolation(&server, "add").await, None);
     server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("worker process"));
+    let status = get(server.admin, "/admin/v1/models/modulo").await.json()["versions"][0].clone();
+    assert_eq!(status["isolation"], "process");
+    assert!(status["isolation_reason"].as_str().unwrap().contains("'Mod'"), "{status}");
     assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
 
     let killed = kill(&server).await;
