@@ -323,7 +323,8 @@ fn load_model(
         }
         let why =
             format!("loading it ends the process: a worker process that did so {death}; replace or remove the file");
-        WorkerFailure::Model(Failure { may_pass: death.may_pass(), why })
+        let failure = Failure { may_pass: death.may_pass(), why };
+        WorkerFailure::Died(death, failure)
     })?;
     for output in &mut signature.outputs {
         output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();
