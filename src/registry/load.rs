@@ -263,6 +263,7 @@ impl Loader {
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
+        batcher.restart_idle_workers();
         let version = Version {
             model: model.into(),
             version,
