@@ -22,5 +22,5 @@ pub use gpu::{Gpu, GpuMemory};
 pub use held_memory::{HeldMemory, VersionMemory};
 pub use histogram::Histogram;
 pub use server::{Process, Readings, ServerMetrics};
-pub use transport::{Closed, TransportMetrics};
+pub use transport::{Closed, ConnectionLimit, TransportMetrics};
 pub use version::{Phase, QueueGauge, Rejection, RequestTimer, StopReason, VersionMetrics};

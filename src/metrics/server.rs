@@ -14,7 +14,7 @@ use super::{
     gpu::Gpu,
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
-    transport::{Closed, TransportMetrics},
+    transport::{Closed, ConnectionLimit, TransportMetrics},
     version::nanoseconds,
 };
 use crate::error::Code;
@@ -192,7 +192,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     Family::counter(
         "onnxd_connections_refused_total",
         "Connections that found no place: closed at once, or answered health checks only.",
-        |series, server| series.value(server.metrics.transport.all_refused()),
+        |series, server| {
+            for limit in ConnectionLimit::ALL {
+                series.labelled("limit", limit.label(), server.metrics.transport.all_refused(limit));
+            }
+        },
     ),
     Family::counter(
         "onnxd_connections_closed_total",

@@ -228,7 +228,7 @@ impl Inventory {
             let key = (model.to_owned(), number);
             match self.slots.get_mut(&key) {
                 Some(slot) if slot.serving.is_none() => {
-                    (slot.failure, slot.retry, slot.losses) = (None, None, None);
+                    (slot.failure, slot.is_lost, slot.retry, slot.losses) = (None, false, None, None);
                     self.anew.insert(key);
                 }
                 Some(_) if anew => {

@@ -56,6 +56,9 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
         model["versions"][0]["state"] == "FAILED" && problem.contains("died 3 times") && problem.contains("SIGFPE")
     })
     .await;
+    // It was loaded, and lost after that: alerts tell the two apart.
+    assert_eq!(metric(&server, "onnxd_version_state", &["modulo", "FAILED"]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_version_last_load_successful", &["modulo"]).await, 1.0);
     let refused = modulo_of(&server, 7, 4).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(add_of(&server, 1.0).await.status, StatusCode::OK);
