@@ -4,6 +4,7 @@
 //! it goes (the text is rendered from those that still live). docs/metrics.md has every name, and a test holds it to them.
 
 mod access_log;
+mod codec;
 mod control;
 mod exposition;
 mod families;
@@ -16,6 +17,7 @@ mod transport;
 mod version;
 
 pub use access_log::{AccessLogMetrics, Unlogged};
+pub use codec::{CodecMetrics, CodecOutcome};
 pub use control::{ControlMetrics, LoadCounts, ModelStanding, VersionStanding};
 pub use exposition::Exposition;
 pub use gpu::{Gpu, GpuMemory};

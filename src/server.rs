@@ -105,7 +105,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
-    let codecs = CodecPool::start(cpus).map_err(|error| format!("the codec threads can't be started: {error}"))?;
+    let codecs = CodecPool::start(cpus, metrics.codecs.clone())
+        .map_err(|error| format!("the codec threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
     let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
