@@ -54,7 +54,7 @@ struct Served {
 /// What loading found, besides the version.
 struct Found {
     row: Option<std::time::Duration>,
-    /// Why no made-up inputs could be run.
+    /// Reason why no made-up inputs could be run.
     probe_error: Option<String>,
     /// Bytes that a run may hold.
     max_run_memory: usize,

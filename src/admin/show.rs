@@ -12,7 +12,7 @@ use crate::{
 /// What there is not.
 const NONE: &str = "-";
 
-/// One model as `models` shows it, and below why its versions run in worker processes.
+/// One model as `models` shows it, and below the reasons why its versions run in worker processes.
 pub(super) fn model(model: &[Model]) -> String {
     let mut reasons = String::new();
     for model in model {

@@ -3,13 +3,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What is counted of the codec threads' jobs.
+/// Counts of the codec threads' jobs.
 #[derive(Debug, Clone, Default)]
 pub struct CodecMetrics {
     ended: Arc<[AtomicU64; CodecOutcome::ALL.len()]>,
 }
 
-/// How a job of the codec threads ended.
+/// Outcome of a job of the codec threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodecOutcome {
     /// It was done, and its request goes on.

@@ -47,9 +47,9 @@ impl Closed {
 /// The limit that refused a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionLimit {
-    /// That of all clients.
+    /// `--max-connections`, of all clients.
     Total,
-    /// That of one client.
+    /// `--max-connections-per-client`, of one client.
     Client,
 }
 

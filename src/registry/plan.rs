@@ -33,7 +33,7 @@ pub(super) struct Slot {
     pub serving: Option<Serving>,
     /// Why the last load failed, or why the version is out of service.
     pub failure: Option<Arc<str>>,
-    /// Whether the failure is that the version was taken out of service: its last load went well.
+    /// True if the failure is that the version was taken out of service: its last load went well.
     pub is_lost: bool,
     /// When it is tried again though nothing has changed: the cause may have passed by then.
     pub retry: Option<Retry>,

@@ -75,7 +75,7 @@ pub struct VersionStatus {
     pub load_seconds: Option<f64>,
     /// What it runs on, if it is loaded.
     pub devices: Vec<String>,
-    /// Where its sessions run, if it is loaded: `none` (in the server's process) or `process` (in worker processes).
+    /// The process of its sessions, if it is loaded: `none` (in the server's process) or `process` (in worker processes).
     pub isolation: Option<&'static str>,
     /// Why they run in worker processes, if they do.
     pub isolation_reason: Option<String>,

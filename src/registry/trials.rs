@@ -119,7 +119,7 @@ impl Trials {
         }
     }
 
-    /// What a trial of a file would be about, of which a run may hold so many bytes.
+    /// The key of a trial of a file, of which a run may hold so many bytes.
     ///
     /// # Errors
     /// A test case can't be read.
@@ -153,7 +153,7 @@ impl Trials {
         self.records().iter().any(|record| record.key == *key && record.failed.is_none())
     }
 
-    /// Why it failed for that version, if it did. The same files of another version have a trial of their own, so that a call
+    /// Reason why the trial failed for that version, if it did. The same files of another version have a trial of their own, so that a call
     /// about one version forgets what is known of that one alone.
     pub(super) fn failure(&self, key: &Key, model: &str, version: u64) -> Option<String> {
         let model = recorded_name(model);

@@ -98,7 +98,7 @@ impl Derived {
         self.graphs.as_ref().map(told)
     }
 
-    /// Where its instances run: `process` (in worker processes) or `none` (in the server's process).
+    /// The process of its instances: `process` (in worker processes) or `none` (in the server's process).
     pub fn isolation_label(&self) -> &'static str {
         if self.isolation.is_some() { "process" } else { "none" }
     }

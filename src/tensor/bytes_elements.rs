@@ -58,7 +58,7 @@ pub(super) const MARK_INTERVAL: usize = if cfg!(test) { 4 } else { 4096 };
 /// Elements of a tensor that has marks, at least. To walk over so many takes less than 100 us.
 const MIN_MARKED: usize = 4 * MARK_INTERVAL;
 
-/// Where every [`MARK_INTERVAL`]th element of a large tensor begins. The elements are of different lengths: without marks the way to
+/// Positions of every [`MARK_INTERVAL`]th element of a large tensor. The elements are of different lengths: without marks the way to
 /// one of them leads over all before it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Marks(Option<Arc<Vec<usize>>>);

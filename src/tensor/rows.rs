@@ -8,7 +8,7 @@ use super::{BytesElements, Marks, Shape, Tensor};
 #[derive(Debug, Clone)]
 pub struct RowCutter<'a> {
     tensor: &'a Tensor,
-    /// Where the next piece begins in the data.
+    /// Position of the next piece in the data.
     start: usize,
     /// Elements before the next piece, where rows differ.
     elements: usize,
@@ -41,7 +41,7 @@ impl<'a> RowCutter<'a> {
         Tensor { datatype: self.tensor.datatype, shape, data, marks: Marks::default() }
     }
 
-    /// Where an element behind the start begins, and the number of elements that were walked over to find that out.
+    /// The position of an element behind the start, and the number of elements that were walked over to find that out.
     fn position(&self, element: usize) -> (usize, usize) {
         let marked = self.tensor.marks.before(element).filter(|(before, _)| *before > self.elements);
         let (before, position) = marked.unwrap_or((self.elements, self.start));

@@ -42,17 +42,17 @@ impl Instance {
         })
     }
 
-    /// Whether it runs in a worker process.
+    /// True if it runs in a worker process.
     pub fn is_in_worker(&self) -> bool {
         self.worker.is_some()
     }
 
-    /// How its worker process ended, if it has one that did: it runs nothing any more.
+    /// The end of its worker process, if it has one that died: it runs nothing any more.
     pub fn death(&mut self) -> Option<&Death> {
         self.worker.as_mut()?.check()
     }
 
-    /// Whether it has a worker process that has ended. Cheaper than [`Self::death`], which waits for the process.
+    /// True if it has a worker process that has ended. Cheaper than [`Self::death`], which waits for the process.
     pub fn is_worker_gone(&mut self) -> bool {
         self.worker.as_mut().is_some_and(|worker| worker.is_gone())
     }
@@ -90,7 +90,7 @@ impl Instance {
     }
 }
 
-/// What is counted of a session in a worker process: its files, since the rest is memory of that process.
+/// The account of a session in a worker process: its files, since the rest is memory of that process.
 fn elsewhere(file: &ModelFile) -> Arc<Pool> {
     let account = Account::new(usize::MAX, false);
     account.held().read(file.bytes());

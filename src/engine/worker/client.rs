@@ -136,7 +136,7 @@ impl Worker {
         self.death.as_ref()
     }
 
-    /// Whether the process has ended by now. Cheap: the process is not waited for.
+    /// True if the process has ended by now. Cheap: the process is not waited for.
     pub(in crate::engine) fn is_gone(&mut self) -> bool {
         self.death.is_some() || self.process.is_gone()
     }
