@@ -30,7 +30,10 @@ pub fn run(command: &Admin) -> Result<(), String> {
 
 async fn answer(command: &Admin) -> Result<(), String> {
     match command {
-        Admin::Models { model, server } => show(server, model.as_deref(), show::models).await,
+        Admin::Models { model, server } => {
+            let shown = if model.is_some() { show::model } else { show::models };
+            show(server, model.as_deref(), shown).await
+        }
         Admin::Traffic(Traffic::Show { model, server }) => show(server, model.as_deref(), show::traffic).await,
         Admin::Alias(Alias::Show { model, server }) => show(server, model.as_deref(), show::aliases).await,
         Admin::Traffic(Traffic::Set { model, weights, terms, server }) => {

@@ -9,22 +9,22 @@ use std::{
     collections::BTreeMap,
     io::{self, Write},
     num::NonZeroUsize,
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use crate::{
     batcher::Compute,
-    config::{Batching, Device, Isolation},
+    cli,
+    config::{Batching, ByteSize, Folders, Isolation},
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader, Trials},
     repository::{self, Model, Source},
     router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     runtime,
+    server::limits::run_memory,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
     traffic::{STABLE, Traffic},
 };
@@ -54,31 +54,29 @@ struct Served {
 /// What loading found, besides the version.
 struct Found {
     row: Option<std::time::Duration>,
+    /// Reason why no made-up inputs could be run.
+    probe_error: Option<String>,
+    /// Bytes that a run may hold.
+    max_run_memory: usize,
     threads_why: &'static str,
     manifest: Option<repository::Verified>,
     test_cases: crate::registry::TestCases,
 }
 
-/// Checks what is at a path, with links to these folders allowed, on that device and with that time for a run where the
-/// configuration names none. Success means that all of it would serve.
+/// Checks what is at a path, with the settings that a server would have. Success means that all of it would serve.
 ///
 /// # Errors
 /// There is nothing to check, or nothing can be checked here; the message says why.
-pub fn check(
-    path: &Path,
-    links: &[PathBuf],
-    device: Device,
-    max_run_time: Duration,
-    as_json: bool,
-) -> Result<ExitCode, String> {
-    let models = repository::find(path, links)?;
+pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
+    let as_json = options.json;
+    let models = repository::find(&options.path, Folders::of(options.allow_links_to.as_ref()))?;
     if models.is_empty() {
-        let path = path.display();
+        let path = options.path.display();
         return Err(format!(
             "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
         ));
     }
-    let bench = Bench::set_up(device, max_run_time)?;
+    let bench = Bench::set_up(options)?;
     let mut stdout = Output(io::stdout().lock());
     let mut document = json::Document::new(bench.engine.build_info());
     let mut all_well = true;
@@ -131,6 +129,8 @@ fn unreachable(model: &Model) -> Option<String> {
 /// All that a server needs to load and ask, and nothing to listen with.
 struct Bench {
     engine: Engine,
+    /// Bytes that a run may hold where the configuration doesn't say.
+    max_run_memory: usize,
     compute: Compute,
     loader: Loader,
     router: Router,
@@ -138,20 +138,21 @@ struct Bench {
 }
 
 impl Bench {
-    fn set_up(device: Device, max_run_time: Duration) -> Result<Self, String> {
+    fn set_up(options: &cli::Check) -> Result<Self, String> {
         let library = runtime::locate().map_err(|error| error.to_string())?;
-        let engine = Engine::start(&library)?;
+        let (max_run_memory, together) = run_memory(options.max_run_memory, None);
+        let engine = Engine::start(&library)?.with_memory_limits(max_run_memory, together);
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
         let exposition = Exposition::new(&[]);
         let router = Router::new(exposition.server().clone());
         let loader = Loader::new(engine.clone(), compute.clone(), Arc::new(exposition), cpus)
-            .on(device)
-            .with_max_run_time(max_run_time)
+            .on(options.device)
+            .with_max_run_time(options.max_run_time)
             .isolating(Isolation::Auto, Some(Trials::forgetful()));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
-        Ok(Bench { engine, compute, loader, router, runtime })
+        Ok(Bench { engine, max_run_memory, compute, loader, router, runtime })
     }
 
     fn check<'a>(&self, name: &'a str, model: &Model, version: u64, source: &'a Source) -> Checked<'a> {
@@ -165,7 +166,8 @@ impl Bench {
     /// Asks the version as a client would.
     fn ask(&self, loaded: Loaded, model: &Model) -> Served {
         let mut warnings = loaded.warnings();
-        let Loaded { version, row, example, threads_why, manifest, test_cases, .. } = loaded;
+        let Loaded { version, row, probe_error, example, threads_why, manifest, test_cases, .. } = loaded;
+        let max_run_memory = model.config.max_run_memory.map_or(self.max_run_memory, |ByteSize(bytes)| bytes);
         let version = Arc::new(version);
         let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
         let entry = ModelEntry::new(versions, Routing::default(), None);
@@ -178,7 +180,8 @@ impl Bench {
         });
         self.router.publish(Table::default());
         warnings.extend(self::warnings(&version, model.config.batching, &outputs));
-        Served { version, found: Found { row, threads_why, manifest, test_cases }, warnings, example }
+        let found = Found { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
+        Served { version, found, warnings, example }
     }
 }
 

@@ -93,7 +93,7 @@ Examples:
         after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
             shape with numbers, names and null, optional, labels), devices, device_why, batching (on, max_batch_size, why),\n\
-            cuda_graphs (on, why), row_seconds, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files),\n\
+            cuda_graphs (on, why), row_seconds, probe_error, max_run_memory, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files),\n\
             test_cases (file, description), warnings, example (a command). Keys may be added.\n\n\
             Example:\n  onnxd check models/purchase"
     )]
@@ -194,6 +194,11 @@ pub struct Check {
     /// How long one run of a model may take whose config.toml has no max_run_time, as `onnxd serve` takes it.
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_RUN_TIME", default_value = "60s", value_parser = duration)]
     pub max_run_time: Duration,
+
+    /// Memory that one run of a model may hold whose config.toml has no max_run_memory, as `onnxd serve` takes it, with the same
+    /// default.
+    #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_RUN_MEMORY", value_parser = size)]
+    pub max_run_memory: Option<ByteSize>,
 }
 
 /// What `onnxd serve` is given.

@@ -207,7 +207,7 @@ impl Engine {
     }
 
     /// Bytes that one run on a target may hold.
-    fn run_limit(&self, target: &Target) -> usize {
+    pub fn run_limit(&self, target: &Target) -> usize {
         target.max_run_memory.unwrap_or(self.max_run_memory)
     }
 

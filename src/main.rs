@@ -3,7 +3,6 @@
 use onnxd::{
     admin, check,
     cli::{self, Command},
-    config::Folders,
     doctor, engine, gpu, health, infer, library, runtime, server,
 };
 use std::process::ExitCode;
@@ -28,10 +27,7 @@ fn main() -> ExitCode {
     };
     let done = match &invocation.command {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
-        Command::Check(asked) => {
-            let links = Folders::of(asked.allow_links_to.as_ref());
-            check::check(&asked.path, links, asked.device, asked.max_run_time, asked.json)
-        }
+        Command::Check(options) => check::check(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
         Command::Runtime(asked) => library::run(asked),

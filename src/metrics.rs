@@ -4,6 +4,7 @@
 //! it goes (the text is rendered from those that still live). docs/metrics.md has every name, and a test holds it to them.
 
 mod access_log;
+mod codec;
 mod control;
 mod exposition;
 mod families;
@@ -16,11 +17,12 @@ mod transport;
 mod version;
 
 pub use access_log::{AccessLogMetrics, Unlogged};
+pub use codec::{CodecMetrics, CodecOutcome};
 pub use control::{ControlMetrics, LoadCounts, ModelStanding, VersionStanding};
 pub use exposition::Exposition;
 pub use gpu::{Gpu, GpuMemory};
 pub use held_memory::{HeldMemory, VersionMemory};
 pub use histogram::Histogram;
 pub use server::{Process, Readings, ServerMetrics};
-pub use transport::{Closed, TransportMetrics};
+pub use transport::{Closed, ConnectionLimit, TransportMetrics};
 pub use version::{Phase, QueueGauge, QueueRates, Rejection, RequestTimer, StopReason, VersionMetrics};

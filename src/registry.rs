@@ -162,6 +162,7 @@ impl Registry {
         let inventory = Inventory { control, desired, ..Inventory::default() };
         let mut shared = Shared::new((folder, marker, links), (router, loader.exposition()), store, inventory, sender);
         shared.deaths = loader.deaths.clone();
+        shared.trials = loader.trials.clone();
         Ok(Registry {
             shared: Arc::new(shared),
             loader,

@@ -88,7 +88,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     // Before anything is built: a wrong folder is the commonest mistake.
     repository::scan(folder, None, Folders::of(settings.allow_links_to.as_ref()))?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
-    let (one_run, together) = limits::run_memory(settings);
+    let (one_run, together) = limits::run_memory(settings.max_run_memory, settings.request_memory);
     let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
     gpu::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -105,7 +105,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
     let compute = Compute::start(cpus).map_err(|error| format!("the compute threads can't be started: {error}"))?;
-    let codecs = CodecPool::start(cpus).map_err(|error| format!("the codec threads can't be started: {error}"))?;
+    let codecs = CodecPool::start(cpus, metrics.codecs.clone())
+        .map_err(|error| format!("the codec threads can't be started: {error}"))?;
     let (access_log, writer) = access_log(settings, metrics.access_log.clone())?.unzip();
     let router = Arc::new(Router::new(metrics));
     let callers = match settings.admin_token_file.clone().map(Tokens::open).transpose()? {
@@ -231,7 +232,7 @@ async fn open_doors(
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let PlaceLimits { total, per_client, .. } = places.limits();
-    let (max_run_memory, _) = limits::run_memory(settings);
+    let (max_run_memory, _) = limits::run_memory(settings.max_run_memory, settings.request_memory);
     tracing::info!(
         request_memory = %ByteSize(context.limits.budget.limit()),
         max_run_memory = %ByteSize(max_run_memory),

@@ -9,6 +9,7 @@ mod rows;
 mod signature;
 mod zero_extents;
 
+use bytes_elements::Marks;
 pub use bytes_elements::{BytesElements, push_bytes_element};
 pub use datatype::Datatype;
 pub use difference::{Difference, Tolerance, first_difference};
@@ -29,12 +30,22 @@ compile_error!("onnxd needs a little-endian machine: the protocol's tensors are 
 /// A tensor: shared storage with a view. The bytes may be a slice of a message from the wire or of a batch's output; cloning
 /// and slicing copy nothing. Elements are row-major and little-endian, one byte each for BOOL; those of BYTES stand one behind
 /// the other, each behind its length ([`BytesElements`]).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Tensor {
     datatype: Datatype,
     shape: Shape,
     data: Bytes,
+    /// Of BYTES.
+    marks: Marks,
 }
+
+impl PartialEq for Tensor {
+    fn eq(&self, other: &Self) -> bool {
+        (self.datatype, &self.shape, &self.data) == (other.datatype, &other.shape, &other.data)
+    }
+}
+
+impl Eq for Tensor {}
 
 impl Tensor {
     /// A tensor of `data`, which must hold as many elements as the shape says.
@@ -43,8 +54,8 @@ impl Tensor {
     /// The message says what the size should be; the caller, who knows them, puts model and tensor in front.
     pub fn new(datatype: Datatype, shape: Shape, data: Bytes) -> Result<Self> {
         let Some(expected) = shape.bytes(datatype)? else {
-            bytes_elements::check(&shape, &data)?;
-            return Ok(Tensor { datatype, shape, data });
+            let marks = bytes_elements::check(&shape, &data)?;
+            return Ok(Tensor { datatype, shape, data, marks });
         };
         if expected != data.len() {
             return Err(Error::invalid(format!(
@@ -57,7 +68,7 @@ impl Tensor {
         {
             return Err(Error::invalid(format!("a BOOL element is the byte 0 or 1, got {byte}")));
         }
-        Ok(Tensor { datatype, shape, data })
+        Ok(Tensor { datatype, shape, data, marks: Marks::default() })
     }
 
     /// Type of the elements.

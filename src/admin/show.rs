@@ -12,6 +12,20 @@ use crate::{
 /// What there is not.
 const NONE: &str = "-";
 
+/// One model as `models` shows it, and below the reasons why its versions run in worker processes.
+pub(super) fn model(model: &[Model]) -> String {
+    let mut reasons = String::new();
+    for model in model {
+        for version in &model.versions {
+            if let Some(reason) = &version.isolation_reason {
+                let [name, reason] = [&model.name, reason].map(|text| printable(text));
+                let _ = writeln!(reasons, "{name} version {} runs in a worker process: {reason}", version.version);
+            }
+        }
+    }
+    below(models(model), &reasons)
+}
+
 /// Every version with all that is known of it, and below what is wrong.
 pub(super) fn models(models: &[Model]) -> String {
     let headings = [
@@ -22,8 +36,9 @@ pub(super) fn models(models: &[Model]) -> String {
         ">SHARE",
         "ALIASES",
         "SINCE",
-        ">GENERATION",
+        ">GEN",
         "DEVICE",
+        "ISOLATION",
         ">MEMORY",
         ">RUNS",
     ];
@@ -49,6 +64,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 moment(&version.since),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
+                or_none(version.isolation.as_deref().unwrap_or_default()),
                 version.memory_bytes.map_or(NONE.into(), rounded),
                 version.run_memory_bytes.map_or(NONE.into(), rounded),
             ]);

@@ -16,6 +16,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use crate::{
     error::{Code, Error, Result},
+    metrics::{CodecMetrics, CodecOutcome},
     registry::yield_to_small_requests,
 };
 use queue::{Queue, Size};
@@ -43,6 +44,7 @@ type Work = Box<dyn FnOnce() + Send>;
 /// The threads of the pool. They end when the pool is dropped.
 pub struct CodecPool {
     shared: Arc<Shared>,
+    metrics: CodecMetrics,
 }
 
 struct Shared {
@@ -61,14 +63,14 @@ impl CodecPool {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(cpus: usize) -> io::Result<Arc<Self>> {
+    pub fn start(cpus: usize, metrics: CodecMetrics) -> io::Result<Arc<Self>> {
         let threads = (cpus / CPUS_PER_THREAD).max(2);
         // Some threads take no large job, so that jobs of a millisecond never wait for those of a second.
         let large = (cpus / CPUS_PER_LARGE_JOB).clamp(1, threads - 1);
         let state = State { jobs: Queue::new(large), closed: false };
         let shared = Arc::new(Shared { queue: Mutex::new(state), changed: Condvar::new() });
         // Made first, so that a thread that can't be started ends those that could.
-        let pool = Arc::new(CodecPool { shared: shared.clone() });
+        let pool = Arc::new(CodecPool { shared: shared.clone(), metrics });
         for number in 0..threads {
             let shared = shared.clone();
             thread::Builder::new().name(format!("codec-{number}")).spawn(move || {
@@ -90,12 +92,26 @@ impl CodecPool {
         deadline: Option<Instant>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
+        self.run_while_wanted(bytes, deadline, |_| work()).await
+    }
+
+    /// As [`Self::run`], for work that asks now and then whether its result is still wanted, and gives up where it is not.
+    ///
+    /// # Errors
+    /// As those of `run`.
+    pub(super) async fn run_while_wanted<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        deadline: Option<Instant>,
+        work: impl FnOnce(&dyn Fn() -> bool) -> T + Send + 'static,
+    ) -> Result<T> {
         let (sender, done) = oneshot::channel();
+        let metrics = self.metrics.clone();
         let work = move || {
-            if !sender.is_closed() {
-                // Whoever has gone does not want it.
-                let _ = sender.send(work());
-            }
+            let is_wanted = || !sender.is_closed();
+            let result = is_wanted().then(|| work(&is_wanted));
+            let is_sent = result.is_some_and(|result| sender.send(result).is_ok());
+            metrics.ended(if is_sent { CodecOutcome::Done } else { CodecOutcome::Cancelled });
         };
         self.shared.push(bytes, Box::new(work));
         let done = match deadline {
@@ -166,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_jobs_pass_large_ones() {
-        let pool = CodecPool::start(1).unwrap();
+        let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let (release, held) = mpsc::channel::<()>();
         let large = tokio::spawn({
             let pool = pool.clone();
@@ -181,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn cancelled_and_expired_jobs_are_left_out() {
-        let pool = CodecPool::start(1).unwrap();
+        let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let (release, held) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
         let (report, reports) = mpsc::channel();
@@ -206,8 +222,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_sees_that_its_result_is_not_wanted_any_more() {
+        let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
+        let (report, reports) = mpsc::channel();
+        let running = tokio::spawn({
+            let pool = pool.clone();
+            async move {
+                let work = move |is_wanted: &dyn Fn() -> bool| {
+                    report.send(is_wanted()).unwrap();
+                    while is_wanted() {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    report.send(is_wanted()).unwrap();
+                };
+                pool.run_while_wanted(LARGE, None, work).await
+            }
+        });
+        yield_now().await;
+        assert_eq!(reports.recv_timeout(Duration::from_secs(10)), Ok(true));
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        assert_eq!(reports.recv_timeout(Duration::from_secs(10)), Ok(false));
+    }
+
+    #[tokio::test]
     async fn a_panic_fails_its_job_alone() {
-        let pool = CodecPool::start(1).unwrap();
+        let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let failed = pool.run(LARGE, None, || panic!("a test panics")).await;
         assert_eq!(failed.unwrap_err().code(), Code::Internal);
         assert_eq!(pool.run(LARGE, None, || 7).await, Ok(7));

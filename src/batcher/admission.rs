@@ -33,6 +33,7 @@ struct Fill {
     /// When it became smaller. Jobs that came before were let in by the larger part.
     cut: Option<Instant>,
     last_miss: Option<Instant>,
+    last_refusal: Option<Instant>,
 }
 
 /// A newcomer that is let in.
@@ -61,27 +62,34 @@ pub(super) struct Run {
     jobs: SmallVec<[(Instant, usize, Instant); 1]>,
 }
 
-const FIRST_FILL: f64 = 0.75;
+/// The part at first, and at most while nobody is refused: a burst is let in as far as it can be answered.
 const MAX_FILL: f64 = 0.85;
+/// The part at most under overload. There a longer queue answers no more requests, only later, and has room for smaller batches
+/// alone.
+const MAX_FILL_OF_OVERLOAD: f64 = 0.65;
 /// The least part, of the highest priority level and of others. Those wait for whatever comes at a higher level meanwhile,
 /// which no queue shows.
 const MIN_FILL: f64 = 0.3;
 const MIN_FILL_OF_LOWER: f64 = 0.02;
-/// What a miss takes from the part, and a refusal gives to it once no refusal is owed for misses.
+/// What a miss takes from the part, and a refusal gives to it once no refusal is owed for misses, or takes from it where it is
+/// too large for overload.
 const CUT: f64 = 0.1;
 const GAIN: f64 = 0.002;
+const LOSS: f64 = 0.01;
 /// Refusals that are owed for each miss, and at most: at the balance one refusal in so many is slow.
 const OWED_PER_MISS: u32 = 300;
 const MAX_OWED: u32 = 30_000;
 /// Misses longer ago are forgotten: nothing is owed for them, and what is answered in time gives back as well.
 const MISSES_REMEMBERED: Duration = Duration::from_secs(10);
+/// Overload is over when nobody was refused for so long.
+const OVERLOAD_REMEMBERED: Duration = Duration::from_secs(2);
 const GAIN_BY_SUCCESS: f64 = GAIN / 4.0;
 
 impl Admission {
     pub(super) fn new(levels: usize, instances: usize) -> Self {
         let fill = |level: usize| {
             let least = if level == 0 { MIN_FILL } else { MIN_FILL_OF_LOWER };
-            Fill { part: FIRST_FILL, least, owed: 0, cut: None, last_miss: None }
+            Fill { part: MAX_FILL, least, owed: 0, cut: None, last_miss: None, last_refusal: None }
         };
         Admission { forecast: Forecast::new(), fill: (0..levels.max(1)).map(fill).collect(), instances }
     }
@@ -212,23 +220,31 @@ impl Fill {
         if self.is_calm(now) {
             self.owed = 0;
         }
-        if self.owed > 0 {
+        self.last_refusal = Some(now);
+        if self.part > MAX_FILL_OF_OVERLOAD {
+            self.part = (self.part - LOSS).max(MAX_FILL_OF_OVERLOAD);
+        } else if self.owed > 0 {
             self.owed -= 1;
         } else {
-            self.part = (self.part + GAIN).min(MAX_FILL);
+            self.part = (self.part + GAIN).min(MAX_FILL_OF_OVERLOAD);
         }
     }
 
     /// A job that was predicted to be in time was.
     fn succeeded(&mut self, now: Instant) {
-        if self.part < FIRST_FILL && self.is_calm(now) {
-            self.part = (self.part + GAIN_BY_SUCCESS).min(FIRST_FILL);
+        if self.part < MAX_FILL && self.is_calm(now) && !is_within(self.last_refusal, OVERLOAD_REMEMBERED, now) {
+            self.part = (self.part + GAIN_BY_SUCCESS).min(MAX_FILL);
         }
     }
 
     fn is_calm(&self, now: Instant) -> bool {
-        self.last_miss.is_none_or(|miss| now.saturating_duration_since(miss) > MISSES_REMEMBERED)
+        !is_within(self.last_miss, MISSES_REMEMBERED, now)
     }
+}
+
+/// Whether something happened so short ago.
+fn is_within(happened: Option<Instant>, time: Duration, now: Instant) -> bool {
+    happened.is_some_and(|at| now.saturating_duration_since(at) <= time)
 }
 
 #[cfg(test)]

@@ -54,6 +54,24 @@ impl<I> Idle<I> {
         Some((number, instance))
     }
 
+    /// Takes the first instance that is wanted, as `take` does.
+    pub(super) fn take_if(&mut self, mut is_wanted: impl FnMut(&mut I) -> bool) -> Option<(usize, I)> {
+        for (number, device) in self.devices.iter_mut().enumerate() {
+            let Some(index) = device.idle.iter_mut().position(&mut is_wanted) else { continue };
+            if let Some(Load(runs)) = &device.load {
+                runs.fetch_add(1, Relaxed);
+            }
+            self.count -= 1;
+            return Some((number, device.idle.swap_remove(index)));
+        }
+        None
+    }
+
+    /// All that are idle now.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut I> {
+        self.devices.iter_mut().flat_map(|device| &mut device.idle)
+    }
+
     /// Gives an instance back.
     pub(super) fn put(&mut self, number: usize, instance: I) {
         let device = &mut self.devices[number];
@@ -126,7 +144,13 @@ mod tests {
             let all: usize = sizes.iter().sum();
             for step in steps {
                 // Takes more often than not, so that all are taken at times.
-                if !taken.is_empty() && step.index(3) == 0 {
+                if !taken.is_empty() && step.index(4) == 1 {
+                    let wanted = step.index(sizes.len());
+                    let is_there = idle.iter_mut().any(|device| *device == wanted);
+                    let found = idle.take_if(|device| *device == wanted);
+                    prop_assert_eq!(found, is_there.then_some((wanted, wanted)));
+                    taken.extend(found);
+                } else if !taken.is_empty() && step.index(3) == 0 {
                     let (number, instance) = taken.swap_remove(step.index(taken.len()));
                     idle.put(number, instance);
                 } else {

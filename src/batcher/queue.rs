@@ -108,6 +108,9 @@ struct Patience {
     oldest_arrival: SmallVec<[Option<Instant>; 1]>,
 }
 
+/// A batch that takes no more than one of so many parts of the time that its jobs have left may always grow.
+const BATCH_SHARE: u32 = 4;
+
 /// Pause between two searches of a full queue for dead jobs, for each job in it. A search takes about a fiftieth of it.
 const SEARCH_PAUSE_PER_JOB: Duration = Duration::from_micros(1);
 
@@ -290,9 +293,13 @@ impl<J: Cancel> Queue<J> {
             if why.is_none()
                 && !batch.is_empty()
                 && let Some(soonest) = soonest
-                && (rows >= enough || ends_after(soonest, now, forecast.longest_run(rows.saturating_add(next.rows))))
             {
-                break;
+                let takes = forecast.longest_run(rows.saturating_add(next.rows));
+                // Short runs have their price too, which no regression over the rows shows.
+                let is_enough = rows >= enough && ends_after(soonest, now, takes.saturating_mul(BATCH_SHARE));
+                if is_enough || ends_after(soonest, now, takes) {
+                    break;
+                }
             }
             let Some(waiting) = self.lines.line_mut(id).pop() else { break };
             self.left(&waiting);

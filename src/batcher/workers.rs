@@ -23,6 +23,10 @@ const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How long after a death requests run one by one, so that the next one to end a worker ends no other's run.
 const ALONE_FOR: Duration = Duration::from_secs(60);
 
+/// Looks for an idle worker that has died, and the pause between two. A run that its death ends is over sooner.
+const DEATH_LOOKS: usize = 50;
+const DEATH_LOOK_PAUSE: Duration = Duration::from_millis(10);
+
 /// The workers of a version.
 pub(super) struct Workers {
     model: String,
@@ -73,6 +77,36 @@ impl Workers {
 }
 
 impl Batcher {
+    /// Has workers restarted that die while they are idle. To be called once, before requests come. Those that die in a run are
+    /// found out by the run.
+    pub fn restart_idle_workers(self: &Arc<Self>) {
+        for instance in self.shared.state().idle.iter_mut() {
+            let batcher = Arc::downgrade(self);
+            instance.notify_of_death(move || {
+                if let Some(batcher) = batcher.upgrade() {
+                    batcher.find_dead_worker();
+                }
+            });
+        }
+    }
+
+    /// Restarts the idle worker that has died, on a thread of its own. One that was about to become idle is found a little
+    /// later. One that died in a run is restarted by the thread of the run, and never found.
+    fn find_dead_worker(self: Arc<Self>) {
+        let find = move || {
+            for _ in 0..DEATH_LOOKS {
+                let found = self.shared.state().idle.take_if(Instance::is_worker_gone);
+                if let Some((device, instance)) = found {
+                    return self.restart_worker(device, instance);
+                }
+                thread::sleep(DEATH_LOOK_PAUSE);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("restart".into()).spawn(find) {
+            tracing::warn!(%error, "worker process died, and no thread can be started: the next request restarts it");
+        }
+    }
+
     /// Restarts the worker of an instance, which has died, on a thread of its own: the instance comes back to the lane then, and
     /// requests wait for it. Where workers die again and again, the batcher is lost.
     pub(super) fn restart_worker(self: &Arc<Self>, device: usize, mut instance: Instance) {

@@ -73,6 +73,8 @@ fn add_served(object: &mut Value, served: &Served) {
         None => json!(null),
     };
     object["row_seconds"] = found.row.map(|row| row.as_secs_f64()).into();
+    object["probe_error"] = found.probe_error.as_deref().into();
+    object["max_run_memory"] = found.max_run_memory.into();
     object["instances"] = version.derived.instances.into();
     object["intra_op_threads"] = version.derived.intra_op_threads.into();
     object["intra_op_threads_why"] = found.threads_why.into();

@@ -81,7 +81,12 @@ impl Page {
         }
         self.line("batching", &version.derived.batching_text());
         let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));
-        self.line("probe", &row.unwrap_or_else(|| "no made-up inputs could be run".into()));
+        let unprobed = || match &found.probe_error {
+            Some(why) => format!("no made-up inputs could be run: {why}"),
+            None => "no made-up inputs could be run".into(),
+        };
+        self.line("probe", &row.unwrap_or_else(unprobed));
+        self.line("memory", &format!("a run may hold {}", rounded(found.max_run_memory as u64)));
         self.line("threads", &format!("{} for a run: {}", version.derived.intra_op_threads, found.threads_why));
         self.line("in place", &version.derived.in_place_text());
         self.line("isolation", &version.derived.isolation_text());

@@ -15,7 +15,8 @@ pub enum Admin {
     /// Show the models and versions of a running server.
     ///
     /// A line per version: its state, its weight, the part of the requests that name no version which it gets now, its aliases,
-    /// since when it is so, which loading of its files answers, and what memory it takes. Below stands what is wrong.
+    /// since when it is so, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
+    /// takes. Below stands what is wrong, and for one model why it runs in worker processes.
     #[command(after_help = "\
 Examples:
   onnxd models

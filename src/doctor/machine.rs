@@ -42,7 +42,7 @@ fn tell_cpus(cpus: &Cpus) -> Vec<Finding> {
 
 pub(super) fn memory(settings: &Settings) -> Vec<Finding> {
     let models = settings.model_memory.map(|size| size.0 as u64);
-    tell_memory(&machine::memory(), request_memory(settings) as u64, models)
+    tell_memory(&machine::memory(), request_memory(settings.request_memory) as u64, models)
 }
 
 fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Finding> {

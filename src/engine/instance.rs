@@ -1,3 +1,5 @@
+mod in_worker;
+
 use bytes::Bytes;
 use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
@@ -10,25 +12,23 @@ use std::{
 };
 
 use super::{
-    allocator::{Account, Pool, Purpose, take_refusal},
+    allocator::{Pool, take_refusal},
     buffer::Buffer,
     foreseen::Foreseen,
     kept::Kept,
     memory::Memory,
-    model_file::{ModelFile, NeedsElements},
+    model_file::NeedsElements,
     run_control::controlled,
     run_error::run_error,
     session::SharedSession,
     staged::Staged,
     strings,
-    target::Target,
     value::Value,
-    worker::{Death, Worker, WorkerFailure},
+    worker::Worker,
 };
 use crate::{
     crash::{Activity, Phase},
-    error::{Error, Failure, Lost, Result},
-    files::ModelPath,
+    error::{Error, Result},
     metrics::HeldMemory,
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };
@@ -98,31 +98,6 @@ impl Instance {
         })
     }
 
-    /// One whose session lives in a worker process, with what the look at the model's graph has found.
-    pub(super) fn of_worker(worker: Worker, file: &ModelFile) -> Result<Self, WorkerFailure> {
-        let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
-        let no_memory =
-            |error| WorkerFailure::Unavailable(format!("ONNX Runtime has no memory for it on the CPU: {error}"));
-        let memory = memory.map_err(no_memory)?.into();
-        let signature = worker.signature().clone();
-        let shared = |text: &Option<String>| text.as_deref().map(Into::into);
-        Ok(Instance {
-            session: None,
-            foreseen: Foreseen::new(&signature),
-            signature,
-            buffers: Vec::new(),
-            kept: None,
-            memory,
-            pool: elsewhere(file),
-            uneven: shared(&file.uneven),
-            hazard: shared(&file.hazard),
-            zero_extents: file.zero_extents.clone().into(),
-            staged: None,
-            worker: Some(worker.into()),
-            activity: None,
-        })
-    }
-
     /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
     /// it is bound, and a run that is kept would answer what the first one was asked.
     pub(super) fn keeping_runs(self) -> Self {
@@ -140,16 +115,6 @@ impl Instance {
     /// The session, for what it has; `None` where it is in a worker process.
     pub(super) fn session(&self) -> Option<&SharedSession> {
         self.session.as_deref()
-    }
-
-    /// Whether it runs in a worker process.
-    pub fn is_in_worker(&self) -> bool {
-        self.worker.is_some()
-    }
-
-    /// How its worker process ended, if it has one that did: it runs nothing any more.
-    pub fn death(&mut self) -> Option<&Death> {
-        self.worker.as_mut()?.check()
     }
 
     /// Another over the same session: it has buffers of its own, and takes no more memory than those. One in a worker process
@@ -201,31 +166,6 @@ impl Instance {
     /// What the model takes and gives.
     pub fn signature(&self) -> &Signature {
         &self.signature
-    }
-
-    /// Why no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
-    /// instance and takes the version out of service.
-    pub fn lost(&self) -> Option<Lost> {
-        let death = self.worker.as_ref()?.death()?;
-        Some(Lost::for_now(format!("its worker process {}", death.cause())))
-    }
-
-    /// Has the worker process load another model in the place of this one, as `Engine::load_in_worker` does.
-    ///
-    /// # Errors
-    /// As those of `Engine::load_in_worker`.
-    pub fn load_another(self, file: &ModelFile, path: &ModelPath, target: &Target) -> Result<Self, WorkerFailure> {
-        let worker = self.worker.ok_or_else(|| WorkerFailure::Unavailable("it has none".into()))?;
-        let worker = worker.load_another(file, path, target)?;
-        Instance::of_worker(worker, file)
-    }
-
-    /// Starts the worker process again after its death, with the same files.
-    ///
-    /// # Errors
-    /// For people: why it can't be started, or the files have changed.
-    pub fn restart(&mut self) -> Result<(), Failure> {
-        self.worker.as_mut().map_or(Ok(()), |worker| worker.restart())
     }
 
     /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same
@@ -387,13 +327,6 @@ fn has_zero_extent(requests: &[&ModelInputs]) -> bool {
 
 fn is_empty(tensor: &Tensor) -> bool {
     tensor.shape().extents().contains(&0)
-}
-
-/// What is counted of a session in a worker process: its files, since the rest is memory of that process.
-fn elsewhere(file: &ModelFile) -> Arc<Pool> {
-    let account = Account::new(usize::MAX, false);
-    account.held().read(file.bytes());
-    Pool::new(account.into(), Purpose::Runs)
 }
 
 /// One for each input.

@@ -6,6 +6,7 @@
 
 mod client;
 mod death;
+mod death_watch;
 mod failure;
 mod memory;
 mod messages;

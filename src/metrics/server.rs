@@ -11,10 +11,11 @@ use std::{
 use super::{
     ControlMetrics,
     access_log::{AccessLogMetrics, Unlogged},
+    codec::{CodecMetrics, CodecOutcome},
     gpu::Gpu,
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
-    transport::{Closed, TransportMetrics},
+    transport::{Closed, ConnectionLimit, TransportMetrics},
     version::nanoseconds,
 };
 use crate::error::Code;
@@ -26,6 +27,8 @@ pub struct ServerMetrics {
     pub transport: TransportMetrics,
     /// Of the access log.
     pub access_log: AccessLogMetrics,
+    /// Jobs of the codec threads.
+    pub codecs: CodecMetrics,
     unrouted: Arc<[AtomicU64; Code::OF_INFERENCES.len()]>,
     io_delay: Arc<Histogram>,
 }
@@ -36,6 +39,7 @@ impl ServerMetrics {
         ServerMetrics {
             transport: TransportMetrics::default(),
             access_log: AccessLogMetrics::default(),
+            codecs: CodecMetrics::default(),
             unrouted: Arc::default(),
             io_delay,
         }
@@ -192,7 +196,11 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     Family::counter(
         "onnxd_connections_refused_total",
         "Connections that found no place: closed at once, or answered health checks only.",
-        |series, server| series.value(server.metrics.transport.all_refused()),
+        |series, server| {
+            for limit in ConnectionLimit::ALL {
+                series.labelled("limit", limit.label(), server.metrics.transport.all_refused(limit));
+            }
+        },
     ),
     Family::counter(
         "onnxd_connections_closed_total",
@@ -209,6 +217,15 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         |series, server| {
             for why in Unlogged::ALL {
                 series.labelled("reason", why.label(), server.metrics.access_log.all_unlogged(why));
+            }
+        },
+    ),
+    Family::counter(
+        "onnxd_codec_jobs_total",
+        "Large requests that were decoded, and large answers that were encoded, off the I/O threads, by outcome.",
+        |series, server| {
+            for outcome in CodecOutcome::ALL {
+                series.labelled("outcome", outcome.label(), server.metrics.codecs.all_ended(outcome));
             }
         },
     ),

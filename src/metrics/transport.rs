@@ -10,7 +10,7 @@ pub struct TransportMetrics(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     open: AtomicU64,
-    refused: AtomicU64,
+    refused: [AtomicU64; ConnectionLimit::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
 }
 
@@ -44,6 +44,27 @@ impl Closed {
     }
 }
 
+/// The limit that refused a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// `--max-connections`, of all clients.
+    Total,
+    /// `--max-connections-per-client`, of one client.
+    Client,
+}
+
+impl ConnectionLimit {
+    pub(super) const ALL: [ConnectionLimit; 2] = [ConnectionLimit::Total, ConnectionLimit::Client];
+
+    /// Value of the metric label `limit`.
+    pub fn label(self) -> &'static str {
+        match self {
+            ConnectionLimit::Total => "total",
+            ConnectionLimit::Client => "client",
+        }
+    }
+}
+
 impl TransportMetrics {
     /// A connection was opened, which ends by [`TransportMetrics::ended`].
     pub fn opened(&self) {
@@ -56,8 +77,8 @@ impl TransportMetrics {
     }
 
     /// A connection was refused, or admitted for health checks only, because there were as many as there may be.
-    pub fn refused(&self) {
-        self.0.refused.fetch_add(1, Relaxed);
+    pub fn refused(&self, limit: ConnectionLimit) {
+        self.0.refused[limit as usize].fetch_add(1, Relaxed);
     }
 
     /// A connection was closed.
@@ -69,8 +90,8 @@ impl TransportMetrics {
         self.0.open.load(Relaxed)
     }
 
-    pub(super) fn all_refused(&self) -> u64 {
-        self.0.refused.load(Relaxed)
+    pub(super) fn all_refused(&self, limit: ConnectionLimit) -> u64 {
+        self.0.refused[limit as usize].load(Relaxed)
     }
 
     pub(super) fn all_closed(&self, why: Closed) -> u64 {

@@ -107,8 +107,9 @@ impl Control {
             (desired, record, before)
         };
         let problem = store.save(&desired)?;
-        if let (Some(deaths), Change::Load(version) | Change::Reload(version)) = (&shared.deaths, &change) {
-            deaths.forgive(model, *version);
+        if let Change::Load(version) | Change::Reload(version) = &change {
+            shared.deaths.iter().for_each(|deaths| deaths.forgive(model, *version));
+            shared.trials.iter().for_each(|trials| trials.forget_failures(model, *version));
         }
         let mut inventory = shared.inventory();
         inventory.desired = desired;

@@ -228,7 +228,7 @@ impl Inventory {
             let key = (model.to_owned(), number);
             match self.slots.get_mut(&key) {
                 Some(slot) if slot.serving.is_none() => {
-                    (slot.failure, slot.retry, slot.losses) = (None, None, None);
+                    (slot.failure, slot.is_lost, slot.retry, slot.losses) = (None, false, None, None);
                     self.anew.insert(key);
                 }
                 Some(_) if anew => {
@@ -322,6 +322,8 @@ impl Inventory {
             run_memory_bytes: serving.map(|serving| serving.version.metrics.memory().runs() as u64),
             load_seconds: serving.map(|serving| serving.version.load_time.as_secs_f64()),
             devices: serving.map(|serving| serving.version.derived.devices_shown()).unwrap_or_default(),
+            isolation: serving.map(|serving| serving.version.derived.isolation_label()),
+            isolation_reason: serving.and_then(|serving| serving.version.derived.isolation.clone()),
             path: source.map(|source| source.path.to_path_buf()),
             problem: standing.reason,
         }

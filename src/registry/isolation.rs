@@ -26,6 +26,11 @@ pub(super) fn begin_load(model: &str, version: u64) {
     LOADED.set((model.to_owned(), version));
 }
 
+/// The version that this thread loads.
+pub(super) fn version_in_load() -> (String, u64) {
+    LOADED.with_borrow(Clone::clone)
+}
+
 /// Bytes as hexadecimal digits.
 pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
     bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()

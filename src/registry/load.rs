@@ -44,6 +44,8 @@ pub struct Loaded {
     pub weights_on_host: u64,
     /// Time of one row; `None` where no made-up input could be run.
     pub row: Option<Duration>,
+    /// The error of the run with made-up inputs, where none could be run.
+    pub probe_error: Option<String>,
     /// Made-up inputs that ran.
     pub example: Option<ModelInputs>,
     /// Why a run takes so many threads.
@@ -239,7 +241,8 @@ impl Loader {
             ..settings(config, &signature, target, probe, levels)
         };
         let threads = target.threads;
-        let (batching, row, example) = (probe.batching(), probe.row, probe.example.clone());
+        let (batching, row, probe_error, example) =
+            (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
         let Made { instances, providers, compute, warm_up, warnings: lacking } = self.instances(wanted, placed)?;
@@ -260,6 +263,7 @@ impl Loader {
         let load_time = started.elapsed();
         let instances = Instances { compute: instances, in_place: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
+        batcher.restart_idle_workers();
         let version = Version {
             model: model.into(),
             version,
@@ -278,6 +282,7 @@ impl Loader {
             warm_up,
             weights_on_host,
             row,
+            probe_error,
             example,
             threads_why,
             manifest,

@@ -308,7 +308,7 @@ fn refuse(inventory: &mut Inventory, key: &Key, wanted: Wanted, Failure { why, m
     let is_told = before.is_some() && slot.failure.as_deref() == Some(&why);
     let next = if may_pass { "; it is tried again, now and then" } else { "" };
     let message = format!("{what}: {why}{next}");
-    slot.failure = Some(why.into());
+    (slot.failure, slot.is_lost) = (Some(why.into()), false);
     Some(Refused { key: key.clone(), message, is_told })
 }
 

@@ -74,7 +74,7 @@ impl Registry {
             None => "it is quarantined: an admin call to load it, or other files, lift that",
         };
         tracing::error!(model, version = version_number, generation, "out of service: {why}; {next}");
-        slot.failure = Some(format!("{why}; {next}").into());
+        (slot.failure, slot.is_lost) = (Some(format!("{why}; {next}").into()), true);
         inventory.retired.push(Retired { key: key.clone(), version, memory });
         self.shared.publish(&mut inventory, None);
     }

@@ -71,7 +71,7 @@ fn version(inventory: &Inventory, model: &str, status: &VersionStatus) -> Versio
         weight: status.weight,
         share: status.share,
         memory: status.memory_bytes,
-        last_load: has_ended.then(|| slot.is_some_and(|slot| slot.failure.is_none())),
+        last_load: has_ended.then(|| slot.is_some_and(|slot| slot.failure.is_none() || slot.is_lost)),
         loads: inventory.loads.get(&key).copied().unwrap_or_default(),
     }
 }

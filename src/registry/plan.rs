@@ -31,8 +31,10 @@ pub(super) struct Slot {
     /// time to.
     pub attempted: Wanted,
     pub serving: Option<Serving>,
-    /// Why the last load failed.
+    /// Why the last load failed, or why the version is out of service.
     pub failure: Option<Arc<str>>,
+    /// True if the failure is that the version was taken out of service: its last load went well.
+    pub is_lost: bool,
     /// When it is tried again though nothing has changed: the cause may have passed by then.
     pub retry: Option<Retry>,
     /// Losses of the version while it served, as long as its files and settings are the same.
@@ -76,7 +78,7 @@ impl Wanted {
 impl Slot {
     /// A slot that nothing has been loaded into yet.
     pub(super) fn new(attempted: Wanted) -> Self {
-        Slot { attempted, serving: None, failure: None, retry: None, losses: None }
+        Slot { attempted, serving: None, failure: None, is_lost: false, retry: None, losses: None }
     }
 
     /// Whether it is time to try again.

@@ -17,6 +17,7 @@ use super::{
     plan::{Key, Serving, leaving},
     status::{Event, Happened, State},
     table::table,
+    trials::Trials,
 };
 use crate::{
     clock,
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub store: Mutex<Store>,
     /// The deaths of the server that versions are to blame for, where they are remembered.
     pub deaths: Option<Arc<Deaths>>,
+    /// The results of trials, where files are tried.
+    pub trials: Option<Arc<Trials>>,
     /// Held for moments: nothing is read, written or loaded meanwhile.
     inventory: Mutex<Inventory>,
     events: broadcast::Sender<Event>,
@@ -68,7 +71,19 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(EVENTS);
-        Shared { folder, marker, links, router, exposition, store, deaths: None, inventory, events, inbox }
+        Shared {
+            folder,
+            marker,
+            links,
+            router,
+            exposition,
+            store,
+            deaths: None,
+            trials: None,
+            inventory,
+            events,
+            inbox,
+        }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {

@@ -75,6 +75,10 @@ pub struct VersionStatus {
     pub load_seconds: Option<f64>,
     /// What it runs on, if it is loaded.
     pub devices: Vec<String>,
+    /// The process of its sessions, if it is loaded: `none` (in the server's process) or `process` (in worker processes).
+    pub isolation: Option<&'static str>,
+    /// Why they run in worker processes, if they do.
+    pub isolation_reason: Option<String>,
     /// Its model file.
     pub path: Option<PathBuf>,
     /// Why it failed to be loaded, or what else there is to know: a reload that failed, files that are gone.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use super::{
-    isolation::ADVICE,
+    isolation::{ADVICE, version_in_load},
     load::{Loader, may_batch},
     plan::Wanted,
     probe::{OPEN_EXTENTS, ROWS, made_up, split},
@@ -19,19 +19,33 @@ use crate::{
 };
 
 impl Loader {
-    /// Tries a file that is to be loaded into this process, unless it has passed before. Files for GPUs are not tried: their
-    /// kernels are others.
+    /// Tries a file that is to be loaded into this process, unless the result of an earlier trial is remembered. Files for GPUs
+    /// are not tried: their kernels are others.
     ///
     /// # Errors
     /// The model ends or blocks the process that loads or runs it, or can't be loaded.
     pub(super) fn try_file(&self, wanted: &Wanted, target: &Target, file: &ModelFile) -> Result<(), Failure> {
         let Some(trials) = self.trials.as_ref().filter(|_| target.provider == Provider::Cpu) else { return Ok(()) };
-        let key = trials.key(&self.engine, wanted, file)?;
+        let max_run_memory = self.engine.run_limit(target);
+        let key = trials.key(&self.engine, wanted, file, max_run_memory)?;
         if trials.has_passed(&key) {
             return Ok(());
         }
-        self.run_trial(trials, wanted, file)?;
-        trials.add(key);
+        let (model, version) = version_in_load();
+        if let Some(why) = trials.failure(&key, &model, version) {
+            return Err(Failure::lasting(format!(
+                "{why}; this was the result of an earlier trial of the file: `onnxd load {model} {version}` tries it again"
+            )));
+        }
+        match self.run_trial(trials, wanted, file, max_run_memory) {
+            Ok(()) => trials.add_passed(key),
+            Err(Failed { failure, is_fault }) => {
+                if is_fault {
+                    trials.add_failed(key, &model, version, &failure.why);
+                }
+                return Err(failure);
+            }
+        }
         Ok(())
     }
 
@@ -44,8 +58,15 @@ impl Loader {
 
     /// Runs a trial in a child that has passed one before, where there is one: to start one takes longer than most trials. One
     /// that it does not survive is run again in a fresh child, since the model before may be to blame.
-    fn run_trial(&self, trials: &Trials, wanted: &Wanted, file: &ModelFile) -> Result<(), Failure> {
-        let (path, target) = (&wanted.source.path, Target::cpu(NonZeroUsize::MIN));
+    fn run_trial(
+        &self,
+        trials: &Trials,
+        wanted: &Wanted,
+        file: &ModelFile,
+        max_run_memory: usize,
+    ) -> Result<(), Failed> {
+        let path = &wanted.source.path;
+        let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
         if let Some(child) = trials.take_child()
             && let Ok(child) = child.load_another(file, path, &target)
             && let Ok(child) = run_in(child, wanted, file)
@@ -57,7 +78,8 @@ impl Loader {
         let launch = self.engine.launch(nice, machine::memory().usable());
         let child = match self.engine.load_in_worker(&launch, "trial", file, path, &target) {
             Ok(child) => child,
-            Err(WorkerFailure::Model(failure)) => return Err(failure),
+            Err(WorkerFailure::Model(failure)) => return Err(Failed { failure, is_fault: false }),
+            Err(WorkerFailure::Died(death, failure)) => return Err(Failed { failure, is_fault: death.is_fault() }),
             // That there can be no child is no fault of the file.
             Err(WorkerFailure::Unavailable(why)) => {
                 trials.report_unavailable(&why);
@@ -69,8 +91,15 @@ impl Loader {
     }
 }
 
+/// A trial that failed.
+struct Failed {
+    failure: Failure,
+    /// True if the model's code is to blame, so that the same file would fail again.
+    is_fault: bool,
+}
+
 /// Runs the model that a child has loaded, and gives the child back.
-fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Instance, Failure> {
+fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Instance, Failed> {
     exercise(&mut child, &wanted.config);
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
@@ -83,13 +112,13 @@ fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Inst
     }
 }
 
-fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failure {
+fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {
     let known = file.hazard().map(|why| format!(" ({why})")).unwrap_or_default();
     let why = format!(
         "{what} would end the server's process: a child process that ran the model with them {death}{known}; {ADVICE}, or remove \
          the file"
     );
-    Failure { may_pass: death.may_pass(), why }
+    Failed { failure: Failure { may_pass: death.may_pass(), why }, is_fault: death.is_fault() }
 }
 
 /// Runs the model with the inputs that the probe will run it with.

@@ -1,4 +1,4 @@
-//! The files that have passed a trial, remembered in the state folder so that a restart does not try them again.
+//! The results of trials, remembered in the state folder so that a restart does not try the same files again.
 
 use sha2::{Digest, Sha256};
 use std::{
@@ -13,14 +13,16 @@ use std::{
 
 use super::{isolation::hexadecimal, plan::Wanted};
 use crate::{
+    crash::recorded_name,
     engine::{Engine, Instance, ModelFile},
     error::Failure,
+    printable::printable,
 };
 
 const FILE: &str = "trials";
 
 /// The first line of the file.
-const HEADER: &str = "onnxd-trials 1";
+const HEADER: &str = "onnxd-trials 2";
 
 /// Trials that are remembered at most.
 const MAX_TRIALS: usize = 4096;
@@ -28,24 +30,72 @@ const MAX_TRIALS: usize = 4096;
 /// What was tried: the files, the library, and the settings that decide what is run. SHA-256 in hexadecimal digits.
 pub(super) type Key = String;
 
-/// The files that have passed a trial.
+/// The results of trials.
 pub struct Trials {
     /// `None`: they are not kept.
     path: Option<PathBuf>,
     /// Oldest first.
-    passed: Mutex<Vec<Key>>,
+    records: Mutex<Vec<Record>>,
     /// Child processes that have run a trial and can run another.
     children: Mutex<Vec<Instance>>,
     /// Whether it was reported that none can be had.
     is_reported: AtomicBool,
 }
 
+/// The result of one trial.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Record {
+    key: Key,
+    /// `None`: it has passed.
+    failed: Option<Failed>,
+}
+
+/// A trial that ended its child process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Failed {
+    version: u64,
+    /// The model, as records have it.
+    model: String,
+    why: String,
+}
+
+impl Record {
+    /// A line of the file; `None` where it is none.
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let (key, failed) = match fields[..] {
+            [key, "passed"] => (key, None),
+            [key, "failed", version, model, why] => {
+                let version = version.parse().ok()?;
+                (key, Some(Failed { version, model: model.into(), why: why.into() }))
+            }
+            _ => return None,
+        };
+        let is_key = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_key.then(|| Record { key: key.into(), failed })
+    }
+
+    fn line(&self) -> String {
+        let Record { key, failed } = self;
+        match failed {
+            None => format!("{key}\tpassed\n"),
+            Some(Failed { version, model, why }) => format!("{key}\tfailed\t{version}\t{model}\t{why}\n"),
+        }
+    }
+
+    /// True if it is a failure of that version, or of any of the model.
+    fn is_failure_of(&self, recorded_model: &str, version: Option<u64>) -> bool {
+        let is_same = |failed: &Failed| failed.model == recorded_model && version.is_none_or(|it| it == failed.version);
+        self.failed.as_ref().is_some_and(is_same)
+    }
+}
+
 impl Trials {
     /// Those that are kept in a state folder.
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
-        let passed = match read(&path) {
-            Ok(passed) => passed,
+        let records = match read(&path) {
+            Ok(records) => records,
             Err(why) => {
                 tracing::warn!("{} {why}: models are tried again", path.display());
                 Vec::new()
@@ -53,22 +103,33 @@ impl Trials {
         };
         Trials {
             path: Some(path),
-            passed: Mutex::new(passed),
+            records: Mutex::new(records),
             children: Mutex::default(),
             is_reported: AtomicBool::new(false),
         }
     }
 
-    /// None, and what passes is not kept.
+    /// None, and results are not kept.
     pub fn forgetful() -> Self {
-        Trials { path: None, passed: Mutex::default(), children: Mutex::default(), is_reported: AtomicBool::new(false) }
+        Trials {
+            path: None,
+            records: Mutex::default(),
+            children: Mutex::default(),
+            is_reported: AtomicBool::new(false),
+        }
     }
 
-    /// What a trial of a file would be about.
+    /// The key of a trial of a file, of which a run may hold so many bytes.
     ///
     /// # Errors
     /// A test case can't be read.
-    pub(super) fn key(&self, engine: &Engine, wanted: &Wanted, file: &ModelFile) -> Result<Key, Failure> {
+    pub(super) fn key(
+        &self,
+        engine: &Engine,
+        wanted: &Wanted,
+        file: &ModelFile,
+        max_run_memory: usize,
+    ) -> Result<Key, Failure> {
         let mut hasher = Sha256::new();
         let mut add = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
@@ -78,6 +139,8 @@ impl Trials {
         add(env!("CARGO_PKG_VERSION").as_bytes());
         add(engine.build_info().as_bytes());
         add(format!("{:?}", wanted.config.batching).as_bytes());
+        // What is refused memory does not run to its end.
+        add(&(max_run_memory as u64).to_le_bytes());
         add(&file.digest());
         for path in wanted.source.test_cases()?.0 {
             add(wanted.source.read_test_case(&path)?.as_bytes());
@@ -87,17 +150,52 @@ impl Trials {
 
     /// Whether it has passed.
     pub(super) fn has_passed(&self, key: &Key) -> bool {
-        self.passed().contains(key)
+        self.records().iter().any(|record| record.key == *key && record.failed.is_none())
+    }
+
+    /// Reason why the trial failed for that version, if it did. The same files of another version have a trial of their own, so that a call
+    /// about one version forgets what is known of that one alone.
+    pub(super) fn failure(&self, key: &Key, model: &str, version: u64) -> Option<String> {
+        let model = recorded_name(model);
+        let records = self.records();
+        let found = records.iter().find(|record| record.key == *key && record.is_failure_of(&model, Some(version)));
+        Some(found?.failed.as_ref()?.why.clone())
     }
 
     /// Remembers a trial that has passed.
-    pub(super) fn add(&self, key: Key) {
-        let mut passed = self.passed();
-        passed.push(key);
-        let excess = passed.len().saturating_sub(MAX_TRIALS);
-        passed.drain(..excess);
+    pub(super) fn add_passed(&self, key: Key) {
+        self.add(Record { key, failed: None });
+    }
+
+    /// Remembers a trial of a version that failed for what its files are.
+    pub(super) fn add_failed(&self, key: Key, model: &str, version: u64, why: &str) {
+        let failed = Failed { version, model: recorded_name(model), why: printable(why) };
+        self.add(Record { key, failed: Some(failed) });
+    }
+
+    /// Forgets the failed trials of a version, or of all of a model: the next load tries its files again.
+    pub(super) fn forget_failures(&self, model: &str, version: Option<u64>) {
+        let model = recorded_name(model);
+        let mut records = self.records();
+        let before = records.len();
+        records.retain(|record| !record.is_failure_of(&model, version));
+        if records.len() != before {
+            self.write(&records, |record| record.is_failure_of(&model, version));
+        }
+    }
+
+    fn add(&self, record: Record) {
+        let mut records = self.records();
+        records.push(record);
+        let excess = records.len().saturating_sub(MAX_TRIALS);
+        records.drain(..excess);
+        self.write(&records, |_| false);
+    }
+
+    /// Writes all that is remembered, with what another server on the folder has added, but for what is forgotten.
+    fn write(&self, records: &[Record], is_forgotten: impl Fn(&Record) -> bool) {
         if let Some(path) = &self.path
-            && let Err(error) = write(path, &passed)
+            && let Err(error) = write(path, records, is_forgotten)
         {
             tracing::debug!("{} can't be written: {error}; models are tried again after a restart", path.display());
         }
@@ -131,13 +229,13 @@ impl Trials {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn passed(&self) -> MutexGuard<'_, Vec<Key>> {
-        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The trials in a file; none where there is no file.
-fn read(path: &Path) -> Result<Vec<Key>, String> {
+fn read(path: &Path) -> Result<Vec<Record>, String> {
     let text = match fs::read(path) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is damaged".to_owned())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -146,27 +244,25 @@ fn read(path: &Path) -> Result<Vec<Key>, String> {
     parse(&text).ok_or_else(|| "is damaged".to_owned())
 }
 
-fn parse(text: &str) -> Option<Vec<Key>> {
+fn parse(text: &str) -> Option<Vec<Record>> {
     let mut lines = text.lines();
-    let is_key = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if lines.next() != Some(HEADER) || !lines.clone().all(|line| is_key(&line)) {
-        return None;
-    }
-    Some(lines.take(MAX_TRIALS).map(str::to_owned).collect())
+    lines.next().filter(|first| *first == HEADER)?;
+    lines.take(MAX_TRIALS).map(Record::parse).collect()
 }
 
 /// Replaces the file. It need not be flushed: what is lost is tried again.
-fn write(path: &Path, passed: &[Key]) -> io::Result<()> {
+fn write(path: &Path, records: &[Record], is_forgotten: impl Fn(&Record) -> bool) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    // What another server on the folder has added stays.
     let others = read(path).unwrap_or_default();
-    let known: BTreeSet<&Key> = passed.iter().collect();
-    let all: Vec<&str> = others.iter().filter(|key| !known.contains(key)).chain(passed).map(String::as_str).collect();
-    let kept = &all[all.len().saturating_sub(MAX_TRIALS)..];
+    let known: BTreeSet<&Record> = records.iter().collect();
+    let others = others.iter().filter(|record| !known.contains(record) && !is_forgotten(record));
+    let all: Vec<&Record> = others.chain(records).collect();
+    let lines = all[all.len().saturating_sub(MAX_TRIALS)..].iter().map(|record| record.line());
+    let text: String = std::iter::once(format!("{HEADER}\n")).chain(lines).collect();
     let beside = path.with_extension("new");
-    fs::write(&beside, format!("{HEADER}\n{}\n", kept.join("\n")))?;
+    fs::write(&beside, text)?;
     fs::rename(&beside, path)
 }
 
@@ -184,26 +280,57 @@ mod tests {
         let folder = folder.path().join("made/when/needed");
         let trials = Trials::open(&folder);
         assert!(!trials.has_passed(&key(1)));
-        trials.add(key(1));
+        trials.add_passed(key(1));
         // Of another server, at the same time.
-        fs::write(folder.join(FILE), format!("{HEADER}\n{}\n{}\n", key(1), key(7))).unwrap();
-        trials.add(key(2));
+        fs::write(folder.join(FILE), format!("{HEADER}\n{}\tpassed\n{}\tpassed\n", key(1), key(7))).unwrap();
+        trials.add_passed(key(2));
         let again = Trials::open(&folder);
         assert!([1, 2, 7].iter().all(|number| again.has_passed(&key(*number))));
-        *again.passed() = (0..MAX_TRIALS).map(key).collect();
-        again.add(key(MAX_TRIALS));
+        *again.records() = (0..MAX_TRIALS).map(|number| Record { key: key(number), failed: None }).collect();
+        again.add_passed(key(MAX_TRIALS));
         let again = Trials::open(&folder);
         assert!(!again.has_passed(&key(0)) && again.has_passed(&key(MAX_TRIALS)));
     }
 
     #[test]
+    fn failures_are_kept_for_each_version_until_they_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let trials = Trials::open(folder.path());
+        let (model, why) = ("a\tb", "it died\nand\tsaid so");
+        trials.add_failed(key(1), model, 1, why);
+        trials.add_failed(key(1), model, 2, why);
+        trials.add_failed(key(1), "other", 1, why);
+        let again = Trials::open(folder.path());
+        assert_eq!(again.failure(&key(1), model, 1).unwrap(), "it died\\nand\\tsaid so");
+        assert!(!again.has_passed(&key(1)));
+        assert_eq!(again.failure(&key(1), model, 3), None);
+        assert_eq!(again.failure(&key(2), model, 1), None);
+        again.forget_failures(model, Some(1));
+        let failed = |trials: &Trials| {
+            [(model, 1), (model, 2), ("other", 1)]
+                .map(|(model, version)| trials.failure(&key(1), model, version).is_some())
+        };
+        assert_eq!((failed(&again), failed(&Trials::open(folder.path()))), ([false, true, true], [false, true, true]));
+        again.forget_failures(model, None);
+        assert_eq!(failed(&Trials::open(folder.path())), [false, false, true]);
+    }
+
+    #[test]
     fn a_damaged_file_is_no_trial_and_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        for damaged in [&b"\xff"[..], b"", b"onnxd-trials 2\n", b"onnxd-trials 1\nshort\n"] {
+        let line = |line: &str| format!("{HEADER}\n{line}\n").into_bytes();
+        let key_of_other_length = line("short\tpassed");
+        for damaged in [
+            b"\xff".to_vec(),
+            b"onnxd-trials 1\n".to_vec(),
+            key_of_other_length,
+            line(&format!("{}\tfailed\tone\tm\twhy", key(1))),
+            line(&key(1)),
+        ] {
             fs::write(folder.path().join(FILE), damaged).unwrap();
             let trials = Trials::open(folder.path());
             assert!(!trials.has_passed(&key(1)));
-            trials.add(key(1));
+            trials.add_passed(key(1));
             assert!(Trials::open(folder.path()).has_passed(&key(1)));
         }
     }

@@ -98,12 +98,15 @@ impl Derived {
         self.graphs.as_ref().map(told)
     }
 
+    /// The process of its instances: `process` (in worker processes) or `none` (in the server's process).
+    pub fn isolation_label(&self) -> &'static str {
+        if self.isolation.is_some() { "process" } else { "none" }
+    }
+
     /// Whether its instances run in worker processes, and why, for people.
     pub fn isolation_text(&self) -> String {
-        match &self.isolation {
-            Some(why) => format!("process: {why}"),
-            None => "none".into(),
-        }
+        let label = self.isolation_label();
+        self.isolation.as_ref().map_or_else(|| label.into(), |why| format!("{label}: {why}"))
     }
 
     /// Whether the threads that read requests run them, or why not, for people.

@@ -39,22 +39,22 @@ pub(super) fn limits(settings: &Settings) -> Limits {
         body_timeout: settings.body_timeout,
         write_timeout: settings.write_timeout,
         min_rate: settings.min_rate.0,
-        budget: Budget::new(request_memory(settings)),
+        budget: Budget::new(request_memory(settings.request_memory)),
     }
 }
 
 /// Bytes that may be held for requests.
-pub(crate) fn request_memory(settings: &Settings) -> usize {
+pub(crate) fn request_memory(setting: Option<ByteSize>) -> usize {
     let usable = || usize::try_from(machine::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
-    settings.request_memory.map_or_else(|| usable() / 4, |ByteSize(bytes)| bytes)
+    setting.map_or_else(|| usable() / 4, |ByteSize(bytes)| bytes)
 }
 
-/// Bytes that one run may hold, and what all weights and runs may hold together.
-pub(crate) fn run_memory(settings: &Settings) -> (usize, usize) {
+/// Bytes that one run may hold, and what all weights and runs may hold together, by `--max-run-memory` and `--request-memory`.
+pub(crate) fn run_memory(one_run: Option<ByteSize>, requests: Option<ByteSize>) -> (usize, usize) {
     let usable = usize::try_from(machine::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
-    let one_run = settings.max_run_memory.map_or_else(|| default_run_memory(usable), |ByteSize(bytes)| bytes);
+    let one_run = one_run.map_or_else(|| default_run_memory(usable), |ByteSize(bytes)| bytes);
     // The code, connections and what ONNX Runtime takes beside tensors have to be somewhere.
-    let rest = (usable - usable / 16).saturating_sub(request_memory(settings));
+    let rest = (usable - usable / 16).saturating_sub(request_memory(requests));
     (one_run, rest.max(usable / 8))
 }
 

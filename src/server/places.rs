@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::activity::Activity;
-use crate::metrics::{Closed, TransportMetrics};
+use crate::metrics::{Closed, ConnectionLimit, TransportMetrics};
 
 /// Connections beyond the limit that are admitted for health checks, of all clients and of one.
 const HEALTH_PLACES: usize = 64;
@@ -185,7 +185,10 @@ impl Places {
 
     fn refuse(&self, state: &mut State, full: Full) {
         if let Some(metrics) = &self.metrics {
-            metrics.refused();
+            metrics.refused(match full {
+                Full::Total(_) => ConnectionLimit::Total,
+                Full::Client(_) => ConnectionLimit::Client,
+            });
         }
         if state.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
             tracing::warn!("a connection is refused: {}", full.reason());

@@ -2,14 +2,16 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{BytesElements, Shape, Tensor};
+use super::{BytesElements, Marks, Shape, Tensor};
 
 /// Cuts a tensor along axis 0, from the first row on. The pieces are views: nothing is copied.
 #[derive(Debug, Clone)]
 pub struct RowCutter<'a> {
     tensor: &'a Tensor,
-    /// Where the next piece begins in the data.
+    /// Position of the next piece in the data.
     start: usize,
+    /// Elements before the next piece, where rows differ.
+    elements: usize,
     /// What a row takes of it; `None` where rows differ (BYTES).
     row_bytes: Option<usize>,
 }
@@ -18,27 +20,38 @@ impl<'a> RowCutter<'a> {
     /// Before the first row.
     pub fn new(tensor: &'a Tensor) -> Self {
         let row_bytes = tensor.data.len().checked_div(tensor.shape.rows()).unwrap_or(0);
-        RowCutter { tensor, start: 0, row_bytes: tensor.datatype.size().map(|_| row_bytes) }
+        RowCutter { tensor, start: 0, elements: 0, row_bytes: tensor.datatype.size().map(|_| row_bytes) }
     }
 
     /// The next so many rows. The tensor has at least rank 1 and that many rows left.
     pub fn take(&mut self, rows: usize) -> Tensor {
         let shape = self.tensor.shape.with_rows(rows);
-        let length = self.row_bytes.map_or_else(|| self.bytes_length(&shape), |row_bytes| rows * row_bytes);
-        let data = self.tensor.data.slice(self.start..self.start + length);
-        self.start += length;
-        Tensor { datatype: self.tensor.datatype, shape, data }
+        let end = match self.row_bytes {
+            Some(row_bytes) => self.start + rows * row_bytes,
+            None => {
+                // A piece of a tensor has no more elements than the tensor, which have been counted.
+                let elements = self.elements + shape.elements().unwrap_or(0);
+                let (end, _) = self.position(elements);
+                self.elements = elements;
+                end
+            }
+        };
+        let data = self.tensor.data.slice(self.start..end);
+        self.start = end;
+        Tensor { datatype: self.tensor.datatype, shape, data, marks: Marks::default() }
     }
 
-    /// What the elements of a piece of this shape take.
-    fn bytes_length(&self, shape: &Shape) -> usize {
-        let rest = &self.tensor.data[self.start..];
+    /// The position of an element behind the start, and the number of elements that were walked over to find that out.
+    fn position(&self, element: usize) -> (usize, usize) {
+        let marked = self.tensor.marks.before(element).filter(|(before, _)| *before > self.elements);
+        let (before, position) = marked.unwrap_or((self.elements, self.start));
+        let rest = &self.tensor.data[position..];
         let mut elements = BytesElements::new(rest);
-        // A piece of a tensor has no more elements than the tensor, which have been counted.
-        if let Some(last) = shape.elements().unwrap_or(0).checked_sub(1) {
+        let walked = element - before;
+        if let Some(last) = walked.checked_sub(1) {
             elements.nth(last);
         }
-        rest.len() - elements.left()
+        (position + rest.len() - elements.left(), walked)
     }
 }
 
@@ -55,13 +68,13 @@ pub fn concatenate(parts: &[&Tensor]) -> Option<Tensor> {
         data.extend_from_slice(&part.data);
     }
     let shape: Shape = first.shape.with_rows(rows);
-    Some(Tensor { datatype: first.datatype, shape, data: Bytes::from(data) })
+    Some(Tensor { datatype: first.datatype, shape, data: Bytes::from(data), marks: Marks::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Datatype, push_bytes_element};
+    use crate::tensor::{Datatype, bytes_elements::MARK_INTERVAL, push_bytes_element};
     use proptest::prelude::*;
 
     /// A tensor of distinct bytes, and how its rows are cut.
@@ -99,6 +112,24 @@ mod tests {
             }
             let joined = concatenate(&pieces.iter().collect::<Vec<_>>());
             prop_assert_eq!(joined, Some(tensor));
+        }
+    }
+
+    #[test]
+    fn cutter_walks_over_few_elements_of_a_large_tensor() {
+        let (rows, inner) = (3, 101);
+        let mut data = Vec::new();
+        for index in 0..rows * inner {
+            push_bytes_element(&mut data, &vec![0; index % 7]).unwrap();
+        }
+        let shape = Shape::new(vec![rows, inner]);
+        let tensor = Tensor::new(Datatype::Bytes, shape, Bytes::from(data)).unwrap();
+        let unmarked = Tensor { marks: Marks::default(), ..tensor.clone() };
+        let (cutter, slow) = (RowCutter::new(&tensor), RowCutter::new(&unmarked));
+        for element in 0..=rows * inner {
+            let (position, walked) = cutter.position(element);
+            assert!(walked < MARK_INTERVAL, "{element}: {walked}");
+            assert_eq!((position, element), slow.position(element));
         }
     }
 

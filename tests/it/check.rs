@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::support::{
-    onnx::{self, FLOAT, Graph, node, value},
+    onnx::{self, FLOAT, Graph, INT64, Tensor, node, value},
     server::{Server, onnxd},
 };
 
@@ -183,6 +183,56 @@ fn it_tells_what_was_found_and_derived() {
         assert!(out.contains(part), "{part:?} is not in\n{out}");
     }
     assert!(!out.contains('\x1b'), "colours in a pipe");
+}
+
+/// `y`, FP32 of 3.2 GB, whatever the input is.
+fn huge() -> Graph {
+    let shape = Tensor {
+        dims: vec![1],
+        data_type: INT64,
+        name: "shape".into(),
+        raw_data: 800_000_000_i64.to_le_bytes().into(),
+        ..Tensor::default()
+    };
+    Graph {
+        name: "huge".into(),
+        node: vec![node("Expand", &["x", "shape"], &["y"])],
+        initializer: vec![shape],
+        input: vec![value("x", FLOAT, &["1"])],
+        output: vec![value("y", FLOAT, &["n"])],
+    }
+}
+
+/// The probe of a model may ask for gigabytes.
+#[tokio::test]
+async fn runs_of_a_check_have_the_memory_limit_of_a_server() {
+    let folder = TempDir::new().unwrap();
+    huge().save(&folder.path().join("default/1.onnx"));
+    huge().save(&folder.path().join("configured/1.onnx"));
+    write(&folder.path().join("configured/config.toml"), "max_run_memory = \"16MiB\"\nisolation = \"process\"\n");
+    let path = folder.path().to_str().unwrap();
+
+    let output = check(&["--max-run-memory", "32MiB", path]);
+    let out = text(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    for part in ["memory      a run may hold 32.0 MiB\n", "memory      a run may hold 16.0 MiB\n"] {
+        assert!(out.contains(part), "{part:?} is not in\n{out}");
+    }
+    for limit in ["32MiB", "16MiB"] {
+        let refused = format!(
+            "probe       no made-up inputs could be run: the run needs 3.0 GiB more for a tensor and holds 0 bytes; a run may hold {limit} (max_run_memory"
+        );
+        assert!(out.contains(&refused), "{refused:?} is not in\n{out}");
+    }
+
+    // The default is the server's.
+    fs::remove_dir_all(folder.path().join("configured")).unwrap();
+    onnx::add(1.0).save(&folder.path().join("default/1.onnx"));
+    let server = Server::start(folder.path());
+    let limit = server.wait_for_log(|line| line["message"] == "limits")["max_run_memory"].clone();
+    let checked = document(folder.path(), 0)["versions"][0].clone();
+    let bytes: onnxd::config::ByteSize = limit.as_str().unwrap().trim_end_matches(" bytes").parse().unwrap();
+    assert_eq!((&checked["max_run_memory"], &checked["probe_error"]), (&json!(bytes.0), &json!(null)));
 }
 
 /// Every path that may be meant, and the versions that are checked.

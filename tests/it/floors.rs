@@ -16,8 +16,8 @@ const FLOORS: [&[&str]; 6] = [
     &["main", "admin", "check", "cli", "client", "doctor", "health", "infer", "library", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 35] = [
+/// Imports on one floor that are drawn; `server`, `check`, `infer`, `library` and `admin` read what `cli` defines.
+const ARROWS: [(&str, &str); 37] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -39,6 +39,8 @@ const ARROWS: [(&str, &str); 35] = [
     ("main", "server"),
     ("main", "infer"),
     ("server", "cli"),
+    ("check", "cli"),
+    ("check", "server"),
     ("fuzzing", "cli"),
     ("infer", "cli"),
     ("infer", "client"),

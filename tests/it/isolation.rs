@@ -11,11 +11,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+use tempfile::TempDir;
 
 use crate::support::{
     client::{Answer, get, post},
     onnx::{self, Graph, INT64, node, value},
-    server::{Server, eventually},
+    server::{Server, eventually, onnxd},
 };
 
 /// `y = a mod b`, INT64 [n]: the smallest number by -1 ends the process that runs it.
@@ -75,6 +76,32 @@ fn children(parent: u32) -> Vec<u32> {
 
 async fn eventually_without_children(parent: u32) {
     eventually("no child is left", async || children(parent).is_empty()).await;
+}
+
+/// What a command prints that is asked of a server's admin API.
+fn printed(server: &Server, arguments: &[&str]) -> String {
+    let output = onnxd().args(arguments).env("ONNXD_SERVER", server.admin.to_string()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn models_show_which_versions_run_in_workers_and_why() {
+    let repository = TempDir::new().unwrap();
+    let name = "classifier";
+    save(modulo(), repository.path(), name, "");
+    save(onnx::add(1.0), repository.path(), "add", "[weights]\n1 = 95.5\n[aliases]\nstable = 1\n");
+    let server = Server::start(repository.path());
+    let shown = printed(&server, &["models"]);
+    let column = shown.lines().next().unwrap().find("ISOLATION").unwrap();
+    let cells: Vec<_> = shown.lines().skip(1).map(|line| line[column..].split_whitespace().next().unwrap()).collect();
+    assert_eq!(cells, ["none", "process"], "{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= 120), "{shown}");
+    let details = printed(&server, &["models", name]);
+    assert!(details.contains(&format!("\n\n{name} version 1 runs in a worker process: ")), "{details}");
+    assert!(details.contains("'Mod'") && !shown.contains("'Mod'"), "{details}");
+    let versions = printed(&server, &["models", "--json"]);
+    assert!(versions.contains("\"isolation\":\"none\"") && versions.contains("\"isolation_reason\":\""), "{versions}");
 }
 
 /// The `isolation` in a model's metadata, if there is one.

@@ -46,6 +46,8 @@ fn version(status: VersionStatus) -> Version {
         path: status.path.map(|path| path.display().to_string()),
         problem: status.problem,
         devices: status.devices,
+        isolation: status.isolation.map(Into::into),
+        isolation_reason: status.isolation_reason,
     }
 }
 

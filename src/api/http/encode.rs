@@ -60,6 +60,20 @@ pub(super) fn content_type(json_length: Option<usize>) -> &'static str {
 /// # Errors
 /// There is no room for it.
 pub(super) fn body(answer: &Answer, id: &str, binary: &Binary, limits: &Limits) -> Result<Encoded, Refusal> {
+    body_while_wanted(answer, id, binary, limits, &|| true)
+}
+
+/// As [`body`], given up between two pieces of JSON once nobody wants it: the error is for nobody then.
+///
+/// # Errors
+/// As those of `body`, or it is not wanted any more.
+pub(super) fn body_while_wanted(
+    answer: &Answer,
+    id: &str,
+    binary: &Binary,
+    limits: &Limits,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Encoded, Refusal> {
     let mut share = Share::new(&limits.budget);
     let (mut text_at_least, mut behind_bytes) = (0_usize, 0_usize);
     for output in &answer.output.tensors {
@@ -74,7 +88,7 @@ pub(super) fn body(answer: &Answer, id: &str, binary: &Binary, limits: &Limits) 
     }
     let mut has_room = |written: &[u8]| {
         let more = (written.len() + behind_bytes).saturating_sub(share.bytes());
-        share.grow(more)
+        is_wanted() && share.grow(more)
     };
     let mut body = Vec::with_capacity(256);
     body.push(b'{');

@@ -224,8 +224,10 @@ pub(super) async fn encoded_aside(
     binary: Binary,
 ) -> Result<(router::Answer, Encoded), Refusal> {
     let (limits, work) = (context.limits.clone(), encode::work(&answer, &binary));
-    let encode = move || encode::body(&answer, &id, &binary, &limits).map(|encoded| (answer, encoded));
-    context.codecs.run(work, None, encode).await?
+    let encode = move |is_wanted: &dyn Fn() -> bool| {
+        encode::body_while_wanted(&answer, &id, &binary, &limits, is_wanted).map(|encoded| (answer, encoded))
+    };
+    context.codecs.run_while_wanted(work, None, encode).await?
 }
 
 /// The answer with what is told beside it.

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     death::Death,
+    death_watch::Notify,
     failure::WorkerFailure,
     messages::{Answer, Area, Call, Load, Ran as Written, Refused, Reply, Request, Run, Tensor as Described, Weights},
     process::{Launch, Process},
@@ -50,6 +51,8 @@ pub(in crate::engine) struct Worker {
     last: (usize, usize),
     death: Option<Death>,
     origin: Origin,
+    /// Called once the process ends.
+    on_death: Option<Notify>,
 }
 
 /// What a worker was loaded from, for the next.
@@ -80,7 +83,7 @@ impl Worker {
         let (label, path) = (label.to_owned(), path.clone());
         let origin = Origin { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
         let last = (1, FIRST_ROOM);
-        Ok(Worker { process, regions, signature, runs: 0, last, death: None, origin })
+        Ok(Worker { process, regions, signature, runs: 0, last, death: None, origin, on_death: None })
     }
 
     /// Has the worker load another model in the place of the one that it has.
@@ -110,7 +113,9 @@ impl Worker {
             return Err(Failure::passing("its files are others than those that it was loaded from"));
         }
         let fresh = Worker::load(launch, label, &file, path, target).map_err(WorkerFailure::into_failure)?;
+        let on_death = self.on_death.take();
         *self = Worker { last: self.last, ..fresh };
+        on_death.into_iter().for_each(|notify| self.notify_of_death(notify));
         Ok(())
     }
 
@@ -129,6 +134,17 @@ impl Worker {
             self.death = Some(self.process.end());
         }
         self.death.as_ref()
+    }
+
+    /// True if the process has ended by now. Cheap: the process is not waited for.
+    pub(in crate::engine) fn is_gone(&mut self) -> bool {
+        self.death.is_some() || self.process.is_gone()
+    }
+
+    /// Has a function called once the process ends by itself, and every process that is started in its place.
+    pub(in crate::engine) fn notify_of_death(&mut self, notify: Notify) {
+        self.process.watch(notify.clone());
+        self.on_death = Some(notify);
     }
 
     /// Runs requests as one batch, as `Instance::run` does.
@@ -323,7 +339,8 @@ fn load_model(
         }
         let why =
             format!("loading it ends the process: a worker process that did so {death}; replace or remove the file");
-        WorkerFailure::Model(Failure { may_pass: death.may_pass(), why })
+        let failure = Failure { may_pass: death.may_pass(), why };
+        WorkerFailure::Died(death, failure)
     })?;
     for output in &mut signature.outputs {
         output.labels = file.labels.get(&*output.name).cloned().unwrap_or_default();

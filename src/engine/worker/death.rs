@@ -72,6 +72,18 @@ impl Death {
         self.cause == Cause::Signal(libc::SIGKILL)
     }
 
+    /// True if a fault of the code that it ran ended it, which the same files would cause again. Not so where the cause may lie
+    /// outside of them: a lack of memory, the server or somebody else that ended it, or a worker that could not work.
+    pub fn is_fault(&self) -> bool {
+        // C++ code that gets no memory ends by SIGABRT, and pages of shared memory that can't be had end it by SIGBUS.
+        let lacks_memory = |words: &str| words.contains("bad_alloc") || words.contains("memory");
+        match self.cause {
+            Cause::Signal(libc::SIGFPE | libc::SIGSEGV | libc::SIGILL) => true,
+            Cause::Signal(libc::SIGABRT) => !self.last_words.as_deref().is_some_and(lacks_memory),
+            _ => false,
+        }
+    }
+
     /// The last line that it wrote to stderr, if it wrote any.
     pub fn last_words(&self) -> Option<&str> {
         self.last_words.as_deref()
@@ -101,5 +113,21 @@ mod tests {
         let exit = Death::of(ExitStatus::from_raw(3 << 8), Some("so\tlong".into()));
         assert_eq!(exit.to_string(), "ended with exit code 3; it wrote: so\\tlong");
         assert_eq!(Death::ended("it took too long").to_string(), "was ended: it took too long");
+    }
+
+    #[test]
+    fn faults_are_told_from_what_may_pass() {
+        let by_signal =
+            |signal, words: Option<&str>| Death::of(ExitStatus::from_raw(signal), words.map(str::to_owned)).is_fault();
+        assert!(
+            [libc::SIGFPE, libc::SIGSEGV, libc::SIGILL, libc::SIGABRT].iter().all(|signal| by_signal(*signal, None))
+        );
+        assert!(![libc::SIGKILL, libc::SIGTERM, libc::SIGBUS].iter().any(|signal| by_signal(*signal, None)));
+        assert!(by_signal(libc::SIGABRT, Some("double free or corruption (out)")));
+        for words in ["what():  std::bad_alloc", "memory allocation of 4294967296 bytes failed"] {
+            assert!(!by_signal(libc::SIGABRT, Some(words)), "{words}");
+        }
+        assert!(!Death::of(ExitStatus::from_raw(3 << 8), None).is_fault());
+        assert!(!Death::ended("what it did could not be stopped").is_fault());
     }
 }

@@ -1,3 +1,4 @@
+use super::death::Death;
 use crate::error::Failure;
 
 /// Why a model is not loaded in a worker.
@@ -7,6 +8,8 @@ pub enum WorkerFailure {
     Unavailable(String),
     /// The model can't be loaded.
     Model(Failure),
+    /// The worker died of loading the model.
+    Died(Death, Failure),
 }
 
 impl From<Failure> for WorkerFailure {
@@ -22,7 +25,7 @@ impl WorkerFailure {
             WorkerFailure::Unavailable(why) => {
                 Failure::passing(format!("no worker process can be started for it: {why}"))
             }
-            WorkerFailure::Model(failure) => failure,
+            WorkerFailure::Model(failure) | WorkerFailure::Died(_, failure) => failure,
         }
     }
 }

@@ -12,7 +12,12 @@ use std::{
     time::Duration,
 };
 
-use super::{death::Death, memory::SharedFile, stream::MessageStream};
+use super::{
+    death::Death,
+    death_watch::{Notify, Registration, watch},
+    memory::SharedFile,
+    stream::MessageStream,
+};
 
 /// How often the server looks whether a run that goes on is to be stopped.
 pub(super) const TICK: Duration = Duration::from_millis(20);
@@ -50,6 +55,8 @@ pub(super) struct Process {
     /// Numbers of runs to stop go one way, what the worker writes to stderr comes the other way.
     control: UnixStream,
     log: Vec<u8>,
+    /// Until it is ended here.
+    watched: Option<Registration>,
 }
 
 impl Process {
@@ -68,7 +75,12 @@ impl Process {
         command.stdin(OwnedFd::from(worker_socket)).stdout(Stdio::from(file.file().try_clone()?));
         command.stderr(OwnedFd::from(worker_control)).process_group(0);
         let child = command.spawn()?;
-        Ok(Process { child, stream: MessageStream::new(socket), control, log: Vec::new() })
+        Ok(Process { child, stream: MessageStream::new(socket), control, log: Vec::new(), watched: None })
+    }
+
+    /// Has a function called once it ends, unless this process ends it.
+    pub(super) fn watch(&mut self, notify: Notify) {
+        self.watched = watch(&self.control, notify);
     }
 
     /// Whether it has ended, or closed what it was started with. Reads what it wrote to stderr.
@@ -104,6 +116,7 @@ impl Process {
 
     /// Ends it where it has not ended, and tells how it did.
     pub(super) fn end(&mut self) -> Death {
+        self.watched = None;
         // It closes its sockets while it ends: what ended it stays what the system tells.
         let _ = self.child.kill();
         let status = self.child.wait();
@@ -122,6 +135,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.watched = None;
         // One that has been waited for is left alone: its number may be another's.
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();

@@ -90,8 +90,20 @@ VERSION  STATE   BEFORE  WEIGHT  SHARE  ALIASES
 
     // A table of everything, and below what is wrong.
     let models = printed(&server, "models");
-    let headings =
-        ["MODEL", "VERSION", "STATE", "WEIGHT", "SHARE", "ALIASES", "SINCE", "GENERATION", "DEVICE", "MEMORY", "RUNS"];
+    let headings = [
+        "MODEL",
+        "VERSION",
+        "STATE",
+        "WEIGHT",
+        "SHARE",
+        "ALIASES",
+        "SINCE",
+        "GEN",
+        "DEVICE",
+        "ISOLATION",
+        "MEMORY",
+        "RUNS",
+    ];
     assert_eq!(words(&models)[0], headings);
     assert!(models.contains("\n\nadd version 4: "), "{models}");
     assert!(!models.contains('\x1b'), "no colours where it is no terminal");

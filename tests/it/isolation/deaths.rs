@@ -4,7 +4,7 @@ use http::StatusCode;
 use std::process::Command;
 use tempfile::TempDir;
 
-use super::{add_of, children, isolation, kill, killer_and_bystander, modulo_of, save};
+use super::{add_of, children, isolation, kill, killer_and_bystander, modulo, modulo_of, save};
 use crate::support::{
     client::{get, infer, inference, int64_bytes, int64s, metric, post, raw_request},
     onnx,
@@ -19,6 +19,9 @@ async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on
     assert!(isolation(&server, "modulo").await.unwrap().starts_with("process: "));
     assert_eq!(isolation(&server, "add").await, None);
     server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("worker process"));
+    let status = get(server.admin, "/admin/v1/models/modulo").await.json()["versions"][0].clone();
+    assert_eq!(status["isolation"], "process");
+    assert!(status["isolation_reason"].as_str().unwrap().contains("'Mod'"), "{status}");
     assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
 
     let killed = kill(&server).await;
@@ -53,6 +56,9 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
         model["versions"][0]["state"] == "FAILED" && problem.contains("died 3 times") && problem.contains("SIGFPE")
     })
     .await;
+    // It was loaded, and lost after that: alerts tell the two apart.
+    assert_eq!(metric(&server, "onnxd_version_state", &["modulo", "FAILED"]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_version_last_load_successful", &["modulo"]).await, 1.0);
     let refused = modulo_of(&server, 7, 4).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(add_of(&server, 1.0).await.status, StatusCode::OK);
@@ -71,12 +77,38 @@ async fn worker_that_is_killed_while_it_rests_costs_no_request() {
     assert_eq!(workers.len(), 1);
     assert!(Command::new("kill").args(["-KILL", &workers[0].to_string()]).status().unwrap().success());
     eventually("it has ended", async || {
-        std::fs::read_to_string(format!("/proc/{}/stat", workers[0])).is_ok_and(|stat| stat.contains(") Z"))
+        std::fs::read_to_string(format!("/proc/{}/stat", workers[0])).map_or(true, |stat| stat.contains(") Z"))
     })
     .await;
     assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
     server.wait_for_log(|line| line["message"] == "worker process restarted");
     assert_ne!(children(server.id()), workers);
+}
+
+#[tokio::test]
+async fn workers_that_die_while_idle_are_restarted_before_a_request_comes() {
+    let repository = TempDir::new().unwrap();
+    save(modulo(), repository.path(), "modulo", "instances = 2\n");
+    let server = Server::start(repository.path());
+    let before = children(server.id());
+    assert_eq!(before.len(), 2);
+    let kill =
+        |worker: u32| assert!(Command::new("kill").args(["-KILL", &worker.to_string()]).status().unwrap().success());
+    let restarts = |server: &Server| server.count_log(|line| line["message"] == "worker process restarted");
+    kill(before[0]);
+    eventually("its worker is restarted", async || restarts(&server) == 1).await;
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 1.0);
+    server.wait_for_log(|line| {
+        line["level"] == "ERROR" && line["message"] == "worker process died: it was ended by SIGKILL"
+    });
+    let after = children(server.id());
+    assert!(after.len() == 2 && !after.contains(&before[0]) && after.contains(&before[1]), "{before:?} {after:?}");
+
+    // The one that was restarted is watched too.
+    kill(*after.iter().find(|worker| !before.contains(worker)).unwrap());
+    eventually("it is restarted again", async || restarts(&server) == 2).await;
+    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 2.0);
+    assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
 }
 
 #[tokio::test]

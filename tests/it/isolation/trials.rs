@@ -1,14 +1,18 @@
 //! Files that would end the server are tried in a child first.
 
 use http::StatusCode;
-use std::{fs, process::Stdio};
+use serde_json::Value;
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 use tempfile::TempDir;
 
-use super::{add_of, eventually_without_children, isolation, save};
+use super::{add_of, children, eventually_without_children, isolation, save};
 use crate::support::{
     client::get,
     onnx::{self, Graph, INT64, Tensor, node, value},
-    server::{Server, onnxd},
+    server::{Server, eventually, onnxd},
 };
 
 /// `y = (x * 0 + the smallest number) mod (x * 0 - 1)`, INT64 [n]: whatever it is given ends the process that runs it.
@@ -69,6 +73,58 @@ async fn what_has_passed_is_not_tried_again() {
     save(onnx::add(3.0), repository.path(), "add", "");
     drop(Server::start_with(repository.path(), &[&options[..], &["--trial", "off"]].concat()));
     assert_eq!(trials(), 3);
+}
+
+/// The first version of a model in the admin API.
+async fn version(server: &Server, model: &str) -> Value {
+    get(server.admin, &format!("/admin/v1/models/{model}")).await.json()["versions"][0].clone()
+}
+
+#[tokio::test]
+async fn failed_trial_is_remembered_until_a_call_or_other_files_ask_for_another() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    save(deadly(), repository.path(), "deadly", "isolation = \"none\"\n");
+    let start = || Server::start_with(repository.path(), &["--state-dir", state.path().to_str().unwrap()]);
+    let is_remembered =
+        |problem: &str| problem.contains("an earlier trial") && problem.contains("`onnxd load deadly 1`");
+    let server = start();
+    let first = version(&server, "deadly").await["problem"].as_str().unwrap().to_owned();
+    assert!(first.contains("was ended by SIGFPE") && !is_remembered(&first), "{first}");
+    drop(server);
+
+    let server = start();
+    let status = version(&server, "deadly").await;
+    let again = status["problem"].as_str().unwrap();
+    assert_eq!(status["state"], "FAILED");
+    assert!(again.starts_with(&first) && is_remembered(again), "{again}");
+    let load = || onnxd().args(["load", "deadly", "1"]).env("ONNXD_SERVER", server.admin.to_string()).output().unwrap();
+    let loaded = load();
+    let said = String::from_utf8(loaded.stderr).unwrap();
+    assert!(!loaded.status.success() && said.contains("SIGFPE") && !is_remembered(&said), "{said}");
+    drop(server);
+
+    // The call has forgotten the result for good, and its trial had the same.
+    let server = start();
+    assert!(is_remembered(version(&server, "deadly").await["problem"].as_str().unwrap()));
+    save(onnx::add(1.0), repository.path(), "deadly", "isolation = \"none\"\n");
+    eventually("other files serve", async || version(&server, "deadly").await["state"] == "READY").await;
+}
+
+#[tokio::test]
+async fn trial_that_somebody_else_ends_is_not_remembered() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    save(onnx::add(1.0), repository.path(), "add", "");
+    let options = ["--state-dir", state.path().to_str().unwrap()];
+    let server = Server::start_with(repository.path(), &options);
+    let slow = save(onnx::slower(5000), repository.path(), "slow", "");
+    eventually("its trial has begun", async || !children(server.id()).is_empty()).await;
+    for child in children(server.id()) {
+        assert!(Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
+    }
+    server.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains("SIGKILL")));
+    eventually("it is tried again", async || version(&server, "slow").await["state"] == "READY").await;
+    let trials = fs::read_to_string(state.path().join("trials")).unwrap();
+    assert!(!trials.contains("failed"), "{slow:?}: {trials}");
 }
 
 #[test]

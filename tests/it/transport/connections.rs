@@ -106,7 +106,7 @@ async fn health_answers_where_no_place_is_left() {
     assert!(connection.reply().unwrap().closes);
     assert!(connection.reply().is_err());
 
-    assert!(metric(&server, "onnxd_connections_refused_total", &[]).await >= 8.0);
+    assert!(metric(&server, "onnxd_connections_refused_total", &["limit=\"total\""]).await >= 8.0);
     let refusal = |line: &serde_json::Value| {
         line["message"].as_str().is_some_and(|said| said.contains("a connection is refused"))
     };
@@ -144,6 +144,8 @@ async fn client_has_a_limit_of_its_own() {
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
     let says = "3 connections of this address are open and none is idle (--max-connections-per-client)";
     assert!(refused.error().contains(says), "{refused:?}");
+    assert_eq!(metric(&server, "onnxd_connections_refused_total", &["limit=\"client\""]).await, 1.0);
+    assert_eq!(metric(&server, "onnxd_connections_refused_total", &["limit=\"total\""]).await, 0.0);
     // Every address of 127.0.0.0/8 is this machine.
     let mut other = from_other_address(server.http);
     let body = echo_json(4);

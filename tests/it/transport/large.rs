@@ -4,6 +4,7 @@ use onnxd::api::grpc::proto::{InferTensorContents, ModelInferRequest};
 use prost::Message;
 use serde_json::json;
 use std::{
+    io::Write,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -19,7 +20,7 @@ use crate::support::{
     client::{infer, inference, input, metric, post, raw_request},
     h1::Connection,
     onnx::{self, FLOAT, Graph, INT64, node, value},
-    server::{PATIENCE, Server},
+    server::{PATIENCE, Server, eventually},
 };
 
 const MIB: usize = 1 << 20;
@@ -194,8 +195,80 @@ async fn answers_have_to_fit_into_the_budget() {
     assert_eq!(ask(300_000, binary).await.binary().1.len(), 300_000 * 12);
     assert_eq!(grpc(300_000).await.unwrap().raw_output_contents[0].len(), 300_000 * 8);
     assert_eq!(metric(&server, "onnxd_request_memory_refused_total", &[]).await, 6.0);
-    crate::support::server::eventually("all of it is given back", async || {
-        metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0
+    eventually("all of it is given back", async || metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0)
+        .await;
+}
+
+/// Jobs of the codec threads that ended so.
+async fn codec_jobs(server: &Server, outcome: &str) -> f64 {
+    metric(server, "onnxd_codec_jobs_total", &[&format!("outcome=\"{outcome}\"")]).await
+}
+
+/// The elements of BYTES are checked one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bytes_are_checked_and_copied_off_the_io_threads() {
+    const STRING: i32 = 8;
+    let repository = TempDir::new().unwrap();
+    onnx::identity(STRING, &["batch", "n"]).save(&repository.path().join("words/1/model.onnx"));
+    std::fs::write(repository.path().join("words/config.toml"), "max_batch_size = 1\n").unwrap();
+    let server = Server::start(repository.path());
+    let client = inference(&server).await;
+    let element = [&16_u32.to_le_bytes()[..], &[b'w'; 16]].concat();
+    let request = |elements: i64| {
+        let data = element.repeat(2 * elements as usize);
+        raw_request("words", "x", "BYTES", &[2, elements], data)
+    };
+    infer(&client, request(1000)).await.unwrap();
+    assert_eq!(codec_jobs(&server, "done").await, 0.0, "a small request is not worth it");
+    let large = request(500_000);
+    let data = large.raw_input_contents[0].clone();
+    assert!(data.len() > 19 * MIB);
+    let answer = infer(&client, large).await.unwrap();
+    assert_eq!(answer.raw_output_contents, [data]);
+    // The request was decoded, and the answer encoded.
+    assert_eq!(codec_jobs(&server, "done").await, 2.0);
+    let mut wrong = request(500_000);
+    let mut cut = wrong.raw_input_contents[0].to_vec();
+    cut.pop();
+    wrong.raw_input_contents[0] = cut.into();
+    let refused = infer(&client, wrong).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("element 999999 of BYTES takes 16 bytes, got 15 bytes"), "{refused}");
+    assert_eq!(codec_jobs(&server, "done").await, 3.0);
+}
+
+/// A client that has left costs no encoding.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_for_clients_that_have_left_are_not_encoded() {
+    let (_repository, server) = start(&[]);
+    let count = 4_000_000;
+    let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, count], "parameters": { "binary_data_size": 4 * count } });
+    let head = json!({ "inputs": [input] }).to_string();
+    let body = [head.as_bytes(), &vec![0x3f; 4 * count]].concat();
+    let request = |connection: &std::net::TcpStream| {
+        let length = body.len();
+        let fields = format!("Content-Length: {length}\r\nInference-Header-Content-Length: {}", head.len());
+        let request = format!("POST {INFER} HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n");
+        (&mut &*connection).write_all(&[request.as_bytes(), &body].concat()).unwrap();
+    };
+    let answered = || metric(&server, "onnxd_requests_total", &["model=\"echo\"", "code=\"ok\""]);
+    // One large answer is encoded at a time on few CPUs, so those behind it wait; whichever is encoded is given up.
+    let clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(server.http).unwrap()).collect();
+    clients.iter().for_each(request);
+    eventually("all runs have ended", async || answered().await == 3.0).await;
+    for client in clients {
+        let socket = socket2::Socket::from(client);
+        // It ends with RST.
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+    let ended = async || (codec_jobs(&server, "done").await, codec_jobs(&server, "cancelled").await);
+    eventually("all have ended", async || {
+        let (done, cancelled) = ended().await;
+        done + cancelled == 3.0
     })
     .await;
+    // A fast machine may have encoded some before their clients left.
+    let (done, cancelled) = ended().await;
+    assert!(cancelled >= 1.0, "{done} {cancelled}");
+    assert_well(&server).await;
 }
