@@ -79,10 +79,11 @@ const LOSS: f64 = 0.01;
 /// Refusals that are owed for each miss, and at most: at the balance one refusal in so many is slow.
 const OWED_PER_MISS: u32 = 300;
 const MAX_OWED: u32 = 30_000;
-/// Misses longer ago are forgotten: nothing is owed for them, and what is answered in time gives back as well.
+/// Misses longer ago are forgotten: nothing is owed for them.
 const MISSES_REMEMBERED: Duration = Duration::from_secs(10);
-/// Overload is over when nobody was refused for so long.
-const OVERLOAD_REMEMBERED: Duration = Duration::from_secs(2);
+/// Overload is over when nobody was refused for so long. Then what is answered in time gives back, at first fast.
+const OVERLOAD_REMEMBERED: Duration = Duration::from_millis(500);
+const GAIN_AFTER_OVERLOAD: f64 = 0.01;
 const GAIN_BY_SUCCESS: f64 = GAIN / 4.0;
 
 impl Admission {
@@ -232,7 +233,12 @@ impl Fill {
 
     /// A job that was predicted to be in time was.
     fn succeeded(&mut self, now: Instant) {
-        if self.part < MAX_FILL && self.is_calm(now) && !is_within(self.last_refusal, OVERLOAD_REMEMBERED, now) {
+        if is_within(self.last_refusal, OVERLOAD_REMEMBERED, now) {
+            return;
+        }
+        if self.part < MAX_FILL_OF_OVERLOAD {
+            self.part = (self.part + GAIN_AFTER_OVERLOAD).min(MAX_FILL_OF_OVERLOAD);
+        } else if self.is_calm(now) {
             self.part = (self.part + GAIN_BY_SUCCESS).min(MAX_FILL);
         }
     }
