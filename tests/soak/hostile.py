@@ -1,13 +1,14 @@
 """Shows what hostile clients cost good ones. Run by hand, with a release build and nothing else on the machine:
 
-    python3 tests/soak/hostile.py target/release/onnxd models
+    python3 tests/soak/hostile.py target/release/onnxd models [ATTACK ...]
 
 Needs no packages. 8 good clients ask the model `simple` over HTTP/1.1 connections of their own, in a closed loop. In every
 other round 20 hostile connections do their worst beside them: halves of heads, bodies of a byte a second, answers that are
-never read, huge lengths of which little comes, and bombs. They come from a process of the lowest priority, and ask a model of
+never read, huge lengths of which little comes, bombs, and floods of frames that ask for nothing. They come from a process of the lowest priority, and ask a model of
 their own: what is to be seen is not that they use a CPU, nor that a queue is a queue. Rounds with and without them take
 turns, so that a slow phase of the machine hits both. Told are the good clients' p50 and p99 of each, their ratio (the bar is 1.5 for the p99), how many of
-their requests failed (the bar is none), and the server's memory before, at its peak, and after.
+their requests failed (the bar is none), how long a flood went on until its connection was closed (the bar is a second), and
+the server's memory before, at its peak, and after.
 """
 
 import http.client
@@ -15,6 +16,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import random
 import re
 import shutil
 import socket
@@ -128,7 +130,28 @@ def bomb(stream, stopped):
     stopped.wait(1)
 
 
-ATTACKS = [half_a_head, a_byte_a_second, never_reading, a_huge_length, bomb]
+# A hundred frames each of HTTP/2: PING, empty SETTINGS, PRIORITY, an unknown type, and WINDOW_UPDATE of the connection.
+FLOODS = [
+    bytes([0, 0, len(payload), kind, 0, 0, 0, 0, stream]) + payload
+    for kind, stream, payload in ((6, 0, bytes(8)), (4, 0, b""), (2, 1, bytes(5)), (0xEE, 0, b""), (8, 0, bytes([0, 0, 0, 1])))
+]
+LONGEST_FLOOD = multiprocessing.Value("d", 0.0)
+
+
+def flood(stream, stopped):
+    stream.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+    began, frames = time.monotonic(), random.choice(FLOODS) * 100
+    try:
+        while not stopped.is_set():
+            stream.sendall(frames)
+    except OSError:
+        pass
+    LONGEST_FLOOD.value = max(LONGEST_FLOOD.value, time.monotonic() - began)
+    stopped.wait(1)
+
+
+ATTACKS = [half_a_head, a_byte_a_second, never_reading, a_huge_length, bomb, flood]
+CHOSEN = [attack for attack in ATTACKS if not sys.argv[3:] or attack.__name__ in sys.argv[3:]]
 
 
 def hostile(address, attack, stopped):
@@ -146,7 +169,7 @@ def attack(address):
     os.nice(19)
     never = threading.Event()
     for number in range(20):
-        threading.Thread(target=hostile, args=(address, ATTACKS[number % 5], never)).start()
+        threading.Thread(target=hostile, args=(address, CHOSEN[number % len(CHOSEN)], never)).start()
 
 
 def run_round(address, attacked, times, failed):
@@ -196,6 +219,7 @@ def measure(server, address):
         for name, times in (("alone", alone), ("beside hostile clients", attacked)):
             print(f"{name}: {len(times)} requests, p50 {quantile(times, 0.5):.2f} ms, p99 {quantile(times, 0.99):.2f} ms")
         print(f"ratio of the p99: {quantile(attacked, 0.99) / quantile(alone, 0.99):.2f}; by round {sorted(round(ratio, 2) for ratio in ratios)}")
+        print(f"longest flood until its connection was closed: {LONGEST_FLOOD.value:.2f} s")
         print(f"good requests that failed: {len(failed)} {failed[:3]}")
         print(f"memory: {before:.0f} MiB before, {memory(server, 'VmHWM'):.0f} at its peak, {memory(server, 'VmRSS'):.0f} after")
     finally:
