@@ -5,7 +5,8 @@ build and nothing else on the machine:
     python3 tests/soak/neighbours.py target/release/onnxd target/release/loadtest [ATTACK ...]
 
 The load generator asks the models `good` and `other` at a steady rate with 8 connections, over HTTP and gRPC. In every other
-round one attacker does its worst beside it, at low priority, since its CPU time is not what is measured:
+round one attacker does its worst beside it, at low priority, since its CPU time is not what is measured. In the rounds between
+a client like it sends harmless requests at the same pace:
 
 - wedge: a Loop whose trip count the client gives, with a deadline of 100 ms;
 - bomb: a ConstantOfShape of 3 GB;
@@ -36,7 +37,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import common
 
-ROUNDS, SECONDS, RATE, CLIENTS = 5, 4, 400, 8
+ROUNDS, SECONDS, RATE, CLIENTS = 7, 4, 400, 8
 
 
 def scalar(name, datatype, shape=()):
@@ -95,9 +96,12 @@ REQUESTS = {
 }
 
 
+HARMLESS = {"inputs": [tensor("x", "FP32", [1, 4], [0, 0, 0, 0])]}
+
+
 def ask(address, model):
     """The status of an attacker's request, or the error."""
-    body = json.dumps(REQUESTS[model]).encode()
+    body = json.dumps(REQUESTS.get(model, HARMLESS)).encode()
     request = urllib.request.Request(f"http://{address}/v2/models/{model}/infer", body)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -132,6 +136,19 @@ def run_round(server, loadtest):
     return [level["latency_ms"]["p99"] for level in levels], failed
 
 
+def round_beside(server, loadtest, model, counts):
+    """A round beside a client that asks a model, if one is given."""
+    if model is None:
+        return run_round(server, loadtest)
+    client = multiprocessing.Process(target=attack, args=(server.addresses["http"], model, counts))
+    client.start()
+    try:
+        return run_round(server, loadtest)
+    finally:
+        client.kill()
+        client.join()
+
+
 def measure(name, binary, loadtest):
     with tempfile.TemporaryDirectory() as folder:
         repository = pathlib.Path(folder)
@@ -147,20 +164,13 @@ def measure_beside(name, server, loadtest, repository, counts):
     run_round(server, loadtest)
     before, pairs, failed = server.memory(), [], []
     for number in range(ROUNDS):
-        alone, wrong = run_round(server, loadtest)
+        alone, wrong = round_beside(server, loadtest, "other" if name in REQUESTS else None, {})
         failed += wrong
-        attacker = None
-        if name in REQUESTS:
-            attacker = multiprocessing.Process(target=attack, args=(server.addresses["http"], name, counts))
-            attacker.start()
-        else:
+        if name not in REQUESTS:
             endless(repository / name / str(number + 1) / "model.onnx")
-        beside, wrong = run_round(server, loadtest)
+        beside, wrong = round_beside(server, loadtest, name if name in REQUESTS else None, counts)
         failed += wrong
-        if attacker:
-            attacker.kill()
-            attacker.join()
-        else:
+        if name not in REQUESTS:
             shutil.rmtree(repository / name)
         pairs.append((alone, beside))
     peak = server.peak_memory()
