@@ -210,8 +210,8 @@ impl Forecast {
                 (ahead.jobs as f64 * self.runs.time / at_once, newcomer.job_rows as f64, per_row)
             }
         };
-        let start = self.running.iter().map(|run| run.remaining(now)).min().filter(|_| !is_idle);
-        let start = start.map_or(0.0, nanoseconds);
+        let start = self.running.iter().map(|run| run.expected_end).min().filter(|_| !is_idle);
+        let start = start.map_or(0.0, |end| nanoseconds(end.saturating_duration_since(now)));
         let wait = start + self.gap + whole;
         let answer = wait + self.runs.at(own) + pieces * per_row;
         let runs = 1.0 + ahead.rows as f64 / self.runs.rows.max(1.0);
@@ -294,14 +294,6 @@ impl Forecast {
         self.longest = nanoseconds.max(self.longest * 0.9);
         let request = self.runs.at(1.0) * MAX_WAIT_REQUESTS;
         self.auto_max_wait = MIN_MAX_WAIT.max(duration(request.max(self.longest * MAX_WAIT_RUNS)));
-    }
-}
-
-impl Running {
-    /// How long it will still take. One that is overdue was interrupted, nobody knows for how long: what it has taken too long
-    /// is what it is expected to take once more.
-    fn remaining(&self, now: Instant) -> Duration {
-        self.expected_end.saturating_duration_since(now).max(now.saturating_duration_since(self.expected_end))
     }
 }
 
