@@ -103,6 +103,11 @@ impl ModelFile {
         self.hazard.as_deref()
     }
 
+    /// Has all requests refused that are without elements, for that reason if there is one and no other is known.
+    pub fn needs_elements(&mut self, why: Option<String>) {
+        self.zero_extents.all = self.zero_extents.all.take().or(why);
+    }
+
     /// Bytes of the model and of its weights.
     pub(super) fn bytes(&self) -> usize {
         self.encoded.len() + self.weights.iter().map(|(_, contents)| contents.len()).sum::<usize>()

@@ -42,14 +42,15 @@ impl Loader {
     pub(super) fn instance(&self, wanted: &Wanted, target: &Target) -> Result<Instance, Failure> {
         let path = &wanted.source.path;
         let load = || {
-            let file = ModelFile::read(path)?;
+            let mut file = ModelFile::read(path)?;
             match self.why_in_worker(&wanted.config, target, file.hazard()) {
                 Some(_) => self.in_worker(file, path, target),
                 None => {
                     if let Some(deaths) = &self.deaths {
                         deaths.check(&hexadecimal(file.digest()))?;
                     }
-                    self.try_file(wanted, target, &file)?;
+                    let passed = self.try_file(wanted, target, &file)?;
+                    file.needs_elements(passed.needs_elements);
                     self.in_process(file, path, target)
                 }
             }

@@ -6,9 +6,10 @@ use super::{
     isolation::{ADVICE, version_in_load},
     load::{Loader, may_batch},
     plan::Wanted,
-    probe::{OPEN_EXTENTS, ROWS, made_up, split},
+    probe::{OPEN_EXTENTS, Probe, ROWS, made_up, split},
     system, test_case,
-    trials::Trials,
+    trials::{Passed, Trials},
+    zero_extents::zero_extents,
 };
 use crate::{
     config::ModelConfig,
@@ -24,12 +25,14 @@ impl Loader {
     ///
     /// # Errors
     /// The model ends or blocks the process that loads or runs it, or can't be loaded.
-    pub(super) fn try_file(&self, wanted: &Wanted, target: &Target, file: &ModelFile) -> Result<(), Failure> {
-        let Some(trials) = self.trials.as_ref().filter(|_| target.provider == Provider::Cpu) else { return Ok(()) };
+    pub(super) fn try_file(&self, wanted: &Wanted, target: &Target, file: &ModelFile) -> Result<Passed, Failure> {
+        let Some(trials) = self.trials.as_ref().filter(|_| target.provider == Provider::Cpu) else {
+            return Ok(Passed::default());
+        };
         let max_run_memory = self.engine.run_limit(target);
         let key = trials.key(&self.engine, wanted, file, max_run_memory)?;
-        if trials.has_passed(&key) {
-            return Ok(());
+        if let Some(passed) = trials.passed(&key) {
+            return Ok(passed);
         }
         let (model, version) = version_in_load();
         if let Some(why) = trials.failure(&key, &model, version) {
@@ -38,15 +41,17 @@ impl Loader {
             )));
         }
         match self.run_trial(trials, wanted, file, max_run_memory) {
-            Ok(()) => trials.add_passed(key),
+            Ok(passed) => {
+                trials.add_passed(key, passed.clone());
+                Ok(passed)
+            }
             Err(Failed { failure, is_fault }) => {
                 if is_fault {
                     trials.add_failed(key, &model, version, &failure.why);
                 }
-                return Err(failure);
+                Err(failure)
             }
         }
-        Ok(())
     }
 
     /// Ends the children that wait for a trial.
@@ -64,15 +69,16 @@ impl Loader {
         wanted: &Wanted,
         file: &ModelFile,
         max_run_memory: usize,
-    ) -> Result<(), Failed> {
+    ) -> Result<Passed, Failed> {
         let path = &wanted.source.path;
         let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
         if let Some(child) = trials.take_child()
             && let Ok(child) = child.load_another(file, path, &target)
-            && let Ok(child) = run_in(child, wanted, file)
+            && let Ok((child, passed)) = run_in(child, wanted, file)
+            && passed.needs_elements.is_none()
         {
             trials.keep_child(child);
-            return Ok(());
+            return Ok(passed);
         }
         let (_, nice) = system::nice_values();
         let launch = self.engine.launch(nice, machine::memory().usable());
@@ -83,11 +89,14 @@ impl Loader {
             // That there can be no child is no fault of the file.
             Err(WorkerFailure::Unavailable(why)) => {
                 trials.report_unavailable(&why);
-                return Ok(());
+                return Ok(Passed::default());
             }
         };
-        trials.keep_child(run_in(child, wanted, file)?);
-        Ok(())
+        let (child, passed) = run_in(child, wanted, file)?;
+        if passed.needs_elements.is_none() {
+            trials.keep_child(child);
+        }
+        Ok(passed)
     }
 }
 
@@ -99,17 +108,26 @@ struct Failed {
 }
 
 /// Runs the model that a child has loaded, and gives the child back.
-fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<Instance, Failed> {
-    exercise(&mut child, &wanted.config);
+fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<(Instance, Passed), Failed> {
+    let example = exercise(&mut child, &wanted.config);
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
     }
     // Whether they pass is found out later, by the instance that is to serve.
     let _ = test_case::run_all(&wanted.source, "", &mut child);
-    match child.death() {
-        Some(death) => Err(refusal("one of its test cases", death, file)),
-        None => Ok(child),
+    if let Some(death) = child.death() {
+        return Err(refusal("one of its test cases", death, file));
     }
+    // Last, since a model that does not survive that serves all other requests.
+    if let Some(example) = example {
+        for by_rows in [Ok(()), Err(String::new())] {
+            let probe = Probe { example: Some(example.clone()), ..Probe::without_run(by_rows) };
+            zero_extents(&mut child, &probe, Provider::Cpu);
+        }
+    }
+    let needs_elements =
+        child.death().map(|death| format!("a run with it would end the server's process: a child process {death}"));
+    Ok((child, Passed { needs_elements }))
 }
 
 fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {
@@ -121,23 +139,24 @@ fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {
     Failed { failure: Failure { may_pass: death.may_pass(), why }, is_fault: death.is_fault() }
 }
 
-/// Runs the model with the inputs that the probe will run it with.
-fn exercise(instance: &mut Instance, config: &ModelConfig) {
+/// Runs the model with the inputs that the probe will run it with. Returns one row that ran.
+fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs> {
     let signature = instance.signature().clone();
     let rows = if may_batch(config.batching, &signature).is_ok() { ROWS } else { 1 };
     for open in OPEN_EXTENTS {
-        let Ok(inputs) = made_up(&signature, rows, open) else { return };
-        let rows = if rows > 1 { split(&inputs) } else { vec![inputs] };
+        let inputs = made_up(&signature, rows, open).ok()?;
+        let mut rows = if rows > 1 { split(&inputs) } else { vec![inputs] };
         let first = instance.run(&[&rows[0]]).outputs;
         if instance.death().is_some() {
-            return;
+            return None;
         }
         if first.is_ok() {
             let all: Vec<&ModelInputs> = rows.iter().collect();
             for batch in std::iter::once(&all[..]).chain(all[1..].chunks(1)) {
                 let _ = instance.run(batch);
             }
-            return;
+            return Some(rows.swap_remove(0));
         }
     }
+    None
 }

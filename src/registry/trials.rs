@@ -22,7 +22,7 @@ use crate::{
 const FILE: &str = "trials";
 
 /// The first line of the file.
-const HEADER: &str = "onnxd-trials 2";
+const HEADER: &str = "onnxd-trials 3";
 
 /// Trials that are remembered at most.
 const MAX_TRIALS: usize = 4096;
@@ -46,8 +46,20 @@ pub struct Trials {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Record {
     key: Key,
-    /// `None`: it has passed.
-    failed: Option<Failed>,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    Passed(Passed),
+    Failed(Failed),
+}
+
+/// A trial that a file has passed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Passed {
+    /// Why it is not to run with empty inputs, if a run with some ended its child process.
+    pub needs_elements: Option<String>,
 }
 
 /// A trial that ended its child process.
@@ -63,30 +75,33 @@ impl Record {
     /// A line of the file; `None` where it is none.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let (key, failed) = match fields[..] {
-            [key, "passed"] => (key, None),
+        let passed = |needs_elements| Outcome::Passed(Passed { needs_elements });
+        let (key, outcome) = match fields[..] {
+            [key, "passed"] => (key, passed(None)),
+            [key, "passed", why] => (key, passed(Some(why.into()))),
             [key, "failed", version, model, why] => {
                 let version = version.parse().ok()?;
-                (key, Some(Failed { version, model: model.into(), why: why.into() }))
+                (key, Outcome::Failed(Failed { version, model: model.into(), why: why.into() }))
             }
             _ => return None,
         };
         let is_key = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_key.then(|| Record { key: key.into(), failed })
+        is_key.then(|| Record { key: key.into(), outcome })
     }
 
     fn line(&self) -> String {
-        let Record { key, failed } = self;
-        match failed {
-            None => format!("{key}\tpassed\n"),
-            Some(Failed { version, model, why }) => format!("{key}\tfailed\t{version}\t{model}\t{why}\n"),
+        let Record { key, outcome } = self;
+        match outcome {
+            Outcome::Passed(Passed { needs_elements: None }) => format!("{key}\tpassed\n"),
+            Outcome::Passed(Passed { needs_elements: Some(why) }) => format!("{key}\tpassed\t{why}\n"),
+            Outcome::Failed(Failed { version, model, why }) => format!("{key}\tfailed\t{version}\t{model}\t{why}\n"),
         }
     }
 
     /// True if it is a failure of that version, or of any of the model.
     fn is_failure_of(&self, recorded_model: &str, version: Option<u64>) -> bool {
         let is_same = |failed: &Failed| failed.model == recorded_model && version.is_none_or(|it| it == failed.version);
-        self.failed.as_ref().is_some_and(is_same)
+        matches!(&self.outcome, Outcome::Failed(failed) if is_same(failed))
     }
 }
 
@@ -148,9 +163,12 @@ impl Trials {
         Ok(hexadecimal(hasher.finalize()))
     }
 
-    /// Whether it has passed.
-    pub(super) fn has_passed(&self, key: &Key) -> bool {
-        self.records().iter().any(|record| record.key == *key && record.failed.is_none())
+    /// The trial, if it has passed.
+    pub(super) fn passed(&self, key: &Key) -> Option<Passed> {
+        self.records().iter().find_map(|record| match &record.outcome {
+            Outcome::Passed(passed) if record.key == *key => Some(passed.clone()),
+            _ => None,
+        })
     }
 
     /// Reason why the trial failed for that version, if it did. The same files of another version have a trial of their own, so that a call
@@ -159,18 +177,22 @@ impl Trials {
         let model = recorded_name(model);
         let records = self.records();
         let found = records.iter().find(|record| record.key == *key && record.is_failure_of(&model, Some(version)));
-        Some(found?.failed.as_ref()?.why.clone())
+        match &found?.outcome {
+            Outcome::Failed(failed) => Some(failed.why.clone()),
+            Outcome::Passed(_) => None,
+        }
     }
 
     /// Remembers a trial that has passed.
-    pub(super) fn add_passed(&self, key: Key) {
-        self.add(Record { key, failed: None });
+    pub(super) fn add_passed(&self, key: Key, passed: Passed) {
+        let needs_elements = passed.needs_elements.map(|why| printable(&why));
+        self.add(Record { key, outcome: Outcome::Passed(Passed { needs_elements }) });
     }
 
     /// Remembers a trial of a version that failed for what its files are.
     pub(super) fn add_failed(&self, key: Key, model: &str, version: u64, why: &str) {
         let failed = Failed { version, model: recorded_name(model), why: printable(why) };
-        self.add(Record { key, failed: Some(failed) });
+        self.add(Record { key, outcome: Outcome::Failed(failed) });
     }
 
     /// Forgets the failed trials of a version, or of all of a model: the next load tries its files again.
@@ -279,17 +301,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("made/when/needed");
         let trials = Trials::open(&folder);
-        assert!(!trials.has_passed(&key(1)));
-        trials.add_passed(key(1));
+        assert!(trials.passed(&key(1)).is_none());
+        trials.add_passed(key(1), Passed::default());
         // Of another server, at the same time.
         fs::write(folder.join(FILE), format!("{HEADER}\n{}\tpassed\n{}\tpassed\n", key(1), key(7))).unwrap();
-        trials.add_passed(key(2));
+        trials.add_passed(key(2), Passed::default());
         let again = Trials::open(&folder);
-        assert!([1, 2, 7].iter().all(|number| again.has_passed(&key(*number))));
-        *again.records() = (0..MAX_TRIALS).map(|number| Record { key: key(number), failed: None }).collect();
-        again.add_passed(key(MAX_TRIALS));
+        assert!([1, 2, 7].iter().all(|number| again.passed(&key(*number)).is_some()));
+        *again.records() = (0..MAX_TRIALS)
+            .map(|number| Record { key: key(number), outcome: Outcome::Passed(Passed::default()) })
+            .collect();
+        again.add_passed(key(MAX_TRIALS), Passed::default());
         let again = Trials::open(&folder);
-        assert!(!again.has_passed(&key(0)) && again.has_passed(&key(MAX_TRIALS)));
+        assert!(again.passed(&key(0)).is_none() && again.passed(&key(MAX_TRIALS)).is_some());
+    }
+
+    #[test]
+    fn need_of_elements_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let passed = Passed { needs_elements: Some("it would die".into()) };
+        Trials::open(folder.path()).add_passed(key(1), passed.clone());
+        assert_eq!(Trials::open(folder.path()).passed(&key(1)), Some(passed));
     }
 
     #[test]
@@ -302,7 +334,7 @@ mod tests {
         trials.add_failed(key(1), "other", 1, why);
         let again = Trials::open(folder.path());
         assert_eq!(again.failure(&key(1), model, 1).unwrap(), "it died\\nand\\tsaid so");
-        assert!(!again.has_passed(&key(1)));
+        assert!(again.passed(&key(1)).is_none());
         assert_eq!(again.failure(&key(1), model, 3), None);
         assert_eq!(again.failure(&key(2), model, 1), None);
         again.forget_failures(model, Some(1));
@@ -329,9 +361,9 @@ mod tests {
         ] {
             fs::write(folder.path().join(FILE), damaged).unwrap();
             let trials = Trials::open(folder.path());
-            assert!(!trials.has_passed(&key(1)));
-            trials.add_passed(key(1));
-            assert!(Trials::open(folder.path()).has_passed(&key(1)));
+            assert!(trials.passed(&key(1)).is_none());
+            trials.add_passed(key(1), Passed::default());
+            assert!(Trials::open(folder.path()).passed(&key(1)).is_some());
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Files that would end the server are tried in a child first.
 
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{
     fs,
     process::{Command, Stdio},
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{add_of, children, eventually_without_children, isolation, save};
 use crate::support::{
-    client::get,
+    client::{get, post},
     onnx::{self, Graph, INT64, Tensor, node, value},
     server::{Server, eventually, onnxd},
 };
@@ -35,6 +35,44 @@ fn deadly() -> Graph {
         initializer: vec![constant("zero", 0), constant("smallest", i64::MIN), constant("one", 1)],
         input: vec![value("x", INT64, &["n"])],
         output: vec![value("y", INT64, &["n"])],
+    }
+}
+
+/// `y = x + the smallest number mod (2 * size of x - 1)`, INT64 [n]: without elements it ends the process that runs it.
+fn deadly_without_elements() -> Graph {
+    let Graph { initializer: mut constants, .. } = deadly();
+    constants[0].raw_data = 2_i64.to_le_bytes().into();
+    Graph {
+        node: vec![
+            node("Size", &["x"], &["size"]),
+            node("Mul", &["size", "zero"], &["doubled"]),
+            node("Sub", &["doubled", "one"], &["divisor"]),
+            node("Mod", &["smallest", "divisor"], &["rest"]),
+            node("Add", &["x", "rest"], &["y"]),
+        ],
+        initializer: constants,
+        ..deadly()
+    }
+}
+
+#[tokio::test]
+async fn file_that_ends_the_process_without_elements_serves_all_other_requests() {
+    let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    save(deadly_without_elements(), repository.path(), "size", "isolation = \"none\"\n");
+    let options = ["--state-dir", state.path().to_str().unwrap()];
+    // The second time the trial is remembered.
+    for _ in 0..2 {
+        let server = Server::start_with(repository.path(), &options);
+        let ask = async |data: Vec<i64>| {
+            let input = json!({ "name": "x", "datatype": "INT64", "shape": [data.len()], "data": data });
+            post(server.http, "/v2/models/size/infer", json!({ "inputs": [input] }).to_string()).await
+        };
+        let refused = ask(vec![]).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+        assert!(refused.error().contains("is empty") && refused.error().contains("SIGFPE"), "{}", refused.error());
+        assert_eq!(ask(vec![7]).await.json()["outputs"][0]["data"], json!([7]));
+        let trials = fs::read_to_string(state.path().join("trials")).unwrap();
+        assert_eq!(trials.lines().count(), 2, "a line that says what it is, and one trial: {trials}");
     }
 }
 
