@@ -18,16 +18,23 @@ pub(super) fn build(builder: &mut Builder, max_threads: usize) -> io::Result<Run
     Ok(runtime)
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::{fs, time::Instant};
+
     use super::*;
 
     #[test]
     fn blocking_thread_is_there_from_the_beginning() {
-        let runtime = build(&mut Builder::new_current_thread(), 4).unwrap();
-        // A second call finds the thread of the first.
-        let first = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
-        let second = runtime.block_on(runtime.spawn_blocking(|| thread::current().id())).unwrap();
-        assert_eq!(first, second);
+        const NAME: &str = "blocking-test";
+        let _runtime = build(Builder::new_current_thread().thread_name(NAME), 4).unwrap();
+        let is_it = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|it| it.trim() == NAME);
+        let is_there = || fs::read_dir("/proc/self/task").unwrap().flatten().any(is_it);
+        // A thread gives itself its name.
+        let until = Instant::now() + Duration::from_secs(60);
+        while !is_there() {
+            assert!(Instant::now() < until, "no thread was started");
+            thread::yield_now();
+        }
     }
 }
