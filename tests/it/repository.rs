@@ -185,6 +185,8 @@ async fn changes_are_followed() {
     assert_eq!(ready, json!(["1", "2"]));
     assert!(after > before);
     let loads = |version: u64| server.count_log(|line| line["message"] == "ready" && line["version"] == version);
+    // Lines are written a little later than what they are about.
+    eventually("both loads are logged", async || loads(2) == 2).await;
     assert_eq!((loads(1), loads(2)), (1, 2));
 
     // What can't be loaded takes nothing away.
