@@ -342,7 +342,7 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// How long a request may wait in a model's queue, where its config.toml does not say: auto (2s, or 20 runs of one request,
+    /// Time for which a request may wait in a model's queue, where its config.toml does not say: auto (2s, or 20 runs of one request,
     /// or 4 of the longest runs of late, whichever is longest), none, or a duration. A request is refused at once when its wait
     /// is predicted to be longer, and dropped when it has been (RESOURCE_EXHAUSTED, 429).
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_QUEUE_TIME", default_value = "auto", value_parser = queue_time)]

@@ -39,7 +39,7 @@ struct Fill {
 /// A newcomer that is let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Admitted {
-    /// Whether that was because its answer is predicted to be in time. Nothing of a request without a deadline is.
+    /// True if its answer is predicted to be in time. Nothing is predicted for a request without a deadline.
     pub predicted: bool,
 }
 
@@ -71,8 +71,8 @@ const MAX_FILL_OF_OVERLOAD: f64 = 0.65;
 /// which no queue shows.
 const MIN_FILL: f64 = 0.3;
 const MIN_FILL_OF_LOWER: f64 = 0.02;
-/// What a miss takes from the part, and a refusal gives to it once no refusal is owed for misses, or takes from it where it is
-/// too large for overload.
+/// Changes of the part: a miss cuts it; a refusal adds to it once no refusal is owed for misses, or takes from it where it is too
+/// large for overload.
 const CUT: f64 = 0.1;
 const GAIN: f64 = 0.002;
 const LOSS: f64 = 0.01;
@@ -99,12 +99,12 @@ impl Admission {
         &self.forecast
     }
 
-    /// How long it takes to work off what waits.
+    /// Rates at which the queue is worked off.
     pub(super) fn rates<J: Cancel>(&self, queue: &Queue<J>, now: Instant) -> QueueRates {
         self.forecast.rates(queue.max_rows(), self.instances, now)
     }
 
-    /// Whether a newcomer is let in. One that finds an idle instance and an empty queue always is: if the forecast is wrong,
+    /// Lets a newcomer in, or says why not. One that finds an idle instance and an empty queue always is: if the forecast is wrong,
     /// its run will show it.
     pub(super) fn check<J: Cancel>(
         &self,
@@ -248,7 +248,7 @@ impl Fill {
     }
 }
 
-/// Whether something happened so short ago.
+/// True if something happened no longer ago than `time`.
 fn is_within(happened: Option<Instant>, time: Duration, now: Instant) -> bool {
     happened.is_some_and(|at| now.saturating_duration_since(at) <= time)
 }

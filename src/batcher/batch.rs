@@ -126,17 +126,7 @@ mod tests {
             answers.push(answer);
             let inputs: ModelInputs = Vec::new().into();
             let job = Job { inputs, is_first: true, reply: Some(reply) };
-            Waiting {
-                key: Box::default(),
-                rows: 1,
-                level: 0,
-                arrived,
-                deadline: *deadline,
-                is_rest: false,
-                number: 0,
-                predicted: false,
-                job,
-            }
+            Waiting { deadline: *deadline, ..Waiting::lone(arrived, job) }
         };
         let jobs = deadlines.iter().map(job).collect();
         (Batch::shared(jobs), answers)

@@ -219,7 +219,7 @@ impl Forecast {
         Prediction { wait: duration(wait), answer: duration(answer), margin: duration(margin) }
     }
 
-    /// How long it takes to work off what waits.
+    /// Rates at which the queue is worked off.
     pub(super) fn rates(&self, max_rows: usize, instances: usize, now: Instant) -> QueueRates {
         let at_once = instances.max(1) as f64;
         let none = QueueRates { max_rows, ..QueueRates::default() };

@@ -17,7 +17,7 @@ use crate::{
 const MAX_RETRY_AFTER: u64 = 60;
 
 impl State {
-    /// Whether the jobs of one request are let into the queue, all or none, with the dead jobs that made room for them.
+    /// Decides about the jobs of one request, all or none. Returns the dead jobs that left to make room for them, too.
     pub(super) fn admit(&mut self, newcomer: &Newcomer) -> (Result<Admitted, Refusal>, Vec<Dropped<Job>>) {
         let (is_idle, now) = (self.idle.len() > 0, newcomer.arrived);
         let mut admitted = self.admission.check(newcomer, &self.queue, is_idle);

@@ -351,6 +351,15 @@ impl Patience {
     }
 }
 
+#[cfg(test)]
+impl<J> Waiting<J> {
+    /// A job of one row without a deadline, which may run with all others of its kind.
+    pub(super) fn lone(arrived: Instant, job: J) -> Self {
+        let (key, deadline) = (Key::default(), None);
+        Waiting { key, rows: 1, level: 0, arrived, deadline, is_rest: false, number: 0, predicted: false, job }
+    }
+}
+
 impl<J: Cancel> Waiting<J> {
     /// Whether the deadline has passed.
     pub(super) fn is_late(&self, now: Instant) -> bool {

@@ -116,7 +116,7 @@ impl Batcher {
         admitted.map_err(|refusal| self.refused(refusal))
     }
 
-    /// Whether a request of so many rows is cut into pieces.
+    /// True if a request of so many rows is cut into pieces.
     fn is_cut(&self, rows: usize) -> bool {
         self.settings.by_rows && rows > self.settings.max_batch_size
     }
@@ -142,7 +142,7 @@ impl Batcher {
         Ok((0..rows).step_by(most).map(&mut piece).collect())
     }
 
-    /// What a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
+    /// The key that a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
     /// One that gives optional inputs, which nothing says the rows of, runs alone.
     fn key(&self, inputs: &ModelInputs) -> queue::Key {
         let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{engine::RunControl, metrics::StopReason};
 
-/// How long a run that is stopped for its time may ignore that. ONNX Runtime looks for the stop between two operators, so a run
+/// Time for which a run that is stopped for its length may ignore that. ONNX Runtime looks for the stop between two operators, so a run
 /// that goes on for longer is within one operator, and may never come back.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -79,7 +79,7 @@ impl LoadWatch {
 }
 
 impl Task {
-    /// Why the run should end, if it should.
+    /// Reason for which the run should end, if there is one.
     pub(super) fn stop_reason(&self, now: Instant, took: Duration) -> Option<StopReason> {
         let is_too_long = |most: Option<Duration>| most.is_some_and(|most| took >= most);
         let reason = match self {
@@ -95,7 +95,7 @@ impl Task {
         reason.then_some(StopReason::MaxRunTime)
     }
 
-    /// Whether a run that was stopped so long ago should have ended by now. One that was stopped for its clients' sake has the
+    /// True if a run that was stopped so long ago should have ended by now. One that was stopped for its clients' sake has the
     /// time that every run has.
     pub(super) fn is_overdue(&self, took: Duration, since_stop: Duration) -> bool {
         if since_stop < STOP_TIMEOUT {

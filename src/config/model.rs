@@ -100,7 +100,7 @@ settings! {
         /// DEADLINE_EXCEEDED (504); one that can't be stopped takes the version out of service. A version whose runs take longer
         /// while it is loaded fails to load. "0s": for ever. Without it: what the server's --max-run-time says.
         max_run_time: Option<Duration> = None;
-        /// How long a request may wait in the queue: "auto" (2s, or 20 runs of one request, or 4 of the longest runs of late,
+        /// Time for which a request may wait in the queue: "auto" (2s, or 20 runs of one request, or 4 of the longest runs of late,
         /// whichever is longest), "none", or a duration. A request is refused at once when its wait is predicted to be longer,
         /// and dropped when it has been (RESOURCE_EXHAUSTED, 429). Without it: what the server's --max-queue-time says.
         max_queue_time: Option<QueueTime> = None;

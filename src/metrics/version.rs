@@ -68,7 +68,7 @@ pub struct QueueGauge {
     rates: Mutex<QueueRates>,
 }
 
-/// How long it takes to work off a queue, in nanoseconds.
+/// Rates at which a queue is worked off, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct QueueRates {
     /// For every request in it.
@@ -159,7 +159,7 @@ impl QueueGauge {
         *self.rates() = rates;
     }
 
-    /// How long what waits is predicted to take, in nanoseconds.
+    /// Predicted time for what waits, in nanoseconds.
     fn work(&self) -> u64 {
         let (requests, rows) = (self.requests.load(Relaxed), self.rows.load(Relaxed));
         if requests == 0 {

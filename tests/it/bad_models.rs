@@ -276,8 +276,7 @@ async fn a_failed_reload_keeps_what_serves() {
     }
     let grown = memory().saturating_sub(after_first_round);
     assert!(grown < 32, "{grown} MiB more after {told} failures; {after_first_round} MiB before");
-    let log = server.count_log(|line| line["message"].as_str().is_some_and(|message| message.contains("not reloaded")));
-    assert_eq!(log, told);
+    server.wait_for_logs(told, |line| line["message"].as_str().is_some_and(|text| text.contains("not reloaded")));
 
     // And once it is good again it takes over.
     turn("better", &|path| onnx::add(2.0).save(path));
@@ -300,7 +299,7 @@ async fn what_may_pass_is_tried_again() {
         line["level"] == "DEBUG"
             && line["message"].as_str().is_some_and(|message| message.starts_with("again not loaded"))
     });
-    assert_eq!(server.count_log(|line| line["level"] == "ERROR" && line["model"] == "model"), 1);
+    server.wait_for_logs(1, |line| line["level"] == "ERROR" && line["model"] == "model");
     fs::write(folder.path().join("model/weights.bin"), 1f32.to_le_bytes()).unwrap();
     eventually("its weights are found", async || serves(&server, "model").await).await;
 }
@@ -442,7 +441,7 @@ async fn what_changes_while_it_loads_is_loaded_again() {
     eventually("what is there now serves", async || serves(&server, "changes").await).await;
     eventually("what is not there is told", async || reasons(&server, "vanishes").await.contains("no such file")).await;
     // What was loaded of them first was never said to be ready.
-    assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "changes"), 1);
+    server.wait_for_logs(1, |line| line["message"] == "ready" && line["model"] == "changes");
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);
 }
 

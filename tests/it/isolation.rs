@@ -78,7 +78,7 @@ async fn eventually_without_children(parent: u32) {
     eventually("no child is left", async || children(parent).is_empty()).await;
 }
 
-/// What a command prints that is asked of a server's admin API.
+/// Output of a command that asks a server's admin API.
 fn printed(server: &Server, arguments: &[&str]) -> String {
     let output = onnxd().args(arguments).env("ONNXD_SERVER", server.admin.to_string()).output().unwrap();
     assert!(output.status.success(), "{output:?}");

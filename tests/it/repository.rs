@@ -184,10 +184,9 @@ async fn changes_are_followed() {
     let (ready, after) = versions(&server, "model").await;
     assert_eq!(ready, json!(["1", "2"]));
     assert!(after > before);
-    let loads = |version: u64| server.count_log(|line| line["message"] == "ready" && line["version"] == version);
-    // Lines are written a little later than what they are about.
-    eventually("both loads are logged", async || loads(2) == 2).await;
-    assert_eq!((loads(1), loads(2)), (1, 2));
+    let loads = |version: u64| move |line: &Value| line["message"] == "ready" && line["version"] == version;
+    server.wait_for_logs(2, loads(2));
+    server.wait_for_logs(1, loads(1));
 
     // What can't be loaded takes nothing away.
     write(&root.join("model/2/model.onnx"), "not a model");
@@ -284,7 +283,8 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     for model in ["folder", "version", "file"] {
         assert_eq!(added(&server, model).await, Ok((1.0, 1)));
     }
-    assert_eq!(server.count_log(|line| line["model"] == "stays" && line["message"] == "ready"), 1, "it is loaded once");
+    // It is loaded once.
+    server.wait_for_logs(1, |line| line["model"] == "stays" && line["message"] == "ready");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,7 +309,7 @@ async fn stable_decides_until_it_is_told_otherwise() {
     // Turned over, without a load.
     write(&config, "[aliases]\nstable = 2");
     eventually("version 2 is stable", async || added(&server, "model").await == Ok((2.0, 2))).await;
-    assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "model"), 2);
+    server.wait_for_logs(2, |line| line["message"] == "ready" && line["model"] == "model");
 
     // Where it points nowhere, no other version steps in.
     write(&config, "[aliases]\nstable = 3");

@@ -182,8 +182,7 @@ async fn versions_come_and_go_under_load() {
         load.goes_on().await;
         let unloaded =
             |line: &serde_json::Value| line["version"] == 2 && line["message"] == "unloaded: its files are gone";
-        eventually("it is told", async || server.count_log(unloaded) > round).await;
-        assert_eq!(server.count_log(unloaded), round + 1);
+        server.wait_for_logs(round + 1, unloaded);
     }
     load.end().await;
 }

@@ -108,17 +108,7 @@ impl History {
             let job = TestJob { id: self.next_id, cancelled: cancelled.clone() };
             known.push((self.next_id, Known { key, level, rows, arrived: self.now, deadline, cancelled }));
             let arrived = self.now;
-            request.push(Waiting {
-                key: [key].into(),
-                rows,
-                level,
-                arrived,
-                deadline,
-                is_rest: false,
-                number: 0,
-                predicted: false,
-                job,
-            });
+            request.push(Waiting { key: [key].into(), rows, level, deadline, ..Waiting::lone(arrived, job) });
             self.next_id += 1;
         }
         let before = |job: &&Known| job.level <= level;
@@ -293,18 +283,7 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
     for looks in 0..6 {
         let (mut queue, forecast) = (Queue::new(limits(4, 4, Duration::ZERO, 1)), Forecast::new());
         let job = Leaving(Cell::new(looks));
-        let waiting = Waiting {
-            key: [].into(),
-            rows: 1,
-            level: 0,
-            arrived: now,
-            deadline: None,
-            is_rest: false,
-            number: 0,
-            predicted: false,
-            job,
-        };
-        queue.push([waiting], false, &forecast);
+        queue.push([Waiting::lone(now, job)], false, &forecast);
         let (next, dropped) = queue.take(now, &forecast);
         let ran = match next {
             Next::Run(batch) => {
@@ -343,21 +322,7 @@ fn many_shapes_cost_no_more_than_few() {
         for number in 0..JOBS {
             let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
             let key = [number].into();
-            queue.push(
-                [Waiting {
-                    key,
-                    rows: 1,
-                    level: 0,
-                    arrived,
-                    deadline: None,
-                    is_rest: false,
-                    number: 0,
-                    predicted: false,
-                    job,
-                }],
-                false,
-                &forecast,
-            );
+            queue.push([Waiting { key, ..Waiting::lone(arrived, job) }], false, &forecast);
             if !delay.is_zero() {
                 assert!(matches!(queue.take(arrived, &forecast).0, Next::WaitUntil(until) if until == now + delay));
             }
@@ -391,7 +356,7 @@ proptest! {
             let job = TestJob { id, cancelled: Rc::default() };
             let deadline = after.map(|after| now + Duration::from_millis(after));
             let key = [].into();
-            let waiting = Waiting { key, rows: 1, level: 0, arrived: now, deadline, is_rest: false, number: 0, predicted: false, job };
+            let waiting = Waiting { key, deadline, ..Waiting::lone(now, job) };
             queue.push([waiting], true, &forecast);
         }
         let mut left = deadlines.len();
@@ -421,17 +386,7 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
     let piece = |id: usize| {
         let (key, job) = ([].into(), TestJob { id, cancelled: Rc::default() });
-        Waiting {
-            key,
-            rows: 1,
-            level: 0,
-            arrived: now,
-            deadline: None,
-            is_rest: id > 0,
-            number: 0,
-            predicted: false,
-            job,
-        }
+        Waiting { key, is_rest: id > 0, ..Waiting::lone(now, job) }
     };
     queue.push([piece(0), piece(1)], false, &forecast);
     assert!(
@@ -453,19 +408,8 @@ fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Auto };
     let limits = Limits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
-    let (key, job) = ([].into(), TestJob { id: 0, cancelled: Rc::default() });
-    let waiting = Waiting {
-        key,
-        rows: 1,
-        level: 0,
-        arrived: now,
-        deadline: None,
-        is_rest: false,
-        number: 0,
-        predicted: false,
-        job,
-    };
-    queue.push([waiting], false, &forecast);
+    let job = TestJob { id: 0, cancelled: Rc::default() };
+    queue.push([Waiting::lone(now, job)], false, &forecast);
     assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
     assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));
 }

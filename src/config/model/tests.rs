@@ -176,7 +176,7 @@ fn what_nests_without_end_is_refused() {
     }
 }
 
-/// What is documented is the default, and every key is documented.
+/// Documented values are the defaults, and every key is documented.
 #[test]
 fn the_documentation_is_a_configuration_that_changes_nothing() {
     let text = ModelConfig::documented();

@@ -98,7 +98,7 @@ async fn a_full_disk_costs_lines_and_is_told_once() {
     }
     let told =
         |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("can't be written: No space left"));
-    assert_eq!(server.count_log(told), 1);
+    server.wait_for_logs(1, told);
     server.signal("TERM");
     assert!(server.wait().success());
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::{
+    cell::Cell,
     collections::HashMap,
     io::{BufRead, BufReader},
     net::SocketAddr,
@@ -94,7 +95,17 @@ impl Server {
         self.log.state.lock().unwrap().lines.clone()
     }
 
-    /// Number of log lines that fit.
+    /// Waits until so many log lines fit. Fails if there are more. A line is written later than what it is about.
+    pub fn wait_for_logs(&self, count: usize, wanted: impl Fn(&Value) -> bool) {
+        let found = Cell::new(0);
+        self.wait_for_log(|line| {
+            found.set(found.get() + usize::from(wanted(line)));
+            found.get() == count
+        });
+        assert_eq!(self.count_log(wanted), count, "{}", self.log);
+    }
+
+    /// Number of log lines that fit so far.
     pub fn count_log(&self, wanted: impl Fn(&Value) -> bool) -> usize {
         self.log.state.lock().unwrap().lines.iter().filter(|line| wanted(line)).count()
     }

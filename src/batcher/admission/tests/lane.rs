@@ -78,7 +78,7 @@ pub(super) struct Lane {
     random: fastrand::Rng,
     /// Made longer by this from now on.
     pub slowness: f64,
-    /// How long a run is interrupted, in milliseconds, and one run in how many.
+    /// Interruptions of runs: their length in milliseconds, and one run in how many has one.
     pub interruptions: (f64, usize),
 }
 
@@ -187,13 +187,11 @@ impl Lane {
 
     fn push(&mut self, client: usize, level: usize, deadline: Option<Instant>, predicted: bool) {
         let job = Job { client, arrived: self.now, gone: Rc::default() };
-        let (key, arrived) = (Default::default(), self.now);
-        let waiting =
-            Waiting { key, rows: 1, level, arrived, deadline, is_rest: false, number: 0, predicted: false, job };
+        let waiting = Waiting { level, deadline, ..Waiting::lone(self.now, job) };
         self.queue.push([waiting], predicted, self.admission.forecast());
     }
 
-    /// Whether a request without a deadline still runs that has waited for another's run, until that was stopped after `time`.
+    /// True if a request without a deadline still runs that has waited for another's run, which was stopped after `time`.
     pub(super) fn outlasts_a_run_that_is_stopped_after(&mut self, time: Duration) -> bool {
         self.push(0, 0, None, false);
         let (_, _, run) = self.admission.take(&mut self.queue, self.now);
