@@ -66,7 +66,7 @@ use lost::Loss;
 use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 use run_time::RunTime;
-use workers::Workers;
+use workers::{Died, Workers};
 
 /// How a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -279,7 +279,7 @@ impl Batcher {
         let Some((device, mut instance)) = state.idle.take() else { return 0 };
         if instance.death().is_some() {
             drop(state);
-            self.restart_worker(device, instance);
+            self.restart_worker(device, instance, Died::Idle);
             return 0;
         }
         let (next, dropped, run) = state.take(now);
@@ -319,7 +319,7 @@ impl Batcher {
         self.run(&mut instance, batch, now, place);
         if instance.death().is_some() {
             lane.state().forget(run);
-            self.restart_worker(device, instance);
+            self.restart_worker(device, instance, Died::InRun);
             return requests;
         }
         let lost = instance.lost();

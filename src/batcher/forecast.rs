@@ -271,6 +271,7 @@ impl Forecast {
     /// A run was stopped. How long it would have taken is not known, only that others have waited for it.
     pub(super) fn stopped(&mut self, begun: Begun, now: Instant) {
         self.forget(begun);
+        self.last_end = Some(now);
         self.took(nanoseconds(now.saturating_duration_since(begun.run.started)));
     }
 

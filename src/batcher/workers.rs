@@ -38,7 +38,14 @@ pub(super) struct Workers {
 #[derive(Debug, Default)]
 struct Deaths(VecDeque<Instant>);
 
-/// What follows a death.
+/// The moment of a death.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Died {
+    InRun,
+    Idle,
+}
+
+/// The consequence of a death.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     RestartAfter(Duration),
@@ -97,7 +104,7 @@ impl Batcher {
             for _ in 0..DEATH_LOOKS {
                 let found = self.shared.state().idle.take_if(Instance::is_worker_gone);
                 if let Some((device, instance)) = found {
-                    return self.restart_worker(device, instance);
+                    return self.restart_worker(device, instance, Died::Idle);
                 }
                 thread::sleep(DEATH_LOOK_PAUSE);
             }
@@ -109,11 +116,18 @@ impl Batcher {
 
     /// Restarts the worker of an instance, which has died, on a thread of its own: the instance comes back to the lane then, and
     /// requests wait for it. Where workers die again and again, the batcher is lost.
-    pub(super) fn restart_worker(self: &Arc<Self>, device: usize, mut instance: Instance) {
-        let death = instance.death().map(ToString::to_string).unwrap_or_default();
+    pub(super) fn restart_worker(self: &Arc<Self>, device: usize, mut instance: Instance, died: Died) {
+        let found = instance.death();
+        // Whatever ended it from outside may have ended others at the same time, and says nothing of the model.
+        let is_outside = died == Died::Idle && found.is_some_and(|death| !death.is_fault());
+        let death = found.map(ToString::to_string).unwrap_or_default();
         let Workers { model, version, .. } = &self.workers;
         self.metrics.worker_died();
-        let pause = match self.workers.deaths().record(Instant::now()) {
+        let verdict = match is_outside {
+            true => Verdict::RestartAfter(RESTART_PAUSE),
+            false => self.workers.deaths().record(Instant::now()),
+        };
+        let pause = match verdict {
             Verdict::RestartAfter(pause) => pause,
             Verdict::Quarantine => {
                 self.shared.state().idle.lose(device);

@@ -41,8 +41,10 @@ impl Loader {
             )));
         }
         match self.run_trial(trials, wanted, file, max_run_memory) {
-            Ok(passed) => {
-                trials.add_passed(key, passed.clone());
+            Ok(Tried { passed, is_lasting }) => {
+                if is_lasting {
+                    trials.add_passed(key, passed.clone());
+                }
                 Ok(passed)
             }
             Err(Failed { failure, is_fault }) => {
@@ -69,16 +71,16 @@ impl Loader {
         wanted: &Wanted,
         file: &ModelFile,
         max_run_memory: usize,
-    ) -> Result<Passed, Failed> {
+    ) -> Result<Tried, Failed> {
         let path = &wanted.source.path;
         let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
         if let Some(child) = trials.take_child()
             && let Ok(child) = child.load_another(file, path, &target)
-            && let Ok((child, passed)) = run_in(child, wanted, file)
-            && passed.needs_elements.is_none()
+            && let Ok((child, tried)) = run_in(child, wanted, file)
+            && tried.passed.needs_elements.is_none()
         {
             trials.keep_child(child);
-            return Ok(passed);
+            return Ok(tried);
         }
         let (_, nice) = system::nice_values();
         let launch = self.engine.launch(nice, machine::memory().usable());
@@ -89,15 +91,22 @@ impl Loader {
             // That there can be no child is no fault of the file.
             Err(WorkerFailure::Unavailable(why)) => {
                 trials.report_unavailable(&why);
-                return Ok(Passed::default());
+                return Ok(Tried { passed: Passed::default(), is_lasting: false });
             }
         };
-        let (child, passed) = run_in(child, wanted, file)?;
-        if passed.needs_elements.is_none() {
+        let (child, tried) = run_in(child, wanted, file)?;
+        if tried.passed.needs_elements.is_none() {
             trials.keep_child(child);
         }
-        Ok(passed)
+        Ok(tried)
     }
+}
+
+/// A trial that passed.
+struct Tried {
+    passed: Passed,
+    /// True if another trial of the file would show the same.
+    is_lasting: bool,
 }
 
 /// A trial that failed.
@@ -108,7 +117,7 @@ struct Failed {
 }
 
 /// Runs the model that a child has loaded, and gives the child back.
-fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<(Instance, Passed), Failed> {
+fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<(Instance, Tried), Failed> {
     let example = exercise(&mut child, &wanted.config);
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
@@ -125,9 +134,11 @@ fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<(Ins
             zero_extents(&mut child, &probe, Provider::Cpu);
         }
     }
+    let death = child.death();
+    let is_lasting = death.is_none_or(Death::is_fault);
     let needs_elements =
-        child.death().map(|death| format!("a run with it would end the server's process: a child process {death}"));
-    Ok((child, Passed { needs_elements }))
+        death.map(|death| format!("a run with it would end the server's process: a child process {death}"));
+    Ok((child, Tried { passed: Passed { needs_elements }, is_lasting }))
 }
 
 fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {

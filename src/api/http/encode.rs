@@ -9,6 +9,7 @@ use crate::{
         limits::{Limits, Refusal},
         tell_version,
     },
+    error::{Code, Error},
     json::{min_json_bytes, write_elements_while},
     router::Answer,
     tensor::OutputTensor,
@@ -109,6 +110,9 @@ pub(super) fn body_while_wanted(
         }
         let is_binary = binary.is_binary(&output.name);
         if !tensor(&mut body, output, is_binary, &mut has_room) {
+            if !is_wanted() {
+                return Err(Error::new(Code::Cancelled, "the client has left").into());
+            }
             return Err(limits.answer_too_large(body.len() + behind_bytes));
         }
         if is_binary {

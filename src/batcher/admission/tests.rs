@@ -142,8 +142,15 @@ fn what_was_never_measured_refuses_nobody() {
 
 #[test]
 fn who_has_waited_for_a_run_that_was_stopped_is_not_refused_for_it() {
-    let mut lane = Lane::new(64, 1, LINEAR, 0.0, &[QueueTime::Auto]);
-    assert!(lane.outlasts_a_run_that_is_stopped_after(10 * SECOND));
+    let mut lane = Lane::new(0, 1, LINEAR, 0.0, &[QueueTime::Auto]);
+    let calm = [clients(&lane, 0.8, Some(250))];
+    lane.run(&calm, SECOND);
+    let none = [Clients { rate: 1e-6, ..calm[0] }];
+    lane.run(&none, SECOND);
+    assert!(lane.outlasts_a_run_that_is_stopped_after(60 * SECOND));
+    // Nor does it make anybody expect a long wait.
+    let outcome = lane.run(&calm, SECOND);
+    assert!(outcome.failures() <= 1, "{} refused", outcome.failures());
 }
 
 /// One of 60 ms, and then requests that have 50.

@@ -104,10 +104,12 @@ async fn workers_that_die_while_idle_are_restarted_before_a_request_comes() {
     let after = children(server.id());
     assert!(after.len() == 2 && !after.contains(&before[0]) && after.contains(&before[1]), "{before:?} {after:?}");
 
-    // The one that was restarted is watched too.
-    kill(*after.iter().find(|worker| !before.contains(worker)).unwrap());
-    eventually("it is restarted again", async || restarts(&server) == 2).await;
-    assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 2.0);
+    // The one that was restarted is watched too. However often somebody ends them, the model is not to blame.
+    for restarted in 2..=4 {
+        kill(*children(server.id()).iter().find(|worker| !before.contains(worker)).unwrap());
+        eventually("it is restarted again", async || restarts(&server) == restarted).await;
+        assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, restarted as f64);
+    }
     assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
 }
 

@@ -270,5 +270,6 @@ async fn answers_for_clients_that_have_left_are_not_encoded() {
     // A fast machine may have encoded some before their clients left.
     let (done, cancelled) = ended().await;
     assert!(cancelled >= 1.0, "{done} {cancelled}");
+    assert_eq!(metric(&server, "onnxd_request_memory_refused_total", &[]).await, 0.0, "there was room for all");
     assert_well(&server).await;
 }

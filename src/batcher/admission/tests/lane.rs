@@ -191,15 +191,25 @@ impl Lane {
         self.queue.push([waiting], predicted, self.admission.forecast());
     }
 
-    /// True if a request without a deadline still runs that has waited for another's run, which was stopped after `time`.
+    /// True if a request without a deadline still runs that has waited for another's run, which was stopped after `time`. Its own
+    /// run takes as long as any.
     pub(super) fn outlasts_a_run_that_is_stopped_after(&mut self, time: Duration) -> bool {
-        self.push(0, 0, None, false);
-        let (_, _, run) = self.admission.take(&mut self.queue, self.now);
-        self.push(0, 0, None, false);
+        (0..3).for_each(|_| self.push(0, 0, None, false));
+        let mut begin = |lane: &mut Self| {
+            let (next, dropped, run) = lane.admission.take(&mut lane.queue, lane.now);
+            run.filter(|_| dropped.is_empty() && matches!(next, Next::Run(_)))
+        };
+        let end = |lane: &mut Self, run: Run| {
+            let takes = lane.takes(1);
+            lane.now += takes;
+            lane.admission.ended(run, lane.now);
+        };
+        let first = begin(self).expect("it has begun");
+        end(self, first);
+        let stopped = begin(self).expect("it has begun");
         self.now += time;
-        self.admission.stopped(&run.expect("it has begun"), self.now);
-        let (next, dropped, _) = self.admission.take(&mut self.queue, self.now);
-        dropped.is_empty() && matches!(next, Next::Run(_))
+        self.admission.stopped(&stopped, self.now);
+        begin(self).map(|last| end(self, last)).is_some()
     }
 
     fn start(&mut self, out: &mut [Outcome]) {
