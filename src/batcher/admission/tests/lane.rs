@@ -195,7 +195,7 @@ impl Lane {
     /// run takes as long as any.
     pub(super) fn outlasts_a_run_that_is_stopped_after(&mut self, time: Duration) -> bool {
         (0..3).for_each(|_| self.push(0, 0, None, false));
-        let mut begin = |lane: &mut Self| {
+        let begin = |lane: &mut Self| {
             let (next, dropped, run) = lane.admission.take(&mut lane.queue, lane.now);
             run.filter(|_| dropped.is_empty() && matches!(next, Next::Run(_)))
         };
