@@ -40,7 +40,7 @@ pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
-pub use model_file::{ModelFile, NeedsElements};
+pub use model_file::{Finding, ModelFile, NeedsElements, RowProof};
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
 pub use worker::{Death, Launch, WorkerFailure, serve as serve_worker};
@@ -172,14 +172,14 @@ impl Engine {
             return self.staged(instance, vec![Location::CPU], target.is_recorded());
         }
         let (uneven, labels) = (file.uneven.clone(), file.labels.clone());
-        let (hazard, zero_extents) = (file.hazard.clone(), file.zero_extents.clone());
+        let (hazard, zero_extents, rows) = (file.hazard.clone(), file.zero_extents.clone(), file.rows.clone());
         let locations = Location::of(target.provider);
         // To the end, since a session that is no good is dropped there.
         let make = || {
             let (session, pool) = self.counted_session(file, folder, target)?;
             let signature = signature::signature(&session, labels).map_err(Failure::lasting)?;
             let instance = Instance::new(session, signature, uneven, pool).map_err(Failure::lasting)?;
-            let instance = instance.with_hazards(hazard, zero_extents);
+            let instance = instance.with_findings(hazard, zero_extents, rows);
             Ok(if target.provider == Provider::Cpu { instance.keeping_runs() } else { instance })
         };
         let instance = if locations.is_empty() { make() } else { while_none_is_recorded(make) }?;

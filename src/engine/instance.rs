@@ -17,7 +17,7 @@ use super::{
     foreseen::Foreseen,
     kept::Kept,
     memory::Memory,
-    model_file::NeedsElements,
+    model_file::{NeedsElements, RowProof},
     run_control::controlled,
     run_error::run_error,
     session::SharedSession,
@@ -48,6 +48,7 @@ pub struct Instance {
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
     zero_extents: Arc<NeedsElements>,
+    rows: Arc<RowProof>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
     /// The process that runs it, where that is not this one.
@@ -92,6 +93,7 @@ impl Instance {
             uneven,
             hazard: None,
             zero_extents: Arc::default(),
+            rows: Arc::default(),
             staged: None,
             worker: None,
             activity: None,
@@ -131,6 +133,7 @@ impl Instance {
             uneven: self.uneven.clone(),
             hazard: self.hazard.clone(),
             zero_extents: self.zero_extents.clone(),
+            rows: self.rows.clone(),
             staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
             worker: None,
             activity: self.activity.clone(),
@@ -158,9 +161,15 @@ impl Instance {
         &self.zero_extents
     }
 
+    /// Verdict of the model's graph on whether rows of a batch influence each other.
+    pub fn row_proof(&self) -> &RowProof {
+        &self.rows
+    }
+
     /// The same with what the look at the model's graph has found.
-    pub(super) fn with_hazards(self, hazard: Option<String>, zero_extents: NeedsElements) -> Self {
-        Instance { hazard: hazard.map(Into::into), zero_extents: zero_extents.into(), ..self }
+    pub(super) fn with_findings(self, hazard: Option<String>, zero_extents: NeedsElements, rows: RowProof) -> Self {
+        let hazard = hazard.map(Into::into);
+        Instance { hazard, zero_extents: zero_extents.into(), rows: rows.into(), ..self }
     }
 
     /// What the model takes and gives.

@@ -7,6 +7,7 @@
 mod cost;
 mod hazard;
 pub(super) mod onnx;
+mod row_proof;
 mod unwritten;
 mod zip_map;
 
@@ -25,6 +26,7 @@ use std::{
 use crate::{error::Failure, files::ModelPath};
 pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
+pub use row_proof::{Finding, RowProof};
 
 /// A model, in memory.
 pub struct ModelFile {
@@ -42,6 +44,8 @@ pub struct ModelFile {
     pub(super) zero_extents: NeedsElements,
     /// An operator that may leave its outputs unwritten, so that runs have to start with zeroed memory; `None` where there is none.
     pub(super) unwritten: Option<String>,
+    /// Whether the graph shows that rows of a batch don't influence each other.
+    pub(super) rows: RowProof,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub(super) inputs: Vec<ValueInfo>,
     /// SHA-256 of the model and its weights, once somebody has asked for it.
@@ -63,7 +67,9 @@ impl ModelFile {
         let mut uneven = Some("its graph can't be read".to_owned());
         let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let (mut changed, mut unwritten) = (None, uneven.clone());
-        if let Ok(Model { graph: Some(graph), functions }) = Model::decode(encoded.clone()) {
+        let model = Model::decode(encoded.clone()).unwrap_or_default();
+        let rows = row_proof::prove(&model);
+        if let Model { graph: Some(graph), functions, .. } = model {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);
             unwritten = unwritten::find(&graph).map(ToOwned::to_owned);
@@ -93,6 +99,7 @@ impl ModelFile {
             hazard,
             zero_extents,
             unwritten,
+            rows,
             inputs,
             digest: OnceLock::new(),
         })

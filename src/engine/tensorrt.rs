@@ -206,6 +206,7 @@ mod tests {
             hazard: None,
             zero_extents: crate::engine::NeedsElements::default(),
             unwritten: None,
+            rows: crate::engine::RowProof::default(),
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };
@@ -246,6 +247,7 @@ mod tests {
             hazard: None,
             zero_extents: crate::engine::NeedsElements::default(),
             unwritten: None,
+            rows: crate::engine::RowProof::default(),
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };

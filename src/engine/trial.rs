@@ -46,6 +46,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         hazard: None,
         zero_extents: crate::engine::NeedsElements::default(),
         unwritten: None,
+        rows: crate::engine::RowProof::default(),
         inputs: Vec::new(),
         digest: OnceLock::new(),
     };

@@ -36,6 +36,7 @@ impl Instance {
             uneven: shared(&file.uneven),
             hazard: shared(&file.hazard),
             zero_extents: file.zero_extents.clone().into(),
+            rows: file.rows.clone().into(),
             staged: None,
             worker: Some(worker.into()),
             activity: None,

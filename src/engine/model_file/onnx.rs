@@ -6,10 +6,23 @@ use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
 pub(in crate::engine) struct Model {
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<Graph>,
+    #[prost(message, repeated, tag = "8")]
+    pub opsets: Vec<OperatorSet>,
     #[prost(message, repeated, tag = "25")]
     pub functions: Vec<Function>,
+}
+
+/// A version of the operators of a domain.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::engine) struct OperatorSet {
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    #[prost(int64, tag = "2")]
+    pub version: i64,
 }
 
 /// An operator that the model defines itself.
@@ -23,8 +36,13 @@ pub(in crate::engine) struct Function {
     pub outputs: Vec<String>,
     #[prost(message, repeated, tag = "7")]
     pub nodes: Vec<Node>,
+    #[prost(message, repeated, tag = "9")]
+    pub opsets: Vec<OperatorSet>,
     #[prost(string, tag = "10")]
     pub domain: String,
+    /// Attributes with the values that they have where a node gives none.
+    #[prost(message, repeated, tag = "11")]
+    pub defaults: Vec<Attribute>,
 }
 
 /// Field of a model that holds its graph.
@@ -66,8 +84,12 @@ pub(in crate::engine) struct Node {
 pub(in crate::engine) struct Attribute {
     #[prost(string, tag = "1")]
     pub name: String,
+    #[prost(float, tag = "2")]
+    pub float: f32,
     #[prost(int64, tag = "3")]
     pub integer: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub string: Vec<u8>,
     #[prost(message, optional, tag = "5")]
     pub tensor: Option<Tensor>,
     #[prost(message, optional, tag = "6")]
@@ -80,6 +102,9 @@ pub(in crate::engine) struct Attribute {
     pub tensors: Vec<Tensor>,
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<Graph>,
+    /// In a function: the attribute of the node that calls it, whose value this one has.
+    #[prost(string, tag = "21")]
+    pub reference: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -134,6 +159,7 @@ pub(in crate::engine) struct TensorType {
 
 /// `TensorProto.DataType`.
 pub(in crate::engine) const FLOAT: i32 = 1;
+pub(in crate::engine) const DOUBLE: i32 = 11;
 pub(in crate::engine) const INT32: i32 = 6;
 pub(in crate::engine) const INT64: i32 = 7;
 pub(in crate::engine) const BOOL: i32 = 9;

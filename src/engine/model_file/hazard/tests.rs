@@ -138,6 +138,7 @@ fn graphs_and_functions_inside_are_looked_at() {
         inputs: vec!["a".into(), "b".into()],
         outputs: vec!["c".into()],
         nodes: vec![node("Mod", &["a", "b"], "c")],
+        ..Function::default()
     };
     let call = |a: &str, b: &str| graph(vec![Node { domain: "mine".into(), ..node("Bucket", &[a, b], "y") }]);
     assert!(hazard(&call("ids", "ids"), std::slice::from_ref(&function)).is_some());
@@ -153,6 +154,7 @@ fn functions_that_call_each_other_for_ever_end() {
         inputs: vec!["a".into()],
         outputs: vec!["b".into()],
         nodes: vec![calls.clone(), calls.clone()],
+        ..Function::default()
     };
     assert!(hazard(&graph(vec![calls]), &[function]).is_some());
 }

@@ -1,0 +1,177 @@
+//! Proof that the rows of a batch do not influence each other, by data flow through the graph.
+//!
+//! Each tensor has an abstract value ([`value`]): constant, a function of the number of rows alone, or made of parts along an axis
+//! of which each depends on one row. The rules ([`rules`]) follow these through the operators. An operator without a rule, or one
+//! that takes rows together, ends the proof. Extents are polynomials ([`extent`]), so that shapes which a model computes of its
+//! inputs' shapes are followed. The proof holds for exact arithmetic: kernels may round differently for batches of another size.
+//! It assumes that requests which share a batch agree in all extents but that of axis 0.
+
+mod constants;
+mod control;
+mod extent;
+mod interpreter;
+mod rules;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, fmt, rc::Rc};
+
+use super::onnx::{Model, Node, ValueInfo};
+use extent::{BATCH, Extent};
+use interpreter::{Interpreter, Scope, shown};
+use value::{Cause, Flow, Rows, Value};
+
+/// Verdict on the rows of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowProof {
+    /// Each row of each output depends on one row of the inputs alone.
+    Proven,
+    /// An operator lets rows influence each other.
+    Mixes(Finding),
+    /// It is not known.
+    Unproven(Finding),
+}
+
+/// The place where the rows are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The node, by its operator and name, and the reason, which names the tensor.
+    pub why: String,
+    /// The nodes from there to an output.
+    pub chain: Vec<String>,
+}
+
+impl Default for RowProof {
+    fn default() -> Self {
+        RowProof::Unproven(Finding::without_node("its graph can't be read".into()))
+    }
+}
+
+impl Finding {
+    /// A finding that no node is to blame for.
+    fn without_node(why: String) -> Self {
+        Finding { why, chain: Vec::new() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven.
+pub(super) fn prove(model: &Model) -> RowProof {
+    let Some(graph) = &model.graph else {
+        return RowProof::Unproven(Finding::without_node("the file holds no graph".into()));
+    };
+    let mut interpreter = Interpreter::new(&model.functions);
+    let mut scope = Scope::of_model(&model.opsets);
+    let is_kept = |name: &str| graph.initializers.iter().any(|tensor| tensor.name == name);
+    let mut inner = HashMap::new();
+    let required = || graph.inputs.iter().filter(|info| !is_kept(&info.name));
+    // An axis that has the name of the batch in another place is none that requests share.
+    let batch_names: Vec<&str> = required().filter_map(|info| axes(info)?.first()?.name.as_deref()).collect();
+    for info in required() {
+        let mut symbol = |axis: usize, interpreter: &mut Interpreter<'_>| {
+            let dimension = &axes(info)?[axis];
+            Some(match (dimension.extent, dimension.name.as_deref().filter(|name| !name.is_empty())) {
+                (Some(extent), _) => Extent::Number(extent),
+                (None, Some(name)) if !batch_names.contains(&name) => {
+                    inner.entry(name).or_insert_with(|| interpreter.symbols.extent()).clone()
+                }
+                _ => interpreter.symbols.extent(),
+            })
+        };
+        let Some(axes) = axes(info) else {
+            return RowProof::Unproven(Finding::without_node(format!("input '{}' declares no shape", info.name)));
+        };
+        match axes.first() {
+            None => {
+                return RowProof::Unproven(Finding::without_node(format!(
+                    "input '{}' is a scalar, so it has no batch axis",
+                    info.name
+                )));
+            }
+            Some(first) if first.extent.is_some() => {
+                return RowProof::Unproven(Finding::without_node(format!(
+                    "axis 0 of input '{}' has a fixed extent",
+                    info.name
+                )));
+            }
+            Some(_) => {}
+        }
+        let rest = (1..axes.len()).filter_map(|axis| symbol(axis, &mut interpreter));
+        let shape: Rc<[Extent]> = [Extent::symbol(BATCH)].into_iter().chain(rest).collect();
+        let element = info.kind.as_ref().and_then(|kind| kind.tensor.as_ref()).map_or(0, |tensor| tensor.element);
+        scope.values.insert(&info.name, Value::rows(Rows::along(0), element, Some(shape)));
+    }
+    interpreter.run(graph, &mut scope);
+    let mut unproven = None;
+    for output in &graph.outputs {
+        match verdict(&output.name, scope.get(&output.name), &graph.nodes, &scope) {
+            RowProof::Proven => {}
+            RowProof::Unproven(finding) => _ = unproven.get_or_insert(finding),
+            mixes => return mixes,
+        }
+    }
+    unproven.map_or(RowProof::Proven, RowProof::Unproven)
+}
+
+fn axes(info: &ValueInfo) -> Option<&[super::onnx::Dimension]> {
+    Some(&info.kind.as_ref()?.tensor.as_ref()?.shape.as_ref()?.dimensions)
+}
+
+/// The verdict on one output.
+fn verdict(name: &str, value: Option<&Value>, nodes: &[Node], scope: &Scope<'_>) -> RowProof {
+    let without_node = |why: String| RowProof::Unproven(Finding::without_node(why));
+    let finding = |cause: &Rc<Cause>| Finding {
+        why: format!("{}: {}", cause.node, cause.why),
+        chain: chain(name, cause, nodes, scope),
+    };
+    match value.map(|value| &value.flow) {
+        None => without_node(format!("output '{name}' is defined nowhere")),
+        Some(Flow::Rows(rows)) if *rows == Rows::along(0) => RowProof::Proven,
+        Some(Flow::Rows(rows)) if rows.axis == 0 => {
+            without_node(format!("output '{name}' has several entries for a row along axis 0"))
+        }
+        Some(Flow::Rows(rows)) => without_node(format!("output '{name}' holds the rows along axis {}", rows.axis)),
+        Some(Flow::Constant) => without_node(format!("output '{name}' is the same whatever the rows are")),
+        Some(Flow::BatchSize) => {
+            RowProof::Mixes(Finding::without_node(format!("the number of rows decides output '{name}'")))
+        }
+        Some(Flow::Positions { .. } | Flow::RowTuples { .. }) => {
+            RowProof::Mixes(Finding::without_node(format!("output '{name}' counts the rows of the batch")))
+        }
+        Some(Flow::Padded(..)) => {
+            RowProof::Mixes(Finding::without_node(format!("output '{name}' is padded to the longest row of the batch")))
+        }
+        Some(Flow::Mixed(cause)) => RowProof::Mixes(finding(cause)),
+        Some(Flow::Unproven(cause)) => RowProof::Unproven(finding(cause)),
+    }
+}
+
+/// The nodes from the one that lost the rows to an output.
+fn chain(output: &str, cause: &Rc<Cause>, nodes: &[Node], scope: &Scope<'_>) -> Vec<String> {
+    let has_cause = |name: &str| {
+        let flow = scope.values.get(name).map(|value| &value.flow);
+        matches!(flow, Some(Flow::Mixed(other) | Flow::Unproven(other)) if Rc::ptr_eq(other, cause))
+    };
+    let mut chain = Vec::new();
+    let mut name = output;
+    // Nodes stand in the order in which they run.
+    for node in nodes.iter().rev() {
+        if !node.outputs.iter().any(|output| output == name) {
+            continue;
+        }
+        chain.push(shown(node));
+        match node.inputs.iter().find(|input| has_cause(input)) {
+            Some(input) => name = input,
+            None => break,
+        }
+    }
+    chain.reverse();
+    chain
+}

@@ -1,0 +1,416 @@
+//! Extents and elements of shapes as polynomials: of the number of rows in a batch, and of extents that all rows of a batch share.
+
+use smallvec::SmallVec;
+use std::{cmp::Ordering, collections::HashMap, rc::Rc};
+
+/// A polynomial with integer coefficients over [`Symbol`]s. Equal polynomials are equal values.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Extent {
+    /// A number.
+    Number(i64),
+    /// At least one term with a symbol; the largest comes first, none is zero.
+    Sum(Rc<[Term]>),
+}
+
+/// A product of symbols and a number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Term {
+    /// In ascending order, repeated for powers; none for the number alone.
+    factors: SmallVec<[Symbol; 4]>,
+    coefficient: i64,
+}
+
+/// A quantity without a known value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Symbol(u32);
+
+/// The number of rows in a batch.
+pub(super) const BATCH: Symbol = Symbol(0);
+
+/// Terms of a polynomial at most. A larger one becomes a symbol.
+const MAX_TERMS: usize = 32;
+
+/// Factors of a term at most.
+const MAX_DEGREE: usize = 16;
+
+impl Term {
+    fn number(coefficient: i64) -> Self {
+        Term { factors: SmallVec::new(), coefficient }
+    }
+
+    /// Graded lexicographic order, which multiplication keeps.
+    fn order(&self, other: &Term) -> Ordering {
+        self.factors.len().cmp(&other.factors.len()).then_with(|| other.factors.cmp(&self.factors))
+    }
+
+    fn times(&self, other: &Term) -> Option<Term> {
+        let mut factors = self.factors.clone();
+        factors.extend_from_slice(&other.factors);
+        factors.sort_unstable();
+        let coefficient = self.coefficient.checked_mul(other.coefficient)?;
+        (factors.len() <= MAX_DEGREE).then_some(Term { factors, coefficient })
+    }
+
+    /// The term that gives this one when it is multiplied by `divisor`.
+    fn over(&self, divisor: &Term) -> Option<Term> {
+        let mut factors = self.factors.clone();
+        for factor in &divisor.factors {
+            factors.remove(factors.iter().position(|other| other == factor)?);
+        }
+        let exact = divisor.coefficient != 0 && self.coefficient.checked_rem(divisor.coefficient)? == 0;
+        exact.then(|| Term { factors, coefficient: self.coefficient / divisor.coefficient })
+    }
+}
+
+impl Extent {
+    pub(super) const ONE: Extent = Extent::Number(1);
+    pub(super) const ZERO: Extent = Extent::Number(0);
+
+    /// The value of a symbol.
+    pub(super) fn symbol(symbol: Symbol) -> Self {
+        Extent::Sum([Term { factors: SmallVec::from_slice(&[symbol]), coefficient: 1 }].into())
+    }
+
+    /// The number, where it is one.
+    pub(super) fn number(&self) -> Option<i64> {
+        match self {
+            Extent::Number(number) => Some(*number),
+            Extent::Sum(_) => None,
+        }
+    }
+
+    pub(super) fn is_one(&self) -> bool {
+        *self == Extent::ONE
+    }
+
+    pub(super) fn is_zero(&self) -> bool {
+        *self == Extent::ZERO
+    }
+
+    fn terms(&self) -> Vec<Term> {
+        match self {
+            Extent::Number(0) => Vec::new(),
+            Extent::Number(number) => vec![Term::number(*number)],
+            Extent::Sum(terms) => terms.to_vec(),
+        }
+    }
+
+    /// The sum of terms; `None` where it is too large.
+    fn of_terms(mut terms: Vec<Term>) -> Option<Self> {
+        terms.sort_by(|first, second| second.order(first));
+        let mut merged: Vec<Term> = Vec::with_capacity(terms.len());
+        for term in terms {
+            match merged.last_mut() {
+                Some(last) if last.factors == term.factors => {
+                    last.coefficient = last.coefficient.checked_add(term.coefficient)?;
+                }
+                _ => merged.push(term),
+            }
+        }
+        merged.retain(|term| term.coefficient != 0);
+        match merged.as_slice() {
+            [] => Some(Extent::ZERO),
+            [term] if term.factors.is_empty() => Some(Extent::Number(term.coefficient)),
+            terms if terms.len() > MAX_TERMS => None,
+            terms => Some(Extent::Sum(terms.into())),
+        }
+    }
+
+    pub(super) fn add(&self, other: &Extent) -> Option<Extent> {
+        if let (Extent::Number(first), Extent::Number(second)) = (self, other) {
+            return first.checked_add(*second).map(Extent::Number);
+        }
+        let mut terms = self.terms();
+        terms.extend(other.terms());
+        Extent::of_terms(terms)
+    }
+
+    pub(super) fn sub(&self, other: &Extent) -> Option<Extent> {
+        self.add(&other.mul(&Extent::Number(-1))?)
+    }
+
+    pub(super) fn mul(&self, other: &Extent) -> Option<Extent> {
+        match (self, other) {
+            (Extent::Number(first), Extent::Number(second)) => first.checked_mul(*second).map(Extent::Number),
+            (Extent::Number(1), extent) | (extent, Extent::Number(1)) => Some(extent.clone()),
+            _ => {
+                let (first, second) = (self.terms(), other.terms());
+                let products = first.iter().flat_map(|term| second.iter().map(|other| term.times(other)));
+                Extent::of_terms(products.collect::<Option<_>>()?)
+            }
+        }
+    }
+
+    /// The extent that gives this one when it is multiplied by `divisor`, where there is one.
+    pub(super) fn div_exact(&self, divisor: &Extent) -> Option<Extent> {
+        match (self, divisor) {
+            (_, Extent::Number(0)) => return None,
+            (_, Extent::Number(1)) => return Some(self.clone()),
+            (Extent::Number(first), Extent::Number(second)) => {
+                return (first.checked_rem(*second)? == 0).then(|| Extent::Number(first / second));
+            }
+            _ if self == divisor => return Some(Extent::ONE),
+            _ => {}
+        }
+        let (mut rest, mut quotient) = (self.clone(), Vec::new());
+        let leading = divisor.terms().into_iter().next()?;
+        while !rest.is_zero() {
+            let term = rest.terms().into_iter().next()?.over(&leading)?;
+            rest = rest.sub(&Extent::of_terms(vec![term.clone()])?.mul(divisor)?)?;
+            quotient.push(term);
+            if quotient.len() > MAX_TERMS {
+                return None;
+            }
+        }
+        Extent::of_terms(quotient)
+    }
+}
+
+/// The symbols of a model.
+#[derive(Debug)]
+pub(super) struct Symbols {
+    known: Vec<SymbolFacts>,
+    made: HashMap<(Made, Extent, Extent), Symbol>,
+    /// The lesser of a number and an extent, by the symbol that stands for it.
+    lesser: HashMap<Symbol, (Extent, i64)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct SymbolFacts {
+    of_batch: bool,
+    is_nonnegative: bool,
+    /// Not a fraction.
+    is_whole: bool,
+}
+
+/// Operation whose result has no polynomial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Made {
+    /// Quotient of whole numbers, rounded down.
+    FloorDiv,
+    /// Extent of two axes of which one is 1 or both are equal.
+    Broadcast,
+    Min,
+    Max,
+}
+
+impl Symbols {
+    pub(super) fn new() -> Self {
+        Symbols {
+            known: vec![SymbolFacts { of_batch: true, is_nonnegative: true, is_whole: true }],
+            made: HashMap::new(),
+            lesser: HashMap::new(),
+        }
+    }
+
+    fn add_symbol(&mut self, facts: SymbolFacts) -> Symbol {
+        let symbol = Symbol(self.known.len() as u32);
+        self.known.push(facts);
+        symbol
+    }
+
+    /// An unknown extent that all rows of a batch share.
+    pub(super) fn extent(&mut self) -> Extent {
+        Extent::symbol(self.add_symbol(SymbolFacts { of_batch: false, is_nonnegative: true, is_whole: true }))
+    }
+
+    /// An unknown element; `of_batch` where the number of rows may decide it.
+    pub(super) fn element(&mut self, of_batch: bool) -> Extent {
+        Extent::symbol(self.add_symbol(SymbolFacts { of_batch, is_nonnegative: false, is_whole: false }))
+    }
+
+    /// Whether the number of rows takes part.
+    pub(super) fn is_of_batch(&self, extent: &Extent) -> bool {
+        let is_of_batch = |symbol: &Symbol| self.known[symbol.0 as usize].of_batch;
+        match extent {
+            Extent::Number(_) => false,
+            Extent::Sum(terms) => terms.iter().flat_map(|term| &term.factors).any(is_of_batch),
+        }
+    }
+
+    /// What the number of rows is multiplied by, where the extent is such a product.
+    pub(super) fn per_row(&self, extent: &Extent) -> Option<Extent> {
+        let quotient = extent.div_exact(&Extent::symbol(BATCH))?;
+        (!self.is_of_batch(&quotient) && !extent.is_zero()).then_some(quotient)
+    }
+
+    fn or_element(&mut self, known: Option<Extent>, of: [&Extent; 2]) -> Extent {
+        known.unwrap_or_else(|| {
+            let of_batch = of.iter().any(|extent| self.is_of_batch(extent));
+            self.element(of_batch)
+        })
+    }
+
+    pub(super) fn add(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.or_element(first.add(second), [first, second])
+    }
+
+    pub(super) fn sub(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.or_element(first.sub(second), [first, second])
+    }
+
+    pub(super) fn mul(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.or_element(first.mul(second), [first, second])
+    }
+
+    /// The product of extents.
+    pub(super) fn product<'e>(&mut self, extents: impl IntoIterator<Item = &'e Extent>) -> Extent {
+        extents.into_iter().fold(Extent::ONE, |product, extent| self.mul(&product, extent))
+    }
+
+    /// The symbol for the result of an operation: the same for the same operands.
+    pub(super) fn made(&mut self, made: Made, first: &Extent, second: &Extent) -> Extent {
+        let key = (made, first.clone(), second.clone());
+        if let Some(symbol) = self.made.get(&key) {
+            return Extent::symbol(*symbol);
+        }
+        let of_batch = self.is_of_batch(first) || self.is_of_batch(second);
+        let is_nonnegative = self.is_nonnegative(first) && self.is_nonnegative(second);
+        let is_whole = self.is_whole(first) && self.is_whole(second);
+        let symbol = self.add_symbol(SymbolFacts { of_batch, is_nonnegative, is_whole });
+        if let (Made::Min, Extent::Number(number)) = (made, second) {
+            self.lesser.insert(symbol, (first.clone(), *number));
+        }
+        self.made.insert(key, symbol);
+        Extent::symbol(symbol)
+    }
+
+    /// The quotient, rounded down.
+    pub(super) fn floor_div(&mut self, dividend: &Extent, divisor: &Extent) -> Extent {
+        if let Some(exact) = dividend.div_exact(divisor) {
+            return exact;
+        }
+        let Extent::Number(number @ 1..) = divisor else { return self.made(Made::FloorDiv, dividend, divisor) };
+        // What is divided without a rest stands outside of the rounding.
+        let (whole, rest): (Vec<Term>, Vec<Term>) =
+            dividend.terms().into_iter().partition(|term| !term.factors.is_empty() && term.coefficient % number == 0);
+        let whole = whole.into_iter().map(|term| Term { coefficient: term.coefficient / number, ..term }).collect();
+        match (Extent::of_terms(whole), Extent::of_terms(rest)) {
+            (Some(whole), Some(Extent::Number(rest))) => self.add(&whole, &Extent::Number(rest.div_euclid(*number))),
+            (Some(whole), Some(rest)) => {
+                let rounded = self.made(Made::FloorDiv, &rest, divisor);
+                self.add(&whole, &rounded)
+            }
+            _ => self.made(Made::FloorDiv, dividend, divisor),
+        }
+    }
+
+    /// The quotient, rounded up.
+    pub(super) fn ceil_div(&mut self, dividend: &Extent, divisor: &Extent) -> Extent {
+        let raised = self.add(dividend, divisor);
+        let raised = self.sub(&raised, &Extent::ONE);
+        self.floor_div(&raised, divisor)
+    }
+
+    /// The lesser of an extent and a number.
+    pub(super) fn min(&mut self, extent: &Extent, number: i64) -> Extent {
+        match extent.number() {
+            Some(extent) => Extent::Number(extent.min(number)),
+            None => self.made(Made::Min, extent, &Extent::Number(number)),
+        }
+    }
+
+    /// Whether an extent is the lesser of another and a number above 1.
+    fn is_lesser_of(&self, lesser: &Extent, other: &Extent) -> bool {
+        let Extent::Sum(terms) = lesser else { return false };
+        let [Term { factors, coefficient: 1 }] = &**terms else { return false };
+        let [symbol] = factors.as_slice() else { return false };
+        self.lesser.get(symbol).is_some_and(|(of, number)| of == other && *number > 1)
+    }
+
+    /// Extent of an axis that two tensors share by broadcasting.
+    pub(super) fn broadcast(&mut self, first: &Extent, second: &Extent) -> Extent {
+        match (first, second) {
+            // It is 1 only where the other is, too.
+            _ if self.is_lesser_of(first, second) => second.clone(),
+            _ if self.is_lesser_of(second, first) => first.clone(),
+            _ if first == second => first.clone(),
+            (Extent::Number(1), other) | (other, Extent::Number(1)) => other.clone(),
+            // The other is 1, or the same number.
+            (Extent::Number(_), _) => first.clone(),
+            (_, Extent::Number(_)) => second.clone(),
+            _ => self.made(Made::Broadcast, first, second),
+        }
+    }
+
+    /// Whether the value is at least zero, for certain.
+    pub(super) fn is_nonnegative(&self, extent: &Extent) -> bool {
+        match extent {
+            Extent::Number(number) => *number >= 0,
+            Extent::Sum(terms) => terms.iter().all(|term| {
+                term.coefficient >= 0 && term.factors.iter().all(|symbol| self.known[symbol.0 as usize].is_nonnegative)
+            }),
+        }
+    }
+
+    /// Whether the value is no fraction, for certain.
+    pub(super) fn is_whole(&self, extent: &Extent) -> bool {
+        let is_whole = |symbol: &Symbol| self.known[symbol.0 as usize].is_whole;
+        match extent {
+            Extent::Number(_) => true,
+            Extent::Sum(terms) => terms.iter().flat_map(|term| &term.factors).all(is_whole),
+        }
+    }
+
+    /// Whether `first` is less than `second`, where that is certain.
+    pub(super) fn is_less(&self, first: &Extent, second: &Extent) -> Option<bool> {
+        let above = second.sub(first)?.sub(&Extent::ONE)?;
+        if self.is_nonnegative(&above) {
+            return Some(true);
+        }
+        self.is_nonnegative(&first.sub(second)?).then_some(false)
+    }
+
+    /// Whether two values are equal, where that is certain.
+    pub(super) fn are_equal(&self, first: &Extent, second: &Extent) -> Option<bool> {
+        let differ = self.is_less(first, second) == Some(true) || self.is_less(second, first) == Some(true);
+        if first == second { Some(true) } else { differ.then_some(false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extents_are_polynomials() {
+        let mut symbols = Symbols::new();
+        let (batch, time) = (Extent::symbol(BATCH), symbols.extent());
+        let number = Extent::Number;
+        let tokens = batch.mul(&time).unwrap();
+        let elements = tokens.mul(&number(768)).unwrap();
+        assert_eq!(elements.div_exact(&batch.mul(&number(64)).unwrap()), time.mul(&number(12)));
+        assert_eq!(elements.div_exact(&number(100)), None);
+        let longer = time.add(&Extent::ONE).unwrap();
+        assert_eq!(longer.mul(&batch).unwrap().div_exact(&longer), Some(batch.clone()));
+        assert_eq!(longer.sub(&Extent::ONE), Some(time.clone()));
+        assert_eq!(symbols.per_row(&tokens), Some(time.clone()));
+        assert_eq!(symbols.per_row(&batch.mul(&batch).unwrap()), None);
+        assert_eq!(symbols.per_row(&time), None);
+        assert_eq!(number(i64::MAX).add(&number(1)), None);
+    }
+
+    #[test]
+    fn quotients_are_rounded_the_same_way_each_time() {
+        let mut symbols = Symbols::new();
+        let width = symbols.extent();
+        let number = Extent::Number;
+        let twice = width.mul(&number(2)).unwrap();
+        assert_eq!(symbols.floor_div(&twice.add(&number(1)).unwrap(), &number(2)), width);
+        let half = symbols.floor_div(&width, &number(2));
+        assert_eq!(symbols.floor_div(&width, &number(2)), half);
+        assert_eq!(symbols.floor_div(&width.add(&twice).unwrap(), &number(2)), half.add(&width).unwrap());
+        assert_eq!(symbols.floor_div(&number(-1), &number(2)), number(-1));
+    }
+
+    #[test]
+    fn comparisons_are_certain_or_none() {
+        let mut symbols = Symbols::new();
+        let (width, number) = (symbols.extent(), Extent::Number);
+        assert_eq!(symbols.are_equal(&width, &number(-1)), Some(false));
+        assert_eq!(symbols.are_equal(&width, &number(1)), None);
+        assert_eq!(symbols.are_equal(&width, &width), Some(true));
+        assert_eq!(symbols.is_less(&width, &width.add(&number(1)).unwrap()), Some(true));
+        assert_eq!(symbols.is_less(&width, &number(0)), Some(false));
+    }
+}
