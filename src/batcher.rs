@@ -78,6 +78,8 @@ pub struct Settings {
     /// Input and axis of every extent behind axis 0 that the signature leaves open: requests are joined only where they agree
     /// in them. Empty where they are not joined.
     pub open_axes: Vec<(usize, usize)>,
+    /// Pairs of inputs and axes whose extents agree in requests that are joined or cut; one in which they don't runs alone.
+    pub shared_extents: Vec<[(usize, usize); 2]>,
     /// Rows of a batch at most.
     pub max_batch_size: usize,
     /// How long a request may wait for others while an instance is free.

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     batcher::Compute,
     cli,
-    config::{Batching, ByteSize, Folders, Isolation},
+    config::{ByteSize, Folders, Isolation},
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader, Trials},
@@ -179,23 +179,16 @@ impl Bench {
             Ok(())
         });
         self.router.publish(Table::default());
-        warnings.extend(self::warnings(&version, model.config.batching, &outputs));
+        warnings.extend(self::warnings(&version, &outputs));
         let found = Found { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
         Served { version, found, warnings, example }
     }
 }
 
 /// What people may want to know before they serve it.
-fn warnings(version: &Version, batching: Batching, outputs: &[OutputTensor]) -> Vec<String> {
+fn warnings(version: &Version, outputs: &[OutputTensor]) -> Vec<String> {
     let signature = &version.signature;
     let mut warnings = Vec::new();
-    if batching == Batching::Auto
-        && signature.open_batch_axis().is_ok()
-        && let Err(why) = signature.batch_axis()
-    {
-        warnings
-            .push(format!("{why}; where axis 0 is the batch, write batching = \"on\" into the model's config.toml"));
-    }
     for output in outputs {
         let declared = signature.outputs.iter().find(|spec| spec.name == output.name);
         if let Some(spec) = declared.filter(|spec| !fits(spec, output.tensor.shape().extents())) {

@@ -40,7 +40,7 @@ pub use buckets::buckets;
 pub use explain::is_of_a_gpu;
 pub use gpus::gpus;
 pub use instance::{Instance, Ran};
-pub use model_file::{Finding, ModelFile, NeedsElements, RowProof};
+pub use model_file::{ModelFile, NeedsElements, RowAnalysis, RowProof};
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
 pub use worker::{Death, Launch, WorkerFailure, serve as serve_worker};

@@ -37,7 +37,7 @@ impl Batcher {
             return Err(self.too_late());
         }
         let level = self.settings.levels.index(priority);
-        if !self.is_cut(inputs.rows()) {
+        if !self.is_cut(&inputs) {
             return self.submit_whole(inputs, level, deadline, now);
         }
         let newcomer =
@@ -67,7 +67,13 @@ impl Batcher {
 
     /// Rows of a job as the queue counts them.
     fn job_rows(&self, inputs: &ModelInputs) -> usize {
-        if self.settings.by_rows { inputs.rows() } else { 1 }
+        if self.settings.by_rows && self.has_rows(inputs) { inputs.rows() } else { 1 }
+    }
+
+    /// Whether the inputs agree in the extents in which requests that are joined or cut must.
+    fn has_rows(&self, inputs: &ModelInputs) -> bool {
+        let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis).copied();
+        self.settings.shared_extents.iter().all(|[first, second]| extent(*first) == extent(*second))
     }
 
     /// A job for the queue, and where its answer will come.
@@ -116,9 +122,9 @@ impl Batcher {
         admitted.map_err(|refusal| self.refused(refusal))
     }
 
-    /// True if a request of so many rows is cut into pieces.
-    fn is_cut(&self, rows: usize) -> bool {
-        self.settings.by_rows && rows > self.settings.max_batch_size
+    /// True if a request is cut into pieces.
+    fn is_cut(&self, inputs: &ModelInputs) -> bool {
+        self.settings.by_rows && inputs.rows() > self.settings.max_batch_size && self.has_rows(inputs)
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
@@ -146,7 +152,8 @@ impl Batcher {
     /// One that gives optional inputs, which nothing says the rows of, runs alone.
     fn key(&self, inputs: &ModelInputs) -> queue::Key {
         let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
-        let alone = (!inputs.optional.is_empty()).then(|| self.next_alone.fetch_add(1, Relaxed));
+        let is_alone = !inputs.optional.is_empty() || self.settings.joined && !self.has_rows(inputs);
+        let alone = is_alone.then(|| self.next_alone.fetch_add(1, Relaxed));
         self.settings.open_axes.iter().map(open).chain(alone).collect()
     }
 }

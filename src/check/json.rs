@@ -3,7 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::{Checked, Served};
-use crate::tensor::{Dimension, TensorSpec};
+use crate::{
+    engine::RowProof,
+    tensor::{Dimension, TensorSpec},
+};
 
 /// The document, as it grows.
 pub(super) struct Document {
@@ -64,6 +67,11 @@ fn add_served(object: &mut Value, served: &Served) {
     object["batching"] = match &version.derived.batching {
         Ok(rows) => json!({ "on": true, "max_batch_size": rows }),
         Err(why) => json!({ "on": false, "why": why }),
+    };
+    object["rows"] = match &version.derived.row_proof {
+        RowProof::Proven => json!({ "verdict": "proven" }),
+        RowProof::Mixes(finding) => json!({ "verdict": "mixes", "why": finding.why, "chain": finding.chain }),
+        RowProof::Unproven(finding) => json!({ "verdict": "not_proven", "why": finding.why, "chain": finding.chain }),
     };
     object["devices"] = version.derived.devices_shown().into();
     object["device_why"] = version.derived.fallback.as_deref().into();

@@ -9,8 +9,12 @@ use std::{
 use super::{Checked, Served, shape};
 use crate::{
     config::rounded,
+    engine::RowProof,
     tensor::{Signature, TensorSpec},
 };
+
+/// Nodes that are listed of the way from the one that is to blame to an output.
+const MAX_CHAIN: usize = 8;
 
 /// Labels of an output that are told.
 const TOLD: usize = 6;
@@ -80,6 +84,7 @@ impl Page {
             self.line("graphs", &graphs);
         }
         self.line("batching", &version.derived.batching_text());
+        self.rows(&version.derived.row_proof);
         let row = found.row.map(|row| format!("{:.3} ms for a row", row.as_secs_f64() * 1000.0));
         let unprobed = || match &found.probe_error {
             Some(why) => format!("no made-up inputs could be run: {why}"),
@@ -112,6 +117,24 @@ impl Page {
         match example {
             Ok(example) => self.line("try", &example.command),
             Err(why) => self.line("try", why),
+        }
+    }
+
+    /// The verdict on the rows of a batch, with the nodes from the one that is to blame to an output.
+    fn rows(&mut self, proof: &RowProof) {
+        let (verdict, finding) = match proof {
+            RowProof::Proven => return self.line("rows", "proven to be independent of each other"),
+            RowProof::Mixes(finding) => ("mix", finding),
+            RowProof::Unproven(finding) => ("not proven to be independent", finding),
+        };
+        self.line("rows", &format!("{verdict}: {finding}"));
+        for (index, node) in finding.chain.iter().enumerate().skip(1) {
+            let rest = finding.chain.len() - index;
+            if index > MAX_CHAIN && rest > 1 {
+                self.line("", &format!("-> {} more nodes -> {}", rest - 1, finding.chain[finding.chain.len() - 1]));
+                return;
+            }
+            self.line("", &format!("-> {node}"));
         }
     }
 

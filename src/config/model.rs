@@ -79,11 +79,12 @@ macro_rules! settings {
 settings! {
     /// Settings of one model: `config.toml` in its folder. Every key is optional.
     pub struct ModelConfig {
-        /// Whether requests are joined into batches. "auto": where the signature says that axis 0 is the batch (one symbolic
-        /// dimension that all inputs and outputs share) and a probe at load shows that a row gets the same answer alone and in
-        /// company; and, where a row has 64 KiB or more and runs in a millisecond, that a batch takes less time than its rows
-        /// one by one. "on": axis 0 is the batch, whatever the dimensions are called, and requests are joined whatever that
-        /// takes; only if rows influence each other they are not. "off": every request runs alone.
+        /// Whether requests are joined into batches. "auto": where axis 0 of every input is open and the graph proves that a row
+        /// gets the same answer alone and in company; and, where a row has 64 KiB or more and runs in a millisecond, that a batch
+        /// takes less time than its rows one by one. "probed": also where that is not proven (no operator is known to let rows
+        /// influence each other), and some hundred made-up rows show no influence at load. "on": your word for it; requests are
+        /// joined whatever the graph or a probe says, and a probe that sees an influence is a warning. "off": every request runs
+        /// alone.
         batching: Batching = Batching::Auto;
 
         /// Rows that a batch holds at most. Larger requests are split and rejoined.
@@ -173,10 +174,12 @@ settings! {
 /// Whether a model's requests are joined into batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Batching {
-    /// Where the signature says that axis 0 is the batch and a probe shows that rows don't influence each other.
+    /// Where the graph proves that rows don't influence each other.
     #[default]
     Auto,
-    /// Axis 0 is the batch, whatever the dimensions are called. The probe still sees whether rows influence each other.
+    /// The same, and where nothing is proven and a thorough probe sees no influence.
+    Probed,
+    /// The user's word that rows don't influence each other.
     On,
     /// Every request runs alone.
     Off,
@@ -328,7 +331,7 @@ macro_rules! words {
     };
 }
 
-words!(Batching: "auto" => Auto, "on" => On, "off" => Off);
+words!(Batching: "auto" => Auto, "probed" => Probed, "on" => On, "off" => Off);
 words!(InPlace: "auto" => Auto, "off" => Off);
 words!(Isolation: "auto" => Auto, "process" => Process, "none" => None);
 

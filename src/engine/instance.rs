@@ -17,7 +17,7 @@ use super::{
     foreseen::Foreseen,
     kept::Kept,
     memory::Memory,
-    model_file::{NeedsElements, RowProof},
+    model_file::{NeedsElements, RowAnalysis},
     run_control::controlled,
     run_error::run_error,
     session::SharedSession,
@@ -48,7 +48,7 @@ pub struct Instance {
     uneven: Option<Arc<str>>,
     hazard: Option<Arc<str>>,
     zero_extents: Arc<NeedsElements>,
-    rows: Arc<RowProof>,
+    rows: Arc<RowAnalysis>,
     /// What runs it where that is a device.
     staged: Option<Box<Staged>>,
     /// The process that runs it, where that is not this one.
@@ -161,13 +161,13 @@ impl Instance {
         &self.zero_extents
     }
 
-    /// Verdict of the model's graph on whether rows of a batch influence each other.
-    pub fn row_proof(&self) -> &RowProof {
+    /// Rows of a batch, as the model's graph treats them.
+    pub fn row_analysis(&self) -> &Arc<RowAnalysis> {
         &self.rows
     }
 
     /// The same with what the look at the model's graph has found.
-    pub(super) fn with_findings(self, hazard: Option<String>, zero_extents: NeedsElements, rows: RowProof) -> Self {
+    pub(super) fn with_findings(self, hazard: Option<String>, zero_extents: NeedsElements, rows: RowAnalysis) -> Self {
         let hazard = hazard.map(Into::into);
         Instance { hazard, zero_extents: zero_extents.into(), rows: rows.into(), ..self }
     }

@@ -26,7 +26,7 @@ use std::{
 use crate::{error::Failure, files::ModelPath};
 pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
-pub use row_proof::{Finding, RowProof};
+pub use row_proof::{RowAnalysis, RowProof};
 
 /// A model, in memory.
 pub struct ModelFile {
@@ -44,8 +44,8 @@ pub struct ModelFile {
     pub(super) zero_extents: NeedsElements,
     /// An operator that may leave its outputs unwritten, so that runs have to start with zeroed memory; `None` where there is none.
     pub(super) unwritten: Option<String>,
-    /// Whether the graph shows that rows of a batch don't influence each other.
-    pub(super) rows: RowProof,
+    /// Rows of a batch, as the graph treats them.
+    pub(super) rows: RowAnalysis,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
     pub(super) inputs: Vec<ValueInfo>,
     /// SHA-256 of the model and its weights, once somebody has asked for it.
@@ -68,7 +68,7 @@ impl ModelFile {
         let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let (mut changed, mut unwritten) = (None, uneven.clone());
         let model = Model::decode(encoded.clone()).unwrap_or_default();
-        let rows = row_proof::prove(&model);
+        let rows = row_proof::analyse(&model);
         if let Model { graph: Some(graph), functions, .. } = model {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);

@@ -206,7 +206,7 @@ mod tests {
             hazard: None,
             zero_extents: crate::engine::NeedsElements::default(),
             unwritten: None,
-            rows: crate::engine::RowProof::default(),
+            rows: crate::engine::RowAnalysis::default(),
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };
@@ -247,7 +247,7 @@ mod tests {
             hazard: None,
             zero_extents: crate::engine::NeedsElements::default(),
             unwritten: None,
-            rows: crate::engine::RowProof::default(),
+            rows: crate::engine::RowAnalysis::default(),
             inputs: vec![input("x", &["n", "2"])],
             digest: std::sync::OnceLock::default(),
         };

@@ -46,7 +46,7 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
         hazard: None,
         zero_extents: crate::engine::NeedsElements::default(),
         unwritten: None,
-        rows: crate::engine::RowProof::default(),
+        rows: crate::engine::RowAnalysis::default(),
         inputs: Vec::new(),
         digest: OnceLock::new(),
     };

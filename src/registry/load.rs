@@ -22,7 +22,7 @@ use super::{
 use crate::{
     batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},
     config::{Batching, Device, Isolation, ModelConfig, QueueTime},
-    engine::{Engine, Instance, Provider, Target},
+    engine::{Engine, Instance, Provider, RowProof, Target},
     error::Failure,
     metrics::{Exposition, HeldMemory, StopReason, VersionMemory},
     repository::{Source, Verified},
@@ -240,14 +240,31 @@ impl Loader {
             max_run_time: self.max_run_time(config),
             ..settings(config, &signature, target, probe, levels)
         };
+        let row_proof = first.row_analysis().proof.clone();
+        let disagreement = probe.disagreement.clone();
+        if let Some(why) = disagreement.as_ref().filter(|_| row_proof == RowProof::Proven) {
+            tracing::error!(
+                model,
+                version,
+                why,
+                "the graph proves that rows are independent and the probe contradicts it: requests run apart; this is a \
+                 defect of onnxd, please report it with the model"
+            );
+        }
         let threads = target.threads;
         let (batching, row, probe_error, example) =
             (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, compute, warm_up, warnings: lacking } = self.instances(wanted, placed)?;
+        let Made { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(wanted, placed)?;
+        if config.batching == Batching::On {
+            let why = disagreement.map(|why| format!("config.toml says batching = \"on\", and {why}"));
+            lacking.extend(why);
+        }
         let derived = Derived {
             by_rows: settings.by_rows,
+            rows_must_agree: settings.by_rows && (config.batching == Batching::On || signature.batch_axis().is_ok()),
+            row_proof,
             batching: batching.map(|()| settings.max_batch_size),
             devices: providers,
             fallback,
@@ -335,6 +352,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
     Settings {
         by_rows: probe.by_rows.is_ok(),
         joined,
+        shared_extents: signature.shared_extents(),
         open_axes: open_axes.collect(),
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
@@ -347,12 +365,20 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
     }
 }
 
-/// Whether the configuration and the signature allow batches at all.
-pub(super) fn may_batch(batching: Batching, signature: &Signature) -> Result<(), String> {
-    match batching {
-        Batching::Off => Err("config.toml says batching = \"off\"".into()),
-        Batching::Auto => signature.batch_axis(),
-        // Told that axis 0 is the batch, only what rules it out counts: the probe decides.
-        Batching::On => signature.open_batch_axis(),
+/// Whether the configuration, the signature and the graph allow batches at all, before any run.
+///
+/// # Errors
+/// For people: why not.
+pub(super) fn may_batch(batching: Batching, signature: &Signature, proof: &RowProof) -> Result<(), String> {
+    if batching == Batching::Off {
+        return Err("config.toml says batching = \"off\"".into());
+    }
+    signature.open_batch_axis()?;
+    match (batching, proof) {
+        (Batching::On, _) | (_, RowProof::Proven) | (Batching::Probed, RowProof::Unproven(_)) => Ok(()),
+        (_, RowProof::Mixes(finding)) => Err(format!("rows of a batch would influence each other: {finding}")),
+        (_, RowProof::Unproven(finding)) => Err(format!(
+            "it is not proven that rows are independent: {finding}; batching = \"probed\" in config.toml has a probe decide"
+        )),
     }
 }

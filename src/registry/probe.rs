@@ -1,27 +1,28 @@
 //! The probe: warms an instance up, times a row, and finds out whether rows influence each other.
 
-use bytes::Bytes;
+mod draws;
+mod thorough;
+
 use half::{bf16, f16};
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use super::{joining, load::may_batch};
 use crate::{
-    config::ModelConfig,
-    engine::Instance,
-    tensor::{
-        Datatype, Dimension, ModelInputs, RowCutter, Shape, Signature, Tensor, TensorSpec, Tolerance, first_difference,
-        push_bytes_element,
-    },
+    config::{Batching, ModelConfig},
+    engine::{Instance, RowProof},
+    tensor::{Datatype, ModelInputs, RowCutter, Tensor, Tolerance, first_difference},
 };
+use draws::SplitMix;
+pub(super) use draws::{Draw, made_up};
+pub(super) use thorough::thorough;
 
 /// What the probe found.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// Whether axis 0 is the batch and rows are independent, so that requests may be joined into batches; or why not.
     pub by_rows: Result<(), String>,
+    /// An influence of rows on each other that the probe saw, though the graph proves that there is none, or the user says so.
+    pub disagreement: Option<String>,
     /// Whether that saves anything, or why not.
     pub joining: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
@@ -41,7 +42,15 @@ impl Probe {
     }
 
     pub(super) fn without_run(by_rows: Result<(), String>) -> Self {
-        Probe { by_rows, joining: Ok(()), row: None, example: None, refused: None, took: Duration::ZERO }
+        Probe {
+            by_rows,
+            disagreement: None,
+            joining: Ok(()),
+            row: None,
+            example: None,
+            refused: None,
+            took: Duration::ZERO,
+        }
     }
 }
 
@@ -72,22 +81,27 @@ pub(super) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
 
 fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     let signature = instance.signature().clone();
-    let allowed = may_batch(config.batching, &signature);
-    let rows = if allowed.is_ok() { ROWS } else { 1 };
+    let analysis = instance.row_analysis().clone();
+    let allowed = may_batch(config.batching, &signature, &analysis.proof);
+    let count = if allowed.is_ok() { ROWS } else { 1 };
     let mut refusal = String::new();
     for open in OPEN_EXTENTS {
-        let inputs = match made_up(&signature, rows, open) {
+        let inputs = match made_up(&signature, &analysis.table_sizes, count, open, Draw::Gentle) {
             Ok(inputs) => inputs,
             Err(why) => return Probe::without_run(allowed.and(Err(why))),
         };
-        let mut rows = if allowed.is_ok() { split(&inputs) } else { vec![inputs] };
+        let mut rows = if allowed.is_ok() { split(&inputs, ROWS) } else { vec![inputs] };
         match instance.run(&[&rows[0]]).outputs {
             Ok(_) => {
                 let row = time(instance, &rows[0]);
-                let by_rows = allowed.and_then(|()| independent(instance, &rows));
+                let (by_rows, disagreement) = match &allowed {
+                    Ok(()) => rows_independent(instance, &rows, open, config, &analysis.proof),
+                    Err(why) => (Err(why.clone()), None),
+                };
                 let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, config));
                 return Probe {
                     by_rows,
+                    disagreement,
                     joining,
                     row: Some(row),
                     example: Some(rows.swap_remove(0)),
@@ -99,8 +113,37 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
             Err(_) => {}
         }
     }
+    // A proof needs no run, nor does the user's word.
+    let is_known = config.batching == Batching::On || analysis.proof == RowProof::Proven;
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    Probe { refused: Some(refusal), ..Probe::without_run(allowed.and(Err(why))) }
+    let by_rows = if is_known { allowed } else { allowed.and(Err(why)) };
+    Probe { refused: Some(refusal), ..Probe::without_run(by_rows) }
+}
+
+/// Whether rows are independent by the probe, or why not; and what it saw that contradicts the proof or the user.
+fn rows_independent(
+    instance: &mut Instance,
+    rows: &[ModelInputs],
+    open: usize,
+    config: &ModelConfig,
+    proof: &RowProof,
+) -> (Result<(), String>, Option<String>) {
+    let probed = run_alone(instance, rows).and_then(|alone| {
+        let batch: Vec<(&ModelInputs, &[Tensor])> =
+            rows.iter().zip(&alone).map(|(row, answer)| (row, &**answer)).collect();
+        compare(instance, &batch)
+    });
+    match (config.batching, proof, probed) {
+        // What has no rows can't be cut, whatever is said.
+        (_, _, Err(Difference::Shape(why))) => (Err(why), None),
+        (Batching::On, _, Err(Difference::Value(why))) => (Ok(()), Some(why)),
+        (_, RowProof::Proven, Err(Difference::Value(why))) => (Err(why.clone()), Some(why)),
+        (_, _, Err(Difference::Value(why))) => (Err(why), None),
+        (Batching::Probed, RowProof::Unproven(_), Ok(())) => {
+            (thorough(instance, open, config.max_batch_size).map_err(Difference::into_text), None)
+        }
+        (_, _, Ok(())) => (Ok(()), None),
+    }
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs
@@ -109,7 +152,8 @@ pub(super) fn warm_up(instance: &mut Instance) -> Duration {
     let started = Instant::now();
     let signature = instance.signature().clone();
     for open in OPEN_EXTENTS {
-        if let Ok(inputs) = made_up(&signature, 1, open)
+        let tables = &instance.row_analysis().clone().table_sizes;
+        if let Ok(inputs) = made_up(&signature, tables, 1, open, Draw::Gentle)
             && instance.run(&[&inputs]).outputs.is_ok()
         {
             break;
@@ -129,102 +173,86 @@ fn time(instance: &mut Instance, row: &ModelInputs) -> Duration {
     best
 }
 
-/// The rows of inputs that have [`ROWS`] of them.
-pub(super) fn split(inputs: &ModelInputs) -> Vec<ModelInputs> {
+/// The rows of inputs that have so many of them.
+pub(super) fn split(inputs: &ModelInputs, rows: usize) -> Vec<ModelInputs> {
     let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
-    (0..ROWS).map(|_| cutters.iter_mut().map(|cutter| cutter.take(1)).collect::<Vec<_>>().into()).collect()
+    (0..rows).map(|_| cutters.iter_mut().map(|cutter| cutter.take(1)).collect::<Vec<_>>().into()).collect()
 }
 
-/// Whether every row of a batch gets the answer that it gets alone.
-fn independent(instance: &mut Instance, rows: &[ModelInputs]) -> Result<(), String> {
-    let names: Vec<Arc<str>> = instance.signature().outputs.iter().map(|spec| spec.name.clone()).collect();
-    let batch: Vec<&ModelInputs> = rows.iter().collect();
-    let together = instance.run(&batch).outputs;
-    let together = together.map_err(|why| format!("a probe with {ROWS} rows failed where one row ran: {why}"))?;
-    for (name, output) in names.iter().zip(&together) {
-        if output.shape().extents().first() != Some(&ROWS) {
-            return Err(format!("output '{name}' has shape {} for {ROWS} rows", output.shape()));
+/// A batch that does not give the answers that its rows get alone, for people.
+pub(super) enum Difference {
+    /// Its outputs can't be cut into rows.
+    Shape(String),
+    /// They can, and hold other values.
+    Value(String),
+}
+
+impl Difference {
+    fn into_text(self) -> String {
+        let (Difference::Shape(why) | Difference::Value(why)) = self;
+        why
+    }
+}
+
+/// The answers of rows that are run one by one.
+fn run_alone(instance: &mut Instance, rows: &[ModelInputs]) -> Result<Vec<Vec<Tensor>>, Difference> {
+    let failed = |why| Difference::Shape(format!("a probe with one row failed: {why}"));
+    rows.iter().map(|row| instance.run(&[row]).outputs.map_err(failed)).collect()
+}
+
+/// Compares the answers of a batch with those of its rows alone.
+fn compare(instance: &mut Instance, batch: &[(&ModelInputs, &[Tensor])]) -> Result<(), Difference> {
+    let signature = instance.signature().clone();
+    let names = || signature.outputs.iter().map(|spec| &spec.name);
+    let rows: Vec<&ModelInputs> = batch.iter().map(|(row, _)| *row).collect();
+    let count = rows.len();
+    let together = instance.run(&rows).outputs;
+    let together = together
+        .map_err(|why| Difference::Shape(format!("a probe with {count} rows failed where one row ran: {why}")))?;
+    for (name, output) in names().zip(&together) {
+        if output.shape().extents().first() != Some(&count) {
+            let shape = output.shape();
+            return Err(Difference::Shape(format!("output '{name}' has shape {shape} for {count} rows")));
         }
     }
     let mut cutters: Vec<RowCutter<'_>> = together.iter().map(RowCutter::new).collect();
-    for row in rows {
-        let alone = instance.run(&[row]).outputs.map_err(|why| format!("a probe with one row failed: {why}"))?;
-        for ((name, alone), cutter) in names.iter().zip(&alone).zip(&mut cutters) {
+    for (_, alone) in batch {
+        for ((name, alone), cutter) in names().zip(*alone).zip(&mut cutters) {
             let together = cutter.take(1);
             if alone.shape() != together.shape() {
-                return Err(format!(
-                    "output '{name}' has shape {} for a row alone and {} for one in a batch",
-                    alone.shape(),
-                    together.shape()
-                ));
+                let (alone, together) = (alone.shape(), together.shape());
+                return Err(Difference::Shape(format!(
+                    "output '{name}' has shape {alone} for a row alone and {together} for one in a batch"
+                )));
             }
-            if let Some(difference) = first_difference(alone, &together, tolerance(alone.datatype())) {
-                return Err(format!(
-                    "rows influence each other: in output '{name}' a row alone gives {}, in a batch {}",
+            if let Some(difference) = first_difference(alone, &together, tolerance_for(alone)) {
+                return Err(Difference::Value(format!(
+                    "rows influence each other: in output '{name}' a row alone gives {}, in a batch of {count} {}",
                     difference.expected, difference.got
-                ));
+                )));
             }
         }
     }
     Ok(())
 }
 
-/// Inputs with `rows` rows, each different: floats between 0 and 1, integers 0 or 1 (which most vocabularies and categories
-/// have), BYTES digits (which are numbers and words alike).
-pub(super) fn made_up(signature: &Signature, rows: usize, open: usize) -> Result<ModelInputs, String> {
-    let mut random = SplitMix(0);
-    let inputs = signature.inputs.iter().map(|spec| made_up_input(spec, rows, open, &mut random));
-    Ok(inputs.collect::<Result<Vec<_>, _>>()?.into())
+/// The tolerance for an answer: where large numbers cancel each other out, what is left of them has their rounding errors.
+fn tolerance_for(answer: &Tensor) -> Tolerance {
+    let Tolerance { absolute, relative } = tolerance(answer.datatype());
+    Tolerance { absolute: absolute.max(1e-6 * largest(answer)), relative }
 }
 
-/// Bytes of one made-up input at most.
-const LARGEST_INPUT: usize = 256 << 20;
-
-fn made_up_input(spec: &TensorSpec, rows: usize, open: usize, random: &mut SplitMix) -> Result<Tensor, String> {
-    let extent = |(axis, dimension): (usize, &Dimension)| match dimension {
-        Dimension::Fixed(extent) => *extent,
-        Dimension::Symbolic(_) if axis == 0 => rows,
-        Dimension::Symbolic(_) => open,
-    };
-    // One that may have any rank gets two axes, as most have.
-    let any = [Dimension::Symbolic(None), Dimension::Symbolic(None)];
-    let shape = Shape::new(spec.shape.as_deref().unwrap_or(&any).iter().enumerate().map(extent).collect());
-    // An element of BYTES takes its length and one digit.
-    let size = spec.datatype.size().unwrap_or(size_of::<u32>() + 1);
-    let elements = shape.elements().map_err(|error| error.to_string())?;
-    let length = elements.checked_mul(size).filter(|&length| length <= LARGEST_INPUT);
-    let length = length.ok_or_else(|| {
-        format!("input '{}' is too large to be probed: {rows} rows have {elements} elements", spec.name)
-    })?;
-    let mut data = Vec::with_capacity(length);
-    while data.len() < length {
-        match spec.datatype {
-            Datatype::Fp16 => data.extend(f16::from_f32(random.fraction()).to_le_bytes()),
-            Datatype::Bf16 => data.extend(bf16::from_f32(random.fraction()).to_le_bytes()),
-            Datatype::Fp32 => data.extend(random.fraction().to_le_bytes()),
-            Datatype::Fp64 => data.extend(((random.next() >> 11) as f64 / (1u64 << 53) as f64).to_le_bytes()),
-            Datatype::Bytes => push_bytes_element(&mut data, &[b'0' + (random.next() % 10) as u8])?,
-            _ => data.extend_from_slice(&(random.next() & 1).to_le_bytes()[..size]),
-        }
+/// The largest finite element, without its sign.
+fn largest(tensor: &Tensor) -> f64 {
+    fn of<const N: usize>(tensor: &Tensor, read: impl Fn([u8; N]) -> f64) -> f64 {
+        let elements = tensor.data().as_chunks::<N>().0.iter().map(|bytes| read(*bytes).abs());
+        elements.filter(|element| element.is_finite()).fold(0.0, f64::max)
     }
-    Tensor::new(spec.datatype, shape, Bytes::from(data)).map_err(|error| error.to_string())
-}
-
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): the same numbers at every
-/// load.
-struct SplitMix(u64);
-
-impl SplitMix {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 to 1, with the 24 bits of an FP32.
-    fn fraction(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 24) as f32
+    match tensor.datatype() {
+        Datatype::Fp16 => of(tensor, |bytes| f16::from_le_bytes(bytes).into()),
+        Datatype::Bf16 => of(tensor, |bytes| bf16::from_le_bytes(bytes).into()),
+        Datatype::Fp32 => of(tensor, |bytes| f32::from_le_bytes(bytes).into()),
+        Datatype::Fp64 => of(tensor, f64::from_le_bytes),
+        _ => 0.0,
     }
 }

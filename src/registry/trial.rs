@@ -6,14 +6,14 @@ use super::{
     isolation::{ADVICE, version_in_load},
     load::{Loader, may_batch},
     plan::Wanted,
-    probe::{OPEN_EXTENTS, Probe, ROWS, made_up, split},
+    probe::{Draw, OPEN_EXTENTS, Probe, ROWS, made_up, split, thorough},
     system, test_case,
     trials::{Passed, Trials},
     zero_extents::zero_extents,
 };
 use crate::{
-    config::ModelConfig,
-    engine::{Death, Instance, ModelFile, Provider, Target, WorkerFailure},
+    config::{Batching, ModelConfig},
+    engine::{Death, Instance, ModelFile, Provider, RowProof, Target, WorkerFailure},
     error::Failure,
     machine,
     tensor::ModelInputs,
@@ -153,10 +153,11 @@ fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {
 /// Runs the model with the inputs that the probe will run it with. Returns one row that ran.
 fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs> {
     let signature = instance.signature().clone();
-    let rows = if may_batch(config.batching, &signature).is_ok() { ROWS } else { 1 };
+    let analysis = instance.row_analysis().clone();
+    let rows = if may_batch(config.batching, &signature, &analysis.proof).is_ok() { ROWS } else { 1 };
     for open in OPEN_EXTENTS {
-        let inputs = made_up(&signature, rows, open).ok()?;
-        let mut rows = if rows > 1 { split(&inputs) } else { vec![inputs] };
+        let inputs = made_up(&signature, &analysis.table_sizes, rows, open, Draw::Gentle).ok()?;
+        let mut rows = if rows > 1 { split(&inputs, ROWS) } else { vec![inputs] };
         let first = instance.run(&[&rows[0]]).outputs;
         if instance.death().is_some() {
             return None;
@@ -165,6 +166,9 @@ fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs
             let all: Vec<&ModelInputs> = rows.iter().collect();
             for batch in std::iter::once(&all[..]).chain(all[1..].chunks(1)) {
                 let _ = instance.run(batch);
+            }
+            if config.batching == Batching::Probed && matches!(analysis.proof, RowProof::Unproven(_)) {
+                let _ = thorough(instance, open, config.max_batch_size);
             }
             return Some(rows.swap_remove(0));
         }

@@ -8,7 +8,7 @@ use std::{
 use super::Answer;
 use crate::{
     batcher::{self, Batcher},
-    engine::Provider,
+    engine::{Provider, RowProof},
     error::{Code, Error, Result},
     metrics::{RequestTimer, VersionMetrics},
     tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature, ZeroExtents},
@@ -42,8 +42,13 @@ pub struct Version {
 /// What was derived for a version, to be seen by people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
-    /// Whether axis 0 is the batch: all inputs of a request have the same extent of it.
+    /// Whether axis 0 is the batch.
     pub by_rows: bool,
+    /// Whether all inputs of a request must have the same extent of axis 0, by the model's or the user's word. Otherwise a request
+    /// whose inputs differ runs alone.
+    pub rows_must_agree: bool,
+    /// Whether the graph proves that rows of a batch don't influence each other.
+    pub row_proof: RowProof,
     /// Rows of a batch at most where requests are batched, else why they are not.
     pub batching: Result<usize, String>,
     /// What they run on: each of these has as many instances.
@@ -166,7 +171,7 @@ impl Version {
 
     /// Where axis 0 is the batch, all inputs have the same extent of it.
     fn check_rows(&self, ModelInputs { required: inputs, .. }: &ModelInputs) -> Result<()> {
-        let Some(first) = inputs.first().filter(|_| self.derived.by_rows) else {
+        let Some(first) = inputs.first().filter(|_| self.derived.rows_must_agree) else {
             return Ok(());
         };
         let rows = first.shape().rows();

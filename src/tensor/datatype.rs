@@ -77,6 +77,11 @@ impl Datatype {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
+    /// Whether elements are floating-point numbers.
+    pub fn is_float(self) -> bool {
+        matches!(self, Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64)
+    }
+
     /// Bytes that an element takes; `None` for BYTES, whose elements differ.
     pub fn size(self) -> Option<usize> {
         match self {

@@ -93,6 +93,14 @@ impl Signature {
         Some(format!("{}, but {}, which the model gives the same name", shown(*first), shown(*second)))
     }
 
+    /// Pairs of axes that must agree in a request that shares a batch with others: axis 0 of the inputs, and axes behind it that the
+    /// model gives one name. Proofs that rows are independent count on it.
+    pub fn shared_extents(&self) -> Vec<[(usize, usize); 2]> {
+        let rows = (1..self.inputs.len()).map(|input| [(0, 0), (input, 0)]);
+        let named = self.same_extent.iter().filter(|[(_, first), (_, second)]| *first > 0 && *second > 0);
+        rows.chain(named.copied()).collect()
+    }
+
     /// Whether axis 0 of every input can be the batch: there is one, and its extent is not fixed.
     ///
     /// # Errors

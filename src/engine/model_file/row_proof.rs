@@ -11,17 +11,31 @@ mod control;
 mod extent;
 mod interpreter;
 mod rules;
+mod tables;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, fmt, rc::Rc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    rc::Rc,
+};
 
 use super::onnx::{Model, Node, ValueInfo};
 use extent::{BATCH, Extent};
 use interpreter::{Interpreter, Scope, shown};
 use value::{Cause, Flow, Rows, Value};
+
+/// Analysis of a model's graph for what rows of a batch have to do with each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowAnalysis {
+    /// Whether they influence each other.
+    pub proof: RowProof,
+    /// For each input that indexes constant tables, such as embeddings, the extent of the smallest.
+    pub table_sizes: BTreeMap<String, i64>,
+}
 
 /// Verdict on the rows of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +76,14 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Analyses a model.
+pub(super) fn analyse(model: &Model) -> RowAnalysis {
+    let table_sizes = model.graph.as_ref().map(tables::table_sizes).unwrap_or_default();
+    RowAnalysis { proof: prove(model), table_sizes }
+}
+
 /// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven.
-pub(super) fn prove(model: &Model) -> RowProof {
+fn prove(model: &Model) -> RowProof {
     let Some(graph) = &model.graph else {
         return RowProof::Unproven(Finding::without_node("the file holds no graph".into()));
     };
@@ -114,7 +134,7 @@ pub(super) fn prove(model: &Model) -> RowProof {
         match verdict(&output.name, scope.get(&output.name), &graph.nodes, &scope) {
             RowProof::Proven => {}
             RowProof::Unproven(finding) => _ = unproven.get_or_insert(finding),
-            mixes => return mixes,
+            mixes @ RowProof::Mixes(_) => return mixes,
         }
     }
     unproven.map_or(RowProof::Proven, RowProof::Unproven)

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     engine::{
         Engine,
-        model_file::{ModelFile, NeedsElements, RowProof},
+        model_file::{ModelFile, NeedsElements, RowAnalysis},
         session::SharedSession,
         signature,
         target::Target,
@@ -206,7 +206,7 @@ impl Worker {
             uneven: None,
             hazard: None,
             zero_extents: NeedsElements::default(),
-            rows: RowProof::default(),
+            rows: RowAnalysis::default(),
             unwritten: load.zeroed.then(|| "told by the server".to_owned()),
             inputs: Vec::new(),
             digest: OnceLock::new(),

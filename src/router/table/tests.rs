@@ -4,6 +4,7 @@ use std::time::Duration;
 use crate::{
     batcher::{Batcher, Compute, Instances, Levels, Settings},
     config::{ModelConfig, QueueTime},
+    engine::RowProof,
     metrics::Exposition,
     router::Derived,
     tensor::{Signature, ZeroExtents},
@@ -15,6 +16,7 @@ fn ready(version: u64) -> VersionEntry {
     let metrics = Exposition::new(&[]).version("m", version);
     let settings = Settings {
         by_rows: false,
+        shared_extents: Vec::new(),
         joined: false,
         open_axes: Vec::new(),
         max_batch_size: 1,
@@ -40,6 +42,8 @@ fn ready(version: u64) -> VersionEntry {
         zero_extents: ZeroExtents::refused(&Signature::new(Vec::new(), Vec::new(), Vec::new()), ""),
         derived: Derived {
             by_rows: false,
+            rows_must_agree: false,
+            row_proof: RowProof::default(),
             batching: no(),
             devices: Vec::new(),
             fallback: None,

@@ -6,6 +6,7 @@ use super::{super::onnx::Model, RowProof, prove};
 /// Prints the verdict on each model in the folder that ONNXD_MODELS names, and the time that it took.
 #[test]
 #[ignore = "a report for people: it needs models"]
+#[expect(clippy::print_stdout, reason = "it is a report")]
 fn verdicts_on_a_folder() {
     let Some(folder) = std::env::var_os("ONNXD_MODELS") else { return };
     let mut paths: Vec<_> = fs::read_dir(Path::new(&folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
