@@ -247,8 +247,8 @@ impl Loader {
                 model,
                 version,
                 why,
-                "the graph proves that rows are independent and the probe contradicts it: requests run apart; this is a \
-                 defect of onnxd, please report it with the model"
+                "the graph proves that rows are independent and the probe contradicts it, so requests run apart: a defect of \
+                 onnxd, or a kernel that rounds otherwise in a batch; please report it with the model"
             );
         }
         let threads = target.threads;

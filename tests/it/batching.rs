@@ -151,7 +151,7 @@ async fn rows_that_influence_each_other_are_not_joined() {
         let metadata = get(server.http, &format!("/v2/models/{model}")).await.json();
         metadata["properties"]["batching"].as_str().unwrap().to_owned()
     };
-    assert!(batching("across").await.starts_with("off: rows influence each other"), "{}", batching("across").await);
+    assert!(batching("across").await.starts_with("off: rows of a batch would influence each other: Softmax"), "{}", batching("across").await);
     assert!(batching("off").await.contains("config.toml"));
     let client = inference(&server).await;
     let mut tasks = JoinSet::new();
@@ -279,7 +279,7 @@ async fn no_instance_stays_free_while_something_waits() {
     if std::thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
-    const CONFIG: &str = "max_batch_size = 1\ninstances = 2\nintra_op_threads = 1\nmax_run_time = \"0s\"\n";
+    const CONFIG: &str = "batching = \"on\"\nmax_batch_size = 1\ninstances = 2\nintra_op_threads = 1\nmax_run_time = \"0s\"\n";
     let repository = repository("slow", onnx::slow(), CONFIG);
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -311,7 +311,7 @@ async fn versions_run_where_their_cost_allows() {
         (mlp(), "max_queue_delay = \"1ms\"", "off: config.toml has requests wait"),
         (onnx::mlp(&[32, 512, 512, 2]), "intra_op_threads = 1", "off: a batch of 64 rows takes"),
         (onnx::mlp(&[32, 2048, 2048, 2]), "intra_op_threads = 1", "off: a row takes"),
-        (onnx::slow(), "", "off: its Loop may take long for some values"),
+        (onnx::slow(), "batching = \"on\"", "off: its Loop may take long for some values"),
     ] {
         let repository = repository("m", graph, config);
         let server = Server::start(repository.path());

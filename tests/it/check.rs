@@ -103,8 +103,9 @@ fn talkative() -> TempDir {
     let sum = Sha256::digest(fs::read(version.join("model.onnx")).unwrap());
     let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
     write(&version.join("SHA256SUMS"), format!("{sum}  model.onnx\n"));
-    // Its batch axis has no name that outputs share.
+    // Its batch axis has another name in the output.
     Graph { output: vec![value("y", FLOAT, &["rows", "2"])], ..onnx::add(1.0) }.save(&root.join("unnamed/1.onnx"));
+    onnx::across_rows().save(&root.join("across/1.onnx"));
     // Its output is not what it declares.
     let declared = vec![value("y", FLOAT, &["n", "3"])];
     Graph { output: declared, ..onnx::identity(FLOAT, &["n", "m"]) }.save(&root.join("declared.onnx"));
@@ -151,8 +152,11 @@ fn it_tells_what_was_found_and_derived() {
         let warnings = version(name)["warnings"].to_string();
         assert!(parts.iter().all(|part| warnings.contains(part)), "{name}: {warnings}");
     };
-    warns("unnamed", &["'batch'", "'rows'", "batching = \\\"on\\\""]);
-    assert_eq!(version("unnamed")["batching"]["on"], false);
+    let unnamed = version("unnamed");
+    assert_eq!((&unnamed["batching"]["on"], &unnamed["rows"]["verdict"]), (&json!(true), &json!("proven")));
+    let across = version("across");
+    assert_eq!((&across["batching"]["on"], &across["rows"]["verdict"]), (&json!(false), &json!("mixes")));
+    assert_eq!(across["rows"]["chain"], json!(["Softmax 'y'"]));
     warns("half", &["FP16"]);
     warns("graphs", &["cuda_graphs = true", "not recorded: it runs on cpu"]);
     assert_eq!(version("graphs")["cuda_graphs"]["on"], false);

@@ -102,8 +102,8 @@ def check_metadata(ways):
     unbatched = {
         "fixed": "off: axis 0 of 'x' has the fixed extent 3",
         "scalar": "off: 'x' is a scalar, so it has no batch axis",
-        "non_zero": "off: axis 0 of 'y' has the fixed extent 2",
-        "misdeclared": "off: axis 0 of 'y' has the fixed extent 1",
+        "non_zero": "off: rows of a batch would influence each other: NonZero 'y': the extents of what NonZero gives depend on the elements of all rows",
+        "misdeclared": "off: rows of a batch would influence each other: Reshape 'y': 'shape', which rows of the batch decide, decides for all of them",
     }
     for model, why in unbatched.items():
         assert properties(model)["batching"] == why, (model, properties(model))

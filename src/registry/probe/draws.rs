@@ -61,9 +61,10 @@ impl Draw {
 
     /// An integer, below the size of the table that the input indexes where that is known.
     fn integer(self, row: usize, table: Option<i64>, random: &mut SplitMix) -> i64 {
-        let drawn = (random.next() >> 1) as i64;
+        let bits = random.next();
+        let drawn = (bits >> 1) as i64;
         match (self, table) {
-            (Draw::Gentle, _) => drawn & 1,
+            (Draw::Gentle, _) => (bits & 1) as i64,
             (Draw::OneOdd, Some(size)) => {
                 if row == 2 {
                     size - 1

@@ -75,7 +75,8 @@ async fn swaps_leave_no_process_file_or_mapping() {
         assert_eq!(modulo_of(&server, 7, 4).await.json()["outputs"][0]["data"][0], 3);
     }
     eventually("what was replaced has gone", async || settled(&server) == (1, 1)).await;
-    assert!(mapped(server.id()) <= 4, "{}", mapped(server.id()));
+    // The pool of one worker, not of all that there were.
+    assert!(mapped(server.id()) < SWAPS / 2, "{}", mapped(server.id()));
     assert!(post(server.admin, "/admin/v1/models/modulo/unload", "{}").await.status.is_success());
     eventually_without_children(server.id()).await;
     eventually("the last has gone", async || files(server.id()).1 == 0 && mapped(server.id()) == 0).await;
