@@ -35,6 +35,7 @@ pub(super) fn models(models: &[Model]) -> String {
         ">WEIGHT",
         ">SHARE",
         "ALIASES",
+        "SOURCE",
         "SINCE",
         ">GEN",
         "DEVICE",
@@ -61,6 +62,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 weight,
                 share,
                 aliases,
+                model.source.clone(),
                 moment(&version.since),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
@@ -75,15 +77,15 @@ pub(super) fn models(models: &[Model]) -> String {
 
 /// The weights of every version.
 pub(super) fn traffic(models: &[Model]) -> String {
-    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES"]);
+    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SOURCE"]);
     for model in models {
         for version in &model.versions {
             let [weight, share, aliases] = traffic_cells(version);
             let (name, number) = (model.name.clone(), version.version.to_string());
-            table.row(vec![name, number, version.state.clone(), weight, share, aliases]);
+            table.row(vec![name, number, version.state.clone(), weight, share, aliases, model.source.clone()]);
         }
     }
-    below(with_empty(&table, models), &missing(models))
+    below(with_empty(&table, models), &format!("{}{}", missing(models), shadowed(models)))
 }
 
 /// The same of one model, with what was before.
@@ -167,6 +169,24 @@ fn missing(models: &[Model]) -> String {
         for (alias, number) in traffic.aliases.iter().filter(|(_, number)| is_missing(number)) {
             let _ = writeln!(text, "{name} has no version {number}: its alias {} answers nobody", printable(alias));
         }
+    }
+    text
+}
+
+/// Traffic of configurations that does not count.
+fn shadowed(models: &[Model]) -> String {
+    let mut text = String::new();
+    for model in models {
+        let Some(traffic) = &model.shadowed else { continue };
+        let weights = traffic.weights.iter().map(|(version, weight)| format!("{version}={weight}"));
+        let aliases = traffic.aliases.iter().map(|(alias, version)| format!("{}={version}", printable(alias)));
+        let asked: Vec<String> = weights.chain(aliases).collect();
+        let (name, asked, source) = (printable(&model.name), asked.join(" "), printable(&model.source));
+        let _ = writeln!(
+            text,
+            "{name}: config.toml asks for {asked}, which does not count since {source}; `onnxd traffic reset {name}` gives the \
+             traffic back to it"
+        );
     }
     text
 }
