@@ -90,7 +90,7 @@ pub struct Record {
     pub before: Option<Traffic>,
     /// See `before`.
     pub after: Option<Traffic>,
-    /// What had decided `before`; older servers did not keep it.
+    /// Authority that decided `before`; older servers did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
 }

@@ -23,7 +23,7 @@ const NO_POINTS: f64 = 1e-9;
 pub struct Applied {
     /// The state with it.
     pub state: ModelState,
-    /// What else there is to know, for people.
+    /// Warnings for people.
     pub warnings: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl ModelState {
             Change::Unload(version) | Change::ForceUnload(version) => {
                 let versions = judge.unloadable(*version)?;
                 if matches!(change, Change::Unload(_)) {
-                    judge.unused(before, &versions)?;
+                    judge.check_unused(before, &versions)?;
                 }
                 is_about_traffic = !judge.uses(before, &versions).is_empty();
                 if is_about_traffic {

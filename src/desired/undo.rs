@@ -24,11 +24,11 @@ pub struct Snapshot {
     pub revision: u64,
     /// Where requests went; `None`: an older server only kept that the configuration decided it.
     pub traffic: Option<Traffic>,
-    /// What had decided it.
+    /// Authority that decided it.
     pub origin: Origin,
 }
 
-/// What has decided where requests go.
+/// Authority that decided where requests went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// True if the configuration has, or nothing has.
@@ -53,7 +53,7 @@ impl Snapshot {
         versions
     }
 
-    /// Whether a series of changes may begin with it: all requests went to one version, or were where they were meant to stay.
+    /// True if a series of changes may begin with it: all requests went to one version, or had been sent where they were to stay.
     fn begins_series(&self) -> bool {
         let goes_to_one = |traffic: &Traffic| traffic.weights.iter().filter(|(_, weight)| *weight > 0.0).count() <= 1;
         self.origin.configured || self.origin.promoted || self.traffic.as_ref().is_none_or(goes_to_one)
@@ -61,7 +61,7 @@ impl Snapshot {
 }
 
 impl Record {
-    /// Whether requests went elsewhere by this change, or could.
+    /// True if this change sent requests elsewhere, or could.
     fn moves_traffic(&self) -> bool {
         let by_configuration = self.origin.is_some_and(|origin| origin.configured);
         self.before.is_some()
@@ -174,14 +174,14 @@ impl ModelState {
         Ok(())
     }
 
-    /// As many rollbacks as lead to a snapshot.
+    /// Restores a snapshot, and forgets those after it.
     fn cut_undo(&mut self, judge: &Judge<'_>, index: usize) -> Result<Vec<String>> {
         let mut snapshots = self.undo.split_off(index).into_iter();
         let Some(snapshot) = snapshots.next() else { return Ok(Vec::new()) };
         self.return_to(judge, &snapshot)
     }
 
-    /// Makes traffic what it was. Gives what else there is to know, for people.
+    /// Restores the traffic of a snapshot. Gives warnings for people.
     fn return_to(&mut self, judge: &Judge<'_>, snapshot: &Snapshot) -> Result<Vec<String>> {
         let (model, configured) = (judge.model, &judge.known.configured);
         let mut warnings = Vec::new();
@@ -216,7 +216,7 @@ impl ModelState {
         Ok(warnings)
     }
 
-    /// Has versions loaded that a call has had unloaded. Gives those.
+    /// Marks versions to be loaded again that a call has unloaded. Gives their numbers.
     fn load_again(&mut self, judge: &Judge<'_>, needed: &BTreeSet<u64>) -> BTreeSet<u64> {
         let is_unloaded =
             |version: &&u64| self.loaded.get(version) == Some(&false) && judge.known.on_disk.contains(version);
@@ -228,7 +228,7 @@ impl ModelState {
 
 impl Judge<'_> {
     /// Refuses to unload versions that get requests.
-    pub(super) fn unused(&self, traffic: &Traffic, versions: &[u64]) -> Result<()> {
+    pub(super) fn check_unused(&self, traffic: &Traffic, versions: &[u64]) -> Result<()> {
         let used = self.uses(traffic, versions);
         if used.is_empty() {
             return Ok(());

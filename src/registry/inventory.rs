@@ -102,14 +102,14 @@ impl Inventory {
         named(&self.traffic(model))
     }
 
-    /// Those that it would name after a rollback, or after the series of changes that goes on is aborted.
+    /// The versions that it would name after a rollback, or after an abort.
     pub(super) fn named_before(&self, model: &str) -> BTreeSet<u64> {
         let Some(state) = self.desired.models.get(model) else { return BTreeSet::new() };
         let configured = self.configured(model);
         state.next_snapshots().flat_map(|snapshot| snapshot.needs(&configured)).collect()
     }
 
-    /// What decides where the requests of a model go.
+    /// Authority over the traffic of a model.
     pub(super) fn source(&self, model: &str) -> Source {
         match self.desired.models.get(model) {
             Some(state) if state.traffic.is_some() => Source::Admin(state.traffic_revision),

@@ -32,7 +32,7 @@ impl State {
     }
 }
 
-/// What decides where a model's requests go.
+/// Authority over a model's traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// Weights or aliases in its configuration.
@@ -62,7 +62,7 @@ pub struct ModelStatus {
     pub revision: u64,
     /// Where its requests go.
     pub traffic: Traffic,
-    /// What decides that.
+    /// Authority over that.
     pub source: Source,
     /// The configuration's traffic, where an admin call decides and it says something else.
     pub shadowed: Option<Traffic>,

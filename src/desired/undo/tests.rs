@@ -43,7 +43,7 @@ fn held(state: &ModelState) -> String {
     state.traffic.as_ref().map_or_else(|| "config".into(), ToString::to_string)
 }
 
-/// What one abort leads to after these changes; empty: there is nothing to abort.
+/// Traffic after these changes and one abort; empty: there is nothing to abort.
 #[test]
 fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_for_good() {
     let known = known(&[1, 2, 3]);
