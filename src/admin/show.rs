@@ -1,10 +1,11 @@
 //! Models, weights, aliases and histories for people.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::SystemTime};
 
 use super::table::Table;
 use crate::{
     api::admin::proto::{Model, Record, Traffic, Version},
+    clock,
     config::rounded,
     printable::printable,
 };
@@ -36,7 +37,7 @@ pub(super) fn models(models: &[Model]) -> String {
         ">SHARE",
         "ALIASES",
         "SOURCE",
-        "SINCE",
+        ">AGE",
         ">GEN",
         "DEVICE",
         "ISOLATION",
@@ -63,7 +64,7 @@ pub(super) fn models(models: &[Model]) -> String {
                 share,
                 aliases,
                 model.source.clone(),
-                moment(&version.since),
+                age(&version.since, clock::now()),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
                 or_none(version.isolation.as_deref().unwrap_or_default()),
@@ -208,6 +209,15 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
+/// The time since a moment, in its largest unit. A clock that is behind the server's makes none of it.
+fn age(since: &str, now: SystemTime) -> String {
+    let Ok(since) = humantime::parse_rfc3339(since) else { return NONE.into() };
+    let seconds = now.duration_since(since).unwrap_or_default().as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
+    unit.map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
+}
+
 /// A time without parts of a second.
 pub(super) fn moment(time: &str) -> String {
     match time.split_once('.') {
@@ -219,6 +229,21 @@ pub(super) fn moment(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn age_has_one_unit() {
+        let now = humantime::parse_rfc3339("2026-11-25T21:54:46.5Z").unwrap();
+        for (since, expected) in [
+            ("2026-11-25T21:54:50.000Z", "0s"),
+            ("2026-11-25T21:54:06.400Z", "40s"),
+            ("2026-11-25T21:00:00.000Z", "54m"),
+            ("2026-11-24T22:00:00.000Z", "23h"),
+            ("2026-11-01T00:00:00.000Z", "24d"),
+            ("later", NONE),
+        ] {
+            assert_eq!(age(since, now), expected, "{since}");
+        }
+    }
 
     #[test]
     fn percent_tells_little_from_nothing() {

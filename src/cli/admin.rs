@@ -16,7 +16,7 @@ pub enum Admin {
     /// Show the models and versions of a running server.
     ///
     /// A line per version: its state, its weight, the part of the requests that name no version which it gets now, its aliases,
-    /// what decides these (config.toml, the admin call of a revision, or nothing), since when it is so, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
+    /// what decides these (config.toml, the admin call of a revision, or nothing), how long it is in its state, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
     /// takes. Below stands what is wrong, and for one model why it runs in worker processes.
     #[command(after_help = "\
 Examples:

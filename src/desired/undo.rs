@@ -63,9 +63,9 @@ impl Snapshot {
 impl Record {
     /// True if this change sent requests elsewhere, or could.
     fn moves_traffic(&self) -> bool {
-        let by_configuration = self.origin.is_some_and(|origin| origin.configured);
+        let is_takeover = self.origin.is_some_and(|origin| origin.configured) && self.change != Change::ResetTraffic;
         self.before.is_some()
-            && (self.before != self.after || by_configuration || matches!(self.change, Change::ForceUnload(_)))
+            && (self.before != self.after || is_takeover || matches!(self.change, Change::ForceUnload(_)))
     }
 }
 

@@ -104,6 +104,18 @@ fn every_revision_in_the_history_can_be_returned_to() {
     assert!(refused.message().contains("no revision 50") && refused.message().contains("is at 49"), "{refused}");
 }
 
+/// A reset that gives nothing back is no step, so that going back past it is like so many rollbacks.
+#[test]
+fn resets_of_what_the_configuration_decides_are_no_steps() {
+    let known = known(&[1, 2]);
+    let changes = [weights(&[(1, 1.0)]), Change::ResetTraffic, Change::ResetTraffic, weights(&[(2, 1.0)])];
+    let state = after(&changes, &known);
+    let back = made(&state, &Change::RollbackTo(2), &known, 5);
+    assert_eq!((held(&back).as_str(), back.undo.len()), ("config", 2));
+    let further = made(&back, &Change::Rollback, &known, 6);
+    assert_eq!((held(&further).as_str(), further.undo.len()), ("1=1", 1));
+}
+
 #[test]
 fn revisions_before_the_history_are_refused() {
     let known = known(&[1, 2]);
