@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     api::admin::proto::{GetHistoryResponse, ListModelsResponse, Model},
-    cli::admin::{Admin, Alias, Server, Traffic},
+    cli::admin::{Admin, Alias, Server, Traffic, split_version},
 };
 use call::{Api, parse, path_of};
 
@@ -40,17 +40,24 @@ async fn answer(command: &Admin) -> Result<(), String> {
             change::set_weights(server, model, weights, terms).await
         }
         Admin::Traffic(Traffic::Shift { model, from, to, points, terms, server }) => {
-            change::shift(server, model, (*from, *to, *points), terms).await
+            change::shift(server, model, (from, to, *points), terms).await
+        }
+        Admin::Traffic(Traffic::Reset { model, terms, server }) => {
+            change::plain(server, model, "traffic/reset", terms).await
         }
         Admin::Alias(Alias::Set { model, alias, version, terms, server }) => {
-            change::set_alias(server, model, (alias, *version), terms).await
+            change::set_alias(server, model, (alias, version), terms).await
         }
         Admin::Alias(Alias::Drop { model, alias, terms, server }) => {
             change::drop_alias(server, model, alias, terms).await
         }
-        Admin::Promote { model, version, terms, server } => change::promote(server, model, *version, terms).await,
-        Admin::Rollback { model, terms, server } => change::rollback(server, model, terms).await,
-        Admin::Unload { model, version, terms, server } => change::unload(server, model, *version, terms).await,
+        Admin::Promote { model, version, terms, server } => change::promote(server, model, version, terms).await,
+        Admin::Rollback { model, to, terms, server } => change::rollback(server, model, *to, terms).await,
+        Admin::Abort { model, terms, server } => change::plain(server, model, "abort", terms).await,
+        Admin::Unload { model, version, force, terms, server } => {
+            let (model, version) = split_version(model, version.as_ref());
+            change::unload(server, &model, (version.as_ref(), *force), terms).await
+        }
         Admin::Load(loading) => change::load(loading, "load").await,
         Admin::Reload(loading) => change::load(loading, "reload").await,
         Admin::History { model, server } => {
@@ -62,7 +69,7 @@ async fn answer(command: &Admin) -> Result<(), String> {
             print(&show::history(model, &records))
         }
         Admin::Explain { model, key, version, alias, server } => {
-            let named = version.map(|version| version.to_string()).or_else(|| alias.clone());
+            let named = version.as_ref().map(ToString::to_string).or_else(|| alias.clone());
             explain::explain(server, model, key.as_deref(), named.as_deref()).await
         }
         Admin::Watch { model, server } => watch::watch(server, model.as_deref()).await,

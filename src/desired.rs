@@ -7,17 +7,21 @@ mod apply;
 mod audit;
 mod change;
 mod document;
+mod format_1;
 mod place;
 mod share;
 mod show;
 mod store;
 #[cfg(test)]
 mod tests;
+mod undo;
 
+pub use apply::Applied;
 pub use change::{Change, Known, Terms};
 pub use place::default_folder;
 pub use share::{named, shares};
 pub use store::Store;
+pub use undo::{Origin, Snapshot};
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -55,10 +59,16 @@ pub struct ModelState {
     pub revision: u64,
     /// Where its requests go; `None`: what its configuration says.
     pub traffic: Option<Traffic>,
+    /// The revision of the change that made `traffic`; 0: there is none, or an older server made it.
+    pub traffic_revision: u64,
+    /// True if `traffic` is what a promotion made.
+    pub promoted: bool,
+    /// The configuration's traffic at the last change of `traffic`, which has held instead of it since.
+    pub shadowed: Option<Traffic>,
     /// Versions that are loaded (true) or not (false), whatever else would decide that.
     pub loaded: BTreeMap<u64, bool>,
-    /// What the traffic was before each change that a rollback can take back, oldest first.
-    pub undo: Vec<Option<Traffic>>,
+    /// Traffic before each change that a rollback can take back, oldest first.
+    pub undo: Vec<Snapshot>,
     /// The last changes, oldest first.
     pub history: Vec<Record>,
 }
@@ -80,4 +90,7 @@ pub struct Record {
     pub before: Option<Traffic>,
     /// See `before`.
     pub after: Option<Traffic>,
+    /// Authority that decided `before`; older servers did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }

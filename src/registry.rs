@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod plan;
 mod probe;
+mod shadowed;
 mod shared;
 mod sizes;
 mod status;
@@ -40,7 +41,7 @@ pub use deaths::Deaths;
 pub use devices::Devices;
 pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
-pub use status::{Event, Happened, ModelStatus, State, VersionStatus};
+pub use status::{Event, Happened, ModelStatus, Source, State, VersionStatus};
 pub use system::{give_way, stay_aside, yield_to_small_requests};
 #[cfg(any(fuzzing, test))]
 pub(crate) use test_case::read_for_fuzzing;
@@ -404,6 +405,7 @@ impl Registry {
                 tracing::error!(model = name, "{problem}; what is loaded of it goes on serving");
             }
         }
+        shadowed::warn_of_edits(&inventory, &models);
         inventory.models = models;
     }
 

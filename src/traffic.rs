@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// The alias of the version that requests without a version go to where there are no weights.
 pub const STABLE: &str = "stable";
@@ -160,6 +160,68 @@ impl Selector {
             ))),
         }
     }
+}
+
+/// A version of a model, by its number or by one of its aliases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionName {
+    /// Its number.
+    Number(u64),
+    /// An alias, which names the version that it points to.
+    Alias(String),
+}
+
+impl std::str::FromStr for VersionName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Selector::parse("", text) {
+            Ok(Selector::Version(version)) => Ok(VersionName::Number(version)),
+            Ok(Selector::Alias(alias)) => Ok(VersionName::Alias(alias)),
+            Ok(Selector::Any) | Err(_) => Err("expected a version, an integer > 0, or an alias".into()),
+        }
+    }
+}
+
+impl std::fmt::Display for VersionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            VersionName::Number(version) => write!(f, "{version}"),
+            VersionName::Alias(alias) => f.write_str(alias),
+        }
+    }
+}
+
+/// Finds the versions that names stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Resolver<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// Its traffic, which has its aliases.
+    pub traffic: &'a Traffic,
+}
+
+impl Resolver<'_> {
+    /// The version that a name stands for now.
+    ///
+    /// # Errors
+    /// The model has no such alias (NOT_FOUND).
+    pub fn version(&self, name: &VersionName) -> Result<u64> {
+        match name {
+            VersionName::Number(version) => Ok(*version),
+            VersionName::Alias(alias) => {
+                let version = self.traffic.aliases.get(alias).copied();
+                version.ok_or_else(|| unknown_alias(self.model, alias, self.traffic))
+            }
+        }
+    }
+}
+
+/// Says that a model has no such alias, and which it has.
+pub fn unknown_alias(model: &str, alias: &str, traffic: &Traffic) -> Error {
+    let known: Vec<_> = traffic.aliases.keys().map(String::as_str).collect();
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Error::new(Code::NotFound, format!("model '{model}' has no alias '{alias}'; its aliases are: {known}"))
 }
 
 /// Whether a text may be an alias.

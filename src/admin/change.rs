@@ -9,39 +9,44 @@ use super::{
 };
 use crate::{
     api::admin::proto::{ChangeResponse, Model, Version},
-    cli::admin::{Loading, Server, Terms, Weight},
+    cli::admin::{Loading, Server, Terms, Weight, split_version},
     client::percent_encoded,
     printable::printable,
+    traffic::VersionName,
 };
 
 pub(super) async fn set_weights(server: &Server, model: &str, weights: &[Weight], terms: &Terms) -> Result<(), String> {
-    let mut named = Map::new();
+    let (mut by_number, mut by_alias) = (Map::new(), Map::new());
     for Weight { version, weight } in weights {
-        if named.insert(version.to_string(), json!(weight)).is_some() {
-            return Err(format!("version {version} has two weights"));
+        let (map, kind) = match version {
+            VersionName::Number(_) => (&mut by_number, "version"),
+            VersionName::Alias(_) => (&mut by_alias, "alias"),
+        };
+        if map.insert(version.to_string(), json!(weight)).is_some() {
+            return Err(format!("{kind} {version} has two weights"));
         }
     }
-    let message = with_terms(json!({"weights": named}), terms);
+    let message = with_terms(json!({"weights": by_number, "alias_weights": by_alias}), terms);
     change(server, Method::POST, &format!("{}/weights", path_of(model)), &message).await
 }
 
 pub(super) async fn shift(
     server: &Server,
     model: &str,
-    (from, to, points): (u64, u64, f64),
+    (from, to, points): (&VersionName, &VersionName, f64),
     terms: &Terms,
 ) -> Result<(), String> {
-    let message = with_terms(json!({"from": from, "to": to, "points": points}), terms);
-    change(server, Method::POST, &format!("{}/shift", path_of(model)), &message).await
+    let message = named(named(json!({"points": points}), "from", Some(from)), "to", Some(to));
+    change(server, Method::POST, &format!("{}/shift", path_of(model)), &with_terms(message, terms)).await
 }
 
 pub(super) async fn set_alias(
     server: &Server,
     model: &str,
-    (alias, version): (&str, u64),
+    (alias, version): (&str, &VersionName),
     terms: &Terms,
 ) -> Result<(), String> {
-    let message = with_terms(json!({"version": version}), terms);
+    let message = with_terms(named(json!({}), "version", Some(version)), terms);
     let path = format!("{}/aliases/{}", path_of(model), percent_encoded(alias));
     change(server, Method::PUT, &path, &message).await
 }
@@ -58,26 +63,38 @@ pub(super) async fn drop_alias(server: &Server, model: &str, alias: &str, terms:
     report(server, &Api::new(server)?.ask(Method::DELETE, &path, Vec::new().into()).await?)
 }
 
-pub(super) async fn promote(server: &Server, model: &str, version: u64, terms: &Terms) -> Result<(), String> {
-    let message = with_terms(json!({"version": version}), terms);
+pub(super) async fn promote(server: &Server, model: &str, version: &VersionName, terms: &Terms) -> Result<(), String> {
+    let message = with_terms(named(json!({}), "version", Some(version)), terms);
     change(server, Method::POST, &format!("{}/promote", path_of(model)), &message).await
 }
 
-pub(super) async fn rollback(server: &Server, model: &str, terms: &Terms) -> Result<(), String> {
-    change(server, Method::POST, &format!("{}/rollback", path_of(model)), &with_terms(json!({}), terms)).await
+pub(super) async fn rollback(server: &Server, model: &str, to: Option<u64>, terms: &Terms) -> Result<(), String> {
+    let message = with_terms(json!({"to_revision": to}), terms);
+    change(server, Method::POST, &format!("{}/rollback", path_of(model)), &message).await
 }
 
-pub(super) async fn unload(server: &Server, model: &str, version: Option<u64>, terms: &Terms) -> Result<(), String> {
-    let message = with_terms(json!({"version": version}), terms);
+/// Makes a change that takes nothing but its terms.
+pub(super) async fn plain(server: &Server, model: &str, call: &str, terms: &Terms) -> Result<(), String> {
+    change(server, Method::POST, &format!("{}/{call}", path_of(model)), &with_terms(json!({}), terms)).await
+}
+
+pub(super) async fn unload(
+    server: &Server,
+    model: &str,
+    (version, force): (Option<&VersionName>, bool),
+    terms: &Terms,
+) -> Result<(), String> {
+    let message = with_terms(named(json!({"force": force}), "version", version), terms);
     change(server, Method::POST, &format!("{}/unload", path_of(model)), &message).await
 }
 
 /// Has something loaded or loaded anew, and waits for it.
 pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     let Loading { model, version, no_wait, timeout, terms, server } = loading;
+    let (model, version) = split_version(model, version.as_ref());
     let mut api = Api::new(server)?;
-    let message = with_terms(json!({"version": version}), terms);
-    let path = path_of(model);
+    let message = with_terms(named(json!({}), "version", version.as_ref()), terms);
+    let path = path_of(&model);
     let answer = api.ask(Method::POST, &format!("{path}/{verb}"), body(&message)).await?;
     if *no_wait {
         return report(server, &answer);
@@ -85,6 +102,8 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     let asked: ChangeResponse = parse(&answer)?;
     warn(&asked);
     let limit = percent_encoded(&humantime::format_duration(*timeout).to_string());
+    // An alias stands for the version that it pointed to then.
+    let version = asked.record.as_ref().and_then(|record| record.version);
     let named = version.map(|version| format!("&version={version}")).unwrap_or_default();
     api.client.timeout += *timeout;
     let answer = api.get(&format!("{path}/wait?timeout={limit}{named}")).await?;
@@ -130,6 +149,16 @@ fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
 
 fn warn(changed: &ChangeResponse) {
     changed.warnings.iter().for_each(|warning| tell(&format!("warning: {}", printable(warning))));
+}
+
+/// The message with the version that a field names, by its number or its alias.
+fn named(mut message: Value, field: &str, version: Option<&VersionName>) -> Value {
+    match version {
+        Some(VersionName::Number(number)) => message[field] = (*number).into(),
+        Some(VersionName::Alias(alias)) => message[format!("{field}_alias")] = alias.as_str().into(),
+        None => {}
+    }
+    message
 }
 
 /// The message with what comes with every change.

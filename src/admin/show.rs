@@ -1,10 +1,11 @@
 //! Models, weights, aliases and histories for people.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::SystemTime};
 
 use super::table::Table;
 use crate::{
     api::admin::proto::{Model, Record, Traffic, Version},
+    clock,
     config::rounded,
     printable::printable,
 };
@@ -35,7 +36,8 @@ pub(super) fn models(models: &[Model]) -> String {
         ">WEIGHT",
         ">SHARE",
         "ALIASES",
-        "SINCE",
+        "SOURCE",
+        ">AGE",
         ">GEN",
         "DEVICE",
         "ISOLATION",
@@ -61,7 +63,8 @@ pub(super) fn models(models: &[Model]) -> String {
                 weight,
                 share,
                 aliases,
-                moment(&version.since),
+                model.source.clone(),
+                age(&version.since, clock::now()),
                 version.generation.map_or(NONE.into(), |generation| generation.to_string()),
                 or_none(&version.devices.join(" ")),
                 or_none(version.isolation.as_deref().unwrap_or_default()),
@@ -75,15 +78,15 @@ pub(super) fn models(models: &[Model]) -> String {
 
 /// The weights of every version.
 pub(super) fn traffic(models: &[Model]) -> String {
-    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES"]);
+    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SOURCE"]);
     for model in models {
         for version in &model.versions {
             let [weight, share, aliases] = traffic_cells(version);
             let (name, number) = (model.name.clone(), version.version.to_string());
-            table.row(vec![name, number, version.state.clone(), weight, share, aliases]);
+            table.row(vec![name, number, version.state.clone(), weight, share, aliases, model.source.clone()]);
         }
     }
-    below(with_empty(&table, models), &missing(models))
+    below(with_empty(&table, models), &format!("{}{}", missing(models), shadowed(models)))
 }
 
 /// The same of one model, with what was before.
@@ -171,6 +174,24 @@ fn missing(models: &[Model]) -> String {
     text
 }
 
+/// Traffic of configurations that does not count.
+fn shadowed(models: &[Model]) -> String {
+    let mut text = String::new();
+    for model in models {
+        let Some(traffic) = &model.shadowed else { continue };
+        let weights = traffic.weights.iter().map(|(version, weight)| format!("{version}={weight}"));
+        let aliases = traffic.aliases.iter().map(|(alias, version)| format!("{}={version}", printable(alias)));
+        let asked: Vec<String> = weights.chain(aliases).collect();
+        let (name, asked, source) = (printable(&model.name), asked.join(" "), printable(&model.source));
+        let _ = writeln!(
+            text,
+            "{name}: config.toml asks for {asked}, which does not count since {source}; `onnxd traffic reset {name}` gives the \
+             traffic back to it"
+        );
+    }
+    text
+}
+
 /// The table and the models that have no versions.
 fn with_empty(table: &Table, models: &[Model]) -> String {
     let mut text = table.text();
@@ -188,6 +209,15 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
+/// The time since a moment, in its largest unit. A clock that is behind the server's makes none of it.
+fn age(since: &str, now: SystemTime) -> String {
+    let Ok(since) = humantime::parse_rfc3339(since) else { return NONE.into() };
+    let seconds = now.duration_since(since).unwrap_or_default().as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let unit = units.into_iter().find(|(length, _)| seconds >= *length);
+    unit.map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
+}
+
 /// A time without parts of a second.
 pub(super) fn moment(time: &str) -> String {
     match time.split_once('.') {
@@ -199,6 +229,21 @@ pub(super) fn moment(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn age_has_one_unit() {
+        let now = humantime::parse_rfc3339("2026-11-25T21:54:46.5Z").unwrap();
+        for (since, expected) in [
+            ("2026-11-25T21:54:50.000Z", "0s"),
+            ("2026-11-25T21:54:06.400Z", "40s"),
+            ("2026-11-25T21:00:00.000Z", "54m"),
+            ("2026-11-24T22:00:00.000Z", "23h"),
+            ("2026-11-01T00:00:00.000Z", "24d"),
+            ("later", NONE),
+        ] {
+            assert_eq!(age(since, now), expected, "{since}");
+        }
+    }
 
     #[test]
     fn percent_tells_little_from_nothing() {

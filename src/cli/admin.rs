@@ -5,6 +5,7 @@ use http::Uri;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use super::{client::url, duration};
+use crate::traffic::VersionName;
 
 /// The port of the admin API where an address names none.
 const PORT: u16 = 8003;
@@ -15,7 +16,7 @@ pub enum Admin {
     /// Show the models and versions of a running server.
     ///
     /// A line per version: its state, its weight, the part of the requests that name no version which it gets now, its aliases,
-    /// since when it is so, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
+    /// what decides these (config.toml, the admin call of a revision, or nothing), how long it is in its state, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
     /// takes. Below stands what is wrong, and for one model why it runs in worker processes.
     #[command(after_help = "\
 Examples:
@@ -47,13 +48,13 @@ Examples:
     /// Give a version all requests, and the alias `stable`.
     #[command(after_help = "\
 Examples:
-  onnxd promote purchase 3
+  onnxd promote purchase canary
   onnxd promote purchase 3 --expect-revision 12 --reason 'as good for a week'")]
     Promote {
         /// The model.
         model: String,
-        /// The version.
-        version: u64,
+        /// The version, or an alias.
+        version: VersionName,
         /// How.
         #[command(flatten)]
         terms: Terms,
@@ -64,11 +65,33 @@ Examples:
 
     /// Take back the last change of weights and aliases; again, the one before.
     ///
-    /// Every request that begins after this has returned goes where it went before the change.
+    /// Every request that begins after this has returned goes where it went before the change, whatever config.toml says by now.
+    #[command(after_help = "\
+Examples:
+  onnxd rollback purchase --reason 'too many wrong answers'
+  onnxd rollback purchase --to 12    as it was at revision 12 of `onnxd history purchase`")]
+    Rollback {
+        /// The model.
+        model: String,
+        /// Go back to this revision: weights and aliases as they were with that change.
+        #[arg(long, value_name = "REVISION")]
+        to: Option<u64>,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Take back a rollout: all steps of it in one call.
+    ///
+    /// Takes back every change of weights and aliases since the requests that name no version last went to one version, or since a
+    /// promotion or config.toml last decided. Traffic that went from 0 to 1 to 5 to 25 percent is back at 0.
     #[command(after_help = "\
 Example:
-  onnxd rollback purchase --reason 'too many wrong answers'")]
-    Rollback {
+  onnxd abort purchase --reason 'too many wrong answers'")]
+    Abort {
         /// The model.
         model: String,
         /// How.
@@ -103,9 +126,9 @@ Examples:
         /// The routing key of the request.
         #[arg(long)]
         key: Option<String>,
-        /// The version that the request names.
-        #[arg(long = "version", id = "model_version", value_name = "N")]
-        version: Option<u64>,
+        /// The version, or the alias, that the request names.
+        #[arg(long = "version", id = "model_version", value_name = "N|ALIAS")]
+        version: Option<VersionName>,
         /// The alias that the request names.
         #[arg(long, value_name = "NAME", conflicts_with = "model_version")]
         alias: Option<String>,
@@ -125,15 +148,20 @@ Examples:
 
     /// Unload a version; requests in flight are finished.
     ///
-    /// Without a version: every one of the model. It stays unloaded over restarts, until it is loaded.
+    /// Without a version: every one of the model. It stays unloaded over restarts, until it is loaded. A version that gets requests
+    /// without a version, or that an alias points to, is refused.
     #[command(after_help = "\
-Example:
-  onnxd unload purchase 3")]
+Examples:
+  onnxd unload purchase 3
+  onnxd unload purchase@canary --force")]
     Unload {
-        /// The model.
+        /// The model; MODEL@VERSION names a version too.
         model: String,
-        /// The version.
-        version: Option<u64>,
+        /// The version, or an alias.
+        version: Option<VersionName>,
+        /// Unload it though it gets requests, or an alias points to it.
+        #[arg(long)]
+        force: bool,
         /// How.
         #[command(flatten)]
         terms: Terms,
@@ -170,7 +198,10 @@ Examples:
 /// What to do with weights.
 #[derive(Debug, Subcommand)]
 pub enum Traffic {
-    /// Show weights, and the parts of the requests that versions get now.
+    /// Show weights, the parts of the requests that versions get now, and what decides these.
+    ///
+    /// SOURCE is config.toml; or the admin call of a revision, and then config.toml does not count until `onnxd traffic reset`; or
+    /// default: nothing decides, and the highest version that is READY takes the requests.
     #[command(after_help = "\
 Example:
   onnxd traffic show purchase")]
@@ -186,11 +217,12 @@ Example:
     #[command(after_help = "\
 Examples:
   onnxd traffic set purchase 2=95 3=5
+  onnxd traffic set purchase stable=95 canary=5
   onnxd traffic set purchase 2=1 --reason 'version 3 is slow'")]
     Set {
         /// The model.
         model: String,
-        /// The weight of a version: a number of at least 0.
+        /// The weight of a version, or of the version that an alias points to: a number of at least 0.
         #[arg(value_name = "VERSION=WEIGHT", required = true)]
         weights: Vec<Weight>,
         /// How.
@@ -205,17 +237,36 @@ Examples:
     ///
     /// Of a model without weights, the version that gets the requests now has all 100.
     #[command(after_help = "\
-Example:
-  onnxd traffic shift purchase 2 3 5    five percent from version 2 to version 3")]
+Examples:
+  onnxd traffic shift purchase 2 3 5    five percent from version 2 to version 3
+  onnxd traffic shift purchase stable canary 5")]
     Shift {
         /// The model.
         model: String,
-        /// The version that loses requests.
-        from: u64,
-        /// The version that gains them.
-        to: u64,
+        /// The version, or the alias, that loses requests.
+        from: VersionName,
+        /// The version, or the alias, that gains them.
+        to: VersionName,
         /// How many percent: more than 0, and at most what the first has.
         points: f64,
+        /// How.
+        #[command(flatten)]
+        terms: Terms,
+        /// Which server.
+        #[command(flatten)]
+        server: Server,
+    },
+
+    /// Give the traffic of a model back to its config.toml.
+    ///
+    /// Weights and aliases are those of config.toml from then on, and follow it, until the next change. Where config.toml has none,
+    /// the highest version that is READY takes the requests. `onnxd rollback` takes it back.
+    #[command(after_help = "\
+Example:
+  onnxd traffic reset purchase")]
+    Reset {
+        /// The model.
+        model: String,
         /// How.
         #[command(flatten)]
         terms: Terms,
@@ -249,8 +300,8 @@ Example:
         model: String,
         /// The alias: a letter and up to 63 letters, digits, '-', '_' and '.'.
         alias: String,
-        /// The version.
-        version: u64,
+        /// The version, or another alias of it.
+        version: VersionName,
         /// How.
         #[command(flatten)]
         terms: Terms,
@@ -280,11 +331,11 @@ Example:
 /// What is loaded.
 #[derive(Debug, Args)]
 pub struct Loading {
-    /// The model.
+    /// The model; MODEL@VERSION names a version too.
     pub model: String,
 
-    /// The version.
-    pub version: Option<u64>,
+    /// The version, or an alias.
+    pub version: Option<VersionName>,
 
     /// Return as soon as it is asked for.
     #[arg(long)]
@@ -336,10 +387,10 @@ pub struct Server {
 }
 
 /// The weight of a version, as it is typed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Weight {
     /// The version.
-    pub version: u64,
+    pub version: VersionName,
     /// Its weight.
     pub weight: f64,
 }
@@ -352,7 +403,16 @@ impl FromStr for Weight {
             let weight: f64 = weight.parse().ok().filter(|weight: &f64| weight.is_finite() && *weight >= 0.0)?;
             Some(Weight { version: version.parse().ok()?, weight })
         });
-        parsed.ok_or_else(|| "expected VERSION=WEIGHT such as 3=5, with a weight of at least 0".into())
+        parsed.ok_or_else(|| "expected VERSION=WEIGHT such as 3=5 or canary=5, with a weight of at least 0".into())
+    }
+}
+
+/// Splits `MODEL@VERSION`, where no version stands apart.
+pub fn split_version(model: &str, version: Option<&VersionName>) -> (String, Option<VersionName>) {
+    let named = || model.rsplit_once('@').and_then(|(name, version)| Some((name.to_owned(), version.parse().ok()?)));
+    match version {
+        Some(version) => (model.to_owned(), Some(version.clone())),
+        None => named().map_or((model.to_owned(), None), |(name, version)| (name, Some(version))),
     }
 }
 
@@ -381,9 +441,19 @@ mod tests {
     }
 
     #[test]
+    fn model_and_version_may_be_one_word() {
+        let split = |model, version: Option<u64>| split_version(model, version.map(VersionName::Number).as_ref());
+        assert_eq!(split("m", None), ("m".into(), None));
+        assert_eq!(split("m@3", None), ("m".into(), Some(VersionName::Number(3))));
+        assert_eq!(split("a@b@stable", None), ("a@b".into(), Some(VersionName::Alias("stable".into()))));
+        assert_eq!(split("a@b", Some(3)), ("a@b".into(), Some(VersionName::Number(3))));
+    }
+
+    #[test]
     fn weights_as_they_are_typed() {
-        assert_eq!("3=5".parse(), Ok(Weight { version: 3, weight: 5.0 }));
-        for wrong in ["3", "3=", "=5", "3:5", "three=5", "3=-1", "3=NaN", "3=inf", "-3=5"] {
+        assert_eq!("3=5".parse(), Ok(Weight { version: VersionName::Number(3), weight: 5.0 }));
+        assert_eq!("canary=0.5".parse(), Ok(Weight { version: VersionName::Alias("canary".into()), weight: 0.5 }));
+        for wrong in ["3", "3=", "=5", "3:5", "0=5", "a b=5", "3=-1", "3=NaN", "3=inf", "-3=5"] {
             assert!(wrong.parse::<Weight>().is_err(), "{wrong}");
         }
     }

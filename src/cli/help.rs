@@ -12,8 +12,8 @@ const GROUPS: [(&str, &[&str]); 4] = [
     (
         "See and change what a server does",
         &[
-            "models", "traffic", "alias", "promote", "rollback", "history", "explain", "load", "unload", "reload",
-            "watch",
+            "models", "traffic", "alias", "promote", "rollback", "abort", "history", "explain", "load", "unload",
+            "reload", "watch",
         ],
     ),
     ("Make it known to the shell and to man", &["completions", "man"]),

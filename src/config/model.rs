@@ -147,7 +147,7 @@ settings! {
         isolation: Option<Isolation> = None;
 
         /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
-        /// would after a rollback, or that an admin call has loaded, is loaded too.
+        /// would after a rollback or an abort, or that an admin call has loaded, is loaded too.
         versions: Versions = Versions::All;
 
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter

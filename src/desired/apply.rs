@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Known, ModelState, Record, share::taker};
 use crate::{
     error::{Code, Error, Result},
-    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases},
+    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases, unknown_alias},
 };
 
 /// Changes that are kept of a model, steps that rollbacks can go back, and versions that are gone for which it is kept whether
@@ -13,10 +13,19 @@ use crate::{
 pub(super) const MOST: usize = 100;
 
 /// What all weights are together, where they are points.
-const ALL_POINTS: f64 = 100.0;
+pub(super) const ALL_POINTS: f64 = 100.0;
 
 /// Points below this are none: what is left of them is what floating point numbers can't say exactly.
 const NO_POINTS: f64 = 1e-9;
+
+/// A change that can be made.
+#[derive(Debug)]
+pub struct Applied {
+    /// The state with it.
+    pub state: ModelState,
+    /// Warnings for people.
+    pub warnings: Vec<String>,
+}
 
 impl ModelState {
     /// Where requests go, if the configuration's traffic is this.
@@ -24,27 +33,40 @@ impl ModelState {
         self.traffic.as_ref().unwrap_or(configured)
     }
 
-    /// What the state is after a change. `record` is what is kept of it, without `before` and `after`.
+    /// The state after a change. `record` is what is kept of it, without `before`, `after` and `origin`.
     ///
     /// # Errors
     /// The change can't be made, and nothing is changed; the message names the model, what was expected and what came.
-    pub fn apply(&self, model: &str, change: &Change, known: &Known, record: Record) -> Result<ModelState> {
+    pub fn apply(&self, model: &str, change: &Change, known: &Known, record: Record) -> Result<Applied> {
         let judge = Judge { model, known };
         let before = self.traffic_or(&known.configured);
-        let mut next = self.clone();
+        let now = self.snapshot(&judge, record.revision);
+        let (mut next, mut warnings) = (self.clone(), Vec::new());
+        let mut is_about_traffic = true;
         match change {
             Change::Load(version) => {
                 next.loaded.extend(judge.loadable(*version)?.into_iter().map(|version| (version, true)));
+                is_about_traffic = false;
             }
-            Change::Unload(version) => {
-                next.loaded.extend(judge.unloadable(*version)?.into_iter().map(|version| (version, false)));
+            Change::Unload(version) | Change::ForceUnload(version) => {
+                let versions = judge.unloadable(*version)?;
+                if matches!(change, Change::Unload(_)) {
+                    judge.check_unused(before, &versions)?;
+                }
+                is_about_traffic = !judge.uses(before, &versions).is_empty();
+                if is_about_traffic {
+                    next.push_undo(now.clone());
+                }
+                next.loaded.extend(versions.into_iter().map(|version| (version, false)));
             }
-            Change::Reload(version) => judge.reloadable(*version)?,
-            Change::Rollback => {
-                let nothing = || judge.refused("there is no change of its traffic to take back".into());
-                next.traffic = next.undo.pop().ok_or_else(nothing)?;
-                judge.reaches_someone(next.traffic_or(&known.configured))?;
+            Change::Reload(version) => {
+                judge.reloadable(*version)?;
+                is_about_traffic = false;
             }
+            Change::Rollback => warnings = next.roll_back(&judge)?,
+            Change::RollbackTo(revision) => warnings = next.roll_back_to(&judge, *revision, &now)?,
+            Change::Abort => warnings = next.abort(&judge)?,
+            Change::ResetTraffic => next.reset(&judge, now.clone())?,
             Change::SetWeights(_)
             | Change::Shift { .. }
             | Change::SetAlias { .. }
@@ -53,25 +75,31 @@ impl ModelState {
                 let after = Some(judge.traffic(before, change)?);
                 // A call that is made twice is taken back once.
                 if after != self.traffic {
-                    next.undo.push(self.traffic.clone());
-                    keep_last(&mut next.undo);
+                    next.push_undo(now.clone());
+                    next.promoted = false;
                 }
+                next.promoted |= matches!(change, Change::Promote(_));
                 next.traffic = after;
             }
         }
-        let (before, after) = match change {
-            Change::Load(_) | Change::Unload(_) | Change::Reload(_) => (None, None),
-            _ => (Some(before.clone()), Some(next.traffic_or(&known.configured).clone())),
-        };
+        let (mut record, origin) = (Record { change: change.clone(), ..record }, now.origin);
+        if is_about_traffic {
+            let after = next.traffic_or(&known.configured).clone();
+            (record.before, record.after, record.origin) = (Some(before.clone()), Some(after), Some(origin));
+            next.shadowed = next.traffic.is_some().then(|| known.configured.clone());
+            if next.traffic != self.traffic {
+                next.traffic_revision = if next.traffic.is_some() { record.revision } else { 0 };
+            }
+        }
         forget_lowest(&mut next.loaded, known);
         next.revision = record.revision;
-        next.history.push(Record { change: change.clone(), before, after, ..record });
+        next.history.push(record);
         keep_last(&mut next.history);
-        Ok(next)
+        Ok(Applied { state: next, warnings })
     }
 }
 
-fn keep_last<T>(list: &mut Vec<T>) {
+pub(super) fn keep_last<T>(list: &mut Vec<T>) {
     list.drain(..list.len().saturating_sub(MOST));
 }
 
@@ -85,9 +113,9 @@ fn forget_lowest(loaded: &mut BTreeMap<u64, bool>, known: &Known) {
 }
 
 /// Knows what can be asked of a model.
-struct Judge<'a> {
-    model: &'a str,
-    known: &'a Known,
+pub(super) struct Judge<'a> {
+    pub model: &'a str,
+    pub known: &'a Known,
 }
 
 impl Judge<'_> {
@@ -118,12 +146,7 @@ impl Judge<'_> {
                 self.within("aliases beside `stable`", before, after, MOST_ALIASES)?;
             }
             Change::DropAlias(alias) => {
-                if after.aliases.remove(alias).is_none() {
-                    let known: Vec<_> = before.aliases.keys().map(String::as_str).collect();
-                    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-                    let message = format!("model '{}' has no alias '{alias}'; its aliases are: {known}", self.model);
-                    return Err(Error::new(Code::NotFound, message));
-                }
+                after.aliases.remove(alias).ok_or_else(|| unknown_alias(self.model, alias, before))?;
             }
             Change::Promote(version) => {
                 self.ready(*version, "it can't be promoted")?;
@@ -131,7 +154,7 @@ impl Judge<'_> {
                     Weights::new(BTreeMap::from([(*version, ALL_POINTS)])).map_err(|why| self.invalid(&why))?;
                 after.aliases.insert(STABLE.into(), *version);
             }
-            Change::Load(_) | Change::Unload(_) | Change::Reload(_) | Change::Rollback => {}
+            _ => {}
         }
         Ok(after)
     }
@@ -178,34 +201,9 @@ impl Judge<'_> {
         Ok(traffic.weights.iter().map(|(version, weight)| (version, scaled(weight, total))).collect())
     }
 
-    fn all_ready(&self) -> BTreeSet<u64> {
+    pub(super) fn all_ready(&self) -> BTreeSet<u64> {
         let ready = self.known.versions.iter().filter(|(_, ready)| ready.is_ok());
         ready.map(|(version, _)| *version).collect()
-    }
-
-    /// Whether a version that is ready would get requests.
-    fn reaches_someone(&self, traffic: &Traffic) -> Result<()> {
-        let ready = self.all_ready();
-        let reached = match taker(traffic, &ready) {
-            Some(version) => ready.contains(&version),
-            None => traffic.weights.iter().any(|(version, weight)| weight > 0.0 && ready.contains(&version)),
-        };
-        if reached {
-            return Ok(());
-        }
-        let named: Vec<u64> = traffic.weights.iter().map(|(version, _)| version).chain(traffic.stable()).collect();
-        let told: Vec<String> = named.iter().map(|version| self.told(*version)).collect();
-        let told = if told.is_empty() { "no version is ready".into() } else { told.join("; ") };
-        Err(self.refused(format!("its traffic before would reach no version that is ready: {told}")))
-    }
-
-    /// A version with its state, for people.
-    fn told(&self, version: u64) -> String {
-        match self.known.versions.get(&version) {
-            Some(Ok(())) => format!("version {version} is ready"),
-            Some(Err(why)) => format!("version {version}: {why}"),
-            None => format!("there is no version {version}"),
-        }
     }
 
     /// Whether there are not more than may be, or than there were.
@@ -267,11 +265,11 @@ impl Judge<'_> {
         Ok(())
     }
 
-    fn refused(&self, why: String) -> Error {
+    pub(super) fn refused(&self, why: String) -> Error {
         Error::new(Code::FailedPrecondition, format!("model '{}': {why}", self.model))
     }
 
-    fn invalid(&self, why: &str) -> Error {
+    pub(super) fn invalid(&self, why: &str) -> Error {
         Error::invalid(format!("model '{}': {why}", self.model))
     }
 }

@@ -11,8 +11,10 @@ use crate::traffic::{Traffic, Weights};
 pub enum Change {
     /// Load a version, also where nothing else would have it loaded; without one: every version that the repository holds.
     Load(Option<u64>),
-    /// Unload a version, also where its files are there; without one: all.
+    /// Unload a version, also where its files are there; without one: all. Refused where one gets requests.
     Unload(Option<u64>),
+    /// The same where one gets requests.
+    ForceUnload(Option<u64>),
     /// Load a version anew from its files, and swap it in; without one: all that are loaded.
     Reload(Option<u64>),
     /// The weights are these from now on.
@@ -39,6 +41,12 @@ pub enum Change {
     Promote(u64),
     /// Traffic is what it was before the last change of it; again: before the one before.
     Rollback,
+    /// Traffic is what it was at this revision.
+    RollbackTo(u64),
+    /// Traffic is what it was before the series of changes that goes on.
+    Abort,
+    /// Traffic is what the configuration says, from now on too.
+    ResetTraffic,
 }
 
 /// What comes with every change.

@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::Desired;
+use super::{Desired, format_1::DesiredV1};
 
 const FORMAT: &str = "onnxd-state";
 
 /// The version of the format that is written; newer ones can't be read.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -55,10 +55,14 @@ pub(super) fn decode(text: &[u8]) -> Result<Desired, Wrong> {
     if head.sha256 != got {
         return Err(damaged(format!("its SHA-256 should be {}, got {got}", head.sha256.escape_debug())));
     }
-    serde_json::from_str(body).map_err(|error| damaged(error.to_string()))
+    let desired = match head.version {
+        1 => serde_json::from_str::<DesiredV1>(body).map(Desired::from),
+        _ => serde_json::from_str(body),
+    };
+    desired.map_err(|error| damaged(error.to_string()))
 }
 
-fn sha256(text: &str) -> String {
+pub(super) fn sha256(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -14,6 +14,10 @@ impl Display for Change {
         match self {
             Change::Load(version) => all(f, "load", version),
             Change::Unload(version) => all(f, "unload", version),
+            Change::ForceUnload(version) => {
+                all(f, "unload", version)?;
+                f.write_str(" by force")
+            }
             Change::Reload(version) => all(f, "reload", version),
             Change::SetWeights(weights) if weights.is_empty() => f.write_str("set no weights"),
             Change::SetWeights(weights) => {
@@ -25,6 +29,9 @@ impl Display for Change {
             Change::DropAlias(alias) => write!(f, "drop alias {alias}"),
             Change::Promote(version) => write!(f, "promote version {version}"),
             Change::Rollback => f.write_str("rollback"),
+            Change::RollbackTo(revision) => write!(f, "rollback to revision {revision}"),
+            Change::Abort => f.write_str("abort"),
+            Change::ResetTraffic => f.write_str("reset traffic to the configuration"),
         }
     }
 }

@@ -10,14 +10,19 @@ use tempfile::TempDir;
 
 use super::{Change, Desired, Known, ModelState, Record, Store, shares};
 use crate::{
-    error::Code,
+    error::{Code, Result},
     traffic::{Traffic, Weights},
 };
 
 fn record(revision: u64) -> Record {
     let time = "2026-01-01T00:00:00.000Z".to_owned();
     let (actor, reason) = ("ann".to_owned(), "because".to_owned());
-    Record { revision, time, actor, reason, change: Change::Rollback, before: None, after: None }
+    Record { revision, time, actor, reason, change: Change::Rollback, before: None, after: None, origin: None }
+}
+
+/// The state after a change of the model `m`.
+fn apply(state: &ModelState, change: &Change, known: &Known, revision: u64) -> Result<ModelState> {
+    state.apply("m", change, known, record(revision)).map(|applied| applied.state)
 }
 
 fn weight() -> impl Strategy<Value = f64> {
@@ -38,6 +43,10 @@ fn change() -> impl Strategy<Value = Change> {
         1 => "(stable|canary)".prop_map(Change::DropAlias),
         2 => version().prop_map(Change::Promote),
         3 => Just(Change::Rollback),
+        1 => (0..40u64).prop_map(Change::RollbackTo),
+        1 => Just(Change::Abort),
+        1 => Just(Change::ResetTraffic),
+        1 => prop::option::of(version()).prop_map(Change::ForceUnload),
     ]
 }
 
@@ -64,7 +73,7 @@ proptest! {
         let mut state = ModelState::default();
         for (revision, (change, known)) in (1..).zip(steps) {
             let before = state.clone();
-            let Ok(after) = state.apply("m", &change, &known, record(revision)) else {
+            let Ok(after) = apply(&state, &change, &known, revision) else {
                 prop_assert_eq!(&before, &state);
                 continue;
             };
@@ -74,24 +83,32 @@ proptest! {
             prop_assert_eq!(after.history.len(), before.history.len() + 1);
             let traffic = after.traffic_or(&known.configured).clone();
             prop_assert!(Weights::new(traffic.weights.clone().into()).is_ok());
+            let told = after.history.last().unwrap().clone();
             match &change {
                 Change::Load(_) | Change::Unload(_) | Change::Reload(_) => {
                     prop_assert_eq!((&after.traffic, &after.undo), (&before.traffic, &before.undo));
                 }
-                Change::Rollback => {
-                    prop_assert_eq!(Some(&after.traffic), before.undo.last());
-                    prop_assert_eq!(&after.undo[..], &before.undo[..before.undo.len() - 1]);
-                    prop_assert!(!shares(&traffic, &ready(&known)).is_empty());
-                }
+                Change::ForceUnload(_) => prop_assert_eq!(&after.traffic, &before.traffic),
+                Change::Rollback | Change::Abort => prop_assert!(after.undo.len() < before.undo.len()),
+                Change::RollbackTo(_) => {}
+                Change::ResetTraffic => prop_assert!(after.traffic.is_none()),
                 _ => {
                     // A rollback undoes exactly this, where it was one.
                     if after.traffic == before.traffic {
                         prop_assert_eq!(&after.undo, &before.undo);
-                    } else if let Ok(undone) = after.apply("m", &Change::Rollback, &known, record(revision + 1)) {
+                    } else if let Ok(undone) = apply(&after, &Change::Rollback, &known, revision + 1) {
                         prop_assert_eq!((&undone.traffic, &undone.undo), (&before.traffic, &before.undo));
+                        prop_assert_eq!(undone.promoted, before.promoted);
                     }
                 }
             }
+            // No way back takes requests from every version that is ready, where there was one.
+            if matches!(change, Change::Rollback | Change::RollbackTo(_) | Change::Abort | Change::ResetTraffic) {
+                let was = shares(before.traffic_or(&known.configured), &ready(&known));
+                prop_assert!(was.is_empty() || !shares(&traffic, &ready(&known)).is_empty());
+                prop_assert_eq!(told.after.as_ref(), Some(&traffic));
+            }
+            prop_assert_eq!(after.traffic.is_none(), after.traffic_revision == 0);
             if let Change::Shift { to, points, .. } = change {
                 let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
                 prop_assert!((total - 100.0).abs() < 1e-6, "{}", total);
@@ -120,7 +137,7 @@ fn what_is_refused_says_why() {
     let on_disk = BTreeSet::from([1, 2, 3]);
     let known = Known { on_disk: on_disk.clone(), loaded: on_disk, versions, ..Known::default() };
     let weights = |pairs: &[(u64, f64)]| Change::SetWeights(Weights::new(pairs.iter().copied().collect()).unwrap());
-    let split = ModelState::default().apply("m", &weights(&[(1, 3.0), (2, 1.0)]), &known, record(1)).unwrap();
+    let split = apply(&ModelState::default(), &weights(&[(1, 3.0), (2, 1.0)]), &known, 1).unwrap();
     let shift = |from, to, points| Change::Shift { from, to, points };
     let alias = |alias: &str, version| Change::SetAlias { alias: alias.into(), version };
     for (change, code, says) in [
@@ -153,14 +170,14 @@ fn what_is_refused_says_why() {
         ),
         (Change::Unload(Some(9)), Code::NotFound, "no version 9"),
     ] {
-        let refused = split.apply("m", &change, &known, record(2)).unwrap_err();
+        let refused = apply(&split, &change, &known, 2).unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
         assert!(refused.message().contains(says), "{refused}");
     }
-    let nothing = ModelState::default().apply("m", &Change::Rollback, &known, record(1)).unwrap_err();
+    let nothing = apply(&ModelState::default(), &Change::Rollback, &known, 1).unwrap_err();
     assert!(nothing.message().contains("no change of its traffic to take back"), "{nothing}");
     let gone = Known { versions: BTreeMap::from([(1, Err("it failed".to_owned()))]), ..known };
-    let undone = split.apply("m", &Change::Rollback, &gone, record(2)).unwrap_err();
+    let undone = apply(&split, &Change::Rollback, &gone, 2).unwrap_err();
     assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
 }
 
@@ -175,8 +192,8 @@ fn the_last_versions_that_are_gone_are_remembered() {
     };
     let mut state = ModelState::default();
     for version in 1..=1000 {
-        let change = if version % 2 == 0 { Change::Load(Some(version)) } else { Change::Unload(Some(version)) };
-        state = state.apply("m", &change, &known(version), record(version)).unwrap();
+        let change = if version % 2 == 0 { Change::Load(Some(version)) } else { Change::ForceUnload(Some(version)) };
+        state = apply(&state, &change, &known(version), version).unwrap();
     }
     let kept: Vec<u64> = state.loaded.keys().copied().collect();
     assert_eq!(kept, (900..=1000).collect::<Vec<_>>());
@@ -204,7 +221,7 @@ fn changed(desired: &Desired) -> Desired {
     let known = Known { versions: BTreeMap::from([(1, Ok(())), (2, Ok(()))]), ..Known::default() };
     let state = next.models.entry("m".into()).or_default();
     let change = Change::Promote(1 + next.revision % 2);
-    *state = state.apply("m", &change, &known, record(next.revision)).unwrap();
+    *state = apply(state, &change, &known, next.revision).unwrap();
     next
 }
 
@@ -374,11 +391,11 @@ fn a_file_that_is_cut_or_changed_anywhere_is_set_aside() {
 fn what_a_newer_server_wrote_is_left_alone() {
     let (_parent, path, _) = folder();
     let current = path.join("state.json");
-    let newer = fs::read_to_string(&current).unwrap().replace("\"version\":1", "\"version\":2");
+    let newer = fs::read_to_string(&current).unwrap().replace("\"version\":2", "\"version\":3");
     fs::write(&current, &newer).unwrap();
     let refused = Store::open(path.clone()).unwrap_err();
     assert!(
-        refused.contains(path.to_str().unwrap()) && refused.contains("format 2; this one reads up to 1"),
+        refused.contains(path.to_str().unwrap()) && refused.contains("format 3; this one reads up to 2"),
         "{refused}"
     );
     assert_eq!(fs::read_to_string(&current).unwrap(), newer);

@@ -13,10 +13,11 @@ use super::{
 };
 use crate::{
     clock,
-    desired::{Change, Desired, ModelState, Record, Store, Terms},
+    desired::{Applied, Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
     repository,
     router::Router,
+    traffic::{Resolver, Traffic},
 };
 
 /// The registry, as admin calls see it. Copies are the same registry.
@@ -64,15 +65,17 @@ impl Control {
         self.shared.inventory().status(name).ok_or_else(|| unknown(name))
     }
 
-    /// Makes a change: it is durable, and requests that begin from now on go by it, when this returns. Loads go on after that.
+    /// Makes the change that `asked` gives for the names that the model has now: it is durable, and requests that begin from now
+    /// on go by it, when this returns. Loads go on after that.
     /// Blocks while the state is written, and where something is to be loaded, while the model's folder is looked at.
     ///
     /// # Errors
     /// It can't be made, or can't be kept; nothing is changed then.
-    pub fn change(&self, model: &str, change: Change, terms: Terms) -> Result<Changed> {
+    pub fn change(&self, model: &str, asked: impl Fn(Resolver<'_>) -> Result<Change>, terms: Terms) -> Result<Changed> {
         let shared = &self.shared;
+        let asked = |traffic: &Traffic| asked(Resolver { model, traffic });
         // The last look may have been before the files came.
-        let looks = matches!(change, Change::Load(_) | Change::Reload(_));
+        let looks = matches!(asked(&shared.inventory().traffic(model)), Ok(Change::Load(_) | Change::Reload(_)));
         let fresh = looks
             .then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref(), &shared.links))
             .flatten();
@@ -80,12 +83,13 @@ impl Control {
         if let Some(desired) = store.catch_up()? {
             shared.take_over(&store, desired);
         }
-        let (desired, record, before) = {
+        let (desired, record, before, mut noticed) = {
             let inventory = shared.inventory();
             let known = inventory.known(model, fresh.as_ref()).ok_or_else(|| unknown(model))?;
             let before = inventory.status(model);
             let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
             check_expected(model, &state, &inventory.desired, terms.expected_revision)?;
+            let change = asked(&inventory.traffic(model))?;
             let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
             let record = Record {
                 revision,
@@ -95,8 +99,9 @@ impl Control {
                 change: change.clone(),
                 before: None,
                 after: None,
+                origin: None,
             };
-            let state = state.apply(model, &change, &known, record)?;
+            let Applied { state, warnings } = state.apply(model, &change, &known, record)?;
             let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
             let mut desired = inventory.desired.clone();
             desired.revision = revision;
@@ -104,17 +109,18 @@ impl Control {
             for name in desired.forget(|name| inventory.has(name)) {
                 tracing::warn!(model = name, "it has been gone for long: what admin calls asked for is forgotten");
             }
-            (desired, record, before)
+            (desired, record, before, warnings)
         };
         let problem = store.save(&desired)?;
-        if let Change::Load(version) | Change::Reload(version) = &change {
+        let change = &record.change;
+        if let Change::Load(version) | Change::Reload(version) = change {
             shared.deaths.iter().for_each(|deaths| deaths.forgive(model, *version));
             shared.trials.iter().for_each(|trials| trials.forget_failures(model, *version));
         }
         let mut inventory = shared.inventory();
         inventory.desired = desired;
         let on_disk = fresh.into_iter().flat_map(|model| model.versions.into_keys()).collect();
-        inventory.ask(model, &change, &on_disk);
+        inventory.ask(model, change, &on_disk);
         shared.unload_leaving(&mut inventory);
         shared.publish(&mut inventory, Some(&record));
         let status = inventory.status(model);
@@ -123,12 +129,12 @@ impl Control {
         audit(model, &record);
         shared.send(Message::Wake);
         let status = status.or_else(|| before.clone()).ok_or_else(|| unknown(model))?;
-        let mut warnings = warnings(&change, before.as_ref(), &status);
+        noticed.extend(warnings(change, before.as_ref(), &status));
         if let Some(problem) = problem {
             tracing::error!("{problem}");
-            warnings.push(problem);
+            noticed.push(problem);
         }
-        Ok(Changed { revision: record.revision, record, model: status, warnings })
+        Ok(Changed { revision: record.revision, record, model: status, warnings: noticed })
     }
 
     /// The last changes of a model, oldest first.

@@ -8,12 +8,12 @@ use std::{
 
 use super::{
     plan::{Key, Slot, wanted},
-    status::{ModelStatus, State, VersionStatus},
+    status::{ModelStatus, Source, State, VersionStatus},
 };
 use crate::{
     clock,
     config::{ModelConfig, ModelControl},
-    desired::{Change, Desired, Known, ModelState, named, shares},
+    desired::{Change, Desired, Known, named, shares},
     metrics::LoadCounts,
     repository::Model,
     router::Version,
@@ -102,14 +102,20 @@ impl Inventory {
         named(&self.traffic(model))
     }
 
-    /// Those that it would name after a rollback.
+    /// The versions that it would name after a rollback, or after an abort.
     pub(super) fn named_before(&self, model: &str) -> BTreeSet<u64> {
-        let before = self.desired.models.get(model).and_then(|state| state.undo.last());
-        let named_by = |before: &Option<Traffic>| match before {
-            Some(traffic) => named(traffic),
-            None => named(&self.configured(model)),
-        };
-        before.map(named_by).unwrap_or_default()
+        let Some(state) = self.desired.models.get(model) else { return BTreeSet::new() };
+        let configured = self.configured(model);
+        state.next_snapshots().flat_map(|snapshot| snapshot.needs(&configured)).collect()
+    }
+
+    /// Authority over the traffic of a model.
+    pub(super) fn source(&self, model: &str) -> Source {
+        match self.desired.models.get(model) {
+            Some(state) if state.traffic.is_some() => Source::Admin(state.traffic_revision),
+            _ if self.configured(model) == Traffic::default() => Source::Default,
+            _ => Source::Config,
+        }
     }
 
     /// Whether settings or calls ask for any version of a model.
@@ -285,7 +291,9 @@ impl Inventory {
             name: name.to_owned(),
             revision: asked.map_or(0, |state| state.revision),
             versions: standings.into_iter().map(status).collect(),
-            decided_by_admin: asked.is_some_and(|state: &ModelState| state.traffic.is_some()),
+            source: self.source(name),
+            shadowed: Some(self.configured(name))
+                .filter(|configured| *configured != traffic && *configured != Traffic::default()),
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
             traffic,
         }

@@ -32,6 +32,27 @@ impl State {
     }
 }
 
+/// Authority over a model's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Weights or aliases in its configuration.
+    Config,
+    /// The admin call of this revision; 0: an older server did not keep it.
+    Admin(u64),
+    /// Nothing: the highest version that is ready takes them.
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Source::Config => f.write_str("config.toml"),
+            Source::Admin(revision) => write!(f, "admin revision {revision}"),
+            Source::Default => f.write_str("default"),
+        }
+    }
+}
+
 /// A model as it is now.
 #[derive(Debug, Clone)]
 pub struct ModelStatus {
@@ -41,8 +62,10 @@ pub struct ModelStatus {
     pub revision: u64,
     /// Where its requests go.
     pub traffic: Traffic,
-    /// Whether admin calls have decided that, else the configuration or nothing has.
-    pub decided_by_admin: bool,
+    /// Authority over that.
+    pub source: Source,
+    /// The configuration's traffic, where an admin call decides and it says something else.
+    pub shadowed: Option<Traffic>,
     /// Its versions, lowest first.
     pub versions: Vec<VersionStatus>,
     /// What is wrong with its folder, if anything is.

@@ -75,7 +75,11 @@ impl Running {
     }
 
     fn change(&self, change: Change) -> Result<super::Changed> {
-        self.control.change("m", change, Terms { actor: "ann".into(), reason: "because".into(), ..Terms::default() })
+        self.control.change(
+            "m",
+            |_| Ok(change.clone()),
+            Terms { actor: "ann".into(), reason: "because".into(), ..Terms::default() },
+        )
     }
 
     fn wait(&self, version: Option<u64>) -> Result<super::ModelStatus> {
@@ -150,14 +154,14 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     let changed = running.change(Change::Rollback).unwrap();
     assert_eq!((changed.model.traffic.weights.of(2), running.picked()), (5.0, Ok(1)));
     let stale = Terms { expected_revision: Some(2), ..Terms::default() };
-    let refused = running.control.change("m", Change::Promote(3), stale).unwrap_err();
+    let refused = running.control.change("m", |_| Ok(Change::Promote(3)), stale).unwrap_err();
     assert_eq!(refused.code(), Code::Aborted);
     let expected =
         "since revision 2: revision 3: promote version 2 by ann (because); revision 4: rollback by ann (because)";
     assert!(refused.message().ends_with(expected), "{refused}");
     running.change(Change::Rollback).unwrap();
     running.change(Change::Rollback).unwrap();
-    assert_eq!(running.picked(), Ok(4), "as if nothing had been said");
+    assert_eq!(running.picked(), Ok(3), "what answered then, not what has come since");
     assert_eq!(running.change(Change::Rollback).unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(running.control.history("m").unwrap().len(), 6);
     let audit = fs::read_to_string(state.join("audit.jsonl")).unwrap();
@@ -308,7 +312,7 @@ fn a_change_does_not_wait_for_a_load() {
         "{refused}"
     );
     running.change(Change::Rollback).unwrap();
-    assert_eq!(running.picked(), Ok(1), "the highest that is left");
+    running.eventually("what answered is loaded again", || running.picked() == Ok(2));
     assert_eq!(running.state(3), Some(State::Loading));
     // What is unloaded while it is loaded does not come.
     running.change(Change::Unload(Some(3))).unwrap();
@@ -350,7 +354,8 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
     fs::remove_dir_all(repository.path().join("m")).unwrap();
     running.eventually("it is told", || running.control.model("m").is_ok_and(|status| status.problem.is_some()));
     assert_eq!(running.picked(), Ok(3));
-    running.change(Change::Unload(None)).unwrap();
+    assert_eq!(running.change(Change::Unload(None)).unwrap_err().code(), Code::FailedPrecondition);
+    running.change(Change::ForceUnload(None)).unwrap();
     running.eventually("it is gone", || running.control.model("m").is_err());
 }
 

@@ -7,7 +7,7 @@ use crate::{desired::Change, traffic::STABLE};
 pub(super) fn warnings(change: &Change, before: Option<&ModelStatus>, now: &ModelStatus) -> Vec<String> {
     let mut warnings = Vec::new();
     let name = &now.name;
-    if let Change::Unload(_) = change {
+    if let Change::Unload(_) | Change::ForceUnload(_) = change {
         let share = |status: &ModelStatus, number| {
             status.versions.iter().find(|version| version.version == number).map_or(0.0, |version| version.share)
         };

@@ -6,7 +6,10 @@ mod commands;
 mod durable;
 mod limits;
 mod openapi;
+mod source;
 mod standby;
+mod undo;
+mod unload;
 mod watch;
 mod wrong;
 
@@ -21,7 +24,7 @@ use tonic::transport::Channel;
 use crate::support::{
     client::{Answer, get, send},
     onnx,
-    server::Server,
+    server::{Server, eventually},
 };
 
 /// A repository with the model `add`: versions 1 to 3 add their number, 4 can't be loaded.
@@ -78,4 +81,20 @@ async fn answering(server: &Server) -> String {
     let body = r#"{"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}"#;
     let answer = crate::support::client::post(server.http, "/v2/models/add/infer", body).await;
     answer.json()["model_version"].as_str().unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+}
+
+/// Replaces the config.toml of the model `add`.
+fn configure(repository: &Path, config: &str) {
+    let aside = repository.join("add/.config");
+    fs::write(&aside, config).unwrap();
+    fs::rename(aside, repository.join("add/config.toml")).unwrap();
+}
+
+/// Edits config.toml, and waits until the server has read it: what comes later into the repository is there.
+async fn edit(server: &Server, repository: &Path, config: &str) {
+    configure(repository, config);
+    let name = format!("marker{}", fs::read_dir(repository).unwrap().count());
+    onnx::add(1.0).save(&repository.join(format!("{name}/1/model.onnx")));
+    let path = format!("/v2/models/{name}/ready");
+    eventually("the repository was read", async || get(server.http, &path).await.status == 200).await;
 }

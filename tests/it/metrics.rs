@@ -482,7 +482,7 @@ async fn series_live_as_long_as_their_version() {
     // Unloaded, it is still on the disk.
     onnx::add(3.0).save(&repository.path().join("add/3/model.onnx"));
     eventually("version 3 is there", async || scrape(&server).await.contains("version=\"3\",state=\"READY\"")).await;
-    let unloaded = post(server.admin, "/admin/v1/models/add/versions/3/unload", "").await;
+    let unloaded = post(server.admin, "/admin/v1/models/add/versions/3/unload", r#"{"force": true}"#).await;
     assert_eq!(unloaded.status, 200, "{unloaded:?}");
     eventually("no series is left of version 3", async || !scrape(&server).await.contains("version=\"3\"")).await;
 

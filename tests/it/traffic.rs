@@ -264,7 +264,7 @@ async fn weights_turn_over_without_a_load_and_move_keys_one_way() {
     eventually("version 1 has weight", async || versions_of_keys(&server, 100).await.contains(&1)).await;
     let three = versions_of_keys(&server, 100).await;
     // (Not because its files have gone: then it goes on serving, having weight.)
-    let unloaded = post_with(server.admin, "/admin/v1/models/add/versions/3/unload", &[], "").await;
+    let unloaded = post_with(server.admin, "/admin/v1/models/add/versions/3/unload", &[], r#"{"force": true}"#).await;
     assert_eq!(unloaded.status, 200, "{unloaded:?}");
     let two = versions_of_keys(&server, 100).await;
     assert!(three.iter().zip(&two).all(|(before, after)| before == after || *before == 3), "{three:?} {two:?}");

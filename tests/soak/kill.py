@@ -3,7 +3,7 @@
 
     cargo build --release && python3 tests/soak/kill.py target/release/onnxd models --changes 200
 
-Every round makes changes of `purchase` (weights, aliases, promotions, rollbacks) one after the other, and kills the server at
+Every round makes changes of `purchase` (weights, aliases, promotions, and all ways back) one after the other, and kills the server at
 a random moment of one of them. The next start must hold every change that was acknowledged, and at most the one that was on
 its way beside; its history must have them in order. It needs nothing but Python.
 """
@@ -49,7 +49,7 @@ class Server:
 
 
 def some_change(chance):
-    kind = chance.choice(["weights", "weights", "shift", "alias", "promote", "rollback"])
+    kind = chance.choice(["weights", "weights", "shift", "alias", "promote", "rollback", "abort", "to", "reset"])
     version = chance.choice([2, 3])
     if kind == "weights":
         return "POST", "/weights", {"weights": {"2": chance.randint(1, 100), "3": chance.randint(1, 100)}}
@@ -59,7 +59,11 @@ def some_change(chance):
         return "PUT", f"/aliases/{chance.choice(['canary', 'stable', 'beta'])}", {"version": version}
     if kind == "promote":
         return "POST", "/promote", {"version": version}
-    return "POST", "/rollback", {}
+    if kind == "abort":
+        return "POST", "/abort", {}
+    if kind == "reset":
+        return "POST", "/traffic/reset", {}
+    return "POST", "/rollback", {"to_revision": chance.randint(0, 20)} if kind == "to" else {}
 
 
 def make_changes(server, chance, acknowledged, counts):

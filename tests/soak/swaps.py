@@ -119,7 +119,7 @@ def load_and_unload(server, stopped):
     step_aside()
     rounds = 0
     while not stopped.is_set():
-        server.admin("POST", "/models/heavy/versions/1/unload", {"actor": "soak"})
+        server.admin("POST", "/models/heavy/versions/1/unload", {"actor": "soak", "force": True})
         server.admin("POST", "/models/heavy/versions/1/load", {"actor": "soak"})
         server.wait("heavy", 1)
         rounds += 1

@@ -6,17 +6,17 @@ use super::{
     Admin,
     convert::{change_response, explanation, history, model, models},
     proto::{
-        ChangeResponse, DropAliasRequest, ExplainRequest, ExplainResponse, GetHistoryRequest, GetHistoryResponse,
-        GetModelRequest, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model, PromoteRequest,
-        ReloadVersionRequest, RollbackRequest, SetAliasRequest, SetWeightsRequest, ShiftTrafficRequest,
-        UnloadVersionRequest, WaitReadyRequest,
+        AbortRequest, ChangeResponse, DropAliasRequest, ExplainRequest, ExplainResponse, GetHistoryRequest,
+        GetHistoryResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
+        PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest, SetAliasRequest, SetWeightsRequest,
+        ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest,
     },
 };
 use crate::{
     desired::{Change, Terms},
     error::{Error, Result},
     printable::is_unprintable,
-    traffic::{Selector, Weights, check_alias},
+    traffic::{Resolver, Selector, VersionName, Weights, check_alias},
 };
 
 /// How long a client waits that does not say how long, and any client at most.
@@ -30,9 +30,8 @@ const LONGEST_REASON: usize = 1024;
 /// A change of a model with its terms, out of a request that has them.
 macro_rules! changed {
     ($admin:ident, $request:ident, $change:expr) => {{
-        let change = $change;
         let (actor, reason) = ($request.actor, $request.reason);
-        $admin.change($request.model, change, $request.expected_revision, actor, reason).await
+        $admin.change($request.model, $change, $request.expected_revision, actor, reason).await
     }};
 }
 
@@ -47,46 +46,78 @@ impl Admin {
     }
 
     pub(super) async fn load_version(self, request: LoadVersionRequest) -> Result<ChangeResponse> {
-        changed!(self, request, Change::Load(optional_version(&request.model, request.version)?))
+        let version = optional_version(&request.model, request.version, &request.version_alias)?;
+        changed!(self, request, move |names| Ok(Change::Load(number(names, version.as_ref())?)))
     }
 
     pub(super) async fn unload_version(self, request: UnloadVersionRequest) -> Result<ChangeResponse> {
-        changed!(self, request, Change::Unload(optional_version(&request.model, request.version)?))
+        let version = optional_version(&request.model, request.version, &request.version_alias)?;
+        let change = if request.force { Change::ForceUnload } else { Change::Unload };
+        changed!(self, request, move |names| Ok(change(number(names, version.as_ref())?)))
     }
 
     pub(super) async fn reload_version(self, request: ReloadVersionRequest) -> Result<ChangeResponse> {
-        changed!(self, request, Change::Reload(optional_version(&request.model, request.version)?))
+        let version = optional_version(&request.model, request.version, &request.version_alias)?;
+        changed!(self, request, move |names| Ok(Change::Reload(number(names, version.as_ref())?)))
     }
 
-    pub(super) async fn set_weights(self, mut request: SetWeightsRequest) -> Result<ChangeResponse> {
-        let weights = std::mem::take(&mut request.weights);
-        changed!(self, request, Change::SetWeights(some_weights(&request.model, weights)?))
+    pub(super) async fn set_weights(self, request: SetWeightsRequest) -> Result<ChangeResponse> {
+        let (weights, by_alias) = (request.weights, request.alias_weights);
+        some_weights(&request.model, &weights, &by_alias)?;
+        let resolved = move |names: Resolver<'_>| {
+            let mut all = weights.clone();
+            for (alias, weight) in &by_alias {
+                let version = names.version(&VersionName::Alias(alias.clone()))?;
+                if all.insert(version, *weight).is_some() {
+                    let why = format!("weights: version {version} has two, one by the alias '{alias}'");
+                    return Err(wrong(names.model, &why));
+                }
+            }
+            Ok(Change::SetWeights(Weights::new(all).map_err(|why| wrong(names.model, &why))?))
+        };
+        changed!(self, request, resolved)
     }
 
     pub(super) async fn shift_traffic(self, request: ShiftTrafficRequest) -> Result<ChangeResponse> {
-        let from = version(&request.model, "from", request.from)?;
-        let to = version(&request.model, "to", request.to)?;
-        changed!(self, request, Change::Shift { from, to, points: request.points })
+        let from = version(&request.model, "from", request.from, &request.from_alias)?;
+        let to = version(&request.model, "to", request.to, &request.to_alias)?;
+        let points = request.points;
+        let resolved = move |names: Resolver<'_>| {
+            Ok(Change::Shift { from: names.version(&from)?, to: names.version(&to)?, points })
+        };
+        changed!(self, request, resolved)
     }
 
-    pub(super) async fn set_alias(self, mut request: SetAliasRequest) -> Result<ChangeResponse> {
-        let version = version(&request.model, "version", request.version)?;
-        let alias = std::mem::take(&mut request.alias);
+    pub(super) async fn set_alias(self, request: SetAliasRequest) -> Result<ChangeResponse> {
+        let version = version(&request.model, "version", request.version, &request.version_alias)?;
+        let alias = request.alias;
         check_alias(&alias).map_err(|why| wrong(&request.model, &why))?;
-        changed!(self, request, Change::SetAlias { alias, version })
+        let resolved =
+            move |names: Resolver<'_>| Ok(Change::SetAlias { alias: alias.clone(), version: names.version(&version)? });
+        changed!(self, request, resolved)
     }
 
-    pub(super) async fn drop_alias(self, mut request: DropAliasRequest) -> Result<ChangeResponse> {
-        let alias = std::mem::take(&mut request.alias);
-        changed!(self, request, Change::DropAlias(alias))
+    pub(super) async fn drop_alias(self, request: DropAliasRequest) -> Result<ChangeResponse> {
+        let alias = request.alias;
+        changed!(self, request, move |_| Ok(Change::DropAlias(alias.clone())))
     }
 
     pub(super) async fn promote(self, request: PromoteRequest) -> Result<ChangeResponse> {
-        changed!(self, request, Change::Promote(version(&request.model, "version", request.version)?))
+        let version = version(&request.model, "version", request.version, &request.version_alias)?;
+        changed!(self, request, move |names| Ok(Change::Promote(names.version(&version)?)))
     }
 
     pub(super) async fn rollback(self, request: RollbackRequest) -> Result<ChangeResponse> {
-        changed!(self, request, Change::Rollback)
+        let change = request.to_revision.map_or(Change::Rollback, Change::RollbackTo);
+        changed!(self, request, move |_| Ok(change.clone()))
+    }
+
+    pub(super) async fn abort(self, request: AbortRequest) -> Result<ChangeResponse> {
+        changed!(self, request, |_| Ok(Change::Abort))
+    }
+
+    pub(super) async fn reset_traffic(self, request: ResetTrafficRequest) -> Result<ChangeResponse> {
+        changed!(self, request, |_| Ok(Change::ResetTraffic))
     }
 
     pub(super) async fn get_history(self, request: GetHistoryRequest) -> Result<GetHistoryResponse> {
@@ -104,8 +135,15 @@ impl Admin {
     }
 
     pub(super) async fn wait_ready(self, request: WaitReadyRequest) -> Result<Model> {
-        let version = optional_version(&request.model, request.version)?;
+        let version = optional_version(&request.model, request.version, &request.version_alias)?;
         let limit = wait_limit(&request)?;
+        let version = if let Some(version @ VersionName::Alias(_)) = version {
+            let model = request.model.clone();
+            let status = self.aside(move |control| control.model(&model)).await??;
+            Some(Resolver { model: &request.model, traffic: &status.traffic }.version(&version)?)
+        } else {
+            request.version
+        };
         let _place = self.long_call()?;
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
     }
@@ -127,7 +165,7 @@ impl Admin {
     async fn change(
         &self,
         model: String,
-        change: Change,
+        asked: impl Fn(Resolver<'_>) -> Result<Change> + Send + 'static,
         expected_revision: Option<u64>,
         actor: String,
         reason: String,
@@ -151,7 +189,7 @@ impl Admin {
             None => actor,
         };
         let terms = Terms { expected_revision, actor, reason };
-        self.aside(move |control| control.change(&model, change, terms)).await?.map(change_response)
+        self.aside(move |control| control.change(&model, asked, terms)).await?.map(change_response)
     }
 }
 
@@ -159,26 +197,50 @@ fn wrong(model: &str, why: &str) -> Error {
     Error::invalid(format!("model '{model}': {why}"))
 }
 
-fn version(model: &str, field: &str, number: u64) -> Result<u64> {
-    if number == 0 {
-        Err(wrong(model, &format!("{field}: expected a version, an integer > 0, got 0 or nothing")))
-    } else {
-        Ok(number)
+fn version(model: &str, field: &str, number: u64, alias: &str) -> Result<VersionName> {
+    match (number, alias) {
+        (0, "") => {
+            let why =
+                format!("{field}: expected a version, an integer > 0 (or an alias as {field}_alias), got 0 or nothing");
+            Err(wrong(model, &why))
+        }
+        (number, "") => Ok(VersionName::Number(number)),
+        (0, alias) => {
+            check_alias(alias).map_err(|why| wrong(model, &format!("{field}_alias: {why}")))?;
+            Ok(VersionName::Alias(alias.to_owned()))
+        }
+        (number, alias) => {
+            let why = format!("expected either {field} or {field}_alias, got both: {number} and '{alias}'");
+            Err(wrong(model, &why))
+        }
     }
 }
 
-fn optional_version(model: &str, number: Option<u64>) -> Result<Option<u64>> {
-    number.map(|number| version(model, "version", number)).transpose()
+fn optional_version(model: &str, number: Option<u64>, alias: &str) -> Result<Option<VersionName>> {
+    if number.is_none() && alias.is_empty() {
+        return Ok(None);
+    }
+    version(model, "version", number.unwrap_or(0), alias).map(Some)
 }
 
-fn some_weights(model: &str, weights: BTreeMap<u64, f64>) -> Result<Weights> {
-    if weights.is_empty() {
+/// The version that a name stands for, where there is a name.
+fn number(names: Resolver<'_>, version: Option<&VersionName>) -> Result<Option<u64>> {
+    version.map(|version| names.version(version)).transpose()
+}
+
+/// Refuses weights that can't be right, whatever aliases point to.
+fn some_weights(model: &str, weights: &BTreeMap<u64, f64>, by_alias: &BTreeMap<String, f64>) -> Result<()> {
+    if weights.is_empty() && by_alias.is_empty() {
         return Err(wrong(
             model,
             "weights: expected the weight of a version at least, such as {\"2\": 95, \"3\": 5}, got none",
         ));
     }
-    Weights::new(weights).map_err(|why| wrong(model, &why))
+    by_alias.keys().try_for_each(|alias| check_alias(alias).map_err(|why| wrong(model, &why)))?;
+    if by_alias.is_empty() {
+        Weights::new(weights.clone()).map_err(|why| wrong(model, &why))?;
+    }
+    Ok(())
 }
 
 fn wait_limit(request: &WaitReadyRequest) -> Result<Duration> {

@@ -8,7 +8,7 @@ use super::proto::{
 use crate::{
     clock,
     desired::{self, Change},
-    registry::{self, Changed, Happened, ModelStatus, State, VersionStatus},
+    registry::{self, Changed, Happened, ModelStatus, Source, State, VersionStatus},
     router::Explanation,
     traffic::{self, Reason, Selector},
 };
@@ -25,9 +25,11 @@ pub(super) fn model(status: ModelStatus) -> Model {
         name: status.name,
         revision: status.revision,
         traffic: Some(traffic(status.traffic)),
-        decided_by_admin: status.decided_by_admin,
+        decided_by_admin: matches!(status.source, Source::Admin(_)),
         versions: status.versions.into_iter().map(version).collect(),
         problem: status.problem,
+        source: status.source.to_string(),
+        shadowed: status.shadowed.map(traffic),
     }
 }
 
@@ -78,20 +80,34 @@ fn record(record: desired::Record) -> Record {
         change: record.change.to_string(),
         before: record.before.map(traffic),
         after: record.after.map(traffic),
+        version: one_version(&record.change),
     }
 }
 
 fn kind(change: &Change) -> &'static str {
     match change {
         Change::Load(_) => "load",
-        Change::Unload(_) => "unload",
+        Change::Unload(_) | Change::ForceUnload(_) => "unload",
         Change::Reload(_) => "reload",
         Change::SetWeights(_) => "set_weights",
         Change::Shift { .. } => "shift",
         Change::SetAlias { .. } => "set_alias",
         Change::DropAlias(_) => "drop_alias",
         Change::Promote(_) => "promote",
-        Change::Rollback => "rollback",
+        Change::Rollback | Change::RollbackTo(_) => "rollback",
+        Change::Abort => "abort",
+        Change::ResetTraffic => "reset_traffic",
+    }
+}
+
+/// The version that a change is about, if it is one.
+fn one_version(change: &Change) -> Option<u64> {
+    match change {
+        Change::Load(version) | Change::Unload(version) | Change::ForceUnload(version) | Change::Reload(version) => {
+            *version
+        }
+        Change::Promote(version) | Change::SetAlias { version, .. } => Some(*version),
+        _ => None,
     }
 }
 

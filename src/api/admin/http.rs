@@ -33,6 +33,7 @@ use crate::{
         shown,
     },
     error::{Code, Error, Result},
+    traffic::check_alias,
 };
 
 /// Bytes of a body at most.
@@ -170,13 +171,15 @@ fn from_json<Q: DeserializeOwned>(parameters: &RawPathParams, body: &[u8]) -> Re
     serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| field_error(&error))
 }
 
-/// Puts a part of the path among the fields. The body may repeat it.
+/// Puts a part of the path among the fields. The body may repeat it. In the place of a version may stand an alias.
 fn insert(fields: &mut Map<String, Value>, name: &str, value: &str) -> Result<(), String> {
-    let value = match name {
-        "version" => {
-            Value::from(value.parse::<u64>().map_err(|_| format!("version: expected an integer > 0, got '{value}'"))?)
-        }
-        _ => Value::from(value),
+    let (name, value) = match name {
+        "version" => match value.parse::<u64>() {
+            Ok(number) => (name, Value::from(number)),
+            Err(_) if check_alias(value).is_ok() => ("version_alias", Value::from(value)),
+            Err(_) => return Err(format!("version: expected an integer > 0 or an alias, got '{value}'")),
+        },
+        _ => (name, Value::from(value)),
     };
     match fields.insert(name.into(), value.clone()) {
         Some(other) if other != value => Err(format!("{name}: the path says {value}, and the body {other}")),

@@ -157,6 +157,10 @@ impl Definition {
         if !comment.is_empty() {
             parameter["description"] = comment.into();
         }
+        if (place, name) == ("path", "version") {
+            parameter["schema"] = json!({"type": ["integer", "string"]});
+            parameter["description"] = "A version, or one of the model's aliases.".into();
+        }
         Some(parameter)
     }
 

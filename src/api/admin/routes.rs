@@ -40,6 +40,8 @@ pub(super) fn all() -> Vec<Route> {
         delete("/models/{model}/aliases/{alias}", "DropAlias", Admin::drop_alias),
         post("/models/{model}/promote", "Promote", Admin::promote),
         post("/models/{model}/rollback", "Rollback", Admin::rollback),
+        post("/models/{model}/abort", "Abort", Admin::abort),
+        post("/models/{model}/traffic/reset", "ResetTraffic", Admin::reset_traffic),
         get("/models/{model}/history", "GetHistory", Admin::get_history),
         get("/models/{model}/explain", "Explain", Admin::explain),
         get("/models/{model}/wait", "WaitReady", Admin::wait_ready),

@@ -2,9 +2,9 @@
 
 use http::Method;
 use onnxd::api::admin::proto::{
-    DropAliasRequest, ExplainRequest, GetHistoryRequest, GetModelRequest, ListModelsRequest, LoadVersionRequest,
-    PromoteRequest, ReloadVersionRequest, RollbackRequest, SetAliasRequest, SetWeightsRequest, ShiftTrafficRequest,
-    UnloadVersionRequest, WaitReadyRequest,
+    AbortRequest, DropAliasRequest, ExplainRequest, GetHistoryRequest, GetModelRequest, ListModelsRequest,
+    LoadVersionRequest, PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest, SetAliasRequest,
+    SetWeightsRequest, ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest,
 };
 use serde_json::{Value, json};
 
@@ -62,8 +62,14 @@ async fn every_call_has_one_answer_over_both_protocols() {
     assert!(shown["versions"][3]["problem"].as_str().unwrap().len() > 10, "{shown}");
     assert_eq!(shown["versions"][2]["share"], 1.0);
 
-    let request =
-        SetWeightsRequest { model: model(), weights, expected_revision: Some(0), actor: actor(), reason: reason() };
+    let request = SetWeightsRequest {
+        model: model(),
+        weights,
+        expected_revision: Some(0),
+        actor: actor(),
+        reason: reason(),
+        ..Default::default()
+    };
     let body = format!(r#"{{"weights": {{"2": 95, "3": 5}}, "expected_revision": 0, {terms}}}"#);
     let set = both!(set_weights, request, POST "/models/add/weights", body);
     assert_eq!(set["revision"], 1);
@@ -72,7 +78,10 @@ async fn every_call_has_one_answer_over_both_protocols() {
     assert_eq!(set["record"]["actor"], "ann");
     assert_eq!(set["record"]["kind"], "set_weights");
     assert_eq!(set["model"]["versions"][1]["share"], 0.95);
-    assert_eq!(set["model"]["decided_by_admin"], true);
+    assert_eq!(
+        (&set["model"]["decided_by_admin"], &set["model"]["source"]),
+        (&json!(true), &json!("admin revision 1"))
+    );
 
     let request = ShiftTrafficRequest { model: model(), from: 2, to: 3, points: 20.0, ..Default::default() };
     let body = r#"{"from": 2, "to": 3, "points": 20}"#;
@@ -123,17 +132,39 @@ async fn every_call_has_one_answer_over_both_protocols() {
     let request = LoadVersionRequest { model: model(), version: Some(1), ..Default::default() };
     client.load_version(request).await.unwrap();
     assert_eq!(post(&by_http, "/models/add/load", r#"{"version": 1}"#).await.status, 200);
-    let request = WaitReadyRequest { model: model(), version: Some(1), timeout: "1m".into() };
+    let request = WaitReadyRequest { model: model(), version: Some(1), timeout: "1m".into(), ..Default::default() };
     let ready = both!(wait_ready, request, GET "/models/add/wait?version=1&timeout=1m", none());
     assert_eq!(ready["versions"][0]["state"], "READY");
     let request = ReloadVersionRequest { model: model(), version: Some(1), ..Default::default() };
     client.reload_version(request).await.unwrap();
     assert_eq!(post(&by_http, "/models/add/versions/1/reload", "{}").await.status, 200);
 
+    let to = RollbackRequest { model: model(), to_revision: Some(1), ..Default::default() };
+    let rolled = both!(rollback, to, POST "/models/add/rollback", r#"{"to_revision": 1}"#);
+    assert_eq!(rolled["record"]["after"], set["record"]["after"]);
+    let aborted = both!(abort, AbortRequest { model: model(), ..Default::default() }, POST "/models/add/abort", "");
+    assert_eq!(aborted["model"]["source"], "default");
+    let request = ResetTrafficRequest { model: model(), reason: reason(), ..Default::default() };
+    let body = r#"{"reason": "because"}"#;
+    let reset = both!(reset_traffic, request, POST "/models/add/traffic/reset", body);
+    assert_eq!(reset["model"]["traffic"], json!({"weights": {}, "aliases": {}}));
+
     let history = both!(get_history, GetHistoryRequest { model: model() }, GET "/models/add/history", none());
     let kinds: Vec<_> = history["records"].as_array().unwrap().iter().map(|record| &record["kind"]).collect();
-    let expected =
-        ["set_weights", "shift", "set_alias", "drop_alias", "promote", "rollback", "unload", "load", "reload"];
+    let expected = [
+        "set_weights",
+        "shift",
+        "set_alias",
+        "drop_alias",
+        "promote",
+        "rollback",
+        "unload",
+        "load",
+        "reload",
+        "rollback",
+        "abort",
+        "reset_traffic",
+    ];
     assert_eq!(kinds, expected);
 }
 

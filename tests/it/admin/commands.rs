@@ -21,14 +21,14 @@ fn command(server: &Server, line: &str) -> Command {
 }
 
 /// Exit code, stdout and stderr.
-fn run(server: &Server, line: &str) -> (i32, String, String) {
+pub(super) fn run(server: &Server, line: &str) -> (i32, String, String) {
     let output = ended(&mut command(server, line));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// What a command prints that must be done.
-fn printed(server: &Server, line: &str) -> String {
+pub(super) fn printed(server: &Server, line: &str) -> String {
     let (code, out, err) = run(server, line);
     assert_eq!((code, err.as_str()), (0, ""), "{line}: {out}");
     out
@@ -46,11 +46,11 @@ async fn a_rollout_from_the_shell() {
     assert_eq!(
         printed(&server, "traffic show add"),
         "\
-MODEL  VERSION  STATE   WEIGHT  SHARE  ALIASES
-add          1  READY        -    0 %  -
-add          2  READY        -    0 %  -
-add          3  READY        -  100 %  -
-add          4  FAILED       -    0 %  -
+MODEL  VERSION  STATE   WEIGHT  SHARE  ALIASES  SOURCE
+add          1  READY        -    0 %  -        default
+add          2  READY        -    0 %  -        default
+add          3  READY        -  100 %  -        default
+add          4  FAILED       -    0 %  -        default
 "
     );
     assert_eq!(
@@ -97,7 +97,8 @@ VERSION  STATE   BEFORE  WEIGHT  SHARE  ALIASES
         "WEIGHT",
         "SHARE",
         "ALIASES",
-        "SINCE",
+        "SOURCE",
+        "AGE",
         "GEN",
         "DEVICE",
         "ISOLATION",
@@ -107,7 +108,10 @@ VERSION  STATE   BEFORE  WEIGHT  SHARE  ALIASES
     assert_eq!(words(&models)[0], headings);
     assert!(models.contains("\n\nadd version 4: "), "{models}");
     assert!(!models.contains('\x1b'), "no colours where it is no terminal");
-    assert_eq!(printed(&server, "models add"), models);
+    let columns = |text: &str| {
+        text.lines().map(|line| line.split_whitespace().take(4).collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(columns(&printed(&server, "models add")), columns(&models));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,9 +139,9 @@ async fn loading_waits_and_tells() {
     let reloaded = printed(&server, "reload add 2");
     assert!(!reloaded.contains("add version 2:"), "{reloaded}");
 
-    let (code, out, _) = run(&server, "unload add 3");
+    let (code, out, _) = run(&server, "unload add 3 --force");
     assert_eq!(code, 0);
-    assert!(out.starts_with("add revision 8: unload version 3\n"), "{out}");
+    assert!(out.starts_with("add revision 8: unload version 3 by force\n"), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +158,10 @@ async fn what_scripts_read() {
         ("alias drop add canary --json", "/record/before/aliases/canary"),
         ("promote add 3 --json", "/record/kind"),
         ("rollback add --json", "/record/kind"),
-        ("history add --json", "/records/4/revision"),
+        ("rollback add --to 1 --json", "/record/kind"),
+        ("abort add --json", "/record/kind"),
+        ("traffic reset add --json", "/model/source"),
+        ("history add --json", "/records/6/revision"),
         ("explain add --key a --json", "/shares/0/share"),
         ("unload add 1 --json", "/revision"),
         ("load add 1 --json", "/versions/0/generation"),
@@ -187,7 +194,8 @@ async fn failures_say_why() {
         ("traffic", 2, &["Usage: onnxd traffic"]),
         ("traffic move add", 2, &["'move'"]),
         ("promote add", 2, &["<VERSION>"]),
-        ("promote add three", 2, &["'three'"]),
+        ("promote add three", 1, &["'add'", "no alias 'three'", "HTTP 404"]),
+        ("promote add 0", 2, &["'0'", "an integer > 0, or an alias"]),
         ("explain add --version 1 --alias canary", 2, &["--alias"]),
         ("load add --timeout soon", 2, &["'soon'"]),
         ("load add --timeout 2h", 1, &["1h"]),
@@ -220,7 +228,7 @@ async fn tokens_and_warnings() {
     assert!(err.contains("a token is needed") && err.contains("HTTP 401"), "{err}");
     let output = ended(command(&server, "traffic set add 3=1").env("ONNXD_TOKEN_FILE", &file));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let (code, out, err) = run(&server, &format!("unload add 3 --token-file {}", file.display()));
+    let (code, out, err) = run(&server, &format!("unload add 3 --force --token-file {}", file.display()));
     assert_eq!(code, 0, "{err}");
     assert!(err.starts_with("onnxd: warning: "), "{out}{err}");
 }
@@ -262,7 +270,19 @@ fn help_teaches() {
     for group in ["Serve models:", "Ask a server for predictions:", "See and change what a server does:"] {
         assert!(all.contains(group), "{all}");
     }
-    for command in ["traffic set", "traffic shift", "alias set", "promote", "rollback", "load", "watch", "explain"] {
+    for command in [
+        "traffic set",
+        "traffic shift",
+        "traffic reset",
+        "alias set",
+        "promote",
+        "rollback",
+        "abort",
+        "load",
+        "unload",
+        "watch",
+        "explain",
+    ] {
         let told = help(&format!("{command} --help"));
         assert!(told.contains("Example") && told.contains(&format!("onnxd {command}")), "{told}");
         assert!(told.contains("ONNXD_SERVER") && told.contains("ONNXD_TOKEN_FILE"), "{told}");

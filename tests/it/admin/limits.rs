@@ -139,7 +139,7 @@ async fn who_and_why_are_plain_text() {
 async fn what_was_unloaded_stays_so_and_says_so() {
     let repository = repository();
     let server = Server::start(repository.path());
-    change(&server, "/models/add/versions/3/unload", "").await;
+    change(&server, "/models/add/versions/3/unload", r#"{"force": true}"#).await;
     fs::remove_dir_all(repository.path().join("add/3")).unwrap();
     let versions = async || model(&server).await["versions"].clone();
     eventually("it is gone", async || !versions().await.to_string().contains("\"version\":3")).await;

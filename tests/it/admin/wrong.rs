@@ -63,7 +63,8 @@ const CASES: &[Case] = &[
     ("POST", "/models/add/rollback", "", 409, "failed_precondition", &["'add'", "take back"]),
     ("POST", "/models/add/rollback", r#"{"expected_revision": 7}"#, 412, "aborted", &["'add'", "7"]),
     ("POST", "/models/add/versions/9/load", "", 404, "not_found", &["'add'", "version 9"]),
-    ("POST", "/models/add/versions/x/load", "", 400, "invalid_argument", &["version", "'x'"]),
+    ("POST", "/models/add/versions/x/load", "", 404, "not_found", &["'add'", "no alias 'x'"]),
+    ("POST", "/models/add/versions/1.5/load", "", 400, "invalid_argument", &["version", "'1.5'"]),
     ("POST", "/models/add/versions/0/load", "", 400, "invalid_argument", &["'add'", "version", "0"]),
     ("POST", "/models/add/versions/2/load", r#"{"version": 3}"#, 400, "invalid_argument", &["version", "2", "3"]),
     ("POST", "/models/add/versions/5/reload", "", 409, "failed_precondition", &["'add'", "version 5", "not loaded"]),
@@ -194,7 +195,7 @@ async fn what_is_loading_or_retiring_takes_no_weight() {
     let client = inference(&server).await;
     let last = tokio::spawn(async move { infer(&client, load::request(7)).await });
     load::queued(&server, 1.0).await;
-    change(&server, "/models/slow/versions/2/unload", "").await;
+    change(&server, "/models/slow/versions/2/unload", r#"{"force": true}"#).await;
     assert_eq!(state(2).await.as_deref(), Some("RETIRING"));
     let refused = post(&server, "/models/slow/promote", r#"{"version": 2}"#).await;
     assert_eq!(refused.status, 409, "{refused:?}");

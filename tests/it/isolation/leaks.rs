@@ -77,7 +77,7 @@ async fn swaps_leave_no_process_file_or_mapping() {
     eventually("what was replaced has gone", async || settled(&server) == (1, 1)).await;
     // The pool of one worker, not of all that there were.
     assert!(mapped(server.id()) < SWAPS / 2, "{}", mapped(server.id()));
-    assert!(post(server.admin, "/admin/v1/models/modulo/unload", "{}").await.status.is_success());
+    assert!(post(server.admin, "/admin/v1/models/modulo/unload", r#"{"force": true}"#).await.status.is_success());
     eventually_without_children(server.id()).await;
     eventually("the last has gone", async || files(server.id()).1 == 0 && mapped(server.id()) == 0).await;
 }
