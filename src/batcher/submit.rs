@@ -70,10 +70,12 @@ impl Batcher {
         if self.settings.by_rows && self.has_rows(inputs) { inputs.rows() } else { 1 }
     }
 
-    /// Whether the inputs agree in the extents in which requests that are joined or cut must.
+    /// Whether a request's rows may be joined with those of others, or cut apart: its inputs agree in the extents that must be the
+    /// same, and none is empty. The proof that rows are independent counts on both.
     fn has_rows(&self, inputs: &ModelInputs) -> bool {
         let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis).copied();
-        self.settings.shared_extents.iter().all(|[first, second]| extent(*first) == extent(*second))
+        let agree = self.settings.shared_extents.iter().all(|[first, second]| extent(*first) == extent(*second));
+        agree && inputs.required.iter().all(|input| !input.shape().extents().contains(&0))
     }
 
     /// A job for the queue, and where its answer will come.

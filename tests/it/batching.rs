@@ -151,7 +151,11 @@ async fn rows_that_influence_each_other_are_not_joined() {
         let metadata = get(server.http, &format!("/v2/models/{model}")).await.json();
         metadata["properties"]["batching"].as_str().unwrap().to_owned()
     };
-    assert!(batching("across").await.starts_with("off: rows of a batch would influence each other: Softmax"), "{}", batching("across").await);
+    assert!(
+        batching("across").await.starts_with("off: rows of a batch would influence each other: Softmax"),
+        "{}",
+        batching("across").await
+    );
     assert!(batching("off").await.contains("config.toml"));
     let client = inference(&server).await;
     let mut tasks = JoinSet::new();
@@ -279,7 +283,8 @@ async fn no_instance_stays_free_while_something_waits() {
     if std::thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
-    const CONFIG: &str = "batching = \"on\"\nmax_batch_size = 1\ninstances = 2\nintra_op_threads = 1\nmax_run_time = \"0s\"\n";
+    const CONFIG: &str =
+        "batching = \"on\"\nmax_batch_size = 1\ninstances = 2\nintra_op_threads = 1\nmax_run_time = \"0s\"\n";
     let repository = repository("slow", onnx::slow(), CONFIG);
     let server = Server::start(repository.path());
     let client = inference(&server).await;

@@ -245,7 +245,10 @@ async fn metadata_tells_what_is_there() {
     assert_eq!(metadata.properties["batching"], "on: up to 64 rows");
 
     let metadata = client.model_metadata(request("across_rows", "1")).await.unwrap().into_inner();
-    assert!(metadata.properties["batching"].starts_with("off: rows of a batch would influence each other"), "{metadata:?}");
+    assert!(
+        metadata.properties["batching"].starts_with("off: rows of a batch would influence each other"),
+        "{metadata:?}"
+    );
 
     for (name, version, code, says) in [
         ("nobody", "", Code::NotFound, "'nobody'"),

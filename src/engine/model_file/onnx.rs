@@ -40,6 +40,9 @@ pub(in crate::engine) struct Function {
     pub opsets: Vec<OperatorSet>,
     #[prost(string, tag = "10")]
     pub domain: String,
+    /// Shapes that are declared of values inside.
+    #[prost(message, repeated, tag = "12")]
+    pub values: Vec<ValueInfo>,
     /// Attributes with the values that they have where a node gives none.
     #[prost(message, repeated, tag = "11")]
     pub defaults: Vec<Attribute>,
@@ -58,6 +61,9 @@ pub(in crate::engine) struct Graph {
     pub inputs: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]
     pub outputs: Vec<ValueInfo>,
+    /// Shapes that are declared of values inside.
+    #[prost(message, repeated, tag = "13")]
+    pub values: Vec<ValueInfo>,
 }
 
 /// Fields of a graph that hold a node and an output.

@@ -18,14 +18,15 @@ mod value;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    panic::{self, AssertUnwindSafe},
     rc::Rc,
 };
 
-use super::onnx::{Model, Node, ValueInfo};
+use super::onnx::{Model, Node};
 use extent::{BATCH, Extent};
-use interpreter::{Interpreter, Scope, shown};
+use interpreter::{Interpreter, Scope, axes, shown};
 use value::{Cause, Flow, Rows, Value};
 
 /// Analysis of a model's graph for what rows of a batch have to do with each other.
@@ -79,7 +80,11 @@ impl fmt::Display for Finding {
 /// Analyses a model.
 pub(super) fn analyse(model: &Model) -> RowAnalysis {
     let table_sizes = model.graph.as_ref().map(tables::table_sizes).unwrap_or_default();
-    RowAnalysis { proof: prove(model), table_sizes }
+    // A defect of the analysis is to cost the batches of a model, and not its load.
+    let proof = panic::catch_unwind(AssertUnwindSafe(|| prove(model))).unwrap_or_else(|_| {
+        RowProof::Unproven(Finding::without_node("the analysis of the graph panicked, a defect of onnxd".into()))
+    });
+    RowAnalysis { proof, table_sizes }
 }
 
 /// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven.
@@ -89,7 +94,8 @@ fn prove(model: &Model) -> RowProof {
     };
     let mut interpreter = Interpreter::new(&model.functions);
     let mut scope = Scope::of_model(&model.opsets);
-    let is_kept = |name: &str| graph.initializers.iter().any(|tensor| tensor.name == name);
+    let kept: HashSet<&str> = graph.initializers.iter().map(|tensor| &*tensor.name).collect();
+    let is_kept = |name: &str| kept.contains(name);
     let mut inner = HashMap::new();
     let required = || graph.inputs.iter().filter(|info| !is_kept(&info.name));
     // An axis that has the name of the batch in another place is none that requests share.
@@ -97,12 +103,14 @@ fn prove(model: &Model) -> RowProof {
     for info in required() {
         let mut symbol = |axis: usize, interpreter: &mut Interpreter<'_>| {
             let dimension = &axes(info)?[axis];
-            Some(match (dimension.extent, dimension.name.as_deref().filter(|name| !name.is_empty())) {
+            // A negative one is open.
+            let extent = dimension.extent.filter(|extent| *extent >= 0);
+            Some(match (extent, dimension.name.as_deref().filter(|name| !name.is_empty())) {
                 (Some(extent), _) => Extent::Number(extent),
                 (None, Some(name)) if !batch_names.contains(&name) => {
-                    inner.entry(name).or_insert_with(|| interpreter.symbols.extent()).clone()
+                    inner.entry(name).or_insert_with(|| interpreter.symbols.request_extent()).clone()
                 }
-                _ => interpreter.symbols.extent(),
+                _ => interpreter.symbols.request_extent(),
             })
         };
         let Some(axes) = axes(info) else {
@@ -115,7 +123,7 @@ fn prove(model: &Model) -> RowProof {
                     info.name
                 )));
             }
-            Some(first) if first.extent.is_some() => {
+            Some(first) if first.extent.is_some_and(|extent| extent >= 0) => {
                 return RowProof::Unproven(Finding::without_node(format!(
                     "axis 0 of input '{}' has a fixed extent",
                     info.name
@@ -138,10 +146,6 @@ fn prove(model: &Model) -> RowProof {
         }
     }
     unproven.map_or(RowProof::Proven, RowProof::Unproven)
-}
-
-fn axes(info: &ValueInfo) -> Option<&[super::onnx::Dimension]> {
-    Some(&info.kind.as_ref()?.tensor.as_ref()?.shape.as_ref()?.dimensions)
 }
 
 /// The verdict on one output.

@@ -11,9 +11,9 @@ use super::{
 
 /// A tensor that is part of the model.
 pub(super) fn value(tensor: &Tensor, symbols: &mut Symbols) -> Value {
-    let shape = tensor.extents.iter().map(|extent| Extent::Number(*extent)).collect();
+    let shape = tensor.extents.iter().map(|extent| (*extent >= 0).then_some(Extent::Number(*extent))).collect();
     let data = elements(tensor, symbols).map(Rc::from);
-    Value { data, ..Value::constant(tensor.element, Some(shape)) }
+    Value { data, ..Value::constant(tensor.element, shape) }
 }
 
 /// The elements of a tensor; `None` where they are many, lie in a file of their own, or are neither numbers nor truth values.
@@ -59,6 +59,7 @@ pub(super) fn constant_node(node: &Node, symbols: &mut Symbols) -> Value {
         ("value_float" | "value_string", _) => {
             Value::constant(if name == "value_float" { FLOAT } else { 0 }, Some([].into()))
         }
-        _ => Value::constant(0, Some([symbols.extent()].into())),
+        ("value_floats" | "value_strings", _) => Value::constant(0, Some([symbols.extent()].into())),
+        _ => Value::constant(0, None),
     }
 }

@@ -41,7 +41,7 @@ pub(super) fn branch(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Sco
 fn either(first: Value, second: Value, symbols: &mut Symbols) -> Value {
     for value in [&first, &second] {
         if matches!(value.flow, Flow::Mixed(_)) {
-            return value.clone();
+            return Value::of(value.flow.clone(), None, value.element);
         }
     }
     let flow = match (&first.flow, &second.flow) {
@@ -202,7 +202,8 @@ fn stacked(value: Value, axis: i64, turns: &Extent) -> Value {
             // Without a rank a new axis in front moves the rows all the same.
             Flow::Rows(rows) if axis == 0 => Value::of(Flow::Rows(rows.at(rows.axis + 1)), None, value.element),
             Flow::Rows(_) => unproven_value("Scan", "the rank of what a turn gives is not known".into()),
-            _ => value.computed(),
+            Flow::Constant | Flow::Mixed(_) | Flow::Unproven(_) => value.computed(),
+            _ => unproven_value("Scan", "what its turns give of the number of rows is not followed".into()),
         };
     };
     let rank = shape.len() as i64 + 1;
@@ -211,7 +212,9 @@ fn stacked(value: Value, axis: i64, turns: &Extent) -> Value {
     extents.insert(axis, turns.clone());
     let flow = match &value.flow {
         Flow::Rows(rows) => Flow::Rows(Rows { axis: rows.axis + usize::from(axis <= rows.axis), ..rows.clone() }),
-        flow => flow.clone(),
+        Flow::Constant => Flow::Constant,
+        Flow::Mixed(_) | Flow::Unproven(_) => return Value::of(value.flow, None, value.element),
+        _ => return unproven_value("Scan", "what its turns give of the number of rows is not followed".into()),
     };
     Value::of(flow, Some(extents.into()), value.element)
 }

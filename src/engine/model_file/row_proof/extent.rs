@@ -87,6 +87,24 @@ impl Extent {
         *self == Extent::ZERO
     }
 
+    /// Number of terms.
+    fn size(&self) -> usize {
+        match self {
+            Extent::Number(_) => 1,
+            Extent::Sum(terms) => terms.len(),
+        }
+    }
+
+    /// Whether a type holds the value without a rounding or an overflow, whatever the extents are that a machine can hold.
+    pub(super) fn is_exact(&self, largest: i64, max_degree: usize) -> bool {
+        let fits =
+            |term: &Term| term.coefficient.unsigned_abs() <= largest.unsigned_abs() && term.factors.len() <= max_degree;
+        match self {
+            Extent::Number(_) => true,
+            Extent::Sum(terms) => terms.iter().all(fits),
+        }
+    }
+
     fn terms(&self) -> Vec<Term> {
         match self {
             Extent::Number(0) => Vec::new(),
@@ -173,7 +191,13 @@ pub(super) struct Symbols {
     made: HashMap<(Made, Extent, Extent), Symbol>,
     /// The lesser of a number and an extent, by the symbol that stands for it.
     lesser: HashMap<Symbol, (Extent, i64)>,
+    /// Work that is left.
+    work: usize,
 }
+
+/// Work of an analysis at most, in nodes, names and terms: a model may nest functions without end. The largest real models take a
+/// tenth of it.
+const MAX_WORK: usize = 4 << 20;
 
 #[derive(Debug, Clone, Copy)]
 struct SymbolFacts {
@@ -181,6 +205,8 @@ struct SymbolFacts {
     is_nonnegative: bool,
     /// Not a fraction.
     is_whole: bool,
+    /// An extent of a request, which is none that is empty.
+    is_of_request: bool,
 }
 
 /// Operation whose result has no polynomial.
@@ -197,9 +223,10 @@ pub(super) enum Made {
 impl Symbols {
     pub(super) fn new() -> Self {
         Symbols {
-            known: vec![SymbolFacts { of_batch: true, is_nonnegative: true, is_whole: true }],
+            known: vec![SymbolFacts { of_batch: true, is_nonnegative: true, is_whole: true, is_of_request: true }],
             made: HashMap::new(),
             lesser: HashMap::new(),
+            work: MAX_WORK,
         }
     }
 
@@ -211,12 +238,51 @@ impl Symbols {
 
     /// An unknown extent that all rows of a batch share.
     pub(super) fn extent(&mut self) -> Extent {
-        Extent::symbol(self.add_symbol(SymbolFacts { of_batch: false, is_nonnegative: true, is_whole: true }))
+        Extent::symbol(self.add_symbol(SymbolFacts {
+            of_batch: false,
+            is_nonnegative: true,
+            is_whole: true,
+            is_of_request: false,
+        }))
+    }
+
+    /// An extent that requests bring with them, and that all rows of a batch share.
+    pub(super) fn request_extent(&mut self) -> Extent {
+        let facts = SymbolFacts { of_batch: false, is_nonnegative: true, is_whole: true, is_of_request: true };
+        Extent::symbol(self.add_symbol(facts))
+    }
+
+    /// Whether the value is at least one, for certain: requests with empty axes share no batch.
+    pub(super) fn is_positive(&self, extent: &Extent) -> bool {
+        match extent {
+            Extent::Number(number) => *number > 0,
+            Extent::Sum(terms) => {
+                let is_positive = |term: &Term| term.coefficient > 0 && self.are_of_request(term);
+                self.is_nonnegative(extent) && terms.iter().any(is_positive)
+            }
+        }
+    }
+
+    fn are_of_request(&self, term: &Term) -> bool {
+        term.factors.iter().all(|symbol| self.known[symbol.0 as usize].is_of_request)
+    }
+
+    /// Whether an extent can be a number that the model declares. One that requests bring can be any.
+    pub(super) fn may_be(&self, extent: &Extent, number: i64) -> bool {
+        match extent {
+            Extent::Number(own) => *own == number,
+            Extent::Sum(terms) => !terms.iter().all(|term| self.are_of_request(term)) && !self.is_of_batch(extent),
+        }
     }
 
     /// An unknown element; `of_batch` where the number of rows may decide it.
     pub(super) fn element(&mut self, of_batch: bool) -> Extent {
-        Extent::symbol(self.add_symbol(SymbolFacts { of_batch, is_nonnegative: false, is_whole: false }))
+        Extent::symbol(self.add_symbol(SymbolFacts {
+            of_batch,
+            is_nonnegative: false,
+            is_whole: false,
+            is_of_request: false,
+        }))
     }
 
     /// Whether the number of rows takes part.
@@ -234,6 +300,16 @@ impl Symbols {
         (!self.is_of_batch(&quotient) && !extent.is_zero()).then_some(quotient)
     }
 
+    /// Counts work.
+    pub(super) fn work(&mut self, amount: usize) {
+        self.work = self.work.saturating_sub(amount);
+    }
+
+    /// True if there has been too much work.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.work == 0
+    }
+
     fn or_element(&mut self, known: Option<Extent>, of: [&Extent; 2]) -> Extent {
         known.unwrap_or_else(|| {
             let of_batch = of.iter().any(|extent| self.is_of_batch(extent));
@@ -242,14 +318,17 @@ impl Symbols {
     }
 
     pub(super) fn add(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.work(first.size() * second.size());
         self.or_element(first.add(second), [first, second])
     }
 
     pub(super) fn sub(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.work(first.size() * second.size());
         self.or_element(first.sub(second), [first, second])
     }
 
     pub(super) fn mul(&mut self, first: &Extent, second: &Extent) -> Extent {
+        self.work(first.size() * second.size());
         self.or_element(first.mul(second), [first, second])
     }
 
@@ -267,7 +346,7 @@ impl Symbols {
         let of_batch = self.is_of_batch(first) || self.is_of_batch(second);
         let is_nonnegative = self.is_nonnegative(first) && self.is_nonnegative(second);
         let is_whole = self.is_whole(first) && self.is_whole(second);
-        let symbol = self.add_symbol(SymbolFacts { of_batch, is_nonnegative, is_whole });
+        let symbol = self.add_symbol(SymbolFacts { of_batch, is_nonnegative, is_whole, is_of_request: false });
         if let (Made::Min, Extent::Number(number)) = (made, second) {
             self.lesser.insert(symbol, (first.clone(), *number));
         }
@@ -300,6 +379,23 @@ impl Symbols {
         let raised = self.add(dividend, divisor);
         let raised = self.sub(&raised, &Extent::ONE);
         self.floor_div(&raised, divisor)
+    }
+
+    /// The extent, or zero where it is negative.
+    pub(super) fn or_zero(&mut self, extent: &Extent) -> Extent {
+        match extent {
+            Extent::Number(number) => Extent::Number((*number).max(0)),
+            _ if self.is_nonnegative(extent) => extent.clone(),
+            _ => {
+                let symbol = self.made(Made::Max, extent, &Extent::ZERO);
+                if let Extent::Sum(terms) = &symbol
+                    && let [Term { factors, .. }] = &**terms
+                {
+                    self.known[factors[0].0 as usize].is_nonnegative = true;
+                }
+                symbol
+            }
+        }
     }
 
     /// The lesser of an extent and a number.

@@ -1,27 +1,27 @@
 //! Interprets graphs over abstract values: node by node, with the subgraphs and functions that they hold.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use super::{
-    super::onnx::{Attribute, Function, Graph, Node, OperatorSet},
+    super::onnx::{Attribute, Dimension, Function, Graph, Node, OperatorSet, ValueInfo},
     constants, control,
-    extent::Symbols,
+    extent::{Extent, Symbols},
     rules::{self, Blame, Op},
     value::{Cause, Flow, Value},
 };
 
-/// Nodes that are interpreted at most, those of functions and loops each time: a model may nest them without end.
-const MAX_STEPS: usize = 250_000;
-
-/// Functions that call each other at most.
-const MAX_CALLS: usize = 32;
+/// Functions and graphs inside each other, as deep as they are followed.
+const MAX_DEPTH: usize = 24;
 
 /// Interprets the graphs of one model.
 pub(super) struct Interpreter<'m> {
     pub symbols: Symbols,
-    functions: HashMap<(&'m str, &'m str), &'m Function>,
-    steps: usize,
-    calls: usize,
+    /// By domain and name; `None` where several have the same.
+    functions: HashMap<(&'m str, &'m str), Option<&'m Function>>,
+    depth: usize,
 }
 
 /// The values that the nodes of a graph see.
@@ -47,11 +47,13 @@ impl<'a> Scope<'a> {
         self.values.get(name).or_else(|| self.outer?.get(name))
     }
 
-    fn opset(&self, domain: &str) -> i64 {
+    /// The version of a domain's operators; `None` where there is not one import of it.
+    fn opset(&self, domain: &str) -> Option<i64> {
         let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let found =
-            self.opsets.iter().find(|opset| opset.domain == domain || is_default(&opset.domain) && is_default(domain));
-        found.map_or(1, |opset| opset.version)
+        let is_it = |other: &str| other == domain || is_default(other) && is_default(domain);
+        let mut found = self.opsets.iter().filter(|opset| is_it(&opset.domain));
+        let first = found.next()?;
+        found.next().is_none().then_some(first.version)
     }
 
     /// A node of a function with the attributes that its caller gives.
@@ -74,24 +76,59 @@ impl<'a> Scope<'a> {
 
 impl<'m> Interpreter<'m> {
     pub(super) fn new(functions: &'m [Function]) -> Self {
-        let functions = functions.iter().map(|function| ((&*function.domain, &*function.name), function)).collect();
-        Interpreter { symbols: Symbols::new(), functions, steps: 0, calls: 0 }
+        let mut named = HashMap::new();
+        for function in functions {
+            let found = named.entry((&*function.domain, &*function.name));
+            found.and_modify(|found| *found = None).or_insert(Some(function));
+        }
+        Interpreter { symbols: Symbols::new(), functions: named, depth: 0 }
     }
 
     /// Adds the constants of a graph, and what its nodes give, to its scope.
     pub(super) fn run<'a>(&mut self, graph: &'a Graph, scope: &mut Scope<'a>) {
+        self.symbols.work(graph.initializers.len());
         for tensor in &graph.initializers {
             let value = constants::value(tensor, &mut self.symbols);
             scope.values.entry(&tensor.name).or_insert(value);
         }
-        self.run_nodes(&graph.nodes, scope);
+        self.run_nodes(&graph.nodes, &graph.values, scope);
+        // What nothing else reads may be declared as it likes.
+        let read: HashSet<&str> = match graph.outputs.iter().any(|output| axes(output).is_some()) {
+            true => graph.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect(),
+            false => HashSet::new(),
+        };
+        for output in &graph.outputs {
+            if (scope.outer.is_some() || read.contains(output.name.as_str()))
+                && let Some(value) = scope.values.get(output.name.as_str())
+                && let Some(lost) = self.contradiction(output, value)
+            {
+                scope.values.insert(&output.name, lost);
+            }
+        }
     }
 
-    fn run_nodes<'a>(&mut self, nodes: &'a [Node], scope: &mut Scope<'a>) {
+    /// A value whose shape is declared to be another: ONNX Runtime takes what is declared for the shape.
+    fn contradiction(&self, info: &ValueInfo, value: &Value) -> Option<Value> {
+        let (declared, shape) = (axes(info)?, value.shape.as_ref()?);
+        let fits = |(dimension, extent): (&Dimension, &Extent)| {
+            dimension.extent.is_none_or(|declared| declared < 0 || self.symbols.may_be(extent, declared))
+        };
+        let fits = declared.len() == shape.len() && declared.iter().zip(shape.iter()).all(fits);
+        let is_lost = matches!(value.flow, Flow::Mixed(_) | Flow::Unproven(_));
+        let why = || format!("the model declares another shape of '{}' than its inputs give it", info.name);
+        (!fits && !is_lost).then(|| unproven(&info.name, why()))
+    }
+
+    fn run_nodes<'a>(&mut self, nodes: &'a [Node], values: &'a [ValueInfo], scope: &mut Scope<'a>) {
+        self.symbols.work(values.len());
+        let declared: HashMap<&str, &ValueInfo> = values.iter().map(|info| (&*info.name, info)).collect();
         for node in nodes {
+            self.symbols.work(1 + node.inputs.len() + node.outputs.len());
             let outputs = self.node(node, scope);
-            let named = node.outputs.iter().map(String::as_str).zip(outputs);
-            scope.values.extend(named.filter(|(name, _)| !name.is_empty()));
+            for (name, value) in node.outputs.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
+                let lost = declared.get(name.as_str()).and_then(|info| self.contradiction(info, &value));
+                scope.values.insert(name, lost.unwrap_or(value));
+            }
         }
     }
 
@@ -99,7 +136,11 @@ impl<'m> Interpreter<'m> {
     pub(super) fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
         let mut scope = Scope::inside(outer);
         scope.values.extend(graph.inputs.iter().map(|info| &*info.name).zip(inputs));
-        self.run(graph, &mut scope);
+        self.depth += 1;
+        if self.depth <= MAX_DEPTH {
+            self.run(graph, &mut scope);
+        }
+        self.depth -= 1;
         let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
         graph
             .outputs
@@ -108,23 +149,38 @@ impl<'m> Interpreter<'m> {
             .collect()
     }
 
-    fn function(&mut self, function: &Function, node: &Node, inputs: &[Option<Value>]) -> Vec<Value> {
+    /// ONNX Runtime runs the nodes of a function with the operator sets of the model, whatever the function imports.
+    fn function(
+        &mut self,
+        function: &Function,
+        node: &Node,
+        inputs: &[Option<Value>],
+        scope: &Scope<'_>,
+    ) -> Vec<Value> {
+        let differs = |opset: &OperatorSet| scope.opset(&opset.domain).is_some_and(|version| version != opset.version);
+        if function.opsets.iter().any(differs) {
+            return all(
+                node,
+                &unproven(&shown(node), "the function imports other operator sets than the model".into()),
+            );
+        }
         let mut scope =
-            Scope { values: HashMap::new(), outer: None, opsets: &function.opsets, caller: Some((function, node)) };
+            Scope { values: HashMap::new(), outer: None, opsets: scope.opsets, caller: Some((function, node)) };
         let given = function.inputs.iter().zip(inputs);
         scope.values.extend(given.filter_map(|(name, value)| Some((name.as_str(), value.clone()?))));
-        self.calls += 1;
-        self.run_nodes(&function.nodes, &mut scope);
-        self.calls -= 1;
+        self.depth += 1;
+        if self.depth <= MAX_DEPTH {
+            self.run_nodes(&function.nodes, &function.values, &mut scope);
+        }
+        self.depth -= 1;
         let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
         function.outputs.iter().map(|name| scope.get(name).cloned().unwrap_or_else(|| undefined(name))).collect()
     }
 
     /// The values of a node's outputs.
     fn node(&mut self, node: &Node, scope: &Scope<'_>) -> Vec<Value> {
-        self.steps += 1;
-        if self.steps > MAX_STEPS || self.calls > MAX_CALLS {
-            return all(node, &unproven(&shown(node), "the model has too many nodes to follow all".into()));
+        if self.symbols.is_exhausted() {
+            return all(node, &unproven(&shown(node), "the model is too large to be followed to its end".into()));
         }
         let resolved = scope.resolved(node);
         let node = resolved.as_ref().unwrap_or(node);
@@ -157,9 +213,19 @@ impl<'m> Interpreter<'m> {
             return all(node, lost);
         }
         if let Some(function) = self.functions.get(&(node.domain.as_str(), node.operator.as_str())).copied() {
-            return self.function(function, node, &inputs);
+            let why = match function {
+                None => "several functions have its name",
+                // Where ONNX Runtime has a kernel of that name, the function is not used.
+                Some(_) if rules::is_domain_of_kernels(&node.domain) => "a function has the name of an operator",
+                Some(function) => return self.function(function, node, &inputs, scope),
+            };
+            return all(node, &unproven(&shown(node), why.into()));
         }
-        let op = Op { node, inputs, opset: scope.opset(&node.domain) };
+        let Some(opset) = scope.opset(&node.domain) else {
+            let why = format!("the model does not say once which operator set of '{}' it imports", node.domain);
+            return all(node, &unproven(&shown(node), why));
+        };
+        let op = Op { node, inputs, opset };
         let given = match node.operator.as_str() {
             "Constant" => Ok(vec![constants::constant_node(node, &mut self.symbols)]),
             "If" => control::branch(self, &op, scope),
@@ -175,17 +241,25 @@ impl<'m> Interpreter<'m> {
             }
             Err(_) if op.inputs.iter().flatten().all(Value::is_constant) && !is_random(node) && !has_graphs(node) => {
                 let element = op.inputs.first().and_then(|first| Some(first.as_ref()?.element)).unwrap_or(0);
-                let shape = rules::constant_shape(&op, &mut self.symbols);
-                all(node, &Value::constant(element, shape))
+                let mut values = all(node, &Value::constant(element, None));
+                if let Some(first) = values.first_mut() {
+                    first.shape = rules::constant_shape(&op, &mut self.symbols);
+                }
+                values
             }
             Err(blame) => all(node, &blamed(node, blame)),
         }
     }
 }
 
-/// One value for all outputs of a node.
+/// The axes that are declared of a tensor.
+pub(super) fn axes(info: &ValueInfo) -> Option<&[Dimension]> {
+    Some(&info.kind.as_ref()?.tensor.as_ref()?.shape.as_ref()?.dimensions)
+}
+
+/// One value for all outputs of a node, whose shapes are not known.
 fn all(node: &Node, value: &Value) -> Vec<Value> {
-    vec![value.computed(); node.outputs.len()]
+    vec![Value::of(value.flow.clone(), None, value.element); node.outputs.len()]
 }
 
 fn is_random(node: &Node) -> bool {

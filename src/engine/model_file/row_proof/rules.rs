@@ -26,6 +26,9 @@ use super::{
 /// Elements that are known of a tensor at most: shapes are short.
 pub(super) const MAX_ELEMENTS: usize = 64;
 
+/// Axes of a tensor at most.
+const MAX_RANK: usize = 32;
+
 /// A node with the values of its inputs.
 pub(super) struct Op<'a> {
     pub node: &'a Node,
@@ -89,7 +92,8 @@ impl Op<'_> {
 
     /// The shape of an input.
     fn shape(&self, index: usize) -> Ruled<&Shape> {
-        let shape = self.required(index)?.shape.as_ref();
+        // More axes are no tensors, but work.
+        let shape = self.required(index)?.shape.as_ref().filter(|shape| shape.len() <= MAX_RANK);
         shape.map_or_else(|| unproven(format!("the rank of '{}' is not known", self.name(index))), Ok)
     }
 
@@ -105,7 +109,7 @@ impl Op<'_> {
     /// Axes that an attribute says, or an input from some operator set on; `None` where neither does.
     fn axes(&self, input: usize) -> Ruled<Option<Vec<i64>>> {
         if let Some(axes) = self.integers("axes") {
-            return Ok(Some(axes.to_vec()));
+            return if axes.len() > MAX_RANK { unproven("it names too many axes") } else { Ok(Some(axes.to_vec())) };
         }
         match self.input(input) {
             None => Ok(None),
@@ -134,8 +138,11 @@ impl Op<'_> {
 
     /// An input that decides for all rows must not come from them.
     fn holds_no_rows(&self, value: &Value, index: usize) -> Ruled<()> {
-        if value.is_without_rows() {
-            return Ok(());
+        match &value.flow {
+            Flow::Constant => return Ok(()),
+            Flow::BatchSize if value.data.is_some() => return Ok(()),
+            Flow::BatchSize => return mixes(format!("the number of rows decides '{}'", self.name(index))),
+            _ => {}
         }
         mixes(format!("'{}', which rows of the batch decide, decides for all of them", self.name(index)))
     }
@@ -186,6 +193,11 @@ impl Op<'_> {
             "{operator} takes the entries along axis {axis} of '{name}' together, which are the rows of the batch"
         ))
     }
+}
+
+/// Whether ONNX Runtime has kernels of a domain.
+pub(super) fn is_domain_of_kernels(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx" | "ai.onnx.ml") || domain.starts_with("com.microsoft")
 }
 
 /// Applies the rule of the node's operator.
@@ -262,6 +274,7 @@ pub(super) fn constant_shape(op: &Op<'_>, symbols: &mut Symbols) -> Option<Shape
     match operator {
         "GatherElements" => op.input(1)?.shape.clone(),
         "ScatterElements" | "ScatterND" | "LayerNormalization" => Some(first),
+        "AffineGrid" | "Col2Im" => None,
         "Resize" | "Upsample" | "TopK" | "Compress" | "Slice" | "Pad" | "Tile" | "Concat" => of_rank(first.len()),
         _ if samples::has_rule(operator) => of_rank(first.len()),
         _ if operator.starts_with("Reduce") || matches!(operator, "ArgMax" | "ArgMin") => {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     super::{
-        super::onnx::{BOOL, INT32, INT64},
+        super::onnx::{BOOL, DOUBLE, FLOAT, INT32, INT64},
         extent::{Extent, Made, Symbols},
         value::Value,
     },
@@ -24,7 +24,7 @@ pub(super) fn compute(op: &Op<'_>, output: &Value, symbols: &mut Symbols) -> Opt
     for index in 0..count {
         let elements: Vec<&Extent> =
             operands.iter().map(|operand| operand.at(index, &extents)).collect::<Option<_>>()?;
-        data.push(element(op, &elements, symbols));
+        data.push(element(op, &elements, output.element, symbols));
     }
     Some(Value::known(output.element, shape, data.into(), symbols))
 }
@@ -59,9 +59,34 @@ impl<'v> Operand<'v> {
     }
 }
 
-fn element(op: &Op<'_>, operands: &[&Extent], symbols: &mut Symbols) -> Extent {
+/// Whether elements of a type are what they are computed to be: types of fewer bits wrap around or round.
+fn holds(element: i32, value: &Extent, symbols: &Symbols) -> bool {
+    match element {
+        INT64 => value.is_exact(1 << 31, 6),
+        INT32 => value.is_exact(1 << 10, 2) && value.number().is_none_or(|number| i32::try_from(number).is_ok()),
+        FLOAT | DOUBLE => {
+            let fits = value.number().is_none_or(|number| number.unsigned_abs() < 1 << 24);
+            fits && symbols.is_whole(value) && value.is_exact(1 << 10, 2)
+        }
+        BOOL => true,
+        _ => false,
+    }
+}
+
+fn element(op: &Op<'_>, operands: &[&Extent], output: i32, symbols: &mut Symbols) -> Extent {
+    let of_batch = operands.iter().any(|operand| symbols.is_of_batch(operand));
+    let first = if op.node.operator == "Where" { op.element(1) } else { op.element(0) };
+    symbols.work(operands.len());
+    // Of a fraction, NaN or infinity nothing is known.
+    let are_known =
+        operands.iter().skip(usize::from(op.node.operator == "Where")).all(|operand| holds(first, operand, symbols));
+    let computed = if are_known { computed(op, operands, symbols) } else { None };
+    computed.filter(|computed| holds(output, computed, symbols)).unwrap_or_else(|| symbols.element(of_batch))
+}
+
+fn computed(op: &Op<'_>, operands: &[&Extent], symbols: &mut Symbols) -> Option<Extent> {
     let is_whole = matches!(op.element(0), INT32 | INT64);
-    let known = match (op.node.operator.as_str(), operands) {
+    match (op.node.operator.as_str(), operands) {
         ("Add" | "Sum", [first, second]) => Some(symbols.add(first, second)),
         ("Sub", [first, second]) => Some(symbols.sub(first, second)),
         ("Mul", [first, second]) => Some(symbols.mul(first, second)),
@@ -87,11 +112,7 @@ fn element(op: &Op<'_>, operands: &[&Extent], symbols: &mut Symbols) -> Extent {
             None => None,
         },
         _ => None,
-    };
-    known.unwrap_or_else(|| {
-        let of_batch = operands.iter().any(|operand| symbols.is_of_batch(operand));
-        symbols.element(of_batch)
-    })
+    }
 }
 
 fn divide(first: &Extent, second: &Extent, is_whole: bool, symbols: &mut Symbols) -> Option<Extent> {
@@ -134,8 +155,7 @@ pub(super) fn cast(data: &Rc<[Extent]>, to: i32, symbols: &mut Symbols) -> Rc<[E
         let kept = match (to, element.number()) {
             (BOOL, number) => number.map(|number| Extent::Number((number != 0).into())),
             // A fraction is cut off.
-            (INT32 | INT64, _) => symbols.is_whole(element).then(|| element.clone()),
-            _ => Some(element.clone()),
+            _ => (symbols.is_whole(element) && holds(to, element, symbols)).then(|| element.clone()),
         };
         kept.unwrap_or_else(|| {
             let of_batch = symbols.is_of_batch(element);

@@ -72,6 +72,9 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         }
     }
     let shape = op.shape(0)?.clone();
+    if shape.len() < 2 {
+        return unproven(format!("'{}' has {} axes", op.name(0), shape.len()));
+    }
     let mut extents = shape.to_vec();
     let operator = op.node.operator.as_str();
     if operator != "RotaryEmbedding" {

@@ -15,10 +15,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         "ZipMap" => elementwise::pass(op, symbols),
         "LabelEncoder" | "CategoryMapper" | "Binarizer" => {
             // It is not worth following which type the new labels have.
-            Ok(elementwise::pass(op, symbols)?
-                .into_iter()
-                .map(|value| Value { element: 0, ..value.computed() })
-                .collect())
+            elementwise::mapped(op, symbols)
         }
         "OneHotEncoder" => {
             let (rows, shape) = (op.rows(0)?, op.shape(0)?);
@@ -116,7 +113,8 @@ pub(super) fn text(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     match op.node.operator.as_str() {
         "TfIdfVectorizer" => {
             let shape = op.shape(0)?;
-            let counted = [shape[0].clone(), symbols.extent()].into();
+            let Some(count) = shape.first().cloned() else { return unproven(format!("'{}' is a scalar", op.name(0))) };
+            let counted = [count, symbols.extent()].into();
             let rows = match &op.required(0)?.flow {
                 // Words that are no words of the vocabulary are not counted.
                 Flow::Padded(rows, padding)
@@ -130,7 +128,7 @@ pub(super) fn text(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
             Ok(vec![Value::rows(rows.clone(), FLOAT, Some(counted))])
         }
         "StringNormalizer" if op.attribute("stopwords").is_none_or(|words| words.strings.is_empty()) => {
-            elementwise::pass(op, symbols)
+            elementwise::mapped(op, symbols)
         }
         "StringNormalizer" => {
             mixes(format!("it drops words from '{}', so that others move to their places", op.name(0)))

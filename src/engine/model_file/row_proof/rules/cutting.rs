@@ -19,9 +19,10 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         "Trilu" => {
             let (value, rank) = (op.required(0)?, op.shape(0)?.len());
             op.must_be_constant(1)?;
-            match value.as_rows() {
-                Some(rows) if rows.axis + 2 >= rank => op.takes_rows_together(0, rows.axis),
-                _ => Ok(vec![value.computed()]),
+            match &value.flow {
+                Flow::Rows(rows) if rows.axis + 2 >= rank => op.takes_rows_together(0, rows.axis),
+                Flow::Rows(_) | Flow::Constant => Ok(vec![value.computed()]),
+                _ => unproven(format!("a triangle of '{}' is not followed", op.name(0))),
             }
         }
         "ReverseSequence" => reverse_sequence(op).map(|value| vec![value]),
@@ -55,16 +56,15 @@ fn cuts(op: &Op<'_>, rank: usize) -> Ruled<Vec<Cut>> {
     };
     let (starts, ends) = (given(1)?, given(2)?);
     let axes = op.input(3).map(|_| op.numbers(3)).transpose()?;
-    let steps = op.input(4).map(|_| op.numbers(4)).transpose();
+    let steps = given(4)?.map(|steps| steps.iter().map(Extent::number).collect::<Option<Vec<i64>>>());
     let count = axes.as_ref().map(Vec::len).or(starts.as_ref().map(Vec::len)).or(ends.as_ref().map(Vec::len));
     let Some(count) = count else { return unproven("which axes are cut is not known") };
     let at = |all: &Option<Vec<Extent>>, index: usize| all.as_ref().and_then(|all| all.get(index).cloned());
     let cut = |index: usize| {
         let axis = axes.as_ref().map_or(index as i64, |axes| axes.get(index).copied().unwrap_or(index as i64));
         let step = match &steps {
-            Ok(Some(steps)) => steps.get(index).copied(),
-            Ok(None) => Some(1),
-            Err(_) => None,
+            Some(steps) => steps.as_ref().and_then(|steps| steps.get(index).copied()),
+            None => op.input(4).is_none().then_some(1),
         };
         Ok(Cut { axis: op.axis(axis, rank)?, start: at(&starts, index), end: at(&ends, index), step })
     };
@@ -96,6 +96,9 @@ fn slice(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
                 op.name(0)
             ));
         }
+        if cut.step.is_none() {
+            op.must_be_constant(4)?;
+        }
         if [&cut.start, &cut.end].into_iter().flatten().any(|bound| symbols.is_of_batch(bound)) {
             return mixes(format!("the number of rows decides which part of '{}' is taken", op.name(0)));
         }
@@ -122,6 +125,9 @@ fn picked(value: &Value, shape: &[Extent], cut: &Cut, symbols: &Symbols) -> Opti
     let data = value.data.as_ref()?;
     let (start, end, step) = (cut.start.as_ref()?.number()?, cut.end.as_ref()?.number()?, cut.step?);
     let mut extents = arithmetic::numbers(shape)?;
+    if extents.iter().try_fold(1_usize, |count, extent| count.checked_mul(*extent))? != data.len() || data.is_empty() {
+        return None;
+    }
     let length = extents[cut.axis] as i64;
     let from_end = |bound: i64| if bound < 0 { bound.saturating_add(length) } else { bound };
     let (start, end) = (from_end(start), from_end(end));
@@ -144,23 +150,26 @@ fn picked(value: &Value, shape: &[Extent], cut: &Cut, symbols: &Symbols) -> Opti
     Some(Value::known(value.element, shape, elements.into(), symbols))
 }
 
-/// The extent that is left of an axis. A slice of an axis that is too short for it is empty, and mixes nothing.
+/// The extent that is left of an axis.
 fn length(own: &Extent, cut: &Cut, symbols: &mut Symbols) -> Extent {
     let (Some(start), Some(end), Some(1)) = (&cut.start, &cut.end, cut.step) else { return symbols.extent() };
     match (own.number(), start.number(), end.number()) {
-        (Some(own), Some(start), Some(end)) => {
-            let bound = |bound: i64| (if bound < 0 { bound + own } else { bound }).clamp(0, own);
+        (Some(own @ 0..), Some(start), Some(end)) => {
+            let bound = |bound: i64| (if bound < 0 { bound.saturating_add(own) } else { bound }).clamp(0, own);
             Extent::Number((bound(end) - bound(start)).max(0))
         }
-        (None, Some(start), Some(end)) if start < 0 && end >= END => Extent::Number(-start),
-        (None, Some(start @ 0..), Some(end)) if end >= END => symbols.sub(own, &Extent::Number(start)),
+        (None, Some(start), Some(end)) if start < 0 && end >= END => symbols.min(own, start.saturating_neg()),
+        (None, Some(start @ 0..), Some(end)) if end >= END => {
+            let rest = symbols.sub(own, &Extent::Number(start));
+            symbols.or_zero(&rest)
+        }
         (None, Some(start @ 0..), Some(end)) if end < 0 => {
             let end = symbols.add(own, &Extent::Number(end));
-            symbols.sub(&end, &Extent::Number(start))
+            let rest = symbols.sub(&end, &Extent::Number(start));
+            symbols.or_zero(&rest)
         }
-        (None, Some(start), Some(end)) if end.checked_sub(start) == Some(1) => Extent::ONE,
         (None, Some(0), Some(end)) => symbols.min(own, end),
-        (Some(own), Some(0), None) => symbols.min(end, own),
+        (Some(own @ 0..), Some(0), None) if symbols.is_nonnegative(end) => symbols.min(end, own),
         _ => symbols.extent(),
     }
 }
@@ -181,9 +190,12 @@ fn split(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     let equal = shape[axis].div_exact(&Extent::Number(count));
     let sizes =
         given.unwrap_or_else(|| (0..count).map(|_| equal.clone().unwrap_or_else(|| symbols.extent())).collect());
-    let mut taken = 0;
+    // Of a list whose parts are known the elements are.
+    let lengths: Option<Vec<usize>> = sizes.iter().map(|size| usize::try_from(size.number()?).ok()).collect();
+    let lengths = lengths.filter(|_| shape.len() == 1);
+    let mut taken = 0_usize;
     let mut parts = Vec::with_capacity(sizes.len());
-    for size in sizes {
+    for (index, size) in sizes.into_iter().enumerate() {
         let mut extents = shape.to_vec();
         extents[axis] = size.clone();
         let (flow, data) = match &value.flow {
@@ -193,7 +205,7 @@ fn split(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
             }
             Flow::Rows(_) => (value.flow.clone(), None),
             _ => {
-                let end = size.number().and_then(|size| usize::try_from(size).ok()).map(|size| taken + size);
+                let end = lengths.as_ref().and_then(|lengths| taken.checked_add(lengths[index]));
                 let data = value.data.as_ref().zip(end).and_then(|(data, end)| data.get(taken..end));
                 taken = end.unwrap_or(taken);
                 (value.flow.clone(), data.map(Into::into))

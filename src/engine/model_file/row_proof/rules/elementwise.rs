@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::{
     super::{
-        super::onnx::BOOL,
+        super::onnx::{BOOL, INT32, INT64},
         extent::{Extent, Symbols},
         interpreter::shown,
         value::{Cause, Flow, Rows, Value},
@@ -104,6 +104,12 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     }
     let operands: Vec<usize> = (0..op.inputs.len()).filter(|index| op.input(*index).is_some()).collect();
     let (flow, shape) = broadcast(op, &operands, symbols)?;
+    // ONNX Runtime takes the shape of the first input for that of the output.
+    let is_one_sided =
+        matches!(&*op.node.operator, "BiasGelu" | "BitShift" | "Clip" | "FastGelu" | "PRelu" | "BiasSoftplus");
+    if is_one_sided && matches!(flow, Flow::Rows(_)) && op.required(0)?.shape != shape {
+        return unproven(format!("'{}' has another shape than the output", op.name(0)));
+    }
     let element = match op.node.operator.as_str() {
         "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Not" | "And" | "Or" | "Xor" | "IsNaN"
         | "IsInf" | "RegexFullMatch" => BOOL,
@@ -267,9 +273,25 @@ pub(super) fn pass(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     if op.node.operator == "Dropout" && op.opset < 7 && op.integer("is_test", 0) == 0 {
         return mixes("its output is random in training mode");
     }
-    let data = value.data.as_ref().map(|data| arithmetic::cast(data, element, symbols));
     let mask = Value { element: BOOL, ..value.computed() };
+    // Narrower types would wrap around.
+    let is_kept = value.element == element || matches!((value.element, element), (INT32 | INT64, INT32 | INT64));
+    if !is_kept {
+        let flow = match &value.flow {
+            Flow::Positions { .. } | Flow::RowTuples { .. } => of_positions(op, 0),
+            flow => flow.clone(),
+        };
+        let data = value.data.as_ref().map(|data| arithmetic::cast(data, element, symbols));
+        return Ok(vec![Value { data, ..Value::of(flow, value.shape, element) }, mask]);
+    }
+    let data = value.data.as_ref().map(|data| arithmetic::cast(data, element, symbols));
     Ok(vec![Value { data, element, ..value }, mask])
+}
+
+/// The first input, with each element made another one.
+pub(super) fn mapped(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
+    let (flow, shape) = broadcast(op, &[0], symbols)?;
+    Ok(vec![Value::of(flow, shape, 0)])
 }
 
 impl Value {

@@ -22,7 +22,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     Ok(vec![value])
 }
 
-/// The flow of a tensor whose axes go to other places; `None` for an axis that is gone.
+/// The flow of a tensor whose axes go to other places, of `rank` then; `None` for an axis that is gone.
 fn moved(op: &Op<'_>, flow: &Flow, rank: usize, to: impl Fn(usize) -> Option<usize>) -> Ruled<Flow> {
     let moved = |axis: usize| {
         to(axis).map_or_else(|| unproven(format!("axis {axis} of '{}' holds the rows and is dropped", op.name(0))), Ok)
@@ -32,14 +32,17 @@ fn moved(op: &Op<'_>, flow: &Flow, rank: usize, to: impl Fn(usize) -> Option<usi
         Flow::Positions { axis, stride, has_own_part } => {
             Flow::Positions { axis: moved(*axis)?, stride: stride.clone(), has_own_part: *has_own_part }
         }
-        Flow::Padded(..) => return mixes(format!("'{}' is padded to the longest row", op.name(0))),
         Flow::RowTuples { axis } => {
-            if to(rank - 1).is_none_or(|last| (0..rank).any(|axis| to(axis) > Some(last))) {
+            let last = op.shape(0)?.len() - 1;
+            if to(last) != Some(rank - 1) {
                 return unproven(format!("tuples of indices in '{}' are taken apart", op.name(0)));
             }
             Flow::RowTuples { axis: moved(*axis)? }
         }
-        other => other.clone(),
+        Flow::Constant | Flow::BatchSize => flow.clone(),
+        Flow::Padded(..) | Flow::Mixed(_) | Flow::Unproven(_) => {
+            return mixes(format!("'{}' is padded to the longest row", op.name(0)));
+        }
     })
 }
 
@@ -48,11 +51,9 @@ fn transpose(op: &Op<'_>) -> Ruled<Value> {
     let rank = shape.len();
     let order: Vec<usize> = match op.integers("perm") {
         None => (0..rank).rev().collect(),
+        Some(order) if order.len() != rank => return unproven(format!("it has {} axes for {rank}", order.len())),
         Some(order) => order.iter().map(|axis| op.axis(*axis, rank)).collect::<Ruled<_>>()?,
     };
-    if order.len() != rank {
-        return unproven(format!("it has {} axes for {rank}", order.len()));
-    }
     let flow = moved(op, &value.flow, rank, |axis| order.iter().position(|from| *from == axis))?;
     let data = value.data.as_ref().and_then(|data| transposed(data, shape, &order));
     if matches!(flow, Flow::BatchSize) && data.is_none() {
@@ -64,6 +65,9 @@ fn transpose(op: &Op<'_>) -> Ruled<Value> {
 /// Known elements in the order of other axes.
 fn transposed(data: &[Extent], shape: &[Extent], order: &[usize]) -> Option<Rc<[Extent]>> {
     let extents = arithmetic::numbers(shape)?;
+    if extents.iter().try_fold(1_usize, |count, extent| count.checked_mul(*extent))? != data.len() || data.is_empty() {
+        return None;
+    }
     let stride = |axis: usize| extents[axis + 1..].iter().product::<usize>();
     let element = |mut index: usize| {
         let mut position = 0;
@@ -79,7 +83,8 @@ fn transposed(data: &[Extent], shape: &[Extent], order: &[usize]) -> Option<Rc<[
 fn squeeze(op: &Op<'_>) -> Ruled<Value> {
     let (value, shape) = (op.required(0)?, op.shape(0)?);
     let rank = shape.len();
-    let dropped: Vec<usize> = match op.axes(1)? {
+    // No axes are all of extent 1.
+    let mut dropped: Vec<usize> = match op.axes(1)?.filter(|axes| !axes.is_empty()) {
         Some(axes) => axes.into_iter().map(|axis| op.axis(axis, rank)).collect::<Ruled<_>>()?,
         None if shape.iter().all(|extent| extent.number().is_some()) => {
             (0..rank).filter(|axis| shape[*axis].is_one()).collect()
@@ -89,8 +94,10 @@ fn squeeze(op: &Op<'_>) -> Ruled<Value> {
         }
         None => return unproven("which axes have the extent 1 is not known"),
     };
+    dropped.sort_unstable();
+    dropped.dedup();
     let place = |axis: usize| axis - dropped.iter().filter(|gone| **gone < axis).count();
-    let flow = moved(op, &value.flow, rank, |axis| (!dropped.contains(&axis)).then(|| place(axis)))?;
+    let flow = moved(op, &value.flow, rank - dropped.len(), |axis| (!dropped.contains(&axis)).then(|| place(axis)))?;
     let kept = shape.iter().enumerate().filter(|(axis, _)| !dropped.contains(axis));
     Ok(Value { flow, shape: Some(kept.map(|(_, extent)| extent.clone()).collect()), ..value.clone() })
 }
@@ -104,7 +111,7 @@ fn unsqueeze(op: &Op<'_>) -> Ruled<Value> {
     if places.len() != shape.len() {
         return unproven("it names an axis twice");
     }
-    let flow = moved(op, &value.flow, shape.len(), |axis| places.get(axis).copied())?;
+    let flow = moved(op, &value.flow, rank, |axis| places.get(axis).copied())?;
     let mut extents = vec![Extent::ONE; rank];
     places.iter().zip(shape.iter()).for_each(|(place, extent)| extents[*place] = extent.clone());
     Ok(Value { flow, shape: Some(extents.into()), ..value.clone() })
@@ -226,14 +233,14 @@ fn expand(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
             if !wanted.is_one() && wanted != extents[axis] {
                 return unproven(format!("'{}' is to have another extent along the axis of the batch", op.name(0)));
             }
-            moved(op, &value.flow, shape.len(), |axis| Some(axis + ahead))?
+            moved(op, &value.flow, rank, |axis| Some(axis + ahead))?
         }
         _ => return unproven(format!("'{}' is repeated", op.name(0))),
     };
     let mut expanded = Value::of(flow, Some(extents.clone()), value.element);
     // A shape of ones, or the like.
     if let (Some(only), Some(count)) = (value.scalar(), arithmetic::numbers(&extents))
-        && let count @ ..=MAX_ELEMENTS = count.into_iter().product::<usize>()
+        && let Some(count @ ..=MAX_ELEMENTS) = count.into_iter().try_fold(1_usize, usize::checked_mul)
         && expanded.is_constant()
     {
         expanded.data = Some(vec![only.clone(); count].into());

@@ -33,6 +33,9 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         // Distances of the rows of the first to those of the second.
         "CDist" => {
             op.must_be_constant(1)?;
+            if op.shape(0)?.len() != 2 || op.shape(1)?.len() != 2 {
+                return unproven("its operands are no matrices");
+            }
             match op.rows(0)? {
                 rows if rows.axis == 0 => {
                     let extents = [op.shape(0)?[0].clone(), op.shape(1)?[0].clone()];

@@ -79,7 +79,7 @@ fn reduce(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let axes = op.axes(1)?.filter(|axes| !axes.is_empty());
     let axes: Vec<usize> = match axes {
         Some(axes) => axes.into_iter().map(|axis| op.axis(axis, rank)).collect::<Ruled<_>>()?,
-        None if op.integer("noop_with_empty_axes", 0) != 0 => return op.required(0).cloned(),
+        None if op.integer("noop_with_empty_axes", 0) == 1 => return op.required(0).map(Value::computed),
         None => (0..rank).collect(),
     };
     let value = op.required(0)?;
@@ -102,7 +102,7 @@ fn reduced_elements(op: &Op<'_>, value: &Value, is_whole: bool, symbols: &mut Sy
             symbols.element(of_batch)
         }
     };
-    let rank = if op.integer("keepdims", 1) != 0 { value.rank().unwrap_or(0) } else { 0 };
+    let rank = if op.integer("keepdims", 1) == 1 { value.rank().unwrap_or(0) } else { 0 };
     Ok(Value::known(value.element, vec![Extent::ONE; rank].into(), [reduced].into(), symbols))
 }
 
@@ -112,7 +112,7 @@ fn reduced(op: &Op<'_>, axes: &[usize]) -> Ruled<Value> {
     if axes.contains(&rows.axis) {
         return op.takes_rows_together(0, rows.axis);
     }
-    let is_kept = op.integer("keepdims", 1) != 0;
+    let is_kept = op.integer("keepdims", 1) == 1;
     let gone = |axis: &usize| axes.contains(axis);
     let extents = (0..shape.len()).filter(|axis| is_kept || !gone(axis));
     let extents = extents.map(|axis| if gone(&axis) { Extent::ONE } else { shape[axis].clone() }).collect();
@@ -136,6 +136,9 @@ fn layer_norm(op: &Op<'_>) -> Ruled<Vec<Value>> {
 fn skip_layer_norm(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     let (flow, shape) = elementwise::broadcast(op, &[0, 1], symbols)?;
     op.must_all_be_constant(2..op.inputs.len())?;
+    if op.required(0)?.shape != shape {
+        return unproven(format!("'{}' has another shape than the output", op.name(0)));
+    }
     let value = Value::of(flow, shape, op.element(0));
     match (&value.flow, value.rank()) {
         (Flow::Rows(rows), Some(rank)) if rows.axis + 1 < rank => {}
@@ -169,14 +172,14 @@ pub(super) fn reduced_by_attribute(op: &Op<'_>) -> Ruled<Value> {
 
 /// The shape of a reduction of a constant, where its axes are known.
 pub(super) fn constant_shape(op: &Op<'_>, shape: &[Extent]) -> Option<Shape> {
-    let is_kept = op.integer("keepdims", 1) != 0;
+    let is_kept = op.integer("keepdims", 1) == 1;
     let axes = match op.node.operator.as_str() {
         "ArgMax" | "ArgMin" => Some(vec![op.integer("axis", 0)]),
         _ => op.axes(1).ok()?.filter(|axes| !axes.is_empty()),
     };
     let Some(axes) = axes else {
         let whole = if is_kept { vec![Extent::ONE; shape.len()] } else { Vec::new() };
-        return (op.integer("noop_with_empty_axes", 0) == 0).then(|| whole.into());
+        return (op.integer("noop_with_empty_axes", 0) != 1).then(|| whole.into());
     };
     let axes: Vec<usize> = axes.into_iter().map(|axis| op.axis(axis, shape.len()).ok()).collect::<Option<_>>()?;
     let extents = (0..shape.len()).filter(|axis| is_kept || !axes.contains(axis));

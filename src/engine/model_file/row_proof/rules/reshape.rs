@@ -17,11 +17,14 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         }
         _ => op.extents(1)?,
     };
-    let zero_is_copied = op.integer("allowzero", 0) == 0;
+    let zero_is_copied = op.integer("allowzero", 0) != 1;
     let shape = op.required(0)?.shape.clone();
     // Zero stands for the input's own extent, -1 for all that is left.
     let mut extents = Vec::with_capacity(target.len());
     let mut left = None;
+    let whole = shape.as_ref().map(|shape| symbols.product(&**shape));
+    let is_part = |extent: &Extent| whole.as_ref().is_some_and(|whole| whole.div_exact(extent).is_some());
+    let is_own = |axis: usize, extent: &Extent| shape.as_ref().and_then(|shape| shape.get(axis)) == Some(extent);
     for (axis, extent) in target.iter().enumerate() {
         match extent {
             Extent::Number(0) if zero_is_copied => {
@@ -32,6 +35,10 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
             Extent::Number(-1) => {
                 left = Some(axis);
                 extents.push(Extent::ONE);
+            }
+            // What is zero at times would be another extent then, unless nothing is left to reshape.
+            extent if zero_is_copied && !symbols.is_positive(extent) && !is_own(axis, extent) && !is_part(extent) => {
+                return unproven(format!("extent {axis} of the new shape of '{}' may be zero", op.name(0)));
             }
             extent => extents.push(extent.clone()),
         }
@@ -82,12 +89,14 @@ fn reshaped(op: &Op<'_>, mut extents: Vec<Extent>, left: Option<usize>, symbols:
                 _ => unproven(format!("'{}' holds positions of rows", op.name(0))),
             }
         }
-        // What is padded stays in its row.
+        // Padding stays behind the words where the axis of the words stays the last.
         Flow::Padded(rows, padding) => {
             let shape = op.shape(0)?.clone();
             let moved = rows_reshaped(op, rows, &shape, (extents, left, &product), symbols)?;
+            let is_list = |shape: &[Extent]| shape.len() > 1 && shape[1..shape.len() - 1].iter().all(Extent::is_one);
+            let fits = is_list(&shape) && moved.shape.as_deref().is_some_and(is_list);
             match moved.as_rows() {
-                Some(own) if *own == Rows::along(0) && *rows == Rows::along(0) => {
+                Some(own) if fits && *own == Rows::along(0) && *rows == Rows::along(0) => {
                     Ok(Value { flow: Flow::Padded(own.clone(), padding.clone()), ..moved })
                 }
                 _ => mixes(format!("'{}' is padded to the longest row", op.name(0))),

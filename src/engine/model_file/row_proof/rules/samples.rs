@@ -105,6 +105,9 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         "DepthToSpace" | "SpaceToDepth" => Some(blocks(op, &shape, symbols)),
         "GridSample" => {
             let grid = op.shape(1)?;
+            if grid.len() < 2 {
+                return unproven(format!("'{}' has {} axes", op.name(1), grid.len()));
+            }
             Some(start.into_iter().chain([channels.clone()]).chain(grid[1..grid.len() - 1].iter().cloned()).collect())
         }
         "Col2Im" => None,
@@ -232,6 +235,11 @@ fn batch_norm(op: &Op<'_>) -> Ruled<Vec<Value>> {
 fn resize(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let (value, rows, shape) = (op.required(0)?, op.rows(0)?.clone(), op.shape(0)?.clone());
     let rank = shape.len();
+    // Linear and cubic ones of fewer axes take the next row with the weight 0, which NaN and infinity show.
+    let mode = op.text("mode").unwrap_or("nearest");
+    if !(mode == "nearest" || rank == 4 || rank == 5 && mode == "linear") {
+        return mixes(format!("interpolation ({mode}) over {rank} axes takes part of other rows"));
+    }
     let axes: Vec<usize> = match op.integers("axes") {
         Some(axes) => axes.iter().map(|axis| op.axis(*axis, rank)).collect::<Ruled<_>>()?,
         None => (0..rank).collect(),
@@ -266,6 +274,9 @@ fn resize(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
         }
     } else {
         let scales = op.extents(scales)?;
+        if scales.iter().any(|scale| symbols.is_of_batch(scale)) {
+            return mixes("the number of rows decides the size of an image");
+        }
         if scales.get(place).is_none_or(|scale| !scale.is_one()) {
             return mixes(format!(
                 "it resizes axis {} of '{}', which holds the rows of the batch",
@@ -293,6 +304,9 @@ fn resize(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
 fn affine_grid(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let rows = op.rows(0)?.clone();
     let size = op.extents(1)?;
+    if size.len() < 3 {
+        return unproven(format!("'{}' has {} elements", op.name(1), size.len()));
+    }
     let is_batch = rows == Rows::along(0) && size.first() == Some(&rows.extent(symbols));
     if !is_batch || size.iter().skip(1).any(|extent| symbols.is_of_batch(extent)) {
         return unproven(format!("'{}' does not begin with the number of rows", op.name(1)));

@@ -46,7 +46,8 @@ fn constant_of_shape(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     let flow = spread(&shape, symbols)?;
     let mut value = Value::of(flow, Some(shape.clone()), element);
     let filling = tensor.map_or(Some(Extent::ZERO), |tensor| constants::elements(tensor, symbols)?.first().cloned());
-    let count = arithmetic::numbers(&shape).map(|extents| extents.into_iter().product::<usize>());
+    let count =
+        arithmetic::numbers(&shape).and_then(|extents| extents.into_iter().try_fold(1_usize, usize::checked_mul));
     if let (Some(filling), Some(count @ ..=MAX_ELEMENTS)) = (filling, count) {
         value.data = Some(vec![filling; count].into());
     }
@@ -75,8 +76,9 @@ fn range(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         scalars.push(scalar.scalar().cloned());
     }
     let length = match scalars.as_slice() {
-        [Some(start), Some(limit), Some(Extent::Number(1))] if symbols.is_less(limit, start) != Some(true) => {
-            symbols.sub(limit, start)
+        [Some(start), Some(limit), Some(Extent::Number(1))] => {
+            let length = symbols.sub(limit, start);
+            symbols.or_zero(&length)
         }
         _ if (0..3).all(|index| op.input(index).is_some_and(Value::is_constant)) => symbols.extent(),
         _ => return unproven("a range that the number of rows decides is not followed"),
