@@ -171,7 +171,7 @@ impl Bench {
         let version = Arc::new(version);
         let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
         let entry = ModelEntry::new(versions, Routing::default(), None);
-        self.router.publish(Table { models: [(version.model.to_string(), entry)].into() });
+        self.router.publish(Table { models: [(version.model.to_string(), entry)].into(), ..Table::default() });
         let mut outputs = Vec::new();
         let example = example::find(&version, example, |request| {
             let answer = self.runtime.block_on(self.router.infer(request)).map_err(|error| error.to_string())?;

@@ -25,7 +25,7 @@ use values::{busy_poll, count, device, duration, file_name, log_level, pause, qu
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
-use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio};
+use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio, ReadyWhen};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -283,6 +283,12 @@ pub struct Settings {
     /// changes are followed), or explicit (nothing is loaded but by admin calls).
     #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
     pub model_control: ModelControl,
+
+    /// When the server is ready (/v2/health/ready, ServerReady, grpc.health, `onnxd health`): all (every model that was to be loaded
+    /// at the start has a READY version), any (one model has), or started (the first loads are over). A model that comes later
+    /// counts once it has been READY, one that an admin call unloads does not, and an empty repository is ready.
+    #[arg(long, value_name = "WHEN", env = "ONNXD_READY", default_value = "all")]
+    pub ready: ReadyWhen,
 
     /// Folders outside of the repository that links in it may lead to: DIR, or DIR,DIR. A model file, weights, config.toml, test
     /// case or manifest that a link takes from anywhere else is refused. Links within the repository always work.

@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod plan;
 mod probe;
+mod readiness;
 mod shared;
 mod sizes;
 mod status;

@@ -18,6 +18,7 @@ mod log;
 mod log_queue;
 mod places;
 mod plain;
+mod readiness;
 mod readings;
 mod signals;
 mod streams;
@@ -127,6 +128,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let context = Context {
         router,
         lifecycle: lifecycle.subscribe(),
+        ready_when: settings.ready,
         limits,
         codecs,
         compute: compute.clone(),
@@ -147,6 +149,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         let transport = &exposition.server().transport;
         let services = [Service::http(&context), Service::grpc(&context), scraped, admin];
         let doors = open_doors(settings, Arc::new(connections), &context, places, transport, services, &io).await?;
+        let http = doors.iter().find(|door| door.protocol == "http").and_then(|door| door.address);
+        tokio::spawn(readiness::report(context.clone(), http));
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -158,7 +162,6 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
                 let starting = *now == Lifecycle::Starting;
                 if starting {
                     *now = Lifecycle::Serving;
-                    tracing::info!("ready");
                 }
                 starting
             });

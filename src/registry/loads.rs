@@ -50,7 +50,11 @@ impl Registry {
     pub(super) fn reconcile(&mut self) {
         let mut inventory = self.shared.inventory();
         let plan = plan(&inventory, &self.anew, Instant::now());
-        inventory.started = true;
+        if !inventory.started {
+            let found: Vec<String> = inventory.names().into_iter().cloned().collect();
+            inventory.counted.extend(found);
+            inventory.started = true;
+        }
         for (key, why) in &plan.unload {
             self.shared.unload(&mut inventory, key, why);
         }

@@ -15,6 +15,7 @@ use super::{
     losses::Loss,
     metrics::metrics,
     plan::{Key, Serving, leaving},
+    readiness::readiness,
     status::{Event, Happened, State},
     table::table,
     trials::Trials,
@@ -103,7 +104,8 @@ impl Shared {
     /// Hands the router a whole new table, and tells what has changed. `cause` is the change that an admin call has made.
     pub(super) fn publish(&self, inventory: &mut Inventory, cause: Option<&Record>) {
         let standings = inventory.standings();
-        self.router.publish(table(inventory, &standings));
+        let readiness = readiness(inventory, &standings);
+        self.router.publish(table(inventory, &standings, readiness));
         self.tell_versions(inventory, standings);
         self.tell_draining(inventory);
         self.tell_traffic(inventory, cause);

@@ -31,6 +31,7 @@ mod metrics;
 mod monitoring;
 mod overload;
 mod packaging;
+mod readiness;
 mod readme;
 mod real_models;
 mod reference;
