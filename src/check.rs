@@ -21,7 +21,7 @@ use crate::{
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader, Trials},
-    repository::{self, Model, Source},
+    repository::{Model, Repository, Scan, Source, Verified},
     router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     runtime,
     server::limits::run_memory,
@@ -59,7 +59,7 @@ struct Found {
     /// Bytes that a run may hold.
     max_run_memory: usize,
     threads_why: &'static str,
-    manifest: Option<repository::Verified>,
+    manifest: Option<Verified>,
     test_cases: crate::registry::TestCases,
 }
 
@@ -69,12 +69,11 @@ struct Found {
 /// There is nothing to check, or nothing can be checked here; the message says why.
 pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
     let as_json = options.json;
-    let models = repository::find(&options.path, Folders::of(options.allow_links_to.as_ref()))?;
+    let repository = Repository::open_part(&options.path, Folders::of(options.allow_links_to.as_ref()))?;
+    let scan = repository.scan(&Scan::default())?;
+    let (unserved, models) = (repository.unserved(&scan), scan.models);
     if models.is_empty() {
-        let path = options.path.display();
-        return Err(format!(
-            "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
-        ));
+        return Err(unserved.join("\n"));
     }
     let bench = Bench::set_up(options)?;
     let mut stdout = Output(io::stdout().lock());
@@ -101,6 +100,13 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
         }
     }
     bench.compute.stop();
+    for why in &unserved {
+        all_well = false;
+        if !as_json {
+            stdout.write(&text::unserved(why));
+        }
+    }
+    document.unserved = unserved;
     if as_json {
         stdout.write(&document.finish(all_well));
     }
@@ -180,6 +186,7 @@ impl Bench {
         });
         self.router.publish(Table::default());
         warnings.extend(self::warnings(&version, model.config.batching, &outputs));
+        warnings.extend(model.warning().map(str::to_owned));
         let found = Found { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
         Served { version, found, warnings, example }
     }

@@ -10,11 +10,13 @@ pub(super) struct Document {
     onnxruntime: String,
     problems: Vec<Value>,
     versions: Vec<Value>,
+    /// Sentences about what would not be served at all.
+    pub(super) unserved: Vec<String>,
 }
 
 impl Document {
     pub(super) fn new(onnxruntime: &str) -> Self {
-        Document { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new() }
+        Document { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new(), unserved: Vec::new() }
     }
 
     pub(super) fn add_problem(&mut self, model: &str, why: &str) {
@@ -49,6 +51,7 @@ impl Document {
             "onnxruntime": self.onnxruntime,
             "problems": self.problems,
             "versions": self.versions,
+            "unserved": self.unserved,
         });
         format!("{document:#}\n")
     }

@@ -22,6 +22,13 @@ pub(super) fn problem(model: &str, why: &str) -> String {
     page.text
 }
 
+/// What looks like a model and would not be served at all.
+pub(super) fn unserved(why: &str) -> String {
+    let mut page = Page::new("beside them", Err(()));
+    page.line("error", why);
+    page.text
+}
+
 /// One version.
 pub(super) fn version(checked: &Checked<'_>) -> String {
     let title = format!("{} version {}", checked.model, checked.version);

@@ -15,7 +15,6 @@ use crate::{
     clock,
     desired::{Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
-    repository,
     router::Router,
 };
 
@@ -73,9 +72,7 @@ impl Control {
         let shared = &self.shared;
         // The last look may have been before the files came.
         let looks = matches!(change, Change::Load(_) | Change::Reload(_));
-        let fresh = looks
-            .then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref(), &shared.links))
-            .flatten();
+        let fresh = looks.then(|| shared.repository.scan_one(model)).flatten();
         let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(desired) = store.catch_up()? {
             shared.take_over(&store, desired);

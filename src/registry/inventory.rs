@@ -289,6 +289,7 @@ impl Inventory {
             versions: standings.into_iter().map(status).collect(),
             decided_by_admin: asked.is_some_and(|state: &ModelState| state.traffic.is_some()),
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
+            warnings: self.models.get(name).and_then(Model::warning).into_iter().map(str::to_owned).collect(),
             traffic,
         }
     }

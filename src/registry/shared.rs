@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::SystemTime,
 };
@@ -24,6 +23,7 @@ use crate::{
     clock,
     desired::{Desired, Record, Store},
     metrics::Exposition,
+    repository::Repository,
     router::Router,
     traffic::Traffic,
 };
@@ -45,9 +45,7 @@ pub(super) enum Message {
 
 /// See the module.
 pub(super) struct Shared {
-    pub folder: PathBuf,
-    pub marker: Option<String>,
-    pub links: Vec<PathBuf>,
+    pub repository: Repository,
     pub router: Arc<Router>,
     exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
@@ -64,7 +62,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (folder, marker, links): (PathBuf, Option<String>, Vec<PathBuf>),
+        repository: Repository,
         (router, exposition): (Arc<Router>, Arc<Exposition>),
         store: Store,
         inventory: Inventory,
@@ -72,19 +70,7 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(EVENTS);
-        Shared {
-            folder,
-            marker,
-            links,
-            router,
-            exposition,
-            store,
-            deaths: None,
-            trials: None,
-            inventory,
-            events,
-            inbox,
-        }
+        Shared { repository, router, exposition, store, deaths: None, trials: None, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {

@@ -52,11 +52,9 @@ struct Running {
 /// A registry that has loaded what there is.
 fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry {
     let options = Options {
-        folder: repository.into(),
+        repository: Repository::open(repository, None, &[]).unwrap(),
         state_folder: state.into(),
         control,
-        marker: None,
-        links: Vec::new(),
         memory: None,
         load_timeout: PATIENCE,
     };

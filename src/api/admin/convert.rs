@@ -28,6 +28,7 @@ pub(super) fn model(status: ModelStatus) -> Model {
         decided_by_admin: status.decided_by_admin,
         versions: status.versions.into_iter().map(version).collect(),
         problem: status.problem,
+        warnings: status.warnings,
     }
 }
 
