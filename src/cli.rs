@@ -55,8 +55,8 @@ pub struct Cli {
 pub enum Command {
     /// Serve the models of a repository, or one model.
     ///
-    /// PATH holds one folder per model with its versions (PATH/MODEL/VERSION/model.onnx or PATH/MODEL/VERSION.onnx), or just files
-    /// (PATH/MODEL.onnx, which is version 1). A model's folder may hold a config.toml, also beside its file. PATH may be a model's
+    /// DIR holds one folder per model with its versions (DIR/MODEL/VERSION/model.onnx or DIR/MODEL/VERSION.onnx), or just files
+    /// (DIR/MODEL.onnx, which is version 1). A model's folder may hold a config.toml, also beside its file. DIR may be a model's
     /// folder or an .onnx file itself, which is then served alone under its name. Changes are followed while the server runs.
     ///
     /// Each setting is an option, an environment variable and a key of the file that --config names; an option wins over the
@@ -206,7 +206,7 @@ pub struct Check {
 #[derive(Debug, Args)]
 pub struct Serve {
     /// The model repository, a model's folder, or an .onnx file.
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "DIR")]
     pub repository: PathBuf,
 
     /// The settings.
@@ -291,7 +291,7 @@ pub struct Settings {
     #[arg(long, value_name = "WHEN", env = "ONNXD_READY", default_value = "all")]
     pub ready: ReadyWhen,
 
-    /// The name of the model where there is one: of PATH, if that is a model's folder or an .onnx file, else of the only model in
+    /// The name of the model where there is one: of DIR, if that is a model's folder or an .onnx file, else of the only model in
     /// it. Without it: the name of the folder, or of the file without .onnx.
     #[arg(long, alias = "model_name", value_name = "NAME", env = "ONNXD_MODEL_NAME", value_parser = file_name)]
     pub model_name: Option<String>,

@@ -20,6 +20,7 @@ use crate::{
     engine::{Engine, Provider, gpus},
     error::{Code, Lost, Result},
     metrics::{Exposition, ServerMetrics},
+    repository::Repository,
     router::Router,
     traffic::{Selector, Weights},
 };

@@ -187,7 +187,8 @@ fn place(root: &Path, file: &Path) -> String {
     }
 }
 
-fn is_onnx(name: &str) -> bool {
+/// Whether a file of this name is meant to be an ONNX model, in capital letters too.
+pub(super) fn is_onnx(name: &str) -> bool {
     name.len() > 5 && name.as_bytes()[name.len() - 5..].eq_ignore_ascii_case(b".onnx")
 }
 

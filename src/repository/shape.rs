@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -31,6 +31,22 @@ impl Repository {
     /// # Errors
     /// There is nothing, or it can't be read; the message names the path.
     pub fn open(path: &Path, marker: Option<String>, links: &[PathBuf]) -> Result<Self, String> {
+        let repository = Repository::find(path, marker, links)?;
+        match &repository.shape {
+            Shape::File { file, .. }
+                if !file.file_name().is_some_and(|name| layout::is_onnx(&name.to_string_lossy())) =>
+            {
+                Err(format!(
+                    "{} can't be read: {}; expected a folder of models, a model's folder, or a file whose name ends in .onnx",
+                    path.display(),
+                    io::Error::from_raw_os_error(libc::ENOTDIR)
+                ))
+            }
+            _ => Ok(repository),
+        }
+    }
+
+    fn find(path: &Path, marker: Option<String>, links: &[PathBuf]) -> Result<Self, String> {
         let mut repository = Repository { path: path.into(), shape: Shape::Models, marker, links: links.into() };
         repository.shape =
             repository.find_shape().map_err(|error| format!("{} can't be read: {error}", path.display()))?;
@@ -42,7 +58,7 @@ impl Repository {
     /// # Errors
     /// There is nothing, or it can't be read; the message names the path.
     pub fn open_part(path: &Path, links: &[PathBuf]) -> Result<Self, String> {
-        let mut part = Repository::open(path, None, links)?;
+        let mut part = Repository::find(path, None, links)?;
         let around = match &part.shape {
             Shape::Models => None,
             Shape::Model { folder, .. } => Some(beside(folder, "..")),
@@ -52,10 +68,11 @@ impl Repository {
         Ok(part)
     }
 
-    /// The same with this name for its one model. Of a folder of models that is the model of this name, or the only one.
+    /// The same with this name for its one model. Of a folder of models that is the model of this name, or the only one; one with
+    /// several others is served as it is, with a warning.
     ///
     /// # Errors
-    /// For people: the folder holds others.
+    /// The folder can't be read; the message names it.
     pub fn with_model_name(mut self, model_name: &str) -> Result<Self, String> {
         if let Shape::Model { name, .. } | Shape::File { name, .. } = &mut self.shape {
             model_name.clone_into(name);
@@ -67,11 +84,12 @@ impl Repository {
         }
         let names: Vec<&str> = models.keys().map(String::as_str).collect();
         let &[only] = &*names else {
-            return Err(format!(
-                "--model-name {model_name} names one model, and {} holds several: {}",
+            tracing::warn!(
+                "--model-name {model_name} names one model, and {} holds several, which keep their names: {}",
                 self.path.display(),
                 names.join(", ")
-            ));
+            );
+            return Ok(self);
         };
         let (name, file) = (model_name.to_owned(), self.path.join(format!("{only}.onnx")));
         self.shape = match fs::symlink_metadata(&file) {
@@ -167,17 +185,19 @@ impl Repository {
 
     fn rules<'a>(&'a self, before: &'a Scan) -> Rules<'a> {
         let named = match &self.shape {
-            Shape::Models => None,
-            // What was named may be read, wherever it leads.
-            Shape::Model { folder, .. } => fs::canonicalize(folder).ok(),
-            Shape::File { file, .. } => fs::canonicalize(file).ok().and_then(|file| Some(file.parent()?.to_owned())),
+            // A version was named, and its model's settings lie beside it.
+            Shape::Model { folder, only: Some(_), .. } => Some(folder.clone()),
+            _ => None,
         };
-        let others: Vec<PathBuf> = named.into_iter().chain(self.links.iter().cloned()).collect();
+        // A file that was named may be read, wherever it leads.
+        let target = fs::canonicalize(&self.path).ok().filter(|path| path.is_file());
+        let target = target.and_then(|file| Some(file.parent()?.to_owned()));
+        let others: Vec<PathBuf> = named.into_iter().chain(target).chain(self.links.iter().cloned()).collect();
         let own = if self.path.is_dir() { self.path.clone() } else { self.watched().0 };
         Rules { roots: Roots::new(&own, &others), marker: self.marker.as_deref(), before }
     }
 
-    fn find_shape(&self) -> std::io::Result<Shape> {
+    fn find_shape(&self) -> io::Result<Shape> {
         let path = &self.path;
         let metadata = fs::symlink_metadata(path)?;
         let name = name(path);
@@ -202,7 +222,7 @@ impl Repository {
 
 fn file_shape(path: &Path, file: String) -> Shape {
     let folder = beside(path, "");
-    let stem = file.strip_suffix(".onnx").filter(|stem| !stem.is_empty()).unwrap_or(&file);
+    let stem = if layout::is_onnx(&file) { &file[..file.len() - ".onnx".len()] } else { &file };
     if is_number(stem) && stem != file {
         return version_of(&folder, stem);
     }

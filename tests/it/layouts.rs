@@ -230,9 +230,9 @@ async fn model_name_is_that_of_the_only_model() {
     let server = Server::start_with(one.path(), &["--model-name", "shop"]);
     assert_eq!(added(&server, "shop").await, Ok((2.0, "3".into())));
     drop(server);
-    let output = onnxd().arg("serve").arg(one.path()).args(["--model-name", "other"]).output().unwrap();
-    let said = said(&output);
-    assert!(output.status.code() == Some(1) && said.contains("holds several: model, shop"), "{said}");
+    let server = Server::start_with(one.path(), &["--model-name", "other"]);
+    server.wait_for_log(|line| is_warning(line, &["--model-name other", "holds several", "model, shop"]));
+    assert_eq!(added(&server, "model").await, Ok((1.0, "1".into())));
     let output = onnxd().arg("serve").arg(one.path().join("nowhere.onnx")).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere.onnx can't be read"), "{output:?}");
 }
@@ -278,6 +278,27 @@ async fn ignored_settings_of_triton_are_named() {
 
     write(&root.join("m/config.pbtxt"), "max_batch_size: 4");
     server.wait_for_log(|line| is_warning(line, &["m/config.pbtxt", "max_batch_size"]));
+}
+
+/// What a path leads to by links is read as far as that was named, and no further.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_out_of_what_is_served_alone_are_refused() {
+    let (folder, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let root = folder.path();
+    onnx::add(7.0).save(&outside.path().join("secret/1/model.onnx"));
+    fs::create_dir_all(root.join("model")).unwrap();
+    symlink(outside.path().join("secret/1"), root.join("model/1")).unwrap();
+    fs::create_dir(root.join("one")).unwrap();
+    symlink(outside.path().join("secret"), root.join("one/only")).unwrap();
+    symlink(outside.path().join("secret/1/model.onnx"), root.join("named.onnx")).unwrap();
+    for (path, options, model, expected) in [
+        ("model", &[][..], "model", Err(503)),
+        ("one", &["--model-name", "m"], "m", Err(503)),
+        ("named.onnx", &[], "named", Ok((7.0, "1".into()))),
+    ] {
+        let server = Server::start_with(&root.join(path), options);
+        assert_eq!(added(&server, model).await, expected, "{path}");
+    }
 }
 
 /// A link may serve what lies in a place that no layout matches; then there is nothing to say.

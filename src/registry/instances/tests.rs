@@ -12,7 +12,7 @@ use crate::{
     },
     metrics::Exposition,
     registry::{Loaded, Loader, devices::Devices},
-    repository,
+    repository::{Repository, Scan},
     router::Version,
     tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor},
     traffic::{Reason, Selector},
