@@ -37,6 +37,8 @@ struct Checked<'a> {
     version: u64,
     source: &'a Source,
     header: Option<Header>,
+    /// A warning about the whole model.
+    warning: Option<&'a str>,
     /// Or why it would not serve.
     outcome: Result<Served, String>,
 }
@@ -161,12 +163,12 @@ impl Bench {
         Ok(Bench { engine, max_run_memory, compute, loader, router, runtime })
     }
 
-    fn check<'a>(&self, name: &'a str, model: &Model, version: u64, source: &'a Source) -> Checked<'a> {
+    fn check<'a>(&self, name: &'a str, model: &'a Model, version: u64, source: &'a Source) -> Checked<'a> {
         let loaded = self.loader.check(name, version, &model.config, source);
         let outcome = loaded.map(|loaded| self.ask(loaded, model)).map_err(|failure| failure.why);
         // Of what is no model nothing is read.
         let header = source.inspect().is_ok().then(|| header::read(&source.path)).flatten();
-        Checked { model: name, version, source, header, outcome }
+        Checked { model: name, version, source, header, warning: model.warning(), outcome }
     }
 
     /// Asks the version as a client would.
@@ -186,7 +188,6 @@ impl Bench {
         });
         self.router.publish(Table::default());
         warnings.extend(self::warnings(&version, model.config.batching, &outputs));
-        warnings.extend(model.warning().map(str::to_owned));
         let found = Found { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
         Served { version, found, warnings, example }
     }

@@ -38,8 +38,11 @@ impl Document {
             version["producer"] = header.producer().into();
         }
         match &checked.outcome {
-            Ok(served) => add_served(&mut version, served),
-            Err(why) => version["error"] = why.as_str().into(),
+            Ok(served) => add_served(&mut version, served, checked.warning),
+            Err(why) => {
+                version["error"] = why.as_str().into();
+                version["warnings"] = checked.warning.into_iter().collect();
+            }
         }
         self.versions.push(version);
     }
@@ -57,7 +60,7 @@ impl Document {
     }
 }
 
-fn add_served(object: &mut Value, served: &Served) {
+fn add_served(object: &mut Value, served: &Served, warning: Option<&str>) {
     let Served { version, found, warnings, example } = served;
     let signature = &version.signature;
     let required = signature.inputs.iter().map(|spec| tensor(spec, Some(false)));
@@ -98,7 +101,7 @@ fn add_served(object: &mut Value, served: &Served) {
     object["test_cases"] = cases
         .map(|(file, description)| json!({ "file": file.to_string_lossy(), "description": description }))
         .collect();
-    object["warnings"] = warnings.as_slice().into();
+    object["warnings"] = warnings.iter().map(String::as_str).chain(warning).collect();
     object["example"] = example.as_ref().ok().map(|example| example.command.as_str()).into();
 }
 

@@ -1,6 +1,7 @@
 //! Words about what looks like a model and matches no layout: what it is, and what to do.
 
 use std::{
+    fmt::Display,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -53,7 +54,9 @@ fn explain_one(root: &Path, stray: &Path, scan: &Scan, budget: &mut usize) -> Op
     if let Some(mlmodel) = &found.mlmodel {
         let folder = mlmodel.parent().unwrap_or(stray).display();
         return Some(match found.onnx() {
-            Some(file) => format!("{folder} is an MLflow model, whose layout is not served: {}", place(root, file)),
+            Some(file) => {
+                format!("{folder} is an MLflow model, whose layout is not served: {}", place(root, file, scan))
+            }
             None => format!("{folder} is an MLflow model without an ONNX file: save it with mlflow.onnx.save_model"),
         });
     }
@@ -66,8 +69,11 @@ fn explain_one(root: &Path, stray: &Path, scan: &Scan, budget: &mut usize) -> Op
         return Some(format!(
             "{}{what} is not served, since it matches no layout{more}: {}",
             file.display(),
-            place(root, file)
+            place(root, file, scan)
         ));
+    }
+    if is_beside_what_is_served(root, stray, scan) {
+        return None;
     }
     if let Some(other) = &found.other {
         let seems = by_name(other.file_name()?.to_str()?)?;
@@ -76,6 +82,13 @@ fn explain_one(root: &Path, stray: &Path, scan: &Scan, budget: &mut usize) -> Op
     found.has_pbtxt.then(|| {
         format!("{shown} holds {PBTXT_FILE} and no ONNX file, and is not served: only models in ONNX format are")
     })
+}
+
+/// Whether a stray lies in the folder of a model that is served, or beside its file: there it may be what that was made from.
+fn is_beside_what_is_served(root: &Path, stray: &Path, scan: &Scan) -> bool {
+    let inside = stray.strip_prefix(root).unwrap_or(stray);
+    let is_served = |name: &Path| name.to_str().is_some_and(|name| scan.models.contains_key(name));
+    inside.components().count() > 1 || is_served(&inside.with_extension(""))
 }
 
 /// What lies in a stray.
@@ -140,48 +153,56 @@ impl Found {
 }
 
 /// Says how a file comes into a layout.
-fn place(root: &Path, file: &Path) -> String {
+fn place(root: &Path, file: &Path, scan: &Scan) -> String {
     let inside = file.strip_prefix(root).unwrap_or(file);
     let parts: Vec<String> = inside.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    let (root, file_name) = (root.display(), parts.last().map_or("", String::as_str));
     let alone = format!("or serve it alone: onnxd serve {}", file.display());
-    let stem = file_name.get(..file_name.len().saturating_sub(5)).unwrap_or_default();
-    if !file_name.ends_with(".onnx") {
-        let renamed = file.with_extension("onnx");
-        return format!("names end in .onnx in small letters: mv {} {}", file.display(), renamed.display());
-    }
+    let at = |model: &str, rest: &dyn Display| root.join(model).join(rest.to_string()).display().to_string();
+    let versions = |model: &str| scan.models.get(model).map(|model| &model.versions);
+    let next =
+        |model: &str| versions(model).and_then(|versions| versions.last_key_value()).map_or(1, |(last, _)| last + 1);
     match &*parts {
-        [name] => format!("put it at {root}/{name}"),
+        [.., name] if !name.ends_with(".onnx") => {
+            let renamed = file.with_extension("onnx");
+            format!("names end in .onnx in small letters: mv {} {}", file.display(), renamed.display())
+        }
         // Such as `bert/v1/model.onnx`.
         [model, version, name] if version_number(version).is_some() => {
-            let number = version_number(version).unwrap_or(1);
-            let rename = if name == MODEL_FILE {
-                String::new()
-            } else {
-                format!(" && mv {root}/{model}/{number}/{name} {root}/{model}/{number}/{MODEL_FILE}")
+            let number = version_number(version)
+                .filter(|number| !versions(model).is_some_and(|known| known.contains_key(number)));
+            let (folder, to) = (at(model, version), at(model, &number.unwrap_or_else(|| next(model))));
+            let rename = match &**name {
+                MODEL_FILE => String::new(),
+                name => format!(" && mv {to}/{name} {to}/{MODEL_FILE}"),
             };
-            format!("a version is a whole number: mv {root}/{model}/{version} {root}/{model}/{number}{rename}, {alone}")
+            format!("a version is a whole number: mv {folder} {to}{rename}, {alone}")
         }
         // Such as `v1/model.onnx`.
         [version, _] if version_number(version).is_some() => {
-            let number = version_number(version).unwrap_or(1);
+            let (folder, to) = (root.join("MODEL"), at("MODEL", &version_number(version).unwrap_or(1)));
             format!(
-                "a version is a whole number in the folder of its model: mkdir {root}/MODEL && mv {root}/{version} \
-                 {root}/MODEL/{number}, {alone}"
+                "a version is a whole number in the folder of its model: mkdir {} && mv {} {to}, {alone}",
+                folder.display(),
+                root.join(version).display()
             )
         }
-        [model, name] if name == MODEL_FILE => format!(
-            "a version has a folder or a number: mkdir {root}/{model}/1 && ln -s ../{name} {root}/{model}/1/{name} (with its weights, if \
-             there are any), {alone}"
-        ),
+        [model, name] if name == MODEL_FILE => {
+            let folder = at(model, &next(model));
+            format!(
+                "a version has a folder or a number: mkdir {folder} && ln -s ../{name} {folder}/{name} (with its weights, if there \
+                 are any), {alone}"
+            )
+        }
         [model, name] => {
-            format!("a version's file is named by its number: mv {root}/{model}/{name} {root}/{model}/1.onnx, {alone}")
+            let (from, to) = (at(model, name), at(model, &format_args!("{}.onnx", next(model))));
+            format!("a version's file is named by its number: mv {from} {to}, {alone}")
         }
         [model, folder, name] if name == MODEL_FILE => {
-            format!("link its folder as a version: ln -s {folder} {root}/{model}/1, {alone}")
+            format!("link its folder as a version: ln -s {folder} {}, {alone}", at(model, &next(model)))
         }
         [model, ..] => {
-            format!("put it at {root}/{model}/1/{MODEL_FILE} or {root}/{stem}.onnx with its weights, {alone}")
+            let to = at(model, &format_args!("{}/{MODEL_FILE}", next(model)));
+            format!("put it at {to} with its weights, {alone}")
         }
         [] => alone,
     }

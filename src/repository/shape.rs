@@ -172,7 +172,12 @@ impl Repository {
     /// Sentences about what looks like a model and is not served: what it is, and what to do. They say so too where there is
     /// nothing at all.
     pub fn unserved(&self, scan: &Scan) -> Vec<String> {
-        let found = layout::explain(&self.path, scan);
+        let root = match &self.shape {
+            Shape::Models => Some(self.path.as_path()),
+            Shape::Model { folder, .. } => folder.file_name().and(folder.parent()),
+            Shape::File { .. } => None,
+        };
+        let found = root.map_or_else(Vec::new, |root| layout::explain(root, scan));
         if !scan.models.is_empty() || !found.is_empty() {
             return found;
         }

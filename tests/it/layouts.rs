@@ -68,6 +68,9 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
     write(&root.join("torch/model.pt"), "PK\x03\x04archive/data.pkl");
     write(&root.join("tf/model.savedmodel/saved_model.pb"), "x");
     write(&root.join("steps/config.pbtxt"), "platform: \"ensemble\"");
+    // What a model was made from may lie beside it.
+    write(&root.join("good/model.pt"), "PK\x03\x04archive/data.pkl");
+    write(&root.join("good.pkl"), "\u{80}\x04");
     write(&root.join("notes/README.md"), "nothing");
     write(&root.join("README.md"), "nothing");
     let at = |path: &str| root.join(path).display().to_string();
@@ -82,9 +85,9 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
         vec![at("semantic/1.0.0/model.onnx"), format!("mv {} {}", at("semantic/1.0.0"), at("semantic/1"))],
         vec![at("other.ONNX"), format!("mv {} {}", at("other.ONNX"), at("other.onnx"))],
         vec![at("bare/model.onnx"), format!("mkdir {}", at("bare/1"))],
-        vec![at("good/best.onnx"), format!("mv {} {}", at("good/best.onnx"), at("good/1.onnx"))],
+        vec![at("good/best.onnx"), format!("mv {} {}", at("good/best.onnx"), at("good/2.onnx"))],
         vec![at("flow"), "MLflow".into(), format!("mkdir {}", at("flow/1"))],
-        vec![at("deep/a/b/net.onnx"), at("net.onnx")],
+        vec![at("deep/a/b/net.onnx"), at("deep/1/model.onnx")],
         vec![at("loose.pt"), "PyTorch".into(), "torch.onnx.export".into()],
         vec![at("torch/model.pt"), "torch.onnx.export".into()],
         vec![at("tf/model.savedmodel"), "tf2onnx".into()],
@@ -119,13 +122,13 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
             continue;
         };
         let end = advice[start..].find([',', '(']).map_or(advice.len(), |end| start + end);
-        let command = advice[start..end].replace("good/1.onnx", "good/9.onnx");
-        assert!(Command::new("sh").args(["-c", &command]).current_dir(root).status().unwrap().success(), "{command}");
+        let command = &advice[start..end];
+        assert!(Command::new("sh").args(["-c", command]).current_dir(root).status().unwrap().success(), "{command}");
     }
     for model in ["bert", "named", "semantic", "other", "bare", "flow"] {
         crate::support::server::eventually(model, async || added(&server, model).await == Ok((1.0, "1".into()))).await;
     }
-    crate::support::server::eventually("good", async || added(&server, "good").await == Ok((1.0, "9".into()))).await;
+    crate::support::server::eventually("good", async || added(&server, "good").await == Ok((1.0, "2".into()))).await;
 }
 
 /// What comes while the server runs is named too, once.
@@ -196,6 +199,20 @@ async fn paths_that_are_models_are_served_alone() {
         let document: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(output.status.success(), "{path}: {document:#}");
     }
+}
+
+/// A version of a model that is served alone is named as one in a repository is.
+#[tokio::test(flavor = "multi_thread")]
+async fn strays_of_a_model_that_is_served_alone_are_named() {
+    let folder = TempDir::new().unwrap();
+    let model = folder.path().join("m");
+    onnx::add(1.0).save(&model.join("1/model.onnx"));
+    onnx::add(2.0).save(&model.join("v1/model.onnx"));
+    let server = Server::start(&model);
+    let command = format!("mv {} {}", model.join("v1").display(), model.join("2").display());
+    server.wait_for_log(|line| is_warning(line, &[&command]));
+    let output = onnxd().args(["check", "m"]).current_dir(folder.path()).output().unwrap();
+    assert!(!output.status.success() && said(&output).contains("mv m/v1 m/2,"), "{output:?}");
 }
 
 /// What is served alone is followed as a repository is.
@@ -278,6 +295,11 @@ async fn ignored_settings_of_triton_are_named() {
 
     write(&root.join("m/config.pbtxt"), "max_batch_size: 4");
     server.wait_for_log(|line| is_warning(line, &["m/config.pbtxt", "max_batch_size"]));
+    // It may be the reason why a version can't be loaded.
+    write(&root.join("m/config.pbtxt"), "default_model_filename: \"other.onnx\"");
+    fs::rename(root.join("m/2/model.onnx"), root.join("m/2/other.onnx")).unwrap();
+    let said = said(&check(&[], &root.join("m")));
+    assert!(said.contains("rename other.onnx to model.onnx") && said.contains("default_model_filename"), "{said}");
 }
 
 /// What a path leads to by links is read as far as that was named, and no further.
