@@ -32,6 +32,7 @@ use tokio::sync::watch;
 
 use crate::{
     batcher::Compute,
+    config::ReadyWhen,
     error::{Code, Result},
     router::{Router, Table, Version},
     traffic::{Reason, Selector},
@@ -63,6 +64,8 @@ pub struct Context {
     pub router: Arc<Router>,
     /// Where the server is in its life.
     pub lifecycle: watch::Receiver<Lifecycle>,
+    /// Models that must serve before the server is ready.
+    pub ready_when: ReadyWhen,
     /// What clients may do at most.
     pub limits: Arc<Limits>,
     /// Thread pool that decodes large requests and encodes large answers.
@@ -87,7 +90,19 @@ pub enum Lifecycle {
 impl Context {
     /// Whether new clients should come.
     pub fn is_ready(&self) -> bool {
-        *self.lifecycle.borrow() == Lifecycle::Serving && self.is_live()
+        self.not_ready().is_none()
+    }
+
+    /// Reason why new clients should not come, for people; `None` where they should.
+    pub fn not_ready(&self) -> Option<String> {
+        match *self.lifecycle.borrow() {
+            Lifecycle::Draining => Some("the server is shutting down".into()),
+            _ if !self.is_live() => Some("runs that can't be stopped hold every CPU".into()),
+            Lifecycle::Starting if self.ready_when != ReadyWhen::Any => {
+                Some("the models are being loaded for the first time".into())
+            }
+            Lifecycle::Starting | Lifecycle::Serving => self.router.table().readiness.not_ready(self.ready_when),
+        }
     }
 
     /// Liveness: false once abandoned runs hold as many CPUs as there are.

@@ -21,7 +21,7 @@ use crate::{
     engine::Engine,
     metrics::Exposition,
     registry::{Loaded, Loader, Trials},
-    repository::{self, Model, Source},
+    repository::{Model, Repository, Scan, Source, Verified},
     router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     runtime,
     server::limits::run_memory,
@@ -37,6 +37,8 @@ struct Checked<'a> {
     version: u64,
     source: &'a Source,
     header: Option<Header>,
+    /// A warning about the whole model.
+    warning: Option<&'a str>,
     /// Or why it would not serve.
     outcome: Result<Served, String>,
 }
@@ -59,7 +61,7 @@ struct Found {
     /// Bytes that a run may hold.
     max_run_memory: usize,
     threads_why: &'static str,
-    manifest: Option<repository::Verified>,
+    manifest: Option<Verified>,
     test_cases: crate::registry::TestCases,
 }
 
@@ -69,12 +71,11 @@ struct Found {
 /// There is nothing to check, or nothing can be checked here; the message says why.
 pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
     let as_json = options.json;
-    let models = repository::find(&options.path, Folders::of(options.allow_links_to.as_ref()))?;
+    let repository = Repository::open_part(&options.path, Folders::of(options.allow_links_to.as_ref()))?;
+    let scan = repository.scan(&Scan::default())?;
+    let (unserved, models) = (repository.unserved(&scan), scan.models);
     if models.is_empty() {
-        let path = options.path.display();
-        return Err(format!(
-            "{path} holds no models: expected {path}/MODEL/VERSION/model.onnx, {path}/MODEL/VERSION.onnx or {path}/MODEL.onnx"
-        ));
+        return Err(unserved.join("\n"));
     }
     let bench = Bench::set_up(options)?;
     let mut stdout = Output(io::stdout().lock());
@@ -101,6 +102,13 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
         }
     }
     bench.compute.stop();
+    for why in &unserved {
+        all_well = false;
+        if !as_json {
+            stdout.write(&text::unserved(why));
+        }
+    }
+    document.unserved = unserved;
     if as_json {
         stdout.write(&document.finish(all_well));
     }
@@ -155,12 +163,12 @@ impl Bench {
         Ok(Bench { engine, max_run_memory, compute, loader, router, runtime })
     }
 
-    fn check<'a>(&self, name: &'a str, model: &Model, version: u64, source: &'a Source) -> Checked<'a> {
+    fn check<'a>(&self, name: &'a str, model: &'a Model, version: u64, source: &'a Source) -> Checked<'a> {
         let loaded = self.loader.check(name, version, &model.config, source);
         let outcome = loaded.map(|loaded| self.ask(loaded, model)).map_err(|failure| failure.why);
         // Of what is no model nothing is read.
         let header = source.inspect().is_ok().then(|| header::read(&source.path)).flatten();
-        Checked { model: name, version, source, header, outcome }
+        Checked { model: name, version, source, header, warning: model.warning(), outcome }
     }
 
     /// Asks the version as a client would.
@@ -171,7 +179,7 @@ impl Bench {
         let version = Arc::new(version);
         let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
         let entry = ModelEntry::new(versions, Routing::default(), None);
-        self.router.publish(Table { models: [(version.model.to_string(), entry)].into() });
+        self.router.publish(Table { models: [(version.model.to_string(), entry)].into(), ..Table::default() });
         let mut outputs = Vec::new();
         let example = example::find(&version, example, |request| {
             let answer = self.runtime.block_on(self.router.infer(request)).map_err(|error| error.to_string())?;

@@ -25,7 +25,7 @@ use values::{busy_poll, count, device, duration, file_name, log_level, pause, qu
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::{path::PathBuf, time::Duration};
 
-use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio};
+use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio, ReadyWhen};
 
 /// Serve ONNX models over the Open Inference Protocol, gRPC and HTTP, with dynamic batching.
 #[derive(Debug, Parser)]
@@ -53,11 +53,11 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve the models of a repository.
+    /// Serve the models of a repository, or one model.
     ///
     /// DIR holds one folder per model with its versions (DIR/MODEL/VERSION/model.onnx or DIR/MODEL/VERSION.onnx), or just files
-    /// (DIR/MODEL.onnx, which is version 1). Changes in it are followed while the server runs. A model's folder may hold a
-    /// config.toml.
+    /// (DIR/MODEL.onnx, which is version 1). A model's folder may hold a config.toml, also beside its file. DIR may be a model's
+    /// folder or an .onnx file itself, which is then served alone under its name. Changes are followed while the server runs.
     ///
     /// Each setting is an option, an environment variable and a key of the file that --config names; an option wins over the
     /// variable, and that over the file. A variable that is empty counts as not set.
@@ -67,6 +67,7 @@ pub enum Command {
     #[command(after_help = "\
 Examples:
   onnxd serve models --http 127.0.0.1:8000 --grpc off
+  onnxd serve model.onnx --model-name purchase
   onnxd serve models --config onnxd.toml
   ONNXD_LOG_FORMAT=json onnxd serve models
   curl -s localhost:8000/v2/models/purchase")]
@@ -90,7 +91,7 @@ Examples:
     ///
     /// The exit code is 0 where everything would serve, 1 where something would not, 2 where the command line is wrong.
     #[command(
-        after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error) and versions:\n\
+        after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error), unserved (sentences) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
             shape with numbers, names and null, optional, labels), devices, device_why, batching (on, max_batch_size, why),\n\
             cuda_graphs (on, why), row_seconds, probe_error, max_run_memory, instances, intra_op_threads, intra_op_threads_why, load_seconds, manifest (files),\n\
@@ -204,7 +205,7 @@ pub struct Check {
 /// What `onnxd serve` is given.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The model repository.
+    /// The model repository, a model's folder, or an .onnx file.
     #[arg(value_name = "DIR")]
     pub repository: PathBuf,
 
@@ -283,6 +284,17 @@ pub struct Settings {
     /// changes are followed), or explicit (nothing is loaded but by admin calls).
     #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
     pub model_control: ModelControl,
+
+    /// When the server is ready (/v2/health/ready, ServerReady, grpc.health, `onnxd health`): all (every model that was to be loaded
+    /// at the start has a READY version), any (one model has), or started (the first loads are over). A model that comes later
+    /// counts once it has been READY, one that an admin call unloads does not, and an empty repository is ready.
+    #[arg(long, value_name = "WHEN", env = "ONNXD_READY", default_value = "all")]
+    pub ready: ReadyWhen,
+
+    /// The name of the model where there is one: of DIR, if that is a model's folder or an .onnx file, else of the only model in
+    /// it. Without it: the name of the folder, or of the file without .onnx.
+    #[arg(long, alias = "model_name", value_name = "NAME", env = "ONNXD_MODEL_NAME", value_parser = file_name)]
+    pub model_name: Option<String>,
 
     /// Folders outside of the repository that links in it may lead to: DIR, or DIR,DIR. A model file, weights, config.toml, test
     /// case or manifest that a link takes from anywhere else is refused. Links within the repository always work.

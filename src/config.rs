@@ -9,6 +9,7 @@ mod model_control;
 pub mod provider_options;
 mod queue_time;
 mod ratio;
+mod ready_when;
 mod size;
 
 pub use device::{Device, OtherProvider};
@@ -18,6 +19,7 @@ pub use model::{Batching, InPlace, ModelConfig, PriorityLimit, PriorityLimits, V
 pub use model_control::ModelControl;
 pub use queue_time::QueueTime;
 pub use ratio::Ratio;
+pub use ready_when::ReadyWhen;
 pub use size::{ByteSize, rounded};
 
 use std::{fmt, str::FromStr};

@@ -33,6 +33,7 @@ mod tensorrt;
 pub(crate) mod tests;
 mod trial;
 mod value;
+mod weights;
 mod worker;
 
 pub use about::version_of;
@@ -43,6 +44,7 @@ pub use instance::{Instance, Ran};
 pub use model_file::{ModelFile, NeedsElements, RowAnalysis, RowProof};
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
+pub use weights::weights_files;
 pub use worker::{Death, Launch, WorkerFailure, serve as serve_worker};
 
 use ort::{
@@ -232,9 +234,11 @@ impl Engine {
         let mut builder = Session::builder(&self.environment)?;
         makes_session(builder.canceler());
         register(&mut builder, &file, target)?;
-        for (name, contents) in file.weights {
+        for file in file.weights {
             // Copied into the session: the option that would let it point here is not set.
-            builder = builder.with_external_initializer_file_in_memory(name, contents.into())?;
+            for name in file.names {
+                builder = builder.with_external_initializer_file_in_memory(name, file.contents.clone())?;
+            }
         }
         builder
             .with_intra_threads(target.threads.get())?

@@ -21,6 +21,7 @@ mod memory;
 mod metrics;
 mod plan;
 mod probe;
+mod readiness;
 mod shadowed;
 mod shared;
 mod sizes;
@@ -32,6 +33,7 @@ mod test_case;
 mod tests;
 mod trial;
 mod trials;
+mod unserved;
 mod warnings;
 mod watcher;
 mod zero_extents;
@@ -61,13 +63,14 @@ use std::{
 use crate::{
     config::ModelControl,
     desired::Store,
-    repository::{self, Model, Scan},
+    repository::{Model, Repository, Scan},
     router::{Router, Version},
 };
 use inventory::Inventory;
 use loads::{Going, Refused, say_ready, say_refused};
-use plan::{Key, Wanted, settle};
+use plan::{Key, Slot, Wanted, settle};
 use shared::{Message, Shared};
+use unserved::Unserved;
 
 /// Two looks that are to agree are as far apart, where the period is not shorter.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -91,15 +94,11 @@ const TRIM_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The model repository.
-    pub folder: PathBuf,
+    pub repository: Repository,
     /// Where the desired state is kept.
     pub state_folder: PathBuf,
     /// What decides which versions are loaded.
     pub control: ModelControl,
-    /// The file that a version's folder holds once it is complete, where there is such a rule.
-    pub marker: Option<String>,
-    /// Folders outside of the repository that links in it may lead to.
-    pub links: Vec<PathBuf>,
     /// What versions may take together, where that is limited.
     pub memory: Option<MemoryLimit>,
     /// How long a load may take before it counts as failed.
@@ -120,6 +119,8 @@ pub struct Registry {
     refused: Vec<Refused>,
     /// The last scan: what two scans in a row agree on has settled.
     seen: Scan,
+    /// What the last scan found that is not served, and what has been logged of that.
+    unserved: Unserved,
     /// Why the last scan failed, so that it is told once.
     scan_error: Option<String>,
     next_generation: u64,
@@ -157,11 +158,11 @@ impl Registry {
     /// # Errors
     /// The desired state was written by a newer server.
     pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let Options { folder, state_folder, control, marker, links, memory, load_timeout } = options;
+        let Options { repository, state_folder, control, memory, load_timeout } = options;
         let (store, desired) = Store::open(state_folder)?;
         let (sender, inbox) = mpsc::channel();
         let inventory = Inventory { control, desired, ..Inventory::default() };
-        let mut shared = Shared::new((folder, marker, links), (router, loader.exposition()), store, inventory, sender);
+        let mut shared = Shared::new(repository, (router, loader.exposition()), store, inventory, sender);
         shared.deaths = loader.deaths.clone();
         shared.trials = loader.trials.clone();
         Ok(Registry {
@@ -173,6 +174,7 @@ impl Registry {
             taken: Vec::new(),
             refused: Vec::new(),
             seen: Scan::default(),
+            unserved: Unserved::default(),
             scan_error: None,
             next_generation: 1,
             memory,
@@ -195,6 +197,7 @@ impl Registry {
     /// The repository can't be read. A version that can't be loaded is no error: the table and the log tell of it.
     pub fn load_all(&mut self, progress: &dyn Fn(Progress<'_>)) -> Result<(), String> {
         self.seen = self.scan()?;
+        self.unserved.report_at_once(self.shared.repository.unserved(&self.seen));
         self.adopt(self.seen.models.clone());
         self.reconcile();
         progress(Progress::Begin(self.queue.len()));
@@ -239,7 +242,7 @@ impl Registry {
         give_way();
         // For what was asked for while all was loaded.
         self.act();
-        let _watcher = self.follows().then(|| watcher::watch(&self.shared.folder, self.shared.inbox()));
+        let _watcher = self.follows().then(|| watcher::watch(&self.shared.repository, self.shared.inbox()));
         let (mut last, mut is_unsettled) = (Instant::now(), true);
         loop {
             let stopping = self.stop.load(Relaxed);
@@ -300,7 +303,7 @@ impl Registry {
     /// How long there is nothing to do but wait.
     fn wait(&self, next_look: Instant) -> Duration {
         let (inventory, now) = (self.shared.inventory(), Instant::now());
-        let retries = inventory.slots.values().filter_map(|slot| slot.retry).map(|retry| retry.at);
+        let retries = inventory.slots.values().filter_map(Slot::due_at);
         // Those that are due wait for the look.
         let next = retries
             .chain(self.next_of_loads())
@@ -346,12 +349,13 @@ impl Registry {
             }
         };
         self.scan_error = None;
+        self.unserved.report(self.shared.repository.unserved(&scan));
         let before = std::mem::replace(&mut self.seen, scan);
         let agree = |name: &String| before.models.get(name) == self.seen.models.get(name);
         let mut inventory = self.shared.inventory();
         // An empty folder says that its versions were removed; none says nothing.
         let stays = |name: &str| {
-            let is_asked_for = inventory.is_asked_for(name) || !self.shared.folder.join(name).is_dir();
+            let is_asked_for = inventory.is_asked_for(name) || !self.shared.repository.has_folder_of(name);
             is_asked_for && inventory.serves(name)
         };
         let mut models = settle(&inventory.models, &before.models, &self.seen.models, stays);
@@ -385,9 +389,9 @@ impl Registry {
     /// Reads the repository. A disk that does not answer, or that has been taken from its mount point, is no wish to unload
     /// everything.
     fn scan(&self) -> Result<Scan, String> {
-        let scan = repository::scan(&self.shared.folder, self.shared.marker.as_deref(), &self.shared.links)?;
+        let scan = self.shared.repository.scan(&self.seen)?;
         if scan.models.is_empty() && scan.device != self.seen.device && self.seen.device != 0 {
-            let folder = self.shared.folder.display();
+            let folder = self.shared.repository.path().display();
             return Err(format!(
                 "the model repository {folder} is empty and lies on another disk than before: was it unmounted?"
             ));
@@ -403,6 +407,11 @@ impl Registry {
                 && inventory.models.get(name).and_then(|before| before.problem.as_ref()) != Some(problem)
             {
                 tracing::error!(model = name, "{problem}; what is loaded of it goes on serving");
+            }
+            if let Some(warning) = model.warning()
+                && inventory.models.get(name).and_then(Model::warning) != Some(warning)
+            {
+                tracing::warn!(model = name, "{warning}");
             }
         }
         shadowed::warn_of_edits(&inventory, &models);

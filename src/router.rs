@@ -4,12 +4,14 @@
 //! and publishes it; requests load it once. A request that has picked a version keeps it alive until it is answered.
 
 mod explain;
+mod readiness;
 mod split;
 mod table;
 mod ticket;
 mod version;
 
 pub use explain::Explanation;
+pub use readiness::Readiness;
 pub use split::Split;
 pub use table::{ModelEntry, Routing, Table, VersionEntry};
 pub use ticket::{Header, Ticket};

@@ -18,6 +18,7 @@ mod log;
 mod log_queue;
 mod places;
 mod plain;
+mod readiness;
 mod readings;
 mod signals;
 mod streams;
@@ -49,7 +50,7 @@ use crate::{
     gpu, machine,
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
     registry::{Deaths, Loader, MemoryLimit, Options, Registry, Trials, give_way},
-    repository,
+    repository::Repository,
     router::Router,
     runtime,
 };
@@ -86,7 +87,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
-    repository::scan(folder, None, Folders::of(settings.allow_links_to.as_ref()))?;
+    let repository = open_repository(folder, settings)?;
     let library = runtime::locate().map_err(|error| error.to_string())?;
     let (one_run, together) = limits::run_memory(settings.max_run_memory, settings.request_memory);
     let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
@@ -114,7 +115,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         None if settings.admin_insecure => Callers::Any,
         None => Callers::Local,
     };
-    let options = registry_options(folder, settings);
+    let options = registry_options(repository, settings);
     let trials = (settings.isolation.trial == Trial::On).then(|| Trials::open(&options.state_folder));
     let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus).on(settings.device);
     let loader =
@@ -127,6 +128,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
     let context = Context {
         router,
         lifecycle: lifecycle.subscribe(),
+        ready_when: settings.ready,
         limits,
         codecs,
         compute: compute.clone(),
@@ -147,6 +149,8 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         let transport = &exposition.server().transport;
         let services = [Service::http(&context), Service::grpc(&context), scraped, admin];
         let doors = open_doors(settings, Arc::new(connections), &context, places, transport, services, &io).await?;
+        let http = doors.iter().find(|door| door.protocol == "http").and_then(|door| door.address);
+        tokio::spawn(readiness::report(context.clone(), http));
         let period = settings.poll_interval;
         let started = lifecycle.clone();
         let registry = thread::Builder::new().name("registry".into()).spawn(move || {
@@ -158,7 +162,6 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
                 let starting = *now == Lifecycle::Starting;
                 if starting {
                     *now = Lifecycle::Serving;
-                    tracing::info!("ready");
                 }
                 starting
             });
@@ -205,19 +208,31 @@ fn access_log(settings: &Settings, metrics: AccessLogMetrics) -> Result<Option<(
     Ok(Some((log, writer)))
 }
 
+/// The repository at a path. What is served alone is named: it may not be what was meant.
+fn open_repository(path: &Path, settings: &Settings) -> Result<Repository, String> {
+    let links = Folders::of(settings.allow_links_to.as_ref());
+    let mut repository = Repository::open(path, settings.ready_marker.clone(), links)
+        .map_err(|why| format!("the model repository {why}"))?;
+    if let Some(name) = &settings.model_name {
+        repository = repository.with_model_name(name)?;
+    }
+    if let Some((model, path)) = repository.only_model() {
+        tracing::info!(model, path = %path.display(), "serving one model, as the path is not a folder of models");
+    }
+    Ok(repository)
+}
+
 /// What the registry is told of the settings.
-fn registry_options(folder: &Path, settings: &Settings) -> Options {
-    let state_folder = || default_folder(folder, &|name| std::env::var_os(name));
+fn registry_options(repository: Repository, settings: &Settings) -> Options {
+    let state_folder = || default_folder(repository.path(), &|name| std::env::var_os(name));
     Options {
-        folder: folder.into(),
         state_folder: settings.state_dir.clone().unwrap_or_else(state_folder),
         control: settings.model_control,
-        marker: settings.ready_marker.clone(),
-        links: Folders::of(settings.allow_links_to.as_ref()).to_vec(),
         memory: settings
             .model_memory
             .map(|bytes| MemoryLimit { bytes, unload_first: settings.model_memory_full == MemoryFull::UnloadFirst }),
         load_timeout: settings.load_timeout,
+        repository,
     }
 }
 

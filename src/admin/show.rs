@@ -50,6 +50,9 @@ pub(super) fn models(models: &[Model]) -> String {
         if let Some(problem) = &model.problem {
             let _ = writeln!(problems, "{}: {}", printable(&model.name), printable(problem));
         }
+        for warning in &model.warnings {
+            let _ = writeln!(problems, "{}: {}", printable(&model.name), printable(warning));
+        }
         for version in &model.versions {
             if let Some(problem) = &version.problem {
                 let [name, problem] = [&model.name, problem].map(|text| printable(text));

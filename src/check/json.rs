@@ -13,11 +13,13 @@ pub(super) struct Document {
     onnxruntime: String,
     problems: Vec<Value>,
     versions: Vec<Value>,
+    /// Sentences about what would not be served at all.
+    pub(super) unserved: Vec<String>,
 }
 
 impl Document {
     pub(super) fn new(onnxruntime: &str) -> Self {
-        Document { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new() }
+        Document { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new(), unserved: Vec::new() }
     }
 
     pub(super) fn add_problem(&mut self, model: &str, why: &str) {
@@ -39,8 +41,11 @@ impl Document {
             version["producer"] = header.producer().into();
         }
         match &checked.outcome {
-            Ok(served) => add_served(&mut version, served),
-            Err(why) => version["error"] = why.as_str().into(),
+            Ok(served) => add_served(&mut version, served, checked.warning),
+            Err(why) => {
+                version["error"] = why.as_str().into();
+                version["warnings"] = checked.warning.into_iter().collect();
+            }
         }
         self.versions.push(version);
     }
@@ -52,12 +57,13 @@ impl Document {
             "onnxruntime": self.onnxruntime,
             "problems": self.problems,
             "versions": self.versions,
+            "unserved": self.unserved,
         });
         format!("{document:#}\n")
     }
 }
 
-fn add_served(object: &mut Value, served: &Served) {
+fn add_served(object: &mut Value, served: &Served, warning: Option<&str>) {
     let Served { version, found, warnings, example } = served;
     let signature = &version.signature;
     let required = signature.inputs.iter().map(|spec| tensor(spec, Some(false)));
@@ -103,7 +109,7 @@ fn add_served(object: &mut Value, served: &Served) {
     object["test_cases"] = cases
         .map(|(file, description)| json!({ "file": file.to_string_lossy(), "description": description }))
         .collect();
-    object["warnings"] = warnings.as_slice().into();
+    object["warnings"] = warnings.iter().map(String::as_str).chain(warning).collect();
     object["example"] = example.as_ref().ok().map(|example| example.command.as_str()).into();
 }
 

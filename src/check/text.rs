@@ -26,6 +26,13 @@ pub(super) fn problem(model: &str, why: &str) -> String {
     page.text
 }
 
+/// What looks like a model and would not be served at all.
+pub(super) fn unserved(why: &str) -> String {
+    let mut page = Page::new("what matches no layout", Err(()));
+    page.line("error", why);
+    page.text
+}
+
 /// One version.
 pub(super) fn version(checked: &Checked<'_>) -> String {
     let title = format!("{} version {}", checked.model, checked.version);
@@ -39,8 +46,11 @@ pub(super) fn version(checked: &Checked<'_>) -> String {
         page.line("format", &format!("IR version {}, operator sets {sets}{by}", header.ir_version));
     }
     match &checked.outcome {
-        Ok(served) => page.served(served, checked.source.folder.is_some()),
-        Err(why) => page.line("error", why),
+        Ok(served) => page.served(served, checked),
+        Err(why) => {
+            page.line("error", why);
+            checked.warning.iter().for_each(|warning| page.line("warning", warning));
+        }
     }
     page.text
 }
@@ -76,7 +86,8 @@ impl Page {
         let _ = writeln!(self.text, "  {padded}  {}", plain(text));
     }
 
-    fn served(&mut self, served: &Served, has_folder: bool) {
+    fn served(&mut self, served: &Served, checked: &Checked<'_>) {
+        let has_folder = checked.source.folder.is_some();
         let Served { version, found, warnings, example } = served;
         self.signature(&version.signature);
         self.line("device", &version.derived.device_text());
@@ -111,7 +122,7 @@ impl Page {
                 }
             }
         }
-        for warning in warnings {
+        for warning in warnings.iter().map(String::as_str).chain(checked.warning) {
             self.line("warning", warning);
         }
         match example {

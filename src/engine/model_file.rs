@@ -16,13 +16,12 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::{self, Read},
+    io::Cursor,
     os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
     sync::OnceLock,
 };
 
+use super::weights::{self, WeightsFile, read_in_pieces};
 use crate::{error::Failure, files::ModelPath};
 pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
@@ -32,8 +31,8 @@ pub use row_proof::{RowAnalysis, RowProof};
 pub struct ModelFile {
     /// The model as ONNX Runtime gets it.
     pub(super) encoded: Vec<u8>,
-    /// The files of weights that it names, as it names them, with what they hold.
-    pub(super) weights: Vec<(PathBuf, Vec<u8>)>,
+    /// The files of weights that it names.
+    pub(super) weights: Vec<WeightsFile>,
     /// Names of classes, by output.
     pub(super) labels: BTreeMap<String, Vec<String>>,
     /// Why the cost of a run may depend on the values that a request holds, for people; `None` where it does not.
@@ -76,14 +75,8 @@ impl ModelFile {
             without_nul(&graph)?;
             let depends = cost::depends_on_values(&graph);
             uneven = depends.map(|operator| format!("its {operator} may take long for some values"));
-            for location in graph.external_data() {
-                let of = |failure: Failure| Failure {
-                    why: format!("its weights in '{location}' {}", failure.why),
-                    ..failure
-                };
-                let read = read_weights(path, &location).map_err(of)?;
-                weights.push((location.into(), read));
-            }
+            let locations = weights::locations(&mut Cursor::new(&encoded)).unwrap_or_default();
+            weights = weights::read(path, &locations)?;
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
                 changed = Some(taken_out.encoded);
                 labels = taken_out.labels;
@@ -117,7 +110,7 @@ impl ModelFile {
 
     /// Bytes of the model and of its weights.
     pub(super) fn bytes(&self) -> usize {
-        self.encoded.len() + self.weights.iter().map(|(_, contents)| contents.len()).sum::<usize>()
+        self.encoded.len() + self.weights.iter().map(|file| file.contents.len()).sum::<usize>()
     }
 
     /// SHA-256 of the model and its weights, as they are loaded.
@@ -132,9 +125,9 @@ impl ModelFile {
             hasher.update(bytes);
         };
         add(&self.encoded);
-        for (name, contents) in &self.weights {
-            add(name.as_os_str().as_bytes());
-            add(contents);
+        for file in &self.weights {
+            file.names.iter().for_each(|name| add(name.as_os_str().as_bytes()));
+            add(&file.contents);
         }
         hasher.finalize().into()
     }
@@ -153,88 +146,10 @@ fn without_nul(graph: &onnx::Graph) -> Result<(), Failure> {
     }
 }
 
-/// Bytes that are read with one call.
-const PIECE: u64 = 256 << 10;
-
-/// Reads a file. During a call of the system many kernels give the CPU to nobody else, whatever the priority of who called: to
-/// read 90 MB with one call had requests wait for 150 ms.
-fn read_in_pieces(file: &File) -> io::Result<Vec<u8>> {
-    let mut contents = Vec::new();
-    contents.try_reserve_exact(usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX))?;
-    while file.take(PIECE).read_to_end(&mut contents)? > 0 {}
-    Ok(contents)
-}
-
-/// A file of weights. Its name must lead nowhere but into the model's folder, and the file must lie where the files of the model
-/// may: a model may come from anywhere, and is not to read what it likes.
-fn read_weights(model: &ModelPath, location: &str) -> Result<Vec<u8>, Failure> {
-    let folder = model.folder();
-    if !stays_inside(Path::new(location)) {
-        return Err(Failure::lasting(format!(
-            "lie outside the model's folder {}: put the file beside the model and name it by a relative path",
-            folder.display()
-        )));
-    }
-    let path = folder.join(location);
-    let read = model.roots().open(&path).and_then(|(file, _)| read_in_pieces(&file));
-    read.map_err(|error| {
-        let why = format!("can't be read from {}: {error}; they belong beside the model", path.display());
-        // Weights may be on their way; what is no file, or lies elsewhere, stays so.
-        if error.kind() == io::ErrorKind::InvalidInput { Failure::lasting(why) } else { Failure::passing(why) }
-    })
-}
-
-/// Whether a relative path names a file, and leads out of its folder at no point.
-fn stays_inside(path: &Path) -> bool {
-    let mut depth = 0_usize;
-    for part in path.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    depth > 0
-}
-
 impl onnx::Graph {
     /// The inputs that a run needs: those with a value of their own may be given.
     fn required_inputs(self) -> Vec<ValueInfo> {
         let kept: BTreeSet<String> = self.initializers.into_iter().map(|tensor| tensor.name).collect();
         self.inputs.into_iter().filter(|input| !kept.contains(&input.name)).collect()
-    }
-
-    /// The files that hold weights of the graph and of those inside it.
-    fn external_data(&self) -> BTreeSet<String> {
-        let mut locations = BTreeSet::new();
-        self.collect_external_data(&mut locations);
-        locations
-    }
-
-    fn collect_external_data(&self, locations: &mut BTreeSet<String>) {
-        let attributes = || self.nodes.iter().flat_map(|node| &node.attributes);
-        let attribute_tensors = attributes().flat_map(|attribute| attribute.tensor.iter().chain(&attribute.tensors));
-        let tensors = self.initializers.iter().chain(attribute_tensors);
-        let entries = tensors.flat_map(|tensor| &tensor.external_data);
-        locations.extend(entries.filter(|entry| entry.key == "location").map(|entry| entry.value.clone()));
-        for graph in attributes().flat_map(|attribute| attribute.graph.iter().chain(&attribute.graphs)) {
-            graph.collect_external_data(locations);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_weights_stay_in_the_folder() {
-        for inside in ["w.bin", "./w.bin", "w/x.bin", "w/../x.bin", "a/b/../../x.bin"] {
-            assert!(stays_inside(Path::new(inside)), "{inside}");
-        }
-        for outside in ["", ".", "w/..", "../w.bin", "w/../../x.bin", "/etc/passwd", "w/../../m/w.bin"] {
-            assert!(!stays_inside(Path::new(outside)), "{outside}");
-        }
     }
 }

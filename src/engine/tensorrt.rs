@@ -92,9 +92,9 @@ fn key(file: &ModelFile, options: &BTreeMap<String, String>) -> String {
         hash.update(part);
     };
     add(&file.encoded);
-    for (name, contents) in &file.weights {
-        add(name.as_os_str().as_encoded_bytes());
-        add(contents);
+    for file in &file.weights {
+        file.names.iter().for_each(|name| add(name.as_os_str().as_encoded_bytes()));
+        add(&file.contents);
     }
     // Such as FP16.
     for (key, value) in options {

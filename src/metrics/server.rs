@@ -123,7 +123,7 @@ fn process<N: Number>(series: &mut Series<'_>, server: &Server, value: impl Fn(&
 pub(super) const FAMILIES: &[Family<Server>] = &[
     Family::gauge(
         "onnxd_ready",
-        "Whether the server takes new clients (1), or starts or drains (0).",
+        "Whether the server takes new clients (1), or starts, drains or lacks a model (0).",
         |series, server| series.value(server.readings.ready),
     ),
     Family::gauge(

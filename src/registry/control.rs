@@ -15,7 +15,6 @@ use crate::{
     clock,
     desired::{Applied, Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
-    repository,
     router::Router,
     traffic::{Resolver, Traffic},
 };
@@ -76,9 +75,7 @@ impl Control {
         let asked = |traffic: &Traffic| asked(Resolver { model, traffic });
         // The last look may have been before the files came.
         let looks = matches!(asked(&shared.inventory().traffic(model)), Ok(Change::Load(_) | Change::Reload(_)));
-        let fresh = looks
-            .then(|| repository::scan_one(&shared.folder, model, shared.marker.as_deref(), &shared.links))
-            .flatten();
+        let fresh = looks.then(|| shared.repository.scan_one(model)).flatten();
         let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(desired) = store.catch_up()? {
             shared.take_over(&store, desired);

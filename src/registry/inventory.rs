@@ -26,6 +26,8 @@ pub(super) struct Inventory {
     pub control: ModelControl,
     /// Whether what is to be loaded at the start has been settled.
     pub started: bool,
+    /// Models that count for the readiness of the server.
+    pub counted: BTreeSet<String>,
     /// The models as they were last acted on.
     pub models: BTreeMap<String, Model>,
     pub slots: BTreeMap<Key, Slot>,
@@ -295,6 +297,7 @@ impl Inventory {
             shadowed: Some(self.configured(name))
                 .filter(|configured| *configured != traffic && *configured != Traffic::default()),
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
+            warnings: self.models.get(name).and_then(Model::warning).into_iter().map(str::to_owned).collect(),
             traffic,
         }
     }

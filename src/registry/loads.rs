@@ -11,7 +11,7 @@ use super::{
     Loaded, Progress, Registry, TRIM_PAUSE,
     inventory::{Inventory, Retired},
     memory::{Room, room},
-    plan::{Key, Plan, Retry, Serving, Slot, Wanted, plan},
+    plan::{Held, Key, Plan, Retry, Serving, Slot, WEIGHTS_DELAY, Wanted, plan},
     shared::Message,
     system,
 };
@@ -49,10 +49,22 @@ impl Registry {
     /// Finds out what is to be done, and does what can be done at once.
     pub(super) fn reconcile(&mut self) {
         let mut inventory = self.shared.inventory();
-        let plan = plan(&inventory, &self.anew, Instant::now());
-        inventory.started = true;
+        let now = Instant::now();
+        let plan = plan(&inventory, &self.anew, now);
+        if !inventory.started {
+            let found: Vec<String> = inventory.names().into_iter().cloned().collect();
+            inventory.counted.extend(found);
+            inventory.started = true;
+        }
         for (key, why) in &plan.unload {
             self.shared.unload(&mut inventory, key, why);
+        }
+        let loads = |key: &Key| plan.load.iter().any(|(loaded, _)| loaded == key);
+        for (_, slot) in inventory.slots.iter_mut().filter(|(key, _)| !loads(key)) {
+            slot.held.take_if(|held| held.until <= now);
+        }
+        for (key, wanted) in plan.hold {
+            hold_back(&mut inventory, key, wanted, now);
         }
         for (key, wanted) in &plan.load {
             inventory.slots.entry(key.clone()).or_insert_with(|| Slot::new(wanted.clone()));
@@ -103,6 +115,9 @@ impl Registry {
                 }
             }
             inventory.loading.insert(key.clone(), wanted.memory());
+            if let Some(slot) = inventory.slots.get_mut(&key) {
+                slot.held = None;
+            }
             // At the start there is nothing that it could be in the way of.
             let aside = inventory.slots.values().any(|slot| slot.serving.is_some()) && at_once == 1;
             drop(inventory);
@@ -263,6 +278,19 @@ impl Going {
         };
         let loaded = Err(Failure::lasting(why).at(&self.wanted.source.path));
         Done { generation: self.generation, key: self.key.clone(), wanted: self.wanted.clone(), loaded }
+    }
+}
+
+/// Has a load wait for the weights that its model file names.
+fn hold_back(inventory: &mut Inventory, (model, version): Key, wanted: Wanted, now: Instant) {
+    tracing::info!(
+        model,
+        version,
+        "the model file has changed and its weights have not: they are waited for ({WEIGHTS_DELAY:?}), and what is loaded goes on \
+         serving; `onnxd reload` does not wait"
+    );
+    if let Some(slot) = inventory.slots.get_mut(&(model, version)) {
+        slot.held = Some(Held { wanted, until: now + WEIGHTS_DELAY });
     }
 }
 

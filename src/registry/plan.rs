@@ -39,7 +39,20 @@ pub(super) struct Slot {
     pub retry: Option<Retry>,
     /// Losses of the version while it served, as long as its files and settings are the same.
     pub losses: Option<Losses>,
+    /// A changed model file that waits for its weights.
+    pub held: Option<Held>,
 }
+
+/// A load that is held back: the model file was replaced, and its weights may be on their way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Held {
+    pub wanted: Wanted,
+    /// When it is loaded with the weights that are there.
+    pub until: Instant,
+}
+
+/// How long a changed model file waits for a change of its weights.
+pub(super) const WEIGHTS_DELAY: Duration = Duration::from_secs(20);
 
 /// A version that is loaded.
 #[derive(Debug)]
@@ -78,12 +91,29 @@ impl Wanted {
 impl Slot {
     /// A slot that nothing has been loaded into yet.
     pub(super) fn new(attempted: Wanted) -> Self {
-        Slot { attempted, serving: None, failure: None, is_lost: false, retry: None, losses: None }
+        Slot { attempted, serving: None, failure: None, is_lost: false, retry: None, losses: None, held: None }
     }
 
     /// Whether it is time to try again.
     pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_retried(now) || self.held.as_ref().is_some_and(|held| held.until <= now)
+    }
+
+    /// Whether a load that failed is due again.
+    fn is_retried(&self, now: Instant) -> bool {
         self.retry.is_some_and(|retry| retry.at <= now)
+    }
+
+    /// When it is time to try again, if ever.
+    pub(super) fn due_at(&self) -> Option<Instant> {
+        self.retry.map(|retry| retry.at).into_iter().chain(self.held.as_ref().map(|held| held.until)).min()
+    }
+
+    /// Whether a change waits for weights: what serves is not replaced by a new graph over the old ones.
+    fn is_held(&self, wanted: &Wanted, now: Instant) -> bool {
+        let is_over = self.held.as_ref().is_some_and(|held| held.wanted == *wanted && held.until <= now);
+        let (files, before) = (&wanted.source.fingerprint, &self.attempted.source.fingerprint);
+        !is_over && self.serving.is_some() && files.may_await_weights(before)
     }
 
     /// Losses that count for a version that is loaded from this.
@@ -100,6 +130,8 @@ impl Slot {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub load: Vec<(Key, Wanted)>,
+    /// Loads that wait for weights, which were not held back before.
+    pub hold: Vec<(Key, Wanted)>,
     /// With the reasons, for people.
     pub unload: Vec<(Key, &'static str)>,
 }
@@ -108,7 +140,7 @@ pub(super) struct Plan {
 /// is loaded. `anew` is what is to be loaded again though nothing has changed.
 pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) -> Plan {
     let unload = leaving(inventory);
-    let mut load = Vec::new();
+    let (mut load, mut hold) = (Vec::new(), Vec::new());
     let follows = inventory.control == ModelControl::Poll;
     let leaving: BTreeSet<&Key> = unload.iter().map(|(key, _)| key).collect();
     for (name, model) in inventory.models.iter().filter(|(_, model)| model.problem.is_none()) {
@@ -124,8 +156,14 @@ pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) ->
                 _ if inventory.anew.contains(&key) || inventory.awaited.contains(&key) => false,
                 None => is_chosen,
                 Some(slot) if is_chosen || !follows => {
-                    let changed = follows && slot.attempted != wanted;
-                    slot.is_new() || changed || slot.is_due(now) || anew.contains(&key)
+                    let mut changed = follows && slot.attempted != wanted;
+                    if changed && !anew.contains(&key) && slot.is_held(&wanted, now) {
+                        if slot.held.as_ref().is_none_or(|held| held.wanted != wanted) {
+                            hold.push((key.clone(), wanted.clone()));
+                        }
+                        changed = false;
+                    }
+                    slot.is_new() || changed || slot.is_retried(now) || anew.contains(&key)
                 }
                 Some(_) => false,
             };
@@ -134,7 +172,7 @@ pub(super) fn plan(inventory: &Inventory, anew: &BTreeSet<Key>, now: Instant) ->
             }
         }
     }
-    Plan { load, unload }
+    Plan { load, hold, unload }
 }
 
 /// The versions of a model that the repository holds and that are to be loaded.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
     time::SystemTime,
 };
@@ -15,6 +14,7 @@ use super::{
     losses::Loss,
     metrics::metrics,
     plan::{Key, Serving, leaving},
+    readiness::readiness,
     status::{Event, Happened, State},
     table::table,
     trials::Trials,
@@ -23,6 +23,7 @@ use crate::{
     clock,
     desired::{Desired, Record, Store},
     metrics::Exposition,
+    repository::Repository,
     router::Router,
     traffic::Traffic,
 };
@@ -44,9 +45,7 @@ pub(super) enum Message {
 
 /// See the module.
 pub(super) struct Shared {
-    pub folder: PathBuf,
-    pub marker: Option<String>,
-    pub links: Vec<PathBuf>,
+    pub repository: Repository,
     pub router: Arc<Router>,
     exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
@@ -63,7 +62,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (folder, marker, links): (PathBuf, Option<String>, Vec<PathBuf>),
+        repository: Repository,
         (router, exposition): (Arc<Router>, Arc<Exposition>),
         store: Store,
         inventory: Inventory,
@@ -71,19 +70,7 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(EVENTS);
-        Shared {
-            folder,
-            marker,
-            links,
-            router,
-            exposition,
-            store,
-            deaths: None,
-            trials: None,
-            inventory,
-            events,
-            inbox,
-        }
+        Shared { repository, router, exposition, store, deaths: None, trials: None, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory> {
@@ -103,7 +90,8 @@ impl Shared {
     /// Hands the router a whole new table, and tells what has changed. `cause` is the change that an admin call has made.
     pub(super) fn publish(&self, inventory: &mut Inventory, cause: Option<&Record>) {
         let standings = inventory.standings();
-        self.router.publish(table(inventory, &standings));
+        let readiness = readiness(inventory, &standings);
+        self.router.publish(table(inventory, &standings, readiness));
         self.tell_versions(inventory, standings);
         self.tell_draining(inventory);
         self.tell_traffic(inventory, cause);

@@ -70,6 +70,8 @@ pub struct ModelStatus {
     pub versions: Vec<VersionStatus>,
     /// What is wrong with its folder, if anything is.
     pub problem: Option<String>,
+    /// What is no reason not to serve it, and may be a mistake.
+    pub warnings: Vec<String>,
 }
 
 /// A version as it is now.

@@ -7,7 +7,7 @@ use super::{
     plan::Key,
     status::State,
 };
-use crate::router::{ModelEntry, Routing, Table, VersionEntry};
+use crate::router::{ModelEntry, Readiness, Routing, Table, VersionEntry};
 
 /// The reasons in the table go to every client. Those that name files of the host, or repeat what is in them, stay with the log and
 /// the admin API.
@@ -15,14 +15,14 @@ const FAILED: &str = "it failed to load; the server's log and its admin API (onn
 const UNREADABLE: &str = "its folder can't be used as it is; the server's log and its admin API (onnxd models) say why";
 
 /// The whole table.
-pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>) -> Table {
+pub(super) fn table(inventory: &Inventory, standings: &BTreeMap<Key, Standing>, readiness: Readiness) -> Table {
     let mut versions: BTreeMap<&str, BTreeMap<u64, VersionEntry>> = BTreeMap::new();
     for (key, standing) in standings {
         versions.entry(&key.0).or_default().insert(key.1, entry(inventory, key, standing));
     }
     let model =
         |name: &String| (name.clone(), model(inventory, name, versions.remove(name.as_str()).unwrap_or_default()));
-    Table { models: inventory.names().into_iter().map(model).collect() }
+    Table { models: inventory.names().into_iter().map(model).collect(), readiness }
 }
 
 fn model(inventory: &Inventory, name: &str, versions: BTreeMap<u64, VersionEntry>) -> ModelEntry {

@@ -20,6 +20,7 @@ use crate::{
     engine::{Engine, Provider, gpus},
     error::{Code, Lost, Result},
     metrics::{Exposition, ServerMetrics},
+    repository::Repository,
     router::Router,
     traffic::{Selector, Weights},
 };
@@ -52,11 +53,9 @@ struct Running {
 /// A registry that has loaded what there is.
 fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry {
     let options = Options {
-        folder: repository.into(),
+        repository: Repository::open(repository, None, &[]).unwrap(),
         state_folder: state.into(),
         control,
-        marker: None,
-        links: Vec::new(),
         memory: None,
         load_timeout: PATIENCE,
     };

@@ -7,10 +7,11 @@ use notify::{
 use std::{mem, path::Path, sync::mpsc::Sender};
 
 use super::shared::Message;
+use crate::repository::Repository;
 
 /// Sends a message at each change, as long as the returned watcher is kept. `None` where notifications can't be had: then
 /// polling alone finds changes.
-pub(super) fn watch(folder: &Path, inbox: Sender<Message>) -> Option<RecommendedWatcher> {
+pub(super) fn watch(repository: &Repository, inbox: Sender<Message>) -> Option<RecommendedWatcher> {
     let send = move |event: notify::Result<notify::Event>| {
         // What is only read does not change; the registry itself reads.
         let is_read = event.is_ok_and(|event| match event.kind {
@@ -22,11 +23,14 @@ pub(super) fn watch(folder: &Path, inbox: Sender<Message>) -> Option<Recommended
         }
     };
     let log = |error: notify::Error| tracing::info!(%error, "file notifications unavailable, polling");
-    start(folder, send).map_err(log).ok()
+    let (folder, recursive) = repository.watched();
+    let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
+    start(&folder, mode, send).map_err(log).ok()
 }
 
 fn start(
     folder: &Path,
+    mode: RecursiveMode,
     send: impl Fn(notify::Result<notify::Event>) + Send + 'static,
 ) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(send)?;
@@ -35,6 +39,6 @@ fn start(
         mem::forget(watcher);
         return Err(error);
     }
-    watcher.watch(folder, RecursiveMode::Recursive)?;
+    watcher.watch(folder, mode)?;
     Ok(watcher)
 }

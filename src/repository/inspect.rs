@@ -5,7 +5,7 @@ use std::{fs, io::Read, path::Path};
 
 use super::{
     MODEL_FILE, Source,
-    recognise::{HEAD, Seems, recognise},
+    recognise::{HEAD, Seems, by_name, recognise},
 };
 use crate::{error::Failure, files::Roots};
 
@@ -67,6 +67,15 @@ impl Source {
         let mut models = names.iter().filter(|name| name.ends_with(".onnx"));
         let advice = match (models.next(), models.next()) {
             (Some(model), None) => format!("; rename {model} to {MODEL_FILE}"),
+            (None, _) => match names
+                .iter()
+                .find_map(|name| by_name(name).or_else(|| seems(&folder.join(name), self.path.roots())))
+            {
+                Some(other) if !other.what().starts_with("text") => {
+                    format!("; only ONNX models are served: {}", other.advice())
+                }
+                _ => String::new(),
+            },
             _ => String::new(),
         };
         let more = names.len().saturating_sub(TOLD);
@@ -79,9 +88,10 @@ impl Source {
 
 /// A name, with what the file seems to be.
 fn described(folder: &Path, name: String, roots: &Roots) -> String {
-    match seems(&folder.join(&name), roots) {
-        Some(seems) if !seems.what().starts_with("text") => format!("{name} ({})", seems.what()),
-        _ => name,
+    match seems(&folder.join(&name), roots).filter(|seems| !seems.what().starts_with("text")).or_else(|| by_name(&name))
+    {
+        Some(seems) => format!("{name} ({})", seems.what()),
+        None => name,
     }
 }
 

@@ -18,6 +18,11 @@ impl Seems {
         Some(Seems { what: what.into(), advice })
     }
 
+    /// What to do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        self.advice
+    }
+
     /// What it is, without advice.
     pub(super) fn what(&self) -> &str {
         &self.what
@@ -38,6 +43,42 @@ const TENSORFLOW: &str = "convert it: python3 -m tf2onnx.convert --saved-model F
 const ORIGINAL: &str = "serve the ONNX model that it was made from";
 const UNPACK: &str = "unpack it, and serve the .onnx file in it";
 const BOOSTED: &str = "convert it with onnxmltools";
+const TRANSFORMERS: &str = "export it with optimum-cli export onnx --model FOLDER OUTPUT";
+const GRAPH_DEF: &str = "convert it: python3 -m tf2onnx.convert --graphdef FILE --output model.onnx";
+const LITE: &str = "convert it: python3 -m tf2onnx.convert --tflite FILE --output model.onnx";
+const CATBOOST: &str = "export it with save_model(\"model.onnx\", format=\"onnx\")";
+const PYTHON: &str = "export the model that it runs as ONNX, or leave it to Triton";
+
+/// Endings of names that models of other platforms have, whole names among them.
+const NAMES: [(&str, &str, &str); 19] = [
+    ("model.py", "a model of Triton's Python backend", PYTHON),
+    (".plan", "an engine of TensorRT", ORIGINAL),
+    (".engine", "an engine of TensorRT", ORIGINAL),
+    (".pt", "a PyTorch model", TORCH),
+    (".pth", "a PyTorch model", TORCH),
+    ("pytorch_model.bin", "a model of Hugging Face's transformers", TRANSFORMERS),
+    (".safetensors", "weights without a graph (safetensors)", TRANSFORMERS),
+    ("saved_model", "a TensorFlow SavedModel", TENSORFLOW),
+    (".savedmodel", "a TensorFlow SavedModel", TENSORFLOW),
+    ("saved_model.pb", "a TensorFlow SavedModel", TENSORFLOW),
+    (".graphdef", "a TensorFlow graph", GRAPH_DEF),
+    (".tflite", "a TensorFlow Lite model", LITE),
+    (".h5", "a Keras model", KERAS),
+    (".keras", "a Keras model", KERAS),
+    (".pkl", "a Python pickle", PICKLE),
+    (".joblib", "a Python pickle", PICKLE),
+    (".ort", "a model in the ORT format", ORIGINAL),
+    (".cbm", "a CatBoost model", CATBOOST),
+    (".gguf", "a model of llama.cpp (GGUF)", TRANSFORMERS),
+];
+
+/// Model of another platform that a file or folder of this name seems to be.
+pub(super) fn by_name(name: &str) -> Option<Seems> {
+    let lower = name.to_ascii_lowercase();
+    let fits = |ending: &str| if ending.starts_with('.') { lower.ends_with(ending) } else { lower == ending };
+    let (_, what, advice) = NAMES.iter().find(|(ending, ..)| fits(ending))?;
+    Seems::new(*what, advice)
+}
 
 /// What a file of `size` bytes that begins with `head` seems to be; `None` where it may be an ONNX model. Nothing that is told
 /// here can be one: the beginnings are not those of its messages.

@@ -4,7 +4,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Split, Ticket, Version};
+use super::{Readiness, Split, Ticket, Version};
 use crate::{
     error::{Code, Error, Result},
     traffic::{Reason, Selector, Traffic},
@@ -15,6 +15,8 @@ use crate::{
 pub struct Table {
     /// The models by name.
     pub models: HashMap<String, ModelEntry>,
+    /// Facts that decide whether the server is ready.
+    pub readiness: Readiness,
 }
 
 /// What the table says of a model. What requests need of it is computed when it is built.

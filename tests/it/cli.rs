@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::get,
     onnx,
-    server::{PATIENCE, eventually, onnxd},
+    server::{PATIENCE, eventually, is_started, onnxd},
 };
 
 /// Runs a command that must end by itself.
@@ -169,7 +169,7 @@ impl Running {
                 let address = json["address"].as_str().unwrap().parse().unwrap();
                 running.addresses.insert(json["protocol"].as_str().unwrap().into(), address);
             }
-            if json["message"] == "ready" && json["target"] == "onnxd::server" {
+            if is_started(&json) {
                 return running;
             }
             said.push(line);

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// Imports on one floor that are drawn; `server`, `check`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 37] = [
+const ARROWS: [(&str, &str); 38] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -39,6 +39,7 @@ const ARROWS: [(&str, &str); 37] = [
     ("main", "server"),
     ("main", "infer"),
     ("server", "cli"),
+    ("server", "client"),
     ("check", "cli"),
     ("check", "server"),
     ("fuzzing", "cli"),

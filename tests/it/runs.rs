@@ -41,9 +41,8 @@ async fn all_answer(server: &Server) {
         assert_eq!(floats(&answer), [1.0 + plus, 2.0 + plus]);
     }
     assert_eq!(int64s(&infer(&client, request(1)).await.unwrap()), [1]);
-    for path in ["/v2/health/live", "/v2/health/ready"] {
-        assert_eq!(get(server.http, path).await.status, StatusCode::OK);
-    }
+    // Ready it may be or not: some tests have a model that is never loaded.
+    assert_eq!(get(server.http, "/v2/health/live").await.status, StatusCode::OK);
 }
 
 async fn stopped(server: &Server, reason: &str) -> f64 {

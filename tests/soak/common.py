@@ -43,7 +43,7 @@ class Server:
             line = json.loads(line)
             if line["message"] == "listening":
                 self.addresses[line["protocol"]] = line["address"]
-            if line["message"] == "ready" and line["target"] == "onnxd::server":
+            if line["target"] == "onnxd::server" and line["message"].startswith(("ready", "not ready")):
                 break
         else:
             raise SystemExit(f"the server did not start: exit code {self.process.wait()}")

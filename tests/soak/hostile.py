@@ -57,7 +57,7 @@ def start(binary, repository):
         if line["message"] == "listening":
             host, port = line["address"].rsplit(":", 1)
             addresses[line["protocol"]] = (host, int(port))
-        if line["message"] == "ready":
+        if line["message"] == "ready" or line["message"].startswith("not ready"):
             break
     threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
     return server, addresses["http"]

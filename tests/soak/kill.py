@@ -31,7 +31,7 @@ class Server:
             self.log.append(line)
             if line["message"] == "listening":
                 self.address = line["address"]
-            if line["message"] == "ready" and line["target"] == "onnxd::server":
+            if line["target"] == "onnxd::server" and line["message"].startswith(("ready", "not ready")):
                 break
         threading.Thread(target=lambda: [None for _ in self.process.stderr], daemon=True).start()
 

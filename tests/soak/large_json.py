@@ -39,7 +39,7 @@ def start(binary, repository):
         if line["message"] == "listening":
             host, port = line["address"].rsplit(":", 1)
             address = (host, int(port))
-        if line["message"] == "ready":
+        if line["message"] == "ready" or line["message"].startswith("not ready"):
             break
     threading.Thread(target=lambda: [None for _ in server.stderr], daemon=True).start()
     return server, address

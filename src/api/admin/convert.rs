@@ -30,6 +30,7 @@ pub(super) fn model(status: ModelStatus) -> Model {
         problem: status.problem,
         source: status.source.to_string(),
         shadowed: status.shadowed.map(traffic),
+        warnings: status.warnings,
     }
 }
 

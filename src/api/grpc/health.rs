@@ -49,7 +49,11 @@ fn status(context: &Context, service: &str) -> ServingStatus {
         "" | INFERENCE_SERVICE => Some(context.is_ready()),
         // It answers while models are loaded for the first time, too.
         ADMIN_SERVICE => Some(*context.lifecycle.borrow() != Lifecycle::Draining),
-        model => context.model_ready(model, &Selector::Any).ok().map(|ready| ready && context.is_ready()),
+        // A model that is READY is so whatever the others are.
+        model => {
+            let takes_clients = *context.lifecycle.borrow() != Lifecycle::Draining && context.is_live();
+            context.model_ready(model, &Selector::Any).ok().map(|ready| ready && takes_clients)
+        }
     };
     match serving {
         Some(true) => ServingStatus::Serving,

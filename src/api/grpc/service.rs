@@ -48,7 +48,8 @@ pub(super) async fn server_ready(call: Call, body: Incoming) -> Answer {
 pub(super) async fn model_ready(call: Call, body: Incoming) -> Answer {
     let context = call.context.clone();
     unary(call, body, |ModelReadyRequest { name, version }| {
-        let ready = context.model_ready(&name, &Selector::parse(&name, &version)?)?;
+        // As Triton does: clients wait in a loop for a model that is not there yet.
+        let ready = context.model_ready(&name, &Selector::parse(&name, &version)?).unwrap_or(false);
         Ok(ModelReadyResponse { ready })
     })
     .await

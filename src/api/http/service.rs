@@ -26,7 +26,7 @@ use crate::{
         compression::{Encoding, KNOWN, WORTH_IT, compress},
         limits::{Kind, Limit, Limits, Refusal},
         parameters::{PRIORITY, read_priority},
-        properties,
+        properties, shown,
     },
     error::{Error, Result},
     router::{self, Header, Submitted},
@@ -86,12 +86,20 @@ pub(super) async fn live(State(context): State<Context>) -> Response {
 }
 
 pub(super) async fn ready(State(context): State<Context>) -> Response {
-    readiness(json!({ "ready": context.is_ready() }), context.is_ready())
+    match context.not_ready() {
+        None => readiness(json!({ "ready": true }), true),
+        Some(why) => readiness(json!({ "ready": false, "error": why }), false),
+    }
 }
 
 pub(super) async fn model_ready(State(context): State<Context>, target: Target) -> Result<Response> {
-    let ready = context.model_ready(&target.model, &target.selector()?)?;
-    Ok(readiness(json!({ "name": target.model, "ready": ready }), ready))
+    Ok(match context.model_ready(&target.model, &target.selector()?) {
+        Ok(ready) => readiness(json!({ "name": target.model, "ready": ready }), ready),
+        Err(unknown) => {
+            let body = json!({ "name": target.model, "ready": false, "error": shown(unknown.message()) });
+            (StatusCode::NOT_FOUND, Json(body)).into_response()
+        }
+    })
 }
 
 fn readiness(body: Value, ready: bool) -> Response {

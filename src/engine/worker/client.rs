@@ -350,8 +350,8 @@ fn load_model(
 
 /// Copies a model into shared memory, and says how it lies there.
 fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Target) -> io::Result<(Load, Region)> {
-    let parts = || std::iter::once(&file.encoded).chain(file.weights.iter().map(|(_, contents)| contents));
-    let length: usize = parts().map(Vec::len).sum();
+    let parts = || std::iter::once(&*file.encoded).chain(file.weights.iter().map(|file| &*file.contents));
+    let length: usize = parts().map(<[u8]>::len).sum();
     let mut region = regions.region(length)?;
     let (memory, mut end) = (region.bytes_mut(length), 0);
     for part in parts() {
@@ -364,7 +364,10 @@ fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Targe
         offset: region.offset(),
         model: file.encoded.len() as u64,
         weights: weights
-            .map(|(name, contents)| Weights { name: bytes(name.as_os_str()), length: contents.len() as u64 })
+            .map(|file| Weights {
+                names: file.names.iter().map(|name| bytes(name.as_os_str())).collect(),
+                length: file.contents.len() as u64,
+            })
             .collect(),
         folder: bytes(folder.as_os_str()),
         threads: u32::try_from(target.threads.get()).unwrap_or(u32::MAX),

@@ -69,11 +69,11 @@ pub(super) struct Load {
     pub zeroed: bool,
 }
 
-/// A file of weights: its name in the model, and its length.
+/// A file of weights: its names in the model, and its length.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Weights {
-    #[prost(bytes = "vec", tag = "1")]
-    pub name: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub names: Vec<Vec<u8>>,
     #[prost(uint64, tag = "2")]
     pub length: u64,
 }

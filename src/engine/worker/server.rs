@@ -30,6 +30,7 @@ use crate::{
         session::SharedSession,
         signature,
         target::Target,
+        weights::WeightsFile,
     },
     error::{Code, Error, Failure, Result},
 };
@@ -197,7 +198,8 @@ impl Worker {
         let encoded = read(load.model)?;
         let mut weights = Vec::new();
         for file in &load.weights {
-            weights.push((PathBuf::from(OsString::from_vec(file.name.clone())), read(file.length)?));
+            let names = file.names.iter().map(|name| PathBuf::from(OsString::from_vec(name.clone())));
+            weights.push(WeightsFile { names: names.collect(), contents: read(file.length)?.into() });
         }
         let file = ModelFile {
             encoded,

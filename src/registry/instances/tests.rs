@@ -12,7 +12,7 @@ use crate::{
     },
     metrics::Exposition,
     registry::{Loaded, Loader, devices::Devices},
-    repository,
+    repository::{Repository, Scan},
     router::Version,
     tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor},
     traffic::{Reason, Selector},
@@ -30,7 +30,7 @@ fn machine(gpus: u32) -> Loader {
 fn load(loader: &Loader, graph: Graph, config: ModelConfig) -> Loaded {
     let folder = TempDir::new().unwrap();
     graph.save(&folder.path().join("m/1/model.onnx"));
-    let scan = repository::scan(folder.path(), None, &[]).unwrap();
+    let scan = Repository::open(folder.path(), None, &[]).unwrap().scan(&Scan::default()).unwrap();
     loader.check("m", 1, &config, &scan.models["m"].versions[&1]).unwrap()
 }
 

@@ -72,7 +72,7 @@ fn table(weights: &[(u64, f64)], aliases: &[(&str, u64)]) -> Table {
     let weights = Weights::new(weights.iter().copied().collect()).unwrap();
     let aliases = aliases.iter().map(|(alias, version)| (alias.to_string(), *version)).collect();
     let routing = Routing { traffic: Traffic { weights, aliases }, key_headers: vec!["x-user".into()] };
-    Table { models: [("m".to_owned(), ModelEntry::new(versions.into(), routing, None))].into() }
+    Table { models: [("m".to_owned(), ModelEntry::new(versions.into(), routing, None))].into(), ..Table::default() }
 }
 
 /// What a request gets that wants `selector`, with a key and a random number.
@@ -170,7 +170,7 @@ fn refusals_say_what_there_is() {
     ] {
         assert_eq!(pick(&table, selector, Some("key"), 0), Err((code, expected.into())), "{selector}");
     }
-    let empty = Table { models: [("m".to_owned(), ModelEntry::default())].into() };
+    let empty = Table { models: [("m".to_owned(), ModelEntry::default())].into(), ..Table::default() };
     let message = "model 'm' has no version that is ready: its folder holds none";
     assert_eq!(pick(&empty, "", None, 0), Err((Code::Unavailable, message.into())));
     assert_eq!(pick(&empty, "x", None, 0).unwrap_err().1, "model 'm' has no alias 'x'; its aliases are: none");

@@ -30,7 +30,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `onnxd serve` on a repository and waits until it is ready.
+    /// Starts `onnxd serve` on a repository and waits until the first loads are over.
     pub fn start(repository: &Path) -> Self {
         Server::start_with(repository, &[])
     }
@@ -43,11 +43,11 @@ impl Server {
     /// The same with a command whose environment has been prepared.
     pub fn start_command(command: Command, repository: &Path, options: &[&str]) -> Self {
         let server = Server::start_up(command, repository, options);
-        server.log.wait_for(|line| line["message"] == "ready" && line["target"] == "onnxd::server");
+        server.log.wait_for(is_started);
         server
     }
 
-    /// The same, and does not wait until it is ready.
+    /// The same, and does not wait until the first loads are over.
     pub fn starting(repository: &Path, options: &[&str]) -> Self {
         Server::start_up(onnxd(), repository, options)
     }
@@ -160,6 +160,12 @@ impl Drop for Server {
             eprintln!("the server's log:\n{}", self.log);
         }
     }
+}
+
+/// Recognises the log line that follows the first loads: the server is ready, or says why not.
+pub fn is_started(line: &Value) -> bool {
+    let message = line["message"].as_str().unwrap_or_default();
+    line["target"] == "onnxd::server" && (message == "ready" || message.starts_with("not ready"))
 }
 
 /// The command under test, with nothing of the caller's settings.

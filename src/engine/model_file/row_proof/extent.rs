@@ -28,7 +28,7 @@ pub(super) struct Symbol(u32);
 pub(super) const BATCH: Symbol = Symbol(0);
 
 /// Terms of a polynomial at most. A larger one becomes a symbol.
-const MAX_TERMS: usize = 32;
+const MAX_TERMS: usize = 16;
 
 /// Factors of a term at most.
 const MAX_DEGREE: usize = 16;
@@ -197,7 +197,7 @@ pub(super) struct Symbols {
 
 /// Work of an analysis at most, in nodes, names and terms: a model may nest functions without end. The largest real models take a
 /// tenth of it.
-const MAX_WORK: usize = 4 << 20;
+const MAX_WORK: usize = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 struct SymbolFacts {
@@ -386,7 +386,7 @@ impl Symbols {
         match extent {
             Extent::Number(number) => Extent::Number((*number).max(0)),
             _ if self.is_nonnegative(extent) => extent.clone(),
-            _ => {
+            Extent::Sum(_) => {
                 let symbol = self.made(Made::Max, extent, &Extent::ZERO);
                 if let Extent::Sum(terms) = &symbol
                     && let [Term { factors, .. }] = &**terms

@@ -1,0 +1,88 @@
+//! Log lines about the readiness of the server, and a first command for whoever reads the log.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::{
+    api::{Context, Lifecycle},
+    client::percent_encoded,
+    router::Table,
+};
+
+/// Target of the lines: they are about the server as a whole.
+const TARGET: &str = "onnxd::server";
+
+/// Logs whether the server is ready once the first loads are over, a command to try then, and every change until it drains.
+pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
+    let mut tables = context.router.changes();
+    let mut reported: Option<bool> = None;
+    loop {
+        // Marked as seen before the state is read: a change in between wakes the next wait.
+        let lifecycle = *context.lifecycle.borrow_and_update();
+        tables.mark_unchanged();
+        match lifecycle {
+            Lifecycle::Draining => return,
+            Lifecycle::Starting => {}
+            Lifecycle::Serving => {
+                let why = context.not_ready();
+                if reported != Some(why.is_none()) {
+                    match &why {
+                        None => tracing::info!(target: TARGET, "ready"),
+                        Some(why) => tracing::warn!(
+                            target: TARGET,
+                            "not ready: {why}; the log and `onnxd models` say what is wrong with it, and with --ready any the \
+                             server is ready with what serves"
+                        ),
+                    }
+                    if let (None, Some(command)) = (reported, command(&context.router.table(), http)) {
+                        tracing::info!(target: TARGET, "try: {command}");
+                    }
+                    reported = Some(why.is_none());
+                }
+            }
+        }
+        let ended = tokio::select! {
+            changed = context.lifecycle.changed() => changed.is_err(),
+            changed = tables.changed() => changed.is_err(),
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Shell command that asks for the metadata of a model that serves; `None` where there is none, or no HTTP port.
+fn command(table: &Table, http: Option<SocketAddr>) -> Option<String> {
+    let serving = table.models.iter().filter(|(_, model)| model.ready().next().is_some());
+    let model = serving.map(|(name, _)| name).min()?;
+    Some(format!("curl -s http://{}/v2/models/{}", reachable(http?), percent_encoded(model)))
+}
+
+/// Address at which this machine reaches a port.
+fn reachable(bound: SocketAddr) -> String {
+    let port = bound.port();
+    match bound.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED | Ipv4Addr::LOCALHOST) | IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            format!("localhost:{port}")
+        }
+        _ => bound.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_is_one_that_can_be_asked() {
+        for (bound, expected) in [
+            ("0.0.0.0:8000", "localhost:8000"),
+            ("[::]:8000", "localhost:8000"),
+            ("127.0.0.1:81", "localhost:81"),
+            ("[::1]:81", "[::1]:81"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+        ] {
+            assert_eq!(reachable(bound.parse().unwrap()), expected);
+        }
+        assert_eq!(command(&Table::default(), "0.0.0.0:8000".parse().ok()), None);
+    }
+}
