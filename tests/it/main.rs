@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod admission;
+mod alignment;
 mod bad_models;
 mod batching;
 mod check;

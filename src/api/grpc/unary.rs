@@ -33,6 +33,9 @@ const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
+/// Smaller tensors are not worth a look at the message: their copy takes less.
+const MIN_ALIGNED: usize = 4 << 10;
+
 /// In front of every message: whether it is packed, and its length.
 pub(super) const PREFIX: usize = 5;
 
@@ -137,7 +140,8 @@ impl Call {
                         continue;
                     }
                     let mut collecting = Collecting::new(&prefix, named, limit, limits)?;
-                    if let Some(tensor) = payload::first(&piece, KEPT) {
+                    let tensor = payload::first(&piece, KEPT).or_else(|| payload::first(&piece, MIN_ALIGNED));
+                    if let Some(tensor) = tensor {
                         collecting.collected.align(tensor);
                     }
                     message.insert(collecting)
