@@ -211,20 +211,32 @@ impl Buffer {
     /// Makes room for `more` bytes of `most`. To move a large buffer as it grows takes milliseconds again and again; addresses
     /// for all of it take nothing until they are written to.
     fn make_room(&mut self, more: usize, most: usize) {
-        let needed = self.len() + more;
-        if self.memory.capacity() - self.memory.len() >= more && !self.memory.is_empty() {
+        let length = self.len();
+        let Buffer { memory, start, .. } = self;
+        if memory.capacity() - memory.len() >= more {
             return;
         }
-        let mut memory: Vec<u8> = Vec::new();
-        let whole = needed >= LARGE && memory.try_reserve_exact(most.max(needed).saturating_add(ALIGNMENT)).is_ok();
-        if !whole {
-            memory = Vec::with_capacity(needed.max(2 * self.len()) + ALIGNMENT);
+        // With as much as `place` may take.
+        let more = more + ALIGNMENT;
+        let rest = start.saturating_add(most).saturating_add(ALIGNMENT).saturating_sub(memory.len());
+        let whole = length + more >= LARGE && memory.try_reserve_exact(rest).is_ok();
+        if !whole || memory.capacity() - memory.len() < more {
+            memory.reserve(more);
         }
-        let place = memory.as_ptr().addr().wrapping_add(self.aligned);
-        let start = place.wrapping_neg() % ALIGNMENT;
-        memory.resize(start, 0);
-        memory.extend_from_slice(self.as_ref());
-        (self.memory, self.start) = (memory, start);
+        self.place();
+    }
+
+    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: what is large has
+    /// pages of its own.
+    fn place(&mut self) {
+        let Buffer { memory, start, aligned } = self;
+        let place = memory.as_ptr().addr().wrapping_add(*aligned);
+        let (from, to) = (*start, place.wrapping_neg() % ALIGNMENT);
+        let end = memory.len();
+        memory.resize(end.max(end + to - from.min(to)), 0);
+        memory.copy_within(from..end, to);
+        memory.truncate(end + to - from);
+        *start = to;
     }
 
     fn len(&self) -> usize {

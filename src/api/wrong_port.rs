@@ -20,7 +20,7 @@ pub(super) fn nothing_there<B>(ports: &Ports, here: &'static str, request: &Requ
     if is_grpc {
         let message = match &*advice {
             "" => format!("there is no method {path}; reflection lists those that there are"),
-            _ => format!("there is no method {path} on this port{advice}"),
+            _ => format!("there is no method {path}{advice}"),
         };
         return grpc::refused(Error::new(Code::Unimplemented, message)).map(Body::new);
     }

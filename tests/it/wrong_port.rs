@@ -52,7 +52,7 @@ async fn wrong_port_names_the_right_one() {
     let inferences = format!("port {http} answers inferences over HTTP");
     for (address, path, status, says) in [
         (server.grpc, "/v2/models/add/infer", StatusCode::UNSUPPORTED_MEDIA_TYPE, &inferences),
-        (server.grpc, "/", StatusCode::UNSUPPORTED_MEDIA_TYPE, &format!("port {http} answers HTTP")),
+        (server.grpc, "/", StatusCode::UNSUPPORTED_MEDIA_TYPE, &inferences),
         (server.metrics, "/v2/models/add/infer", StatusCode::NOT_FOUND, &inferences),
         (server.admin, "/v2/models/add/infer", StatusCode::NOT_FOUND, &inferences),
         (server.http, "/admin/v1/models", StatusCode::NOT_FOUND, &format!("port {admin} answers the admin API")),
@@ -90,8 +90,9 @@ async fn commands_at_the_wrong_port_name_the_right_one() {
         text(&output.stderr).to_owned()
     };
     let (http, admin) = (server.http.port(), server.admin.port());
-    for address in [server.http, server.grpc] {
+    for (address, here) in [(server.http, "inferences over HTTP"), (server.grpc, "gRPC"), (server.metrics, "metrics")] {
         let told = told(&["models"], "--server", address);
+        assert!(told.contains(&format!("this port answers {here}")), "{told}");
         assert!(told.contains(&format!("port {admin} answers the admin API")), "{told}");
     }
     for address in [server.grpc, server.metrics, server.admin] {

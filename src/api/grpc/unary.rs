@@ -290,11 +290,8 @@ pub(in crate::api) fn not_grpc(context: &Context, path: &str, headers: &HeaderMa
     }
     let content_type = headers.get(CONTENT_TYPE);
     let got = content_type.map_or("none".into(), |value| format!("{value:?}"));
-    let advice = match context.ports.advice("grpc", path, false) {
-        advice if advice.is_empty() => format!("; {}", context.ports.place("http", "HTTP")),
-        advice => advice,
-    };
-    let message = format!("this port answers gRPC (content-type application/grpc), got content-type {got}{advice}");
+    let right = context.ports.right("grpc", path, false).unwrap_or_else(|| context.ports.place("http"));
+    let message = format!("this port answers gRPC (content-type application/grpc), got content-type {got}; {right}");
     Some(other(http::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)))
 }
 
