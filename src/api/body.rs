@@ -21,7 +21,7 @@ use super::{
     compression::{Decoder, Encoding, STEP},
     limits::{Kind, Limit, Limits, Refusal},
 };
-use crate::tensor::{Inputs, Tensor};
+use crate::tensor::{ALIGNMENT, Inputs, Tensor};
 
 /// A piece that is at least as large, and all that comes, stays where it was read. Smaller ones are copied: a few bytes would
 /// keep a read buffer alive, which is larger.
@@ -192,9 +192,6 @@ struct Buffer {
     /// The place in the body that is to lie at a multiple of [`ALIGNMENT`].
     aligned: usize,
 }
-
-/// What ONNX Runtime's inputs are aligned to: a tensor that lies so is not copied.
-const ALIGNMENT: usize = 64;
 
 /// What is given back in one go.
 const FREED: usize = 4 << 20;

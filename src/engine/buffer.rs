@@ -4,15 +4,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 use super::allocator::{Block, Pool, refused};
+use crate::tensor::ALIGNMENT;
 
-/// One cache line: the alignment of every input. ONNX Runtime's kernels add in another order where memory is aligned to less, so
-/// that an answer's last bits would hang on where a message happened to lie.
+/// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Alignment of what ONNX Runtime reads and writes.
-pub(super) const LINE: usize = size_of::<Line>();
+const LINE: usize = size_of::<Line>();
+const _: () = assert!(LINE == ALIGNMENT);
 
 /// Runs in a row that would have fitted in a quarter of the memory before it is given back.
 const PATIENCE: u32 = 1000;
@@ -57,7 +57,7 @@ impl Buffer {
     ) -> ort::Result<*const u8> {
         let mut rest = parts.clone();
         if let (Some(only), None) = (rest.next(), rest.next())
-            && only.as_ptr().addr().is_multiple_of(LINE)
+            && only.as_ptr().addr().is_multiple_of(ALIGNMENT)
         {
             return Ok(only.as_ptr());
         }

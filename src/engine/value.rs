@@ -5,11 +5,10 @@ use ort::{AsPointer, memory::MemoryInfo, sys};
 use std::ptr::{self, NonNull};
 
 use super::{
-    buffer::LINE,
     checked,
     element::{datatype, element_type},
 };
-use crate::tensor::Datatype;
+use crate::tensor::{ALIGNMENT, Datatype};
 
 /// A value, which is released when it is dropped.
 pub(super) struct Value(NonNull<sys::OrtValue>);
@@ -40,7 +39,7 @@ impl Value {
         data: *const u8,
         bytes: usize,
     ) -> ort::Result<Self> {
-        debug_assert!(data.addr().is_multiple_of(LINE), "answers would depend on where the memory lies");
+        debug_assert!(data.addr().is_multiple_of(ALIGNMENT), "answers would depend on where the memory lies");
         let create = ort::api().CreateTensorWithDataAsOrtValue;
         let (rank, element) = (extents.len(), element_type(datatype).into());
         let mut value = ptr::null_mut();

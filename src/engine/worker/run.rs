@@ -14,11 +14,8 @@ use crate::{
         value::Value,
     },
     error::{Error, Result},
-    tensor::{self, Datatype, Shape, Signature},
+    tensor::{self, ALIGNMENT, Datatype, Shape, Signature},
 };
-
-/// Tensors begin at a multiple of this in their area.
-pub(super) const ALIGNMENT: usize = 64;
 
 /// A model with what is known of its outputs.
 pub(super) struct LoadedModel {
