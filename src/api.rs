@@ -15,7 +15,9 @@ mod infer;
 mod limits;
 mod metrics;
 mod parameters;
+mod ports;
 mod service;
+mod wrong_port;
 
 pub use access::{AccessLog, Lines};
 pub use answer::{Answer, AnswerBody, Unwritten};
@@ -24,6 +26,7 @@ pub use codec_pool::CodecPool;
 pub use health_only::refuse_unless_health;
 pub use limits::Limits;
 pub use metrics::Read;
+pub use ports::Ports;
 pub use service::Service;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -74,6 +77,8 @@ pub struct Context {
     pub compute: Compute,
     /// Where requests are told of, if anywhere.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where the other ports are.
+    pub ports: Arc<Ports>,
 }
 
 /// Where the server is in its life.

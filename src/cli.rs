@@ -3,6 +3,7 @@
 pub mod admin;
 mod client;
 mod doctor;
+mod environment;
 mod generate;
 mod help;
 mod isolation;
@@ -13,6 +14,7 @@ mod values;
 
 pub use client::{Health, Infer};
 pub use doctor::Doctor;
+pub use environment::UnknownVariable;
 pub use generate::{Completions, Man, completions, man};
 pub use isolation::{IsolationSettings, Trial};
 #[cfg(any(fuzzing, test))]
@@ -141,7 +143,8 @@ Examples:
 Examples:
   onnxd infer purchase sessions.csv
   echo '[[1, 2, 3, 4]]' | onnxd infer iris --version 2 --json
-  onnxd infer simple INPUT0=a.npy INPUT1=b.npy --url http://models.example:8000")]
+  onnxd infer simple INPUT0=a.npy INPUT1=b.npy --url http://models.example:8000
+  onnxd infer purchase sessions.csv --routing-key user-7 --header 'Authorization: Bearer TOKEN'")]
     Infer(Infer),
 
     /// Ask a running server whether it is ready.

@@ -22,6 +22,9 @@ use input::Source;
 /// Length of the JSON that binary tensors stand behind.
 const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// Has requests of one key go to one version.
+const ROUTING_KEY: HeaderName = HeaderName::from_static("onnxd-routing-key");
+
 /// Tells why a version answers.
 const ROUTING_REASON: HeaderName = HeaderName::from_static("onnxd-routing-reason");
 
@@ -34,7 +37,13 @@ pub fn run(options: &Infer) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
     let client = Client::of_inferences(&options.url, options.timeout);
-    let answer = runtime.block_on(async {
+    let key = options.routing_key.iter().map(|key| (ROUTING_KEY, key.clone()));
+    let common: Headers = options.headers.iter().cloned().chain(key).collect();
+    let get = async |path: &str| {
+        let headers = common.clone();
+        client.ask(Question { headers, ..Question::get(path) }).await.map(|(_, body)| body)
+    };
+    let text = runtime.block_on(async {
         let mut path = format!("/v2/models/{}", percent_encoded(&options.model));
         if let Some(version) = &options.model_version {
             let _ = write!(path, "/versions/{version}");
@@ -42,28 +51,50 @@ pub fn run(options: &Infer) -> Result<(), String> {
         let (json_length, body) = match input::whole_request(&sources) {
             Some(request) => (request.len(), request.as_bytes().to_vec()),
             None => {
-                let specs = specs(&options.model, &client.ask(Question::get(&path)).await?.1)?;
+                let specs = specs(&options.model, &get(&path).await?)?;
                 binary_request(&input::tensors(&specs, sources)?)
             }
         };
-        let headers = if json_length < body.len() {
-            let length = HeaderValue::from(json_length);
-            vec![(JSON_LENGTH, length), (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))]
+        let mut headers = common.clone();
+        if json_length < body.len() {
+            headers.push((JSON_LENGTH, HeaderValue::from(json_length)));
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")));
         } else {
-            vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))]
-        };
+            headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        }
         let path = format!("{path}/infer");
-        client.ask(Question { method: Method::POST, path: &path, headers, body: body.into() }).await
+        let answer = client.ask(Question { method: Method::POST, path: &path, headers, body: body.into() }).await?;
+        let reason = output::reason(&answer);
+        let json = output::json_of(answer)?;
+        if options.json {
+            return Ok(format!("{}\n", json.trim_end()));
+        }
+        let mut answer = output::Answer::read(&json)?;
+        if let Some(version) = answer.version_with_classes() {
+            let path = format!("/v2/models/{}/versions/{}", percent_encoded(&options.model), percent_encoded(version));
+            // Without it there are numbers in the place of names.
+            if let Ok(metadata) = get(&path).await {
+                answer.name_classes(|output| labels(&metadata, output));
+            }
+        }
+        Ok::<_, String>(answer.table(reason.as_deref()))
     })?;
-    let reason = output::reason(&answer);
-    let answer = output::json_of(answer)?;
-    let text =
-        if options.json { format!("{}\n", answer.trim_end()) } else { output::table(&answer, reason.as_deref())? };
     match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
         // Whoever reads has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| format!("stdout: {error}")),
     }
+}
+
+/// Headers of a request.
+type Headers = Vec<(HeaderName, HeaderValue)>;
+
+/// The names of an output's classes; none where the metadata has none.
+fn labels(metadata: &[u8], output: &str) -> Vec<String> {
+    let metadata: Value = serde_json::from_slice(metadata).unwrap_or_default();
+    // A list of names, in JSON.
+    let labels = metadata["properties"][format!("labels:{output}")].as_str();
+    labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
 }
 
 /// What the model takes.

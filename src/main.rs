@@ -25,8 +25,13 @@ fn main() -> ExitCode {
             return problems.code;
         }
     };
+    let unknown = &invocation.unknown_variables;
+    // A server logs them, and what prints scripts is run at the start of every shell.
+    if !matches!(invocation.command, Command::Serve(_) | Command::Completions(_) | Command::Man(_)) {
+        unknown.iter().for_each(|variable| server::report(&variable.to_string()));
+    }
     let done = match &invocation.command {
-        Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings),
+        Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings, unknown),
         Command::Check(options) => check::check(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),

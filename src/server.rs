@@ -42,7 +42,7 @@ use crate::{
         admin::{Callers, Tokens},
     },
     batcher::Compute,
-    cli::{MemoryFull, Settings, Trial},
+    cli::{MemoryFull, Settings, Trial, UnknownVariable},
     clock,
     config::{ByteSize, Folders, Listen},
     desired::default_folder,
@@ -78,12 +78,15 @@ const ADMINS: usize = 256;
 /// Admin calls that take locks or write to the disk at once, at most.
 const ADMIN_THREADS: usize = 64;
 
-/// Serves the repository until a signal comes. Returns the exit code of an orderly end.
+/// Serves the repository until a signal comes. Warns of the variables of the environment that are unknown. Returns the exit code of an orderly end.
 ///
 /// # Errors
 /// The server can't start; the message says why and what to do.
-pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
+pub fn serve(folder: &Path, settings: &Settings, unknown: &[UnknownVariable]) -> Result<ExitCode, String> {
     let console = Console::start(settings)?;
+    for variable in unknown {
+        tracing::warn!(variable = variable.name, "{variable}");
+    }
     let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
     clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
@@ -133,6 +136,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         codecs,
         compute: compute.clone(),
         access_log: access_log.clone(),
+        ports: Arc::default(),
     };
 
     let cut_off = runtime.block_on(async {
@@ -144,7 +148,7 @@ pub fn serve(folder: &Path, settings: &Settings) -> Result<ExitCode, String> {
         let admin = Service::admin(&context, control.clone(), callers);
         let places = Places::new(limits::place_limits(settings), Some(exposition.server().transport.clone()));
         let read = readings::reader(settings, &context, control.clone(), &io, places.limits().total, cpus);
-        let scraped = Service::metrics(exposition.clone(), read);
+        let scraped = Service::metrics(&context, exposition.clone(), read);
         let scraped = scraped.map_err(|error| format!("the metrics' thread can't be started: {error}"))?;
         let transport = &exposition.server().transport;
         let services = [Service::http(&context), Service::grpc(&context), scraped, admin];
@@ -266,18 +270,23 @@ async fn open_doors(
         (metrics, Duration::ZERO, &scrapers, &here),
         (admin, Duration::ZERO, &admins, &here),
     ];
-    let mut doors = Vec::new();
-    for ((protocol, configured), (service, grace, places, io)) in addresses::ports(settings).into_iter().zip(services) {
+    let mut listeners = Vec::new();
+    for ((protocol, configured), service) in addresses::ports(settings).into_iter().zip(services) {
         let Listen::At(address) = configured else { continue };
         let wrong = |error| addresses::unbound(protocol, address, &error);
         let listener = TcpListener::bind(address).await.map_err(wrong)?;
         let bound = listener.local_addr().map_err(wrong)?;
         addresses::guarded(protocol, address, bound.ip(), settings)?;
         tracing::info!(protocol, address = %bound, "listening");
-        let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
-        doors.push(Door::open(protocol, listener, terms, places.clone(), grace, io.clone()));
+        listeners.push((protocol, bound, listener, service));
     }
-    Ok(doors)
+    // Before the first of them answers.
+    context.ports.set(listeners.iter().map(|(protocol, bound, ..)| (*protocol, *bound)).collect());
+    let open = |(protocol, _, listener, (service, grace, places, io)): (_, _, _, (_, _, &Arc<Places>, &IoThreads))| {
+        let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
+        Door::open(protocol, listener, terms, places.clone(), grace, io.clone())
+    };
+    Ok(listeners.into_iter().map(open).collect())
 }
 
 /// Waits for the loads and the runs that are going on, though nobody waits for their answers any more. Returns how many go on

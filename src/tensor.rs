@@ -1,6 +1,7 @@
 //! Tensors, what a model takes and gives, and requests: the words that every room speaks. Values only: no sockets, no
 //! threads, no files.
 
+mod alignment;
 mod bytes_elements;
 mod datatype;
 mod difference;
@@ -9,6 +10,7 @@ mod rows;
 mod signature;
 mod zero_extents;
 
+pub use alignment::ALIGNMENT;
 use bytes_elements::Marks;
 pub use bytes_elements::{BytesElements, push_bytes_element};
 pub use datatype::Datatype;
@@ -68,7 +70,7 @@ impl Tensor {
         {
             return Err(Error::invalid(format!("a BOOL element is the byte 0 or 1, got {byte}")));
         }
-        Ok(Tensor { datatype, shape, data, marks: Marks::default() })
+        Ok(Tensor { datatype, shape, data: alignment::aligned(data), marks: Marks::default() })
     }
 
     /// Type of the elements.

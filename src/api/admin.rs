@@ -16,6 +16,7 @@ mod watch;
 
 use axum::{
     body::HttpBody,
+    extract,
     http::{Request, header::CONTENT_TYPE},
     middleware,
 };
@@ -60,11 +61,14 @@ const LONG_CALLS: usize = 128;
 
 /// Everything that the port answers.
 pub(super) fn routes(context: Context, control: Control, callers: Callers) -> axum::Router {
-    let (lifecycle, limits) = (context.lifecycle.clone(), context.limits.clone());
+    let (lifecycle, limits, ports) = (context.lifecycle.clone(), context.limits.clone(), context.ports.clone());
     let admin = Admin { control, lifecycle, limits, caller: None, long_calls: Arc::new(Semaphore::new(LONG_CALLS)) };
     let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin));
     let guarded = guarded.layer(middleware::from_fn_with_state(callers, access::check));
-    grpc::open(context).merge(http::open()).merge(guarded).fallback(http::nothing_there)
+    grpc::open(context)
+        .merge(http::open())
+        .merge(guarded)
+        .fallback(async move |request: extract::Request| http::nothing_there(&ports, &request))
 }
 
 impl Admin {

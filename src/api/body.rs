@@ -21,7 +21,7 @@ use super::{
     compression::{Decoder, Encoding, STEP},
     limits::{Kind, Limit, Limits, Refusal},
 };
-use crate::tensor::{Inputs, Tensor};
+use crate::tensor::{ALIGNMENT, Inputs, Tensor};
 
 /// A piece that is at least as large, and all that comes, stays where it was read. Smaller ones are copied: a few bytes would
 /// keep a read buffer alive, which is larger.
@@ -54,11 +54,18 @@ pub(super) struct Pieces {
     received: usize,
     /// Bytes that came without a wait for more.
     at_a_stretch: usize,
+    /// The place of a tensor that is to lie aligned.
+    aligned: usize,
 }
 
 impl Pieces {
     pub(super) fn new(body: Incoming, limits: &Arc<Limits>, began: Instant) -> Self {
-        Pieces { body, limits: limits.clone(), began, received: 0, at_a_stretch: 0 }
+        Pieces { body, limits: limits.clone(), began, received: 0, at_a_stretch: 0, aligned: 0 }
+    }
+
+    /// Aligns the tensor at this place of the body, where the body is collected.
+    pub(super) fn aligning(self, tensor: usize) -> Self {
+        Pieces { aligned: tensor, ..self }
     }
 
     /// Bytes that are told beforehand to come at least.
@@ -154,6 +161,7 @@ impl Pieces {
             return Err(limit.exceeded(&by));
         }
         let mut collected = Collected::new(limit, self.announced(), encoding, &self.limits)?;
+        collected.align(self.aligned);
         while let Some(piece) = self.next().await? {
             collected.take(piece).await?;
         }
@@ -181,42 +189,64 @@ struct Buffer {
     memory: Vec<u8>,
     /// Where the body begins in it.
     start: usize,
+    /// The place in the body that is to lie at a multiple of [`ALIGNMENT`].
+    aligned: usize,
 }
-
-/// What memory is aligned to by the allocator, and then elements in it are, whatever their datatype.
-const ALIGNMENT: usize = 16;
 
 /// What is given back in one go.
 const FREED: usize = 4 << 20;
-
-/// How far from the beginning of memory something has to lie for its byte at `place` to be aligned.
-fn aligning(place: usize) -> usize {
-    place.next_multiple_of(ALIGNMENT) - place
-}
 
 /// From here on a buffer is as large as it can become.
 const LARGE: usize = 1 << 20;
 
 impl Buffer {
+    /// Empty, for a body whose byte at `aligned` is to lie at a multiple of [`ALIGNMENT`].
+    fn new(aligned: usize) -> Self {
+        Buffer { memory: Vec::new(), start: 0, aligned }
+    }
+
     /// Makes room for `more` bytes of `most`. To move a large buffer as it grows takes milliseconds again and again; addresses
     /// for all of it take nothing until they are written to.
     fn make_room(&mut self, more: usize, most: usize) {
-        let Buffer { memory, start } = self;
-        let end = (*start).max(memory.len());
-        let more = end - memory.len() + more;
-        if memory.capacity() - memory.len() < more {
-            let rest = (*start + most).saturating_sub(memory.len());
-            let whole = memory.len() + more >= LARGE && memory.try_reserve_exact(rest).is_ok();
-            if !whole || memory.capacity() - memory.len() < more {
-                memory.reserve(more);
-            }
+        let length = self.len();
+        let Buffer { memory, start, .. } = self;
+        if memory.capacity() - memory.len() >= more {
+            return;
         }
-        memory.resize(end, 0);
+        // With as much as `place` may take.
+        let more = more + ALIGNMENT;
+        let rest = start.saturating_add(most).saturating_add(ALIGNMENT).saturating_sub(memory.len());
+        let whole = length + more >= LARGE && memory.try_reserve_exact(rest).is_ok();
+        if !whole || memory.capacity() - memory.len() < more {
+            memory.reserve(more);
+        }
+        self.place();
+    }
+
+    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: what is large has
+    /// pages of its own.
+    fn place(&mut self) {
+        let Buffer { memory, start, aligned } = self;
+        let place = memory.as_ptr().addr().wrapping_add(*aligned);
+        let (from, to) = (*start, place.wrapping_neg() % ALIGNMENT);
+        let end = memory.len();
+        memory.resize(end.max(end + to - from.min(to)), 0);
+        memory.copy_within(from..end, to);
+        memory.truncate(end + to - from);
+        *start = to;
     }
 
     fn len(&self) -> usize {
         self.as_ref().len()
     }
+}
+
+/// Copies a small body so that the byte at `aligned` lies at a multiple of [`ALIGNMENT`].
+pub(super) fn aligned_copy(body: &[u8], aligned: usize) -> impl AsRef<[u8]> + Send + 'static + use<> {
+    let mut buffer = Buffer::new(aligned);
+    buffer.make_room(body.len(), body.len());
+    buffer.memory.extend_from_slice(body);
+    buffer
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -286,9 +316,7 @@ impl Collected {
 
     /// Has what will come lie so that `tensor`, a place in it, is aligned: then ONNX Runtime gets it as it is.
     pub(super) fn align(&mut self, tensor: usize) {
-        if self.unpacker.is_none() {
-            self.data.start = aligning(tensor);
-        }
+        self.data.aligned = tensor;
     }
 
     /// Takes a piece in.
@@ -307,13 +335,12 @@ impl Collected {
             self.piece = Some(piece);
             return Ok(());
         }
-        if let Some(first) = self.piece.take() {
-            self.data = Buffer { memory: first.into(), start: 0 };
-        }
+        let first = self.piece.take().unwrap_or_default();
         // Who announces much has not sent it yet.
         let more = if self.announced <= LARGE { self.announced.saturating_sub(before) } else { 0 };
         let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
-        self.data.make_room(more.max(piece.len()), most);
+        self.data.make_room(first.len() + more.max(piece.len()), most);
+        self.data.memory.extend_from_slice(&first);
         self.data.memory.extend_from_slice(&piece);
         Ok(())
     }
@@ -411,7 +438,7 @@ mod tests {
             announced: bool,
         ) {
             let whole = pieces.concat();
-            let mut buffer = Buffer { memory: Vec::new(), start: aligning(tensor) };
+            let mut buffer = Buffer::new(tensor);
             for piece in &pieces {
                 let more = if announced { whole.len() - buffer.len() } else { piece.len() };
                 buffer.make_room(more, whole.len());

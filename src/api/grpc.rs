@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use std::{net::SocketAddr, sync::Arc};
 use tonic::{Status, codec::CompressionEncoding, service::Routes};
 
-use super::{Context, Unwritten, answer::Answer, shown};
+use super::{Context, Unwritten, answer::Answer, shown, wrong_port};
 use crate::error::{Code, Error};
 use proto::health::health_server::HealthServer;
 use unary::Call;
@@ -54,6 +54,8 @@ fn method(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.strip_prefix(INFERENCE_SERVICE)?.strip_prefix('/')
 }
 
+pub(super) use unary::{not_grpc, refused_form};
+
 /// The response to a call that is refused before it comes to its method.
 pub(super) fn refused(error: Error) -> Answer {
     unary::refused(error)
@@ -77,16 +79,12 @@ pub(super) fn answer(
     client: SocketAddr,
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
-    let refused = unary::not_grpc(request.headers());
-    if refused.is_none() && method(request.uri().path()) == Some("ModelInfer") {
+    if method(request.uri().path()) == Some("ModelInfer") {
         return Either::Left(service::model_infer(context, unwritten, client, request));
     }
     let path = request.uri().path().to_owned();
     let (call, body) = Call::new(context, unwritten, request);
     Either::Right(Box::pin(async move {
-        if let Some(refused) = refused {
-            return refused;
-        }
         match method(&path).unwrap_or_default() {
             "ServerLive" => service::server_live(call, body).await,
             "ServerReady" => service::server_ready(call, body).await,
@@ -103,10 +101,9 @@ pub(super) fn answer(
 /// # Panics
 /// Where the protocol definitions that the build encoded can't be decoded: a defect of the build.
 pub(super) fn routes(context: Context) -> axum::Router {
-    streaming(context, proto::DESCRIPTORS).fallback(async |request: Request| {
-        let refused = unary::not_grpc(request.headers());
-        refused.unwrap_or_else(|| unknown(request.uri().path())).map(axum::body::Body::new)
-    })
+    let ports = context.ports.clone();
+    streaming(context, proto::DESCRIPTORS)
+        .fallback(async move |request: Request| wrong_port::nothing_there(&ports, "grpc", &request))
 }
 
 /// The services with methods that stream, which tonic serves; reflection tells these descriptors.

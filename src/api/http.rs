@@ -13,7 +13,11 @@ pub use plain::{Asked, Plain, Reply};
 
 use axum::{
     Json,
-    http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header::RETRY_AFTER},
+    extract::{self, State},
+    http::{
+        HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
+        header::{ALLOW, RETRY_AFTER},
+    },
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -29,6 +33,7 @@ use super::{
     Context, Unwritten,
     answer::{Answer, other},
     shown,
+    wrong_port::nothing_there,
 };
 use crate::error::{Code, Error, Result};
 use service::Target;
@@ -64,7 +69,7 @@ pub(super) fn infer(
     request: Request<Incoming>,
 ) -> impl Future<Output = Answer> + Send + use<> {
     let refused = match target {
-        _ if request.method() != Method::POST => wrong_method(request.method(), request.uri()),
+        _ if request.method() != Method::POST => wrong_method(request.method(), request.uri(), "POST"),
         Ok(target) => return Either::Left(service::infer(context, unwritten, client, target, request)),
         Err(error) => error.into_response(),
     };
@@ -86,16 +91,20 @@ pub(super) fn routes(context: Context) -> axum::Router {
         .with_state(context)
 }
 
-async fn not_found(uri: Uri) -> Response {
-    message(StatusCode::NOT_FOUND, format!("Not Found: there is nothing at {}", uri.path()))
+async fn not_found(State(context): State<Context>, request: extract::Request) -> Response {
+    nothing_there(&context.ports, "http", &request)
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    wrong_method(&method, &uri)
+    wrong_method(&method, &uri, "GET, HEAD")
 }
 
-fn wrong_method(method: &Method, uri: &Uri) -> Response {
-    message(StatusCode::METHOD_NOT_ALLOWED, format!("Method Not Allowed: {} does not take {method}", uri.path()))
+/// The refusal of a method where these are allowed, as a list.
+fn wrong_method(method: &Method, uri: &Uri, allowed: &'static str) -> Response {
+    let why = format!("Method Not Allowed: {} does not take {method}, expected {allowed}", uri.path());
+    let mut response = message(StatusCode::METHOD_NOT_ALLOWED, why);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }
 
 /// An error as every endpoint tells it.

@@ -4,7 +4,7 @@
 use axum::{body::Body, http::Request};
 use futures_util::future::Either;
 use hyper::body::Incoming;
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{future::ready, io, net::SocketAddr, pin::Pin, sync::Arc};
 use tower_service::Service as _;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     grpc,
     http::{self, Plain},
     metrics::{self, Read},
+    wrong_port::nothing_there,
 };
 use crate::{metrics::Exposition, registry::Control};
 
@@ -22,6 +23,9 @@ pub struct Service {
     inferences: Inferences,
     rest: axum::Router,
 }
+
+/// The answer to what comes less often.
+type Rest = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Where inferences are answered.
 #[derive(Clone)]
@@ -46,8 +50,11 @@ impl Service {
     ///
     /// # Errors
     /// The thread that writes it can't be started.
-    pub fn metrics(exposition: Arc<Exposition>, read: Read) -> io::Result<Self> {
-        Ok(Service { inferences: Inferences::None, rest: metrics::routes(exposition, read)? })
+    pub fn metrics(context: &Context, exposition: Arc<Exposition>, read: Read) -> io::Result<Self> {
+        let ports = context.ports.clone();
+        let rest = metrics::routes(exposition, read)?;
+        let rest = rest.fallback(async move |request: Request<Body>| nothing_there(&ports, "metrics", &request));
+        Ok(Service { inferences: Inferences::None, rest })
     }
 
     /// The admin API over gRPC and HTTP, with health checking and reflection.
@@ -74,8 +81,13 @@ impl Service {
         client: SocketAddr,
     ) -> impl Future<Output = Answer> + Send + use<> {
         match &self.inferences {
-            Inferences::Grpc(context) if grpc::is_unary(&request) => {
-                return Either::Left(Either::Left(grpc::answer(context, unwritten, client, request)));
+            Inferences::Grpc(context) => {
+                if let Some(refused) = grpc::not_grpc(context, request.uri().path(), request.headers()) {
+                    return Either::Right(Box::pin(ready(refused)) as Rest);
+                }
+                if grpc::is_unary(&request) {
+                    return Either::Left(Either::Left(grpc::answer(context, unwritten, client, request)));
+                }
             }
             Inferences::Http(context) => {
                 if let Some(target) = http::inference(&request) {
@@ -85,12 +97,12 @@ impl Service {
                     ))));
                 }
             }
-            Inferences::Grpc(_) | Inferences::None => {}
+            Inferences::None => {}
         }
         let mut rest = self.rest.clone();
         Either::Right(Box::pin(async move {
             let Ok(response) = rest.call(request.map(Body::new)).await;
             other(response)
-        }))
+        }) as Rest)
     }
 }

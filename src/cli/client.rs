@@ -1,7 +1,7 @@
 //! The command lines of commands that ask a running server.
 
 use clap::Args;
-use http::Uri;
+use http::{HeaderName, HeaderValue, Uri};
 use std::time::Duration;
 
 use super::duration;
@@ -20,6 +20,14 @@ pub struct Infer {
     /// Its version, or an alias of one such as `canary`; without it the server chooses.
     #[arg(long = "version", id = "model_version", value_name = "N|ALIAS", value_parser = version_or_alias)]
     pub model_version: Option<String>,
+
+    /// A routing key, such as a user: requests with one key go to one version.
+    #[arg(long, value_name = "KEY", value_parser = routing_key)]
+    pub routing_key: Option<HeaderValue>,
+
+    /// A header of the request; may be given several times.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 
     /// The server's HTTP port, with a path where a proxy wants one.
     #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
@@ -52,6 +60,26 @@ fn version_or_alias(text: &str) -> Result<String, String> {
         Ok(Selector::Version(_) | Selector::Alias(_)) => Ok(text.into()),
         Ok(Selector::Any) | Err(_) => Err("a version is an integer > 0, or an alias".into()),
     }
+}
+
+/// Headers that the command sets itself.
+const OWN_HEADERS: [&str; 6] =
+    ["connection", "content-length", "content-type", "host", "inference-header-content-length", "transfer-encoding"];
+
+/// A routing key as a header's value, which may be any text without control characters.
+fn routing_key(text: &str) -> Result<HeaderValue, String> {
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// A header as curl takes it.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME: VALUE")?;
+    let name: HeaderName = name.trim().parse().map_err(|error| format!("expected NAME: VALUE: {error}"))?;
+    if OWN_HEADERS.contains(&name.as_str()) {
+        return Err(format!("the command sets '{name}' itself"));
+    }
+    let value = HeaderValue::from_bytes(value.trim().as_bytes()).map_err(|error| format!("'{name}': {error}"))?;
+    Ok((name, value))
 }
 
 /// Where a server is; HTTP is what an address without a scheme means.

@@ -21,7 +21,11 @@ use std::{
 };
 use toml::de::DeValue;
 
-use super::{Cli, Command, Settings, help};
+use super::{
+    Cli, Command, Settings,
+    environment::{UnknownVariable, unknown_variables},
+    help,
+};
 use crate::config::{
     ByteSize, Ratio,
     document::{self, Document, Entry},
@@ -34,6 +38,8 @@ pub struct Invocation {
     pub command: Command,
     /// The server's settings, where the command has them.
     pub settings: Vec<Setting>,
+    /// Variables of the environment that nothing reads.
+    pub unknown_variables: Vec<UnknownVariable>,
 }
 
 /// A setting of the server.
@@ -112,7 +118,7 @@ pub fn read() -> Result<Invocation, Problems> {
     let matches = command.get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let settings = effective(innermost(&matches).1, &given);
-    Ok(Invocation { command: cli.command, settings })
+    Ok(Invocation { command: cli.command, settings, unknown_variables: unknown_variables() })
 }
 
 /// The command and those in it without their variables.

@@ -4,13 +4,15 @@ use bytes::Bytes;
 use std::sync::Arc;
 
 use super::allocator::{Block, Pool, refused};
+use crate::tensor::ALIGNMENT;
 
-/// One cache line, which is more than any element's alignment.
+/// One cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
 const LINE: usize = size_of::<Line>();
+const _: () = assert!(LINE == ALIGNMENT);
 
 /// Runs in a row that would have fitted in a quarter of the memory before it is given back.
 const PATIENCE: u32 = 1000;
@@ -43,20 +45,19 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// A pointer to the parts, one behind the other, aligned to `alignment` (at most 64). A single part that is aligned already is pointed
-    /// to where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
+    /// A pointer to the parts, one behind the other, aligned to 64 bytes. A single part that is aligned already is pointed to
+    /// where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
     ///
     /// # Errors
     /// There is no memory for a large batch.
     pub(super) fn stack<'p>(
         &mut self,
-        alignment: usize,
         parts: impl Iterator<Item = &'p Bytes> + Clone,
         pool: &Arc<Pool>,
     ) -> ort::Result<*const u8> {
         let mut rest = parts.clone();
         if let (Some(only), None) = (rest.next(), rest.next())
-            && only.as_ptr().addr().is_multiple_of(alignment)
+            && only.as_ptr().addr().is_multiple_of(ALIGNMENT)
         {
             return Ok(only.as_ptr());
         }
@@ -111,4 +112,31 @@ fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
     let length = size_of_val(lines);
     // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the borrow is exclusive.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::allocator::{Account, Purpose},
+        *,
+    };
+
+    /// Bytes that lie `offset` bytes behind a multiple of 64.
+    fn lying_at(offset: usize, length: usize) -> Bytes {
+        let memory = Bytes::from(vec![7; length + 2 * LINE]);
+        let start = memory.as_ptr().addr().next_multiple_of(LINE) - memory.as_ptr().addr() + offset;
+        memory.slice(start..start + length)
+    }
+
+    #[test]
+    fn a_single_part_is_copied_only_where_it_is_not_aligned() {
+        let pool = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Runs);
+        for (offset, length) in [(0, 388), (0, 1 << 20), (4, 388), (16, 388), (32, 1 << 20), (63, 1)] {
+            let part = lying_at(offset, length);
+            let mut buffer = Buffer::default();
+            let start = buffer.stack(std::iter::once(&part), &pool).unwrap();
+            assert!(start.addr().is_multiple_of(LINE), "{offset} {length}");
+            assert_eq!(start == part.as_ptr(), offset == 0, "{offset} {length}");
+        }
+    }
 }

@@ -364,12 +364,12 @@ fn stack_input<'p>(
 ) -> ort::Result<(Value, Range<usize>)> {
     let (datatype, extents) = extents(parts.clone())?;
     let data = parts.map(Tensor::data);
-    let Some(size) = datatype.size() else {
+    if datatype.size().is_none() {
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
-    };
+    }
     let length = data.clone().map(Bytes::len).sum::<usize>();
-    let start = buffer.stack(size, data, pool)?;
-    // SAFETY: `start` is aligned for the datatype and holds the bytes of all the requests' tensors, whose lengths fit their
+    let start = buffer.stack(data, pool)?;
+    // SAFETY: `start` is aligned to 64 bytes and holds the bytes of all the requests' tensors, whose lengths fit their
     // shapes by construction. It is the tensors' own memory or the instance's buffer; both outlive the value, which is dropped
     // with the run before the buffer is used again.
     let value = unsafe { Value::over(datatype, &extents, memory, start, length) }?;

@@ -67,7 +67,7 @@ impl ModelFile {
         let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let (mut changed, mut unwritten) = (None, uneven.clone());
         let model = Model::decode(encoded.clone()).unwrap_or_default();
-        let rows = row_proof::analyse(&model);
+        let mut rows = row_proof::analyse(&model);
         if let Model { graph: Some(graph), functions, .. } = model {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);
@@ -78,12 +78,15 @@ impl ModelFile {
             let locations = weights::locations(&mut Cursor::new(&encoded)).unwrap_or_default();
             weights = weights::read(path, &locations)?;
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
-                changed = Some(taken_out.encoded);
+                // Its outputs are others.
+                let encoded = Bytes::from(taken_out.encoded);
+                rows = row_proof::analyse(&Model::decode(encoded.clone()).unwrap_or_default());
+                changed = Some(encoded);
                 labels = taken_out.labels;
             }
             inputs = graph.required_inputs();
         }
-        let encoded = changed.unwrap_or_else(|| encoded.into());
+        let encoded = changed.unwrap_or(encoded).into();
         Ok(ModelFile {
             encoded,
             weights,

@@ -8,7 +8,7 @@ use super::{
     checked,
     element::{datatype, element_type},
 };
-use crate::tensor::Datatype;
+use crate::tensor::{ALIGNMENT, Datatype};
 
 /// A value, which is released when it is dropped.
 pub(super) struct Value(NonNull<sys::OrtValue>);
@@ -30,8 +30,7 @@ impl Value {
     /// A tensor over memory that the caller keeps: nothing is copied.
     ///
     /// # Safety
-    /// `data` points to `bytes` bytes, which are as many as `datatype` and `extents` need, aligned for the datatype; they live
-    /// until the value is dropped, don't change in a run that takes it, and may be written in one whose output's place it is.
+    /// `data` points to `bytes` bytes, which are as many as `datatype` and `extents` need, aligned to 64 bytes; they live until the value is dropped, don't change in a run that takes it, and may be written in one whose output's place it is.
     #[allow(unsafe_code, reason = "the memory's lifetime is the caller's promise")]
     pub(super) unsafe fn over(
         datatype: Datatype,
@@ -40,6 +39,7 @@ impl Value {
         data: *const u8,
         bytes: usize,
     ) -> ort::Result<Self> {
+        debug_assert!(data.addr().is_multiple_of(ALIGNMENT), "answers would depend on where the memory lies");
         let create = ort::api().CreateTensorWithDataAsOrtValue;
         let (rank, element) = (extents.len(), element_type(datatype).into());
         let mut value = ptr::null_mut();

@@ -168,6 +168,7 @@ pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec
                     add(spec, tensor(spec, Content::Npy(array)).map_err(at)?);
                 }
             }
+            (None, Content::Csv(rows)) if required.len() > 1 => return Err(at(columns_missing(specs, &rows))),
             (None, content) => {
                 let alone = match (specs, &*required) {
                     ([spec], _) | (_, &[spec]) => spec,
@@ -202,6 +203,42 @@ fn list(specs: &[Spec]) -> String {
         format!("'{}' ({} {:?}{optional})", spec.name, spec.datatype, spec.shape)
     };
     specs.iter().map(spec).collect::<Vec<_>>().join(", ")
+}
+
+/// What is wrong with the columns of a file that is to have one for each input.
+fn columns_missing(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> String {
+    let Some((line, header)) = rows.first() else { return several(specs) };
+    let is_known = |name: &String| specs.iter().any(|spec| spec.name == *name);
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let unknown: Vec<&String> = header.iter().filter(|name| !is_known(name)).collect();
+    if unknown.len() == header.len() && !unknown.iter().any(|name| nearest(name, &names).is_some()) {
+        return format!("line {line} names no input; {}", several(specs));
+    }
+    let missing = specs.iter().filter(|spec| !spec.is_optional && !header.contains(&spec.name));
+    let missing: Vec<_> = missing.map(|spec| format!("'{}'", spec.name)).collect();
+    let unknown = unknown.into_iter().map(|name| match nearest(name, &names) {
+        Some(near) => format!(", and column '{name}' is no input (did you mean '{near}'?)"),
+        None => format!(", and column '{name}' is no input"),
+    });
+    format!(
+        "line {line} has no column for {}{}; the model takes {}",
+        missing.join(", "),
+        unknown.collect::<String>(),
+        list(specs)
+    )
+}
+
+/// The columns of a row that are too many or too few for one input, by name where there is a header.
+fn wrong_columns(spec: &Spec, count: usize, header: Option<&Vec<String>>) -> Option<String> {
+    let inner: Option<Vec<usize>> = spec.shape.get(1..)?.iter().map(|extent| usize::try_from(*extent).ok()).collect();
+    let expected = inner.map(|inner| inner.iter().product::<usize>()).filter(|expected| *expected != count)?;
+    let name = |index: usize| header.map(|header| format!(" ('{}')", header[index])).unwrap_or_default();
+    let more = match count.checked_sub(expected) {
+        Some(1..) => format!("; column {}{} is the first that is too many", expected + 1, name(expected)),
+        _ => String::new(),
+    };
+    let (datatype, shape) = (spec.datatype, &spec.shape);
+    Some(format!("input '{}' ({datatype} {shape:?}) takes {expected} columns, got {count}{more}", spec.name))
 }
 
 fn several(specs: &[Spec]) -> String {
@@ -338,6 +375,12 @@ fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     };
     let values = if header.is_some() { &rows[1..] } else { rows };
     let count = rows.first().map_or(0, |(_, first)| first.len());
+    // One row of an input with one axis is a line of values, or a column of them.
+    if spec.shape.len() > 1
+        && let Some(wrong) = wrong_columns(spec, count, header)
+    {
+        return Err(wrong);
+    }
     let data = cells(spec, values, 0..count, header.unwrap_or(&Vec::new()))?;
     let (rows, columns) = (values.len(), count);
     let inner = spec.shape.get(1..).unwrap_or_default();

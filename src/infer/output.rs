@@ -22,7 +22,7 @@ const WIDE: usize = 8;
 
 /// An answer.
 #[derive(Default)]
-struct Answer {
+pub(super) struct Answer {
     model: Option<String>,
     version: Option<String>,
     outputs: Vec<Output>,
@@ -32,6 +32,8 @@ struct Output {
     name: String,
     shape: Vec<usize>,
     elements: Vec<String>,
+    /// Names along the last axis, if they are known.
+    classes: Vec<String>,
 }
 
 /// The JSON of an answer.
@@ -46,7 +48,41 @@ pub(super) fn json_of((parts, body): (Parts, Bytes)) -> Result<String, String> {
 }
 
 impl Answer {
-    fn read(json: &str) -> Result<Self, String> {
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// For people: the server does not keep to the protocol.
+    pub(super) fn read(json: &str) -> Result<Self, String> {
+        Self::parse(json).map_err(|why| format!("the server's answer can't be understood: {why}"))
+    }
+
+    /// The version that has answered, if there may be classes to be named.
+    pub(super) fn version_with_classes(&self) -> Option<&str> {
+        let has_columns = |output: &Output| output.shape.len() == 2 && output.shape[1] > 1;
+        self.version.as_deref().filter(|_| self.outputs.iter().any(has_columns))
+    }
+
+    /// Gives columns the names of their classes, where there are as many.
+    pub(super) fn name_classes(&mut self, labels: impl Fn(&str) -> Vec<String>) {
+        for output in self.outputs.iter_mut().filter(|output| output.shape.len() == 2) {
+            let labels = labels(&output.name);
+            if labels.len() == output.shape[1] {
+                output.classes = labels.iter().map(|label| printable(label)).collect();
+            }
+        }
+    }
+
+    /// The answer for people: a row of the table is a row of the request. A terminal is given as much as fits on it.
+    pub(super) fn table(&self, reason: Option<&str>) -> String {
+        let terminal = io::stdout().is_terminal();
+        let size = if terminal { terminal_size::terminal_size() } else { None };
+        let limits = size.map(|(terminal_size::Width(width), _)| (usize::from(width), TERMINAL_ROWS));
+        let text = |text: &Option<String>| printable(text.as_deref().unwrap_or_default());
+        let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{} version {}{reason}\n{}", text(&self.model), text(&self.version), tables(&self.outputs, limits))
+    }
+
+    fn parse(json: &str) -> Result<Self, String> {
         let mut answer = Answer::default();
         let text = |reader: &mut Reader<'_>| reader.string().map(Into::into);
         Reader::new(json).object(|reader, key| match key {
@@ -72,7 +108,7 @@ impl Output {
         let shape = Shape::from_wire(output.shape.as_deref().unwrap_or_default()).map_err(|error| wrong(&error))?;
         let elements = output.elements(datatype).map_err(|why| wrong(&why))?.ok_or_else(|| wrong(&"it has no data"))?;
         let tensor = elements.into_tensor(shape.clone()).map_err(|error| wrong(&error))?;
-        Ok(Output { shape: shape.extents().into(), elements: texts(&tensor), name })
+        Ok(Output { shape: shape.extents().into(), elements: texts(&tensor), name, classes: Vec::new() })
     }
 
     fn rows(&self) -> usize {
@@ -86,6 +122,9 @@ impl Output {
         let heading = |column: usize| {
             if width == 1 {
                 return self.name.clone();
+            }
+            if let Some(class) = self.classes.get(column) {
+                return format!("{}[{class}]", self.name);
             }
             let mut index = Vec::new();
             let mut rest = column;
@@ -121,21 +160,6 @@ fn texts(tensor: &Tensor) -> Vec<String> {
 pub(super) fn reason((parts, _): &(Parts, Bytes)) -> Option<String> {
     let reason = parts.headers.get(ROUTING_REASON)?.to_str().ok()?;
     Some(printable(reason))
-}
-
-/// The answer for people: a row of the table is a row of the request. A terminal is given as much as fits on it.
-///
-/// # Errors
-/// For people: the server does not keep to the protocol.
-pub(super) fn table(json: &str, reason: Option<&str>) -> Result<String, String> {
-    let answer = Answer::read(json).map_err(|why| format!("the server's answer can't be understood: {why}"))?;
-    let terminal = io::stdout().is_terminal();
-    let size = if terminal { terminal_size::terminal_size() } else { None };
-    let limits = size.map(|(terminal_size::Width(width), _)| (usize::from(width), TERMINAL_ROWS));
-    let (model, version) = (answer.model.unwrap_or_default(), answer.version.unwrap_or_default());
-    let (model, version) = (printable(&model), printable(&version));
-    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    Ok(format!("{model} version {version}{reason}\n{}", tables(&answer.outputs, limits)))
 }
 
 /// One table where all outputs have the same rows, else one for each.
@@ -194,7 +218,7 @@ mod tests {
 
     fn output(name: &str, shape: &[usize], elements: &[&str]) -> Output {
         let elements = elements.iter().map(|text| (*text).to_owned()).collect();
-        Output { name: name.into(), shape: shape.into(), elements }
+        Output { name: name.into(), shape: shape.into(), elements, classes: Vec::new() }
     }
 
     #[test]

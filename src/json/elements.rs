@@ -1,6 +1,9 @@
 //! A tensor's elements in JSON.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
+use base64::{
+    Engine as _, alphabet,
+    engine::{DecodePaddingMode, GeneralPurpose, general_purpose::PAD},
+};
 use half::{bf16, f16};
 use std::{fmt, io::Write, str::FromStr};
 
@@ -18,6 +21,10 @@ pub struct Elements {
     count: usize,
 }
 
+/// Base64 that is written with padding, and read with and without: many encoders leave it out.
+const CODEC: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
 /// Where an object stands in the place of an element of BYTES, the key of its only value: base64, as in TF Serving.
 const BASE64: &str = "b64";
 
@@ -34,9 +41,10 @@ impl Elements {
         let capacity = expected.min(reader.left() / 2 + 1).saturating_mul(datatype.size().unwrap_or(0));
         let data = Vec::with_capacity(capacity.min(reader.left().saturating_mul(4)));
         let mut elements = Elements { datatype, data, count: 0 };
+        let mut nesting = Nesting::default();
         macro_rules! elements {
             ($read:expr) => {
-                elements.read_nested(reader, &mut |reader: &mut Reader<'_>, data: &mut Vec<u8>| {
+                elements.read_nested(reader, &mut nesting, 0, &mut |reader: &mut Reader<'_>, data: &mut Vec<u8>| {
                     data.extend_from_slice(&$read(reader)?.to_le_bytes());
                     Ok(())
                 })
@@ -62,7 +70,7 @@ impl Elements {
                 (half, half.is_infinite())
             })),
             Datatype::Bool => elements!(|reader| boolean(reader).map(u8::from)),
-            Datatype::Bytes => elements.read_nested(reader, &mut read_bytes),
+            Datatype::Bytes => elements.read_nested(reader, &mut nesting, 0, &mut read_bytes),
         }?;
         // Not as many came: thousands of tensors that claim much would each hold it, up to the end of the address space.
         if elements.data.len() < elements.data.capacity() / 2 {
@@ -92,14 +100,53 @@ impl Elements {
     fn read_nested(
         &mut self,
         reader: &mut Reader<'_>,
+        nesting: &mut Nesting,
+        depth: usize,
         read: &mut impl FnMut(&mut Reader<'_>, &mut Vec<u8>) -> Result<(), String>,
     ) -> Result<(), String> {
         if reader.peek()? == Kind::Array {
-            return reader.array(|reader| self.read_nested(reader, read));
+            let before = reader.clone();
+            let mut length = 0;
+            reader.array(|reader| {
+                length += 1;
+                self.read_nested(reader, nesting, depth + 1, read)
+            })?;
+            return nesting.array(depth, length).map_err(|why| before.error(why));
+        }
+        if nesting.values.is_none_or(|values| values != depth) {
+            nesting.value(depth).map_err(|why| reader.error(why))?;
         }
         read(reader, &mut self.data)?;
         self.count += 1;
         Ok(())
+    }
+}
+
+/// The form of nested arrays, which is the same everywhere: with rows of different lengths, elements would be those of other rows.
+#[derive(Default)]
+struct Nesting {
+    /// Elements of the first array at each depth.
+    lengths: Vec<Option<usize>>,
+    /// Depth of the first element that is no array.
+    values: Option<usize>,
+}
+
+impl Nesting {
+    fn array(&mut self, depth: usize, length: usize) -> Result<(), String> {
+        if self.lengths.len() <= depth {
+            self.lengths.resize(depth + 1, None);
+        }
+        match *self.lengths[depth].get_or_insert(length) {
+            first if first == length => Ok(()),
+            first => Err(format!("expected {first} elements as in the array before, got {length}")),
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), String> {
+        match *self.values.get_or_insert(depth) {
+            first if first == depth => Ok(()),
+            first => Err(format!("expected values inside {first} arrays as the first is, got one inside {depth}")),
+        }
     }
 }
 
@@ -130,6 +177,7 @@ fn float<W: FromStr, T>(
             quoted = reader.string()?;
             &*quoted
         }
+        Kind::Null => return Err(reader.error("expected a number, got null (a missing one is sent as NaN)")),
         _ => return Err(reader.unexpected("a number")),
     };
     // Rust's words for what is no number are the protocol's too. In quotes stands nothing else.
@@ -161,8 +209,8 @@ fn read_bytes(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<(), String>
                     return Err(reader.error(format_args!("expected one key '{BASE64}', got '{key}'")));
                 }
                 let text = reader.string()?;
-                let bytes = STANDARD.decode(text.as_bytes());
-                decoded = Some(bytes.map_err(|error| reader.error(format_args!("'{BASE64}' is no base64: {error}")))?);
+                let bytes = CODEC.decode(text.as_bytes());
+                decoded = Some(bytes.map_err(|error| reader.error(no_base64(&text, &error)))?);
                 Ok(())
             })?;
             let decoded = decoded.ok_or_else(|| before.error(format_args!("expected a key '{BASE64}', got none")))?;
@@ -170,6 +218,13 @@ fn read_bytes(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<(), String>
         }
         _ => Err(reader.unexpected("a string")),
     }
+}
+
+/// Why a text is no base64.
+fn no_base64(text: &str, error: &impl fmt::Display) -> String {
+    let is_of_urls = text.contains(['-', '_']);
+    let advice = if is_of_urls { "; the alphabet is the one with + and /, not that of URLs" } else { "" };
+    format!("'{BASE64}' is no base64: {error}{advice}")
 }
 
 /// Writes the elements as a flat array. Floats are the shortest text that reads back as the same value; those that JSON has no
@@ -268,7 +323,7 @@ fn write_float(out: &mut Vec<u8>, wide: f64, value: impl fmt::Debug) {
 fn write_bytes(out: &mut Vec<u8>, element: &[u8]) {
     let _ = match str::from_utf8(element) {
         Ok(text) => serde_json::to_writer(out, text).map_err(Into::into),
-        Err(_) => write!(out, "{{\"{BASE64}\":\"{}\"}}", STANDARD.encode(element)),
+        Err(_) => write!(out, "{{\"{BASE64}\":\"{}\"}}", CODEC.encode(element)),
     };
 }
 

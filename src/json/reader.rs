@@ -47,9 +47,9 @@ impl Display for Kind {
 }
 
 impl<'a> Reader<'a> {
-    /// At the beginning of a text.
+    /// At the beginning of a text, behind a byte order mark if there is one (RFC 8259, section 8.1).
     pub fn new(text: &'a str) -> Self {
-        Reader { text, at: 0, depth: 0 }
+        Reader { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0, depth: 0 }
     }
 
     /// What the next value is, as its first character tells.
@@ -323,7 +323,14 @@ impl<'a> Reader<'a> {
             }
             first => (first.and_then(char::from_u32), 6),
         };
-        let invalid = || self.error("\\u in a string needs the four hexadecimal digits of a character");
+        let invalid = || {
+            match first {
+            Some(half @ 0xd800..0xe000) => self.error(format_args!(
+                "\\u{half:04x} is half of a surrogate pair and no character; bytes that are no text are sent as {{\"b64\": \"..\"}}"
+            )),
+            _ => self.error("\\u in a string needs the four hexadecimal digits of a character"),
+        }
+        };
         let character = character.ok_or_else(invalid)?;
         self.at += length;
         Ok(character)

@@ -209,7 +209,7 @@ impl Signature {
     }
 
     /// Bare bytes as one row of the only input: what the binary tensor extension calls a raw binary request. At most one axis
-    /// besides the batch may be variable, since the number of bytes can settle just one.
+    /// besides axis 0 may be variable, since the number of bytes can settle just one.
     fn raw_input(&self, model: &str, data: bytes::Bytes) -> Result<Tensor> {
         let [spec] = self.inputs.as_slice() else {
             return Err(Error::invalid(format!(
@@ -220,13 +220,14 @@ impl Signature {
         let Some(dimensions) = &spec.shape else {
             return Err(spec.error(model, "a raw binary request needs a declared shape, and this input has none"));
         };
-        let batched = self.batch_axis().is_ok();
+        let is_open = |dimension: &Dimension| matches!(dimension, Dimension::Symbolic(_));
+        let one_row = self.batch_axis().is_ok() || dimensions.iter().skip(1).any(is_open);
         let mut extents = Vec::with_capacity(dimensions.len());
         let mut open = None;
         for (axis, dimension) in dimensions.iter().enumerate() {
             match dimension {
                 Dimension::Fixed(extent) => extents.push(*extent),
-                Dimension::Symbolic(_) if axis == 0 && batched => extents.push(1),
+                Dimension::Symbolic(_) if axis == 0 && one_row => extents.push(1),
                 Dimension::Symbolic(_) => {
                     if open.replace(axis).is_some() {
                         return Err(Error::invalid(format!(

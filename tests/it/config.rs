@@ -105,6 +105,24 @@ fn variables_are_named_and_empty_ones_are_not_set() {
 }
 
 #[test]
+fn unknown_variables_are_warned_of_with_the_nearest() {
+    let output = ended(config(&[]).env("ONNXD_HTPP", "off").env("ONNXD_PORT_8000_TCP", "tcp://10.0.0.1:8000"));
+    assert!(output.status.success(), "{output:?}");
+    let expected =
+        "onnxd: the environment variable ONNXD_HTPP is no setting and is ignored; did you mean ONNXD_HTTP?\n";
+    assert_eq!(text(&output.stderr), expected);
+
+    // A server logs them.
+    let repository = TempDir::new().unwrap();
+    let mut command = onnxd();
+    command.env("ONNXD_MAX_RUNTIME", "1s");
+    let server = Server::start_command(command, repository.path(), &[]);
+    let line = server.wait_for_log(|line| line["variable"] == "ONNXD_MAX_RUNTIME");
+    assert_eq!(line["level"], "WARN");
+    assert!(line["message"].as_str().unwrap().ends_with("did you mean ONNXD_MAX_RUN_TIME?"), "{line}");
+}
+
+#[test]
 fn what_holds_is_shown_with_its_origin() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("onnxd.toml");

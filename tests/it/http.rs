@@ -93,6 +93,8 @@ async fn tensors_travel_in_binary_as_asked() {
     let repository = repository();
     onnx::identity(onnx::FLOAT, &["batch", "2"]).save(&repository.path().join("identity.onnx"));
     onnx::identity(onnx::FLOAT, &["1", "n"]).save(&repository.path().join("open.onnx"));
+    // As many converters have it: axis 0 has no name.
+    onnx::identity(onnx::FLOAT, &["", "n"]).save(&repository.path().join("both.onnx"));
     let server = Server::start(repository.path());
     let both = float_bytes(&[4.0, 7.0, -2.0, -3.0]);
 
@@ -132,11 +134,26 @@ async fn tensors_travel_in_binary_as_asked() {
     assert_eq!((json, data.to_vec()), (expected, float_bytes(&[-2.0, -3.0])));
 
     // The bare elements of the only input: one row, or as many as an open axis takes.
-    for (model, row) in [("identity", vec![0.5, -0.5]), ("open", vec![1.0, 2.0, 3.0])] {
+    for (model, row) in [("identity", vec![0.5, -0.5]), ("open", vec![1.0, 2.0, 3.0]), ("both", vec![1.0, 2.0])] {
         let headers = [("inference-header-content-length", "0".to_string())];
         let path = format!("/v2/models/{model}/infer");
         let (json, data) = post_with(server.http, &path, &headers, float_bytes(&row)).await.binary();
         assert_eq!((&json["outputs"][0]["shape"], data.to_vec()), (&json!([1, row.len()]), float_bytes(&row)));
+    }
+}
+
+/// What other programs write: a byte order mark in front, and base64 without padding.
+#[tokio::test(flavor = "multi_thread")]
+async fn json_of_other_writers_is_read() {
+    let repository = repository();
+    onnx::identity(onnx::STRING, &["batch"]).save(&repository.path().join("words.onnx"));
+    let server = Server::start(repository.path());
+    let answer = post(server.http, INFER, format!("\u{feff}{}", good())).await;
+    assert_eq!(answer.json()["outputs"][0]["data"], json!([4.0, 7.0]));
+    for base64 in ["YQ==", "YQ"] {
+        let input = json!({ "name": "x", "datatype": "BYTES", "shape": [1], "data": [{ "b64": base64 }] });
+        let answer = post(server.http, "/v2/models/words/infer", json!({ "inputs": [input] }).to_string()).await;
+        assert_eq!(answer.json()["outputs"][0]["data"], json!(["a"]), "{base64}");
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::{
     fs,
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output, Stdio},
     thread,
@@ -32,6 +32,7 @@ impl Setting {
         save("integers", onnx::identity(onnx::INT64, &["batch", "2"]));
         save("booleans", onnx::identity(onnx::BOOL, &["batch"]));
         save("cube", onnx::identity(onnx::FLOAT, &["batch", "2", "2"]));
+        save("table", table());
         Setting { server: Server::start(repository.path()), files: TempDir::new().unwrap(), _repository: repository }
     }
 
@@ -84,6 +85,85 @@ fn optional_inputs_may_be_left_out() {
     let output = setting.run("add", "{\"number\": [5]}");
     let told = text(&output.stderr);
     assert!(told.contains("input 'x' is missing") && told.contains("'number' (FP32 [1], optional)"), "{told}");
+}
+
+/// A model with an input for each column.
+fn table() -> onnx::Graph {
+    onnx::Graph {
+        name: "table".into(),
+        node: vec![onnx::node("Identity", &["colour"], &["c"]), onnx::node("Identity", &["length"], &["l"])],
+        initializer: vec![],
+        input: vec![onnx::value("colour", onnx::STRING, &["n", "1"]), onnx::value("length", onnx::FLOAT, &["n", "1"])],
+        output: vec![onnx::value("c", onnx::STRING, &["n", "1"]), onnx::value("l", onnx::FLOAT, &["n", "1"])],
+    }
+}
+
+#[test]
+fn classes_are_named() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models");
+    let repository = TempDir::new().unwrap();
+    fs::copy(models.join("multiclass_string.onnx"), repository.path().join("iris.onnx")).unwrap();
+    let setting =
+        Setting { server: Server::start(repository.path()), files: TempDir::new().unwrap(), _repository: repository };
+    let names =
+        "output_label  output_probability[setosa]  output_probability[versicolor]  output_probability[virginica]";
+    let whole = r#"{"inputs": [{"name": "X", "datatype": "FP32", "shape": [1,4], "data": [5,3,2,1]}]}"#;
+    for stdin in ["5,3,2,1", whole] {
+        let output = setting.run("iris", stdin);
+        assert_eq!(text(&output.stdout).lines().nth(2), Some(names), "{output:?}");
+    }
+}
+
+/// A key goes to one version every time, and headers come as they were given.
+#[test]
+fn routing_keys_and_headers_are_sent() {
+    let setting = Setting::new();
+    setting.file("row.csv", "1,2");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = listener.local_addr().unwrap().to_string();
+    let heard = thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let length = connection.read(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    });
+    let mut command = setting.command("add row.csv --routing-key user-7 --url");
+    command.arg(&url).args(["--header", "X-Team: a: b", "--header", "authorization:Bearer t"]);
+    assert_eq!(ended(&mut command).status.code(), Some(1));
+    // Where nobody has come, nothing is waited for.
+    drop(TcpStream::connect(&url));
+    let heard = heard.join().unwrap();
+    for line in ["onnxd-routing-key: user-7\r\n", "x-team: a: b\r\n", "authorization: Bearer t\r\n"] {
+        assert!(heard.contains(line), "{heard}");
+    }
+    for (header, says) in [
+        ("x", "expected NAME: VALUE"),
+        ("a b: c", "expected NAME: VALUE"),
+        ("Content-Type: text/plain", "the command sets 'content-type' itself"),
+    ] {
+        let output = ended(setting.command("add row.csv --header").arg(header));
+        assert!(output.status.code() == Some(2) && text(&output.stderr).contains(says), "{header}: {output:?}");
+    }
+
+    // The key decides where there are weights.
+    let root = setting._repository.path();
+    fs::create_dir_all(root.join("split")).unwrap();
+    onnx::add(1.0).save(&root.join("split/1.onnx"));
+    onnx::add(2.0).save(&root.join("split/2.onnx"));
+    fs::write(root.join("split/config.toml"), "[weights]\n1 = 50\n2 = 50\n").unwrap();
+    let ready = |line: &Value| line["message"] == "ready" && line["model"] == "split";
+    setting.server.wait_for_logs(2, ready);
+    for key in ["a", "b", "c"] {
+        let heading = || {
+            text(&setting.run(&format!("split row.csv --routing-key {key}"), "").stdout)
+                .lines()
+                .next()
+                .map(str::to_owned)
+        };
+        let first = heading().unwrap();
+        assert!(first.ends_with("(sticky)"), "{first}");
+        assert!((0..5).all(|_| heading().as_ref() == Some(&first)), "{key}");
+    }
 }
 
 /// What `numpy.save` writes.
@@ -194,7 +274,7 @@ fn mistakes_are_told_in_one_line() {
         ("add", "[[1, 2], [3]]", "stdin: input 'x': expected 2 elements as in the array before, got 1 at line 1 column 9"),
         ("add", "[[1, 2], 3]", "stdin: input 'x': expected values inside 2 arrays as the first is, got one inside 1 at line 1 column"),
         ("add", "[[1, [2]]]", "stdin: input 'x': expected values inside 2 arrays as the first is, got one inside 3 at line 1 column"),
-        ("add", "[[1, null]]", "stdin: input 'x': expected a number, got null at line 1 column 6"),
+        ("add", "[[1, null]]", "stdin: input 'x': expected a number, got null (a missing one is sent as NaN) at line 1 column 6"),
         ("add", "[[1, \"a\"]]", "stdin: input 'x': expected a number, got \"a\" at line 1 column 6"),
         ("add", "[[1, 2]", "stdin: not valid JSON: "),
         ("add", "[1, 2] 3", "stdin: not valid JSON: expected nothing more at line 1 column 8"),
@@ -205,6 +285,13 @@ fn mistakes_are_told_in_one_line() {
         ("add", "0x1,2\n3,4\n", "stdin: line 1, column 1: expected FP32, got '0x1'"),
         ("add", "\"1,000\",2\n", "stdin: line 1, column 1: expected FP32, got '1,000'"),
         ("add", "1;2\n", "stdin: line 1: expected rows of FP32, got a header alone, which begins with '1;2'"),
+        ("add", "1,2,3\n", "stdin: input 'x' (FP32 [-1, 2]) takes 2 columns, got 3; column 3 is the first that is too many"),
+        ("add", "a,b,id\n1,2,3\n", "takes 2 columns, got 3; column 3 ('id') is the first that is too many"),
+        ("add", "1\n", "takes 2 columns, got 1"),
+        ("pair", "1,2\n", "line 1 names no input; the model takes 'a'"),
+        ("table", "colour,lenght\nred,1\n", "line 1 has no column for 'length', and column 'lenght' is no input (did you mean 'length'?); the model takes"),
+        ("table", "colour\nred\n", "line 1 has no column for 'length'; the model takes"),
+        ("table", "colour,length,id\nred,1,7\n", "line 1, column 3: the model has no input 'id'; it takes"),
         ("add", "1,\n", "stdin: line 1, column 2: expected FP32, got nothing; what is missing is written nan"),
         ("add", "{\"X1\": [1,2]}", "stdin: the model has no input 'X1'; it takes 'x' (FP32 [-1, 2])"),
         ("pair", "[[1, 2]]", "stdin: the model takes 'a' (FP32 [-1, 2]), 'b' (FP32 [-1, 2]): give JSON"),

@@ -5,9 +5,11 @@
 mod access;
 mod admin;
 mod admission;
+mod alignment;
 mod bad_models;
 mod batching;
 mod check;
+mod classifiers;
 mod cli;
 mod config;
 mod control;
@@ -47,3 +49,4 @@ mod traffic;
 mod transport;
 mod verification;
 mod weights;
+mod wrong_port;

@@ -115,7 +115,8 @@ async fn memory_bombs_are_refused_and_cost_nothing() {
         }
         let label = format!("model=\"{name}\"");
         assert_eq!(metric(&server, "onnxd_version_run_memory_refused_total", &[&label]).await, 1.0);
-        assert!(metric(&server, "onnxd_version_run_memory_bytes", &[&label]).await <= (16 * MIB) as f64);
+        let held = metric(&server, "onnxd_version_run_memory_bytes", &[&label]).await;
+        assert!(held <= (16 * MIB) as f64, "{name}: {held}");
     }
     let grown = server.peak_memory() - before;
     assert!(grown < 64 * MIB, "{grown} bytes more");

@@ -6,7 +6,7 @@ use axum::{
     extract::{FromRequestParts, RawPathParams, Request, State},
     http::{
         HeaderValue, Method, StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_TYPE},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
     },
     response::{IntoResponse, Response},
     routing::get,
@@ -27,10 +27,10 @@ use super::{
 };
 use crate::{
     api::{
+        Ports,
         budget::{Share, guarded},
-        grpc,
         limits::Limits,
-        shown,
+        shown, wrong_port,
     },
     error::{Code, Error, Result},
     traffic::check_alias,
@@ -59,21 +59,26 @@ pub(super) fn open() -> axum::Router {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
-pub(super) async fn nothing_there(request: Request) -> Response {
+pub(super) fn nothing_there(ports: &Ports, request: &Request) -> Response {
     let path = request.uri().path();
-    if is_grpc(&request) {
-        return grpc::unknown(path).map(Body::new);
+    if is_grpc(request) {
+        return wrong_port::nothing_there(ports, "admin", request);
     }
-    let why = format!("there is nothing at {path}; GET {ROOT}/openapi.json tells what there is");
+    let advice = ports.advice("admin", path, false);
+    let why = format!("there is nothing at {path}{advice}; GET {ROOT}/openapi.json tells what there is");
     refused(&Error::new(Code::NotFound, why))
 }
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     let takes: Vec<_> = routes::all().into_iter().filter(|route| fits(route.path, uri.path())).collect();
     let takes: Vec<_> = takes.iter().map(|route| route.method.as_str()).collect();
-    let takes = if takes.is_empty() { "GET".into() } else { takes.join(" and ") };
-    let why = format!("{} takes {takes}, got {method}", uri.path());
-    error(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, &why)
+    let takes = if takes.is_empty() { vec!["GET"] } else { takes };
+    let why = format!("{} takes {}, got {method}", uri.path(), takes.join(" and "));
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, &why);
+    if let Ok(allowed) = HeaderValue::try_from(takes.join(", ")) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
+    response
 }
 
 /// Whether a path is one of a route.

@@ -5,7 +5,7 @@
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::{BufMut, Bytes};
 use hyper::body::Incoming;
@@ -24,7 +24,9 @@ use crate::{
         body::{Collected, KEPT, Pieces},
         budget::Share,
         compression::{Encoding, KNOWN, WORTH_IT, compress},
+        http,
         limits::{Kind, Limit, Limits, Refusal},
+        wrong_port::is_grpc,
     },
     error::{Code, Error, Result},
 };
@@ -32,6 +34,9 @@ use crate::{
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// Smaller tensors are not worth a look at the message: their copy takes less.
+const MIN_ALIGNED: usize = 4 << 10;
 
 /// In front of every message: whether it is packed, and its length.
 pub(super) const PREFIX: usize = 5;
@@ -137,7 +142,8 @@ impl Call {
                         continue;
                     }
                     let mut collecting = Collecting::new(&prefix, named, limit, limits)?;
-                    if let Some(tensor) = payload::first(&piece, KEPT) {
+                    let tensor = payload::first(&piece, KEPT).or_else(|| payload::first(&piece, MIN_ALIGNED));
+                    if let Some(tensor) = tensor {
                         collecting.collected.align(tensor);
                     }
                     message.insert(collecting)
@@ -253,16 +259,40 @@ pub(super) fn refused(error: Error) -> Answer {
     response
 }
 
+/// Refuses forms of gRPC that are not spoken here, as its specification has it.
+pub(in crate::api) fn refused_form(headers: &HeaderMap) -> Option<Answer> {
+    let form = headers.get(CONTENT_TYPE)?.as_bytes().strip_prefix(b"application/grpc")?;
+    let (form, _) = form.split_at(form.iter().position(|byte| *byte == b';').unwrap_or(form.len()));
+    let shown = String::from_utf8_lossy(form);
+    match form.trim_ascii_end() {
+        b"" | b"+proto" => None,
+        [b'-', b'w', b'e', b'b', ..] => Some(other(http::refusal(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            format!(
+                "gRPC-Web is not spoken here: expected application/grpc over HTTP/2, got application/grpc{shown}; a proxy such as \
+                 Envoy (filter grpc_web) translates it"
+            ),
+        ))),
+        _ => Some(refused(Error::new(
+            Code::Unimplemented,
+            format!(
+                "messages of gRPC are encoded as Protocol Buffers here: expected application/grpc or application/grpc+proto, got \
+                 application/grpc{shown}; over HTTP requests are JSON"
+            ),
+        ))),
+    }
+}
+
 /// Refuses what is not gRPC, as its specification has it.
-pub(super) fn not_grpc(headers: &HeaderMap) -> Option<Answer> {
+pub(in crate::api) fn not_grpc(context: &Context, path: &str, headers: &HeaderMap) -> Option<Answer> {
+    if is_grpc(headers) {
+        return refused_form(headers);
+    }
     let content_type = headers.get(CONTENT_TYPE);
-    let is_grpc = content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    let refuse = || {
-        let message =
-            format!("this port answers gRPC (content-type application/grpc), got content-type {content_type:?}\n");
-        other((StatusCode::UNSUPPORTED_MEDIA_TYPE, message).into_response())
-    };
-    (!is_grpc).then(refuse)
+    let got = content_type.map_or("none".into(), |value| format!("{value:?}"));
+    let right = context.ports.right("grpc", path, false).unwrap_or_else(|| context.ports.place("http"));
+    let message = format!("this port answers gRPC (content-type application/grpc), got content-type {got}; {right}");
+    Some(other(http::refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)))
 }
 
 fn accepts(headers: &HeaderMap, encoding: Encoding) -> bool {

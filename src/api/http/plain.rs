@@ -26,6 +26,7 @@ use crate::{
         Context, MODEL_VERSION, ROUTING_REASON, Unwritten,
         access::{Beside, Notes, Protocol, REQUEST_ID, SERVER_TIMING, Told},
         answer::{Outgoing, outgoing},
+        body::aligned_copy,
         budget::{Share, guarded},
         codec_pool::MAX_INLINE_BYTES,
         compression::{Encoding, WORTH_IT},
@@ -109,7 +110,8 @@ impl Plain {
             notes.failed(&refusal.error);
             return Asked(State::Refused(service::refused(refusal), notes));
         }
-        let body = if body.is_empty() { Bytes::new() } else { guarded(body.to_vec(), share) };
+        let body =
+            if body.is_empty() { Bytes::new() } else { guarded(aligned_copy(body, json_length.unwrap_or(0)), share) };
         let header = |name: &str| head::header(beginning, name);
         notes.asks(target.model(), body.len());
         let priority = has_priority.then(|| head::header(beginning, PRIORITY_NAME)).flatten();

@@ -156,7 +156,9 @@ pub(super) fn infer(
                 // A client that is still sending reads no answer before it is done, and a connection that closes under it
                 // takes the answer along. One that asks first has not begun, and would be told to.
                 let discards = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
-                Pieces::new(body, &context.limits, arrived).collect(limit, encoding, discards).await
+                let binary = decode::told_length(&headers).flatten().unwrap_or(0);
+                let pieces = Pieces::new(body, &context.limits, arrived).aligning(binary);
+                pieces.collect(limit, encoding, discards).await
             }
             Err(refusal) => Err(refusal),
         };

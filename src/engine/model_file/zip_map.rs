@@ -1,9 +1,10 @@
-//! Takes the operator ZipMap out of a model.
+//! Takes the operators out of a model that end it with a sequence: ZipMap, and SequenceConstruct.
 //!
-//! scikit-learn's exporters end a classifier with it: it makes a sequence of maps, from class to probability, of a plain
+//! scikit-learn's exporters end a classifier with ZipMap: it makes a sequence of maps, from class to probability, of a plain
 //! tensor of probabilities. The protocol carries only tensors, and taking the maps apart costs ten times the run. So the
-//! operator becomes an Identity, the output is a tensor FP32 [rows, classes] under the same name, and the classes, which are
-//! attributes of the operator (ai.onnx.ml, ZipMap), are told in the metadata.
+//! operator becomes an Identity, the output is a tensor [rows, classes] under the same name, and the classes, which are
+//! attributes of the operator (ai.onnx.ml, ZipMap), are told in the metadata. A classifier of several outputs ends with a
+//! sequence of tensors, one for each. It becomes that many outputs, which are named `NAME_0`, `NAME_1` and so on.
 
 use bytes::{Buf, BufMut};
 use prost::{
@@ -16,46 +17,134 @@ use super::onnx::{
     Dimension, FLOAT, GRAPH_NODE, GRAPH_OUTPUT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo,
 };
 
-/// A model without ZipMap.
+/// A model whose outputs are tensors.
 pub(super) struct TakenOut {
     pub encoded: Vec<u8>,
     /// The names of the classes of each output that was a sequence of maps.
     pub labels: BTreeMap<String, Vec<String>>,
 }
 
-/// The model without the ZipMaps that make its outputs; `None` where there are none, or it is not encoded as expected.
+/// The model without the ZipMaps and the sequences that make its outputs; `None` where there are none, or it is not encoded as
+/// expected.
 pub(super) fn take_out(encoded: &[u8], graph: &Graph) -> Option<TakenOut> {
-    let labels: BTreeMap<String, Vec<String>> = graph
-        .nodes
-        .iter()
-        .filter_map(|node| zip_map_output(node).map(|output| (output.to_owned(), class_labels(node))))
-        .filter(|(output, _)| graph.outputs.iter().any(|info| info.name == *output))
-        .collect();
-    if labels.is_empty() {
+    let is_output = |name: &str| graph.outputs.iter().any(|info| info.name == name);
+    let mut taken: BTreeMap<&str, (&Node, Ending)> = BTreeMap::new();
+    for node in &graph.nodes {
+        if let Some(output) = zip_map_output(node).filter(|output| is_output(output)) {
+            taken.insert(output, (node, Ending::Maps(class_labels(node))));
+        } else if let Some((output, names)) = sequence(graph, node).filter(|(output, _)| is_output(output)) {
+            taken.insert(output, (node, Ending::Tensors(names)));
+        }
+    }
+    if taken.is_empty() {
         return None;
     }
     let rows = rows(graph);
     let rewrite_graph_field = |number, field: &[u8]| match number {
         GRAPH_NODE => {
             let node = Node::decode(field).ok()?;
-            let output = zip_map_output(&node).filter(|output| labels.contains_key(*output))?;
-            Some(identity(&node, output).encode_to_vec())
+            let (_, ending) = taken.get(node.outputs.first()?.as_str()).filter(|(taken, _)| **taken == node)?;
+            let nodes = match ending {
+                Ending::Maps(_) => vec![identity(&node, &node.inputs[..1], &node.outputs[0])],
+                Ending::Tensors(names) => {
+                    let inputs = node.inputs.chunks(1);
+                    inputs.zip(names).map(|(input, output)| identity(&node, input, output)).collect()
+                }
+            };
+            Some(nodes.iter().map(Node::encode_to_vec).collect())
         }
         GRAPH_OUTPUT => {
             let name = ValueInfo::decode(field).ok()?.name;
-            let classes = labels.get(&name)?.len();
-            Some(probabilities(name, rows.clone(), classes).encode_to_vec())
+            let infos = match taken.get(name.as_str())? {
+                (node, Ending::Maps(labels)) => {
+                    let kind = (!labels.is_empty()).then(|| element(graph, &node.inputs[0], MAX_STEPS)).flatten();
+                    vec![ValueInfo { name, kind: kind.map(|element| matrix(element, rows.clone(), labels.len())) }]
+                }
+                (_, Ending::Tensors(names)) => {
+                    names.iter().map(|name| ValueInfo { name: name.clone(), kind: None }).collect()
+                }
+            };
+            Some(infos.iter().map(ValueInfo::encode_to_vec).collect())
         }
         _ => None,
     };
-    let encoded =
-        rewrite(encoded, |number, field| (number == MODEL_GRAPH).then(|| rewrite(field, rewrite_graph_field))?)?;
-    Some(TakenOut { encoded, labels })
+    let encoded = rewrite(encoded, |number, field| {
+        (number == MODEL_GRAPH).then(|| Some(vec![rewrite(field, rewrite_graph_field)?]))?
+    })?;
+    let labels = taken.into_iter().filter_map(|(output, (_, ending))| match ending {
+        Ending::Maps(labels) if !labels.is_empty() => Some((output.to_owned(), labels)),
+        Ending::Maps(_) | Ending::Tensors(_) => None,
+    });
+    Some(TakenOut { encoded, labels: labels.collect() })
+}
+
+/// Form of an output that is no tensor.
+enum Ending {
+    /// Maps with these classes; none where a matrix would have more than two axes (several outputs of one classifier).
+    Maps(Vec<String>),
+    /// A sequence of tensors, which become outputs of these names.
+    Tensors(Vec<String>),
+}
+
+/// The output of a node that makes a sequence of tensors for the graph's end alone, and names for the tensors.
+fn sequence<'n>(graph: &Graph, node: &'n Node) -> Option<(&'n str, Vec<String>)> {
+    let is_sequence = node.operator == "SequenceConstruct" && matches!(&*node.domain, "" | "ai.onnx");
+    let output = node.outputs.first().filter(|_| is_sequence && !node.inputs.is_empty())?;
+    let names: Vec<String> = (0..node.inputs.len()).map(|index| format!("{output}_{index}")).collect();
+    let uses = |name: &String| {
+        let mut values = graph.nodes.iter().flat_map(|node| node.inputs.iter().chain(&node.outputs));
+        let mut infos = graph.inputs.iter().chain(&graph.outputs);
+        values.any(|value| value == name) || infos.any(|info| info.name == *name)
+    };
+    let is_consumed = graph.nodes.iter().any(|node| node.inputs.contains(output) || has_graphs(node));
+    (!is_consumed && !names.iter().any(uses)).then_some((output, names))
+}
+
+/// True if a node has graphs inside, which may use any value of the outer one.
+fn has_graphs(node: &Node) -> bool {
+    node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty())
+}
+
+/// Nodes that are followed back to find out a type.
+const MAX_STEPS: usize = 256;
+
+/// `TensorProto.DataType.DOUBLE`.
+const DOUBLE: i32 = 11;
+
+/// The element type of a value, FLOAT or DOUBLE, as far as the nodes before it tell; ONNX Runtime finds out what is `None` here.
+fn element(graph: &Graph, name: &str, steps: usize) -> Option<i32> {
+    if let Some(tensor) = graph.initializers.iter().find(|tensor| tensor.name == name) {
+        return Some(tensor.element).filter(is_float);
+    }
+    if let Some(info) = graph.inputs.iter().find(|info| info.name == name) {
+        return info.kind.as_ref()?.tensor.as_ref().map(|tensor| tensor.element).filter(is_float);
+    }
+    let node = graph.nodes.iter().find(|node| node.outputs.iter().any(|output| output == name))?;
+    let rest = steps.checked_sub(1)?;
+    let like = |index: usize| element(graph, node.inputs.get(index)?, rest);
+    match (&*node.domain, &*node.operator) {
+        ("" | "ai.onnx", "Cast") => {
+            let to = node.attributes.iter().find(|attribute| attribute.name == "to")?.integer;
+            i32::try_from(to).ok().filter(is_float)
+        }
+        ("" | "ai.onnx", "Where" | "OneHot") => like(node.inputs.len().saturating_sub(1)),
+        ("" | "ai.onnx", "If" | "Loop" | "Scan" | "Constant" | "ConstantOfShape" | "DequantizeLinear") => None,
+        ("" | "ai.onnx", _) => like(0),
+        // What else there is of it gives FLOAT, whatever it is given.
+        ("ai.onnx.ml", "ArrayFeatureExtractor" | "Imputer" | "TreeEnsemble") => like(0),
+        ("ai.onnx.ml", "LabelEncoder" | "CategoryMapper" | "DictVectorizer") => None,
+        ("ai.onnx.ml", _) => Some(FLOAT),
+        _ => None,
+    }
+}
+
+fn is_float(element: &i32) -> bool {
+    matches!(*element, FLOAT | DOUBLE)
 }
 
 /// The output of a node, if the node is a ZipMap.
 fn zip_map_output(node: &Node) -> Option<&str> {
-    let is_zip_map = node.operator == "ZipMap" && node.domain == "ai.onnx.ml";
+    let is_zip_map = node.operator == "ZipMap" && node.domain == "ai.onnx.ml" && !node.inputs.is_empty();
     node.outputs.first().filter(|_| is_zip_map).map(String::as_str)
 }
 
@@ -75,25 +164,22 @@ fn rows(graph: &Graph) -> Dimension {
     shape.and_then(|shape| shape.dimensions.first()).cloned().unwrap_or_default()
 }
 
-fn identity(node: &Node, output: &str) -> Node {
-    Node {
-        inputs: node.inputs.clone(),
-        outputs: vec![output.to_owned()],
-        name: node.name.clone(),
-        operator: "Identity".into(),
-        ..Node::default()
-    }
+fn identity(node: &Node, input: &[String], output: &str) -> Node {
+    // Nodes may share no name.
+    let name = if node.inputs.len() == 1 { node.name.clone() } else { String::new() };
+    let (inputs, outputs) = (input.to_vec(), vec![output.to_owned()]);
+    Node { inputs, outputs, name, operator: "Identity".into(), ..Node::default() }
 }
 
-fn probabilities(name: String, rows: Dimension, classes: usize) -> ValueInfo {
+fn matrix(element: i32, rows: Dimension, classes: usize) -> Type {
     let classes = Dimension { extent: i64::try_from(classes).ok(), name: None };
     let shape = Some(TensorShape { dimensions: vec![rows, classes] });
-    ValueInfo { name, kind: Some(Type { tensor: Some(TensorType { element: FLOAT, shape }) }) }
+    Type { tensor: Some(TensorType { element, shape }) }
 }
 
-/// A message in which some fields of messages and strings have other contents, as `change` says by their number; all else
-/// stands as it stood, what is unknown here included. `None` where it is no message.
-fn rewrite(message: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+/// A message in which fields of messages and strings are replaced by others of the same number, as `change` says; all else stands
+/// as it stood, what is unknown here included. `None` where it is no message.
+fn rewrite(message: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<Vec<u8>>>) -> Option<Vec<u8>> {
     let mut rewritten = Vec::with_capacity(message.len());
     let mut rest = message;
     while rest.has_remaining() {
@@ -104,9 +190,11 @@ fn rewrite(message: &[u8], change: impl Fn(u32, &[u8]) -> Option<Vec<u8>>) -> Op
             let (contents, behind) = rest.split_at_checked(length)?;
             rest = behind;
             if let Some(changed) = change(number, contents) {
-                encode_key(number, wire_type, &mut rewritten);
-                encode_varint(changed.len() as u64, &mut rewritten);
-                rewritten.put_slice(&changed);
+                for field in changed {
+                    encode_key(number, wire_type, &mut rewritten);
+                    encode_varint(field.len() as u64, &mut rewritten);
+                    rewritten.put_slice(&field);
+                }
                 continue;
             }
         } else {

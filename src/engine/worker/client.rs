@@ -17,7 +17,6 @@ use super::{
     messages::{Answer, Area, Call, Load, Ran as Written, Refused, Reply, Request, Run, Tensor as Described, Weights},
     process::{Launch, Process},
     regions::{Region, Regions},
-    run::ALIGNMENT,
 };
 use crate::{
     engine::{
@@ -29,7 +28,7 @@ use crate::{
     },
     error::{Code, Error, Failure, Result},
     files::ModelPath,
-    tensor::{ModelInputs, Shape, Signature, Tensor},
+    tensor::{ALIGNMENT, ModelInputs, Shape, Signature, Tensor},
 };
 
 /// Room for outputs in the first run.

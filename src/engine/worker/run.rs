@@ -14,11 +14,8 @@ use crate::{
         value::Value,
     },
     error::{Error, Result},
-    tensor::{self, Datatype, Shape, Signature},
+    tensor::{self, ALIGNMENT, Datatype, Shape, Signature},
 };
-
-/// Tensors begin at a multiple of this in their area.
-pub(super) const ALIGNMENT: usize = 64;
 
 /// A model with what is known of its outputs.
 pub(super) struct LoadedModel {
@@ -240,7 +237,7 @@ fn input_value(
         return Err(wrong());
     }
     // Of nothing there may be no area.
-    let data = if length == 0 { ptr::dangling::<[u64; 8]>().cast() } else { area.wrapping_add(start).cast_const() };
+    let data = if length == 0 { ptr::without_provenance(ALIGNMENT) } else { area.wrapping_add(start).cast_const() };
     // SAFETY: the area has so many bytes there, aligned to 64; it stays mapped, and the server does not write to it, until the run
     // is answered, before which the value is dropped.
     let value = unsafe { Value::over(datatype, &extents, memory, data, length) }.map_err(|error| run_error(&error))?;

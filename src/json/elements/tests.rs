@@ -54,13 +54,14 @@ fn numbers_that_are_none() {
     assert_eq!(read(Datatype::Fp16, "[Infinity, 1.5]"), Ok(vec![0, 0x7c, 0, 0x3e]));
     // Would be rounded to another value by way of FP64.
     assert_eq!(read(Datatype::Fp32, "7.038531e-26"), floats(&[7.038_531e-26]));
-    assert_eq!(read(Datatype::Fp32, "[[1], [2, [3]]]"), floats(&[1.0, 2.0, 3.0]));
+    assert_eq!(read(Datatype::Fp32, "[[[1], [2]], [[3], [4]]]"), floats(&[1.0, 2.0, 3.0, 4.0]));
+    assert_eq!(read(Datatype::Fp32, "[[], []]"), floats(&[]));
 }
 
 #[test]
 fn errors_name_what_came() {
     for (datatype, text, expected) in [
-        (Datatype::Fp32, "[1, null]", "expected a number, got null at line 1 column 5"),
+        (Datatype::Fp32, "[1, null]", "expected a number, got null (a missing one is sent as NaN) at line 1 column 5"),
         (Datatype::Fp32, "[1, \"two\"]", "expected a number, got \"two\" at line 1 column 5"),
         (Datatype::Fp32, "[1, \"2\"]", "expected a number, got \"2\" at line 1 column 5"),
         (Datatype::Fp32, "[1e39]", "1e39 does not fit FP32 at line 1 column 2"),
@@ -72,6 +73,19 @@ fn errors_name_what_came() {
         (Datatype::Int32, "[NaN]", "expected a whole number, got NaN at line 1 column 2"),
         (Datatype::Int32, "[true]", "expected a whole number, got true at line 1 column 2"),
         (Datatype::Bool, "[true, 1]", "expected true or false, got 1 at line 1 column 8"),
+        (Datatype::Int32, "[null]", "expected a whole number, got null at line 1 column 2"),
+        (Datatype::Fp32, "[[1, 2], [3]]", "expected 2 elements as in the array before, got 1 at line 1 column 10"),
+        (
+            Datatype::Fp32,
+            "[[1], [2, [3]]]",
+            "expected values inside 2 arrays as the first is, got one inside 3 at line 1 column 12",
+        ),
+        (Datatype::Fp32, "[[], [1]]", "expected 0 elements as in the array before, got 1 at line 1 column 6"),
+        (
+            Datatype::Fp32,
+            "[1, [2]]",
+            "expected values inside 1 arrays as the first is, got one inside 2 at line 1 column 6",
+        ),
         (Datatype::Bytes, "[1]", "expected a string, got 1 at line 1 column 2"),
         (Datatype::Bytes, "[{}]", "expected a key 'b64', got none at line 1 column 2"),
         (Datatype::Bytes, "[{\"x\": 1}]", "expected one key 'b64', got 'x' at line 1 column 7"),
@@ -79,4 +93,12 @@ fn errors_name_what_came() {
         assert_eq!(read(datatype, text), Err(expected.to_owned()), "{text}");
     }
     assert!(read(Datatype::Bytes, "[{\"b64\": \"*\"}]").unwrap_err().contains("no base64"));
+    assert!(read(Datatype::Bytes, "[{\"b64\": \"_-8=\"}]").unwrap_err().contains("not that of URLs"));
+}
+
+#[test]
+fn base64_needs_no_padding() {
+    let expected = Ok(vec![1, 0, 0, 0, 0xff]);
+    assert_eq!(read(Datatype::Bytes, "{\"b64\": \"/w==\"}"), expected);
+    assert_eq!(read(Datatype::Bytes, "{\"b64\": \"/w\"}"), expected);
 }

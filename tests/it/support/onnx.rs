@@ -25,6 +25,7 @@ pub const ELEMENT_TYPES: [(&str, i32, usize); 14] = [
 pub const FLOAT: i32 = 1;
 pub const UINT8: i32 = 2;
 pub const INT64: i32 = 7;
+pub const DOUBLE: i32 = 11;
 pub const STRING: i32 = 8;
 pub const BOOL: i32 = 9;
 
@@ -86,6 +87,8 @@ pub struct Attribute {
     pub g: Option<Graph>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
     #[prost(int32, tag = "20")]
     pub kind: i32,
 }
@@ -203,6 +206,12 @@ impl Node {
         self
     }
 
+    pub fn strings(mut self, name: &str, texts: &[&str]) -> Self {
+        let strings = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+        self.attribute.push(Attribute { name: name.into(), strings, kind: 8, ..Attribute::default() });
+        self
+    }
+
     pub fn graph(mut self, name: &str, graph: Graph) -> Self {
         self.attribute.push(Attribute { name: name.into(), g: Some(graph), kind: 5, ..Attribute::default() });
         self
@@ -261,17 +270,21 @@ pub fn identity(elem_type: i32, dims: &[&str]) -> Graph {
     }
 }
 
-/// `y`, a sequence that holds x, FP32 [batch]: what the protocol can't carry.
+/// `y`, a sequence of as many tensors as x, FP32 [batch], has elements: what the protocol can't carry.
 pub fn sequence() -> Graph {
-    let element = value("", FLOAT, &["batch"]).r#type.map(Box::new);
-    let sequence_type = Some(Box::new(SequenceType { elem_type: element }));
     Graph {
         name: "sequence".into(),
-        node: vec![node("SequenceConstruct", &["x"], &["y"])],
+        node: vec![node("SplitToSequence", &["x"], &["y"])],
         initializer: vec![],
         input: vec![value("x", FLOAT, &["batch"])],
-        output: vec![ValueInfo { name: "y".into(), r#type: Some(Type { tensor_type: None, sequence_type }) }],
+        output: vec![sequence_of(value("y", FLOAT, &["1"]))],
     }
+}
+
+/// An output that is a sequence of such tensors.
+pub fn sequence_of(element: ValueInfo) -> ValueInfo {
+    let sequence_type = Some(Box::new(SequenceType { elem_type: element.r#type.map(Box::new) }));
+    ValueInfo { name: element.name, r#type: Some(Type { tensor_type: None, sequence_type }) }
 }
 
 /// `sum = a + b` and `difference = a - b`, all FP32 [batch,2].
