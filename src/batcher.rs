@@ -80,6 +80,8 @@ pub struct Settings {
     pub open_axes: Vec<(usize, usize)>,
     /// Pairs of inputs and axes whose extents agree in requests that are joined or cut; one in which they don't runs alone.
     pub shared_extents: Vec<[(usize, usize); 2]>,
+    /// Inputs, axes and the extents that they have in requests that are joined or cut; one with others runs alone.
+    pub required_extents: Vec<(usize, usize, usize)>,
     /// Rows of a batch at most.
     pub max_batch_size: usize,
     /// How long a request may wait for others while an instance is free.

@@ -70,12 +70,15 @@ impl Batcher {
         if self.settings.by_rows && self.has_rows(inputs) { inputs.rows() } else { 1 }
     }
 
-    /// Whether a request's rows may be joined with those of others, or cut apart: its inputs agree in the extents that must be the
-    /// same, and none is empty. The proof that rows are independent counts on both.
+    /// Whether a request's rows may be joined with those of others, or cut apart: its inputs have the extents that they must, and
+    /// none is empty. The proof that rows are independent counts on it.
     fn has_rows(&self, inputs: &ModelInputs) -> bool {
         let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis).copied();
         let agree = self.settings.shared_extents.iter().all(|[first, second]| extent(*first) == extent(*second));
-        agree && inputs.required.iter().all(|input| !input.shape().extents().contains(&0))
+        let mut required = self.settings.required_extents.iter();
+        agree
+            && required.all(|(input, axis, required)| extent((*input, *axis)) == Some(*required))
+            && inputs.required.iter().all(|input| !input.shape().extents().contains(&0))
     }
 
     /// A job for the queue, and where its answer will come.

@@ -39,8 +39,8 @@ fn record_all(instance: &mut Instance, probe: &Probe, max_batch_size: usize) -> 
 /// Whether a replay gives what an ordinary run of the same rows does.
 fn check(instance: &mut Instance, size: usize) -> Result<(), String> {
     // Without the first row, which has been recorded.
-    let tables = &instance.row_analysis().table_sizes;
-    let inputs = made_up(instance.signature(), tables, size + 1, 1, Draw::Gentle)?;
+    let analysis = instance.row_analysis();
+    let inputs = made_up(instance.signature(), analysis, size + 1, 1, Draw::Gentle)?;
     let after_first = |tensor| {
         let mut rows = RowCutter::new(tensor);
         rows.take(1);

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},
     config::{Batching, Device, Isolation, ModelConfig, QueueTime},
-    engine::{Engine, Instance, Provider, RowProof, Target},
+    engine::{Engine, Instance, Provider, RowAnalysis, RowProof, Target},
     error::Failure,
     metrics::{Exposition, HeldMemory, StopReason, VersionMemory},
     repository::{Source, Verified},
@@ -234,13 +234,14 @@ impl Loader {
         let warm = probe.took + loaded.elapsed();
         let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
         let sharing = (0..sharing).map(|_| first.sharing()).collect();
+        let analysis = first.row_analysis().clone();
+        let row_proof = analysis.proof.clone();
         let levels = Levels::new(config, self.max_queue_time);
         let settings = Settings {
             in_place_rows: *in_place.as_ref().unwrap_or(&0),
             max_run_time: self.max_run_time(config),
-            ..settings(config, &signature, target, probe, levels)
+            ..settings(config, &signature, &analysis, target, probe, levels)
         };
-        let row_proof = first.row_analysis().proof.clone();
         let disagreement = probe.disagreement.clone();
         if let Some(why) = disagreement.as_ref().filter(|_| row_proof == RowProof::Proven) {
             tracing::error!(
@@ -341,7 +342,14 @@ fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut
 }
 
 /// The batcher's settings.
-fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe: &Probe, levels: Levels) -> Settings {
+fn settings(
+    config: &ModelConfig,
+    signature: &Signature,
+    analysis: &RowAnalysis,
+    target: &Target,
+    probe: &Probe,
+    levels: Levels,
+) -> Settings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -353,6 +361,7 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         by_rows: probe.by_rows.is_ok(),
         joined,
         shared_extents: signature.shared_extents(),
+        required_extents: required_extents(signature, analysis),
         open_axes: open_axes.collect(),
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
@@ -363,6 +372,13 @@ fn settings(config: &ModelConfig, signature: &Signature, target: &Target, probe:
         in_place_rows: 0,
         max_run_time: None,
     }
+}
+
+/// Inputs and axes that must have one extent in requests that share a batch. Where nothing is proven, nothing is known of them.
+fn required_extents(signature: &Signature, analysis: &RowAnalysis) -> Vec<(usize, usize, usize)> {
+    let required = analysis.required_extents.iter().filter(|_| analysis.proof == RowProof::Proven);
+    let place = |name: &str| signature.inputs.iter().position(|spec| *spec.name == *name);
+    required.filter_map(|((name, axis), extent)| Some((place(name)?, *axis, *extent))).collect()
 }
 
 /// Whether the configuration, the signature and the graph allow batches at all, before any run.

@@ -86,7 +86,7 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     let count = if allowed.is_ok() { ROWS } else { 1 };
     let mut refusal = String::new();
     for open in OPEN_EXTENTS {
-        let inputs = match made_up(&signature, &analysis.table_sizes, count, open, Draw::Gentle) {
+        let inputs = match made_up(&signature, &analysis, count, open, Draw::Gentle) {
             Ok(inputs) => inputs,
             Err(why) => return Probe::without_run(allowed.and(Err(why))),
         };
@@ -152,8 +152,8 @@ pub(super) fn warm_up(instance: &mut Instance) -> Duration {
     let started = Instant::now();
     let signature = instance.signature().clone();
     for open in OPEN_EXTENTS {
-        let tables = &instance.row_analysis().clone().table_sizes;
-        if let Ok(inputs) = made_up(&signature, tables, 1, open, Draw::Gentle)
+        let analysis = instance.row_analysis().clone();
+        if let Ok(inputs) = made_up(&signature, &analysis, 1, open, Draw::Gentle)
             && instance.run(&[&inputs]).outputs.is_ok()
         {
             break;

@@ -156,7 +156,7 @@ fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs
     let analysis = instance.row_analysis().clone();
     let rows = if may_batch(config.batching, &signature, &analysis.proof).is_ok() { ROWS } else { 1 };
     for open in OPEN_EXTENTS {
-        let inputs = made_up(&signature, &analysis.table_sizes, rows, open, Draw::Gentle).ok()?;
+        let inputs = made_up(&signature, &analysis, rows, open, Draw::Gentle).ok()?;
         let mut rows = if rows > 1 { split(&inputs, ROWS) } else { vec![inputs] };
         let first = instance.run(&[&rows[0]]).outputs;
         if instance.death().is_some() {

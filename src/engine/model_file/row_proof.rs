@@ -34,6 +34,9 @@ use value::{Cause, Flow, Rows, Value};
 pub struct RowAnalysis {
     /// Whether they influence each other.
     pub proof: RowProof,
+    /// Extents that requests must have to share a batch, by input and axis: the proof holds for them alone, as those of the example
+    /// that the model was exported with.
+    pub required_extents: BTreeMap<(String, usize), usize>,
     /// For each input that indexes constant tables, such as embeddings, the extent of the smallest.
     pub table_sizes: BTreeMap<String, i64>,
 }
@@ -81,18 +84,35 @@ impl fmt::Display for Finding {
 pub(super) fn analyse(model: &Model) -> RowAnalysis {
     let table_sizes = model.graph.as_ref().map(tables::table_sizes).unwrap_or_default();
     // A defect of the analysis is to cost the batches of a model, and not its load.
-    let proof = panic::catch_unwind(AssertUnwindSafe(|| prove(model))).unwrap_or_else(|_| {
-        RowProof::Unproven(Finding::without_node("the analysis of the graph panicked, a defect of onnxd".into()))
+    let proof = panic::catch_unwind(AssertUnwindSafe(|| prove(model)));
+    let (proof, required_extents) = proof.unwrap_or_else(|_| {
+        let why = "the analysis of the graph panicked, a defect of onnxd";
+        (RowProof::Unproven(Finding::without_node(why.into())), BTreeMap::new())
     });
-    RowAnalysis { proof, table_sizes }
+    RowAnalysis { proof, required_extents, table_sizes }
 }
 
-/// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven.
-fn prove(model: &Model) -> RowProof {
+/// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven; with the
+/// extents that requests must have for it.
+fn prove(model: &Model) -> (RowProof, BTreeMap<(String, usize), usize>) {
+    let mut interpreter = Interpreter::new(&model.functions);
+    let mut symbols_of_inputs = Vec::new();
+    let proof = prove_with(&mut interpreter, model, &mut symbols_of_inputs);
+    let required = symbols_of_inputs.into_iter().filter_map(|(input, axis, extent)| {
+        let number = interpreter.symbols.required(&extent)?;
+        Some(((input, axis), usize::try_from(number).ok()?))
+    });
+    (proof, required.collect())
+}
+
+fn prove_with<'m>(
+    interpreter: &mut Interpreter<'m>,
+    model: &'m Model,
+    symbols_of_inputs: &mut Vec<(String, usize, Extent)>,
+) -> RowProof {
     let Some(graph) = &model.graph else {
         return RowProof::Unproven(Finding::without_node("the file holds no graph".into()));
     };
-    let mut interpreter = Interpreter::new(&model.functions);
     let mut scope = Scope::of_model(&model.opsets);
     let kept: HashSet<&str> = graph.initializers.iter().map(|tensor| &*tensor.name).collect();
     let is_kept = |name: &str| kept.contains(name);
@@ -131,8 +151,10 @@ fn prove(model: &Model) -> RowProof {
             }
             Some(_) => {}
         }
-        let rest = (1..axes.len()).filter_map(|axis| symbol(axis, &mut interpreter));
+        let rest = (1..axes.len()).filter_map(|axis| symbol(axis, interpreter));
         let shape: Rc<[Extent]> = [Extent::symbol(BATCH)].into_iter().chain(rest).collect();
+        let open = shape.iter().enumerate().skip(1).filter(|(_, extent)| extent.number().is_none());
+        symbols_of_inputs.extend(open.map(|(axis, extent)| (info.name.clone(), axis, extent.clone())));
         let element = info.kind.as_ref().and_then(|kind| kind.tensor.as_ref()).map_or(0, |tensor| tensor.element);
         scope.values.insert(&info.name, Value::rows(Rows::along(0), element, Some(shape)));
     }

@@ -116,7 +116,7 @@ fn what_can_not_be_recorded_runs_and_says_why() {
     };
     for (device, graph, why) in [
         ("cuda", open, "'x' has no fixed size"),
-        ("cuda", onnx::across_rows(), "rows influence each other"),
+        ("cuda", onnx::across_rows(), "rows of a batch would influence each other"),
         ("tensorrt", onnx::add(1.0), "it runs on tensorrt:0, and only runs by CUDA are recorded"),
         ("cpu", onnx::add(1.0), "it runs on cpu, and only runs by CUDA are recorded"),
     ] {

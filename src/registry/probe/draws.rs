@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
-use std::collections::BTreeMap;
 
-use crate::tensor::{Datatype, Dimension, ModelInputs, Shape, Signature, Tensor, TensorSpec, push_bytes_element};
+use crate::{
+    engine::RowAnalysis,
+    tensor::{Datatype, Dimension, ModelInputs, Shape, Signature, Tensor, TensorSpec, push_bytes_element},
+};
 
 /// The values of made-up inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,22 +98,25 @@ impl Draw {
     }
 }
 
-/// Inputs of so many rows, each different, with `open` for the extents that the signature leaves open. `tables` has the sizes of
-/// the tables that inputs index.
+/// Inputs of so many rows, each different, with `open` for the extents that the signature and the analysis of the graph leave open.
 ///
 /// # Errors
 /// For people: an input is too large.
 pub(in crate::registry) fn made_up(
     signature: &Signature,
-    tables: &BTreeMap<String, i64>,
+    analysis: &RowAnalysis,
     rows: usize,
     open: usize,
     draw: Draw,
 ) -> Result<ModelInputs, String> {
     let mut random = SplitMix(0);
     let input = |spec: &TensorSpec| {
-        let table = tables.get(&*spec.name).copied();
-        made_up_input(spec, (rows, open), (draw, table), &mut random)
+        let table = analysis.table_sizes.get(&*spec.name).copied();
+        let open = |axis: usize| match axis {
+            0 => rows,
+            axis => analysis.required_extents.get(&(spec.name.to_string(), axis)).copied().unwrap_or(open),
+        };
+        made_up_input(spec, rows, open, (draw, table), &mut random)
     };
     Ok(signature.inputs.iter().map(input).collect::<Result<Vec<_>, _>>()?.into())
 }
@@ -121,14 +126,14 @@ const MAX_INPUT_BYTES: usize = 256 << 20;
 
 fn made_up_input(
     spec: &TensorSpec,
-    (rows, open): (usize, usize),
+    rows: usize,
+    open: impl Fn(usize) -> usize,
     (draw, table): (Draw, Option<i64>),
     random: &mut SplitMix,
 ) -> Result<Tensor, String> {
     let extent = |(axis, dimension): (usize, &Dimension)| match dimension {
         Dimension::Fixed(extent) => *extent,
-        Dimension::Symbolic(_) if axis == 0 => rows,
-        Dimension::Symbolic(_) => open,
+        Dimension::Symbolic(_) => open(axis),
     };
     // One that may have any rank gets two axes, as most have.
     let any = [Dimension::Symbolic(None), Dimension::Symbolic(None)];

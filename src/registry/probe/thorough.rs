@@ -44,9 +44,9 @@ pub(in crate::registry) fn thorough(
 /// then they are drawn gently.
 fn drawn(instance: &mut Instance, open: usize, draw: Draw) -> Option<(Vec<ModelInputs>, Vec<Vec<Tensor>>)> {
     let signature = instance.signature().clone();
-    let tables = instance.row_analysis().table_sizes.clone();
-    let gentle = made_up(&signature, &tables, ROWS, open, Draw::Gentle).ok()?;
-    let drawn = made_up(&signature, &tables, ROWS, open, draw).ok()?;
+    let analysis = instance.row_analysis().clone();
+    let gentle = made_up(&signature, &analysis, ROWS, open, Draw::Gentle).ok()?;
+    let drawn = made_up(&signature, &analysis, ROWS, open, draw).ok()?;
     let is_float = |tensor: &Tensor| tensor.datatype().is_float();
     let mixed = drawn.required.iter().zip(&gentle.required);
     let mixed = mixed.map(|(drawn, gentle)| if is_float(drawn) { drawn.clone() } else { gentle.clone() });

@@ -17,6 +17,7 @@ fn ready(version: u64) -> VersionEntry {
     let settings = Settings {
         by_rows: false,
         shared_extents: Vec::new(),
+        required_extents: Vec::new(),
         joined: false,
         open_axes: Vec::new(),
         max_batch_size: 1,

@@ -191,6 +191,8 @@ pub(super) struct Symbols {
     made: HashMap<(Made, Extent, Extent), Symbol>,
     /// The lesser of a number and an extent, by the symbol that stands for it.
     lesser: HashMap<Symbol, (Extent, i64)>,
+    /// Extents of requests for which alone the proof holds.
+    required: HashMap<Symbol, i64>,
     /// Work that is left.
     work: usize,
 }
@@ -226,6 +228,7 @@ impl Symbols {
             known: vec![SymbolFacts { of_batch: true, is_nonnegative: true, is_whole: true, is_of_request: true }],
             made: HashMap::new(),
             lesser: HashMap::new(),
+            required: HashMap::new(),
             work: MAX_WORK,
         }
     }
@@ -265,6 +268,33 @@ impl Symbols {
 
     fn are_of_request(&self, term: &Term) -> bool {
         term.factors.iter().all(|symbol| self.known[symbol.0 as usize].is_of_request)
+    }
+
+    /// Whether two extents are equal, if need be on the condition that an extent of the requests is one number: exporters write the
+    /// extents of their example into reshapes.
+    pub(super) fn require_equal(&mut self, first: &Extent, second: &Extent) -> bool {
+        let (Extent::Sum(terms), Extent::Number(number)) = (match second {
+            Extent::Number(_) => (first, second),
+            Extent::Sum(_) => (second, first),
+        }) else {
+            return first == second;
+        };
+        let [Term { factors, coefficient }] = &**terms else { return false };
+        let [symbol] = factors.as_slice() else { return false };
+        let is_open = *symbol != BATCH && self.known[symbol.0 as usize].is_of_request;
+        match number.checked_rem(*coefficient) {
+            Some(0) if is_open && number / coefficient > 0 => {
+                *self.required.entry(*symbol).or_insert(number / coefficient) == number / coefficient
+            }
+            _ => false,
+        }
+    }
+
+    /// The number that an extent of the requests must be.
+    pub(super) fn required(&self, extent: &Extent) -> Option<i64> {
+        let Extent::Sum(terms) = extent else { return None };
+        let [Term { factors, coefficient: 1 }] = &**terms else { return None };
+        self.required.get(factors.first()?).copied().filter(|_| factors.len() == 1)
     }
 
     /// Whether an extent can be a number that the model declares. One that requests bring can be any.
@@ -495,8 +525,21 @@ mod tests {
         assert_eq!(symbols.floor_div(&twice.add(&number(1)).unwrap(), &number(2)), width);
         let half = symbols.floor_div(&width, &number(2));
         assert_eq!(symbols.floor_div(&width, &number(2)), half);
-        assert_eq!(symbols.floor_div(&width.add(&twice).unwrap(), &number(2)), half.add(&width).unwrap());
+        let more = twice.add(&number(5)).unwrap();
+        assert_eq!(symbols.floor_div(&more, &number(2)), width.add(&number(2)).unwrap());
         assert_eq!(symbols.floor_div(&number(-1), &number(2)), number(-1));
+    }
+
+    #[test]
+    fn extents_of_an_example_become_conditions() {
+        let mut symbols = Symbols::new();
+        let (width, height, number) = (symbols.request_extent(), symbols.request_extent(), Extent::Number);
+        let twice = width.mul(&number(2)).unwrap();
+        assert!(symbols.require_equal(&twice, &number(10)) && symbols.require_equal(&number(5), &width));
+        assert_eq!((symbols.required(&width), symbols.required(&height)), (Some(5), None));
+        assert!(!symbols.require_equal(&width, &number(6)) && !symbols.require_equal(&twice, &number(11)));
+        assert!(!symbols.require_equal(&width, &height) && symbols.require_equal(&height, &height));
+        assert!(!symbols.require_equal(&Extent::symbol(BATCH), &number(3)));
     }
 
     #[test]

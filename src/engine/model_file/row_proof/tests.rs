@@ -19,7 +19,7 @@ fn verdicts_on_a_folder() {
         };
         let nodes = model.graph.as_ref().map_or(0, |graph| graph.nodes.len());
         let started = Instant::now();
-        let verdict = prove(&model);
+        let (verdict, _) = prove(&model);
         let took = started.elapsed();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (word, why) = match &verdict {

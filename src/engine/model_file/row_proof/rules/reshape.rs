@@ -143,7 +143,12 @@ fn rows_reshaped(
             continue;
         }
         let rest = symbols.product(&extents[axis + 1..]);
-        // A reshape keeps the number of elements: where one side of the rows fits, so does the other.
+        // A reshape keeps the number of elements: where one side of the rows fits, so does the other. But where the rows' extent is
+        // the only one that is open, ONNX Runtime may put -1 in its place: then both sides must fit for themselves.
+        let is_open = |(other, extent): (usize, &Extent)| {
+            other != axis && extent.number().is_none() && shape.get(other) != Some(extent)
+        };
+        let is_only_open = !extents.iter().enumerate().any(is_open);
         let split = symbols.per_row(extent).and_then(|per_row| {
             let by_ahead = || {
                 let outer = ahead.div_exact(&before)?;
@@ -154,7 +159,10 @@ fn rows_reshaped(
                 Some((inner.clone(), per_row.div_exact(&inner)?))
             };
             let (inner, outer) = by_ahead().or_else(by_behind)?;
-            Some(Rows { axis, outer, inner })
+            let fits = !is_only_open
+                || symbols.require_equal(&ahead, &before.mul(&outer)?)
+                    && symbols.require_equal(&behind, &inner.mul(&rest)?);
+            fits.then_some(Rows { axis, outer, inner })
         });
         return match split {
             Some(rows) if !symbols.is_of_batch(&rest) => Ok(Value::rows(rows, op.element(0), Some(extents.into()))),
