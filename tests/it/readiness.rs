@@ -119,7 +119,8 @@ async fn readiness_minds_no_model_that_an_admin_unloads() {
     let server = Server::start(repository.path());
     assert!(!is_ready(&server).await);
     for model in ["broken", "good"] {
-        let answer = post(server.admin, &format!("/admin/v1/models/{model}/unload"), "{\"version\": 1}").await;
+        let unload = "{\"version\": 1, \"force\": true}";
+        let answer = post(server.admin, &format!("/admin/v1/models/{model}/unload"), unload).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
     assert!(is_ready(&server).await);

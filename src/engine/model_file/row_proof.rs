@@ -11,6 +11,7 @@ mod control;
 mod extent;
 mod interpreter;
 mod rules;
+mod symbols;
 mod tables;
 mod value;
 

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use super::{
     super::onnx::{Attribute, BOOL, DOUBLE, FLOAT, INT32, INT64, Node, Tensor},
-    extent::{Extent, Symbols},
+    extent::Extent,
     rules::MAX_ELEMENTS,
+    symbols::Symbols,
     value::Value,
 };
 

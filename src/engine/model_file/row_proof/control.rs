@@ -2,9 +2,10 @@
 
 use super::{
     super::onnx::{BOOL, Graph, INT64},
-    extent::{Extent, Symbols},
+    extent::Extent,
     interpreter::{Interpreter, Scope, unproven as unproven_value},
     rules::{Op, Ruled, mixes, unproven},
+    symbols::Symbols,
     value::{Flow, Rows, Value},
 };
 

@@ -8,8 +8,9 @@ use std::{
 use super::{
     super::onnx::{Attribute, Dimension, Function, Graph, Node, OperatorSet, ValueInfo},
     constants, control,
-    extent::{Extent, Symbols},
+    extent::Extent,
     rules::{self, Blame, Op},
+    symbols::Symbols,
     value::{Cause, Flow, Value},
 };
 

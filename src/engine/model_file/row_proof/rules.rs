@@ -19,7 +19,8 @@ use std::rc::Rc;
 
 use super::{
     super::onnx::{Attribute, Node},
-    extent::{Extent, Symbols},
+    extent::Extent,
+    symbols::Symbols,
     value::{Flow, Rows, Value},
 };
 

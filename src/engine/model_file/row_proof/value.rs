@@ -2,7 +2,10 @@
 
 use std::rc::Rc;
 
-use super::extent::{BATCH, Extent, Symbols};
+use super::{
+    extent::{BATCH, Extent},
+    symbols::Symbols,
+};
 
 /// A tensor of the graph, as far as the proof knows it.
 #[derive(Debug, Clone)]

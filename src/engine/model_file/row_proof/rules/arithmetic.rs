@@ -5,7 +5,8 @@ use std::rc::Rc;
 use super::{
     super::{
         super::onnx::{BOOL, DOUBLE, FLOAT, INT32, INT64},
-        extent::{Extent, Made, Symbols},
+        extent::Extent,
+        symbols::{Made, Symbols},
         value::Value,
     },
     MAX_ELEMENTS, Op,

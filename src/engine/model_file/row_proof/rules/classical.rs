@@ -3,7 +3,8 @@
 use super::{
     super::{
         super::onnx::FLOAT,
-        extent::{Extent, Symbols},
+        extent::Extent,
+        symbols::Symbols,
         value::{Flow, Rows, Value},
     },
     Op, Ruled, Shape, elementwise, mixes, unproven,

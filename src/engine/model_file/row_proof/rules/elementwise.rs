@@ -5,8 +5,9 @@ use std::rc::Rc;
 use super::{
     super::{
         super::onnx::{BOOL, INT32, INT64},
-        extent::{Extent, Symbols},
+        extent::Extent,
         interpreter::shown,
+        symbols::Symbols,
         value::{Cause, Flow, Rows, Value},
     },
     Op, Ruled, Shape, arithmetic, mixes, unproven,

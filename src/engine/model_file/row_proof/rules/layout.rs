@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use super::{
     super::{
-        extent::{Extent, Symbols},
+        extent::Extent,
+        symbols::Symbols,
         value::{Flow, Rows, Value},
     },
     MAX_ELEMENTS, Op, Ruled, Shape, arithmetic, mixes, sized, unproven,

@@ -3,7 +3,8 @@
 use super::{
     super::{
         super::onnx::{FLOAT, INT32},
-        extent::{Extent, Symbols},
+        extent::Extent,
+        symbols::Symbols,
         value::Value,
     },
     Op, Ruled, elementwise, mixes, products, reductions, unproven,

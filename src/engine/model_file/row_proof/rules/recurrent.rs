@@ -2,7 +2,8 @@
 
 use super::{
     super::{
-        extent::{Extent, Symbols},
+        extent::Extent,
+        symbols::Symbols,
         value::{Rows, Value},
     },
     Op, Ruled, unproven,

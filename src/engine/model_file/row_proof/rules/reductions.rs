@@ -3,7 +3,8 @@
 use super::{
     super::{
         super::onnx::INT64,
-        extent::{Extent, Symbols},
+        extent::Extent,
+        symbols::Symbols,
         value::{Flow, Value},
     },
     Op, Ruled, Shape, elementwise, mixes, unproven,

@@ -4,7 +4,8 @@ use super::{
     super::{
         super::onnx::{FLOAT, INT64},
         constants,
-        extent::{BATCH, Extent, Symbols},
+        extent::{BATCH, Extent},
+        symbols::Symbols,
         value::{Flow, Rows, Value},
     },
     MAX_ELEMENTS, Op, Ruled, Shape, arithmetic, mixes, unproven,
