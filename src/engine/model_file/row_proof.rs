@@ -119,7 +119,6 @@ fn prove_with<'m>(
     let is_kept = |name: &str| kept.contains(name);
     let mut inner = HashMap::new();
     let required = || graph.inputs.iter().filter(|info| !is_kept(&info.name));
-    // An axis that has the name of the batch in another place is none that requests share.
     let batch_names: Vec<&str> = required().filter_map(|info| axes(info)?.first()?.name.as_deref()).collect();
     for info in required() {
         let mut symbol = |axis: usize, interpreter: &mut Interpreter<'_>| {
@@ -128,9 +127,7 @@ fn prove_with<'m>(
             let extent = dimension.extent.filter(|extent| *extent >= 0);
             Some(match (extent, dimension.name.as_deref().filter(|name| !name.is_empty())) {
                 (Some(extent), _) => Extent::Number(extent),
-                (None, Some(name)) if !batch_names.contains(&name) => {
-                    inner.entry(name).or_insert_with(|| interpreter.symbols.request_extent()).clone()
-                }
+                (None, Some(name)) => inner.entry(name).or_insert_with(|| interpreter.symbols.request_extent()).clone(),
                 _ => interpreter.symbols.request_extent(),
             })
         };
@@ -151,6 +148,15 @@ fn prove_with<'m>(
                 )));
             }
             Some(_) => {}
+        }
+        let is_batch = |axis: &&super::onnx::Dimension| {
+            axis.name.as_deref().is_some_and(|name| !name.is_empty() && batch_names.contains(&name))
+        };
+        if let Some(axis) = axes.iter().skip(1).find(is_batch) {
+            let name = axis.name.as_deref().unwrap_or_default();
+            let why =
+                format!("another axis of input '{}' than its first has the name of a batch axis, '{name}'", info.name);
+            return RowProof::Unproven(Finding::without_node(why));
         }
         let rest = (1..axes.len()).filter_map(|axis| symbol(axis, interpreter));
         let shape: Rc<[Extent]> = [Extent::symbol(BATCH)].into_iter().chain(rest).collect();

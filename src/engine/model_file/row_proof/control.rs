@@ -93,8 +93,11 @@ pub(super) fn repeat(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Sco
         }
     };
     let (states, scanned) = until_stable(interpreter, states, turn)?;
+    let number = |index: usize| op.inputs.get(index).and_then(Option::as_ref).and_then(Value::scalar);
+    let is_asked = number(1).is_some_and(Extent::is_one) || op.inputs.get(1).is_none_or(Option::is_none);
+    let turns_once = is_asked && number(0).is_some_and(|turns| interpreter.symbols.is_positive(turns));
     let turns = interpreter.symbols.extent();
-    let scanned = scanned.into_iter().map(|value| stacked(value, 0, &turns));
+    let scanned = scanned.into_iter().map(|value| stacked(value, 0, turns_once.then_some(&turns)));
     Ok(states.into_iter().chain(scanned).collect())
 }
 
@@ -111,10 +114,12 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
     let inputs: Vec<Value> = op.inputs.iter().flatten().cloned().collect();
     let Some(states) = inputs.len().checked_sub(count) else { return unproven("it has too few inputs") };
     let mut slices = Vec::with_capacity(count);
+    let mut turns_once = true;
     for (index, value) in inputs[states..].iter().enumerate() {
         let Some(shape) = &value.shape else { return unproven("the rank of what it turns over is not known") };
         let axis = axis_of("scan_input_axes", index);
         let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).unwrap_or(usize::MAX);
+        turns_once &= shape.get(axis).is_some_and(|extent| interpreter.symbols.is_positive(extent));
         let flow = match &value.flow {
             Flow::Rows(rows) if rows.axis == axis => {
                 return mixes(format!(
@@ -136,7 +141,8 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
     let (states, scanned) = until_stable(interpreter, inputs[..states].to_vec(), turn)?;
     let turns = interpreter.symbols.extent();
     let axis = |index: usize| axis_of("scan_output_axes", index);
-    let scanned = scanned.into_iter().enumerate().map(|(index, value)| stacked(value, axis(index), &turns));
+    let turns = turns_once.then_some(&turns);
+    let scanned = scanned.into_iter().enumerate().map(|(index, value)| stacked(value, axis(index), turns));
     Ok(states.into_iter().chain(scanned).collect())
 }
 
@@ -157,6 +163,14 @@ fn until_stable(
             is_stable &= !widen(state, output, open, &mut interpreter.symbols);
         }
         if is_stable {
+            // After the last turn an extent that changes is another than before it.
+            for (state, open) in states.iter_mut().zip(&open) {
+                let Some(shape) = &state.shape else { continue };
+                let pairs = shape.iter().zip(open);
+                let extents =
+                    pairs.map(|(extent, open)| if *open { interpreter.symbols.extent() } else { extent.clone() });
+                state.shape = Some(extents.collect());
+            }
             return Ok((states, others));
         }
     }
@@ -196,14 +210,12 @@ fn widen(state: &mut Value, output: Value, open: &mut [bool], symbols: &mut Symb
     has_changed
 }
 
-/// What the turns of a loop give, along a new axis.
-fn stacked(value: Value, axis: i64, turns: &Extent) -> Value {
-    let Some(shape) = &value.shape else {
+/// What the turns of a loop give, along a new axis. Without any turn it has another shape, maybe another rank.
+fn stacked(value: Value, axis: i64, turns: Option<&Extent>) -> Value {
+    let (Some(shape), Some(turns)) = (&value.shape, turns) else {
         return match value.flow {
-            // Without a rank a new axis in front moves the rows all the same.
-            Flow::Rows(rows) if axis == 0 => Value::of(Flow::Rows(rows.at(rows.axis + 1)), None, value.element),
-            Flow::Rows(_) => unproven_value("Scan", "the rank of what a turn gives is not known".into()),
-            Flow::Constant | Flow::Mixed(_) | Flow::Unproven(_) => value.computed(),
+            Flow::Rows(_) => unproven_value("Scan", "the shape of what its turns give is not known".into()),
+            Flow::Constant | Flow::Mixed(_) | Flow::Unproven(_) => Value::of(value.flow, None, value.element),
             _ => unproven_value("Scan", "what its turns give of the number of rows is not followed".into()),
         };
     };

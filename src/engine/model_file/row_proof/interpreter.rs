@@ -92,20 +92,12 @@ impl<'m> Interpreter<'m> {
             let value = constants::value(tensor, &mut self.symbols);
             scope.values.entry(&tensor.name).or_insert(value);
         }
-        self.run_nodes(&graph.nodes, &graph.values, scope);
         // What nothing else reads may be declared as it likes.
-        let read: HashSet<&str> = match graph.outputs.iter().any(|output| axes(output).is_some()) {
-            true => graph.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect(),
-            false => HashSet::new(),
-        };
-        for output in &graph.outputs {
-            if (scope.outer.is_some() || read.contains(output.name.as_str()))
-                && let Some(value) = scope.values.get(output.name.as_str())
-                && let Some(lost) = self.contradiction(output, value)
-            {
-                scope.values.insert(&output.name, lost);
-            }
-        }
+        let read: HashSet<&str> = graph.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect();
+        let is_read = scope.outer.is_some() || graph.nodes.iter().any(has_graphs);
+        let outputs = graph.outputs.iter().filter(|info| is_read || read.contains(info.name.as_str()));
+        let declared = graph.values.iter().chain(&graph.inputs).chain(outputs);
+        self.run_nodes(&graph.nodes, declared, scope);
     }
 
     /// A value whose shape is declared to be another: ONNX Runtime takes what is declared for the shape.
@@ -117,17 +109,34 @@ impl<'m> Interpreter<'m> {
         let fits = declared.len() == shape.len() && declared.iter().zip(shape.iter()).all(fits);
         let is_lost = matches!(value.flow, Flow::Mixed(_) | Flow::Unproven(_));
         let why = || format!("the model declares another shape of '{}' than its inputs give it", info.name);
-        (!fits && !is_lost).then(|| unproven(&info.name, why()))
+        match (fits, is_lost) {
+            (true, _) => None,
+            (false, true) => Some(Value::of(value.flow.clone(), None, value.element)),
+            (false, false) => Some(unproven(&info.name, why())),
+        }
     }
 
-    fn run_nodes<'a>(&mut self, nodes: &'a [Node], values: &'a [ValueInfo], scope: &mut Scope<'a>) {
-        self.symbols.work(values.len());
-        let declared: HashMap<&str, &ValueInfo> = values.iter().map(|info| (&*info.name, info)).collect();
+    fn run_nodes<'a>(
+        &mut self,
+        nodes: &'a [Node],
+        declared: impl Iterator<Item = &'a ValueInfo>,
+        scope: &mut Scope<'a>,
+    ) {
+        let mut by_name: HashMap<&str, Vec<&ValueInfo>> = HashMap::new();
+        for info in declared {
+            self.symbols.work(1);
+            // Values that are here already: inputs, and what is captured.
+            if let Some(lost) = scope.get(&info.name).and_then(|value| self.contradiction(info, value)) {
+                scope.values.insert(&info.name, lost);
+            }
+            by_name.entry(&info.name).or_default().push(info);
+        }
         for node in nodes {
             self.symbols.work(1 + node.inputs.len() + node.outputs.len());
             let outputs = self.node(node, scope);
             for (name, value) in node.outputs.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
-                let lost = declared.get(name.as_str()).and_then(|info| self.contradiction(info, &value));
+                let mut declared = by_name.get(name.as_str()).into_iter().flatten();
+                let lost = declared.find_map(|info| self.contradiction(info, &value));
                 scope.values.insert(name, lost.unwrap_or(value));
             }
         }
@@ -171,7 +180,7 @@ impl<'m> Interpreter<'m> {
         scope.values.extend(given.filter_map(|(name, value)| Some((name.as_str(), value.clone()?))));
         self.depth += 1;
         if self.depth <= MAX_DEPTH {
-            self.run_nodes(&function.nodes, &function.values, &mut scope);
+            self.run_nodes(&function.nodes, function.values.iter(), &mut scope);
         }
         self.depth -= 1;
         let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
@@ -222,7 +231,9 @@ impl<'m> Interpreter<'m> {
             };
             return all(node, &unproven(&shown(node), why.into()));
         }
-        let Some(opset) = scope.opset(&node.domain) else {
+        // An Identity is the same in all, and what ZipMaps become in models that import nothing else of its domain.
+        let opset = scope.opset(&node.domain).or((node.operator == "Identity").then_some(1));
+        let Some(opset) = opset else {
             let why = format!("the model does not say once which operator set of '{}' it imports", node.domain);
             return all(node, &unproven(&shown(node), why));
         };

@@ -276,6 +276,7 @@ pub(super) fn constant_shape(op: &Op<'_>, symbols: &mut Symbols) -> Option<Shape
         "GatherElements" => op.input(1)?.shape.clone(),
         "ScatterElements" | "ScatterND" | "LayerNormalization" => Some(first),
         "AffineGrid" | "Col2Im" => None,
+        "Compress" if op.attribute("axis").is_none() => of_rank(1),
         "Resize" | "Upsample" | "TopK" | "Compress" | "Slice" | "Pad" | "Tile" | "Concat" => of_rank(first.len()),
         _ if samples::has_rule(operator) => of_rank(first.len()),
         _ if operator.starts_with("Reduce") || matches!(operator, "ArgMax" | "ArgMin") => {

@@ -29,6 +29,24 @@ struct SymbolFacts {
     is_whole: bool,
     /// An extent of a request, which is none that is empty.
     is_of_request: bool,
+    /// Computed of extents of requests.
+    follows_request: bool,
+    /// What is left of a difference, which may be nothing.
+    is_rest: bool,
+}
+
+impl SymbolFacts {
+    /// An extent of which nothing else is known.
+    const EXTENT: SymbolFacts = SymbolFacts {
+        of_batch: false,
+        is_nonnegative: true,
+        is_whole: true,
+        is_of_request: false,
+        follows_request: false,
+        is_rest: false,
+    };
+
+    const OF_REQUEST: SymbolFacts = SymbolFacts { is_of_request: true, follows_request: true, ..SymbolFacts::EXTENT };
 }
 
 /// Operation whose result has no polynomial.
@@ -45,7 +63,7 @@ pub(super) enum Made {
 impl Symbols {
     pub(super) fn new() -> Self {
         Symbols {
-            known: vec![SymbolFacts { of_batch: true, is_nonnegative: true, is_whole: true, is_of_request: true }],
+            known: vec![SymbolFacts { of_batch: true, ..SymbolFacts::OF_REQUEST }],
             made: HashMap::new(),
             lesser: HashMap::new(),
             required: HashMap::new(),
@@ -61,18 +79,12 @@ impl Symbols {
 
     /// An unknown extent that all rows of a batch share.
     pub(super) fn extent(&mut self) -> Extent {
-        Extent::symbol(self.add_symbol(SymbolFacts {
-            of_batch: false,
-            is_nonnegative: true,
-            is_whole: true,
-            is_of_request: false,
-        }))
+        Extent::symbol(self.add_symbol(SymbolFacts::EXTENT))
     }
 
     /// An extent that requests bring with them, and that all rows of a batch share.
     pub(super) fn request_extent(&mut self) -> Extent {
-        let facts = SymbolFacts { of_batch: false, is_nonnegative: true, is_whole: true, is_of_request: true };
-        Extent::symbol(self.add_symbol(facts))
+        Extent::symbol(self.add_symbol(SymbolFacts::OF_REQUEST))
     }
 
     /// Whether the value is at least one, for certain: requests with empty axes share no batch.
@@ -117,11 +129,26 @@ impl Symbols {
         self.required.get(factors.first()?).copied().filter(|_| factors.len() == 1)
     }
 
-    /// Whether an extent can be a number that the model declares. One that requests bring can be any.
+    /// Whether an extent can be a number that the model declares. One that follows from what requests bring can be any.
     pub(super) fn may_be(&self, extent: &Extent, number: i64) -> bool {
         match extent {
             Extent::Number(own) => *own == number,
-            Extent::Sum(terms) => !terms.iter().all(|term| self.are_of_request(term)) && !self.is_of_batch(extent),
+            Extent::Sum(_) => !self.has(extent, |facts| facts.follows_request || facts.of_batch),
+        }
+    }
+
+    /// Whether what is left of a difference takes part, which may be nothing.
+    pub(super) fn has_rest(&self, extent: &Extent) -> bool {
+        self.has(extent, |facts| facts.is_rest)
+    }
+
+    /// Whether a symbol of which that is so takes part.
+    fn has(&self, extent: &Extent, is_so: impl Fn(&SymbolFacts) -> bool) -> bool {
+        match extent {
+            Extent::Number(_) => false,
+            Extent::Sum(terms) => {
+                terms.iter().flat_map(|term| &term.factors).any(|symbol| is_so(&self.known[symbol.0 as usize]))
+            }
         }
     }
 
@@ -131,17 +158,13 @@ impl Symbols {
             of_batch,
             is_nonnegative: false,
             is_whole: false,
-            is_of_request: false,
+            ..SymbolFacts::EXTENT
         }))
     }
 
     /// Whether the number of rows takes part.
     pub(super) fn is_of_batch(&self, extent: &Extent) -> bool {
-        let is_of_batch = |symbol: &Symbol| self.known[symbol.0 as usize].of_batch;
-        match extent {
-            Extent::Number(_) => false,
-            Extent::Sum(terms) => terms.iter().flat_map(|term| &term.factors).any(is_of_batch),
-        }
+        self.has(extent, |facts| facts.of_batch)
     }
 
     /// What the number of rows is multiplied by, where the extent is such a product.
@@ -196,7 +219,16 @@ impl Symbols {
         let of_batch = self.is_of_batch(first) || self.is_of_batch(second);
         let is_nonnegative = self.is_nonnegative(first) && self.is_nonnegative(second);
         let is_whole = self.is_whole(first) && self.is_whole(second);
-        let symbol = self.add_symbol(SymbolFacts { of_batch, is_nonnegative, is_whole, is_of_request: false });
+        let follows_request = [first, second].iter().any(|of| self.has(of, |facts| facts.follows_request));
+        let is_rest = made == Made::Max || self.has_rest(first) || self.has_rest(second);
+        let symbol = self.add_symbol(SymbolFacts {
+            of_batch,
+            is_nonnegative,
+            is_whole,
+            follows_request,
+            is_rest,
+            ..SymbolFacts::EXTENT
+        });
         if let (Made::Min, Extent::Number(number)) = (made, second) {
             self.lesser.insert(symbol, (first.clone(), *number));
         }
@@ -300,8 +332,8 @@ impl Symbols {
 
     /// Whether `first` is less than `second`, where that is certain.
     pub(super) fn is_less(&self, first: &Extent, second: &Extent) -> Option<bool> {
-        let above = second.sub(first)?.sub(&Extent::ONE)?;
-        if self.is_nonnegative(&above) {
+        let above = second.sub(first)?;
+        if self.is_nonnegative(&above.sub(&Extent::ONE)?) || self.is_whole(&above) && self.is_positive(&above) {
             return Some(true);
         }
         self.is_nonnegative(&first.sub(second)?).then_some(false)

@@ -61,13 +61,13 @@ impl<'v> Operand<'v> {
 }
 
 /// Whether elements of a type are what they are computed to be: types of fewer bits wrap around or round.
-fn holds(element: i32, value: &Extent, symbols: &Symbols) -> bool {
+pub(super) fn holds(element: i32, value: &Extent, symbols: &Symbols) -> bool {
     match element {
         INT64 => value.is_exact(1 << 31, 6),
-        INT32 => value.is_exact(1 << 10, 2) && value.number().is_none_or(|number| i32::try_from(number).is_ok()),
+        INT32 => value.is_exact(16, 2) && value.number().is_none_or(|number| i32::try_from(number).is_ok()),
         FLOAT | DOUBLE => {
             let fits = value.number().is_none_or(|number| number.unsigned_abs() < 1 << 24);
-            fits && symbols.is_whole(value) && value.is_exact(1 << 10, 2)
+            fits && symbols.is_whole(value) && value.is_exact(16, 1)
         }
         BOOL => true,
         _ => false,

@@ -90,7 +90,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         }
         "QLinearReduceMean" => {
             op.must_all_be_constant(1..op.inputs.len())?;
-            reductions::reduced_by_attribute(op)?
+            reductions::reduced_by_attribute(op, symbols)?
         }
         operator => return unproven(format!("nothing is known of the operator {operator} of com.microsoft")),
     };

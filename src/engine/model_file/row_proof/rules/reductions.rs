@@ -7,7 +7,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Value},
     },
-    Op, Ruled, Shape, elementwise, mixes, unproven,
+    Op, Ruled, Shape, arithmetic, elementwise, mixes, unproven,
 };
 
 /// Whether an operator of ONNX is one of these.
@@ -33,8 +33,9 @@ pub(super) fn has_rule(operator: &str) -> bool {
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     match op.node.operator.as_str() {
         "ArgMax" | "ArgMin" => {
-            let axis = op.axis(op.integer("axis", 0), op.shape(0)?.len())?;
-            let value = reduced(op, &[axis])?;
+            let named = op.integer("axis", 0);
+            let axis = op.axis(named, op.shape(0)?.len())?;
+            let value = reduced(op, &[named], symbols)?;
             let below = Some(op.shape(0)?[axis].clone());
             Ok(vec![Value { element: INT64, below, ..value }])
         }
@@ -77,17 +78,16 @@ fn softmax(op: &Op<'_>) -> Ruled<Vec<Value>> {
 
 fn reduce(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let rank = op.shape(0)?.len();
-    let axes = op.axes(1)?.filter(|axes| !axes.is_empty());
-    let axes: Vec<usize> = match axes {
-        Some(axes) => axes.into_iter().map(|axis| op.axis(axis, rank)).collect::<Ruled<_>>()?,
+    let axes = match op.axes(1)?.filter(|axes| !axes.is_empty()) {
+        Some(axes) => axes,
         None if op.integer("noop_with_empty_axes", 0) == 1 => return op.required(0).map(Value::computed),
-        None => (0..rank).collect(),
+        None => (0..rank as i64).collect(),
     };
     let value = op.required(0)?;
     if value.is_without_rows() {
         return reduced_elements(op, value, axes.len() == rank, symbols);
     }
-    reduced(op, &axes)
+    reduced(op, &axes, symbols)
 }
 
 /// The product or sum over all of a short list, such as the number of elements that a shape has.
@@ -95,28 +95,39 @@ fn reduced_elements(op: &Op<'_>, value: &Value, is_whole: bool, symbols: &mut Sy
     let Some(data) = value.data.as_ref().filter(|_| is_whole) else {
         return unproven(format!("which elements of '{}' are taken together is not known", op.name(0)));
     };
-    let reduced = match op.node.operator.as_str() {
-        "ReduceProd" => symbols.product(&**data),
-        "ReduceSum" => data.iter().fold(Extent::ZERO, |sum, element| symbols.add(&sum, element)),
-        _ => {
-            let of_batch = data.iter().any(|element| symbols.is_of_batch(element));
-            symbols.element(of_batch)
-        }
+    let known = match op.node.operator.as_str() {
+        "ReduceProd" => Some(symbols.product(&**data)),
+        "ReduceSum" => Some(data.iter().fold(Extent::ZERO, |sum, element| symbols.add(&sum, element))),
+        _ => None,
     };
+    let is_exact = |extent: &Extent, symbols: &Symbols| arithmetic::holds(value.element, extent, symbols);
+    let are_exact = data.iter().all(|element| is_exact(element, symbols));
+    let reduced = known.filter(|known| are_exact && is_exact(known, symbols)).unwrap_or_else(|| {
+        let of_batch = data.iter().any(|element| symbols.is_of_batch(element));
+        symbols.element(of_batch)
+    });
     let rank = if op.integer("keepdims", 1) == 1 { value.rank().unwrap_or(0) } else { 0 };
     Ok(Value::known(value.element, vec![Extent::ONE; rank].into(), [reduced].into(), symbols))
 }
 
 /// The input without some axes, or with one entry along them.
-fn reduced(op: &Op<'_>, axes: &[usize]) -> Ruled<Value> {
+fn reduced(op: &Op<'_>, named: &[i64], symbols: &mut Symbols) -> Ruled<Value> {
     let (rows, shape) = (op.rows(0)?, op.shape(0)?);
+    let axes: Vec<usize> = named.iter().map(|axis| op.axis(*axis, shape.len())).collect::<Ruled<_>>()?;
     if axes.contains(&rows.axis) {
         return op.takes_rows_together(0, rows.axis);
     }
+    // Of an empty axis that is counted from the end ONNX Runtime keeps none.
+    let is_from_end = named.iter().any(|axis| *axis < 0);
     let is_kept = op.integer("keepdims", 1) == 1;
     let gone = |axis: &usize| axes.contains(axis);
     let extents = (0..shape.len()).filter(|axis| is_kept || !gone(axis));
-    let extents = extents.map(|axis| if gone(&axis) { Extent::ONE } else { shape[axis].clone() }).collect();
+    let mut extent = |axis: usize| match gone(&axis) {
+        false => shape[axis].clone(),
+        true if is_from_end && !symbols.is_positive(&shape[axis]) => symbols.extent(),
+        true => Extent::ONE,
+    };
+    let extents = extents.map(&mut extent).collect();
     let before = if is_kept { 0 } else { (0..rows.axis).filter(gone).count() };
     Ok(Value::rows(rows.at(rows.axis - before), op.element(0), Some(extents)))
 }
@@ -161,14 +172,12 @@ fn skip_layer_norm(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
 }
 
 /// A reduction over the axes that an attribute says, or over all.
-pub(super) fn reduced_by_attribute(op: &Op<'_>) -> Ruled<Value> {
-    let rank = op.shape(0)?.len();
-    let axes = op.integers("axes").unwrap_or_default();
-    let axes: Vec<usize> = match axes {
-        [] => (0..rank).collect(),
-        axes => axes.iter().map(|axis| op.axis(*axis, rank)).collect::<Ruled<_>>()?,
+pub(super) fn reduced_by_attribute(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
+    let axes = match op.integers("axes").unwrap_or_default() {
+        [] => (0..op.shape(0)?.len() as i64).collect(),
+        axes => axes.to_vec(),
     };
-    reduced(op, &axes)
+    reduced(op, &axes, symbols)
 }
 
 /// The shape of a reduction of a constant, where its axes are known.

@@ -24,7 +24,9 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     let mut extents = Vec::with_capacity(target.len());
     let mut left = None;
     let whole = shape.as_ref().map(|shape| symbols.product(&**shape));
-    let is_part = |extent: &Extent| whole.as_ref().is_some_and(|whole| whole.div_exact(extent).is_some());
+    let is_part = |extent: &Extent, symbols: &Symbols| {
+        !symbols.has_rest(extent) && whole.as_ref().is_some_and(|whole| whole.div_exact(extent).is_some())
+    };
     let is_own = |axis: usize, extent: &Extent| shape.as_ref().and_then(|shape| shape.get(axis)) == Some(extent);
     for (axis, extent) in target.iter().enumerate() {
         match extent {
@@ -38,7 +40,12 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
                 extents.push(Extent::ONE);
             }
             // What is zero at times would be another extent then, unless nothing is left to reshape.
-            extent if zero_is_copied && !symbols.is_positive(extent) && !is_own(axis, extent) && !is_part(extent) => {
+            extent
+                if zero_is_copied
+                    && !symbols.is_positive(extent)
+                    && !is_own(axis, extent)
+                    && !is_part(extent, symbols) =>
+            {
                 return unproven(format!("extent {axis} of the new shape of '{}' may be zero", op.name(0)));
             }
             extent => extents.push(extent.clone()),

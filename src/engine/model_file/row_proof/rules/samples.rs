@@ -238,7 +238,8 @@ fn resize(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let rank = shape.len();
     // Linear and cubic ones of fewer axes take the next row with the weight 0, which NaN and infinity show.
     let mode = op.text("mode").unwrap_or("nearest");
-    if !(mode == "nearest" || rank == 4 || rank == 5 && mode == "linear") {
+    let is_apart = rows.axis < 2 && (rank == 4 || rank == 5 && mode == "linear");
+    if mode != "nearest" && !is_apart {
         return mixes(format!("interpolation ({mode}) over {rank} axes takes part of other rows"));
     }
     let axes: Vec<usize> = match op.integers("axes") {
