@@ -1,5 +1,5 @@
-//! Whether it pays to join requests: their rows are copied to lie one behind the other, which large ones may take longer for
-//! than a batch saves.
+//! Gain of batches: large rows are copied to lie one behind the other, and kernels that use the CPU well with one row use it no
+//! better, and often worse, with many.
 
 use std::time::{Duration, Instant};
 
@@ -9,45 +9,63 @@ use crate::{
     tensor::ModelInputs,
 };
 
-/// Bytes of a row from which on it is timed. To copy less takes next to no time.
+/// Bytes of a row from which on a fast model is timed. To copy less takes next to no time.
 const LARGE: usize = 64 << 10;
 
-/// Beside a row that takes longer, copying it is nothing.
-const LONG: Duration = Duration::from_millis(1);
+/// Time of a row up to which overheads are most of it: batches save those.
+const FAST: Duration = Duration::from_millis(1);
+
+/// Time of a row from which on the runs of the probe have to do: a load is not to take minutes.
+const SLOW: Duration = Duration::from_millis(25);
 
 /// Times that both ways are taken: the best counts, since noise only adds.
 const ROUNDS: usize = 5;
 
-/// Whether a batch of these rows takes less time than one after the other, or why requests are run apart, for people. `row`
-/// is how long one takes.
+/// Times of the same rows, one by one and as one batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub apart: Duration,
+    pub together: Duration,
+}
+
+/// Whether a batch of these rows takes less time than one after the other, or why requests are run apart, for people. `row` is how
+/// long one takes, `probed` what the probe took for them.
 pub(super) fn pays(
     instance: &mut Instance,
     rows: &[ModelInputs],
     row: Duration,
+    probed: Times,
     config: &ModelConfig,
 ) -> Result<(), String> {
-    let told = asks_for_batches(config);
-    let Some(bytes) = rows.first().map(ModelInputs::bytes).filter(|bytes| *bytes >= LARGE && row <= LONG && !told)
-    else {
+    let bytes = rows.first().map_or(0, ModelInputs::bytes);
+    if asks_for_batches(config) || row <= FAST && bytes < LARGE {
         return Ok(());
-    };
+    }
+    let times = if row > SLOW { probed } else { time(instance, rows) };
+    if is_worth(times) {
+        return Ok(());
+    }
+    let (count, apart, together) = (rows.len(), times.apart.as_micros(), times.together.as_micros());
+    Err(format!(
+        "{count} rows of {} KiB take {together} us as a batch and {apart} us one by one",
+        bytes.div_ceil(1 << 10)
+    ))
+}
+
+fn time(instance: &mut Instance, rows: &[ModelInputs]) -> Times {
     let batch: Vec<&ModelInputs> = rows.iter().collect();
-    let (mut apart, mut together) = (Duration::MAX, Duration::MAX);
+    let mut best = Times { apart: Duration::MAX, together: Duration::MAX };
     for _ in 0..ROUNDS {
         let started = Instant::now();
         for row in rows {
             let _ = instance.run(&[row]);
         }
-        apart = apart.min(started.elapsed());
+        best.apart = best.apart.min(started.elapsed());
         let started = Instant::now();
         let _ = instance.run(&batch);
-        together = together.min(started.elapsed());
+        best.together = best.together.min(started.elapsed());
     }
-    if is_worth(apart, together) {
-        return Ok(());
-    }
-    let (count, apart, together) = (rows.len(), apart.as_micros(), together.as_micros());
-    Err(format!("{count} rows of {} KiB take {together} us as a batch and {apart} us one by one", bytes >> 10))
+    best
 }
 
 /// Who has requests wait for others wants them joined, whatever that takes.
@@ -56,7 +74,7 @@ pub(super) fn asks_for_batches(config: &ModelConfig) -> bool {
 }
 
 /// A batch is to save a tenth: in it all wait for the last, and what was timed is not exact.
-fn is_worth(apart: Duration, together: Duration) -> bool {
+fn is_worth(Times { apart, together }: Times) -> bool {
     together <= apart * 9 / 10
 }
 
@@ -66,7 +84,9 @@ mod tests {
 
     #[test]
     fn a_batch_is_worth_it_where_it_saves_a_tenth() {
-        let worth = |apart, together| is_worth(Duration::from_micros(apart), Duration::from_micros(together));
+        let worth = |apart, together| {
+            is_worth(Times { apart: Duration::from_micros(apart), together: Duration::from_micros(together) })
+        };
         assert!(worth(100, 90) && worth(100, 1));
         assert!(!worth(100, 91) && !worth(100, 100) && !worth(100, 300));
     }

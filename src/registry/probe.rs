@@ -6,7 +6,10 @@ mod thorough;
 use half::{bf16, f16};
 use std::time::{Duration, Instant};
 
-use super::{joining, load::may_batch};
+use super::{
+    joining::{self, Times},
+    load::may_batch,
+};
 use crate::{
     config::{Batching, ModelConfig},
     engine::{Instance, RowProof},
@@ -94,11 +97,12 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
         match instance.run(&[&rows[0]]).outputs {
             Ok(_) => {
                 let row = time(instance, &rows[0]);
+                let mut times = Times { apart: Duration::MAX, together: Duration::ZERO };
                 let (by_rows, disagreement) = match &allowed {
-                    Ok(()) => rows_independent(instance, &rows, open, config, &analysis.proof),
+                    Ok(()) => rows_independent(instance, (&rows, open), config, &analysis.proof, &mut times),
                     Err(why) => (Err(why.clone()), None),
                 };
-                let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, config));
+                let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, times, config));
                 return Probe {
                     by_rows,
                     disagreement,
@@ -123,15 +127,20 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
 /// Whether rows are independent by the probe, or why not; and what it saw that contradicts the proof or the user.
 fn rows_independent(
     instance: &mut Instance,
-    rows: &[ModelInputs],
-    open: usize,
+    (rows, open): (&[ModelInputs], usize),
     config: &ModelConfig,
     proof: &RowProof,
+    times: &mut Times,
 ) -> (Result<(), String>, Option<String>) {
+    let started = Instant::now();
     let probed = run_alone(instance, rows).and_then(|alone| {
+        times.apart = started.elapsed();
         let batch: Vec<(&ModelInputs, &[Tensor])> =
             rows.iter().zip(&alone).map(|(row, answer)| (row, &**answer)).collect();
-        compare(instance, &batch)
+        let started = Instant::now();
+        let compared = compare(instance, &batch);
+        times.together = started.elapsed();
+        compared
     });
     match (config.batching, proof, probed) {
         // What has no rows can't be cut, whatever is said.

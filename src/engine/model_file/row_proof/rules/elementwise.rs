@@ -180,6 +180,15 @@ pub(super) fn broadcast(op: &Op<'_>, operands: &[usize], symbols: &mut Symbols) 
             _ => {}
         }
     }
+    // ONNX Runtime's fusions take a constant of one element for a scalar, and lose its axes.
+    let most = values().filter_map(|(_, value)| value.as_rows().and(value.rank())).max().unwrap_or(0);
+    let is_padded_scalar = |value: &Value| {
+        value.as_rows().is_none()
+            && value.shape.as_ref().is_some_and(|shape| shape.len() > most && shape.iter().all(Extent::is_one))
+    };
+    if let Some((index, _)) = values().find(|(_, value)| is_padded_scalar(value)) {
+        return unproven(format!("'{}' has one element and more axes than what it meets", op.name(index)));
+    }
     let Some((first, rows)) = found else { return unproven("none of its inputs holds rows") };
     for (index, value) in values().filter(|(_, value)| value.as_rows().is_none()) {
         meets_all_rows_alike(op, (index, value), &rows, shape.len(), first)?;

@@ -158,7 +158,9 @@ fn spatial(op: &Op<'_>, shape: &Shape, weights: Option<&[Extent]>, symbols: &mut
             let extent = &shape[axis + 2];
             let stride = Extent::Number(attribute("strides", axis, 1).max(1));
             if auto.starts_with("SAME") {
-                return symbols.ceil_div(extent, &stride);
+                // ONNX Runtime pads pools as if they were not dilated.
+                let is_dilated = attribute("dilations", axis, 1) != 1;
+                return if is_dilated { symbols.extent() } else { symbols.ceil_div(extent, &stride) };
             }
             let of_weights = weights.and_then(|weights| weights[axis].number());
             let kernel = op.integers("kernel_shape").and_then(|kernel| kernel.get(axis)).copied().or(of_weights);
