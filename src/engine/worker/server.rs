@@ -67,6 +67,8 @@ pub fn serve(arguments: &[OsString]) -> Result<(), String> {
 /// ONNX Runtime's warnings go to the server's log by way of stderr.
 fn log_to_stderr() {
     let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).without_time().with_target(false);
+    // A line that the server does not take in time is dropped: to complain of that on the same stream would end the process.
+    let log = log.log_internal_errors(false);
     let _ = log.with_max_level(tracing::Level::WARN).try_init();
 }
 

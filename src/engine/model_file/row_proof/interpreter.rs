@@ -23,6 +23,8 @@ pub(super) struct Interpreter<'m> {
     /// By domain and name; `None` where several have the same.
     functions: HashMap<(&'m str, &'m str), Option<&'m Function>>,
     depth: usize,
+    /// Extents of the names of axes.
+    names: HashMap<String, Extent>,
 }
 
 /// The values that the nodes of a graph see.
@@ -82,7 +84,7 @@ impl<'m> Interpreter<'m> {
             let found = named.entry((&*function.domain, &*function.name));
             found.and_modify(|found| *found = None).or_insert(Some(function));
         }
-        Interpreter { symbols: Symbols::new(), functions: named, depth: 0 }
+        Interpreter { symbols: Symbols::new(), functions: named, depth: 0, names: HashMap::new() }
     }
 
     /// Adds the constants of a graph, and what its nodes give, to its scope.
@@ -101,10 +103,17 @@ impl<'m> Interpreter<'m> {
     }
 
     /// A value whose shape is declared to be another: ONNX Runtime takes what is declared for the shape.
-    fn contradiction(&self, info: &ValueInfo, value: &Value) -> Option<Value> {
+    fn contradiction(&mut self, info: &ValueInfo, value: &Value) -> Option<Value> {
         let (declared, shape) = (axes(info)?, value.shape.as_ref()?);
-        let fits = |(dimension, extent): (&Dimension, &Extent)| {
-            dimension.extent.is_none_or(|declared| declared < 0 || self.symbols.may_be(extent, declared))
+        let (symbols, names) = (&self.symbols, &mut self.names);
+        // Axes of one name have one extent for it, too: that of the batch must not be taken for another.
+        let fits = |(dimension, extent): (&Dimension, &Extent)| match (dimension.extent, dimension.name.as_deref()) {
+            (Some(declared @ 0..), _) => symbols.may_be(extent, declared),
+            (_, None | Some("")) => true,
+            (_, Some(name)) => {
+                let known = names.entry(name.to_owned()).or_insert_with(|| extent.clone());
+                *known == *extent || !symbols.is_of_batch(known) && !symbols.is_of_batch(extent)
+            }
         };
         let fits = declared.len() == shape.len() && declared.iter().zip(shape.iter()).all(fits);
         let is_lost = matches!(value.flow, Flow::Mixed(_) | Flow::Unproven(_));

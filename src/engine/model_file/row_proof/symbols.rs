@@ -87,19 +87,29 @@ impl Symbols {
         Extent::symbol(self.add_symbol(SymbolFacts::OF_REQUEST))
     }
 
-    /// Whether the value is at least one, for certain: requests with empty axes share no batch.
-    pub(super) fn is_positive(&self, extent: &Extent) -> bool {
-        match extent {
-            Extent::Number(number) => *number > 0,
-            Extent::Sum(terms) => {
-                let is_positive = |term: &Term| term.coefficient > 0 && self.are_of_request(term);
-                self.is_nonnegative(extent) && terms.iter().any(is_positive)
+    /// The least that the value can be: requests with empty axes share no batch. `None` where it is not known.
+    fn minimum(&self, extent: &Extent) -> Option<i64> {
+        let least = |symbol: &Symbol| match self.known[symbol.0 as usize] {
+            SymbolFacts { is_of_request: true, .. } => Some(1),
+            SymbolFacts { is_nonnegative: true, .. } => Some(0),
+            _ => None,
+        };
+        let term = |term: &Term| match (term.factors.as_slice(), term.coefficient) {
+            ([], number) => Some(number),
+            (_, ..0) => None,
+            (factors, coefficient) => {
+                factors.iter().map(least).try_fold(coefficient, |product, least| product.checked_mul(least?))
             }
+        };
+        match extent {
+            Extent::Number(number) => Some(*number),
+            Extent::Sum(terms) => terms.iter().map(term).try_fold(0_i64, |sum, least| sum.checked_add(least?)),
         }
     }
 
-    fn are_of_request(&self, term: &Term) -> bool {
-        term.factors.iter().all(|symbol| self.known[symbol.0 as usize].is_of_request)
+    /// Whether the value is at least one, for certain.
+    pub(super) fn is_positive(&self, extent: &Extent) -> bool {
+        self.minimum(extent).is_some_and(|least| least > 0)
     }
 
     /// Whether two extents are equal, if need be on the condition that an extent of the requests is one number: exporters write the
@@ -221,14 +231,8 @@ impl Symbols {
         let is_whole = self.is_whole(first) && self.is_whole(second);
         let follows_request = [first, second].iter().any(|of| self.has(of, |facts| facts.follows_request));
         let is_rest = made == Made::Max || self.has_rest(first) || self.has_rest(second);
-        let symbol = self.add_symbol(SymbolFacts {
-            of_batch,
-            is_nonnegative,
-            is_whole,
-            follows_request,
-            is_rest,
-            ..SymbolFacts::EXTENT
-        });
+        let facts = SymbolFacts { of_batch, is_nonnegative, is_whole, follows_request, is_rest, ..SymbolFacts::EXTENT };
+        let symbol = self.add_symbol(facts);
         if let (Made::Min, Extent::Number(number)) = (made, second) {
             self.lesser.insert(symbol, (first.clone(), *number));
         }
@@ -313,12 +317,7 @@ impl Symbols {
 
     /// Whether the value is at least zero, for certain.
     pub(super) fn is_nonnegative(&self, extent: &Extent) -> bool {
-        match extent {
-            Extent::Number(number) => *number >= 0,
-            Extent::Sum(terms) => terms.iter().all(|term| {
-                term.coefficient >= 0 && term.factors.iter().all(|symbol| self.known[symbol.0 as usize].is_nonnegative)
-            }),
-        }
+        self.minimum(extent).is_some_and(|least| least >= 0)
     }
 
     /// Whether the value is no fraction, for certain.

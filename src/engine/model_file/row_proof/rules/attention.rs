@@ -90,6 +90,12 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         // Packed operands have other shapes.
         return unproven(format!("'{}' has {} axes instead of 3", op.name(0), shape.len()));
     }
+    // Tables of angles are for positions in a sequence; with three axes they would be for rows.
+    let is_table = |index: &usize| op.input(*index).is_some_and(|table| table.rank() != Some(2) && table.is_constant());
+    let first_table = if op.node.domain.is_empty() { 1 } else { 2 };
+    if operator == "RotaryEmbedding" && [first_table, first_table + 1].iter().any(is_table) {
+        return unproven(format!("'{}' has other than 2 axes", op.name(first_table)));
+    }
     let output = Value::rows(rows.clone(), op.element(0), Some(extents.into()));
     let more = op.node.outputs.len().saturating_sub(1);
     let other = match (op.node.domain.as_str(), operator) {

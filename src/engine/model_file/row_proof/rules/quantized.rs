@@ -47,17 +47,17 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         }
         "QLinearMatMul" => {
             parameters_are_scalars(op, &[1, 2, 6, 7])?;
-            op.must_all_be_constant([4, 5])?;
+            parameters_are_lists(op, &[4, 5])?;
             products::matmul(op, [0, 3], symbols)?
         }
         "MatMulInteger" => {
             parameters_are_scalars(op, &[2])?;
-            op.must_be_constant(3)?;
+            parameters_are_lists(op, &[3])?;
             Value { element: INT32, ..products::matmul(op, [0, 1], symbols)? }
         }
         "MatMulIntegerToFloat" => {
             parameters_are_scalars(op, &[2, 4])?;
-            op.must_all_be_constant([3, 5, 6])?;
+            parameters_are_lists(op, &[3, 5, 6])?;
             Value { element: FLOAT, ..products::matmul(op, [0, 1], symbols)? }
         }
         "QGemm" => {
@@ -65,6 +65,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
                 return op.takes_rows_together(0, 0);
             }
             op.must_all_be_constant(1..op.inputs.len())?;
+            parameters_are_lists(op, &[1, 2, 4, 5, 6, 7, 8])?;
             let transposed = op.integer("transB", 0) != 0;
             let columns = op.shape(3)?.get(usize::from(!transposed)).cloned();
             products::last_axis_replaced(op, columns.unwrap_or(Extent::ONE))?
@@ -134,6 +135,18 @@ fn parameters_are_scalars(op: &Op<'_>, parameters: &[usize]) -> Ruled<()> {
     for index in parameters.iter().filter(|index| op.input(**index).is_some()) {
         if !op.shape(*index)?.iter().all(Extent::is_one) {
             return unproven(format!("'{}' has several elements", op.name(*index)));
+        }
+    }
+    Ok(())
+}
+
+/// Scales, zero points and biases of the columns, which must not have entries for rows.
+fn parameters_are_lists(op: &Op<'_>, parameters: &[usize]) -> Ruled<()> {
+    op.must_all_be_constant(parameters.iter().copied())?;
+    for index in parameters.iter().filter(|index| op.input(**index).is_some()) {
+        let shape = op.shape(*index)?;
+        if !shape.iter().rev().skip(1).all(Extent::is_one) {
+            return unproven(format!("'{}' has entries of its own along several axes", op.name(*index)));
         }
     }
     Ok(())

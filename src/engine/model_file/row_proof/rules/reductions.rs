@@ -117,19 +117,19 @@ fn reduced(op: &Op<'_>, named: &[i64], symbols: &mut Symbols) -> Ruled<Value> {
     if axes.contains(&rows.axis) {
         return op.takes_rows_together(0, rows.axis);
     }
-    // Of an empty axis that is counted from the end ONNX Runtime keeps none.
-    let is_from_end = named.iter().any(|axis| *axis < 0);
     let is_kept = op.integer("keepdims", 1) == 1;
     let gone = |axis: &usize| axes.contains(axis);
+    // Of a tensor without elements ONNX Runtime leaves axes that are counted from the end as they are.
+    let is_sure = named.iter().all(|axis| *axis >= 0) || shape.iter().all(|extent| symbols.is_positive(extent));
     let extents = (0..shape.len()).filter(|axis| is_kept || !gone(axis));
     let mut extent = |axis: usize| match gone(&axis) {
         false => shape[axis].clone(),
-        true if is_from_end && !symbols.is_positive(&shape[axis]) => symbols.extent(),
-        true => Extent::ONE,
+        true if is_sure => Extent::ONE,
+        true => symbols.extent(),
     };
-    let extents = extents.map(&mut extent).collect();
+    let extents: Option<Shape> = (is_kept || is_sure).then(|| extents.map(&mut extent).collect());
     let before = if is_kept { 0 } else { (0..rows.axis).filter(gone).count() };
-    Ok(Value::rows(rows.at(rows.axis - before), op.element(0), Some(extents)))
+    Ok(Value::rows(rows.at(rows.axis - before), op.element(0), extents))
 }
 
 fn layer_norm(op: &Op<'_>) -> Ruled<Vec<Value>> {
@@ -139,6 +139,12 @@ fn layer_norm(op: &Op<'_>) -> Ruled<Vec<Value>> {
         return op.takes_rows_together(0, rows.axis);
     }
     op.must_all_be_constant(1..op.inputs.len())?;
+    // Scales with entries along the rows would be those of positions.
+    for index in 1..op.inputs.len().min(3) {
+        if op.input(index).is_some() && op.shape(index)?.len() > shape.len() - axis {
+            return unproven(format!("'{}' has more axes than are normalised", op.name(index)));
+        }
+    }
     let statistics =
         shape.iter().enumerate().map(|(own, extent)| if own < axis { extent.clone() } else { Extent::ONE });
     let statistics = Value::rows(rows.clone(), value.element, Some(statistics.collect()));

@@ -172,7 +172,12 @@ fn spatial(op: &Op<'_>, shape: &Shape, weights: Option<&[Extent]>, symbols: &mut
             let reach = attribute("dilations", axis, 1).saturating_mul(kernel.saturating_sub(1));
             let rest = symbols.add(extent, &Extent::Number(pads.saturating_sub(reach).saturating_sub(1)));
             let steps = match op.integer("ceil_mode", 0) {
-                0 => symbols.floor_div(&rest, &stride),
+                // ONNX Runtime divides towards zero.
+                0 => match (&rest, &stride) {
+                    (Extent::Number(rest), Extent::Number(stride)) => Extent::Number(rest / stride),
+                    _ if symbols.is_nonnegative(&rest) => symbols.floor_div(&rest, &stride),
+                    _ => return symbols.extent(),
+                },
                 // A last window that would begin in the padding is left out.
                 _ => return symbols.extent(),
             };
