@@ -39,6 +39,7 @@ mod readme;
 mod real_models;
 mod reference;
 mod repository;
+mod rows;
 mod runs;
 mod runtime;
 mod shutdown;
