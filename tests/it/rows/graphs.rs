@@ -129,12 +129,17 @@ pub fn sum(a: &[&str], b: &[&str], y: &[&str]) -> Graph {
     }
 }
 
-/// Softmax over rows of 20: [batch,time,4] as a TorchScript export views it, for the 5 time steps of its example.
+/// Softmax over rows of 20: [batch,time,4] as an export views it that has written down the 5 time steps of its example.
 pub fn viewed_as_its_example() -> Graph {
     Graph {
         name: "viewed".into(),
-        node: vec![node("Reshape", &["x", "twenty"], &["r"]), node("Softmax", &["r"], &["y"]).int("axis", 1)],
-        initializer: vec![integers("twenty", &[2], &[-1, 20])],
+        node: vec![
+            node("Shape", &["x"], &["rows"]).int("start", 0).int("end", 1),
+            node("Concat", &["rows", "twenty"], &["target"]).int("axis", 0),
+            node("Reshape", &["x", "target"], &["r"]),
+            node("Softmax", &["r"], &["y"]).int("axis", 1),
+        ],
+        initializer: vec![integers("twenty", &[1], &[20])],
         input: vec![value("x", FLOAT, &["batch", "time", "4"])],
         output: vec![value("y", FLOAT, &["batch", "20"])],
     }

@@ -75,7 +75,7 @@ def depths():
             parts.append(f"{head} {{ c = Constant<value = bool {{1}}>() {inner} }}")
         return " ".join(parts)
 
-    add("functions_within_ifs", "31 functions that call each other, each within 27 nested Ifs", "y = local.F0(x)", opset=17, functions=nested(31, 27))
+    add("functions_within_ifs", "16 functions that call each other, each within 27 nested Ifs", "y = local.F0(x)", opset=17, functions=nested(16, 27))
     loop = "s = Relu(v20)"
     # One turn each: ONNX Runtime runs them.
     for level in range(20, 0, -1):
@@ -86,7 +86,7 @@ def depths():
 
 def durations():
     """Files whose analysis takes long where it counts nodes alone."""
-    terms, width, products = 28, 64, 200
+    terms, width, products = 28, 64, 50
     gathers = " ".join(f"g{k} = Gather<axis=0>(s, i{k})" for k in range(terms))
     sums = "a0 = Add(g0, g1) " + " ".join(f"a{k - 1} = Add(a{k - 2}, g{k})" for k in range(2, terms))
     last = f"a{terms - 2}"
@@ -95,7 +95,7 @@ def durations():
     add("polynomials", "products of vectors whose elements are sums of 28 extents", f"s = Shape(x) {gathers} {sums} " + " ".join(f"m{k} = Mul({last}, {last})" for k in range(products)) + " y = Identity(x)",
         f"float[batch,{axes}] x", f"float[batch,{axes}] y", constants=indices)
 
-    def add_functions(model, initializers=200, depth=8):
+    def add_functions(model, initializers=20, depth=8):
         true = helper.make_tensor("", TensorProto.BOOL, [], [True])
         branch = helper.make_graph([helper.make_node("Neg", ["a"], ["n"])], "kept", [], [helper.make_tensor_value_info("n", 1, None)], [helper.make_tensor(f"w{k}", 1, [], [1.0]) for k in range(initializers)])
         leaf = [helper.make_node("Constant", [], ["c"], value=true), helper.make_node("If", ["c"], ["b"], then_branch=branch, else_branch=branch)]
