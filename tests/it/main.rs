@@ -32,6 +32,7 @@ mod links;
 mod memory;
 mod metrics;
 mod monitoring;
+mod node_tests;
 mod overload;
 mod packaging;
 mod readiness;

@@ -1,8 +1,8 @@
 """Runs ONNX's backend node tests through a server, over HTTP and gRPC. Answers must be ONNX Runtime's, bit for bit:
 
-    python3 tests/soak/node_tests.py --onnxd target/release/onnxd [--sample 100] [--seed 1] [--only SUBSTRING] [--json FILE]
+    python3 tests/soak/node_tests.py --binary target/release/onnxd [--sample 100] [--seed 1] [--only SUBSTRING] [--json FILE]
 
-Needs what `tests/soak/requirements.txt` names, and tritonclient[grpc]. The tests are those of the package onnx that ONNX Runtime
+Needs what `tests/soak/requirements.txt` names. The tests are those of the package onnx that ONNX Runtime
 runs in Python, with the same library version and session options as the server. It reports refusals by reason, tests that ONNX
 Runtime does not run, and differences; it fails where an answer differs, is missing, or the server ends."""
 
@@ -10,6 +10,7 @@ import argparse
 import collections
 import concurrent.futures
 import http.client
+import itertools
 import json
 import pathlib
 import pickle
@@ -150,7 +151,7 @@ class Reference:
 
 
 def same_bits(got, expected):
-    """Whether datatype, shape and all bits are the same."""
+    """True where datatype, shape and all bits are the same."""
     if got.dtype != expected.dtype or got.shape != expected.shape:
         return False
     if expected.dtype == object:
@@ -320,8 +321,8 @@ def serve(binary, cases, report, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onnxd", required=True, help="the server")
-    parser.add_argument("--sample", type=int, default=0, help="so many tests, chosen by the seed; all without it")
+    parser.add_argument("--binary", required=True, help="the server")
+    parser.add_argument("--sample", type=int, default=0, help="so many tests that ONNX Runtime runs, chosen by the seed; all without it")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="tests whose name holds this")
     parser.add_argument("--json", type=pathlib.Path, help="a file for the outcome of each test")
@@ -329,12 +330,12 @@ def main():
     given = parser.parse_args()
     onnxruntime.set_default_logger_severity(4)
     cases = [case for case in node_tests() if given.only in case.name]
-    if given.sample and given.sample < len(cases):
-        cases = random.Random(given.seed).sample(cases, given.sample)
     report = Report()
-    waiting = list(prepared(cases, report))
+    if given.sample:
+        random.Random(given.seed).shuffle(cases)
+    waiting = list(itertools.islice(prepared(cases, report), given.sample or None))
     for start in range(0, len(waiting), MODELS_PER_SERVER):
-        serve(given.onnxd, waiting[start : start + MODELS_PER_SERVER], report, given.option)
+        serve(given.binary, waiting[start : start + MODELS_PER_SERVER], report, given.option)
         print(f"{min(start + MODELS_PER_SERVER, len(waiting))} of {len(waiting)} tests", file=sys.stderr, flush=True)
     if given.json:
         given.json.write_text(json.dumps(report.json(), indent=1) + "\n")

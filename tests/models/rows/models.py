@@ -96,16 +96,16 @@ class Collection:
 
 def show_influence(path, model):
     """Kinds of values that show the influence of rows on each other. Fails where none does."""
-    import rows
+    import comparison
 
-    running, shown = rows.session(str(path)), []
-    found = rows.survey(running, batch_sizes=(2, 3, 4, 5, 8), runs=3, extents=model.extents)
+    running, shown = comparison.session(str(path)), []
+    found = comparison.survey(running, batch_sizes=(2, 3, 4, 5, 8), runs=3, extents=model.extents)
     # The share of the other rows is a millionth in one model.
     limit = 1e-8 if "tiny" in path.stem else 1e-4
     shown += [mode for mode, seen in found.items() if isinstance(seen, float) and seen > limit]
     if model.witness:
         inputs, draws = running.get_inputs(), witness_draws(running, model.witness)
-        shown += ["witness"] if any(rows.deviation(running, inputs, values, count) > limit for count, values in draws) else []
+        shown += ["witness"] if any(comparison.deviation(running, inputs, values, count) > limit for count, values in draws) else []
     if not shown:
         raise ValueError(f"rows show no influence: {found}")
     return shown
@@ -113,9 +113,9 @@ def show_influence(path, model):
 
 def show_independence(path, model):
     """Deviations by kind of values. Fails where one is large."""
-    import rows
+    import comparison
 
-    found = rows.survey(str(path), batch_sizes=(2, 3, 5, 8, 17), runs=2, extents=model.extents)
+    found = comparison.survey(str(path), batch_sizes=(2, 3, 5, 8, 17), runs=2, extents=model.extents)
     if any(not isinstance(seen, float) or seen > 1e-4 for seen in found.values()):
         raise ValueError(f"rows influence each other: {found}")
     return found
@@ -123,7 +123,7 @@ def show_independence(path, model):
 
 def witness_draws(running, witness):
     """Numbers of rows and inputs with the rows and the value of a witness, or its very inputs."""
-    import rows
+    import comparison
 
     if "inputs" in witness:
         inputs = {name: np.array(values, object) for name, values in witness["inputs"].items()}
@@ -131,7 +131,7 @@ def witness_draws(running, witness):
         return
     count = witness.get("rows", 5)
     for seed in range(8):
-        inputs = rows.draw(running.get_inputs(), count, "normal", np.random.default_rng(seed))
+        inputs = comparison.draw(running.get_inputs(), count, "normal", np.random.default_rng(seed))
         if "value" in witness:
             for array in inputs.values():
                 if array.dtype != object:
