@@ -42,7 +42,8 @@ fn checked(repository: &Path) -> BTreeMap<String, Value> {
     versions.map(|version| (version["model"].as_str().unwrap().to_owned(), version.clone())).collect()
 }
 
-fn names<'a>(versions: &'a BTreeMap<String, Value>, fits: impl Fn(&Value) -> bool) -> BTreeSet<&'a str> {
+/// Names of the models whose versions fit.
+fn names(versions: &BTreeMap<String, Value>, fits: impl Fn(&Value) -> bool) -> BTreeSet<&str> {
     versions.iter().filter(|(_, version)| fits(version)).map(|(name, _)| &**name).collect()
 }
 

@@ -129,6 +129,36 @@ pub fn sum(a: &[&str], b: &[&str], y: &[&str]) -> Graph {
     }
 }
 
+/// `y = a + b`, FP32 [batch,time], where both have as many columns, and otherwise a softmax of that over the rows.
+pub fn sum_where_lengths_agree() -> Graph {
+    let output = |name: &str| vec![value(name, FLOAT, &["batch", "time"])];
+    let sum = Graph {
+        name: "sum".into(),
+        node: vec![node("Add", &["a", "b"], &["s"])],
+        output: output("s"),
+        ..Graph::default()
+    };
+    let shares = Graph {
+        name: "shares".into(),
+        node: vec![node("Add", &["a", "b"], &["t"]), node("Softmax", &["t"], &["u"]).int("axis", 0)],
+        output: output("u"),
+        ..Graph::default()
+    };
+    let length = |of: &str, named: &str| node("Shape", &[of], &[named]).int("start", 1).int("end", 2);
+    Graph {
+        name: "lengths".into(),
+        node: vec![
+            length("a", "one"),
+            length("b", "other"),
+            node("Equal", &["one", "other"], &["agree"]),
+            node("If", &["agree"], &["y"]).graph("then_branch", sum).graph("else_branch", shares),
+        ],
+        initializer: vec![],
+        input: ["a", "b"].map(|name| value(name, FLOAT, &["batch", "time"])).into(),
+        output: output("y"),
+    }
+}
+
 /// Softmax over rows of 20: [batch,time,4] as an export views it that has written down the 5 time steps of its example.
 pub fn viewed_as_its_example() -> Graph {
     Graph {
