@@ -2,9 +2,9 @@
 
     python3 tests/soak/node_tests.py --binary target/release/onnxd [--sample 100] [--seed 1] [--only SUBSTRING] [--json FILE]
 
-Needs what `tests/soak/requirements.txt` names. The tests are those of the package onnx that ONNX Runtime
-runs in Python, with the same library version and session options as the server. It reports refusals by reason, tests that ONNX
-Runtime does not run, and differences; it fails where an answer differs, is missing, or the server ends."""
+Needs what `tests/soak/requirements.txt` names. The tests are those of the package onnx that ONNX Runtime runs in Python,
+with the same library version and session options as the server. The script reports refusals by reason, tests that ONNX Runtime does
+not run, and differences. It fails where an answer differs, is missing, or the server ends."""
 
 import argparse
 import collections
