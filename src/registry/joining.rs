@@ -29,19 +29,27 @@ pub(super) struct Times {
 }
 
 /// Whether a batch of these rows takes less time than one after the other, or why requests are run apart, for people. `row` is how
-/// long one takes, `probed` what the probe took for them.
+/// long one takes, `probed` what the probe took for them; `larger` rows have the extents of requests, with the time of one.
 pub(super) fn pays(
     instance: &mut Instance,
     rows: &[ModelInputs],
     row: Duration,
     probed: Times,
+    larger: Option<&(Vec<ModelInputs>, Duration)>,
     config: &ModelConfig,
 ) -> Result<(), String> {
-    let bytes = rows.first().map_or(0, ModelInputs::bytes);
-    if asks_for_batches(config) || row <= FAST && bytes < LARGE {
+    if asks_for_batches(config) {
         return Ok(());
     }
-    let times = if row > SLOW { probed } else { time(instance, rows) };
+    let (rows, row) = larger.map_or((rows, row), |(rows, row)| (rows, *row));
+    let bytes = rows.first().map_or(0, ModelInputs::bytes);
+    if row <= FAST && bytes < LARGE {
+        return Ok(());
+    }
+    let times = match larger {
+        None if row > SLOW => probed,
+        _ => time(instance, rows, if row > SLOW { 1 } else { ROUNDS }),
+    };
     if is_worth(times) {
         return Ok(());
     }
@@ -52,10 +60,10 @@ pub(super) fn pays(
     ))
 }
 
-fn time(instance: &mut Instance, rows: &[ModelInputs]) -> Times {
+fn time(instance: &mut Instance, rows: &[ModelInputs], rounds: usize) -> Times {
     let batch: Vec<&ModelInputs> = rows.iter().collect();
     let mut best = Times { apart: Duration::MAX, together: Duration::MAX };
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let started = Instant::now();
         for row in rows {
             let _ = instance.run(&[row]);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{Batching, ModelConfig},
     engine::{Instance, RowProof},
-    tensor::{Datatype, ModelInputs, RowCutter, Tensor, Tolerance, first_difference},
+    tensor::{Datatype, Dimension, ModelInputs, RowCutter, Tensor, TensorSpec, Tolerance, first_difference},
 };
 use draws::SplitMix;
 pub(super) use draws::{Draw, made_up};
@@ -102,7 +102,10 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
                     Ok(()) => rows_independent(instance, (&rows, open), config, &analysis.proof, &mut times),
                     Err(why) => (Err(why.clone()), None),
                 };
-                let joining = by_rows.as_ref().map_or(Ok(()), |()| joining::pays(instance, &rows, row, times, config));
+                let joins = by_rows.is_ok() && !joining::asks_for_batches(config);
+                let larger = joins.then(|| larger_rows(instance)).flatten();
+                let pays = |()| joining::pays(instance, &rows, row, times, larger.as_ref(), config);
+                let joining = by_rows.clone().map_or(Ok(()), pays);
                 return Probe {
                     by_rows,
                     disagreement,
@@ -153,6 +156,26 @@ fn rows_independent(
         }
         (_, _, Ok(())) => (Ok(()), None),
     }
+}
+
+/// Extents of open axes that requests have sooner than those of the probe: of sentences and images.
+const TYPICAL_EXTENT: usize = 64;
+
+/// Rows with extents as requests have them, and the time of one; `None` where the signature leaves none open, or they don't run.
+pub(super) fn larger_rows(instance: &mut Instance) -> Option<(Vec<ModelInputs>, Duration)> {
+    let signature = instance.signature().clone();
+    let analysis = instance.row_analysis().clone();
+    let is_open = |dimension: &Dimension| matches!(dimension, Dimension::Symbolic(_));
+    let has_open_axis = |spec: &TensorSpec| spec.shape.iter().flatten().skip(1).any(is_open);
+    if !signature.inputs.iter().any(has_open_axis) {
+        return None;
+    }
+    let inputs = made_up(&signature, &analysis, ROWS, TYPICAL_EXTENT, Draw::Gentle).ok()?;
+    let rows = split(&inputs, ROWS);
+    instance.run(&[&rows[0]]).outputs.ok()?;
+    let started = Instant::now();
+    instance.run(&[&rows[0]]).outputs.ok()?;
+    Some((rows, started.elapsed()))
 }
 
 /// Runs an instance once, so that its first request does not pay for what ONNX Runtime prepares then. That made-up inputs

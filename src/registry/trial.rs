@@ -6,7 +6,7 @@ use super::{
     isolation::{ADVICE, version_in_load},
     load::{Loader, may_batch},
     plan::Wanted,
-    probe::{Draw, OPEN_EXTENTS, Probe, ROWS, made_up, split, thorough},
+    probe::{Draw, OPEN_EXTENTS, Probe, ROWS, larger_rows, made_up, split, thorough},
     system, test_case,
     trials::{Passed, Trials},
     zero_extents::zero_extents,
@@ -166,6 +166,9 @@ fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs
             let all: Vec<&ModelInputs> = rows.iter().collect();
             for batch in std::iter::once(&all[..]).chain(all[1..].chunks(1)) {
                 let _ = instance.run(batch);
+            }
+            if let Some((larger, _)) = larger_rows(instance).filter(|_| rows.len() > 1) {
+                let _ = instance.run(&larger.iter().collect::<Vec<_>>());
             }
             if config.batching == Batching::Probed && matches!(analysis.proof, RowProof::Unproven(_)) {
                 let _ = thorough(instance, open, config.max_batch_size);
