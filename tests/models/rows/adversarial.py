@@ -50,6 +50,11 @@ def declared_shapes():
     add("loop_scan_output_info_static", "declared", "a Loop's body declares one row for a stacked output", f"""w, stacked = Loop($1, true, x)
         <body = step (int64 i, bool go, float[1,4] s) => (bool on, float[1,4] r, float[1,4] k) {{ on = Identity(go) r = Relu(s) k = Identity(s) }}>
         v = Squeeze(stacked, $[0]) {BY_V}""", constants={"true": True})
+    add("loop_input_info_static", "declared", "a Loop's body declares one row for its state", f"""xs = Shape(x) l = Loop($1, true, x)
+        <body = step (int64 i, bool go, float[1,4] s) => (bool on, float[batch,4] o) {{ on = Identity(go) vs = Shape<start=0, end=1>(s)
+        t = Concat<axis=0>(vs, $[-1]) z = Reshape(s, t) q = Softmax<axis=1>(z) o = Reshape(q, xs) }}> y = Identity(l)""", constants={"true": True})
+    add("value_info_of_positions", "declared", "value_info declares one row for numbers that count the rows", f"""{POSITIONS}
+        v = Add(p, $1) {BY_V}""", declared="int64[1] v")
     add("scan_output_info_static", "declared", "the body of a Scan over columns declares one row", f"""v = Scan(x)
         <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1], body = step (float[1] s) => (float[1] r) {{ r = Relu(s) }}> {BY_V}""")
 
@@ -89,6 +94,9 @@ def resizes():
             s = Concat<axis=0>(n, $[7]) y = Resize<mode="linear", coordinate_transformation_mode="{coordinates}">(x, , , s)""", X, "float[batch,7] y")
     add("resize_scale_by_rows", "resize", "Resize widens by the number of rows, and a sum counts them", """n = Shape<start=0, end=1>(x) f = Cast<to=1>(n)
         s = Concat<axis=0>($[1.0, 1.0], f) z = Resize<mode="nearest">(x, , s) y = ReduceSum<keepdims=0>(z, $[2])""", "float[batch,1,4] x", "float[batch,1] y")
+    add("resize_rows_along_height", "resize", "rows lie along an axis that is interpolated with the scale 1",
+        """t = Transpose<perm=[1,2,0,3]>(x) z = Resize<mode="linear">(t, , $[1.0, 1.0, 1.0, 2.0]) y = Transpose<perm=[2,0,1,3]>(z)""",
+        "float[batch,1,1,4] x", "float[batch,1,1,width] y")
 
 
 def attributes():
