@@ -167,7 +167,7 @@ fn exercise(instance: &mut Instance, config: &ModelConfig) -> Option<ModelInputs
             for batch in std::iter::once(&all[..]).chain(all[1..].chunks(1)) {
                 let _ = instance.run(batch);
             }
-            if let Some((larger, _)) = larger_rows(instance).filter(|_| rows.len() > 1) {
+            if let Some((larger, _)) = (rows.len() > 1).then(|| larger_rows(instance)).flatten() {
                 let _ = instance.run(&larger.iter().collect::<Vec<_>>());
             }
             if config.batching == Batching::Probed && matches!(analysis.proof, RowProof::Unproven(_)) {
