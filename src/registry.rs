@@ -119,7 +119,7 @@ pub struct Registry {
     refused: Vec<Refused>,
     /// The last scan: what two scans in a row agree on has settled.
     seen: Scan,
-    /// What the last scan found that is not served, and what has been logged of that.
+    /// Files of the last scan that are not served, and those that have been logged.
     unserved: Unserved,
     /// Why the last scan failed, so that it is told once.
     scan_error: Option<String>,

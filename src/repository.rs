@@ -79,7 +79,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Those files as they are now; `before` is what they were, if that is known.
+    /// Source of those files as they are now; `before` is their last state, if that is known.
     fn new(path: PathBuf, folder: Option<PathBuf>, roots: &Roots, before: Option<&Source>) -> Self {
         let path = ModelPath::new(path, roots.clone());
         let fingerprint = Fingerprint::take(&path, folder.as_deref(), before.map(|source| &source.fingerprint));
@@ -93,7 +93,7 @@ impl Source {
 }
 
 impl Model {
-    /// What is no reason not to serve it, and may be a mistake; for people.
+    /// Warning about a possible mistake that is no reason not to serve it, for people.
     pub fn warning(&self) -> Option<&str> {
         self.ignored.as_ref().map(IgnoredConfig::warning)
     }

@@ -42,7 +42,7 @@ impl Ports {
     }
 }
 
-/// What the port of a protocol answers.
+/// Description of the answers of a protocol's port.
 fn content(protocol: &str) -> &'static str {
     match protocol {
         "http" => "inferences over HTTP",

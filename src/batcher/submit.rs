@@ -70,7 +70,7 @@ impl Batcher {
         if self.settings.by_rows && self.has_rows(inputs) { inputs.rows() } else { 1 }
     }
 
-    /// Whether a request's rows may be joined with those of others, or cut apart: its inputs have the extents that they must, and
+    /// True if a request's rows may be joined with those of others, or cut apart: its inputs have the extents that they must, and
     /// none is empty. The proof that rows are independent counts on it.
     fn has_rows(&self, inputs: &ModelInputs) -> bool {
         let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis).copied();

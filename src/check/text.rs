@@ -26,7 +26,7 @@ pub(super) fn problem(model: &str, why: &str) -> String {
     page.text
 }
 
-/// What looks like a model and would not be served at all.
+/// A file that looks like a model and would not be served at all.
 pub(super) fn unserved(why: &str) -> String {
     let mut page = Page::new("what matches no layout", Err(()));
     page.line("error", why);

@@ -76,10 +76,10 @@ Examples:
         /// Go back to this revision: weights and aliases as they were with that change.
         #[arg(long, value_name = "REVISION")]
         to: Option<u64>,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server that is asked.
         #[command(flatten)]
         server: Server,
     },
@@ -267,10 +267,10 @@ Example:
     Reset {
         /// The model.
         model: String,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server that is asked.
         #[command(flatten)]
         server: Server,
     },

@@ -79,7 +79,7 @@ macro_rules! settings {
 settings! {
     /// Settings of one model: `config.toml` in its folder. Every key is optional.
     pub struct ModelConfig {
-        /// Whether requests are joined into batches. "auto": where axis 0 of every input is open and the graph proves that a row
+        /// Requests are joined into batches under one of four rules. "auto": where axis 0 of every input is open and the graph proves that a row
         /// gets the same answer alone and in company; and, where a row has 64 KiB or more or takes more than a millisecond, a batch
         /// takes less time than its rows one by one. "probed": also where that is not proven (no operator is known to let rows
         /// influence each other), and some hundred made-up rows show no influence at load. "on": your word for it; requests are

@@ -205,7 +205,7 @@ fn list(specs: &[Spec]) -> String {
     specs.iter().map(spec).collect::<Vec<_>>().join(", ")
 }
 
-/// What is wrong with the columns of a file that is to have one for each input.
+/// Error about the columns of a file that is to have one for each input.
 fn columns_missing(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> String {
     let Some((line, header)) = rows.first() else { return several(specs) };
     let is_known = |name: &String| specs.iter().any(|spec| spec.name == *name);

@@ -28,7 +28,7 @@ pub(super) struct Times {
     pub together: Duration,
 }
 
-/// Whether a batch of these rows takes less time than one after the other, or why requests are run apart, for people. `row` is how
+/// Compares a batch of these rows with the rows one after the other. The error is the reason to run them apart. `row` is how
 /// long one takes, `probed` what the probe took for them; `larger` rows have the extents of requests, with the time of one.
 pub(super) fn pays(
     instance: &mut Instance,

@@ -381,7 +381,7 @@ fn required_extents(signature: &Signature, analysis: &RowAnalysis) -> Vec<(usize
     required.filter_map(|((name, axis), extent)| Some((place(name)?, *axis, *extent))).collect()
 }
 
-/// Whether the configuration, the signature and the graph allow batches at all, before any run.
+/// Decides by the configuration, the signature and the graph if batches are allowed at all, before any run.
 ///
 /// # Errors
 /// For people: why not.

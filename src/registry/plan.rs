@@ -51,7 +51,7 @@ pub(super) struct Held {
     pub until: Instant,
 }
 
-/// How long a changed model file waits for a change of its weights.
+/// Time for which a changed model file waits for a change of its weights.
 pub(super) const WEIGHTS_DELAY: Duration = Duration::from_secs(20);
 
 /// A version that is loaded.
@@ -99,7 +99,7 @@ impl Slot {
         self.is_retried(now) || self.held.as_ref().is_some_and(|held| held.until <= now)
     }
 
-    /// Whether a load that failed is due again.
+    /// True if a load that failed is due again.
     fn is_retried(&self, now: Instant) -> bool {
         self.retry.is_some_and(|retry| retry.at <= now)
     }
@@ -109,7 +109,7 @@ impl Slot {
         self.retry.map(|retry| retry.at).into_iter().chain(self.held.as_ref().map(|held| held.until)).min()
     }
 
-    /// Whether a change waits for weights: what serves is not replaced by a new graph over the old ones.
+    /// True if a change waits for weights: what serves is not replaced by a new graph over the old ones.
     fn is_held(&self, wanted: &Wanted, now: Instant) -> bool {
         let is_over = self.held.as_ref().is_some_and(|held| held.wanted == *wanted && held.until <= now);
         let (files, before) = (&wanted.source.fingerprint, &self.attempted.source.fingerprint);

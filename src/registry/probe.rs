@@ -127,7 +127,7 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     Probe { refused: Some(refusal), ..Probe::without_run(by_rows) }
 }
 
-/// Whether rows are independent by the probe, or why not; and what it saw that contradicts the proof or the user.
+/// Verdict of the probe on the rows, and the influence that it saw against the proof or the user's word.
 fn rows_independent(
     instance: &mut Instance,
     (rows, open): (&[ModelInputs], usize),

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{config::ModelControl, router::Readiness};
 
-/// How a model stands.
+/// State of a model, as readiness counts it.
 #[derive(Debug, PartialEq, Eq)]
 enum Serving {
     /// One of its versions is READY.

@@ -70,7 +70,7 @@ pub struct ModelStatus {
     pub versions: Vec<VersionStatus>,
     /// What is wrong with its folder, if anything is.
     pub problem: Option<String>,
-    /// What is no reason not to serve it, and may be a mistake.
+    /// Warnings: possible mistakes that are no reason not to serve it.
     pub warnings: Vec<String>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// What the last looks found, and what has been logged.
+/// Files of the last scans that are not served, and those that have been logged.
 #[derive(Debug, Default)]
 pub(super) struct Unserved {
     seen: BTreeSet<String>,

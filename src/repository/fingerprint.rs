@@ -64,7 +64,7 @@ impl Fingerprint {
         self.files.first().filter(|file| file.path == path)
     }
 
-    /// Whether the model file is another than `before`, and the weights that it names, of which some are there, are the same: they may
+    /// True if the model file is another than `before`, and the weights that it names, of which some are there, are the same: they may
     /// still be on their way.
     pub fn may_await_weights(&self, before: &Fingerprint) -> bool {
         let weights = |of: &Fingerprint| -> Vec<FileState> {
@@ -74,7 +74,7 @@ impl Fingerprint {
         self.files.first() != before.files.first() && !now.is_empty() && now == weights(before)
     }
 
-    /// Whether the model file is the one with this inode.
+    /// True if the model file is the one with this inode.
     pub(super) fn is_of(&self, inode: u64) -> bool {
         self.files.first().is_some_and(|file| file.inode == inode)
     }

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 4;
 /// Sentences of one explanation.
 const MAX_SENTENCES: usize = 32;
 
-/// Whether a file of this name may be a model, of this server or of another.
+/// True if a file of this name may be a model, of this server or of another.
 pub(super) fn is_telling(name: &str) -> bool {
     is_onnx(name) || by_name(name).is_some()
 }
@@ -84,14 +84,14 @@ fn explain_one(root: &Path, stray: &Path, scan: &Scan, budget: &mut usize) -> Op
     })
 }
 
-/// Whether a stray lies in the folder of a model that is served, or beside its file: there it may be what that was made from.
+/// True if a stray lies in the folder of a model that is served, or beside its file: there it may be what that was made from.
 fn is_beside_what_is_served(root: &Path, stray: &Path, scan: &Scan) -> bool {
     let inside = stray.strip_prefix(root).unwrap_or(stray);
     let is_served = |name: &Path| name.to_str().is_some_and(|name| scan.models.contains_key(name));
     inside.components().count() > 1 || is_served(&inside.with_extension(""))
 }
 
-/// What lies in a stray.
+/// Files of a stray.
 #[derive(Debug, Default)]
 struct Found {
     onnx: Vec<PathBuf>,
@@ -208,7 +208,7 @@ fn place(root: &Path, file: &Path, scan: &Scan) -> String {
     }
 }
 
-/// Whether a file of this name is meant to be an ONNX model, in capital letters too.
+/// True if a file of this name is meant to be an ONNX model, in capital letters too.
 pub(super) fn is_onnx(name: &str) -> bool {
     name.len() > 5 && name.as_bytes()[name.len() - 5..].eq_ignore_ascii_case(b".onnx")
 }

@@ -36,7 +36,7 @@ pub struct IgnoredConfig {
 }
 
 impl IgnoredConfig {
-    /// What the file says that does not hold. It is read only where it is not as it was `before`.
+    /// Reads the settings of the file that do not hold. Nothing is read where it is as it was `before`.
     pub(super) fn read(path: &Path, roots: &Roots, before: Option<&IgnoredConfig>) -> Self {
         let state = FileState::take(path);
         match before.filter(|before| before.state == state) {

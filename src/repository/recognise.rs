@@ -18,7 +18,7 @@ impl Seems {
         Some(Seems { what: what.into(), advice })
     }
 
-    /// What to do about it.
+    /// Advice for people.
     pub(super) fn advice(&self) -> &'static str {
         self.advice
     }

@@ -16,11 +16,11 @@ use crate::{
     files::Roots,
 };
 
-/// What a look at folders goes by.
+/// Rules of a scan of folders.
 pub(super) struct Rules<'a> {
     pub roots: Roots,
     pub marker: Option<&'a str>,
-    /// What the last look saw: what has not changed is not read again.
+    /// The last scan: an unchanged file is not read again.
     pub before: &'a Scan,
 }
 
@@ -190,7 +190,7 @@ impl Scan {
     }
 }
 
-/// Whether an entry of a folder is a folder itself, or a link to one.
+/// True if an entry of a folder is a folder itself, or a link to one.
 fn is_folder(entry: &fs::DirEntry) -> io::Result<bool> {
     let kind = entry.file_type()?;
     if kind.is_symlink() { fs::metadata(entry.path()).map(|metadata| metadata.is_dir()) } else { Ok(kind.is_dir()) }

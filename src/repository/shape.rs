@@ -1,4 +1,4 @@
-//! What a path stands for: a folder of models, one model's folder, one version of a model, or one model file.
+//! Kind of a path: a folder of models, one model's folder, one version of a model, or one model file.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::files::Roots;
 
-/// What a repository is.
+/// Kind of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A folder of models.
@@ -53,7 +53,7 @@ impl Repository {
         Ok(repository)
     }
 
-    /// What is at a path, as a part of the repository that it belongs to: links may lead about in that.
+    /// Opens a path as a part of the repository that it belongs to: links may lead about in that.
     ///
     /// # Errors
     /// There is nothing, or it can't be read; the message names the path.
@@ -122,7 +122,7 @@ impl Repository {
         }
     }
 
-    /// Whether the folder of a model is there.
+    /// True if the folder of a model is there.
     pub fn has_folder_of(&self, model: &str) -> bool {
         match &self.shape {
             Shape::Models => self.path.join(model).is_dir(),

@@ -5,7 +5,7 @@ use crate::config::ReadyWhen;
 /// Facts of a table that decide whether the server is ready.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Readiness {
-    /// Whether the repository has been read, so that it is known which models should serve.
+    /// True if the repository has been read, so that it is known which models should serve.
     pub is_known: bool,
     /// Number of models that have a READY version.
     pub ready: usize,

@@ -42,12 +42,12 @@ pub struct Version {
 /// What was derived for a version, to be seen by people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
-    /// Whether axis 0 is the batch.
+    /// True if axis 0 is the batch.
     pub by_rows: bool,
-    /// Whether all inputs of a request must have the same extent of axis 0, by the model's or the user's word. Otherwise a request
+    /// True if all inputs of a request must have the same extent of axis 0, by the model's or the user's word. Otherwise a request
     /// whose inputs differ runs alone.
     pub rows_must_agree: bool,
-    /// Whether the graph proves that rows of a batch don't influence each other.
+    /// Verdict of the graph on the influence of rows of a batch on each other.
     pub row_proof: RowProof,
     /// Rows of a batch at most where requests are batched, else why they are not.
     pub batching: Result<usize, String>,

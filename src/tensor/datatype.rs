@@ -77,7 +77,7 @@ impl Datatype {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
-    /// Whether elements are floating-point numbers.
+    /// True if elements are floating-point numbers.
     pub fn is_float(self) -> bool {
         matches!(self, Datatype::Fp16 | Datatype::Bf16 | Datatype::Fp32 | Datatype::Fp64)
     }

@@ -33,7 +33,7 @@ use value::{Cause, Flow, Rows, Value};
 /// Analysis of a model's graph for what rows of a batch have to do with each other.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RowAnalysis {
-    /// Whether they influence each other.
+    /// Verdict on their influence on each other.
     pub proof: RowProof,
     /// Extents that requests must have to share a batch, by input and axis: the proof holds for them alone, as those of the example
     /// that the model was exported with.

@@ -33,7 +33,7 @@ impl Draw {
     pub(super) const ALL: [Draw; 7] =
         [Draw::Gentle, Draw::Signed, Draw::Scaled, Draw::Large, Draw::Tiny, Draw::OneOdd, Draw::NotANumber];
 
-    /// Whether the largest batches are run with it too.
+    /// True if the largest batches are run with it too.
     pub(super) fn is_for_large_batches(self) -> bool {
         matches!(self, Draw::Signed | Draw::Scaled)
     }

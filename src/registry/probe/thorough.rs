@@ -12,7 +12,7 @@ const ROWS: usize = 8;
 /// Rows of the largest batch that is tried.
 const MAX_ROWS: usize = 64;
 
-/// Whether made-up rows get the same answers alone and in batches of several sizes, at any place.
+/// Compares the answers of made-up rows alone with those in batches of several sizes, at any place.
 ///
 /// # Errors
 /// For people: rows influence each other.

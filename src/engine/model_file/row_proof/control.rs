@@ -210,7 +210,7 @@ fn widen(state: &mut Value, output: Value, open: &mut [bool], symbols: &mut Symb
     has_changed
 }
 
-/// What the turns of a loop give, along a new axis. Without any turn it has another shape, maybe another rank.
+/// Outputs of the turns of a loop, along a new axis. Without any turn the value has another shape, maybe another rank.
 fn stacked(value: Value, axis: i64, turns: Option<&Extent>) -> Value {
     let (Some(shape), Some(turns)) = (&value.shape, turns) else {
         return match value.flow {

@@ -95,7 +95,7 @@ impl Extent {
         }
     }
 
-    /// Whether a type holds the value without a rounding or an overflow, whatever the extents are that a machine can hold.
+    /// True if a type holds the value without a rounding or an overflow, whatever the extents are that a machine can hold.
     pub(super) fn is_exact(&self, largest: i64, max_degree: usize) -> bool {
         let fits =
             |term: &Term| term.coefficient.unsigned_abs() <= largest.unsigned_abs() && term.factors.len() <= max_degree;

@@ -177,7 +177,7 @@ impl Op<'_> {
         }
     }
 
-    /// Whether an input holds rows.
+    /// True if an input holds rows.
     fn has_rows(&self, index: usize) -> bool {
         self.input(index).is_some_and(|value| value.as_rows().is_some())
     }
@@ -196,7 +196,7 @@ impl Op<'_> {
     }
 }
 
-/// Whether ONNX Runtime has kernels of a domain.
+/// True if ONNX Runtime has kernels of a domain.
 pub(super) fn is_domain_of_kernels(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx" | "ai.onnx.ml") || domain.starts_with("com.microsoft")
 }

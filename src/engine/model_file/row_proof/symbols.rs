@@ -31,7 +31,7 @@ struct SymbolFacts {
     is_of_request: bool,
     /// Computed of extents of requests.
     follows_request: bool,
-    /// What is left of a difference, which may be nothing.
+    /// Rest of a difference, which may be nothing.
     is_rest: bool,
 }
 
@@ -107,12 +107,12 @@ impl Symbols {
         }
     }
 
-    /// Whether the value is at least one, for certain.
+    /// True if the value is at least one, for certain.
     pub(super) fn is_positive(&self, extent: &Extent) -> bool {
         self.minimum(extent).is_some_and(|least| least > 0)
     }
 
-    /// Whether two extents are equal, if need be on the condition that an extent of the requests is one number: exporters write the
+    /// True if two extents are equal, if need be on the condition that an extent of the requests is one number: exporters write the
     /// extents of their example into reshapes.
     pub(super) fn require_equal(&mut self, first: &Extent, second: &Extent) -> bool {
         let (Extent::Sum(terms), Extent::Number(number)) = (match second {
@@ -139,7 +139,7 @@ impl Symbols {
         self.required.get(factors.first()?).copied().filter(|_| factors.len() == 1)
     }
 
-    /// Whether an extent can be a number that the model declares. One that follows from what requests bring can be any.
+    /// True if an extent can be a number that the model declares. One that follows from what requests bring can be any.
     pub(super) fn may_be(&self, extent: &Extent, number: i64) -> bool {
         match extent {
             Extent::Number(own) => *own == number,
@@ -147,12 +147,12 @@ impl Symbols {
         }
     }
 
-    /// Whether what is left of a difference takes part, which may be nothing.
+    /// True if what is left of a difference takes part, which may be nothing.
     pub(super) fn has_rest(&self, extent: &Extent) -> bool {
         self.has(extent, |facts| facts.is_rest)
     }
 
-    /// Whether a symbol of which that is so takes part.
+    /// True if a symbol of which that is so takes part.
     fn has(&self, extent: &Extent, is_so: impl Fn(&SymbolFacts) -> bool) -> bool {
         match extent {
             Extent::Number(_) => false,
@@ -172,12 +172,12 @@ impl Symbols {
         }))
     }
 
-    /// Whether the number of rows takes part.
+    /// True if the number of rows takes part.
     pub(super) fn is_of_batch(&self, extent: &Extent) -> bool {
         self.has(extent, |facts| facts.of_batch)
     }
 
-    /// What the number of rows is multiplied by, where the extent is such a product.
+    /// Factor of the number of rows, where the extent is such a product.
     pub(super) fn per_row(&self, extent: &Extent) -> Option<Extent> {
         let quotient = extent.div_exact(&Extent::symbol(BATCH))?;
         (!self.is_of_batch(&quotient) && !extent.is_zero()).then_some(quotient)
@@ -292,7 +292,7 @@ impl Symbols {
         }
     }
 
-    /// Whether an extent is the lesser of another and a number above 1.
+    /// True if an extent is the lesser of another and a number above 1.
     fn is_lesser_of(&self, lesser: &Extent, other: &Extent) -> bool {
         let Extent::Sum(terms) = lesser else { return false };
         let [Term { factors, coefficient: 1 }] = &**terms else { return false };
@@ -315,12 +315,12 @@ impl Symbols {
         }
     }
 
-    /// Whether the value is at least zero, for certain.
+    /// True if the value is at least zero, for certain.
     pub(super) fn is_nonnegative(&self, extent: &Extent) -> bool {
         self.minimum(extent).is_some_and(|least| least >= 0)
     }
 
-    /// Whether the value is no fraction, for certain.
+    /// True if the value is no fraction, for certain.
     pub(super) fn is_whole(&self, extent: &Extent) -> bool {
         let is_whole = |symbol: &Symbol| self.known[symbol.0 as usize].is_whole;
         match extent {
@@ -329,7 +329,7 @@ impl Symbols {
         }
     }
 
-    /// Whether `first` is less than `second`, where that is certain.
+    /// Compares two values: `first` is less than `second`, is not, or that is not certain.
     pub(super) fn is_less(&self, first: &Extent, second: &Extent) -> Option<bool> {
         let above = second.sub(first)?;
         if self.is_nonnegative(&above.sub(&Extent::ONE)?) || self.is_whole(&above) && self.is_positive(&above) {
@@ -338,7 +338,7 @@ impl Symbols {
         self.is_nonnegative(&first.sub(second)?).then_some(false)
     }
 
-    /// Whether two values are equal, where that is certain.
+    /// Compares two values: they are equal, are not, or that is not certain.
     pub(super) fn are_equal(&self, first: &Extent, second: &Extent) -> Option<bool> {
         let differ = self.is_less(first, second) == Some(true) || self.is_less(second, first) == Some(true);
         if first == second { Some(true) } else { differ.then_some(false) }

@@ -10,7 +10,7 @@ use super::{
 /// A tensor of the graph, as far as the proof knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Value {
-    /// What decides its elements.
+    /// Influence of the batch on its elements.
     pub flow: Flow,
     /// Its extents; `None` where its rank is not known.
     pub shape: Option<Rc<[Extent]>>,
@@ -22,7 +22,7 @@ pub(super) struct Value {
     pub element: i32,
 }
 
-/// What decides a tensor's elements.
+/// Influence of a batch on a tensor's elements.
 #[derive(Debug, Clone)]
 pub(super) enum Flow {
     /// Neither the rows nor their number.
@@ -120,7 +120,7 @@ impl Value {
         matches!(self.flow, Flow::Constant)
     }
 
-    /// Whether neither rows nor their positions take part: its elements are constant or follow from the number of rows.
+    /// True if neither rows nor their positions take part: its elements are constant or follow from the number of rows.
     pub(super) fn is_without_rows(&self) -> bool {
         matches!(self.flow, Flow::Constant | Flow::BatchSize)
     }

@@ -60,7 +60,7 @@ impl<'v> Operand<'v> {
     }
 }
 
-/// Whether elements of a type are what they are computed to be: types of fewer bits wrap around or round.
+/// True if elements of a type are what they are computed to be: types of fewer bits wrap around or round.
 pub(super) fn holds(element: i32, value: &Extent, symbols: &Symbols) -> bool {
     match element {
         INT64 => value.is_exact(1 << 20, 4) && value.number().is_none_or(|number| number.unsigned_abs() < 1 << 62),

@@ -9,7 +9,7 @@ use super::{
     Op, Ruled, mixes, unproven,
 };
 
-/// Whether an operator of `com.microsoft` is one of these.
+/// True if an operator of `com.microsoft` is one of these.
 pub(super) fn has_rule_of_microsoft(operator: &str) -> bool {
     matches!(
         operator,
@@ -113,7 +113,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     Ok([output].into_iter().chain((0..more).map(|_| other.clone())).collect())
 }
 
-/// Whether an input is added to the scores `[batch, heads, queries, keys]`, with broadcasting.
+/// True if an input is added to the scores `[batch, heads, queries, keys]`, with broadcasting.
 fn is_bias(op: &Op<'_>, index: usize) -> bool {
     match (op.node.domain.as_str(), op.node.operator.as_str()) {
         ("com.microsoft", "Attention" | "MultiHeadAttention") => index == 5,

@@ -138,7 +138,7 @@ pub(super) fn text(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
     }
 }
 
-/// Whether a vectorizer's vocabulary holds a word.
+/// True if a vectorizer's vocabulary holds a word.
 fn is_counted(op: &Op<'_>, word: &[u8]) -> bool {
     let words = op.attribute("pool_strings").map(|pool| &pool.strings);
     words.is_none_or(|words| words.iter().any(|other| other == word))

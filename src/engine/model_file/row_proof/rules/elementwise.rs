@@ -13,7 +13,7 @@ use super::{
     Op, Ruled, Shape, arithmetic, mixes, unproven,
 };
 
-/// Whether an operator of ONNX computes element by element.
+/// True if an operator of ONNX computes element by element.
 pub(super) fn is_elementwise(operator: &str) -> bool {
     matches!(
         operator,
@@ -90,7 +90,7 @@ pub(super) fn is_elementwise(operator: &str) -> bool {
     )
 }
 
-/// Whether an operator of `com.microsoft` computes element by element.
+/// True if an operator of `com.microsoft` computes element by element.
 pub(super) fn is_elementwise_of_microsoft(operator: &str) -> bool {
     matches!(operator, "BiasGelu" | "FastGelu" | "Gelu" | "MurmurHash3" | "QuickGelu" | "BiasSoftplus")
 }

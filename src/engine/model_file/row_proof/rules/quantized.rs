@@ -10,7 +10,7 @@ use super::{
     Op, Ruled, elementwise, mixes, products, reductions, unproven,
 };
 
-/// Whether an operator of `com.microsoft` is one of these.
+/// True if an operator of `com.microsoft` is one of these.
 pub(super) fn has_rule_of_microsoft(operator: &str) -> bool {
     matches!(
         operator,

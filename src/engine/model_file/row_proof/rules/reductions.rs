@@ -10,7 +10,7 @@ use super::{
     Op, Ruled, Shape, arithmetic, elementwise, mixes, unproven,
 };
 
-/// Whether an operator of ONNX is one of these.
+/// True if an operator of ONNX is one of these.
 pub(super) fn has_rule(operator: &str) -> bool {
     operator.starts_with("Reduce")
         || matches!(

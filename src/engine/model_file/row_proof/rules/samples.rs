@@ -9,7 +9,7 @@ use super::{
     Op, Ruled, Shape, mixes, unproven,
 };
 
-/// Whether an operator of ONNX is one of these.
+/// True if an operator of ONNX is one of these.
 pub(super) fn has_rule(operator: &str) -> bool {
     matches!(
         operator,
@@ -39,7 +39,7 @@ pub(super) fn has_rule(operator: &str) -> bool {
     )
 }
 
-/// Whether an operator of `com.microsoft` is one of these.
+/// True if an operator of `com.microsoft` is one of these.
 pub(super) fn has_rule_of_microsoft(operator: &str) -> bool {
     matches!(
         operator,
