@@ -84,6 +84,16 @@ async fn rows_and_batches(server: &Server, model: &str) -> (f64, f64) {
     (rows, metric(server, "onnxd_batch_rows_count", &[&label]).await)
 }
 
+/// Serves models that have requests wait for each other; with their folder, which lasts as long.
+fn serve(models: &[(&str, Graph)]) -> (TempDir, Server) {
+    let repository = TempDir::new().unwrap();
+    for (name, graph) in models {
+        graphs::save(graph.clone(), repository.path(), name, DELAY);
+    }
+    let server = Server::start(repository.path());
+    (repository, server)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn coupled_rows_never_meet() {
     let models: [(&str, Graph); 4] = [
@@ -92,11 +102,7 @@ async fn coupled_rows_never_meet() {
         ("embedding", graphs::embedding_dynamically_quantized()),
         ("lag", graphs::lag_of_eight_rows()),
     ];
-    let repository = TempDir::new().unwrap();
-    for (name, graph) in models.clone() {
-        graphs::save(graph, repository.path(), name, DELAY);
-    }
-    let server = Server::start(repository.path());
+    let (_repository, server) = serve(&models);
     for (name, _) in models {
         compare(&server, name).await;
         let (rows, batches) = rows_and_batches(&server, name).await;
@@ -107,11 +113,7 @@ async fn coupled_rows_never_meet() {
 #[tokio::test(flavor = "multi_thread")]
 async fn independent_rows_share_batches() {
     let models: [(&str, Graph); 2] = [("linear", graphs::linear()), ("reshaped", graphs::reshaped_by_its_own_shape())];
-    let repository = TempDir::new().unwrap();
-    for (name, graph) in models.clone() {
-        graphs::save(graph, repository.path(), name, DELAY);
-    }
-    let server = Server::start(repository.path());
+    let (_repository, server) = serve(&models);
     for (name, _) in models {
         compare(&server, name).await;
         let (rows, batches) = rows_and_batches(&server, name).await;

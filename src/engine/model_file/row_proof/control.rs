@@ -122,10 +122,10 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
         turns_once &= shape.get(axis).is_some_and(|extent| interpreter.symbols.is_positive(extent));
         let flow = match &value.flow {
             Flow::Rows(rows) if rows.axis == axis => {
-                return mixes(format!(
-                    "it turns over axis {axis} of '{}', which holds the rows",
-                    op.node.inputs[states + index]
-                ));
+                let name = &op.node.inputs[states + index];
+                let why = format!("it turns over axis {axis} of '{name}', which holds the rows");
+                // Only a state carries something from one turn to the next.
+                return if states == 0 { unproven(why) } else { mixes(why) };
             }
             Flow::Rows(rows) => Flow::Rows(rows.at(rows.axis - usize::from(axis < rows.axis))),
             Flow::Constant => Flow::Constant,

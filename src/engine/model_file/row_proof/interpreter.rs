@@ -155,10 +155,11 @@ impl<'m> Interpreter<'m> {
     pub(super) fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
         let mut scope = Scope::inside(outer);
         scope.values.extend(graph.inputs.iter().map(|info| &*info.name).zip(inputs));
-        self.depth += 1;
-        if self.depth <= MAX_DEPTH {
-            self.run(graph, &mut scope);
+        if self.depth == MAX_DEPTH {
+            return graph.outputs.iter().map(|info| too_deep(&info.name)).collect();
         }
+        self.depth += 1;
+        self.run(graph, &mut scope);
         self.depth -= 1;
         let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
         graph
@@ -187,10 +188,11 @@ impl<'m> Interpreter<'m> {
             Scope { values: HashMap::new(), outer: None, opsets: scope.opsets, caller: Some((function, node)) };
         let given = function.inputs.iter().zip(inputs);
         scope.values.extend(given.filter_map(|(name, value)| Some((name.as_str(), value.clone()?))));
-        self.depth += 1;
-        if self.depth <= MAX_DEPTH {
-            self.run_nodes(&function.nodes, function.values.iter(), &mut scope);
+        if self.depth == MAX_DEPTH {
+            return function.outputs.iter().map(|name| too_deep(name)).collect();
         }
+        self.depth += 1;
+        self.run_nodes(&function.nodes, function.values.iter(), &mut scope);
         self.depth -= 1;
         let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
         function.outputs.iter().map(|name| scope.get(name).cloned().unwrap_or_else(|| undefined(name))).collect()
@@ -301,6 +303,11 @@ pub(super) fn shown(node: &Node) -> String {
 pub(super) fn unproven(node: &str, why: String) -> Value {
     let cause = Rc::new(Cause { node: node.to_owned(), why });
     Value::of(Flow::Unproven(cause), None, 0)
+}
+
+/// A value that is computed deeper inside graphs and functions than they are followed.
+fn too_deep(name: &str) -> Value {
+    unproven(name, format!("functions and graphs are followed {MAX_DEPTH} deep, and these are deeper"))
 }
 
 fn blamed(node: &Node, blame: Blame) -> Value {
