@@ -4,6 +4,7 @@ use ort::{
     memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
     session::RunOptions,
 };
+use socket2::SockRef;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -66,10 +67,28 @@ pub fn serve(arguments: &[OsString]) -> Result<(), String> {
 
 /// ONNX Runtime's warnings go to the server's log by way of stderr.
 fn log_to_stderr() {
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).without_time().with_target(false);
-    // A line that the server does not take in time is dropped: to complain of that on the same stream would end the process.
+    let log = tracing_subscriber::fmt().with_writer(|| ServerLog).with_ansi(false).without_time().with_target(false);
+    // To complain of a lost line on the same stream would end the process.
     let log = log.log_internal_errors(false);
     let _ = log.with_max_level(tracing::Level::WARN).try_init();
+}
+
+/// Sends lines to the server, and drops those that find no room: the server does not read while it waits for a load, and some
+/// models have ONNX Runtime warn of thousands of weights.
+struct ServerLog;
+
+impl io::Write for ServerLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        match SockRef::from(&io::stderr()).send_with_flags(line, flags) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(line.len()),
+            sent => sent,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The run that goes on, for the thread that may have to stop it.

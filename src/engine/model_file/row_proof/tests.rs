@@ -1,32 +1,80 @@
-use prost::Message;
-use std::{fs, path::Path, time::Instant};
+use super::{
+    super::onnx::{
+        Attribute, Dimension, FLOAT, Graph, INT64, Model, Node, OperatorSet, Tensor, TensorShape, TensorType, Type,
+        ValueInfo,
+    },
+    RowProof, analyse,
+};
 
-use super::{super::onnx::Model, RowProof, prove};
+fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+    let inputs = inputs.iter().map(ToString::to_string).collect();
+    Node { operator: operator.into(), inputs, outputs: vec![output.into()], ..Node::default() }
+}
 
-/// Prints the verdict on each model in the folder that ONNXD_MODELS names, and the time that it took.
-#[test]
-#[ignore = "a report for people: it needs models"]
-#[expect(clippy::print_stdout, reason = "it is a report")]
-fn verdicts_on_a_folder() {
-    let Some(folder) = std::env::var_os("ONNXD_MODELS") else { return };
-    let mut paths: Vec<_> = fs::read_dir(Path::new(&folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
-    paths.sort();
-    for path in paths {
-        let Ok(model) = Model::decode(bytes::Bytes::from(fs::read(&path).unwrap())) else {
-            println!("{}: unreadable", path.display());
-            continue;
-        };
-        let nodes = model.graph.as_ref().map_or(0, |graph| graph.nodes.len());
-        let started = Instant::now();
-        let (verdict, _) = prove(&model);
-        let took = started.elapsed();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let (word, why) = match &verdict {
-            RowProof::Proven => ("proven", String::new()),
-            RowProof::Mixes(finding) => ("mixes", finding.why.clone()),
-            RowProof::Unproven(finding) => ("unproven", finding.why.clone()),
-        };
-        println!("{word}\t{name}\t{nodes}\t{:.1} ms\t{why}", took.as_secs_f64() * 1e3);
+fn with_axis(node: Node, axis: i64) -> Node {
+    Node { attributes: vec![Attribute { name: "axis".into(), integer: axis, ..Attribute::default() }], ..node }
+}
+
+fn numbers(name: &str, numbers: &[i64]) -> Tensor {
+    let extents = vec![numbers.len() as i64];
+    Tensor { name: name.into(), extents, element: INT64, int64_data: numbers.to_vec(), ..Tensor::default() }
+}
+
+/// A tensor `[batch, 16]`.
+fn rows_of_16(name: &str) -> ValueInfo {
+    let batch = Dimension { extent: None, name: Some("batch".into()) };
+    let shape = Some(TensorShape { dimensions: vec![batch, Dimension { extent: Some(16), name: None }] });
+    ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element: FLOAT, shape }) }) }
+}
+
+/// So many layers, each reshaped by its own shape and back, and behind them a softmax over an axis. Eight nodes a layer.
+fn layers(count: usize, softmax_axis: i64) -> Model {
+    let (mut nodes, mut before) = (Vec::new(), "x".to_owned());
+    for layer in 0..count {
+        let of = |name: &str| format!("{name}{layer}");
+        nodes.extend([
+            node("MatMul", &[&before, "weights"], &of("product")),
+            node("Add", &[&of("product"), "bias"], &of("sum")),
+            node("Shape", &[&of("sum")], &of("shape")),
+            node("Slice", &[&of("shape"), "zero", "one", "zero"], &of("batch")),
+            with_axis(node("Concat", &[&of("batch"), "four_by_four"], &of("target")), 0),
+            node("Reshape", &[&of("sum"), &of("target")], &of("square")),
+            node("Relu", &[&of("square")], &of("relu")),
+            node("Reshape", &[&of("relu"), "flat"], &of("y")),
+        ]);
+        before = of("y");
     }
+    nodes.push(with_axis(node("Softmax", &[&before], "y"), softmax_axis));
+    let weights = Tensor { name: "weights".into(), extents: vec![16, 16], element: FLOAT, ..Tensor::default() };
+    let bias = Tensor { name: "bias".into(), extents: vec![16], element: FLOAT, ..Tensor::default() };
+    let shapes = [("zero", &[0][..]), ("one", &[1]), ("four_by_four", &[4, 4]), ("flat", &[-1, 16])];
+    let initializers = shapes.map(|(name, values)| numbers(name, values)).into_iter().chain([weights, bias]).collect();
+    let graph = Graph {
+        nodes,
+        initializers,
+        inputs: vec![rows_of_16("x")],
+        outputs: vec![rows_of_16("y")],
+        ..Graph::default()
+    };
+    let opsets = vec![OperatorSet { domain: String::new(), version: 17 }];
+    Model { graph: Some(graph), opsets, ..Model::default() }
+}
+
+#[test]
+fn graphs_of_ten_thousand_nodes_are_followed_to_their_end() {
+    assert_eq!(analyse(&layers(1_250, 1)).proof, RowProof::Proven);
+    let RowProof::Mixes(finding) = analyse(&layers(1_250, 0)).proof else {
+        panic!("a softmax over the rows mixes them")
+    };
+    assert!(finding.why.starts_with("Softmax 'y': "), "{finding}");
+}
+
+#[test]
+fn chain_leads_from_the_node_that_mixes_to_the_output() {
+    let mut model = layers(1, 0);
+    let graph = model.graph.as_mut().unwrap();
+    graph.nodes.push(node("Relu", &["y"], "z"));
+    graph.outputs = vec![rows_of_16("z")];
+    let RowProof::Mixes(finding) = analyse(&model).proof else { panic!("a softmax over the rows mixes them") };
+    assert_eq!(finding.chain, ["Softmax 'y'", "Relu 'z'"]);
 }
