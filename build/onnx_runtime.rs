@@ -1,7 +1,7 @@
 //! Fetches the ONNX Runtime library for the platform that is built for, so that the server runs with no manual step.
 
 #[allow(dead_code, unreachable_pub, unused_imports, reason = "the server uses the rest of it")]
-#[path = "../src/runtime/fetch.rs"]
+#[path = "../src/ort_library/fetch.rs"]
 mod fetch;
 
 use std::env;

@@ -1,33 +1,23 @@
 //! The protocols. Wire formats live only here: decode, call one function, encode.
 
-mod access;
 pub mod admin;
-mod answer;
-mod body;
-mod budget;
-mod codec_pool;
-mod compression;
-pub mod grpc;
-mod health_only;
-mod host_paths;
-pub mod http;
+pub mod dialect;
+pub(crate) mod grpc_health;
 mod infer;
-mod limits;
 mod metrics;
-mod parameters;
-mod ports;
+mod request_log;
 mod service;
-mod wrong_port;
+pub mod transport;
 
-pub use access::{AccessLog, Lines};
-pub use answer::{Answer, AnswerBody, Unwritten};
-pub use budget::Budget;
-pub use codec_pool::CodecPool;
-pub use health_only::refuse_unless_health;
-pub use limits::Limits;
 pub use metrics::Read;
-pub use ports::Ports;
+pub use request_log::{AccessLog, Lines};
 pub use service::Service;
+pub use transport::codec_pool::CodecPool;
+pub use transport::health_only::refuse_unless_health;
+pub use transport::limits::Limits;
+pub use transport::memory_budget::Budget;
+pub use transport::ports::Ports;
+pub use transport::response_body::{Answer, AnswerBody, Unwritten};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -40,7 +30,7 @@ use crate::{
     router::{Router, Table, Version},
     traffic::{Reason, Selector},
 };
-use host_paths::without_folders;
+use transport::host_paths::without_folders;
 
 /// The server's name in its metadata.
 pub const SERVER_NAME: &str = "onnxd";

@@ -10,35 +10,35 @@ mod answer;
 mod batch;
 mod busy_poll;
 mod compute;
-mod devices;
+mod device_threads;
 mod forecast;
 mod idle;
+mod inline;
 mod instances;
-mod levels;
-mod line;
 mod lost;
 mod overload;
-mod pace;
+mod priority_levels;
 mod queue;
 mod run;
 mod run_time;
+mod run_time_ewma;
+mod slot_queue;
 mod submit;
 mod task;
 mod timing;
-mod turn;
 mod watchdog;
-mod watched;
-mod workers;
+mod watched_thread;
+mod worker_deaths;
 
 pub use busy_poll::busy_poll;
 pub use compute::Compute;
 pub use idle::Load;
+pub use inline::{LONGEST, begin as begin_turn, take_turns};
 pub use instances::{Instances, OnDevice};
-pub use levels::Levels;
+pub use priority_levels::Levels;
 pub use queue::LevelLimits;
 pub use task::LoadWatch;
 pub use timing::Timing;
-pub use turn::{LONGEST, begin as begin_turn, take_turns};
 pub use watchdog::WatchedLoad;
 
 use smallvec::SmallVec;
@@ -63,10 +63,10 @@ use admission::Admission;
 use batch::Reply;
 use idle::Idle;
 use lost::Loss;
-use pace::Pace;
 use queue::{Cancel, Limits, Next, Queue, Waiting};
 use run_time::RunTime;
-use workers::{Died, Workers};
+use run_time_ewma::Pace;
+use worker_deaths::{Died, Workers};
 
 /// How a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,7 +236,7 @@ impl Batcher {
         if self.in_place.is_empty() || rows > self.settings.in_place_rows || !self.pace.is_short() {
             return Place::Compute;
         }
-        let number = turn::this_thread().filter(|number| *number < self.in_place.len());
+        let number = inline::this_thread().filter(|number| *number < self.in_place.len());
         number.map_or(Place::Compute, Place::Here)
     }
 
@@ -251,7 +251,7 @@ impl Batcher {
     fn schedule(self: &Arc<Self>, place: Place) {
         match place {
             Place::Compute => self.compute.schedule(self),
-            Place::Here(_) => turn::schedule(self),
+            Place::Here(_) => inline::schedule(self),
         }
     }
 

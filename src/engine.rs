@@ -4,28 +4,19 @@
 //! stacked in. Every call blocks: who runs them, and when, is the batcher's business.
 
 mod about;
-mod allocator;
-mod binding;
-mod buckets;
-mod buffer;
+mod batch_buffer;
+pub(crate) mod cpu;
+pub(crate) mod cuda;
 mod element;
 mod explain;
-mod foreseen;
-mod gpus;
-mod graphs;
 mod instance;
-mod kept;
-mod memory;
 mod model_file;
 mod provider;
-mod recording;
 mod run_control;
 mod run_error;
-mod runner;
 mod session;
+mod session_thread;
 mod signature;
-mod stage;
-mod staged;
 mod strings;
 mod target;
 mod tensorrt;
@@ -37,9 +28,9 @@ mod weights;
 mod worker;
 
 pub use about::version_of;
-pub use buckets::buckets;
+pub use cuda::driver::gpus;
+pub use cuda::graph_sizes::buckets;
 pub use explain::is_of_a_gpu;
-pub use gpus::gpus;
 pub use instance::{Instance, Ran};
 pub use model_file::{ModelFile, NeedsElements, RowAnalysis, RowProof};
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
@@ -54,10 +45,10 @@ use ort::{
 };
 use std::{cell::Cell, path::Path, sync::Arc};
 
-use crate::{error::Failure, files::ModelPath};
-use allocator::{Account, Pool, Purpose};
-use memory::{Location, Memory};
-use recording::while_none_is_recorded;
+use crate::{error::Failure, host::files::ModelPath};
+use cpu::allocator::{Account, Pool, Purpose};
+use cuda::graph_request::while_none_is_recorded;
+use cuda::pinned_memory::{Location, Memory};
 use run_control::makes_session;
 use worker::Worker;
 
@@ -74,7 +65,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the library. Telemetry must have been disabled in the environment before this ([`crate::runtime`]).
+    /// Loads the library. Telemetry must have been disabled in the environment before this ([`crate::ort_library`]).
     ///
     /// # Errors
     /// The library can't be loaded or is not of the version that this build needs; the message names the file.
@@ -88,7 +79,7 @@ impl Engine {
         if !tracing::enabled!(target: "onnxruntime", tracing::Level::DEBUG) {
             environment.set_log_level(LogLevel::Warning);
         }
-        allocator::register(&environment, library).map_err(|error| failed(&error))?;
+        cpu::allocator::register(&environment, library).map_err(|error| failed(&error))?;
         Ok(Engine {
             environment,
             library: library.into(),
@@ -101,7 +92,7 @@ impl Engine {
     /// The same engine, for which one run may hold so many bytes, and all weights and runs of the process so many together.
     #[must_use]
     pub fn with_memory_limits(self, max_run_memory: usize, total: usize) -> Self {
-        allocator::limit_total(total);
+        cpu::allocator::limit_total(total);
         Engine { max_run_memory, ..self }
     }
 
@@ -200,8 +191,8 @@ impl Engine {
             account.held().read(file.bytes());
         }
         let weights = Pool::new(account.clone(), Purpose::Weights);
-        let session = allocator::within_load(&weights, || self.session(file, folder, target));
-        let session = session.map_err(|error| match allocator::take_refusal() {
+        let session = cpu::allocator::within_load(&weights, || self.session(file, folder, target));
+        let session = session.map_err(|error| match cpu::allocator::take_refusal() {
             Some(refusal) => Failure::passing(format!("there is no memory for it: {}", refusal.reason())),
             None => tensorrt::failure(&error.to_string(), target),
         })?;
@@ -250,7 +241,7 @@ impl Engine {
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?
-            .with_config_entry(allocator::SESSION_OPTION.0, allocator::SESSION_OPTION.1)?
+            .with_config_entry(cpu::allocator::SESSION_OPTION.0, cpu::allocator::SESSION_OPTION.1)?
             .commit_from_memory(&file.encoded)
     }
 }

@@ -5,16 +5,16 @@
 use bytes::Bytes;
 
 use crate::{
-    api, cli,
+    api,
+    commands::cli,
     config::ModelConfig,
     json::{Elements, Reader, write_elements},
-    registry,
     tensor::{BytesElements, Datatype, Inputs, Request, RowCutter, Shape, Tensor, concatenate},
 };
 
 /// The body of an inference request over HTTP, all JSON.
 pub fn http_json(data: &[u8]) {
-    if let Ok(request) = api::http::decode_for_fuzzing(None, Bytes::copy_from_slice(data)) {
+    if let Ok(request) = api::dialect::oip_http::decode_for_fuzzing(None, Bytes::copy_from_slice(data)) {
         consistent(&request);
     }
 }
@@ -23,14 +23,14 @@ pub fn http_json(data: &[u8]) {
 pub fn http_binary(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');
     let (header, body) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    if let Ok(request) = api::http::decode_for_fuzzing(Some(header), Bytes::copy_from_slice(body)) {
+    if let Ok(request) = api::dialect::oip_http::decode_for_fuzzing(Some(header), Bytes::copy_from_slice(body)) {
         consistent(&request);
     }
 }
 
 /// A message of an inference request over gRPC.
 pub fn grpc(data: &[u8]) {
-    if let Some(Ok(request)) = api::grpc::decode_for_fuzzing(Bytes::copy_from_slice(data)) {
+    if let Some(Ok(request)) = api::dialect::oip_grpc::decode_for_fuzzing(Bytes::copy_from_slice(data)) {
         consistent(&request);
     }
 }
@@ -58,7 +58,7 @@ pub fn config(data: &[u8]) {
 /// A test case of a version.
 pub fn test_case(data: &[u8]) {
     if let Ok(text) = str::from_utf8(data) {
-        let _ = registry::read_for_fuzzing(text);
+        let _ = crate::loader::read_for_fuzzing(text);
     }
 }
 

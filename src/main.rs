@@ -1,16 +1,21 @@
 //! The `onnxd` command.
 
 use onnxd::{
-    admin, check,
-    cli::{self, Command},
-    doctor, engine, gpu, health, infer, library, runtime, server,
+    commands::{
+        self, admin, check,
+        cli::{self, Command},
+        doctor, health, infer, runtime,
+    },
+    engine,
+    host::gpus,
+    ort_library, server,
 };
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
-    runtime::disable_telemetry();
-    gpu::number_by_bus();
+    ort_library::disable_telemetry();
+    gpus::number_by_bus();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     // Not a command for people, and the first thing that a worker process does must be to let go of the server's files.
     if let Some((first, arguments)) = arguments.split_first()
@@ -34,12 +39,12 @@ fn main() -> ExitCode {
         Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings, unknown),
         Command::Check(options) => check::check(options),
         Command::Doctor(options) => doctor::run(options),
-        Command::Config(config) => cli::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
-        Command::Runtime(asked) => library::run(asked),
+        Command::Config(config) => commands::config::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),
+        Command::Runtime(asked) => runtime::run(asked),
         Command::Infer(options) => infer::run(options).map(|()| ExitCode::SUCCESS),
         Command::Health(options) => health::run(options).map(|()| ExitCode::SUCCESS),
-        Command::Completions(asked) => cli::completions(asked).map(|()| ExitCode::SUCCESS),
-        Command::Man(asked) => cli::man(asked).map(|()| ExitCode::SUCCESS),
+        Command::Completions(asked) => commands::completions(asked).map(|()| ExitCode::SUCCESS),
+        Command::Man(asked) => commands::man(asked).map(|()| ExitCode::SUCCESS),
         Command::Admin(command) => admin::run(command).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(failed)

@@ -4,51 +4,26 @@
 //! has happened. It works on a thread of its own, off the path of requests, and frees there what has gone.
 
 mod control;
-mod deaths;
-mod device;
-mod devices;
-mod first;
-mod graphs;
-mod in_place;
-mod instances;
+mod control_metrics;
 mod inventory;
-mod isolation;
-mod joining;
-mod load;
-mod loads;
+mod load_queue;
 mod losses;
 mod memory;
-mod metrics;
+mod overridden_config;
 mod plan;
-mod probe;
 mod readiness;
-mod shadowed;
 mod shared;
-mod sizes;
 mod status;
-mod system;
 mod table;
-mod test_case;
 #[cfg(test)]
 mod tests;
-mod trial;
-mod trials;
 mod unserved;
 mod warnings;
 mod watcher;
-mod zero_extents;
 
 pub use control::{Changed, Control};
-pub use deaths::Deaths;
-pub use devices::Devices;
-pub use load::{Loaded, Loader, TestCases};
 pub use memory::MemoryLimit;
 pub use status::{Event, Happened, ModelStatus, Source, State, VersionStatus};
-pub use system::{give_way, stay_aside, yield_to_small_requests};
-#[cfg(any(fuzzing, test))]
-pub(crate) use test_case::read_for_fuzzing;
-pub use trials::Trials;
-
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     path::PathBuf,
@@ -62,13 +37,15 @@ use std::{
 
 use crate::{
     config::ModelControl,
-    desired::Store,
+    host::give_way,
+    loader::{Key, Loader, Wanted},
     repository::{Model, Repository, Scan},
     router::{Router, Version},
+    state::Store,
 };
 use inventory::Inventory;
-use loads::{Going, Refused, say_ready, say_refused};
-use plan::{Key, Slot, Wanted, settle};
+use load_queue::{Going, Refused, say_ready, say_refused};
+use plan::{Slot, settle};
 use shared::{Message, Shared};
 use unserved::Unserved;
 
@@ -237,7 +214,7 @@ impl Registry {
     /// nothing is being loaded any more. Returns how many loads go on that were given up.
     pub fn follow(mut self, period: Duration) -> usize {
         let pause = period.min(PAUSE);
-        system::prepare();
+        crate::host::priority::prepare();
         // Not before: threads for runs that are started at the start would inherit it.
         give_way();
         // For what was asked for while all was loaded.
@@ -414,7 +391,7 @@ impl Registry {
                 tracing::warn!(model = name, "{warning}");
             }
         }
-        shadowed::warn_of_edits(&inventory, &models);
+        overridden_config::warn_of_edits(&inventory, &models);
         inventory.models = models;
     }
 
@@ -434,7 +411,7 @@ impl Registry {
         }
         if self.freed >= TRIM || self.trim_at.is_some_and(|at| at <= now) {
             (self.freed, self.trim_at) = (0, None);
-            system::trim_memory();
+            crate::host::priority::trim_memory();
         }
     }
 }

@@ -25,7 +25,7 @@ use std::{
 
 use crate::{
     config::ModelConfig,
-    files::{ModelPath, Roots},
+    host::files::{ModelPath, Roots},
 };
 use shape::Shape;
 

@@ -8,20 +8,20 @@ mod blocking;
 mod client_stream;
 mod coarse_timer;
 mod connection;
-mod flood;
-mod frames;
+mod connection_limit;
 mod half_close;
-mod io;
-pub(crate) mod limits;
-mod listener;
+mod http1_fast_path;
+mod http2_flood;
+mod http2_frames;
+mod io_threads;
+pub(crate) mod limit_settings;
 mod log;
 mod log_queue;
-mod places;
-mod plain;
+mod poll_once;
+mod port;
 mod readiness;
-mod readings;
+mod scrape_gauges;
 mod signals;
-mod streams;
 
 use std::{
     num::NonZeroUsize,
@@ -42,25 +42,26 @@ use crate::{
         admin::{Callers, Tokens},
     },
     batcher::Compute,
-    cli::{MemoryFull, Settings, Trial, UnknownVariable},
     clock,
+    commands::cli::{MemoryFull, Settings, Trial, UnknownVariable},
     config::{ByteSize, Folders, Listen},
-    desired::default_folder,
     engine::Engine,
-    gpu, machine,
+    host::{self, give_way, gpus},
+    loader::{Deaths, Loader, Trials},
     metrics::{AccessLogMetrics, Exposition, TransportMetrics},
-    registry::{Deaths, Loader, MemoryLimit, Options, Registry, Trials, give_way},
+    ort_library,
+    registry::{MemoryLimit, Options, Registry},
     repository::Repository,
     router::Router,
-    runtime,
+    state::default_folder,
 };
 use access_log::Writer;
 use connection::Terms;
-use io::IoThreads;
-use limits::ConnectionLimits;
-use listener::Door;
+use connection_limit::{PlaceLimits, Places};
+use io_threads::IoThreads;
+use limit_settings::ConnectionLimits;
 use log::Console;
-use places::{PlaceLimits, Places};
+use port::Door;
 use signals::Signals;
 
 pub use log::report;
@@ -87,14 +88,15 @@ pub fn serve(folder: &Path, settings: &Settings, unknown: &[UnknownVariable]) ->
     for variable in unknown {
         tracing::warn!(variable = variable.name, "{variable}");
     }
-    let (limits, connections) = (Arc::new(limits::limits(settings)), limits::connection_limits(settings));
+    let (limits, connections) =
+        (Arc::new(limit_settings::limits(settings)), limit_settings::connection_limits(settings));
     clock::check()?;
     // Before anything is built: a wrong folder is the commonest mistake.
     let repository = open_repository(folder, settings)?;
-    let library = runtime::locate().map_err(|error| error.to_string())?;
-    let (one_run, together) = limits::run_memory(settings.max_run_memory, settings.request_memory);
+    let library = ort_library::locate().map_err(|error| error.to_string())?;
+    let (one_run, together) = limit_settings::run_memory(settings.max_run_memory, settings.request_memory);
     let engine = Engine::start(&library)?.with_memory_limits(one_run, together);
-    gpu::look();
+    gpus::look();
     let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     tracing::info!(version = SERVER_VERSION, cpus, library = %library.display(), "{}", engine.build_info());
     let runtime =
@@ -104,7 +106,7 @@ pub fn serve(folder: &Path, settings: &Settings, unknown: &[UnknownVariable]) ->
     let exposition = Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
     let metrics = exposition.server().clone();
     // One CPU is better spent on whoever sends the next request, and what a control group allows on answers.
-    let spare = cpus > 1 && machine::cpus().limit.is_none();
+    let spare = cpus > 1 && host::cpus().limit.is_none();
     let look = if spare { settings.busy_poll } else { Duration::ZERO };
     let io = IoThreads::start(cpus, look, &metrics);
     let io = io.map_err(|error| format!("the I/O threads can't be started: {error}"))?;
@@ -146,8 +148,8 @@ pub fn serve(folder: &Path, settings: &Settings, unknown: &[UnknownVariable]) ->
             None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
         })?);
         let admin = Service::admin(&context, control.clone(), callers);
-        let places = Places::new(limits::place_limits(settings), Some(exposition.server().transport.clone()));
-        let read = readings::reader(settings, &context, control.clone(), &io, places.limits().total, cpus);
+        let places = Places::new(limit_settings::place_limits(settings), Some(exposition.server().transport.clone()));
+        let read = scrape_gauges::reader(settings, &context, control.clone(), &io, places.limits().total, cpus);
         let scraped = Service::metrics(&context, exposition.clone(), read);
         let scraped = scraped.map_err(|error| format!("the metrics' thread can't be started: {error}"))?;
         let transport = &exposition.server().transport;
@@ -251,7 +253,7 @@ async fn open_doors(
     io: &IoThreads,
 ) -> Result<Vec<Door>, String> {
     let PlaceLimits { total, per_client, .. } = places.limits();
-    let (max_run_memory, _) = limits::run_memory(settings.max_run_memory, settings.request_memory);
+    let (max_run_memory, _) = limit_settings::run_memory(settings.max_run_memory, settings.request_memory);
     tracing::info!(
         request_memory = %ByteSize(context.limits.budget.limit()),
         max_run_memory = %ByteSize(max_run_memory),

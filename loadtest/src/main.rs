@@ -42,7 +42,7 @@ use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // Before any thread is there, and long before ONNX Runtime is loaded.
-    onnxd::runtime::disable_telemetry();
+    onnxd::ort_library::disable_telemetry();
     let done = match Cli::parse().command {
         Command::Run(options) => local_runtime().and_then(|runtime| block_on(&runtime, run::run(&options))),
         Command::Compare(options) => local_runtime().and_then(|runtime| block_on(&runtime, compare::compare(&options))),

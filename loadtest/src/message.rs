@@ -2,7 +2,9 @@
 
 use bytes::{BufMut, Bytes};
 use onnxd::{
-    api::grpc::proto::{self, InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
+    api::dialect::oip_grpc::proto::{
+        self, InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    },
     json::write_elements,
 };
 use serde_json::{Value, json};

@@ -2,8 +2,8 @@
 
 use onnxd::{
     engine::{Engine, Target},
-    files::ModelPath,
-    runtime,
+    host::files::ModelPath,
+    ort_library,
     tensor::{Dimension, ModelInputs, TensorSpec},
 };
 use serde::Serialize;
@@ -31,7 +31,7 @@ struct Figures {
 
 /// Runs a model; a table for stdout.
 pub(crate) fn raw(options: &Raw) -> Result<String, String> {
-    let library = runtime::locate().map_err(|error| error.to_string())?;
+    let library = ort_library::locate().map_err(|error| error.to_string())?;
     let engine = Engine::start(&library)?;
     let mut all = Vec::new();
     for &threads in &options.threads {

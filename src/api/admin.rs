@@ -3,14 +3,14 @@
 //! Each call stands in `calls` once; `grpc` and `http` decode and encode. What needs no token is what tells nothing of the
 //! models' traffic and changes nothing: health, reflection, and the description of the API.
 
-mod access;
+mod auth;
 mod calls;
 mod convert;
 mod grpc;
 mod http;
-mod object;
 mod openapi;
 mod routes;
+mod strict_json;
 mod tokens;
 mod watch;
 
@@ -29,7 +29,7 @@ use crate::{
     registry::Control,
 };
 
-pub use access::Callers;
+pub use auth::Callers;
 pub use tokens::Tokens;
 
 /// The messages, the service and the client that the protocol definition generates.
@@ -64,7 +64,7 @@ pub(super) fn routes(context: Context, control: Control, callers: Callers) -> ax
     let (lifecycle, limits, ports) = (context.lifecycle.clone(), context.limits.clone(), context.ports.clone());
     let admin = Admin { control, lifecycle, limits, caller: None, long_calls: Arc::new(Semaphore::new(LONG_CALLS)) };
     let guarded = grpc::service(context.clone(), admin.clone()).merge(http::routes(admin));
-    let guarded = guarded.layer(middleware::from_fn_with_state(callers, access::check));
+    let guarded = guarded.layer(middleware::from_fn_with_state(callers, auth::check));
     grpc::open(context)
         .merge(http::open())
         .merge(guarded)

@@ -20,10 +20,10 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-use super::compression::{Encoding, Packer};
+use super::transport::compression::{Encoding, Packer};
 use crate::{
+    host::stay_aside,
     metrics::{Exposition, Readings},
-    registry::stay_aside,
 };
 
 /// Reads what is read when Prometheus asks.

@@ -9,11 +9,15 @@ use tower_service::Service as _;
 
 use super::{
     Context, Unwritten, admin,
-    answer::{Answer, other},
-    grpc,
-    http::{self, Plain},
+    dialect::{
+        oip_grpc,
+        oip_http::{self, Plain},
+    },
     metrics::{self, Read},
-    wrong_port::nothing_there,
+    transport::{
+        response_body::{Answer, other},
+        wrong_port::nothing_there,
+    },
 };
 use crate::{metrics::Exposition, registry::Control};
 
@@ -38,12 +42,12 @@ enum Inferences {
 impl Service {
     /// The Open Inference Protocol, health checking and reflection over gRPC.
     pub fn grpc(context: &Context) -> Self {
-        Service { inferences: Inferences::Grpc(Arc::new(context.clone())), rest: grpc::routes(context.clone()) }
+        Service { inferences: Inferences::Grpc(Arc::new(context.clone())), rest: oip_grpc::routes(context.clone()) }
     }
 
     /// The Open Inference Protocol over HTTP.
     pub fn http(context: &Context) -> Self {
-        Service { inferences: Inferences::Http(Arc::new(context.clone())), rest: http::routes(context.clone()) }
+        Service { inferences: Inferences::Http(Arc::new(context.clone())), rest: oip_http::routes(context.clone()) }
     }
 
     /// What Prometheus scrapes. `read` is asked each time.
@@ -82,17 +86,19 @@ impl Service {
     ) -> impl Future<Output = Answer> + Send + use<> {
         match &self.inferences {
             Inferences::Grpc(context) => {
-                if let Some(refused) = grpc::not_grpc(context, request.uri().path(), request.headers()) {
+                if let Some(refused) =
+                    crate::api::transport::grpc::not_grpc(context, request.uri().path(), request.headers())
+                {
                     return Either::Right(Box::pin(ready(refused)) as Rest);
                 }
-                if grpc::is_unary(&request) {
-                    return Either::Left(Either::Left(grpc::answer(context, unwritten, client, request)));
+                if oip_grpc::is_unary(&request) {
+                    return Either::Left(Either::Left(oip_grpc::answer(context, unwritten, client, request)));
                 }
             }
             Inferences::Http(context) => {
-                if let Some(target) = http::inference(&request) {
+                if let Some(target) = oip_http::inference(&request) {
                     // Aside: most don't come by this way, and those over gRPC would carry the room for it.
-                    return Either::Left(Either::Right(Box::pin(http::infer(
+                    return Either::Left(Either::Right(Box::pin(oip_http::infer(
                         context, unwritten, client, target, request,
                     ))));
                 }

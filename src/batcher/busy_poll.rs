@@ -12,7 +12,7 @@ use std::{
 };
 use tokio::{sync::Notify, task::yield_now};
 
-use super::turn;
+use super::inline;
 
 /// A look takes about a microsecond. One after which so much time has passed has let somebody else have the CPU.
 const HELD_UP: Duration = Duration::from_micros(20);
@@ -92,8 +92,8 @@ pub async fn busy_poll(longest: Duration) {
 async fn look(longest: Duration) {
     let mut last = Instant::now();
     let mut until = last + longest;
-    while !turn::is_crowded() {
-        turn::begin();
+    while !inline::is_crowded() {
+        inline::begin();
         // Whoever waits for the CPU gets it now, if it is of this control group.
         thread::yield_now();
         // Before a request that has come meanwhile is answered, which would make it look as if that had paid.
@@ -105,7 +105,7 @@ async fn look(longest: Duration) {
         if THREAD.with(|thread| thread.came.replace(false)) {
             THREAD.with(|thread| thread.patience.borrow_mut().paid());
             until = now + longest;
-        } else if !turn::is_crowded() && (now >= until || now - last > HELD_UP) {
+        } else if !inline::is_crowded() && (now >= until || now - last > HELD_UP) {
             return THREAD.with(|thread| thread.patience.borrow_mut().failed());
         }
         last = now;

@@ -17,11 +17,11 @@ use std::{
 
 use super::{
     Batcher, Place,
-    devices::Devices,
-    line::{Line, RunId, Turn},
+    device_threads::Devices,
+    slot_queue::{Line, RunId, Turn},
     task::LoadWatch,
     watchdog::{Watchdog, WatchedLoad},
-    watched,
+    watched_thread,
 };
 use crate::per_thread;
 
@@ -245,7 +245,7 @@ impl Shared {
                         self.changed.notify_one();
                     }
                     drop(queue);
-                    watched::holds(Hold { compute: Arc::downgrade(self), run, thread: number });
+                    watched_thread::holds(Hold { compute: Arc::downgrade(self), run, thread: number });
                     batcher.drive_guarded(Place::Compute);
                     drop(batcher);
                     queue = self.queue();

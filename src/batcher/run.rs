@@ -10,7 +10,7 @@ use std::{
 use super::{
     Batcher, Job, Place, Ran, Timing, Waiting,
     batch::{Batch, Members},
-    watched,
+    watched_thread,
 };
 use crate::{
     engine::{self, Instance, stop_reason},
@@ -52,7 +52,7 @@ impl Batcher {
         let mut batch = match place {
             Place::Compute => Batch::shared(batch),
             Place::Here(number) => {
-                watched::runs_in_place(&self.in_place[number].batcher, self.compute.watchdog());
+                watched_thread::runs_in_place(&self.in_place[number].batcher, self.compute.watchdog());
                 Batch::Own(batch)
             }
         };
@@ -141,11 +141,11 @@ impl Batcher {
         let rows: usize = jobs.clone().map(|waiting| waiting.rows).sum();
         let requests = members.len() as u64;
         if let Batch::Shared(shared) = batch {
-            watched::runs_batch(self, shared, members);
+            watched_thread::runs_batch(self, shared, members);
         }
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
         let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
-        let is_abandoned = matches!(batch, Batch::Shared(_)) && !watched::batch_ended();
+        let is_abandoned = matches!(batch, Batch::Shared(_)) && !watched_thread::batch_ended();
         let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
         let engine::Ran { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);

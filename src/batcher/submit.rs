@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-use super::{Answer, Batcher, Job, Place, Submitted, Waiting, forecast::Newcomer, queue, turn};
+use super::{Answer, Batcher, Job, Place, Submitted, Waiting, forecast::Newcomer, inline, queue};
 use crate::{
     error::{Error, Result},
     metrics::Rejection,
@@ -120,7 +120,7 @@ impl Batcher {
         drop(state);
         match place {
             _ if !wake => {}
-            Place::Here(_) if turn::is_lone() => _ = self.drive_guarded(place),
+            Place::Here(_) if inline::is_lone() => _ = self.drive_guarded(place),
             _ => self.schedule(place),
         }
         self.refuse(dropped, now);

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     task::LoadWatch,
-    watched::{Finding, Watched},
+    watched_thread::{Finding, Watched},
 };
 use crate::{
     engine::{RunControl, Watcher},

@@ -12,23 +12,23 @@ use std::{
 };
 
 use super::{
-    allocator::{Pool, take_refusal},
-    buffer::Buffer,
-    foreseen::Foreseen,
-    kept::Kept,
-    memory::Memory,
+    batch_buffer::Buffer,
+    cpu::{
+        allocator::{Pool, take_refusal},
+        cached_binding::Kept,
+    },
+    cuda::{device_run::Staged, pinned_memory::Memory, predicted_shapes::Foreseen},
     model_file::{NeedsElements, RowAnalysis},
     run_control::controlled,
     run_error::run_error,
     session::SharedSession,
-    staged::Staged,
     strings,
     value::Value,
     worker::Worker,
 };
 use crate::{
-    crash::{Activity, Phase},
     error::{Error, Result},
+    host::crash::{Activity, Phase},
     metrics::HeldMemory,
     tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
 };

@@ -22,7 +22,7 @@ use std::{
 };
 
 use super::weights::{self, WeightsFile, read_in_pieces};
-use crate::{error::Failure, files::ModelPath};
+use crate::{error::Failure, host::files::ModelPath};
 pub use hazard::NeedsElements;
 use onnx::{Model, ValueInfo};
 pub use row_proof::{RowAnalysis, RowProof};

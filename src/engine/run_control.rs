@@ -16,7 +16,7 @@ use std::{
     thread::Thread,
 };
 
-use super::runner;
+use super::session_thread;
 use crate::metrics::StopReason;
 
 /// The run options of one thread, and the state of its present run.
@@ -103,7 +103,7 @@ impl RunControl {
     /// # Errors
     /// ONNX Runtime's words: it has no run options.
     pub fn new(watcher: &Arc<Watcher>, is_final: bool) -> Result<Self, String> {
-        let options = || Ok::<_, ort::Error>((RunOptions::new()?, runner::options(-1)?));
+        let options = || Ok::<_, ort::Error>((RunOptions::new()?, session_thread::options(-1)?));
         let (options, unrecorded) = options().map_err(|error| error.to_string())?;
         let (state, stopped) = (AtomicU64::new(0), Mutex::new(None));
         let (watcher, making) = (watcher.clone(), Mutex::default());
@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::{Engine, Target},
-        files::ModelPath,
+        host::files::ModelPath,
         tensor::{Datatype, ModelInputs, Shape, Tensor},
     };
     use std::{num::NonZeroUsize, path::Path, sync::atomic::AtomicUsize, thread};

@@ -3,7 +3,7 @@
 use ort::error::ErrorCode;
 
 use super::{
-    allocator::take_refusal,
+    cpu::allocator::take_refusal,
     explain::{is_of_a_gpu, out_of_memory},
 };
 use crate::error::{Code, Error};

@@ -13,11 +13,12 @@ use std::{
 };
 
 use super::{
-    RUNNING,
-    allocator::{Pool, within},
-    binding::Binding,
-    checked,
-    recording::while_none_is_recorded,
+    RUNNING, checked,
+    cpu::{
+        allocator::{Pool, within},
+        binding::Binding,
+    },
+    cuda::graph_request::while_none_is_recorded,
     run_control::with_options,
     value::Value,
 };

@@ -12,12 +12,15 @@ use std::{
 };
 use tempfile::TempDir;
 
-use super::{Engine, Instance, Location, Provider, Target, buckets, recording::alone};
+use super::{
+    Engine, Instance, Location, Provider, Target,
+    cuda::{graph_request::alone, graph_sizes::buckets},
+};
 use crate::{
     config::OtherProvider,
     error::Code,
-    files::ModelPath,
-    runtime,
+    host::files::ModelPath,
+    ort_library,
     tensor::{Datatype, ModelInputs, Shape, Tensor, push_bytes_element},
 };
 
@@ -31,7 +34,7 @@ impl Engine {
     /// There can be one in a process.
     pub(crate) fn for_tests() -> Engine {
         static ENGINE: OnceLock<Engine> = OnceLock::new();
-        ENGINE.get_or_init(|| Engine::start(&runtime::locate().unwrap()).unwrap()).clone()
+        ENGINE.get_or_init(|| Engine::start(&ort_library::locate().unwrap()).unwrap()).clone()
     }
 
     /// The same, where the CPU takes the place of every provider.
@@ -42,7 +45,7 @@ impl Engine {
     /// Loads a model for the CPU as if that were a device, or for one.
     fn load_staged(&self, model: &Path, recorded: bool) -> Instance {
         if on_a_gpu() {
-            assert_eq!(runtime::prepare(self.library(), runtime::ProviderLibrary::Cuda), []);
+            assert_eq!(ort_library::prepare(self.library(), ort_library::ProviderLibrary::Cuda), []);
             let provider = Provider::Cuda { gpu: 0 };
             let target = Target { provider, graphs: recorded, ..Target::cpu(NonZeroUsize::MIN) };
             return self.load(&ModelPath::alone(model), &target).unwrap();

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{error::Failure, files::ModelPath};
+use crate::{error::Failure, host::files::ModelPath};
 pub(super) use locations::locations;
 
 /// A file of weights, in memory.

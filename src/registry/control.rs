@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     clock,
-    desired::{Applied, Change, Desired, ModelState, Record, Store, Terms},
     error::{Code, Error, Result},
     router::Router,
+    state::{Applied, Change, Desired, ModelState, Record, Store, Terms},
     traffic::{Resolver, Traffic},
 };
 

@@ -7,16 +7,17 @@ use std::{
 };
 
 use super::{
-    plan::{Key, Slot, wanted},
+    plan::{Slot, wanted},
     status::{ModelStatus, Source, State, VersionStatus},
 };
 use crate::{
     clock,
     config::{ModelConfig, ModelControl},
-    desired::{Change, Desired, Known, named, shares},
+    loader::Key,
     metrics::LoadCounts,
     repository::Model,
     router::Version,
+    state::{Change, Desired, Known, named, shares},
     traffic::Traffic,
 };
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use super::{
     Registry,
     inventory::Retired,
-    plan::{Key, Retry, Serving},
+    plan::{Retry, Serving},
     shared::Message,
 };
-use crate::{error::Lost, router::Version};
+use crate::{error::Lost, loader::Key, router::Version};
 
 /// Losses in a row before a version is quarantined, though each alone may pass.
 const MAX_LOSSES: u32 = 5;

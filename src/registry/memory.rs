@@ -1,14 +1,9 @@
-//! Whether a version has room before it is loaded: among what versions may take together, which is pure, and on a GPU.
+//! Room for a version before it is loaded, among the memory that versions may take together: pure.
 
-use super::{
-    inventory::Inventory,
-    plan::{Key, Wanted},
-};
+use super::inventory::Inventory;
 use crate::{
     config::ByteSize,
-    engine::Provider,
-    error::Failure,
-    gpu::{self, fits},
+    loader::{Key, Wanted},
 };
 
 /// What versions may take together.
@@ -60,17 +55,4 @@ pub(super) fn room(limit: Option<MemoryLimit>, inventory: &Inventory, key: &Key,
             }
         )),
     }
-}
-
-/// Whether a version has room on what it is to run on, by the size of its files for each of its sessions there. A GPU is asked how
-/// much is free, whoever has taken the rest, before anything is loaded: to run out of memory half-way takes longer, and others'
-/// with it. What others are loading there meanwhile is not seen, and a driver that does not answer keeps nothing from loading.
-///
-/// # Errors
-/// There is none now.
-pub(super) fn room_on(provider: Provider, needed: u64) -> Result<(), Failure> {
-    let Some(index) = provider.gpu() else { return Ok(()) };
-    let Ok(reading) = gpu::read(gpu::MOMENT) else { return Ok(()) };
-    let mut gpus = reading.gpus.iter().filter(|gpu| gpu.index == index);
-    gpus.try_for_each(|gpu| fits(gpu, needed)).map_err(Failure::passing)
 }

@@ -7,22 +7,12 @@ use std::{
 };
 
 use super::{inventory::Inventory, losses::Losses};
+use crate::loader::{Key, Wanted};
 use crate::{
-    config::{ModelConfig, ModelControl, Versions},
-    repository::{Model, Source},
+    config::{ModelControl, Versions},
+    repository::Model,
     router::Version,
 };
-
-/// A version of a model.
-pub(super) type Key = (String, u64);
-
-/// What a version should be loaded from, and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub source: Source,
-    /// What of it a load depends on.
-    pub config: ModelConfig,
-}
 
 /// What is there of a version.
 #[derive(Debug)]
@@ -77,14 +67,6 @@ impl Retry {
     pub(super) fn after(previous: Option<Retry>, now: Instant) -> Self {
         let pause = previous.map_or(Self::FIRST, |previous| (previous.pause * 2).min(Self::LAST));
         Retry { at: now + pause, pause }
-    }
-}
-
-impl Wanted {
-    /// Bytes of the host's memory that a version loaded from this may take, as far as that can be told: those of its files, for
-    /// each session. One that is on a GPU in the end goes through the host's memory too.
-    pub(super) fn memory(&self) -> u64 {
-        self.source.fingerprint.size().saturating_mul(self.config.instances.unwrap_or(1) as u64)
     }
 }
 
@@ -254,7 +236,8 @@ pub(super) fn settle(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::{ModelPath, Roots};
+    use crate::host::files::{ModelPath, Roots};
+    use crate::repository::Source;
     use proptest::prelude::*;
 
     /// A model whose state is told by a number; the folder that a fingerprint is taken of does not matter here.

@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 
 use super::{
     inventory::{Inventory, Standing},
-    plan::Key,
     status::State,
 };
-use crate::{config::ModelControl, router::Readiness};
+use crate::{config::ModelControl, loader::Key, router::Readiness};
 
 /// State of a model, as readiness counts it.
 #[derive(Debug, PartialEq, Eq)]

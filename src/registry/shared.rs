@@ -8,23 +8,23 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
-    deaths::Deaths,
+    control_metrics::metrics,
     inventory::{Inventory, Retired, Standing, Told},
-    loads::Done,
+    load_queue::Done,
     losses::Loss,
-    metrics::metrics,
-    plan::{Key, Serving, leaving},
+    plan::{Serving, leaving},
     readiness::readiness,
     status::{Event, Happened, State},
     table::table,
-    trials::Trials,
 };
+use crate::loader::{deaths::Deaths, trials::Trials};
 use crate::{
     clock,
-    desired::{Desired, Record, Store},
+    loader::Key,
     metrics::Exposition,
     repository::Repository,
     router::Router,
+    state::{Desired, Record, Store},
     traffic::Traffic,
 };
 

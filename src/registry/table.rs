@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     inventory::{Inventory, Standing, is_public},
-    plan::Key,
     status::State,
 };
+use crate::loader::Key;
 use crate::router::{ModelEntry, Readiness, Routing, Table, VersionEntry};
 
 /// The reasons in the table go to every client. Those that name files of the host, or repeat what is in them, stay with the log and

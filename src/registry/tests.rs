@@ -12,16 +12,17 @@ use std::{
 };
 use tempfile::TempDir;
 
-use super::{Control, Loader, Options, Registry, State, shared::Message};
+use super::{Control, Options, Registry, State, shared::Message};
+use crate::loader::Loader;
 use crate::{
     batcher::Compute,
     config::{ModelControl, OtherProvider},
-    desired::{Change, Terms},
     engine::{Engine, Provider, gpus},
     error::{Code, Lost, Result},
     metrics::{Exposition, ServerMetrics},
     repository::Repository,
     router::Router,
+    state::{Change, Terms},
     traffic::{Selector, Weights},
 };
 

@@ -1,7 +1,7 @@
 //! What a change did that may not have been meant: pure.
 
 use super::status::{ModelStatus, State};
-use crate::{desired::Change, traffic::STABLE};
+use crate::{state::Change, traffic::STABLE};
 
 /// For people, one each.
 pub(super) fn warnings(change: &Change, before: Option<&ModelStatus>, now: &ModelStatus) -> Vec<String> {

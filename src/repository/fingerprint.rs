@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{engine::weights_files, files::ModelPath};
+use crate::{engine::weights_files, host::files::ModelPath};
 
 /// The state of a version's files: two that are equal were taken of the same contents, as far as sizes, times and inodes can
 /// tell. Links are followed, so that turning a link counts as a change.

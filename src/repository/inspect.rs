@@ -7,7 +7,7 @@ use super::{
     MODEL_FILE, Source,
     recognise::{HEAD, Seems, by_name, recognise},
 };
-use crate::{error::Failure, files::Roots};
+use crate::{error::Failure, host::files::Roots};
 
 /// Bytes that a protobuf message, which a model file is, can have.
 const LARGEST: u64 = (1 << 31) - 1;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Source;
-use crate::{error::Failure, files::Roots};
+use crate::{error::Failure, host::files::Roots};
 
 const MANIFEST: &str = "SHA256SUMS";
 

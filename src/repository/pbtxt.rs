@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use super::fingerprint::FileState;
-use crate::files::Roots;
+use crate::host::files::Roots;
 
 pub(super) const PBTXT_FILE: &str = "config.pbtxt";
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{ModelConfig, document},
-    files::Roots,
+    host::files::Roots,
 };
 
 /// Rules of a scan of folders.

@@ -11,7 +11,7 @@ use super::{
     CONFIG_FILE, MODEL_FILE, Model, Repository, Scan, is_number, layout,
     scan::{Rules, read_config},
 };
-use crate::files::Roots;
+use crate::host::files::Roots;
 
 /// Kind of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::{io, net::IpAddr};
 
-use crate::{cli::Settings, config::Listen};
+use crate::{commands::cli::Settings, config::Listen};
 
 /// The ports by the protocols that they are for, in the order in which they are opened.
 pub(crate) fn ports(settings: &Settings) -> [(&'static str, &Listen); 4] {

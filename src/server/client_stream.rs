@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     activity::{Activity, Flood},
-    frames::FrameMeter,
+    http2_frames::FrameMeter,
 };
 
 /// A stream whose bytes are counted.

@@ -29,18 +29,18 @@ use super::{
     activity::{Activity, Open, until_closed, until_greeted},
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
-    flood,
+    connection_limit::Full,
     half_close::until_gone,
-    limits::ConnectionLimits,
-    places::Full,
-    plain,
-    streams::AtOnce,
+    http1_fast_path, http2_flood,
+    limit_settings::ConnectionLimits,
+    poll_once::AtOnce,
 };
 use crate::{
     api::{
         Answer, AnswerBody, Lifecycle, Service,
-        http::{Head, date_header, refusal},
+        dialect::oip_http::refusal,
         refuse_unless_health,
+        transport::http::{Head, date_header},
     },
     metrics::{Closed, TransportMetrics},
 };
@@ -168,13 +168,13 @@ impl Terms {
         let mut builder = self.builder;
         if let Some(plain) = plain {
             let served = {
-                let serving = pin!(plain::serve(&mut stream, &plain, &requests));
+                let serving = pin!(http1_fast_path::serve(&mut stream, &plain, &requests));
                 until_ended(serving, &mut events, &self.metrics, |_| activity.close()).await
             };
             match served.flatten() {
                 Some(read) => stream.read_again(read),
                 // A flood may come with the first bytes of HTTP/2.
-                None => return flood::end(&activity, (*handle).as_ref(), &self.metrics).await,
+                None => return http2_flood::end(&activity, (*handle).as_ref(), &self.metrics).await,
             }
             if activity.begun() > 0 {
                 builder = self.http1_builder;
@@ -198,7 +198,7 @@ impl Terms {
             // hyper leaves the answer to whoever might go on with HTTP/2.
             let _ = handle.try_write(BAD_REQUEST);
         }
-        flood::end(&activity, (*handle).as_ref(), &self.metrics).await;
+        http2_flood::end(&activity, (*handle).as_ref(), &self.metrics).await;
     }
 }
 

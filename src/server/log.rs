@@ -16,7 +16,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::log_queue::{Bar, Importance, LogQueue};
 use crate::{
-    cli::{LogFormat, Settings},
+    commands::cli::{LogFormat, Settings},
     registry::Progress,
 };
 

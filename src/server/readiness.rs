@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     api::{Context, Lifecycle},
-    client::percent_encoded,
+    commands::http_client::percent_encoded,
     router::Table,
 };
 

@@ -367,7 +367,7 @@ fn nothing_is_changed() {
     let script = "mount --bind \"$1\" \"$1\" && mount -o remount,ro,bind \"$1\" && cd \"$1\" && ! touch written 2>/dev/null \
          && HOME=$1 TMPDIR=$1 exec \"$2\" check .";
     let path = folder.path().to_str().unwrap();
-    let library = onnxd::runtime::locate().unwrap();
+    let library = onnxd::ort_library::locate().unwrap();
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, "sh", path, env!("CARGO_BIN_EXE_onnxd")]);
     let output = match command.env("ORT_DYLIB_PATH", library).output() {

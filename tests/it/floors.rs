@@ -8,16 +8,16 @@ use std::{
 
 /// The rooms of each floor, from below.
 const FLOORS: [&[&str]; 6] = [
-    &["tensor", "error", "clock", "config", "json", "metrics", "per_thread", "printable", "traffic"],
-    &["batcher", "crash", "engine", "files", "gpu", "machine", "runtime"],
+    &["tensor", "error", "clock", "config", "json", "metrics", "per_thread", "terminal", "traffic"],
+    &["batcher", "engine", "host", "ort_library"],
     &["router"],
-    &["registry", "repository", "desired"],
+    &["registry", "loader", "repository", "state"],
     &["api"],
-    &["main", "admin", "check", "cli", "client", "doctor", "health", "infer", "library", "server", "fuzzing", "lib"],
+    &["main", "commands", "server", "fuzzing", "lib"],
 ];
 
-/// Imports on one floor that are drawn; `server`, `check`, `infer`, `library` and `admin` read what `cli` defines.
-const ARROWS: [(&str, &str); 38] = [
+/// Imports on one floor that are drawn.
+const ARROWS: [(&str, &str); 24] = [
     ("tensor", "error"),
     ("tensor", "traffic"),
     ("json", "error"),
@@ -25,37 +25,23 @@ const ARROWS: [(&str, &str); 38] = [
     ("metrics", "clock"),
     ("metrics", "error"),
     ("metrics", "per_thread"),
-    ("batcher", "engine"),
-    ("engine", "crash"),
-    ("engine", "runtime"),
-    ("engine", "files"),
-    ("registry", "repository"),
-    ("registry", "desired"),
+    ("metrics", "traffic"),
     ("traffic", "error"),
     ("config", "traffic"),
-    ("metrics", "traffic"),
-    ("main", "check"),
-    ("main", "cli"),
+    ("batcher", "engine"),
+    ("engine", "host"),
+    ("engine", "ort_library"),
+    ("registry", "loader"),
+    ("registry", "repository"),
+    ("registry", "state"),
+    ("loader", "repository"),
+    ("main", "commands"),
     ("main", "server"),
-    ("main", "infer"),
-    ("server", "cli"),
-    ("server", "client"),
-    ("check", "cli"),
-    ("check", "server"),
-    ("fuzzing", "cli"),
-    ("infer", "cli"),
-    ("infer", "client"),
-    ("main", "admin"),
-    ("admin", "cli"),
-    ("admin", "client"),
-    ("main", "health"),
-    ("health", "cli"),
-    ("health", "client"),
-    ("main", "doctor"),
-    ("doctor", "cli"),
-    ("doctor", "server"),
-    ("main", "library"),
-    ("library", "cli"),
+    ("commands", "server"),
+    ("server", "commands"),
+    ("fuzzing", "commands"),
+    ("loader", "state"),
+    ("host", "ort_library"),
 ];
 
 /// Crates that only one room names, or these rooms.
@@ -64,11 +50,11 @@ const ONLY_IN: [(&str, &[&str]); 9] = [
     ("arc_swap", &["router"]),
     ("tonic", &["api"]),
     ("axum", &["api", "server"]),
-    ("hyper", &["api", "server", "client", "admin"]),
-    ("serde_json", &["api", "admin", "check", "client", "desired", "doctor", "infer", "json", "library"]),
-    ("clap", &["cli", "main"]),
+    ("hyper", &["api", "server", "commands"]),
+    ("serde_json", &["api", "commands", "json", "state", "loader"]),
+    ("clap", &["commands", "main"]),
     ("notify", &["registry"]),
-    ("nvml_wrapper", &["gpu"]),
+    ("nvml_wrapper", &["host"]),
 ];
 
 #[test]

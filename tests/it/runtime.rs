@@ -13,7 +13,7 @@ use crate::{
     cli::{ended, text},
     support::server::onnxd,
 };
-use onnxd::runtime::fetch::{self, Build};
+use onnxd::ort_library::fetch::{self, Build};
 
 /// `onnxd runtime` with a cache of its own, and no library named.
 pub fn runtime(cache: &Path, arguments: &[&str]) -> Command {

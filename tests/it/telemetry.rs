@@ -8,7 +8,7 @@ use crate::support::{
     onnx,
     server::{Server, onnxd},
 };
-use onnxd::runtime::fetch;
+use onnxd::ort_library::fetch;
 
 /// Where it reports, it keeps an identifier of the device and what it has not sent yet in `~/.cache/Microsoft`.
 #[tokio::test(flavor = "multi_thread")]

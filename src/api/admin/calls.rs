@@ -13,9 +13,9 @@ use super::{
     },
 };
 use crate::{
-    desired::{Change, Terms},
     error::{Error, Result},
-    printable::is_unprintable,
+    state::{Change, Terms},
+    terminal::is_unprintable,
     traffic::{Resolver, Selector, VersionName, Weights, check_alias},
 };
 

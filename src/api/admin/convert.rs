@@ -7,9 +7,9 @@ use super::proto::{
 };
 use crate::{
     clock,
-    desired::{self, Change},
     registry::{self, Changed, Happened, ModelStatus, Source, State, VersionStatus},
     router::Explanation,
+    state::{self, Change},
     traffic::{self, Reason, Selector},
 };
 
@@ -67,11 +67,11 @@ pub(super) fn change_response(changed: Changed) -> ChangeResponse {
     }
 }
 
-pub(super) fn history(records: Vec<desired::Record>) -> Vec<Record> {
+pub(super) fn history(records: Vec<state::Record>) -> Vec<Record> {
     records.into_iter().map(record).collect()
 }
 
-fn record(record: desired::Record) -> Record {
+fn record(record: state::Record) -> Record {
     Record {
         revision: record.revision,
         time: record.time,

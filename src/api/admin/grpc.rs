@@ -7,7 +7,7 @@ use tonic::{Extensions, Request, Response, Status};
 
 use super::{
     Admin,
-    access::Caller,
+    auth::Caller,
     proto::{
         self, AbortRequest, ChangeResponse, DropAliasRequest, Event, ExplainRequest, ExplainResponse,
         GetHistoryRequest, GetHistoryResponse, GetModelRequest, ListModelsRequest, ListModelsResponse,
@@ -17,23 +17,23 @@ use super::{
     },
     watch,
 };
-use crate::api::{Context, grpc};
+use crate::api::{Context, dialect::oip_grpc};
 
-pub(super) use grpc::status;
+pub(super) use oip_grpc::status;
 
 /// Bytes of a message at most.
-const LARGEST: usize = grpc::eager::MOST;
+const LARGEST: usize = crate::api::transport::grpc::small_body::MOST;
 
 /// The service.
 pub(super) fn service(context: Context, admin: Admin) -> axum::Router {
     let service = AdminServiceServer::new(Calls(admin)).max_decoding_message_size(LARGEST);
     let service = tonic::service::Routes::new(service).into_axum_router().reset_fallback();
-    service.layer(middleware::map_request_with_state(context, grpc::eager::read))
+    service.layer(middleware::map_request_with_state(context, crate::api::transport::grpc::small_body::read))
 }
 
 /// Health checking and reflection.
 pub(super) fn open(context: Context) -> axum::Router {
-    grpc::streaming(context, proto::DESCRIPTORS)
+    oip_grpc::streaming(context, proto::DESCRIPTORS)
 }
 
 struct Calls(Admin);

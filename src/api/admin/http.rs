@@ -20,17 +20,19 @@ use std::{convert::Infallible, fmt::Display, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    Admin, is_grpc, object, openapi,
+    Admin, is_grpc, openapi,
     proto::{Event, WatchRequest},
     routes::{self, ROOT, in_query},
-    watch,
+    strict_json, watch,
 };
 use crate::{
     api::{
-        Ports,
-        budget::{Share, guarded},
-        limits::Limits,
-        shown, wrong_port,
+        Ports, shown,
+        transport::{
+            limits::Limits,
+            memory_budget::{Share, guarded},
+            wrong_port,
+        },
     },
     error::{Code, Error, Result},
     traffic::check_alias,
@@ -169,7 +171,7 @@ fn form(encoded: &str) -> form_urlencoded::Parse<'_> {
 }
 
 fn from_json<Q: DeserializeOwned>(parameters: &RawPathParams, body: &[u8]) -> Result<Q, String> {
-    let mut fields = object::fields(body)?;
+    let mut fields = strict_json::fields(body)?;
     for (name, value) in parameters {
         insert(&mut fields, name, value)?;
     }

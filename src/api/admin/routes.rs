@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Admin,
-    access::Caller,
+    auth::Caller,
     http::{message, told, watch},
 };
 use crate::error::Result;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use super::Instance;
 use crate::{
     engine::{
-        allocator::{Account, Pool, Purpose},
-        foreseen::Foreseen,
+        cpu::allocator::{Account, Pool, Purpose},
+        cuda::predicted_shapes::Foreseen,
         model_file::ModelFile,
         target::Target,
         worker::{Death, Worker, WorkerFailure},
     },
     error::{Failure, Lost},
-    files::ModelPath,
+    host::files::ModelPath,
 };
 
 impl Instance {

@@ -27,7 +27,7 @@ use crate::{
         target::Target,
     },
     error::{Code, Error, Failure, Result},
-    files::ModelPath,
+    host::files::ModelPath,
     tensor::{ALIGNMENT, ModelInputs, Shape, Signature, Tensor},
 };
 

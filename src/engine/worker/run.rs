@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     engine::{
-        foreseen::Foreseen, instance::output_tensor, run_error::run_error, session::SharedSession, strings,
-        value::Value,
+        cuda::predicted_shapes::Foreseen, instance::output_tensor, run_error::run_error, session::SharedSession,
+        strings, value::Value,
     },
     error::{Error, Result},
     tensor::{self, ALIGNMENT, Datatype, Shape, Signature},

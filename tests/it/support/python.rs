@@ -1,7 +1,7 @@
 //! Real clients and the reference: Python with what `tests/python/requirements.txt` names, installed once into the user's
 //! cache directory.
 
-use onnxd::runtime::fetch;
+use onnxd::ort_library::fetch;
 use std::{
     fs::{self, File},
     io::{self, Write},

@@ -1,0 +1,226 @@
+//! Answers on their way out: counted, and known to their connection until they are written.
+
+use axum::{
+    body::{Body, HttpBody},
+    http::{HeaderMap, HeaderName, HeaderValue, Response},
+};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use std::{
+    convert::Infallible,
+    mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use super::{
+    limits::Limits,
+    memory_budget::{Share, guarded},
+};
+use crate::api::request_log::SERVER_TIMING;
+use crate::clock;
+
+/// The answers of one connection that are not written yet. HTTP/2 takes what it is
+/// given and keeps it for as long as the client grants no window, which nothing else shows.
+#[derive(Debug, Default)]
+pub struct Unwritten {
+    answers: Mutex<Answers>,
+}
+
+#[derive(Debug, Default)]
+struct Answers {
+    /// By when each has to get on.
+    deadlines: Vec<Option<Instant>>,
+    /// Places among them that are free.
+    free: Vec<usize>,
+}
+
+impl Unwritten {
+    /// Whether every answer is written.
+    pub fn is_empty(&self) -> bool {
+        let answers = self.answers();
+        answers.free.len() == answers.deadlines.len()
+    }
+
+    /// Whether one should have got on by now.
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.answers().deadlines.iter().flatten().any(|deadline| *deadline <= now)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer that is not written yet.
+struct Unread {
+    unwritten: Arc<Unwritten>,
+    place: usize,
+    /// By when all of it has to be written.
+    whole: Instant,
+    timeout: Duration,
+    _share: Share,
+}
+
+impl Unread {
+    fn new(unwritten: Arc<Unwritten>, length: usize, share: Share, limits: &Limits) -> Self {
+        let (now, timeout) = (clock::coarse::instant(), limits.write_timeout);
+        let whole = now + limits.patience(timeout, length);
+        let mut answers = unwritten.answers();
+        let place = answers.free.pop().unwrap_or(answers.deadlines.len());
+        if place == answers.deadlines.len() {
+            answers.deadlines.push(None);
+        }
+        answers.deadlines[place] = Some(whole.min(now + timeout));
+        drop(answers);
+        Unread { unwritten, place, whole, timeout, _share: share }
+    }
+
+    /// A piece has been taken.
+    fn got_on(&self) {
+        self.unwritten.answers().deadlines[self.place] = Some(self.whole.min(clock::coarse::instant() + self.timeout));
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let mut answers = self.unwritten.answers();
+        answers.deadlines[self.place] = None;
+        answers.free.push(self.place);
+    }
+}
+
+/// An answer goes out in pieces of this size, so that it shows whether it is read.
+const PIECE: usize = 64 << 10;
+
+/// An answer to an inference on its way out.
+pub struct Outgoing {
+    left: Bytes,
+    /// Where there is more than one piece, which otherwise has it.
+    unread: Option<Arc<Unread>>,
+}
+
+/// The body of an answer, which `share` counts until it is written.
+pub(in crate::api) fn outgoing<D>(data: D, share: Share, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing
+where
+    D: AsRef<[u8]> + Into<Bytes> + Send + 'static,
+{
+    let length = data.as_ref().len();
+    let unread = Unread::new(unwritten.clone(), length, share, limits);
+    if length <= PIECE {
+        Outgoing { left: guarded(data, unread), unread: None }
+    } else {
+        Outgoing { left: data.into(), unread: Some(Arc::new(unread)) }
+    }
+}
+
+/// The body of an answer.
+pub enum AnswerBody {
+    /// Of an inference over HTTP.
+    Inference(Outgoing),
+    /// The message of a call over gRPC, and what comes behind it.
+    Message(Outgoing, Trailers),
+    /// Of anything else.
+    Other(Body),
+}
+
+/// What ends a call over gRPC that went well.
+pub enum Trailers {
+    /// The status, which is OK, and where the time went if the client has asked.
+    Due(Option<Box<HeaderValue>>),
+    /// Nothing any more.
+    Sent,
+}
+
+/// An answer.
+pub type Answer = Response<AnswerBody>;
+
+/// The answer of what axum serves.
+pub(in crate::api) fn other(response: Response<Body>) -> Answer {
+    response.map(AnswerBody::Other)
+}
+
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let never = |frame: Result<_, Infallible>| frame.map_err(axum::Error::new);
+        match self.get_mut() {
+            AnswerBody::Inference(body) => Pin::new(body).poll_frame(context).map(|frame| frame.map(never)),
+            AnswerBody::Message(body, _) if !body.is_end_stream() => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(never))
+            }
+            AnswerBody::Message(_, trailers) => {
+                let Trailers::Due(timing) = mem::replace(trailers, Trailers::Sent) else { return Poll::Ready(None) };
+                let status = (STATUS, HeaderValue::from_static("0"));
+                let timing = timing.map(|timing| (SERVER_TIMING, *timing));
+                let trailers = HeaderMap::from_iter([status].into_iter().chain(timing));
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            AnswerBody::Other(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Inference(body) => body.is_end_stream(),
+            AnswerBody::Message(_, trailers) => matches!(trailers, Trailers::Sent),
+            AnswerBody::Other(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Inference(body) => body.size_hint(),
+            // Not exact, which would have hyper tell it in a header: the message has its length in it.
+            AnswerBody::Message(body, _) => {
+                let mut hint = SizeHint::new();
+                hint.set_lower(body.left.len() as u64);
+                hint
+            }
+            AnswerBody::Other(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Outgoing {
+    /// The next piece, whose bytes are to be kept until they are written.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
+        if self.left.is_empty() {
+            return None;
+        }
+        let Some(unread) = &self.unread else {
+            return Some(std::mem::take(&mut self.left));
+        };
+        unread.got_on();
+        let unread = unread.clone();
+        let length = self.left.len().min(PIECE);
+        let piece = self.left.split_to(length);
+        if self.left.is_empty() {
+            self.unread = None;
+        }
+        Some(guarded(piece, unread))
+    }
+}
+
+impl HttpBody for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.next_piece().map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left.len() as u64)
+    }
+}

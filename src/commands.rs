@@ -1,0 +1,14 @@
+//! The commands of `onnxd`, apart from `serve`: each reads its options, does its work, and prints the result.
+
+pub mod admin;
+pub mod check;
+pub mod cli;
+pub mod completions;
+pub mod config;
+pub mod doctor;
+pub mod health;
+pub mod http_client;
+pub mod infer;
+pub mod runtime;
+
+pub use completions::{Completions, Man, completions, man};

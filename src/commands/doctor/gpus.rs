@@ -1,0 +1,149 @@
+//! GPUs, their driver, and CUDA.
+
+use serde_json::json;
+use std::{env, path::Path, time::Duration};
+
+use super::report::Finding;
+use crate::{
+    config::rounded,
+    host::gpus::{self, NUMBERING},
+    metrics::Gpu,
+};
+
+/// What the kernel's part of the driver says of itself.
+const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
+
+/// How long the driver is waited for: it may have many GPUs to wake up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The CUDA that ONNX Runtime's builds for GPUs need.
+const NEEDED: &str = "13.0";
+
+pub(super) fn examine() -> Vec<Finding> {
+    let mut findings = match gpus::read(PATIENCE) {
+        Ok(reading) => {
+            let visible = env::var_os("CUDA_VISIBLE_DEVICES").map(|list| list.to_string_lossy().into_owned());
+            let driver = driver(reading.driver.clone(), reading.cuda.clone());
+            [vec![driver], tell(&reading.gpus, visible.as_deref(), gpus::numbered_by_bus())].concat()
+        }
+        Err(why) => vec![none(&why, Path::new(KERNEL_MODULE).exists())],
+    };
+    for (name, version) in [("CUDA runtime", gpus::runtime_version()), ("cuDNN", gpus::cudnn_version())] {
+        // Only what is used is loaded; what can't be is told of the providers.
+        findings.extend(version.map(|version| Finding::ok(name, version.clone(), json!({ "version": version }))));
+    }
+    findings
+}
+
+fn none(why: &str, has_kernel_module: bool) -> Finding {
+    let finding = Finding::ok("driver", format!("none: {why}"), json!({ "version": null, "cuda": null }));
+    if !has_kernel_module {
+        return finding;
+    }
+    if !why.starts_with(gpus::NO_NVML) {
+        return finding.warning("the driver is broken: the kernel's log may say why (`dmesg | grep -i nvrm`)");
+    }
+    finding.warning(
+        "the kernel has NVIDIA's driver, and its libraries are not to be had here: a container has to be given them by NVIDIA's \
+         container toolkit (NVIDIA_DRIVER_CAPABILITIES=compute,utility)",
+    )
+}
+
+fn driver(version: Option<String>, cuda: Option<String>) -> Finding {
+    let shown = |version: &Option<String>| version.clone().unwrap_or_else(|| "unknown".into());
+    let text = format!("{}, for CUDA {} and older", shown(&version), shown(&cuda));
+    let is_old = cuda.as_deref().is_some_and(|cuda| major(cuda) < major(NEEDED));
+    let finding = Finding::ok("driver", text, json!({ "version": version, "cuda": cuda }));
+    if is_old {
+        return finding
+            .warning(format!("ONNX Runtime's builds for GPUs need CUDA {NEEDED}: install driver 580 or newer"));
+    }
+    finding
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split('.').next()?.parse().ok()
+}
+
+fn tell(gpus: &[Gpu], visible: Option<&str>, by_bus: bool) -> Vec<Finding> {
+    if gpus.is_empty() {
+        let none = Finding::ok("GPU", "none that this process may use", json!({ "index": null }));
+        return vec![match visible {
+            Some(list) => none.warning(format!("CUDA_VISIBLE_DEVICES is '{list}', which names none that there is")),
+            None => none.warning("the driver has none for this process: is one given to the container?"),
+        }];
+    }
+    let mut findings: Vec<_> = gpus.iter().map(one).collect();
+    let differ = gpus.iter().any(|gpu| gpu.name != gpus[0].name);
+    if differ && !by_bus {
+        let order = Finding::ok("order", "GPUs of different kinds, by speed", json!({}));
+        findings.push(order.warning(format!(
+            "with {NUMBERING} as it is set, cuda:N may be another GPU than the one that is told here and in the metrics as N: \
+             unset it"
+        )));
+    }
+    findings
+}
+
+fn one(gpu: &Gpu) -> Finding {
+    let memory = gpu.memory.map(|memory| format!(", {} of {} free", rounded(memory.free), rounded(memory.total)));
+    Finding::ok(
+        format!("cuda:{}", gpu.index),
+        format!("{}{} ({})", gpu.name, memory.unwrap_or_default(), gpu.uuid),
+        json!({
+            "index": gpu.index,
+            "uuid": gpu.uuid,
+            "name": gpu.name,
+            "memory_total": gpu.memory.map(|memory| memory.total),
+            "memory_used": gpu.memory.map(|memory| memory.used),
+            "memory_free": gpu.memory.map(|memory| memory.free),
+            "utilization": gpu.utilization,
+            "power_watts": gpu.power_watts,
+        }),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::report::Level;
+
+    fn gpu(index: u32, name: &str) -> Gpu {
+        Gpu {
+            index,
+            uuid: format!("GPU-{index}"),
+            name: name.into(),
+            memory: None,
+            utilization: None,
+            power_watts: None,
+            power_limit_watts: None,
+            energy_joules: None,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_driver_is_told() {
+        assert_eq!(none("no library", false).level, Level::Ok);
+        let advice = |why: &str| none(why, true).advice.unwrap();
+        assert!(advice(&format!("{}: no library", gpus::NO_NVML)).contains("container toolkit"));
+        assert!(advice("the NVIDIA driver (NVML) does not answer within 30 s").contains("dmesg"));
+        let told = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
+        assert_eq!(told("12.8").level, Level::Warning);
+        assert_eq!((told("13.1").level, told("13.1").text), (Level::Ok, "580.65, for CUDA 13.1 and older".into()));
+        assert_eq!(driver(None, None).level, Level::Ok);
+    }
+
+    #[test]
+    fn gpus_are_told_and_where_their_numbers_are_in_doubt() {
+        let levels = |gpus: &[Gpu], by_bus| {
+            tell(gpus, None, by_bus).into_iter().map(|finding| (finding.name, finding.level)).collect::<Vec<_>>()
+        };
+        let ok = |name: &str| (name.to_owned(), Level::Ok);
+        let (same, differ) = ([gpu(0, "A"), gpu(1, "A")], [gpu(0, "A"), gpu(1, "B")]);
+        assert_eq!(levels(&same, false), [ok("cuda:0"), ok("cuda:1")]);
+        assert_eq!(levels(&differ, true), [ok("cuda:0"), ok("cuda:1")]);
+        assert_eq!(levels(&differ, false)[2], ("order".into(), Level::Warning));
+        let told = tell(&[], Some("7"), true).remove(0);
+        assert!(told.advice.unwrap().contains("'7'") && told.level == Level::Warning);
+    }
+}

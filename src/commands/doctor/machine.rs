@@ -1,0 +1,158 @@
+//! CPUs, memory and open files.
+
+use rlimit::Resource;
+use serde_json::json;
+
+use super::report::Finding;
+use crate::{
+    commands::cli::Settings,
+    config::rounded,
+    host::{self, Cpus, Limit, Memory},
+    server::limit_settings::{request_memory, room_for_connections},
+};
+
+pub(super) fn cpus() -> Vec<Finding> {
+    tell_cpus(&host::cpus())
+}
+
+fn tell_cpus(cpus: &Cpus) -> Vec<Finding> {
+    let Cpus { usable, affinity, limit } = cpus;
+    let mut findings = vec![Finding::ok("usable", usable.to_string(), json!({ "cpus": usable }))];
+    if let Some(list) = affinity {
+        findings.push(Finding::ok("affinity", format!("CPUs {list}"), json!({ "list": list })));
+    }
+    findings.push(match limit {
+        None => Finding::ok("control group", "no limit", json!({ "cpus": null, "file": null })),
+        Some(Limit { value, file }) => {
+            let told = Finding::ok(
+                "control group",
+                format!("the time of {value} CPUs ({})", file.display()),
+                json!({ "cpus": value, "file": file.to_string_lossy() }),
+            );
+            let is_short = *value < 1.0;
+            if is_short {
+                told.warning("every request may wait for the next period: give it 1 CPU at least")
+            } else {
+                told
+            }
+        }
+    });
+    findings
+}
+
+pub(super) fn memory(settings: &Settings) -> Vec<Finding> {
+    let models = settings.model_memory.map(|size| size.0 as u64);
+    tell_memory(&host::memory(), request_memory(settings.request_memory) as u64, models)
+}
+
+fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Finding> {
+    let bytes = |name, text: &str, bytes: Option<u64>| {
+        Finding::ok(name, bytes.map_or_else(|| text.to_owned(), rounded), json!({ "bytes": bytes }))
+    };
+    let limit = memory.limit.as_ref();
+    let file = limit.map(|limit| limit.file.to_string_lossy());
+    let group = match limit {
+        None => "no limit".into(),
+        Some(limit) => format!("{} ({})", rounded(limit.value), limit.file.display()),
+    };
+    let mut taken = Finding::ok(
+        "settings",
+        format!(
+            "{} for requests, {} for models",
+            rounded(requests),
+            models.map_or_else(|| "no limit".into(), |models| format!("{} at most", rounded(models)))
+        ),
+        json!({ "request_memory": requests, "model_memory": models }),
+    );
+    let usable = memory.usable().unwrap_or(u64::MAX);
+    if requests.saturating_add(models.unwrap_or(0)) > usable {
+        taken = taken.warning(format!(
+            "together that is more than the process may use, {}: give --request-memory and --model-memory less",
+            rounded(usable)
+        ));
+    }
+    vec![
+        bytes("machine", "unknown", memory.machine),
+        bytes("available", "unknown", memory.available),
+        Finding::ok("control group", group, json!({ "bytes": limit.map(|limit| limit.value), "file": file })),
+        Finding::ok(
+            "process limit",
+            memory.process.map_or_else(|| "none".into(), |limit| format!("{} ({})", rounded(limit.value), limit.name)),
+            json!({
+                "bytes": memory.process.map(|limit| limit.value),
+                "name": memory.process.map(|limit| limit.name),
+            }),
+        ),
+        taken,
+    ]
+}
+
+pub(super) fn files(settings: &Settings) -> Vec<Finding> {
+    let Ok((soft, hard)) = Resource::NOFILE.get() else { return Vec::new() };
+    vec![tell_files(soft, hard, settings.max_connections)]
+}
+
+fn tell_files(soft: u64, hard: u64, connections: Option<usize>) -> Finding {
+    let room = room_for_connections(hard);
+    let told = |limit: u64| if limit == rlimit::INFINITY { "no limit".into() } else { limit.to_string() };
+    let raised = if soft == hard { String::new() } else { format!(", which a server raises to {}", told(hard)) };
+    let number = |limit: u64| (limit != rlimit::INFINITY).then_some(limit);
+    let finding = Finding::ok(
+        "limit",
+        format!("{}{raised}", told(soft)),
+        json!({ "soft": number(soft), "hard": number(hard), "connections": room.min(10_000) }),
+    );
+    match connections.filter(|most| *most > room) {
+        Some(most) => finding.warning(format!(
+            "it leaves room for {room} connections, and --max-connections is {most}: raise it (ulimit -n; LimitNOFILE= of systemd)"
+        )),
+        None => finding,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::report::Level;
+
+    #[test]
+    fn cpus_that_are_shared_are_told() {
+        let told = |limit: Option<f64>| {
+            let limit = limit.map(|value| Limit { value, file: "/sys/fs/cgroup/cpu.max".into() });
+            let mut told = tell_cpus(&Cpus { usable: 2, affinity: Some("0-1".into()), limit });
+            assert_eq!(told[1].text, "CPUs 0-1");
+            let group = told.pop().unwrap();
+            (group.level, group.text)
+        };
+        assert_eq!(told(None), (Level::Ok, "no limit".into()));
+        assert_eq!(told(Some(1.5)), (Level::Ok, "the time of 1.5 CPUs (/sys/fs/cgroup/cpu.max)".into()));
+        assert_eq!(told(Some(0.5)).0, Level::Warning);
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_told() {
+        let limit = Some(Limit { value: 1 << 30, file: "/limit".into() });
+        let memory = Memory { machine: Some(8 << 30), available: None, limit, process: None };
+        let told = |models| {
+            let told = tell_memory(&memory, 1 << 29, models);
+            let texts: Vec<_> = told.iter().map(|finding| finding.text.clone()).collect();
+            assert_eq!(texts[..4], ["8.0 GiB", "unknown", "1.0 GiB (/limit)", "none"]);
+            (told[4].level, told[4].text.clone())
+        };
+        assert_eq!(told(None), (Level::Ok, "512.0 MiB for requests, no limit for models".into()));
+        assert_eq!(told(Some(1 << 29)).0, Level::Ok);
+        assert_eq!(told(Some(1 << 30)), (Level::Warning, "512.0 MiB for requests, 1.0 GiB at most for models".into()));
+    }
+
+    #[test]
+    fn open_files_are_held_against_connections() {
+        let told = |soft, hard, connections| {
+            let told = tell_files(soft, hard, connections);
+            (told.level, told.text)
+        };
+        assert_eq!(told(1024, 4096, None), (Level::Ok, "1024, which a server raises to 4096".into()));
+        assert_eq!(told(4096, 4096, Some(3712)), (Level::Ok, "4096".into()));
+        assert_eq!(told(4096, 4096, Some(3713)).0, Level::Warning);
+        assert_eq!(told(rlimit::INFINITY, rlimit::INFINITY, Some(1 << 20)), (Level::Ok, "no limit".into()));
+    }
+}

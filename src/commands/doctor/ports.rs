@@ -1,0 +1,45 @@
+//! The ports that a server would open.
+
+use serde_json::json;
+use std::net::TcpListener;
+
+use super::report::Finding;
+use crate::{
+    commands::cli::Settings,
+    config::Listen,
+    server::addresses::{guarded, ports, unbound},
+};
+
+/// Opens them as a server would, and closes them again.
+pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
+    // All at once: two may be given the same.
+    let mut open = Vec::new();
+    let mut findings = Vec::new();
+    for (protocol, configured) in ports(settings) {
+        let told = |text: String, free: Option<bool>| {
+            // A server's own message begins with what stands in front here.
+            let text = text.strip_prefix(protocol).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
+            Finding::ok(protocol, text, json!({ "address": configured.to_string(), "free": free }))
+        };
+        let Listen::At(address) = configured else {
+            findings.push(told("off".into(), None));
+            continue;
+        };
+        let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?.ip(), listener)));
+        findings.push(match bound {
+            Err(error) => told(unbound(protocol, address, &error), Some(false)).problem(),
+            Ok((ip, listener)) => {
+                open.push(listener);
+                match guarded(protocol, address, ip, settings) {
+                    Ok(()) => told(format!("{address} is free"), Some(true)),
+                    Err(why) => told(why, Some(true)).problem(),
+                }
+            }
+        });
+    }
+    let has_none = settings.http == Listen::Off && settings.grpc == Listen::Off;
+    if has_none && let Some(http) = findings.first_mut() {
+        *http = http.clone().warning("so is grpc: nobody can ask for inferences");
+    }
+    findings
+}

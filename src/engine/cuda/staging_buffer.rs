@@ -1,0 +1,49 @@
+//! Where a batch's rows are stacked for a device to fetch.
+
+use bytes::Bytes;
+use std::sync::Arc;
+
+use super::pinned_memory::{Memory, Written};
+use crate::engine::batch_buffer::Spare;
+
+/// The memory for one input: kept from batch to batch, given back after an unusually large one.
+#[derive(Default)]
+pub(in crate::engine) struct Stage {
+    written: Option<Written>,
+    spare: Spare,
+}
+
+impl Stage {
+    /// A pointer to the parts, one behind the other, copied. Valid until the next call.
+    pub(in crate::engine) fn stack<'p>(
+        &mut self,
+        memory: &Arc<Memory>,
+        parts: impl Iterator<Item = &'p Bytes> + Clone,
+    ) -> ort::Result<*const u8> {
+        let length = parts.clone().map(Bytes::len).sum::<usize>();
+        let written = self.reserve(memory, length)?;
+        stack(written.bytes_mut(), parts);
+        Ok(written.start())
+    }
+
+    fn reserve(&mut self, memory: &Arc<Memory>, length: usize) -> ort::Result<&mut Written> {
+        let has = self.written.as_ref().map_or(0, |written| written.as_ref().len());
+        let fits = length <= has && !self.spare.goes_back(length, has);
+        let kept = self.written.take().filter(|_| fits);
+        let written = match kept {
+            Some(written) => written,
+            None => memory.block(length)?.zeroed(),
+        };
+        Ok(self.written.insert(written))
+    }
+}
+
+/// Copies the parts, one behind the other, and tells how many bytes that are.
+pub(in crate::engine) fn stack<'p>(target: &mut [u8], parts: impl Iterator<Item = &'p Bytes>) -> usize {
+    let mut end = 0;
+    for part in parts {
+        target[end..end + part.len()].copy_from_slice(part);
+        end += part.len();
+    }
+    end
+}

@@ -1,0 +1,16 @@
+//! What of the machine this process may use, and what says so: the machine itself, the process's affinity, and its control
+//! groups.
+
+mod control_groups;
+mod cpus;
+pub mod crash;
+pub mod files;
+pub mod gpus;
+mod memory;
+pub(crate) mod priority;
+
+pub use control_groups::Limit;
+pub use cpus::{Cpus, cpus};
+pub use memory::{Memory, ProcessLimit, memory};
+
+pub use priority::{give_way, stay_aside, yield_to_small_requests};

@@ -1,0 +1,121 @@
+//! What each thread does now, where a signal handler can read it: in static memory, without locks.
+
+use std::{
+    cell::Cell,
+    sync::atomic::{
+        AtomicU64, AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
+};
+
+/// Threads that have a slot at most. Those beyond are not recorded.
+const MAX_SLOTS: usize = 512;
+
+/// Bytes of a text at most.
+pub(super) const MAX_TEXT: usize = 256;
+
+const MAX_WORDS: usize = MAX_TEXT / size_of::<u64>();
+
+/// What one thread does. Written by that thread only; a handler may read it on another thread while it is written, and gets a
+/// mixture then.
+#[repr(align(128))]
+pub(super) struct Slot {
+    /// Which activity the text is of.
+    id: AtomicU64,
+    /// 0: nothing.
+    phase: AtomicU64,
+    length: AtomicUsize,
+    text: [AtomicU64; MAX_WORDS],
+}
+
+static SLOTS: [Slot; MAX_SLOTS] = [const { Slot::new() }; MAX_SLOTS];
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// The number of this thread's slot and one; 0: none yet; `usize::MAX`: there is none left. Without a destructor, so that a
+    /// handler may read it at any time.
+    static OWN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The slot of this thread, which it gets with the first call. Threads that end keep theirs: those that run models live as long as
+/// the process.
+pub(super) fn of_this_thread() -> Option<&'static Slot> {
+    if OWN.get() == 0 {
+        OWN.set(USED.fetch_add(1, Relaxed).checked_add(1).filter(|number| *number <= MAX_SLOTS).unwrap_or(usize::MAX));
+    }
+    existing()
+}
+
+/// The slot that this thread has.
+pub(super) fn existing() -> Option<&'static Slot> {
+    SLOTS.get(OWN.get().checked_sub(1)?)
+}
+
+/// The slots of all threads.
+pub(super) fn all() -> &'static [Slot] {
+    &SLOTS[..USED.load(Relaxed).min(MAX_SLOTS)]
+}
+
+impl Slot {
+    const fn new() -> Self {
+        Slot {
+            id: AtomicU64::new(0),
+            phase: AtomicU64::new(0),
+            length: AtomicUsize::new(0),
+            text: [const { AtomicU64::new(0) }; MAX_WORDS],
+        }
+    }
+
+    pub(super) fn set(&self, id: u64, text: &[u64], length: usize, phase: u64) {
+        if self.id.load(Relaxed) != id {
+            for (word, from) in self.text.iter().zip(text) {
+                word.store(*from, Relaxed);
+            }
+            self.length.store(length.min(MAX_TEXT), Relaxed);
+            self.id.store(id, Relaxed);
+        }
+        self.phase.store(phase, Release);
+    }
+
+    pub(super) fn clear(&self) {
+        self.phase.store(0, Release);
+    }
+
+    /// The phase, and the bytes of the text that are copied to `to`; `None` where the thread does nothing. For signal handlers.
+    pub(super) fn read(&self, to: &mut [u8; MAX_TEXT]) -> Option<(u64, usize)> {
+        let phase = self.phase.load(Acquire);
+        if phase == 0 {
+            return None;
+        }
+        let (words, _) = to.as_chunks_mut();
+        for (word, from) in words.iter_mut().zip(&self.text) {
+            *word = from.load(Relaxed).to_le_bytes();
+        }
+        Some((phase, self.length.load(Relaxed).min(MAX_TEXT)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::crash::{Activity, Phase};
+
+    #[test]
+    fn slot_holds_what_its_thread_does() {
+        let mut text = [0; MAX_TEXT];
+        let (first, second) = (Activity::new("first", 1, "a"), Activity::new("second", 2, "b"));
+        let mut read = || {
+            let (phase, length) = existing().unwrap().read(&mut text)?;
+            Some((phase, String::from_utf8(text[..length].to_vec()).unwrap()))
+        };
+        for _ in 0..2 {
+            let doing = first.begin(Phase::Load);
+            assert_eq!(read(), Some((1, "first\t1\ta".into())));
+            drop(doing);
+            assert_eq!(read(), None);
+            let doing = second.begin(Phase::Run);
+            assert_eq!(read(), Some((2, "second\t2\tb".into())));
+            drop(doing);
+        }
+    }
+}

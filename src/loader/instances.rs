@@ -1,0 +1,137 @@
+//! The instances of a version, of which the first is there: as many as are wanted on each device that it runs on.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::request::Wanted;
+use super::{
+    gpu_room::room_on,
+    graphs,
+    load::Loader,
+    placement::{First, Placed},
+    probe::{Probe, warm_up},
+};
+use crate::{
+    batcher::{Compute, OnDevice},
+    config::Device,
+    engine::{Instance, Provider, Target},
+    error::Failure,
+};
+
+/// Instances on a device that runs wait for: the copies of one go on beside the run of another.
+const ON_A_DEVICE: usize = 2;
+
+/// What a version is run with.
+pub(in crate::loader) struct Made {
+    pub instances: Vec<OnDevice>,
+    /// What each of these lists runs on.
+    pub providers: Vec<Provider>,
+    /// The threads that drive them.
+    pub compute: Compute,
+    /// Time that it took to warm them up.
+    pub warm_up: Duration,
+    /// What may be a mistake.
+    pub warnings: Vec<String>,
+}
+
+fn not_everywhere(why: String) -> String {
+    format!("it does not run on every GPU: {why}")
+}
+
+impl Loader {
+    /// All instances of a version.
+    pub(in crate::loader) fn instances(&self, wanted: &Wanted, placed: Placed) -> Result<Made, Failure> {
+        let Placed { first: First { instance, target, probe, .. }, providers, refused, .. } = placed;
+        let waits = target.provider.waits();
+        let count = wanted.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
+        let mut made = Made {
+            instances: Vec::new(),
+            providers: Vec::new(),
+            compute: self.compute.clone(),
+            warm_up: Duration::ZERO,
+            warnings: refused.into_iter().map(not_everywhere).collect(),
+        };
+        let mut first = Some(instance);
+        for provider in providers {
+            let on = Target { provider, ..target.clone() };
+            let is_first = first.is_some();
+            // There was room for the first.
+            let room = if is_first { Ok(()) } else { room_on(provider, wanted.memory()) };
+            let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made);
+            match room.and_then(on_device) {
+                Ok(instances) => {
+                    let load = waits.then(|| self.compute.load(provider));
+                    made.instances.push(OnDevice { instances, load });
+                    made.providers.push(provider);
+                }
+                // Such as one whose memory others have taken.
+                Err(Failure { why, .. }) if !is_first && self.device(&wanted.config) == Device::Auto => {
+                    made.warnings.push(not_everywhere(format!("{provider} can't run it: {why}")));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        if waits {
+            let threads = self.compute.on_devices(&made.providers, count);
+            made.compute = threads
+                .map_err(|error| Failure::passing(format!("no threads can be started for its runs: {error}")))?;
+        }
+        Ok(made)
+    }
+
+    /// So many instances on one device, the first of which may be there. Where runs wait for the device, they share a session:
+    /// weights are in its memory once. Where runs are recorded, which go one after the other in a session, each has its own if
+    /// there is room.
+    fn on_device(
+        &self,
+        wanted: &Wanted,
+        first: Option<Instance>,
+        target: &Target,
+        probe: &Probe,
+        count: usize,
+        made: &mut Made,
+    ) -> Result<Vec<Instance>, Failure> {
+        let mut instances: Vec<Instance> = first.into_iter().collect();
+        while instances.len() < count {
+            let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
+            if shared.is_some() && target.is_recorded() {
+                match self.recorded(wanted, target, probe) {
+                    Ok(instance) => {
+                        instances.push(instance);
+                        continue;
+                    }
+                    Err(why) => made.warnings.push(format!(
+                        "an instance on {} has no session of its own, and shares the first one's: {why}",
+                        target.provider
+                    )),
+                }
+            }
+            let mut instance = match shared {
+                Some(shared) => shared,
+                None => self.instance(wanted, target)?,
+            };
+            made.warm_up += warm_up(&mut instance);
+            if instance.death().is_some() {
+                instance.restart()?;
+            }
+            if target.is_recorded()
+                && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
+            {
+                made.warnings.push(format!("an instance on {} replays no recorded runs: {why}", target.provider));
+            }
+            instances.push(instance);
+        }
+        Ok(instances)
+    }
+
+    /// One that replays recorded runs, with a session of its own.
+    fn recorded(&self, wanted: &Wanted, target: &Target, probe: &Probe) -> Result<Instance, String> {
+        let made = room_on(target.provider, wanted.memory()).and_then(|()| self.instance(wanted, target));
+        let mut instance = made.map_err(|failure| failure.why)?;
+        warm_up(&mut instance);
+        graphs::record(&mut instance, probe, wanted.config.max_batch_size)?;
+        Ok(instance)
+    }
+}

@@ -1,0 +1,392 @@
+//! Loading one version, aside: nothing here is seen by requests until the registry publishes it.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::request::{Key, Wanted};
+use super::{
+    deaths::Deaths, devices::Devices, inline_budget::rows_in_place, instances::Made, isolation, placement::First,
+    probe::Probe, test_case, trials::Trials, zero_extents::zero_extents,
+};
+use crate::{
+    batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},
+    config::{Batching, Device, Isolation, ModelConfig, QueueTime},
+    engine::{Engine, Instance, Provider, RowAnalysis, RowProof, Target},
+    error::Failure,
+    metrics::{Exposition, HeldMemory, StopReason, VersionMemory},
+    repository::{Source, Verified},
+    router::{Derived, Version},
+    tensor::{Dimension, ModelInputs, Signature},
+};
+
+/// How long a run may take where nobody says so.
+const MAX_RUN_TIME: Duration = Duration::from_secs(60);
+
+/// A version that may serve, and what was found on the way there.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The version.
+    pub version: Version,
+    /// The part of its load time that probes, test cases and first runs took.
+    pub warm_up: Duration,
+    /// Bytes of weights that its sessions hold in the host's memory.
+    pub weights_on_host: u64,
+    /// Time of one row; `None` where no made-up input could be run.
+    pub row: Option<Duration>,
+    /// The error of the run with made-up inputs, where none could be run.
+    pub probe_error: Option<String>,
+    /// Made-up inputs that ran.
+    pub example: Option<ModelInputs>,
+    /// Why a run takes so many threads.
+    pub threads_why: &'static str,
+    /// The manifest that holds, if there is one.
+    pub manifest: Option<Verified>,
+    /// The test cases that were run.
+    pub test_cases: TestCases,
+    /// Where it does not run as well as it was meant to.
+    pub lacking: Vec<String>,
+    /// Why one request could end the process, as far as the model's graph tells.
+    pub hazard: Option<String>,
+}
+
+/// Test cases, all of which passed.
+#[derive(Debug, Default)]
+pub struct TestCases {
+    /// Their files, with their descriptions.
+    pub passed: Vec<(PathBuf, Option<String>)>,
+    /// What lies beside them and is none.
+    pub others: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// What is no reason not to serve, but may be a mistake.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.lacking.clone();
+        if let Some(hazard) = &self.hazard {
+            warnings.push(format!("{hazard}, and every model of this server would stop with it"));
+        }
+        for path in self.manifest.iter().flat_map(|manifest| &manifest.unlisted) {
+            warnings.push(format!("SHA256SUMS does not list {}", path.display()));
+        }
+        for path in &self.test_cases.others {
+            warnings.push(format!("{} is no test case: their names end in .json", path.display()));
+        }
+        if let Some(Err(why)) = &self.version.derived.graphs {
+            warnings.push(format!("config.toml says cuda_graphs = true, and runs are not recorded: {why}"));
+        }
+        warnings
+    }
+}
+
+/// Loads versions.
+#[derive(Clone)]
+pub struct Loader {
+    pub(crate) engine: Engine,
+    /// What versions run on that are not asked to run on something.
+    pub(in crate::loader) device: Device,
+    /// How long requests may wait for versions whose configuration does not say.
+    max_queue_time: QueueTime,
+    pub(in crate::loader) devices: Arc<Devices>,
+    pub(in crate::loader) compute: Compute,
+    exposition: Arc<Exposition>,
+    io_threads: usize,
+    /// How long a run may take where the configuration does not say so.
+    max_run_time: Duration,
+    /// Where versions run that are not asked to run in a process of their own, or not to.
+    pub(in crate::loader) isolation: Isolation,
+    /// The files that have passed a trial; `None`: none is tried.
+    pub(crate) trials: Option<Arc<Trials>>,
+    /// The deaths of the server that versions are to blame for; `None`: none is remembered.
+    pub(crate) deaths: Option<Arc<Deaths>>,
+}
+
+impl Loader {
+    /// A loader for versions that run on `compute`, or on one of so many threads that take turns, and are told in
+    /// `exposition`.
+    pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
+        let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
+        let (isolation, trials, deaths, max_run_time) = (Isolation::None, None, None, MAX_RUN_TIME);
+        let max_queue_time = QueueTime::Auto;
+        Loader {
+            engine,
+            device,
+            max_queue_time,
+            devices,
+            compute,
+            exposition,
+            io_threads,
+            max_run_time,
+            isolation,
+            trials,
+            deaths,
+        }
+    }
+
+    /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
+    pub fn with_max_run_time(self, max_run_time: Duration) -> Self {
+        Loader { max_run_time, ..self }
+    }
+
+    /// The same with worker processes, as this says where a configuration does not; files are tried first where there are
+    /// `trials`.
+    pub fn isolating(self, isolation: Isolation, trials: Option<Trials>) -> Self {
+        Loader { isolation, trials: trials.map(Arc::new), ..self }
+    }
+
+    /// The same for versions that run on this device where their configuration names none.
+    pub fn on(self, device: Device) -> Self {
+        Loader { device, ..self }
+    }
+
+    /// The same that loads no version into this process that has ended it too often.
+    pub fn remembering(self, deaths: Deaths) -> Self {
+        Loader { deaths: Some(deaths.into()), ..self }
+    }
+
+    /// The same for versions whose requests may wait so long where their configuration does not say.
+    pub fn with_max_queue_time(self, max_queue_time: QueueTime) -> Self {
+        Loader { max_queue_time, ..self }
+    }
+
+    pub(crate) fn exposition(&self) -> Arc<Exposition> {
+        self.exposition.clone()
+    }
+
+    /// CPUs that runs may use.
+    pub(crate) fn cpus(&self) -> usize {
+        self.compute.cpus()
+    }
+
+    /// Loads a version that nobody will ask for, to see whether it would serve.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
+        let wanted = Wanted { source: source.clone(), config: config.for_load() };
+        self.load(&(model.to_owned(), version), 1, &wanted, Arc::new(LoadWatch::new(|| ())))
+    }
+
+    /// How long a run may take; `None`: for ever.
+    fn max_run_time(&self, config: &ModelConfig) -> Option<Duration> {
+        Some(config.max_run_time.unwrap_or(self.max_run_time)).filter(|most| !most.is_zero())
+    }
+
+    /// Loads, checks and warms up a version.
+    pub(crate) fn load(
+        &self,
+        key: &Key,
+        generation: u64,
+        wanted: &Wanted,
+        watch: Arc<LoadWatch>,
+    ) -> Result<Loaded, Failure> {
+        let max_run_time = self.max_run_time(&wanted.config);
+        let watched = self.compute.watch_load(max_run_time, watch);
+        let loaded = self.load_present(key, generation, wanted);
+        // All that was found after that is wrong: no run succeeds any more.
+        if let Some(reason) = watched.stop_reason() {
+            return Err(stopped(reason, max_run_time).at(&wanted.source.path));
+        }
+        if wanted.source.is_current() {
+            let limit = wanted.config.max_queue_size;
+            return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time, limit));
+        }
+        let changed = "it changed while it was loaded";
+        let changed = Failure::passing(changed).at(&wanted.source.path);
+        Err(match loaded {
+            Ok(_) => changed,
+            Err(failure) => Failure::passing(format!("{}; {}", changed.why, failure.why)),
+        })
+    }
+
+    /// Loads the files as they are at any time meanwhile.
+    fn load_present(&self, (model, version): &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
+        let (started, model, version) = (Instant::now(), model.as_str(), *version);
+        isolation::begin_load(model, version);
+        let config = &wanted.config;
+        wanted.source.inspect()?;
+        let manifest = wanted.source.verify()?;
+        let mut placed = self.first(wanted)?;
+        if let Some(why) = &placed.fallback {
+            tracing::warn!(model, version, "runs on the CPU: {why}");
+        }
+        let First { instance: first, target, probe, .. } = &mut placed.first;
+        let loaded = Instant::now();
+        let test_cases = test_case::run_all(&wanted.source, model, first)?;
+        let in_worker = self.isolation_of(config, first, target);
+        if let Some(why) = &in_worker {
+            tracing::warn!(model, version, "runs in a worker process: {why}");
+        }
+        let signature = first.signature().clone();
+        let hazard = first.hazard().filter(|_| in_worker.is_none()).map(str::to_owned);
+        let zero_extents = zero_extents(first, probe, target.provider);
+        let in_place = in_place(config, probe, target, first);
+        let warm = probe.took + loaded.elapsed();
+        let sharing = if in_place.is_ok() { self.io_threads } else { 0 };
+        let sharing = (0..sharing).map(|_| first.sharing()).collect();
+        let analysis = first.row_analysis().clone();
+        let row_proof = analysis.proof.clone();
+        let levels = Levels::new(config, self.max_queue_time);
+        let settings = Settings {
+            in_place_rows: *in_place.as_ref().unwrap_or(&0),
+            max_run_time: self.max_run_time(config),
+            ..settings(config, &signature, &analysis, target, probe, levels)
+        };
+        let disagreement = probe.disagreement.clone();
+        if let Some(why) = disagreement.as_ref().filter(|_| row_proof == RowProof::Proven) {
+            tracing::error!(
+                model,
+                version,
+                why,
+                "the graph proves that rows are independent and the probe contradicts it, so requests run apart: a defect of \
+                 onnxd, or a kernel that rounds otherwise in a batch; please report it with the model"
+            );
+        }
+        let threads = target.threads;
+        let (batching, row, probe_error, example) =
+            (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
+        let (threads_why, graphs, fallback) =
+            (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
+        let Made { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(wanted, placed)?;
+        if config.batching == Batching::On {
+            let why = disagreement.map(|why| format!("config.toml says batching = \"on\", and {why}"));
+            lacking.extend(why);
+        }
+        let derived = Derived {
+            by_rows: settings.by_rows,
+            rows_must_agree: settings.by_rows && (config.batching == Batching::On || signature.batch_axis().is_ok()),
+            row_proof,
+            batching: batching.map(|()| settings.max_batch_size),
+            devices: providers,
+            fallback,
+            graphs,
+            instances: instances.iter().map(|on_device| on_device.instances.len()).sum(),
+            intra_op_threads: threads.get(),
+            in_place,
+            isolation: in_worker,
+        };
+        let metrics = self.exposition.version(model, version);
+        let all = || instances.iter().flat_map(|on_device| &on_device.instances);
+        let weights_on_host = watch_memory(metrics.memory(), all().map(Instance::held_memory));
+        let load_time = started.elapsed();
+        let instances = Instances { compute: instances, in_place: sharing };
+        let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
+        batcher.restart_idle_workers();
+        let version = Version {
+            model: model.into(),
+            version,
+            number: version.to_string().into(),
+            generation,
+            signature,
+            zero_extents,
+            derived,
+            load_time,
+            metrics,
+            batcher,
+        };
+        let warm_up = warm + warm_up;
+        Ok(Loaded {
+            version,
+            warm_up,
+            weights_on_host,
+            row,
+            probe_error,
+            example,
+            threads_why,
+            manifest,
+            test_cases,
+            lacking,
+            hazard,
+        })
+    }
+}
+
+/// The failure of a load of which a run was stopped.
+fn stopped(reason: StopReason, max_run_time: Option<Duration>) -> Failure {
+    match max_run_time.filter(|_| reason == StopReason::MaxRunTime) {
+        Some(most) => Failure::lasting(format!(
+            "a run with made-up inputs or of a test case did not end within {most:?} (max_run_time in config.toml, or \
+             --max-run-time)"
+        )),
+        None => Failure::passing("the load was given up"),
+    }
+}
+
+/// Has the version's metrics count what the sessions hold. Returns the bytes of their weights.
+fn watch_memory<'s>(memory: &VersionMemory, sessions: impl Iterator<Item = &'s Arc<HeldMemory>>) -> u64 {
+    let mut weights = 0;
+    for session in sessions {
+        if memory.watch(session) {
+            weights += session.weights() as u64;
+        }
+    }
+    weights
+}
+
+/// Rows that a batch may have on the threads that read requests, or why it does not run there.
+fn in_place(config: &ModelConfig, probe: &Probe, target: &Target, instance: &mut Instance) -> Result<usize, String> {
+    match target.provider {
+        Provider::Cpu => rows_in_place(config, probe, target.threads.get(), instance),
+        other => Err(format!("it runs on {other}")),
+    }
+}
+
+/// The batcher's settings.
+fn settings(
+    config: &ModelConfig,
+    signature: &Signature,
+    analysis: &RowAnalysis,
+    target: &Target,
+    probe: &Probe,
+    levels: Levels,
+) -> Settings {
+    let joined = probe.batching().is_ok();
+    let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
+    let open_axes = inputs.flat_map(|(input, spec)| {
+        let axes = spec.shape.iter().flatten().enumerate().skip(1);
+        let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
+        open.map(move |(axis, _)| (input, axis))
+    });
+    Settings {
+        by_rows: probe.by_rows.is_ok(),
+        joined,
+        shared_extents: signature.shared_extents(),
+        required_extents: required_extents(signature, analysis),
+        open_axes: open_axes.collect(),
+        max_batch_size: config.max_batch_size,
+        max_queue_delay: config.max_queue_delay,
+        max_queue_size: config.max_queue_size,
+        levels,
+        slots: if target.provider.waits() { 1 } else { target.threads.get() },
+        ran_at_load: probe.row.is_some(),
+        in_place_rows: 0,
+        max_run_time: None,
+    }
+}
+
+/// Inputs and axes that must have one extent in requests that share a batch. Where nothing is proven, nothing is known of them.
+fn required_extents(signature: &Signature, analysis: &RowAnalysis) -> Vec<(usize, usize, usize)> {
+    let required = analysis.required_extents.iter().filter(|_| analysis.proof == RowProof::Proven);
+    let place = |name: &str| signature.inputs.iter().position(|spec| *spec.name == *name);
+    required.filter_map(|((name, axis), extent)| Some((place(name)?, *axis, *extent))).collect()
+}
+
+/// Decides by the configuration, the signature and the graph if batches are allowed at all, before any run.
+///
+/// # Errors
+/// For people: why not.
+pub(in crate::loader) fn may_batch(batching: Batching, signature: &Signature, proof: &RowProof) -> Result<(), String> {
+    if batching == Batching::Off {
+        return Err("config.toml says batching = \"off\"".into());
+    }
+    signature.open_batch_axis()?;
+    match (batching, proof) {
+        (Batching::On, _) | (_, RowProof::Proven) | (Batching::Probed, RowProof::Unproven(_)) => Ok(()),
+        (_, RowProof::Mixes(finding)) => Err(format!("rows of a batch would influence each other: {finding}")),
+        (_, RowProof::Unproven(finding)) => Err(format!(
+            "it is not proven that rows are independent: {finding}; batching = \"probed\" in config.toml has a probe decide"
+        )),
+    }
+}

@@ -1,0 +1,221 @@
+//! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use super::request::Wanted;
+use super::{
+    batching_gain::asks_for_batches,
+    gpu_room::room_on,
+    graphs,
+    load::Loader,
+    probe::{Probe, probe, warm_up},
+    shape_change_cost::cost_of_changing,
+};
+use crate::host::priority;
+use crate::{
+    config::{Batching, ByteSize, Device, ModelConfig},
+    engine::{Instance, Provider, Target, is_of_a_gpu},
+    error::Failure,
+    ort_library::fetch,
+};
+
+/// Files of this size are loaded for all CPUs at once; smaller ones are first tried with one thread, which costs a second
+/// load where that turns out too slow.
+const SURELY_LARGE: u64 = 16 << 20;
+
+/// A model that answers one row within this time, on one thread, gains nothing from more: the hand-over between them costs as
+/// much as they save, and other models need the cores.
+const FAST: Duration = Duration::from_millis(1);
+
+/// An instance that is warm.
+pub(in crate::loader) struct First {
+    pub instance: Instance,
+    /// Where and how it runs; other instances run so on what else there is.
+    pub target: Target,
+    /// Why a run takes so many threads.
+    pub threads_why: &'static str,
+    pub probe: Probe,
+    /// Where recorded runs are wanted: whether there are some, or why not.
+    pub graphs: Option<Result<(), String>>,
+}
+
+/// The first instance, and where the version runs.
+pub(in crate::loader) struct Placed {
+    pub first: First,
+    /// All that the version is to run on; the first instance runs on the first of these.
+    pub providers: Vec<Provider>,
+    /// Why not on other GPUs too, each by its name.
+    pub refused: Vec<String>,
+    /// Why that is the CPU though a GPU works.
+    pub fallback: Option<String>,
+}
+
+impl Loader {
+    /// What the version is asked to run on.
+    pub(in crate::loader) fn device(&self, config: &ModelConfig) -> Device {
+        config.device.unwrap_or(self.device)
+    }
+
+    /// Loads the first instance on what it is asked to run on. Where nothing is asked for, on the first GPU that can run it, or on
+    /// the CPU.
+    pub(in crate::loader) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
+        let device = self.device(&wanted.config);
+        let devices = self.devices.clone();
+        // To try a GPU may start threads of CUDA's.
+        let providers = priority::starting_threads(move || devices.choose(device)).map_err(Failure::lasting)?;
+        let mut refused = Vec::new();
+        for (index, provider) in providers.iter().enumerate() {
+            let failure = match self.first_that_runs(wanted, *provider) {
+                Ok(first) => {
+                    let providers = providers[index..].to_vec();
+                    return Ok(Placed { first, providers, refused, fallback: None });
+                }
+                Err(failure) if *provider == Provider::Cpu => return Err(failure),
+                Err(failure) => failure,
+            };
+            let why = format!("{provider} can't run it: {}", failure.why.trim_end());
+            if device != Device::Auto {
+                return Err(Failure { why, ..failure });
+            }
+            refused.push(why);
+            // Another GPU may have the memory that this one lacks, but not what they all lack.
+            if !failure.may_pass {
+                break;
+            }
+        }
+        // What the CPU can't run either is wrong with the model: its words are plainer.
+        let first = self.first_on(wanted, Provider::Cpu)?;
+        let fallback = Some(refused.join("; "));
+        Ok(Placed { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
+    }
+
+    fn first_that_runs(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
+        let first = self.first_on(wanted, provider)?;
+        match &first.probe.refused {
+            Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.trim())),
+            // That made-up inputs can't be run is no failure.
+            Some(_) | None => Ok(first),
+        }
+    }
+
+    fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
+        room_on(provider, wanted.memory())?;
+        let target = self.target(&wanted.config, provider);
+        let mut refused = None;
+        if wanted.config.cuda_graphs == Some(true) {
+            match self.first_recorded(wanted, &target) {
+                Ok(first) => return Ok(first),
+                Err(why) => refused = Some(why),
+            }
+        }
+        let target = Target { graphs: false, ..target };
+        let mut first = self.first_unrecorded(wanted, target.clone())?;
+        first.graphs = refused.map(Err);
+        let joined = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
+        match joined.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
+            Some(cost) => self.first_of_few_sizes(wanted, target, first, cost),
+            None => Ok(first),
+        }
+    }
+
+    /// One that replays recorded runs, which were prepared when they were recorded, in the place of one to which another size of
+    /// batch costs so much; where there can't be one, one whose requests are not joined.
+    fn first_of_few_sizes(
+        &self,
+        wanted: &Wanted,
+        target: Target,
+        mut first: First,
+        cost: Duration,
+    ) -> Result<First, Failure> {
+        let mut refused = first.graphs.clone().and_then(Result::err);
+        if wanted.config.cuda_graphs.is_none() {
+            // Its memory is needed.
+            drop(first);
+            match self.first_recorded(wanted, &Target { graphs: true, ..target.clone() }) {
+                Ok(recorded) => return Ok(recorded),
+                Err(why) => refused = Some(why),
+            }
+            first = self.first_unrecorded(wanted, target)?;
+        }
+        let why = refused.map_or_else(
+            || "config.toml says cuda_graphs = false".to_owned(),
+            |why| format!("runs can't be recorded: {why}"),
+        );
+        if !asks_for_batches(&wanted.config) {
+            let cost = cost.as_secs_f64() * 1e3;
+            first.probe.joining = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
+        }
+        Ok(first)
+    }
+
+    fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {
+        let mut first = self.first_instance(wanted, &target)?;
+        // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
+        if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
+            target.splits = false;
+            first = self.first_instance(wanted, &target)?;
+        }
+        Ok(first)
+    }
+
+    /// One that replays recorded runs.
+    ///
+    /// # Errors
+    /// For people: why it can't.
+    fn first_recorded(&self, wanted: &Wanted, target: &Target) -> Result<First, String> {
+        if !target.is_recorded() {
+            return Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider));
+        }
+        let mut first = self.first_instance(wanted, target).map_err(|failure| failure.why)?;
+        graphs::record(&mut first.instance, &first.probe, wanted.config.max_batch_size)?;
+        Ok(First { graphs: Some(Ok(())), ..first })
+    }
+
+    /// Where and how a version runs by a provider, with one thread.
+    fn target(&self, config: &ModelConfig, provider: Provider) -> Target {
+        let max_run_memory = config.max_run_memory.map(|ByteSize(bytes)| bytes);
+        let cpu = Target { max_run_memory, ..Target::cpu(NonZeroUsize::MIN) };
+        if provider == Provider::Cpu {
+            return cpu;
+        }
+        Target {
+            provider,
+            options: config.provider_options.clone(),
+            graphs: config.cuda_graphs == Some(true),
+            max_batch_size: config.max_batch_size,
+            splits: config.batching != Batching::Off,
+            cache: fetch::cache_directory(),
+            ..cpu
+        }
+    }
+
+    /// An instance with the number of threads that suits the model, and why it is that.
+    fn first_instance(&self, wanted: &Wanted, target: &Target) -> Result<First, Failure> {
+        let (config, source) = (&wanted.config, &wanted.source);
+        let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
+        // More than there are CPUs would only take turns on them, and some numbers take memory without end.
+        let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
+        let on_a_gpu = target.provider.gpu().is_some();
+        let large = source.fingerprint.size() >= SURELY_LARGE && !on_a_gpu;
+        let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
+        let mut target = Target { threads, ..target.clone() };
+        let mut instance = self.instance(wanted, &target)?;
+        let mut probe = probe(&mut instance, config);
+        self.outlive_probe(&mut instance, &mut probe, config)?;
+        let threads_why = match (configured, probe.row) {
+            (Some(_), _) => "as config.toml says, one for each CPU at most",
+            (None, _) if on_a_gpu => "the GPU does the work",
+            _ if large => "one for each CPU, as its files are large",
+            (None, None) => "no row could be timed",
+            (None, Some(row)) if row <= FAST => "a row takes no longer than 1 ms on one",
+            (None, Some(_)) if threads == all => "there is one CPU",
+            (None, Some(_)) => {
+                target.threads = all;
+                instance = self.instance(wanted, &target)?;
+                probe.took += warm_up(&mut instance);
+                "one for each CPU, as a row takes longer than 1 ms on one"
+            }
+        };
+        Ok(First { instance, target, threads_why, probe, graphs: None })
+    }
+}

@@ -1,0 +1,44 @@
+//! The end of a connection whose client floods it with HTTP/2 frames.
+
+use socket2::SockRef;
+use std::{io, net::Shutdown, sync::atomic::Ordering::Relaxed, time::Duration};
+use tokio::{net::TcpStream, time::sleep};
+
+use super::{
+    activity::Activity,
+    http2_frames::{EMPTY_SETTINGS, goaway},
+};
+use crate::metrics::{Closed, TransportMetrics};
+
+/// How often what the client still sends is read and thrown away, the pause before each time, and how much is read.
+///
+/// A connection that is closed with bytes unread is reset, and a client that is reset may not see why. The pauses keep the client
+/// waiting, and not the thread busy.
+const READS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
+const READ_BYTES: usize = 64 << 10;
+
+/// Ends a connection whose client floods it, if it does: says why, and gives the client a moment to read that.
+pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &TransportMetrics) {
+    let Some(flood) = activity.flood.get() else { return };
+    tracing::debug!(reason = Closed::Flood.label(), "a connection is closed");
+    metrics.closed(Closed::Flood);
+    // In the middle of a frame it would not be understood; then the client does not read either.
+    if flood.between_frames {
+        // The settings come first, whatever follows.
+        let begun = activity.written.load(Relaxed) > 0;
+        let settings: &[u8] = if begun { &[] } else { &EMPTY_SETTINGS };
+        let _ = stream.try_write(&[settings, &goaway(flood.last_request)].concat());
+    }
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+    let mut unread = vec![0; READ_BYTES];
+    for _ in 0..READS {
+        sleep(PAUSE).await;
+        match stream.try_read(&mut unread) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The settings of what clients may do, with their defaults; some follow what the process may use.
+
+use std::time::Duration;
+
+use super::connection_limit::{BEYOND_LIMIT, PlaceLimits};
+use crate::{
+    api::{Budget, Limits},
+    commands::cli::Settings,
+    config::ByteSize,
+    host,
+};
+
+/// What a connection may do at most.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionLimits {
+    /// Streams that may be open at once. Batches form out of them.
+    pub streams: u32,
+    pub header_bytes: usize,
+    pub headers: usize,
+    pub uri_bytes: usize,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub write_timeout: Duration,
+    pub ping_interval: Duration,
+}
+
+/// Descriptors that connections leave to the rest: files of models, epoll, the ports.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// What the process may have where nothing says.
+const SOME_MEMORY: u64 = 4 << 30;
+
+/// What clients may do at most.
+pub(super) fn limits(settings: &Settings) -> Limits {
+    Limits {
+        grpc_message: settings.max_grpc_message.0,
+        http_body: settings.max_http_body.0,
+        http_json: settings.max_http_json.0,
+        body_timeout: settings.body_timeout,
+        write_timeout: settings.write_timeout,
+        min_rate: settings.min_rate.0,
+        budget: Budget::new(request_memory(settings.request_memory)),
+    }
+}
+
+/// Bytes that may be held for requests.
+pub(crate) fn request_memory(setting: Option<ByteSize>) -> usize {
+    let usable = || usize::try_from(host::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
+    setting.map_or_else(|| usable() / 4, |ByteSize(bytes)| bytes)
+}
+
+/// Bytes that one run may hold, and what all weights and runs may hold together, by `--max-run-memory` and `--request-memory`.
+pub(crate) fn run_memory(one_run: Option<ByteSize>, requests: Option<ByteSize>) -> (usize, usize) {
+    let usable = usize::try_from(host::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
+    let one_run = one_run.map_or_else(|| default_run_memory(usable), |ByteSize(bytes)| bytes);
+    // The code, connections and what ONNX Runtime takes beside tensors have to be somewhere.
+    let rest = (usable - usable / 16).saturating_sub(request_memory(requests));
+    (one_run, rest.max(usable / 8))
+}
+
+/// Bytes that one run may hold, of so many that the process may use: far more than runs of most models take, and so few that
+/// several at once leave room for everything else.
+fn default_run_memory(usable: usize) -> usize {
+    const ENOUGH_FOR_MOST: usize = 1 << 30;
+    (usable / 16).max(ENOUGH_FOR_MOST).min(usable / 4)
+}
+
+/// What each connection may do at most.
+pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
+    ConnectionLimits {
+        streams: u32::try_from(settings.max_streams).unwrap_or(u32::MAX),
+        header_bytes: settings.max_header_bytes.0,
+        headers: settings.max_headers,
+        uri_bytes: settings.max_uri_bytes.0,
+        header_timeout: settings.header_timeout,
+        idle_timeout: settings.idle_timeout,
+        write_timeout: settings.write_timeout,
+        ping_interval: settings.ping_interval,
+    }
+}
+
+/// How many connections a limit of open files leaves room for.
+pub(crate) fn room_for_connections(files: u64) -> usize {
+    usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS + BEYOND_LIMIT)).unwrap_or(usize::MAX).max(16)
+}
+
+/// How many connections may be open at once. Raises the limit of open files as far as the process may.
+fn max_connections(settings: &Settings) -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let room = room_for_connections(files);
+    let most = settings.max_connections.unwrap_or(10_000.min(room));
+    if most > room {
+        tracing::warn!("--max-connections {most}: the limit of open files, {files}, leaves room for {room}");
+    }
+    most.min(room)
+}
+
+/// Connections that one client may have where no setting says so, if that many may be open: a proxy brings many clients' requests.
+const MIN_PER_CLIENT: usize = 1_000;
+
+/// How many connections over HTTP and gRPC may be open at once, of all clients and of one.
+pub(super) fn place_limits(settings: &Settings) -> PlaceLimits {
+    let total = max_connections(settings);
+    let per_client = settings.max_connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));
+    PlaceLimits { total, per_client: per_client.min(total), health: true }
+}
