@@ -11,5 +11,7 @@ pub mod http_client;
 pub mod infer;
 mod output;
 pub mod runtime;
+mod serve;
 
 pub use completions::{completions, man};
+pub use serve::serve;

@@ -12,6 +12,7 @@ pub mod per_thread;
 pub mod tensor;
 pub mod terminal;
 pub mod traffic;
+pub mod url;
 
 pub mod batcher;
 pub mod engine;

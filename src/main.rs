@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         unknown.iter().for_each(|variable| server::report(&variable.to_string()));
     }
     let done = match &invocation.command {
-        Command::Serve(serve) => server::serve(&serve.repository, &serve.sources.settings, unknown),
+        Command::Serve(serve) => commands::serve(&serve.repository, &serve.sources.settings, unknown),
         Command::Check(options) => check::check(options),
         Command::Doctor(options) => doctor::run(options),
         Command::Config(config) => commands::config::show(config, &invocation.settings).map(|()| ExitCode::SUCCESS),

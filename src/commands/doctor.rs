@@ -12,10 +12,14 @@ mod text;
 
 use std::{
     io::{self, Write},
+    path::Path,
     process::ExitCode,
 };
 
-use super::cli::{Doctor, Settings};
+use super::{
+    cli::{Doctor, Settings},
+    serve::server_config,
+};
 use report::{Group, Report};
 
 /// Looks at everything and tells it. Success means that a server would start and serve.
@@ -41,7 +45,7 @@ fn examine(settings: &Settings) -> Report {
         Group::new("providers", "Execution providers", providers),
         // Behind the providers, which load CUDA's libraries.
         Group::new("gpus", "GPUs", gpus::examine()),
-        Group::new("ports", "Ports", ports::examine(settings)),
+        Group::new("ports", "Ports", ports::examine(&server_config(Path::new(""), settings))),
         Group::new("folders", "Folders and files", folders::examine(settings)),
     ];
     Report { groups: groups.into() }

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::{fmt::Write as _, io, time::Duration};
+use std::{io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::terminal::printable;
@@ -136,17 +136,4 @@ impl Client {
         let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
         format!("{}: {error}{source}", self.url)
     }
-}
-
-/// A name as a part of a path or a query.
-pub fn percent_encoded(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut text, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(byte.into()),
-            _ => {
-                let _ = write!(text, "%{byte:02X}");
-            }
-        }
-        text
-    })
 }

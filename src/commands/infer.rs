@@ -14,9 +14,10 @@ use std::{fmt::Write as _, io};
 
 use super::{
     cli::Infer,
-    http_client::{Client, Question, percent_encoded},
+    http_client::{Client, Question},
 };
 use crate::tensor::{Datatype, Tensor};
+use crate::url::percent_encoded;
 use element::Spec;
 use headers::{JSON_LENGTH, ROUTING_KEY};
 use input::Source;

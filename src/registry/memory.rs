@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What versions may take together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryLimit {
     /// Bytes of weights on the host: before a load by the size of the files for each session, after it as the sessions hold them.
     pub bytes: ByteSize,

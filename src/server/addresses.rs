@@ -1,25 +1,26 @@
-//! The addresses of a server's ports, and what is wrong with them.
+//! Checks of the addresses of a server's ports.
 
 use std::{io, net::IpAddr};
 
-use crate::{commands::cli::Settings, config::Listen};
+use super::config::{AdminConfig, PortAddresses};
+use crate::config::Listen;
 
 /// The ports by the protocols that they are for, in the order in which they are opened.
-pub(crate) fn ports(settings: &Settings) -> [(&'static str, &Listen); 4] {
-    [("http", &settings.http), ("grpc", &settings.grpc), ("metrics", &settings.metrics), ("admin", &settings.admin)]
+pub(crate) fn ports(addresses: &PortAddresses) -> [(&'static str, &Listen); 4] {
+    [("http", &addresses.http), ("grpc", &addresses.grpc), ("metrics", &addresses.metrics), ("admin", &addresses.admin)]
 }
 
-/// An address can't be listened on.
+/// Error message: an address can't be listened on.
 pub(crate) fn unbound(protocol: &str, address: &str, error: &io::Error) -> String {
     format!("{protocol}: can't listen on {address}: {error}; choose another with --{protocol} HOST:PORT, or off")
 }
 
-/// Whether whoever reaches a port may.
+/// Checks that the admin API, if it can be reached from other machines, asks for a token.
 ///
 /// # Errors
-/// It is that of the admin API, and nothing keeps others from it.
-pub(crate) fn guarded(protocol: &str, address: &str, bound: IpAddr, settings: &Settings) -> Result<(), String> {
-    let guarded = bound.is_loopback() || settings.admin_token_file.is_some() || settings.admin_insecure;
+/// Nothing keeps other machines from the admin API.
+pub(crate) fn guarded(protocol: &str, address: &str, bound: IpAddr, admin: &AdminConfig) -> Result<(), String> {
+    let guarded = bound.is_loopback() || admin.token_file.is_some() || admin.is_insecure;
     if protocol != "admin" || guarded {
         return Ok(());
     }

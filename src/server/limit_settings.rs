@@ -1,12 +1,12 @@
-//! The settings of what clients may do, with their defaults; some follow what the process may use.
+//! Limits of clients and runs: those that are configured, and defaults by what the process may use.
 
 use super::{
+    config::ClientLimits,
     connection_limit::{BEYOND_LIMIT, PlaceLimits},
     connection_limits::ConnectionLimits,
 };
 use crate::{
     api::{Budget, Limits},
-    commands::cli::Settings,
     config::ByteSize,
     host,
 };
@@ -18,15 +18,15 @@ const OTHER_DESCRIPTORS: u64 = 256;
 const SOME_MEMORY: u64 = 4 << 30;
 
 /// What clients may do at most.
-pub(super) fn limits(settings: &Settings) -> Limits {
+pub(super) fn limits(clients: &ClientLimits) -> Limits {
     Limits {
-        grpc_message: settings.max_grpc_message.0,
-        http_body: settings.max_http_body.0,
-        http_json: settings.max_http_json.0,
-        body_timeout: settings.body_timeout,
-        write_timeout: settings.write_timeout,
-        min_rate: settings.min_rate.0,
-        budget: Budget::new(request_memory(settings.request_memory)),
+        grpc_message: clients.grpc_message.0,
+        http_body: clients.http_body.0,
+        http_json: clients.http_json.0,
+        body_timeout: clients.body_timeout,
+        write_timeout: clients.write_timeout,
+        min_rate: clients.min_rate.0,
+        budget: Budget::new(request_memory(clients.request_memory)),
     }
 }
 
@@ -53,16 +53,16 @@ fn default_run_memory(usable: usize) -> usize {
 }
 
 /// What each connection may do at most.
-pub(super) fn connection_limits(settings: &Settings) -> ConnectionLimits {
+pub(super) fn connection_limits(clients: &ClientLimits) -> ConnectionLimits {
     ConnectionLimits {
-        streams: u32::try_from(settings.max_streams).unwrap_or(u32::MAX),
-        header_bytes: settings.max_header_bytes.0,
-        headers: settings.max_headers,
-        uri_bytes: settings.max_uri_bytes.0,
-        header_timeout: settings.header_timeout,
-        idle_timeout: settings.idle_timeout,
-        write_timeout: settings.write_timeout,
-        ping_interval: settings.ping_interval,
+        streams: u32::try_from(clients.streams).unwrap_or(u32::MAX),
+        header_bytes: clients.header_bytes.0,
+        headers: clients.headers,
+        uri_bytes: clients.uri_bytes.0,
+        header_timeout: clients.header_timeout,
+        idle_timeout: clients.idle_timeout,
+        write_timeout: clients.write_timeout,
+        ping_interval: clients.ping_interval,
     }
 }
 
@@ -72,10 +72,10 @@ pub(crate) fn room_for_connections(files: u64) -> usize {
 }
 
 /// How many connections may be open at once. Raises the limit of open files as far as the process may.
-fn max_connections(settings: &Settings) -> usize {
+fn max_connections(clients: &ClientLimits) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let room = room_for_connections(files);
-    let most = settings.max_connections.unwrap_or(10_000.min(room));
+    let most = clients.connections.unwrap_or(10_000.min(room));
     if most > room {
         tracing::warn!("--max-connections {most}: the limit of open files, {files}, leaves room for {room}");
     }
@@ -86,8 +86,8 @@ fn max_connections(settings: &Settings) -> usize {
 const MIN_PER_CLIENT: usize = 1_000;
 
 /// How many connections over HTTP and gRPC may be open at once, of all clients and of one.
-pub(super) fn place_limits(settings: &Settings) -> PlaceLimits {
-    let total = max_connections(settings);
-    let per_client = settings.max_connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));
+pub(super) fn place_limits(clients: &ClientLimits) -> PlaceLimits {
+    let total = max_connections(clients);
+    let per_client = clients.connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));
     PlaceLimits { total, per_client: per_client.min(total), health: true }
 }

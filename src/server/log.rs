@@ -15,10 +15,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::log_queue::{Bar, Importance, LogQueue};
-use crate::{
-    commands::cli::{LogFormat, Settings},
-    registry::Progress,
-};
+use crate::registry::Progress;
 
 /// How long the end of the process waits for the last lines to be written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -35,16 +32,43 @@ const PANIC_TARGET: &str = "onnxd::panic";
 /// The queue of the process, once logging has started.
 static QUEUE: OnceLock<Arc<LogQueue>> = OnceLock::new();
 
-/// What the server shows on stderr.
-pub(super) struct Console {
+/// Format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The log of a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Format of the lines.
+    pub format: LogFormat,
+    /// Least level that is logged, or one per target.
+    pub level: String,
+}
+
+/// Starts the log of the process, panics included. A process has one.
+///
+/// # Errors
+/// The level is none, or the system gives no thread.
+pub fn start(config: &LogConfig) -> Result<Console, String> {
+    Console::start(config)
+}
+
+/// Stderr of the server: log lines, and on a terminal a progress bar.
+#[derive(Clone)]
+pub struct Console {
     queue: Arc<LogQueue>,
     has_bar: bool,
 }
 
 impl Console {
     /// Starts logging, and has panics logged.
-    pub(super) fn start(settings: &Settings) -> Result<Self, String> {
-        let level = &settings.log_level;
+    fn start(config: &LogConfig) -> Result<Self, String> {
+        let level = &config.level;
         let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level '{level}': {error}"))?;
         let failed = |why: &dyn std::fmt::Display| format!("logging can't be started: {why}");
         // A lock on stderr would be held while a write blocks.
@@ -52,7 +76,7 @@ impl Console {
         let is_terminal = stderr.is_terminal();
         let queue = Arc::new(LogQueue::default());
         let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(QueueWriter::new(&queue));
-        let started = match settings.log_format {
+        let started = match config.format {
             LogFormat::Text => lines.with_ansi(is_terminal).try_init(),
             LogFormat::Json => lines.json().flatten_event(true).try_init(),
         };

@@ -21,10 +21,6 @@ use super::{
 
 /// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
 pub(super) struct Door {
-    /// Protocol that it is for.
-    pub(super) protocol: &'static str,
-    /// Address that it is bound to.
-    pub(super) address: Option<SocketAddr>,
     close: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -44,11 +40,10 @@ impl Door {
         io: IoThreads,
     ) -> Self {
         let (close, closing) = oneshot::channel();
-        let address = listener.local_addr().ok();
         let connections =
             Connections { terms, places, tasks: JoinSet::new(), close: watch::Sender::new(false), grace, io };
         let task = tokio::spawn(run(protocol, listener, connections, closing));
-        Door { protocol, address, close, task }
+        Door { close, task }
     }
 
     /// Stops accepting and waits until every connection has ended.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     api::{Context, Lifecycle},
-    commands::http_client::percent_encoded,
     router::Table,
+    url::percent_encoded,
 };
 
 /// Target of the lines: they are about the server as a whole.

@@ -1,21 +1,20 @@
-//! What is read when Prometheus asks: nothing of it is looked at in between.
+//! Gauges that are sampled at each scrape.
 
 use rlimit::Resource;
-use std::{fs, hash::Hasher, time::Duration};
+use std::{fs, hash::Hasher, path::PathBuf, time::Duration};
 use twox_hash::XxHash64;
 
-use super::{io_threads::IoThreads, log};
+use super::{config::ServerConfig, io_threads::IoThreads, log};
 use crate::{
     api::{Context, Read},
-    commands::cli::Settings,
     host::gpus,
     metrics::{Process, Readings},
     registry::Control,
 };
 
-/// What reads it.
+/// The reader of the gauges.
 pub(super) fn reader(
-    settings: &Settings,
+    config: &ServerConfig,
     context: &Context,
     control: Control,
     io: &IoThreads,
@@ -23,8 +22,8 @@ pub(super) fn reader(
     cpus: usize,
 ) -> Read {
     let (context, runtimes) = (context.clone(), io.runtimes());
-    let config_hash = hash(settings);
-    let model_memory_limit = settings.model_memory.map(|bytes| bytes.0 as u64);
+    let config_hash = hash(config);
+    let model_memory_limit = config.loads.memory.map(|limit| limit.bytes.0 as u64);
     Box::new(move || {
         let budget = &context.limits.budget;
         Readings {
@@ -47,9 +46,12 @@ pub(super) fn reader(
 }
 
 /// A number that servers with the same settings have in common, of as many bits as a float holds.
-fn hash(settings: &Settings) -> u64 {
+fn hash(config: &ServerConfig) -> u64 {
     let mut hasher = XxHash64::with_seed(0);
-    hasher.write(format!("{settings:?}").as_bytes());
+    // The path of the repository is where the models are, and no setting.
+    let mut config = config.clone();
+    config.repository.path = PathBuf::new();
+    hasher.write(format!("{config:?}").as_bytes());
     hasher.finish() >> 12
 }
 

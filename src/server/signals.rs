@@ -34,14 +34,16 @@ impl Signals {
     }
 }
 
-/// Handles SIGHUP, whose default is to end the process.
-pub(super) fn at_hangup(act: impl Fn()) -> Result<impl Future<Output = ()>, String> {
-    let mut hangup = signal(SignalKind::hangup()).map_err(|error| format!("signals can't be handled: {error}"))?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            act();
-        }
-    })
+/// SIGHUP, whose default is to end the process. From now on it does not.
+pub(super) fn hangup() -> Result<Signal, String> {
+    signal(SignalKind::hangup()).map_err(|error| format!("signals can't be handled: {error}"))
+}
+
+/// Acts at each signal.
+pub(super) async fn at_each(mut signal: Signal, act: impl Fn()) {
+    while signal.recv().await.is_some() {
+        act();
+    }
 }
 
 /// Ends the process without running destructors: those of ONNX Runtime would pull memory away from under runs.

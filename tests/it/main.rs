@@ -19,6 +19,7 @@ mod deploy;
 mod devices;
 mod doctor;
 mod documents;
+mod embedded;
 mod floors;
 mod gpu_wheel;
 mod grpc;

@@ -12,8 +12,9 @@ use std::{fs, path::Path, time::Duration};
 
 use crate::commands::{
     cli::admin::Server,
-    http_client::{Client, Question, percent_encoded},
+    http_client::{Client, Question},
 };
+use crate::url::percent_encoded;
 
 /// How long an answer may take that waits for nothing but a disk.
 const PATIENCE: Duration = Duration::from_secs(30);

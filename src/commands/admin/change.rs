@@ -11,11 +11,11 @@ use crate::{
     api::admin::proto::{ChangeResponse, Model, Version},
     commands::{
         cli::admin::{Loading, Server, Terms, Weight, split_version},
-        http_client::percent_encoded,
         output::{print, remark},
     },
     terminal::printable,
     traffic::VersionName,
+    url::percent_encoded,
 };
 
 pub(super) async fn set_weights(server: &Server, model: &str, weights: &[Weight], terms: &Terms) -> Result<(), String> {

@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     api::admin::proto::ExplainResponse,
-    commands::{cli::admin::Server, http_client::percent_encoded, output::print},
+    commands::{cli::admin::Server, output::print},
     terminal::printable,
+    url::percent_encoded,
 };
 
 pub(super) async fn explain(

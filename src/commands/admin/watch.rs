@@ -12,10 +12,10 @@ use crate::{
     api::admin::proto::{Event, TrafficEvent, VersionEvent},
     commands::{
         cli::admin::Server,
-        http_client::percent_encoded,
         output::{is_coloured, remark},
     },
     terminal::printable,
+    url::percent_encoded,
 };
 
 pub(super) async fn watch(server: &Server, model: Option<&str>) -> Result<(), String> {

@@ -5,17 +5,19 @@ use std::net::TcpListener;
 
 use super::report::Finding;
 use crate::{
-    commands::cli::Settings,
     config::Listen,
-    server::addresses::{guarded, ports, unbound},
+    server::{
+        ServerConfig,
+        addresses::{guarded, ports, unbound},
+    },
 };
 
 /// Opens them as a server would, and closes them again.
-pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
+pub(super) fn examine(config: &ServerConfig) -> Vec<Finding> {
     // All at once: two may be given the same.
     let mut open = Vec::new();
     let mut findings = Vec::new();
-    for (protocol, configured) in ports(settings) {
+    for (protocol, configured) in ports(&config.ports) {
         let told = |text: String, free: Option<bool>| {
             // A server's own message begins with what stands in front here.
             let text = text.strip_prefix(protocol).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
@@ -30,14 +32,14 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
             Err(error) => told(unbound(protocol, address, &error), Some(false)).problem(),
             Ok((ip, listener)) => {
                 open.push(listener);
-                match guarded(protocol, address, ip, settings) {
+                match guarded(protocol, address, ip, &config.admin) {
                     Ok(()) => told(format!("{address} is free"), Some(true)),
                     Err(why) => told(why, Some(true)).problem(),
                 }
             }
         });
     }
-    let has_none = settings.http == Listen::Off && settings.grpc == Listen::Off;
+    let has_none = config.ports.http == Listen::Off && config.ports.grpc == Listen::Off;
     if has_none && let Some(http) = findings.first_mut() {
         *http = http.clone().warning("so is grpc: nobody can ask for inferences");
     }

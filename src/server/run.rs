@@ -1,0 +1,55 @@
+//! The life of a process that is a server: it serves until a signal comes, drains, and ends.
+
+use std::process::ExitCode;
+
+use super::{
+    blocking,
+    config::ServerConfig,
+    log::{self, Console},
+    ports::Sockets,
+    signals::{self, Signals},
+    start::{Ended, Server},
+};
+use crate::{clock, host::give_way};
+
+/// Admin calls that take locks or write to the disk at once, at most.
+const MAX_ADMIN_THREADS: usize = 64;
+
+/// Serves until a signal comes. Returns the exit code of an orderly end.
+///
+/// # Errors
+/// The server can't start; the message says why and what to do.
+pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> {
+    clock::check()?;
+    let runtime =
+        blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(give_way), MAX_ADMIN_THREADS);
+    let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
+    let ended = runtime.block_on(async {
+        let mut signals = Signals::listen()?;
+        let hangup = signals::hangup()?;
+        let progress = console.clone();
+        let server = Server::start_on(Sockets::default(), config, move |event| progress.progress(&event)).await?;
+        let access_log = server.access_log();
+        tokio::spawn(signals::at_each(hangup, move || match &access_log {
+            Some(log) => log.reopen(),
+            None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
+        }));
+        // Once it has started the threads that serve, which would inherit it.
+        give_way();
+        let signal = signals.next().await;
+        tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
+        tokio::spawn(signals.exit_at_next());
+        Ok::<_, String>(server.shutdown().await)
+    })?;
+    tracing::info!("stopped");
+    log::flush();
+    match ended {
+        Ended::Done { abandoned: 0 } => {}
+        // What was abandoned long ago is no reason to call the end disorderly.
+        Ended::Done { .. } => signals::exit_now(0),
+        // What still runs is not waited for; it may run for ever.
+        Ended::CutOff => signals::exit_now(1),
+    }
+    runtime.shutdown_background();
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,307 @@
+//! Starts and ends a server.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+use super::{
+    access_log::Writer,
+    config::{AccessLogConfig, DrainConfig, ModelDefaults, RepositoryConfig, ServerConfig},
+    connection_limit::Places,
+    io_threads::IoThreads,
+    limit_settings::{self, run_memory},
+    port::Door,
+    ports::{self, Addresses, Sockets},
+    readiness, scrape_gauges,
+};
+use crate::{
+    api::{
+        AccessLog, CodecPool, Context, Lifecycle, SERVER_VERSION, Service,
+        admin::{Callers, Tokens},
+    },
+    batcher::Compute,
+    engine::Engine,
+    host::{self, gpus},
+    loader::{Deaths, Loader, Trials},
+    metrics::{AccessLogMetrics, Exposition},
+    ort_library,
+    registry::{Control, Options, Progress, Registry},
+    repository::Repository,
+    router::Router,
+    state::default_folder,
+};
+
+/// A running server. Where it is dropped without [`Server::shutdown`], its ports close and nothing new is loaded.
+pub struct Server {
+    addresses: Addresses,
+    ports: Vec<Door>,
+    registry: JoinHandle<usize>,
+    stop: StopGuard,
+    compute: Compute,
+    context: Context,
+    lifecycle: watch::Sender<Lifecycle>,
+    access_log: Option<(Arc<AccessLog>, Writer)>,
+    drain: DrainConfig,
+}
+
+/// Result of a shutdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request in flight was answered.
+    Done {
+        /// Runs and loads that were given up long ago and still hold a thread.
+        abandoned: usize,
+    },
+    /// Requests, loads or runs went on for longer than the drain may take.
+    CutOff,
+}
+
+impl Server {
+    /// Starts a server. Models are loaded after it returns, on a thread of the server.
+    ///
+    /// Connections to the ports of metrics and of the admin API live on the runtime of the caller, which must have blocking
+    /// threads to spare. Inferences have threads of their own.
+    ///
+    /// # Errors
+    /// The repository, ONNX Runtime or a port can't be used, or the system gives no more threads. For people, with the way out.
+    pub async fn start(config: ServerConfig) -> Result<Self, String> {
+        Server::start_on(Sockets::default(), config, |_| ()).await
+    }
+
+    /// Starts a server as [`Server::start`] does, on sockets that are open already where there are some, and reports the progress of
+    /// the first loads.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`].
+    pub async fn start_on(
+        sockets: Sockets,
+        config: ServerConfig,
+        progress: impl Fn(Progress<'_>) + Send + 'static,
+    ) -> Result<Self, String> {
+        // Before anything is built: a wrong folder is the commonest mistake.
+        let repository = open_repository(&config.repository)?;
+        let engine = start_engine(&config)?;
+        let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        tracing::info!(version = SERVER_VERSION, cpus, library = %engine.library().display(), "{}", engine.build_info());
+        // Its own word: the library may be another than the one that the build fetched.
+        let exposition =
+            Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
+        let metrics = exposition.server().clone();
+        // One CPU is better spent on whoever sends the next request, and what a control group allows on answers.
+        let may_poll = cpus > 1 && host::cpus().limit.is_none();
+        let busy_poll = if may_poll { config.busy_poll } else { Duration::ZERO };
+        let started = |what: &str, error: &dyn std::fmt::Display| format!("{what} can't be started: {error}");
+        let io = IoThreads::start(cpus, busy_poll, &metrics).map_err(|error| started("the I/O threads", &error))?;
+        let compute = Compute::start(cpus).map_err(|error| started("the compute threads", &error))?;
+        let codecs =
+            CodecPool::start(cpus, metrics.codecs.clone()).map_err(|error| started("the codec threads", &error))?;
+        let access_log =
+            config.access_log.as_ref().map(|log| start_access_log(log, metrics.access_log.clone())).transpose()?;
+        let router = Arc::new(Router::new(metrics));
+        let callers = match config.admin.token_file.clone().map(Tokens::open).transpose()? {
+            Some(tokens) => Callers::Bearers(Arc::new(tokens)),
+            None if config.admin.is_insecure => Callers::Any,
+            None => Callers::Local,
+        };
+        let options = registry_options(repository, &config);
+        let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
+        let loader = with_defaults(loader, &config.models, &options);
+        let stop = Arc::new(AtomicBool::new(false));
+        let registry = Registry::new(options, loader, router.clone(), stop.clone())?;
+        let control = registry.control();
+        let lifecycle = watch::Sender::new(Lifecycle::Starting);
+        let context = Context {
+            router,
+            lifecycle: lifecycle.subscribe(),
+            ready_when: config.ready,
+            limits: Arc::new(limit_settings::limits(&config.clients)),
+            codecs,
+            compute: compute.clone(),
+            access_log: access_log.as_ref().map(|(log, _)| log.clone()),
+            ports: Arc::default(),
+        };
+        let transport = &exposition.server().transport;
+        let places = Places::new(limit_settings::place_limits(&config.clients), Some(transport.clone()));
+        let read = scrape_gauges::reader(&config, &context, control.clone(), &io, places.limits().total, cpus);
+        let scraped = Service::metrics(&context, exposition.clone(), read);
+        let services = [
+            Service::http(&context),
+            Service::grpc(&context),
+            scraped.map_err(|error| started("the metrics' thread", &error))?,
+            Service::admin(&context, control.clone(), callers),
+        ];
+        let (addresses, ports) = ports::open(sockets, &config, &context, &places, transport, services, &io).await?;
+        tokio::spawn(readiness::report(context.clone(), addresses.http));
+        let registry = follow(registry, &config, lifecycle.clone(), progress)?;
+        let stop = StopGuard { stop, control };
+        let drain = config.drain;
+        Ok(Server { addresses, ports, registry, stop, compute, context, lifecycle, access_log, drain })
+    }
+
+    /// Addresses that the ports are bound to.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Waits until the server is ready: the first loads are over, and the models serve that have to.
+    pub async fn ready(&self) {
+        let mut context = self.context.clone();
+        let mut tables = context.router.changes();
+        while !context.is_ready() {
+            let ended = tokio::select! {
+                changed = context.lifecycle.changed() => changed.is_err(),
+                changed = tables.changed() => changed.is_err(),
+            };
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// The access log, if there is one.
+    pub(super) fn access_log(&self) -> Option<Arc<AccessLog>> {
+        self.access_log.as_ref().map(|(log, _)| log.clone())
+    }
+
+    /// Ends the server in order: readiness goes off, requests in flight are answered, ports close, threads end.
+    pub async fn shutdown(self) -> Ended {
+        let Server { ports, registry, stop, compute, lifecycle, access_log, drain, .. } = self;
+        lifecycle.send_replace(Lifecycle::Draining);
+        drop(stop);
+        tokio::time::sleep(drain.delay).await;
+        let ended = if ports::close(ports, drain.timeout).await {
+            end_threads(registry, compute, drain.timeout).await
+        } else {
+            Ended::CutOff
+        };
+        if let Some((_, writer)) = access_log {
+            // It waits for the last lines to be written.
+            let _ = tokio::task::spawn_blocking(move || writer.end()).await;
+        }
+        ended
+    }
+}
+
+/// Has the registry begin nothing new, once dropped.
+struct StopGuard {
+    stop: Arc<AtomicBool>,
+    control: Control,
+}
+
+impl Drop for StopGuard {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.control.wake();
+    }
+}
+
+/// ONNX Runtime, with the limits of memory. A process has one environment of it, which its servers share; so they share the
+/// limit of all weights and runs, which the last server sets.
+fn start_engine(config: &ServerConfig) -> Result<Engine, String> {
+    static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
+    let mut started = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let engine = match &*started {
+        Some(engine) => engine.clone(),
+        None => {
+            let library = ort_library::locate().map_err(|error| error.to_string())?;
+            started.insert(Engine::start(&library)?).clone()
+        }
+    };
+    let (one_run, together) = run_memory(config.models.max_run_memory, config.clients.request_memory);
+    gpus::look();
+    Ok(engine.with_memory_limits(one_run, together))
+}
+
+/// A loader with the settings of models that `config.toml` does not give.
+fn with_defaults(loader: Loader, models: &ModelDefaults, options: &Options) -> Loader {
+    let trials = models.has_trials.then(|| Trials::open(&options.state_folder));
+    loader
+        .on(models.device)
+        .isolating(models.isolation, trials)
+        .remembering(Deaths::open(&options.state_folder))
+        .with_max_run_time(models.max_run_time)
+        .with_max_queue_time(models.max_queue_time)
+}
+
+/// Has the registry load the models and follow the repository, on a thread of its own.
+fn follow(
+    mut registry: Registry,
+    config: &ServerConfig,
+    lifecycle: watch::Sender<Lifecycle>,
+    progress: impl Fn(Progress<'_>) + Send + 'static,
+) -> Result<JoinHandle<usize>, String> {
+    let period = config.loads.poll_interval;
+    let work = move || {
+        if let Err(why) = registry.load_all(&progress) {
+            tracing::error!("{why}; it is tried again");
+        }
+        // Unless the end has begun meanwhile.
+        lifecycle.send_if_modified(|now| {
+            let starting = *now == Lifecycle::Starting;
+            if starting {
+                *now = Lifecycle::Serving;
+            }
+            starting
+        });
+        registry.follow(period)
+    };
+    let thread = thread::Builder::new().name("registry".into()).spawn(work);
+    thread.map_err(|error| format!("the registry's thread can't be started: {error}"))
+}
+
+/// The access log with its writer.
+fn start_access_log(config: &AccessLogConfig, metrics: AccessLogMetrics) -> Result<(Arc<AccessLog>, Writer), String> {
+    let log = Arc::new(AccessLog::new(config.sample, metrics));
+    let writer = Writer::start(log.clone(), &config.path)?;
+    Ok((log, writer))
+}
+
+/// The repository at a path. A model that is served alone is logged: it may not be what was meant.
+fn open_repository(config: &RepositoryConfig) -> Result<Repository, String> {
+    let mut repository = Repository::open(&config.path, config.ready_marker.clone(), &config.link_targets)
+        .map_err(|why| format!("the model repository {why}"))?;
+    if let Some(name) = &config.model_name {
+        repository = repository.with_model_name(name)?;
+    }
+    if let Some((model, path)) = repository.only_model() {
+        tracing::info!(model, path = %path.display(), "serving one model, as the path is not a folder of models");
+    }
+    Ok(repository)
+}
+
+fn registry_options(repository: Repository, config: &ServerConfig) -> Options {
+    let state_folder = || default_folder(repository.path(), &|name| std::env::var_os(name));
+    Options {
+        state_folder: config.loads.state_folder.clone().unwrap_or_else(state_folder),
+        control: config.loads.control,
+        memory: config.loads.memory,
+        load_timeout: config.loads.timeout,
+        repository,
+    }
+}
+
+/// Waits for the loads and the runs that are going on, though nobody waits for their answers any more.
+async fn end_threads(registry: JoinHandle<usize>, compute: Compute, limit: Duration) -> Ended {
+    let end = move || {
+        // A registry that panicked has ended too.
+        let loads = registry.join().unwrap_or(0);
+        compute.stop();
+        loads + compute.abandoned_runs()
+    };
+    let Ok(ended) = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await else {
+        tracing::error!("what is being loaded or run did not end within {limit:?} and is cut off");
+        return Ended::CutOff;
+    };
+    let abandoned = ended.unwrap_or(0);
+    if abandoned > 0 {
+        tracing::warn!(abandoned, "runs and loads that were abandoned are cut off");
+    }
+    Ended::Done { abandoned }
+}
