@@ -1,6 +1,6 @@
 //! Inference server for ONNX models.
 //!
-//! `ARCHITECTURE.md` is the map: the layers, what lives where, and the way of a request. `tests/it/floors.rs` holds the layers,
+//! `ARCHITECTURE.md` is the map: the layers, what lives where, and the way of a request. `tests/it/layers.rs` holds the layers,
 //! file by file.
 
 pub mod clock;
