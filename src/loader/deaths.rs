@@ -9,10 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::isolation::ADVICE;
 use crate::{error::Failure, host::crash};
 
 const FILE: &str = "deaths";
+
+/// The advice for a model that ends the process that runs it.
+pub(super) const ADVICE: &str =
+    "to serve it nevertheless, in a worker process, write isolation = \"process\" into the model's config.toml";
 
 /// Deaths by one version's files before they are quarantined.
 const MAX_DEATHS: usize = 2;

@@ -3,7 +3,9 @@
 //! A case is a request and its answer as HTTP has them, in one JSON object: `inputs` as in a request, `outputs` as in an
 //! answer, with a `tolerance` and a `description` where one likes.
 
-use super::{load::TestCases, probe::tolerance};
+use std::path::PathBuf;
+
+use super::probe::tolerance;
 use crate::{
     engine::Instance,
     error::Failure,
@@ -13,6 +15,15 @@ use crate::{
         Datatype, Inputs, ModelInputs, NamedTensor, Shape, Signature, Tensor, TensorSpec, Tolerance, first_difference,
     },
 };
+
+/// Test cases, all of which passed.
+#[derive(Debug, Default)]
+pub struct TestCases {
+    /// Files of test cases, with their descriptions.
+    pub passed: Vec<(PathBuf, Option<String>)>,
+    /// Other files in the same folder.
+    pub others: Vec<PathBuf>,
+}
 
 /// What a case may hold; what a request or an answer holds besides is of no interest here.
 const KEYS: [&str; 8] =

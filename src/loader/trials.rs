@@ -11,8 +11,7 @@ use std::{
     },
 };
 
-use super::isolation::hexadecimal;
-use super::request::Wanted;
+use super::request::LoadRequest;
 use crate::{
     engine::{Engine, Instance, ModelFile},
     error::Failure,
@@ -142,7 +141,7 @@ impl Trials {
     pub(in crate::loader) fn key(
         &self,
         engine: &Engine,
-        wanted: &Wanted,
+        request: &LoadRequest,
         file: &ModelFile,
         max_run_memory: usize,
     ) -> Result<Key, Failure> {
@@ -154,12 +153,12 @@ impl Trials {
         add(HEADER.as_bytes());
         add(env!("CARGO_PKG_VERSION").as_bytes());
         add(engine.build_info().as_bytes());
-        add(format!("{:?}", wanted.config.batching).as_bytes());
+        add(format!("{:?}", request.config.batching).as_bytes());
         // What is refused memory does not run to its end.
         add(&(max_run_memory as u64).to_le_bytes());
         add(&file.digest());
-        for path in wanted.source.test_cases()?.0 {
-            add(wanted.source.read_test_case(&path)?.as_bytes());
+        for path in request.source.test_cases()?.0 {
+            add(request.source.read_test_case(&path)?.as_bytes());
         }
         Ok(hexadecimal(hasher.finalize()))
     }
@@ -287,6 +286,11 @@ fn write(path: &Path, records: &[Record], is_forgotten: impl Fn(&Record) -> bool
     let beside = path.with_extension("new");
     fs::write(&beside, text)?;
     fs::rename(&beside, path)
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ pub enum Change {
 
 /// What comes with every change.
 #[derive(Debug, Clone, Default)]
-pub struct Terms {
+pub struct ChangeContext {
     /// The change is refused where the model has been changed since this revision.
     pub expected_revision: Option<u64>,
     /// Who makes it.
@@ -62,7 +62,7 @@ pub struct Terms {
 
 /// What is known of a model when it is changed.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct ModelFacts {
     /// Its configuration's traffic.
     pub configured: Traffic,
     /// Its versions in the repository or in memory; of those that are not ready, why.
