@@ -28,6 +28,7 @@ use crate::{
         room::MemoryUse,
         running_load::LONG_LOAD,
         settle::{only, settle},
+        status::VersionState,
         transitions::EndedLoad,
         wanted::leaving,
     },
@@ -139,6 +140,18 @@ impl World {
             }
             Op::LoadEnds(..) | Op::LoadSticks(_) => {}
             Op::Lose(key, is_final) => self.lose(&key, is_final)?,
+            Op::LoseOften(key) => {
+                for _ in 0..6 {
+                    self.lose(&key, false)?;
+                    self.apply(Op::Wait(Duration::from_secs(20)))?;
+                    self.apply(Op::Scan)?;
+                    self.apply(Op::Scan)?;
+                    let thread = self.threads.iter().position(|thread| thread.key == key);
+                    if let Some(index) = thread {
+                        self.apply(Op::LoadEnds(index, LoadResult::Success))?;
+                    }
+                }
+            }
             Op::HoldRequest(key) => {
                 if let Some(serving) = self.inventory.serving(&key) {
                     serving.is_held.set(true);
@@ -227,6 +240,7 @@ impl World {
             (EndedLoad::Settled(_), None) => {
                 prop_assert!(is_wanted);
                 prop_assert_eq!(after, Some(generation), "a version that is loaded serves");
+                self.check_drains(&key, before)?;
                 self.reference.succeeded(&key, &request);
             }
             (EndedLoad::Settled(_), Some(failure)) => {
@@ -250,6 +264,12 @@ impl World {
         prop_assert!(self.inventory.lost(key, generation + 1000, lost.clone(), self.now).is_none());
         let failure = self.inventory.lost(key, generation, lost, self.now);
         prop_assert!(failure.is_some() && self.inventory.serving(key).is_none(), "a lost version is out of service");
+        self.check_drains(key, Some(generation))?;
+        let standing = self.inventory.standings().remove(key);
+        let is_shown = standing.is_some_and(|standing| {
+            standing.state == VersionState::Failed && standing.reason.is_some_and(|reason| reason.contains("it broke"))
+        });
+        prop_assert!(is_shown, "the loss of {:?} is not shown", key);
         self.reference.lost(key, is_final, self.now);
         self.publish()
     }
@@ -278,7 +298,9 @@ impl World {
         match action {
             Action::Retire(key, why) => {
                 self.check_retire(&key, why)?;
-                self.inventory.unload(&key);
+                let serving = self.inventory.serving(&key).map(FakeGeneration::number);
+                prop_assert_eq!(self.inventory.unload(&key), serving.is_some());
+                self.check_drains(&key, serving)?;
                 self.reference.unloaded(&key);
             }
             Action::Queue(key, request) => self.inventory.queue(&key, request),
@@ -292,7 +314,10 @@ impl World {
                 if is_no_model(&request) {
                     return self.refuse(&key, &request, Failure::lasting("it is no model"));
                 }
+                let serving = self.inventory.serving(&key).map(FakeGeneration::number);
+                prop_assert!(serving.is_some());
                 self.inventory.make_room(&key);
+                self.check_drains(&key, serving)?;
                 self.reference.made_room(&key);
             }
             Action::Refuse(key, why) => {

@@ -93,6 +93,17 @@ impl World {
         Ok(())
     }
 
+    /// A generation that no longer serves drains: it is freed once nothing holds it.
+    pub(super) fn check_drains(&self, key: &VersionKey, generation: Option<u64>) -> Checked {
+        let Some(generation) = generation else { return Ok(()) };
+        let tracked = self.inventory.versions.get(key);
+        let drains = tracked.is_some_and(|tracked| {
+            tracked.leftovers.draining.iter().filter(|draining| draining.number() == generation).count() == 1
+        });
+        prop_assert!(drains, "generation {} of {:?} is lost", generation, key);
+        Ok(())
+    }
+
     /// The invariants that hold whenever there is nothing to do.
     pub(super) fn check(&mut self) -> Checked {
         let mut places: Vec<u64> = self.freed.borrow().clone();
