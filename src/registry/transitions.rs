@@ -43,6 +43,7 @@ impl<G: Generation> Inventory<G> {
     pub(super) fn started(&mut self) {
         self.counted = self.names().into_iter().cloned().collect();
         self.phase = Phase::Starting;
+        self.touch();
     }
 
     /// Event: a scan that began at `scanned_at` has found these models. `is_settled`: an admin call asked for the version before that,
