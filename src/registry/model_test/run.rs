@@ -12,7 +12,7 @@ use std::{
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    fake::{FakeGeneration, Thread, is_no_model},
+    fake::{FILE_BYTES, FakeGeneration, Thread, is_no_model},
     op::{LoadResult, Op},
     world::{Checked, LOAD_TIMEOUT, LOADS_AT_START, World},
 };
@@ -25,7 +25,6 @@ use crate::{
         generation::Generation,
         inventory::Phase,
         reconcile::{Action, next_due, reconcile},
-        room::MemoryUse,
         running_load::LONG_LOAD,
         settle::{only, settle},
         status::VersionState,
@@ -369,7 +368,9 @@ impl World {
         let load = self.inventory.begin_load(key, promote_at, watch, self.now);
         let load = load.ok_or_else(|| TestCaseError::fail("a load begins that was not next"))?;
         if let Some(limit) = self.limits.memory {
-            let all = MemoryUse::of(&self.inventory).all();
+            let held = (self.loaded.len() - self.freed.borrow().len()) as u64 * 2 * FILE_BYTES;
+            let all =
+                held + self.threads.iter().map(|thread| thread.request.memory()).sum::<u64>() + load.request.memory();
             prop_assert!(all <= limit.bytes.0 as u64, "{} bytes are more than the limit", all);
         }
         let follows = self.inventory.control == ModelControl::Poll;

@@ -21,6 +21,7 @@ use crate::{
         inventory::{Inventory, Phase},
         reconcile::{Action, Limits, next_due, reconcile},
         room::MemoryLimit,
+        running_load::Load,
         status::{EventKind, Standing, VersionState},
     },
     repository::Model,
@@ -123,6 +124,9 @@ impl World {
             self.threads.iter().filter(|thread| !thread.is_given_up).map(|thread| thread.generation).collect();
         threads.sort_unstable();
         prop_assert_eq!(running, threads, "every load is known until it ends or is given up");
+        let is_overdue = |load: &Load| load.is_stuck || self.now >= load.began + LOAD_TIMEOUT;
+        let overdue = self.inventory.running_loads().filter(|(_, load)| is_overdue(load)).count();
+        prop_assert_eq!(overdue, 0, "a load that is stuck or takes too long is waited for");
         let given_up = self.threads.iter().filter(|thread| thread.is_given_up).count();
         prop_assert_eq!(self.inventory.given_up(), given_up);
         if self.inventory.phase == Phase::Following {
