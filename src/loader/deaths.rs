@@ -39,7 +39,7 @@ struct Record {
     /// Seconds since the epoch.
     time: u64,
     phase: String,
-    /// Whether the thread that the signal hit ran it.
+    /// True if the thread that the signal hit ran the version.
     is_certain: bool,
     model: String,
     version: u64,
@@ -48,7 +48,7 @@ struct Record {
 }
 
 impl Deaths {
-    /// Those that are kept in a state folder. New ones are logged, and from now on deaths of this process are recorded there.
+    /// The deaths that a state folder keeps. New ones are logged, and deaths of this process are recorded there from now on.
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let mut records = match fs::read(&path) {
@@ -73,7 +73,7 @@ impl Deaths {
         deaths
     }
 
-    /// Whether files may be loaded into this process.
+    /// Checks that files may be loaded into this process.
     ///
     /// # Errors
     /// They have ended it too often.

@@ -23,16 +23,16 @@ use crate::{
 /// Instances on a device that runs wait for: the copies of one go on beside the run of another.
 const ON_A_DEVICE: usize = 2;
 
-/// What a version is run with.
+/// Instances of a version, with the threads that run them.
 pub(in crate::loader) struct Made {
     pub instances: Vec<OnDevice>,
-    /// What each of these lists runs on.
+    /// The provider of each of these lists.
     pub providers: Vec<Provider>,
     /// The threads that drive them.
     pub compute: Compute,
     /// Time that it took to warm them up.
     pub warm_up: Duration,
-    /// What may be a mistake.
+    /// Possible mistakes, for people.
     pub warnings: Vec<String>,
 }
 

@@ -103,8 +103,8 @@ impl Loader {
         if instance.is_in_worker() { self.why_in_worker(config, target, instance.hazard()) } else { None }
     }
 
-    /// Whether the configuration asks for a worker whatever the graph is.
-    fn is_told_to_isolate(&self, config: &ModelConfig) -> bool {
+    /// True if the configuration asks for a worker process, whatever the graph is.
+    fn always_isolates(&self, config: &ModelConfig) -> bool {
         config.isolation.unwrap_or(self.isolation) == Isolation::Process
     }
 
@@ -121,7 +121,7 @@ impl Loader {
     ) -> Result<(), Failure> {
         let Some(death) = instance.death().map(ToString::to_string) else { return Ok(()) };
         let why = format!("the probe's made-up inputs ended its worker process: it {death}");
-        if !self.is_told_to_isolate(config) {
+        if !self.always_isolates(config) {
             return Err(Failure::lasting(format!("{why}; {ADVICE}, or remove the file")));
         }
         tracing::warn!("{why}; the version serves, and its requests are not batched");

@@ -27,7 +27,7 @@ use crate::{
     tensor::{Dimension, ModelInputs, Signature},
 };
 
-/// A version that may serve, and what was found on the way there.
+/// A loaded version, with the findings of its load.
 #[derive(Debug)]
 pub struct Loaded {
     /// The version.
@@ -50,12 +50,12 @@ pub struct Loaded {
     pub test_cases: TestCases,
     /// Where it does not run as well as it was meant to.
     pub lacking: Vec<String>,
-    /// Why one request could end the process, as far as the model's graph tells.
+    /// The way in which one request could end the process, as far as the model's graph shows.
     pub hazard: Option<String>,
 }
 
 impl Loaded {
-    /// What is no reason not to serve, but may be a mistake.
+    /// Possible mistakes that are no reason not to serve.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.lacking.clone();
         if let Some(hazard) = &self.hazard {

@@ -1,4 +1,4 @@
-//! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
+//! Placement of a version: the device and threads of its first instance, and the probe's result.
 
 use std::{num::NonZeroUsize, time::Duration};
 
@@ -51,7 +51,7 @@ pub(in crate::loader) struct Placed {
 }
 
 impl Loader {
-    /// What the version is asked to run on.
+    /// The device that a version is configured for.
     pub(in crate::loader) fn device(&self, config: &ModelConfig) -> Device {
         config.device.unwrap_or(self.device)
     }

@@ -20,14 +20,14 @@ pub(super) use compare::{split, tolerance};
 pub(super) use draws::{Draw, made_up};
 pub(super) use thorough::thorough;
 
-/// What the probe found.
+/// Result of the probe.
 #[derive(Debug)]
 pub(in crate::loader) struct Probe {
-    /// Whether axis 0 is the batch and rows are independent, so that requests may be joined into batches; or why not.
+    /// `Ok` if axis 0 is the batch and rows are independent, so that requests may be batched; else the reason.
     pub by_rows: Result<(), String>,
     /// An influence of rows on each other that the probe saw, though the graph proves that there is none, or the user says so.
     pub disagreement: Option<String>,
-    /// Whether that saves anything, or why not.
+    /// `Ok` if batches save time; else the reason.
     pub joining: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
     pub row: Option<Duration>,
@@ -40,7 +40,7 @@ pub(in crate::loader) struct Probe {
 }
 
 impl Probe {
-    /// Whether requests are joined into batches, or why not.
+    /// `Ok` if requests are batched; else the reason.
     pub(in crate::loader) fn batching(&self) -> Result<(), String> {
         self.by_rows.clone().and(self.joining.clone())
     }

@@ -27,7 +27,7 @@ const HEADER: &str = "onnxd-trials 3";
 /// Trials that are remembered at most.
 const MAX_TRIALS: usize = 4096;
 
-/// What was tried: the files, the library, and the settings that decide what is run. SHA-256 in hexadecimal digits.
+/// Key of a trial: SHA-256, in hexadecimal digits, of the files, the library, and the settings that decide on the runs.
 pub(in crate::loader) type Key = String;
 
 /// The results of trials.
@@ -38,7 +38,7 @@ pub struct Trials {
     records: Mutex<Vec<Record>>,
     /// Child processes that have run a trial and can run another.
     children: Mutex<Vec<Instance>>,
-    /// Whether it was reported that none can be had.
+    /// True if the log has a line on trials that can't be run.
     is_reported: AtomicBool,
 }
 
@@ -106,7 +106,7 @@ impl Record {
 }
 
 impl Trials {
-    /// Those that are kept in a state folder.
+    /// The trials that a state folder keeps.
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let records = match read(&path) {

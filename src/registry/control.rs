@@ -1,4 +1,4 @@
-//! What admin calls ask of the registry.
+//! The registry as admin calls see it: status, changes, events.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -23,21 +23,21 @@ use crate::{
 /// The registry, as admin calls see it. Copies are the same registry.
 #[derive(Clone)]
 pub struct Control {
-    /// Where the tables go; what explains which version a request would get.
+    /// The router that serves the tables, and that explains which version a request would get.
     pub router: Arc<Router>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a change has led to.
+/// Result of a change.
 #[derive(Debug, Clone)]
 pub struct ChangeResult {
     /// The state's revision with the change.
     pub revision: u64,
-    /// What was recorded.
+    /// The record of the change.
     pub record: Record,
     /// The model now.
     pub model: ModelStatus,
-    /// What is no reason to refuse the change, but may not be what was meant.
+    /// Warnings about effects that may not have been meant.
     pub warnings: Vec<String>,
 }
 
@@ -199,7 +199,7 @@ fn unknown(model: &str) -> Error {
     Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
 }
 
-/// Nobody counts so far: somebody has written it.
+/// The error of a state whose revision can't be counted up. Only a hand-written file can have such a revision.
 fn spent(store: &Store) -> Error {
     let (folder, last) = (store.folder().display(), u64::MAX);
     Error::new(
@@ -208,7 +208,7 @@ fn spent(store: &Store) -> Error {
     )
 }
 
-/// Whether what is to be waited for is there.
+/// True if the version, or every version that is to be loaded, is ready.
 fn is_ready(status: &ModelStatus, version: Option<u64>) -> Result<bool> {
     let Some(number) = version else {
         let mut some = false;
@@ -248,7 +248,7 @@ fn precondition(status: &ModelStatus, why: &str) -> Error {
     Error::new(Code::FailedPrecondition, format!("model '{}': {why}", status.name))
 }
 
-/// Whether the model is still as the caller knows it.
+/// Refuses a change of a model that has changed since the revision that the caller expects.
 fn check_expected(model: &str, state: &ModelState, desired: &Desired, expected: Option<u64>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     if expected > desired.revision {

@@ -1,4 +1,4 @@
-//! What the registry tells Prometheus.
+//! Metrics of models and versions: states, weights, loads.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
     state::Record,
 };
 
-/// What is told of everything that is there. What nothing asks for is not told of, though the repository holds it.
+/// Metrics of all models. Versions that nothing asks for have none, though the repository holds them.
 pub(super) fn metrics(inventory: &Inventory<LoadedVersion>) -> ControlMetrics {
     let desired = &inventory.desired;
     let last = desired.models.values().filter_map(|state| state.history.last()).max_by_key(|record| record.revision);
@@ -29,7 +29,7 @@ pub(super) fn metrics(inventory: &Inventory<LoadedVersion>) -> ControlMetrics {
     }
 }
 
-/// The versions that answer.
+/// The versions that serve.
 fn serving(inventory: &Inventory<LoadedVersion>) -> impl Iterator<Item = &Version> {
     inventory.all_serving().map(|serving| &*serving.version)
 }
@@ -76,7 +76,7 @@ fn version(inventory: &Inventory<LoadedVersion>, model: &str, status: &VersionSt
     }
 }
 
-/// When a change was made, since the Unix epoch. Records come from a file, which people may have touched.
+/// Time of a change since the Unix epoch. Records come from a file, which people may have edited.
 fn seconds(record: &Record) -> Option<f64> {
     let time = humantime::parse_rfc3339(&record.time).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())

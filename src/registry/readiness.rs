@@ -24,7 +24,7 @@ enum Serving {
     Unasked,
 }
 
-/// Brings the models that count up to date, and says how they stand.
+/// Brings the models that count up to date, and returns their state.
 pub(super) fn readiness(
     inventory: &mut Inventory<LoadedVersion>,
     standings: &BTreeMap<VersionKey, Standing>,

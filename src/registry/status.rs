@@ -68,7 +68,7 @@ pub struct ModelStatus {
     pub shadowed: Option<Traffic>,
     /// Its versions, lowest first.
     pub versions: Vec<VersionStatus>,
-    /// What is wrong with its folder, if anything is.
+    /// The problem of its folder, if there is one.
     pub problem: Option<String>,
     /// Warnings: possible mistakes that are no reason not to serve it.
     pub warnings: Vec<String>,
@@ -96,9 +96,9 @@ pub struct VersionStatus {
     pub memory_bytes: Option<u64>,
     /// Memory that its runs hold now, if it is loaded.
     pub run_memory_bytes: Option<u64>,
-    /// How long its last load took, if it is loaded.
+    /// Seconds that its last load took, if it is loaded.
     pub load_seconds: Option<f64>,
-    /// What it runs on, if it is loaded.
+    /// The devices that it runs on, if it is loaded.
     pub devices: Vec<String>,
     /// The process of its sessions, if it is loaded: `none` (in the server's process) or `process` (in worker processes).
     pub isolation: Option<&'static str>,
@@ -119,7 +119,7 @@ pub struct Event {
     pub revision: u64,
     /// The model.
     pub model: String,
-    /// What has changed of it.
+    /// The kind of the change.
     pub what: EventKind,
 }
 
@@ -150,7 +150,7 @@ pub enum EventKind {
     Traffic {
         /// From now on.
         traffic: Traffic,
-        /// Who made it so, where that was an admin call.
+        /// The caller, where an admin call made the change.
         actor: String,
         /// Why.
         reason: String,

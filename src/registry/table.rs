@@ -1,4 +1,4 @@
-//! What the registry knows as a routing table.
+//! The routing table, built from the inventory.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,8 +11,7 @@ use super::{
 use crate::loader::VersionKey;
 use crate::router::{ModelEntry, Readiness, Routing, Table, VersionEntry};
 
-/// The reasons in the table go to every client. Those that name files of the host, or repeat what is in them, stay with the log and
-/// the admin API.
+/// Reason for every client. Reasons that name files of the host, or quote them, stay with the log and the admin API.
 const FAILED: &str = "it failed to load; the server's log and its admin API (onnxd models) say why";
 const UNREADABLE: &str = "its folder can't be used as it is; the server's log and its admin API (onnxd models) say why";
 

@@ -33,7 +33,7 @@ struct Bench {
     metrics: ServerMetrics,
 }
 
-/// What there can be one of in a process.
+/// The parts of which a process can have one.
 fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| {
@@ -170,7 +170,7 @@ fn changes_hold_when_they_return_and_after_a_restart() {
 
 /// The setting `versions` takes no version away that a rollback would bring back, and one further back is loaded for it.
 #[test]
-fn what_a_rollback_names_is_there() {
+fn versions_that_a_rollback_names_stay_loaded() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(repository.path().join("m/config.toml"), "versions = { latest = 1 }").unwrap();
@@ -190,7 +190,6 @@ fn what_a_rollback_names_is_there() {
     running.wait(Some(1)).unwrap();
 }
 
-/// Who asks for a reload while another is going on, and waits, waits for both.
 /// A version that breaks while it serves is out of service at once; the others take its requests.
 #[test]
 fn lost_version_is_quarantined_until_a_call_loads_it() {
@@ -216,7 +215,7 @@ fn lost_version_is_quarantined_until_a_call_loads_it() {
 }
 
 #[test]
-fn a_reload_during_a_reload_is_waited_for() {
+fn reload_during_a_reload_is_waited_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
@@ -242,7 +241,7 @@ fn a_reload_during_a_reload_is_waited_for() {
 }
 
 #[test]
-fn no_change_comes_after_the_last_revision() {
+fn revisions_end_at_the_last_one() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(state.path().join("audit.jsonl"), format!("{{\"revision\":{}}}\n", u64::MAX)).unwrap();
@@ -269,7 +268,7 @@ fn add_endless(repository: &Path, version: u64) -> PathBuf {
 
 /// A load steps aside for a minute, and not for ever.
 #[test]
-fn a_load_that_takes_long_comes_forward() {
+fn load_that_takes_long_yields_no_longer() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     let mut registry = registry(repository.path(), state.path(), ModelControl::Poll);
@@ -300,7 +299,7 @@ fn a_load_that_takes_long_comes_forward() {
 }
 
 #[test]
-fn a_change_does_not_wait_for_a_load() {
+fn change_does_not_wait_for_a_load() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
     let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
@@ -327,7 +326,7 @@ fn a_change_does_not_wait_for_a_load() {
 }
 
 #[test]
-fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
+fn explicit_control_loads_only_what_calls_ask_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
     let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
@@ -356,7 +355,7 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
         [1, 2, 3].map(|version| running.state(version).unwrap()),
         [VersionState::Unloaded, VersionState::Unloaded, VersionState::Ready]
     );
-    // What serves goes on where its files have gone, until it is told to go.
+    // A version without files goes on serving until a call unloads it.
     fs::remove_dir_all(repository.path().join("m")).unwrap();
     running.eventually("it is told", || running.control.model("m").is_ok_and(|status| status.problem.is_some()));
     assert_eq!(running.picked(), Ok(3));
@@ -366,7 +365,7 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
 }
 
 #[test]
-fn a_provider_is_tried_by_running_it() {
+fn provider_is_tried_by_running_it() {
     let engine = &bench().loader.engine;
     assert!(engine.try_provider(Provider::Cpu).is_ok());
     let providers = engine.providers();

@@ -1,4 +1,4 @@
-//! What a change did that may not have been meant: pure.
+//! Warnings about effects of a change that may not have been meant: pure.
 
 use super::status::{ModelStatus, VersionState};
 use crate::{state::Change, traffic::STABLE};

@@ -91,7 +91,7 @@ impl ModelState {
     }
 }
 
-/// What calls have said of versions outlives these, since they may return. Of those that are gone the highest are kept.
+/// Forgets wishes for versions without files, but for the highest: such versions may return.
 fn forget_lowest(loaded: &mut BTreeMap<u64, bool>, facts: &ModelFacts) {
     let is_gone = |version: &u64| !facts.on_disk.contains(version) && !facts.loaded.contains(version);
     let gone: Vec<u64> = loaded.keys().copied().filter(is_gone).collect();

@@ -12,7 +12,7 @@ use super::{Desired, Record};
 
 pub(super) const FILE: &str = "audit.jsonl";
 
-/// What names of files that were put aside have before and behind the number of their last change.
+/// Prefix and extension of the names of full log files, around the number of their last change.
 const ASIDE: &str = "audit-";
 const EXTENSION: &str = ".jsonl";
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::traffic::Traffic;
 
-/// What admin calls have asked for, of all models.
+/// Desired state of all models.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
     /// Counts the changes.
@@ -33,7 +33,7 @@ impl Desired {
     }
 }
 
-/// What admin calls have asked for, of one model.
+/// Desired state of one model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelState {
     /// The revision of its last change.
@@ -59,15 +59,15 @@ pub struct ModelState {
 pub struct Record {
     /// The state's revision with it.
     pub revision: u64,
-    /// When, as RFC 3339 has it, in UTC.
+    /// Time of the change, as RFC 3339 in UTC.
     pub time: String,
-    /// Who says to have made it; may be empty.
+    /// The caller, by its own word; may be empty.
     pub actor: String,
-    /// Why; may be empty.
+    /// The reason; may be empty.
     pub reason: String,
-    /// What was asked for.
+    /// The change itself.
     pub change: Change,
-    /// Where requests went before and after, as far as the change says so.
+    /// Traffic before and after, where the change is about traffic.
     pub before: Option<Traffic>,
     /// See `before`.
     pub after: Option<Traffic>,

@@ -111,7 +111,7 @@ impl Judge<'_> {
         ready.map(|(version, _)| *version).collect()
     }
 
-    /// Whether there are not more than may be, or than there were.
+    /// Checks a count against its limit; a model that was beyond the limit before may stay so.
     fn within(&self, what: &str, before: usize, after: usize, most: usize) -> Result<()> {
         if after <= most.max(before) {
             return Ok(());
@@ -155,7 +155,7 @@ impl Judge<'_> {
         Ok(vec![version])
     }
 
-    /// Whether that version, or any, can be loaded anew.
+    /// Checks that the version, or any version, can be reloaded.
     pub(super) fn reloadable(&self, version: Option<u64>) -> Result<()> {
         let Some(version) = version else {
             if self.facts.loaded.is_disjoint(&self.facts.on_disk) {

@@ -1,4 +1,4 @@
-//! What changes promise, whatever they are, and what the store promises, whatever happens to it.
+//! Promises of changes and of the store, under random changes, crashes and damage.
 
 use proptest::prelude::*;
 use std::{
@@ -181,7 +181,7 @@ fn what_is_refused_says_why() {
     assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
 }
 
-/// What calls have said of versions that are gone is kept, and does not become more for ever.
+/// Wishes for versions without files are kept, up to a bound.
 #[test]
 fn the_last_versions_that_are_gone_are_remembered() {
     let facts = |version: u64| ModelFacts {
@@ -324,7 +324,7 @@ fn who_follows_does_not_come_before_a_first_change() {
     assert_eq!(second.follow(), Some(next));
 }
 
-/// What another server wrote between the two looks of a change is not overwritten by the next try.
+/// A state that another server wrote during a change is not overwritten by the next try.
 #[test]
 fn what_comes_between_is_taken_over_by_the_next_change() {
     let (_other, theirs, [_, last]) = folder();
@@ -401,7 +401,7 @@ fn what_a_newer_server_wrote_is_left_alone() {
     assert_eq!(fs::read_to_string(&current).unwrap(), newer);
 }
 
-/// What lies there after a crash at any step of a change: at most the change in flight is missing.
+/// A crash at any step of a change loses at most the change in flight.
 #[test]
 fn a_crash_between_the_steps_loses_nothing() {
     let (_parent, path, [before, last]) = folder();
