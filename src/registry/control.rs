@@ -260,8 +260,8 @@ fn check_expected(model: &str, state: &ModelState, desired: &Desired, expected: 
         return Ok(());
     }
     let since = state.history.iter().filter(|record| record.revision > expected);
-    let told: Vec<String> = since.map(ToString::to_string).collect();
-    let message = format!("model '{model}' has been changed since revision {expected}: {}", told.join("; "));
+    let changes: Vec<String> = since.map(ToString::to_string).collect();
+    let message = format!("model '{model}' has been changed since revision {expected}: {}", changes.join("; "));
     Err(Error::new(Code::Aborted, message))
 }
 

@@ -49,7 +49,7 @@ fn model(inventory: &Inventory<LoadedVersion>, status: &ModelStatus) -> ModelSta
     let history = inventory.desired.models.get(&status.name).map(|state| &state.history);
     let moved = history.and_then(|history| history.iter().rfind(|record| record.after.is_some()));
     let there: BTreeSet<u64> = status.versions.iter().map(|version| version.version).collect();
-    let told =
+    let shown =
         status.versions.iter().filter(|version| version.state != VersionState::Unloaded || version.weight > Some(0.0));
     let weights = status.traffic.weights.iter().filter(|(version, _)| !there.contains(version));
     let missing = |(version, weight)| VersionStanding { version, weight: Some(weight), ..VersionStanding::default() };
@@ -57,7 +57,7 @@ fn model(inventory: &Inventory<LoadedVersion>, status: &ModelStatus) -> ModelSta
         model: status.name.clone(),
         traffic_changed: moved.and_then(seconds),
         ready: status.versions.iter().filter(|version| version.state == VersionState::Ready).count() as u64,
-        versions: told.map(|told| version(inventory, &status.name, told)).chain(weights.map(missing)).collect(),
+        versions: shown.map(|shown| version(inventory, &status.name, shown)).chain(weights.map(missing)).collect(),
     }
 }
 
