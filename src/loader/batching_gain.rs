@@ -76,7 +76,7 @@ fn time(instance: &mut Instance, rows: &[ModelInputs], rounds: usize) -> Times {
     best
 }
 
-/// Who has requests wait for others wants them joined, whatever that takes.
+/// True if the configuration has requests wait for others: they are batched then, whatever that takes.
 pub(in crate::loader) fn asks_for_batches(config: &ModelConfig) -> bool {
     config.batching == Batching::On || !config.max_queue_delay.is_zero()
 }

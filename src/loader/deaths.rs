@@ -9,10 +9,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::isolation::ADVICE;
 use crate::{error::Failure, host::crash};
 
 const FILE: &str = "deaths";
+
+/// The advice for a model that ends the process that runs it.
+pub(super) const ADVICE: &str =
+    "to serve it nevertheless, in a worker process, write isolation = \"process\" into the model's config.toml";
 
 /// Deaths by one version's files before they are quarantined.
 const MAX_DEATHS: usize = 2;
@@ -36,7 +39,7 @@ struct Record {
     /// Seconds since the epoch.
     time: u64,
     phase: String,
-    /// Whether the thread that the signal hit ran it.
+    /// True if the thread that the signal hit ran the version.
     is_certain: bool,
     model: String,
     version: u64,
@@ -45,7 +48,7 @@ struct Record {
 }
 
 impl Deaths {
-    /// Those that are kept in a state folder. New ones are logged, and from now on deaths of this process are recorded there.
+    /// The deaths that a state folder keeps. New ones are logged, and deaths of this process are recorded there from now on.
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let mut records = match fs::read(&path) {
@@ -70,7 +73,7 @@ impl Deaths {
         deaths
     }
 
-    /// Whether files may be loaded into this process.
+    /// Checks that files may be loaded into this process.
     ///
     /// # Errors
     /// They have ended it too often.

@@ -1,4 +1,4 @@
-//! What a version runs on, of what is asked for and what works here: pure.
+//! Choice of a version's devices among those that work here: pure.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{
 /// GPUs by their numbers: whether each works, or why not.
 pub(in crate::loader) type Gpus = BTreeMap<u32, Result<(), String>>;
 
-/// What works here, as it is asked for: to find it out may take seconds and load gigabytes.
+/// Devices that work here. Each is tried when it is first asked for, which may take seconds and load gigabytes.
 pub(in crate::loader) trait Available {
     /// GPUs by CUDA, or everything that is missing, for people.
     fn cuda(&self) -> Result<&Gpus, String>;
@@ -25,7 +25,7 @@ pub(in crate::loader) trait Available {
     fn auto(&self) -> Option<&Gpus>;
 }
 
-/// What a version runs on: each of these has instances of it.
+/// The providers of a version: each has instances of it.
 ///
 /// # Errors
 /// For people: why what is asked for can't be had.
@@ -48,7 +48,7 @@ fn working(gpus: &Gpus) -> Vec<u32> {
     gpus.iter().filter(|(_, works)| works.is_ok()).map(|(gpu, _)| *gpu).collect()
 }
 
-/// Those that don't work, and why.
+/// GPUs that don't work, with the reasons.
 pub(in crate::loader) fn broken(gpus: &Gpus) -> impl Iterator<Item = String> {
     gpus.iter().filter_map(|(gpu, works)| Some(format!("GPU {gpu}: {}", works.as_ref().err()?)))
 }

@@ -1,5 +1,5 @@
-//! What works on this machine. Of GPUs it is found out when it is first asked for, and kept, since a library that was looked for in
-//! vain is not found later by the same process. That another provider works is kept too; one that does not is tried again by the
+//! Devices that work on this machine. GPUs are tried when they are first asked for, and the result is kept: a library that was not
+//! found is not found later by the same process either. That another provider works is kept too; one that does not is tried again by the
 //! next load that asks for it, as its device may be there by then.
 
 use std::{
@@ -27,7 +27,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Those that the engine can use.
+    /// The devices that the engine can use.
     pub fn new(engine: Engine) -> Self {
         let (providers, cuda, tensorrt, auto, others) = Default::default();
         Devices { engine, providers, cuda, tensorrt, auto, others }
@@ -41,7 +41,7 @@ impl Devices {
         Devices { cuda: Ok(works.clone()).into(), tensorrt: Ok(works).into(), ..devices }
     }
 
-    /// What a version runs on.
+    /// The providers that a version runs on.
     ///
     /// # Errors
     /// For people: why what is asked for can't be had, and how to get it.
@@ -71,7 +71,7 @@ impl Devices {
         }
         let works = found.iter().zip(names).filter(|((_, works), _)| works.is_ok());
         let works: Vec<String> = works.map(|((gpu, _), name)| format!("{} ({name})", provider(*gpu))).collect();
-        // Where none works, who asks is told.
+        // Where none works, the load reports it.
         if !works.is_empty() {
             tracing::info!("{} can be used: {}", provider(0).title(), works.join(", "));
             for why in broken(&found) {
@@ -81,7 +81,7 @@ impl Devices {
         Ok(found)
     }
 
-    /// Whether a GPU of this name works. One that has no memory left now may have some when a load needs it, which finds out.
+    /// Tries a GPU. One that has no memory left now may have some when a load needs it, which finds out.
     fn works(&self, provider: Provider, name: &str) -> Result<(), String> {
         let Err(Failure { why, may_pass }) = self.engine.try_provider(provider) else { return Ok(()) };
         if may_pass {
@@ -91,7 +91,7 @@ impl Devices {
         Err(format!("{name}: {why}"))
     }
 
-    /// What to do where the library has no such provider.
+    /// Advice where the library has no such provider.
     fn other_build(&self, provider: Provider) -> String {
         let providers = self.providers.get_or_init(|| self.engine.providers());
         let has =
@@ -108,8 +108,8 @@ impl Devices {
         format!("this ONNX Runtime is a build without {name} ({library} has {has}): {instead}")
     }
 
-    /// Whether GPUs may be used where nothing asks for one. Why not is said once where somebody may have meant them to be: there
-    /// is a GPU, or ONNX Runtime's build for them.
+    /// True if versions run on GPUs by default. The reason against it is logged once where it may be unexpected: there is a GPU,
+    /// or ONNX Runtime is built for GPUs.
     fn find_auto(&self) -> bool {
         let why = if self.is_built_with(Provider::Cuda { gpu: 0 }) {
             match engine::gpus().map(|_| self.cuda()) {
@@ -172,7 +172,7 @@ impl Available for Devices {
     }
 }
 
-/// What is missing, each library once, those together that are had in one way.
+/// Missing libraries, each once, grouped by the way to install them.
 fn grouped(missing: &[Missing]) -> String {
     let mut groups: Vec<(Vec<&str>, &Missing)> = Vec::new();
     for lacking in missing {

@@ -6,7 +6,7 @@ use crate::{
     host::gpus::{self, fits},
 };
 
-/// Whether a version has room on what it is to run on, by the size of its files for each of its sessions there. A GPU is asked how
+/// Checks the free memory of a GPU before a load, by the size of the version's files for each of its sessions. The driver reports how
 /// much is free, whoever has taken the rest, before anything is loaded: to run out of memory half-way takes longer, and others'
 /// with it. What others are loading there meanwhile is not seen, and a driver that does not answer keeps nothing from loading.
 ///

@@ -36,7 +36,7 @@ fn record_all(instance: &mut Instance, probe: &Probe, max_batch_size: usize) -> 
     Ok(())
 }
 
-/// Whether a replay gives what an ordinary run of the same rows does.
+/// Compares a replay with an ordinary run of the same rows.
 fn check(instance: &mut Instance, size: usize) -> Result<(), String> {
     // Without the first row, which has been recorded.
     let analysis = instance.row_analysis();

@@ -1,4 +1,4 @@
-//! Whether a version runs on the threads that read requests.
+//! The decision whether a version runs on the threads that read requests, by the time that a batch takes.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use crate::{
 /// Rows of a batch at most that is run there: more come together only where requests bring many, and those gain nothing.
 const ROWS: usize = 64;
 
-/// How long a batch is timed, again and again, before it counts as too long: noise only adds, but a load is not to wait.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// Timing budget of a load. Noise only slows runs down, so the fastest of several runs counts.
+const MAX_TIMING_TIME: Duration = Duration::from_millis(10);
 
 /// Rows that a batch may have there, or why the version does not run there, for people. Where requests are not joined it is
 /// one.
@@ -50,7 +50,7 @@ pub(in crate::loader) fn rows_in_place(
     let rows = if probe.batching().is_ok() { config.max_batch_size.min(ROWS) } else { 1 };
     let batch = vec![example; rows];
     let (began, mut shortest) = (Instant::now(), Duration::MAX);
-    while shortest == Duration::MAX || began.elapsed() < PATIENCE {
+    while shortest == Duration::MAX || began.elapsed() < MAX_TIMING_TIME {
         let started = Instant::now();
         if let Err(why) = instance.run(&batch).outputs {
             return Err(format!("a batch of {rows} rows could not be timed: {why}"));
@@ -63,7 +63,7 @@ pub(in crate::loader) fn rows_in_place(
     Err(format!("a batch of {rows} rows takes {} us, more than {longest} us", shortest.as_micros()))
 }
 
-/// Whether rows have one size, or why not: what one client sends is not to hold up others.
+/// `Ok` if rows have one size, else the reason, for people: large rows of one client must not hold up others.
 pub(in crate::loader) fn fixed_size(signature: &Signature, by_rows: bool) -> Result<(), String> {
     let fixed = |spec: &TensorSpec| {
         if spec.datatype == Datatype::Bytes {

@@ -1,15 +1,15 @@
-//! The instances of a version, of which the first is there: as many as are wanted on each device that it runs on.
+//! The instances of a version, of which the first is there: as many as are request on each device that it runs on.
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use super::request::Wanted;
+use super::request::LoadRequest;
 use super::{
+    context::Loader,
     gpu_room::room_on,
     graphs,
-    load::Loader,
     placement::{First, Placed},
     probe::{Probe, warm_up},
 };
@@ -23,16 +23,16 @@ use crate::{
 /// Instances on a device that runs wait for: the copies of one go on beside the run of another.
 const ON_A_DEVICE: usize = 2;
 
-/// What a version is run with.
+/// Instances of a version, with the threads that run them.
 pub(in crate::loader) struct Made {
     pub instances: Vec<OnDevice>,
-    /// What each of these lists runs on.
+    /// The provider of each of these lists.
     pub providers: Vec<Provider>,
     /// The threads that drive them.
     pub compute: Compute,
     /// Time that it took to warm them up.
     pub warm_up: Duration,
-    /// What may be a mistake.
+    /// Possible mistakes, for people.
     pub warnings: Vec<String>,
 }
 
@@ -42,10 +42,10 @@ fn not_everywhere(why: String) -> String {
 
 impl Loader {
     /// All instances of a version.
-    pub(in crate::loader) fn instances(&self, wanted: &Wanted, placed: Placed) -> Result<Made, Failure> {
+    pub(in crate::loader) fn instances(&self, request: &LoadRequest, placed: Placed) -> Result<Made, Failure> {
         let Placed { first: First { instance, target, probe, .. }, providers, refused, .. } = placed;
         let waits = target.provider.waits();
-        let count = wanted.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
+        let count = request.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
         let mut made = Made {
             instances: Vec::new(),
             providers: Vec::new(),
@@ -58,8 +58,8 @@ impl Loader {
             let on = Target { provider, ..target.clone() };
             let is_first = first.is_some();
             // There was room for the first.
-            let room = if is_first { Ok(()) } else { room_on(provider, wanted.memory()) };
-            let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made);
+            let room = if is_first { Ok(()) } else { room_on(provider, request.memory()) };
+            let on_device = |()| self.on_device(request, first.take(), &on, &probe, count, &mut made);
             match room.and_then(on_device) {
                 Ok(instances) => {
                     let load = waits.then(|| self.compute.load(provider));
@@ -67,7 +67,7 @@ impl Loader {
                     made.providers.push(provider);
                 }
                 // Such as one whose memory others have taken.
-                Err(Failure { why, .. }) if !is_first && self.device(&wanted.config) == Device::Auto => {
+                Err(Failure { why, .. }) if !is_first && self.device(&request.config) == Device::Auto => {
                     made.warnings.push(not_everywhere(format!("{provider} can't run it: {why}")));
                 }
                 Err(failure) => return Err(failure),
@@ -86,7 +86,7 @@ impl Loader {
     /// there is room.
     fn on_device(
         &self,
-        wanted: &Wanted,
+        request: &LoadRequest,
         first: Option<Instance>,
         target: &Target,
         probe: &Probe,
@@ -97,7 +97,7 @@ impl Loader {
         while instances.len() < count {
             let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
             if shared.is_some() && target.is_recorded() {
-                match self.recorded(wanted, target, probe) {
+                match self.recorded(request, target, probe) {
                     Ok(instance) => {
                         instances.push(instance);
                         continue;
@@ -110,14 +110,14 @@ impl Loader {
             }
             let mut instance = match shared {
                 Some(shared) => shared,
-                None => self.instance(wanted, target)?,
+                None => self.instance(request, target)?,
             };
             made.warm_up += warm_up(&mut instance);
             if instance.death().is_some() {
                 instance.restart()?;
             }
             if target.is_recorded()
-                && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
+                && let Err(why) = graphs::record(&mut instance, probe, request.config.max_batch_size)
             {
                 made.warnings.push(format!("an instance on {} replays no recorded runs: {why}", target.provider));
             }
@@ -127,11 +127,11 @@ impl Loader {
     }
 
     /// One that replays recorded runs, with a session of its own.
-    fn recorded(&self, wanted: &Wanted, target: &Target, probe: &Probe) -> Result<Instance, String> {
-        let made = room_on(target.provider, wanted.memory()).and_then(|()| self.instance(wanted, target));
+    fn recorded(&self, request: &LoadRequest, target: &Target, probe: &Probe) -> Result<Instance, String> {
+        let made = room_on(target.provider, request.memory()).and_then(|()| self.instance(request, target));
         let mut instance = made.map_err(|failure| failure.why)?;
         warm_up(&mut instance);
-        graphs::record(&mut instance, probe, wanted.config.max_batch_size)?;
+        graphs::record(&mut instance, probe, request.config.max_batch_size)?;
         Ok(instance)
     }
 }

@@ -1,10 +1,11 @@
-//! Which process the sessions of a version live in.
+//! Isolation of a version: its sessions run in the server's process or in a worker process.
 
-use std::{cell::RefCell, sync::Arc};
+use std::sync::Arc;
 
-use super::request::Wanted;
-use super::{load::Loader, probe::Probe};
-use crate::host::priority;
+use super::{
+    context::Loader, deaths::ADVICE, loading_version::version_in_load, probe::Probe, request::LoadRequest,
+    trials::hexadecimal,
+};
 use crate::{
     config::{Isolation, ModelConfig},
     engine::{Instance, ModelFile, Provider, RunControl, Target, WorkerFailure},
@@ -13,47 +14,24 @@ use crate::{
         self,
         crash::{Activity, Phase},
         files::ModelPath,
+        priority,
     },
 };
-
-/// The advice for a model that ends the process that runs it.
-pub(in crate::loader) const ADVICE: &str =
-    "to serve it nevertheless, in a worker process, write isolation = \"process\" into the model's config.toml";
-
-thread_local! {
-    /// The version that this thread loads.
-    static LOADED: RefCell<(String, u64)> = const { RefCell::new((String::new(), 0)) };
-}
-
-/// Notes which version this thread loads: a crash is recorded under its name.
-pub(in crate::loader) fn begin_load(model: &str, version: u64) {
-    LOADED.set((model.to_owned(), version));
-}
-
-/// The version that this thread loads.
-pub(in crate::loader) fn version_in_load() -> (String, u64) {
-    LOADED.with_borrow(Clone::clone)
-}
-
-/// Bytes as hexadecimal digits.
-pub(in crate::loader) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
-    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 impl Loader {
     /// An instance, in this process or in a worker, as the configuration and the model's graph say. A file that this server has
     /// not seen is tried before it is loaded into this process.
-    pub(in crate::loader) fn instance(&self, wanted: &Wanted, target: &Target) -> Result<Instance, Failure> {
-        let path = &wanted.source.path;
+    pub(in crate::loader) fn instance(&self, request: &LoadRequest, target: &Target) -> Result<Instance, Failure> {
+        let path = &request.source.path;
         let load = || {
             let mut file = ModelFile::read(path)?;
-            match self.why_in_worker(&wanted.config, target, file.hazard()) {
+            match self.why_in_worker(&request.config, target, file.hazard()) {
                 Some(_) => self.in_worker(file, path, target),
                 None => {
                     if let Some(deaths) = &self.deaths {
                         deaths.check(&hexadecimal(file.digest()))?;
                     }
-                    let passed = self.try_file(wanted, target, &file)?;
+                    let passed = self.try_file(request, target, &file)?;
                     file.needs_elements(passed.needs_elements);
                     self.in_process(file, path, target)
                 }
@@ -65,7 +43,10 @@ impl Loader {
     /// Threads that are started with an instance are at normal priority: CUDA has some of its own.
     fn in_process(&self, file: ModelFile, path: &ModelPath, target: &Target) -> Result<Instance, Failure> {
         let digest = hexadecimal(file.digest());
-        let activity = LOADED.with_borrow(|(model, version)| Arc::new(Activity::new(model, *version, &digest)));
+        let activity = {
+            let (model, version) = version_in_load();
+            Arc::new(Activity::new(&model, version, &digest))
+        };
         let (engine, path, owned_target) = (self.engine.clone(), path.clone(), target.clone());
         // Wherever the session is made, whoever watches over this load may give it up.
         let control = RunControl::here();
@@ -122,8 +103,8 @@ impl Loader {
         if instance.is_in_worker() { self.why_in_worker(config, target, instance.hazard()) } else { None }
     }
 
-    /// Whether the configuration asks for a worker whatever the graph is.
-    fn is_told_to_isolate(&self, config: &ModelConfig) -> bool {
+    /// True if the configuration asks for a worker process, whatever the graph is.
+    fn always_isolates(&self, config: &ModelConfig) -> bool {
         config.isolation.unwrap_or(self.isolation) == Isolation::Process
     }
 
@@ -140,7 +121,7 @@ impl Loader {
     ) -> Result<(), Failure> {
         let Some(death) = instance.death().map(ToString::to_string) else { return Ok(()) };
         let why = format!("the probe's made-up inputs ended its worker process: it {death}");
-        if !self.is_told_to_isolate(config) {
+        if !self.always_isolates(config) {
             return Err(Failure::lasting(format!("{why}; {ADVICE}, or remove the file")));
         }
         tracing::warn!("{why}; the version serves, and its requests are not batched");

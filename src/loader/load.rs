@@ -1,31 +1,33 @@
-//! Loading one version, aside: nothing here is seen by requests until the registry publishes it.
+//! The load of one version: session, checks, probe and warm-up. No request sees it until the registry publishes it.
 
 use std::{
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::request::{Key, Wanted};
 use super::{
-    deaths::Deaths, devices::Devices, inline_budget::rows_in_place, instances::Made, isolation, placement::First,
-    probe::Probe, test_case, trials::Trials, zero_extents::zero_extents,
+    context::Loader,
+    inline_budget::rows_in_place,
+    instances::Made,
+    loading_version,
+    placement::First,
+    probe::Probe,
+    request::{LoadRequest, VersionKey},
+    test_case::{self, TestCases},
+    zero_extents::zero_extents,
 };
 use crate::{
-    batcher::{Batcher, Compute, Instances, Levels, LoadWatch, Settings},
-    config::{Batching, Device, Isolation, ModelConfig, QueueTime},
-    engine::{Engine, Instance, Provider, RowAnalysis, RowProof, Target},
+    batcher::{Batcher, Instances, Levels, LoadWatch, Settings},
+    config::{Batching, ModelConfig},
+    engine::{Instance, Provider, RowAnalysis, RowProof, Target},
     error::Failure,
-    metrics::{Exposition, HeldMemory, StopReason, VersionMemory},
+    metrics::{HeldMemory, StopReason, VersionMemory},
     repository::{Source, Verified},
     router::{Derived, Version},
     tensor::{Dimension, ModelInputs, Signature},
 };
 
-/// How long a run may take where nobody says so.
-const MAX_RUN_TIME: Duration = Duration::from_secs(60);
-
-/// A version that may serve, and what was found on the way there.
+/// A loaded version, with the findings of its load.
 #[derive(Debug)]
 pub struct Loaded {
     /// The version.
@@ -48,21 +50,12 @@ pub struct Loaded {
     pub test_cases: TestCases,
     /// Where it does not run as well as it was meant to.
     pub lacking: Vec<String>,
-    /// Why one request could end the process, as far as the model's graph tells.
+    /// The way in which one request could end the process, as far as the model's graph shows.
     pub hazard: Option<String>,
 }
 
-/// Test cases, all of which passed.
-#[derive(Debug, Default)]
-pub struct TestCases {
-    /// Their files, with their descriptions.
-    pub passed: Vec<(PathBuf, Option<String>)>,
-    /// What lies beside them and is none.
-    pub others: Vec<PathBuf>,
-}
-
 impl Loaded {
-    /// What is no reason not to serve, but may be a mistake.
+    /// Possible mistakes that are no reason not to serve.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = self.lacking.clone();
         if let Some(hazard) = &self.hazard {
@@ -81,120 +74,37 @@ impl Loaded {
     }
 }
 
-/// Loads versions.
-#[derive(Clone)]
-pub struct Loader {
-    pub(crate) engine: Engine,
-    /// What versions run on that are not asked to run on something.
-    pub(in crate::loader) device: Device,
-    /// How long requests may wait for versions whose configuration does not say.
-    max_queue_time: QueueTime,
-    pub(in crate::loader) devices: Arc<Devices>,
-    pub(in crate::loader) compute: Compute,
-    exposition: Arc<Exposition>,
-    io_threads: usize,
-    /// How long a run may take where the configuration does not say so.
-    max_run_time: Duration,
-    /// Where versions run that are not asked to run in a process of their own, or not to.
-    pub(in crate::loader) isolation: Isolation,
-    /// The files that have passed a trial; `None`: none is tried.
-    pub(crate) trials: Option<Arc<Trials>>,
-    /// The deaths of the server that versions are to blame for; `None`: none is remembered.
-    pub(crate) deaths: Option<Arc<Deaths>>,
-}
-
 impl Loader {
-    /// A loader for versions that run on `compute`, or on one of so many threads that take turns, and are told in
-    /// `exposition`.
-    pub fn new(engine: Engine, compute: Compute, exposition: Arc<Exposition>, io_threads: usize) -> Self {
-        let (device, devices) = (Device::Auto, Devices::new(engine.clone()).into());
-        let (isolation, trials, deaths, max_run_time) = (Isolation::None, None, None, MAX_RUN_TIME);
-        let max_queue_time = QueueTime::Auto;
-        Loader {
-            engine,
-            device,
-            max_queue_time,
-            devices,
-            compute,
-            exposition,
-            io_threads,
-            max_run_time,
-            isolation,
-            trials,
-            deaths,
-        }
-    }
-
-    /// The same for versions whose runs may take so long where their configuration does not say so; zero: for ever.
-    pub fn with_max_run_time(self, max_run_time: Duration) -> Self {
-        Loader { max_run_time, ..self }
-    }
-
-    /// The same with worker processes, as this says where a configuration does not; files are tried first where there are
-    /// `trials`.
-    pub fn isolating(self, isolation: Isolation, trials: Option<Trials>) -> Self {
-        Loader { isolation, trials: trials.map(Arc::new), ..self }
-    }
-
-    /// The same for versions that run on this device where their configuration names none.
-    pub fn on(self, device: Device) -> Self {
-        Loader { device, ..self }
-    }
-
-    /// The same that loads no version into this process that has ended it too often.
-    pub fn remembering(self, deaths: Deaths) -> Self {
-        Loader { deaths: Some(deaths.into()), ..self }
-    }
-
-    /// The same for versions whose requests may wait so long where their configuration does not say.
-    pub fn with_max_queue_time(self, max_queue_time: QueueTime) -> Self {
-        Loader { max_queue_time, ..self }
-    }
-
-    pub(crate) fn exposition(&self) -> Arc<Exposition> {
-        self.exposition.clone()
-    }
-
-    /// CPUs that runs may use.
-    pub(crate) fn cpus(&self) -> usize {
-        self.compute.cpus()
-    }
-
     /// Loads a version that nobody will ask for, to see whether it would serve.
     ///
     /// # Errors
     /// Why it would not.
     pub fn check(&self, model: &str, version: u64, config: &ModelConfig, source: &Source) -> Result<Loaded, Failure> {
-        let wanted = Wanted { source: source.clone(), config: config.for_load() };
-        self.load(&(model.to_owned(), version), 1, &wanted, Arc::new(LoadWatch::new(|| ())))
-    }
-
-    /// How long a run may take; `None`: for ever.
-    fn max_run_time(&self, config: &ModelConfig) -> Option<Duration> {
-        Some(config.max_run_time.unwrap_or(self.max_run_time)).filter(|most| !most.is_zero())
+        let request = LoadRequest { source: source.clone(), config: config.for_load() };
+        self.load(&(model.to_owned(), version), 1, &request, Arc::new(LoadWatch::new(|| ())))
     }
 
     /// Loads, checks and warms up a version.
     pub(crate) fn load(
         &self,
-        key: &Key,
+        key: &VersionKey,
         generation: u64,
-        wanted: &Wanted,
+        request: &LoadRequest,
         watch: Arc<LoadWatch>,
     ) -> Result<Loaded, Failure> {
-        let max_run_time = self.max_run_time(&wanted.config);
+        let max_run_time = self.max_run_time(&request.config);
         let watched = self.compute.watch_load(max_run_time, watch);
-        let loaded = self.load_present(key, generation, wanted);
+        let loaded = self.load_present(key, generation, request);
         // All that was found after that is wrong: no run succeeds any more.
         if let Some(reason) = watched.stop_reason() {
-            return Err(stopped(reason, max_run_time).at(&wanted.source.path));
+            return Err(stopped(reason, max_run_time).at(&request.source.path));
         }
-        if wanted.source.is_current() {
-            let limit = wanted.config.max_queue_size;
+        if request.source.is_current() {
+            let limit = request.config.max_queue_size;
             return loaded.inspect(|Loaded { version, .. }| version.metrics.loaded(version.load_time, limit));
         }
         let changed = "it changed while it was loaded";
-        let changed = Failure::passing(changed).at(&wanted.source.path);
+        let changed = Failure::passing(changed).at(&request.source.path);
         Err(match loaded {
             Ok(_) => changed,
             Err(failure) => Failure::passing(format!("{}; {}", changed.why, failure.why)),
@@ -202,19 +112,24 @@ impl Loader {
     }
 
     /// Loads the files as they are at any time meanwhile.
-    fn load_present(&self, (model, version): &Key, generation: u64, wanted: &Wanted) -> Result<Loaded, Failure> {
+    fn load_present(
+        &self,
+        (model, version): &VersionKey,
+        generation: u64,
+        request: &LoadRequest,
+    ) -> Result<Loaded, Failure> {
         let (started, model, version) = (Instant::now(), model.as_str(), *version);
-        isolation::begin_load(model, version);
-        let config = &wanted.config;
-        wanted.source.inspect()?;
-        let manifest = wanted.source.verify()?;
-        let mut placed = self.first(wanted)?;
+        loading_version::begin_load(model, version);
+        let config = &request.config;
+        request.source.inspect()?;
+        let manifest = request.source.verify()?;
+        let mut placed = self.first(request)?;
         if let Some(why) = &placed.fallback {
             tracing::warn!(model, version, "runs on the CPU: {why}");
         }
         let First { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
-        let test_cases = test_case::run_all(&wanted.source, model, first)?;
+        let test_cases = test_case::run_all(&request.source, model, first)?;
         let in_worker = self.isolation_of(config, first, target);
         if let Some(why) = &in_worker {
             tracing::warn!(model, version, "runs in a worker process: {why}");
@@ -249,7 +164,7 @@ impl Loader {
             (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(wanted, placed)?;
+        let Made { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(request, placed)?;
         if config.batching == Batching::On {
             let why = disagreement.map(|why| format!("config.toml says batching = \"on\", and {why}"));
             lacking.extend(why);
@@ -371,22 +286,4 @@ fn required_extents(signature: &Signature, analysis: &RowAnalysis) -> Vec<(usize
     let required = analysis.required_extents.iter().filter(|_| analysis.proof == RowProof::Proven);
     let place = |name: &str| signature.inputs.iter().position(|spec| *spec.name == *name);
     required.filter_map(|((name, axis), extent)| Some((place(name)?, *axis, *extent))).collect()
-}
-
-/// Decides by the configuration, the signature and the graph if batches are allowed at all, before any run.
-///
-/// # Errors
-/// For people: why not.
-pub(in crate::loader) fn may_batch(batching: Batching, signature: &Signature, proof: &RowProof) -> Result<(), String> {
-    if batching == Batching::Off {
-        return Err("config.toml says batching = \"off\"".into());
-    }
-    signature.open_batch_axis()?;
-    match (batching, proof) {
-        (Batching::On, _) | (_, RowProof::Proven) | (Batching::Probed, RowProof::Unproven(_)) => Ok(()),
-        (_, RowProof::Mixes(finding)) => Err(format!("rows of a batch would influence each other: {finding}")),
-        (_, RowProof::Unproven(finding)) => Err(format!(
-            "it is not proven that rows are independent: {finding}; batching = \"probed\" in config.toml has a probe decide"
-        )),
-    }
 }

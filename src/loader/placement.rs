@@ -1,13 +1,13 @@
-//! The first instance of a version: what it runs on, with how many threads, and what the probe finds of it.
+//! Placement of a version: the device and threads of its first instance, and the probe's result.
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::request::Wanted;
+use super::request::LoadRequest;
 use super::{
     batching_gain::asks_for_batches,
+    context::Loader,
     gpu_room::room_on,
     graphs,
-    load::Loader,
     probe::{Probe, probe, warm_up},
     shape_change_cost::cost_of_changing,
 };
@@ -35,7 +35,7 @@ pub(in crate::loader) struct First {
     /// Why a run takes so many threads.
     pub threads_why: &'static str,
     pub probe: Probe,
-    /// Where recorded runs are wanted: whether there are some, or why not.
+    /// Where recorded runs are request: whether there are some, or why not.
     pub graphs: Option<Result<(), String>>,
 }
 
@@ -51,21 +51,21 @@ pub(in crate::loader) struct Placed {
 }
 
 impl Loader {
-    /// What the version is asked to run on.
+    /// The device that a version is configured for.
     pub(in crate::loader) fn device(&self, config: &ModelConfig) -> Device {
         config.device.unwrap_or(self.device)
     }
 
     /// Loads the first instance on what it is asked to run on. Where nothing is asked for, on the first GPU that can run it, or on
     /// the CPU.
-    pub(in crate::loader) fn first(&self, wanted: &Wanted) -> Result<Placed, Failure> {
-        let device = self.device(&wanted.config);
+    pub(in crate::loader) fn first(&self, request: &LoadRequest) -> Result<Placed, Failure> {
+        let device = self.device(&request.config);
         let devices = self.devices.clone();
         // To try a GPU may start threads of CUDA's.
         let providers = priority::starting_threads(move || devices.choose(device)).map_err(Failure::lasting)?;
         let mut refused = Vec::new();
         for (index, provider) in providers.iter().enumerate() {
-            let failure = match self.first_that_runs(wanted, *provider) {
+            let failure = match self.first_that_runs(request, *provider) {
                 Ok(first) => {
                     let providers = providers[index..].to_vec();
                     return Ok(Placed { first, providers, refused, fallback: None });
@@ -84,13 +84,13 @@ impl Loader {
             }
         }
         // What the CPU can't run either is wrong with the model: its words are plainer.
-        let first = self.first_on(wanted, Provider::Cpu)?;
+        let first = self.first_on(request, Provider::Cpu)?;
         let fallback = Some(refused.join("; "));
         Ok(Placed { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
     }
 
-    fn first_that_runs(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
-        let first = self.first_on(wanted, provider)?;
+    fn first_that_runs(&self, request: &LoadRequest, provider: Provider) -> Result<First, Failure> {
+        let first = self.first_on(request, provider)?;
         match &first.probe.refused {
             Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.trim())),
             // That made-up inputs can't be run is no failure.
@@ -98,22 +98,22 @@ impl Loader {
         }
     }
 
-    fn first_on(&self, wanted: &Wanted, provider: Provider) -> Result<First, Failure> {
-        room_on(provider, wanted.memory())?;
-        let target = self.target(&wanted.config, provider);
+    fn first_on(&self, request: &LoadRequest, provider: Provider) -> Result<First, Failure> {
+        room_on(provider, request.memory())?;
+        let target = self.target(&request.config, provider);
         let mut refused = None;
-        if wanted.config.cuda_graphs == Some(true) {
-            match self.first_recorded(wanted, &target) {
+        if request.config.cuda_graphs == Some(true) {
+            match self.first_recorded(request, &target) {
                 Ok(first) => return Ok(first),
                 Err(why) => refused = Some(why),
             }
         }
         let target = Target { graphs: false, ..target };
-        let mut first = self.first_unrecorded(wanted, target.clone())?;
+        let mut first = self.first_unrecorded(request, target.clone())?;
         first.graphs = refused.map(Err);
         let joined = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
         match joined.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
-            Some(cost) => self.first_of_few_sizes(wanted, target, first, cost),
+            Some(cost) => self.first_of_few_sizes(request, target, first, cost),
             None => Ok(first),
         }
     }
@@ -122,38 +122,38 @@ impl Loader {
     /// batch costs so much; where there can't be one, one whose requests are not joined.
     fn first_of_few_sizes(
         &self,
-        wanted: &Wanted,
+        request: &LoadRequest,
         target: Target,
         mut first: First,
         cost: Duration,
     ) -> Result<First, Failure> {
         let mut refused = first.graphs.clone().and_then(Result::err);
-        if wanted.config.cuda_graphs.is_none() {
+        if request.config.cuda_graphs.is_none() {
             // Its memory is needed.
             drop(first);
-            match self.first_recorded(wanted, &Target { graphs: true, ..target.clone() }) {
+            match self.first_recorded(request, &Target { graphs: true, ..target.clone() }) {
                 Ok(recorded) => return Ok(recorded),
                 Err(why) => refused = Some(why),
             }
-            first = self.first_unrecorded(wanted, target)?;
+            first = self.first_unrecorded(request, target)?;
         }
         let why = refused.map_or_else(
             || "config.toml says cuda_graphs = false".to_owned(),
             |why| format!("runs can't be recorded: {why}"),
         );
-        if !asks_for_batches(&wanted.config) {
+        if !asks_for_batches(&request.config) {
             let cost = cost.as_secs_f64() * 1e3;
             first.probe.joining = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
         }
         Ok(first)
     }
 
-    fn first_unrecorded(&self, wanted: &Wanted, mut target: Target) -> Result<First, Failure> {
-        let mut first = self.first_instance(wanted, &target)?;
+    fn first_unrecorded(&self, request: &LoadRequest, mut target: Target) -> Result<First, Failure> {
+        let mut first = self.first_instance(request, &target)?;
         // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
         if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
             target.splits = false;
-            first = self.first_instance(wanted, &target)?;
+            first = self.first_instance(request, &target)?;
         }
         Ok(first)
     }
@@ -162,12 +162,12 @@ impl Loader {
     ///
     /// # Errors
     /// For people: why it can't.
-    fn first_recorded(&self, wanted: &Wanted, target: &Target) -> Result<First, String> {
+    fn first_recorded(&self, request: &LoadRequest, target: &Target) -> Result<First, String> {
         if !target.is_recorded() {
             return Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider));
         }
-        let mut first = self.first_instance(wanted, target).map_err(|failure| failure.why)?;
-        graphs::record(&mut first.instance, &first.probe, wanted.config.max_batch_size)?;
+        let mut first = self.first_instance(request, target).map_err(|failure| failure.why)?;
+        graphs::record(&mut first.instance, &first.probe, request.config.max_batch_size)?;
         Ok(First { graphs: Some(Ok(())), ..first })
     }
 
@@ -190,8 +190,8 @@ impl Loader {
     }
 
     /// An instance with the number of threads that suits the model, and why it is that.
-    fn first_instance(&self, wanted: &Wanted, target: &Target) -> Result<First, Failure> {
-        let (config, source) = (&wanted.config, &wanted.source);
+    fn first_instance(&self, request: &LoadRequest, target: &Target) -> Result<First, Failure> {
+        let (config, source) = (&request.config, &request.source);
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
         // More than there are CPUs would only take turns on them, and some numbers take memory without end.
         let configured = config.intra_op_threads.and_then(NonZeroUsize::new).map(|threads| threads.min(all));
@@ -199,7 +199,7 @@ impl Loader {
         let large = source.fingerprint.size() >= SURELY_LARGE && !on_a_gpu;
         let threads = configured.unwrap_or(if large { all } else { NonZeroUsize::MIN });
         let mut target = Target { threads, ..target.clone() };
-        let mut instance = self.instance(wanted, &target)?;
+        let mut instance = self.instance(request, &target)?;
         let mut probe = probe(&mut instance, config);
         self.outlive_probe(&mut instance, &mut probe, config)?;
         let threads_why = match (configured, probe.row) {
@@ -211,7 +211,7 @@ impl Loader {
             (None, Some(_)) if threads == all => "there is one CPU",
             (None, Some(_)) => {
                 target.threads = all;
-                instance = self.instance(wanted, &target)?;
+                instance = self.instance(request, &target)?;
                 probe.took += warm_up(&mut instance);
                 "one for each CPU, as a row takes longer than 1 ms on one"
             }

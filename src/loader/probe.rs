@@ -1,32 +1,33 @@
 //! The probe: warms an instance up, times a row, and finds out whether rows influence each other.
 
+mod compare;
 mod draws;
 mod thorough;
 
-use half::{bf16, f16};
 use std::time::{Duration, Instant};
 
 use super::{
     batching_gain::{self, Times},
-    load::may_batch,
+    batching_rule::may_batch,
 };
 use crate::{
     config::{Batching, ModelConfig},
     engine::{Instance, RowProof},
-    tensor::{Datatype, Dimension, ModelInputs, RowCutter, Tensor, TensorSpec, Tolerance, first_difference},
+    tensor::{Dimension, ModelInputs, Tensor, TensorSpec},
 };
-use draws::SplitMix;
+use compare::{Difference, compare, run_alone};
+pub(super) use compare::{split, tolerance};
 pub(super) use draws::{Draw, made_up};
 pub(super) use thorough::thorough;
 
-/// What the probe found.
+/// Result of the probe.
 #[derive(Debug)]
 pub(in crate::loader) struct Probe {
-    /// Whether axis 0 is the batch and rows are independent, so that requests may be joined into batches; or why not.
+    /// `Ok` if axis 0 is the batch and rows are independent, so that requests may be batched; else the reason.
     pub by_rows: Result<(), String>,
     /// An influence of rows on each other that the probe saw, though the graph proves that there is none, or the user says so.
     pub disagreement: Option<String>,
-    /// Whether that saves anything, or why not.
+    /// `Ok` if batches save time; else the reason.
     pub joining: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
     pub row: Option<Duration>,
@@ -39,7 +40,7 @@ pub(in crate::loader) struct Probe {
 }
 
 impl Probe {
-    /// Whether requests are joined into batches, or why not.
+    /// `Ok` if requests are batched; else the reason.
     pub(in crate::loader) fn batching(&self) -> Result<(), String> {
         self.by_rows.clone().and(self.joining.clone())
     }
@@ -63,17 +64,6 @@ pub(in crate::loader) const ROWS: usize = 4;
 /// Extents tried for axes that the signature leaves open: the first that runs is taken. Sequences take any, images often not
 /// less than a few dozen.
 pub(in crate::loader) const OPEN_EXTENTS: [usize; 4] = [16, 1, 64, 224];
-
-/// Rows alone and together may differ in the last bits even where they are independent, since kernels add up in another
-/// order: this much is the same answer. For halves that is two units in the last place, as they have 11 and 8 bits.
-pub(in crate::loader) fn tolerance(datatype: Datatype) -> Tolerance {
-    let relative = match datatype {
-        Datatype::Fp16 => 2.0 / f64::from(1 << 10),
-        Datatype::Bf16 => 2.0 / f64::from(1 << 7),
-        _ => 1e-3,
-    };
-    Tolerance { absolute: 1e-5, relative }
-}
 
 /// Probes a fresh instance with made-up inputs.
 pub(in crate::loader) fn probe(instance: &mut Instance, config: &ModelConfig) -> Probe {
@@ -203,88 +193,4 @@ fn time(instance: &mut Instance, row: &ModelInputs) -> Duration {
         best = best.min(started.elapsed());
     }
     best
-}
-
-/// The rows of inputs that have so many of them.
-pub(in crate::loader) fn split(inputs: &ModelInputs, rows: usize) -> Vec<ModelInputs> {
-    let mut cutters: Vec<RowCutter<'_>> = inputs.required.iter().map(RowCutter::new).collect();
-    (0..rows).map(|_| cutters.iter_mut().map(|cutter| cutter.take(1)).collect::<Vec<_>>().into()).collect()
-}
-
-/// A batch that does not give the answers that its rows get alone, for people.
-pub(in crate::loader) enum Difference {
-    /// Its outputs can't be cut into rows.
-    Shape(String),
-    /// They can, and hold other values.
-    Value(String),
-}
-
-impl Difference {
-    fn into_text(self) -> String {
-        let (Difference::Shape(why) | Difference::Value(why)) = self;
-        why
-    }
-}
-
-/// The answers of rows that are run one by one.
-fn run_alone(instance: &mut Instance, rows: &[ModelInputs]) -> Result<Vec<Vec<Tensor>>, Difference> {
-    let failed = |why| Difference::Shape(format!("a probe with one row failed: {why}"));
-    rows.iter().map(|row| instance.run(&[row]).outputs.map_err(failed)).collect()
-}
-
-/// Compares the answers of a batch with those of its rows alone.
-fn compare(instance: &mut Instance, batch: &[(&ModelInputs, &[Tensor])]) -> Result<(), Difference> {
-    let signature = instance.signature().clone();
-    let names = || signature.outputs.iter().map(|spec| &spec.name);
-    let rows: Vec<&ModelInputs> = batch.iter().map(|(row, _)| *row).collect();
-    let count = rows.len();
-    let together = instance.run(&rows).outputs;
-    let together = together
-        .map_err(|why| Difference::Shape(format!("a probe with {count} rows failed where one row ran: {why}")))?;
-    for (name, output) in names().zip(&together) {
-        if output.shape().extents().first() != Some(&count) {
-            let shape = output.shape();
-            return Err(Difference::Shape(format!("output '{name}' has shape {shape} for {count} rows")));
-        }
-    }
-    let mut cutters: Vec<RowCutter<'_>> = together.iter().map(RowCutter::new).collect();
-    for (_, alone) in batch {
-        for ((name, alone), cutter) in names().zip(*alone).zip(&mut cutters) {
-            let together = cutter.take(1);
-            if alone.shape() != together.shape() {
-                let (alone, together) = (alone.shape(), together.shape());
-                return Err(Difference::Shape(format!(
-                    "output '{name}' has shape {alone} for a row alone and {together} for one in a batch"
-                )));
-            }
-            if let Some(difference) = first_difference(alone, &together, tolerance_for(alone)) {
-                return Err(Difference::Value(format!(
-                    "rows influence each other: in output '{name}' a row alone gives {}, in a batch of {count} {}",
-                    difference.expected, difference.got
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The tolerance for an answer: where large numbers cancel each other out, what is left of them has their rounding errors.
-fn tolerance_for(answer: &Tensor) -> Tolerance {
-    let Tolerance { absolute, relative } = tolerance(answer.datatype());
-    Tolerance { absolute: absolute.max(1e-6 * largest(answer)), relative }
-}
-
-/// The largest finite element, without its sign.
-fn largest(tensor: &Tensor) -> f64 {
-    fn of<const N: usize>(tensor: &Tensor, read: impl Fn([u8; N]) -> f64) -> f64 {
-        let elements = tensor.data().as_chunks::<N>().0.iter().map(|bytes| read(*bytes).abs());
-        elements.filter(|element| element.is_finite()).fold(0.0, f64::max)
-    }
-    match tensor.datatype() {
-        Datatype::Fp16 => of(tensor, |bytes| f16::from_le_bytes(bytes).into()),
-        Datatype::Bf16 => of(tensor, |bytes| bf16::from_le_bytes(bytes).into()),
-        Datatype::Fp32 => of(tensor, |bytes| f32::from_le_bytes(bytes).into()),
-        Datatype::Fp64 => of(tensor, f64::from_le_bytes),
-        _ => 0.0,
-    }
 }

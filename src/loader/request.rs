@@ -1,22 +1,22 @@
-//! A load's subject: which version, from which files, with which settings.
+//! Load requests: the files and settings from which one version is loaded.
 
 use crate::{config::ModelConfig, repository::Source};
 
-/// Name and number of a version.
-pub type Key = (String, u64);
+/// Model name and version number.
+pub type VersionKey = (String, u64);
 
-/// Files and settings that a version is loaded from.
+/// Files and settings of one load.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The files.
+pub struct LoadRequest {
+    /// The version's files.
     pub source: Source,
-    /// The model's settings, as far as a load depends on them.
+    /// The settings on which a load depends.
     pub config: ModelConfig,
 }
 
-impl Wanted {
-    /// Bytes of the host's memory that a version loaded from this may take, as far as that can be told: those of its files, for
-    /// each session. One that is on a GPU in the end goes through the host's memory too.
+impl LoadRequest {
+    /// Host memory that the version may take, in bytes, estimated by the size of its files for each session. A version that ends up
+    /// on a GPU passes through the host's memory too.
     pub fn memory(&self) -> u64 {
         self.source.fingerprint.size().saturating_mul(self.config.instances.unwrap_or(1) as u64)
     }

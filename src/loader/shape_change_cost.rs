@@ -1,4 +1,4 @@
-//! What it costs to run a batch of another size than the last. To a GPU's convolutions every size is a new one: ONNX Runtime
+//! Cost of a batch of another size than the last. To a GPU's convolutions every size is a new one: ONNX Runtime
 //! has cuDNN plan each of them anew whenever the number of rows changes, also back to one that was planned before. On an H200
 //! that took 55 ms for a net of 20 convolutions whose row takes 1 ms, so that batches as they come were answered at a
 //! tenth of the rate of batches of one size.
@@ -14,7 +14,7 @@ const OTHER: usize = 4;
 /// Times that the size is changed: the best counts, since noise only adds.
 const ROUNDS: usize = 2;
 
-/// How long a row takes more after a batch of another size than it takes after another row, if that matters.
+/// Extra time of a row after a batch of another size, compared with a row after another row, if that matters.
 pub(in crate::loader) fn cost_of_changing(instance: &mut Instance, probe: &Probe) -> Option<Duration> {
     let (example, row) = (probe.example.as_ref()?, probe.row?);
     let other = vec![example; OTHER];
@@ -28,7 +28,7 @@ pub(in crate::loader) fn cost_of_changing(instance: &mut Instance, probe: &Probe
     matters(row, changed).then(|| changed - row)
 }
 
-/// Whether it takes several times as long, and not just because a row takes next to nothing.
+/// True if the change takes several times as long as a row, and not just because a row takes next to nothing.
 fn matters(row: Duration, changed: Duration) -> bool {
     changed > 4 * row && changed - row > Duration::from_millis(1)
 }

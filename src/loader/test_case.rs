@@ -3,7 +3,9 @@
 //! A case is a request and its answer as HTTP has them, in one JSON object: `inputs` as in a request, `outputs` as in an
 //! answer, with a `tolerance` and a `description` where one likes.
 
-use super::{load::TestCases, probe::tolerance};
+use std::path::PathBuf;
+
+use super::probe::tolerance;
 use crate::{
     engine::Instance,
     error::Failure,
@@ -14,19 +16,28 @@ use crate::{
     },
 };
 
-/// What a case may hold; what a request or an answer holds besides is of no interest here.
+/// Test cases, all of which passed.
+#[derive(Debug, Default)]
+pub struct TestCases {
+    /// Files of test cases, with their descriptions.
+    pub passed: Vec<(PathBuf, Option<String>)>,
+    /// Other files in the same folder.
+    pub others: Vec<PathBuf>,
+}
+
+/// Keys that a test case may have; a request's and an answer's other keys are ignored.
 const KEYS: [&str; 8] =
     ["description", "tolerance", "inputs", "outputs", "id", "parameters", "model_name", "model_version"];
 const TENSOR_KEYS: [&str; 5] = ["name", "shape", "datatype", "data", "parameters"];
 const TOLERANCE_KEYS: [&str; 2] = ["absolute", "relative"];
 
-/// Cases that fail, told one by one at most.
+/// Failed cases that are reported one by one, at most.
 const TOLD: usize = 5;
 
 /// Runs the test cases of a version on an instance of it.
 ///
 /// # Errors
-/// Those that fail: the file, and where that is the difference, the output, the element, what was expected and what came.
+/// The first failed cases: the file, and where outputs differ, the output, the element, what was expected and what came.
 pub(in crate::loader) fn run_all(source: &Source, model: &str, instance: &mut Instance) -> Result<TestCases, Failure> {
     let (paths, others) = source.test_cases()?;
     let mut failed = Vec::new();
@@ -63,7 +74,7 @@ fn run(text: &str, model: &str, instance: &mut Instance) -> Result<Option<String
     Ok(case.description)
 }
 
-/// Whether a text is a test case with tensors that fit together, for the fuzz targets.
+/// True if a text is a test case whose tensors fit together, for the fuzz targets.
 #[cfg(any(fuzzing, test))]
 pub(crate) fn read_for_fuzzing(text: &str) -> Result<(), String> {
     let anything = Signature::new(Vec::new(), Vec::new(), Vec::new());

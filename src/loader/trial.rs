@@ -2,10 +2,12 @@
 
 use std::num::NonZeroUsize;
 
-use super::request::Wanted;
+use super::request::LoadRequest;
 use super::{
-    isolation::{ADVICE, version_in_load},
-    load::{Loader, may_batch},
+    batching_rule::may_batch,
+    context::Loader,
+    deaths::ADVICE,
+    loading_version::version_in_load,
     probe::{Draw, OPEN_EXTENTS, Probe, ROWS, larger_rows, made_up, split, thorough},
     test_case,
     trials::{Passed, Trials},
@@ -28,7 +30,7 @@ impl Loader {
     /// The model ends or blocks the process that loads or runs it, or can't be loaded.
     pub(in crate::loader) fn try_file(
         &self,
-        wanted: &Wanted,
+        request: &LoadRequest,
         target: &Target,
         file: &ModelFile,
     ) -> Result<Passed, Failure> {
@@ -36,7 +38,7 @@ impl Loader {
             return Ok(Passed::default());
         };
         let max_run_memory = self.engine.run_limit(target);
-        let key = trials.key(&self.engine, wanted, file, max_run_memory)?;
+        let key = trials.key(&self.engine, request, file, max_run_memory)?;
         if let Some(passed) = trials.passed(&key) {
             return Ok(passed);
         }
@@ -46,7 +48,7 @@ impl Loader {
                 "{why}; this was the result of an earlier trial of the file: `onnxd load {model} {version}` tries it again"
             )));
         }
-        match self.run_trial(trials, wanted, file, max_run_memory) {
+        match self.run_trial(trials, request, file, max_run_memory) {
             Ok(Tried { passed, is_lasting }) => {
                 if is_lasting {
                     trials.add_passed(key, passed.clone());
@@ -74,15 +76,15 @@ impl Loader {
     fn run_trial(
         &self,
         trials: &Trials,
-        wanted: &Wanted,
+        request: &LoadRequest,
         file: &ModelFile,
         max_run_memory: usize,
     ) -> Result<Tried, Failed> {
-        let path = &wanted.source.path;
+        let path = &request.source.path;
         let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
         if let Some(child) = trials.take_child()
             && let Ok(child) = child.load_another(file, path, &target)
-            && let Ok((child, tried)) = run_in(child, wanted, file)
+            && let Ok((child, tried)) = run_in(child, request, file)
             && tried.passed.needs_elements.is_none()
         {
             trials.keep_child(child);
@@ -100,7 +102,7 @@ impl Loader {
                 return Ok(Tried { passed: Passed::default(), is_lasting: false });
             }
         };
-        let (child, tried) = run_in(child, wanted, file)?;
+        let (child, tried) = run_in(child, request, file)?;
         if tried.passed.needs_elements.is_none() {
             trials.keep_child(child);
         }
@@ -123,13 +125,13 @@ struct Failed {
 }
 
 /// Runs the model that a child has loaded, and gives the child back.
-fn run_in(mut child: Instance, wanted: &Wanted, file: &ModelFile) -> Result<(Instance, Tried), Failed> {
-    let example = exercise(&mut child, &wanted.config);
+fn run_in(mut child: Instance, request: &LoadRequest, file: &ModelFile) -> Result<(Instance, Tried), Failed> {
+    let example = exercise(&mut child, &request.config);
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
     }
     // Whether they pass is found out later, by the instance that is to serve.
-    let _ = test_case::run_all(&wanted.source, "", &mut child);
+    let _ = test_case::run_all(&request.source, "", &mut child);
     if let Some(death) = child.death() {
         return Err(refusal("one of its test cases", death, file));
     }

@@ -11,8 +11,7 @@ use std::{
     },
 };
 
-use super::isolation::hexadecimal;
-use super::request::Wanted;
+use super::request::LoadRequest;
 use crate::{
     engine::{Engine, Instance, ModelFile},
     error::Failure,
@@ -28,7 +27,7 @@ const HEADER: &str = "onnxd-trials 3";
 /// Trials that are remembered at most.
 const MAX_TRIALS: usize = 4096;
 
-/// What was tried: the files, the library, and the settings that decide what is run. SHA-256 in hexadecimal digits.
+/// Key of a trial: SHA-256, in hexadecimal digits, of the files, the library, and the settings that decide on the runs.
 pub(in crate::loader) type Key = String;
 
 /// The results of trials.
@@ -39,7 +38,7 @@ pub struct Trials {
     records: Mutex<Vec<Record>>,
     /// Child processes that have run a trial and can run another.
     children: Mutex<Vec<Instance>>,
-    /// Whether it was reported that none can be had.
+    /// True if the log has a line on trials that can't be run.
     is_reported: AtomicBool,
 }
 
@@ -107,7 +106,7 @@ impl Record {
 }
 
 impl Trials {
-    /// Those that are kept in a state folder.
+    /// The trials that a state folder keeps.
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let records = match read(&path) {
@@ -142,7 +141,7 @@ impl Trials {
     pub(in crate::loader) fn key(
         &self,
         engine: &Engine,
-        wanted: &Wanted,
+        request: &LoadRequest,
         file: &ModelFile,
         max_run_memory: usize,
     ) -> Result<Key, Failure> {
@@ -154,12 +153,12 @@ impl Trials {
         add(HEADER.as_bytes());
         add(env!("CARGO_PKG_VERSION").as_bytes());
         add(engine.build_info().as_bytes());
-        add(format!("{:?}", wanted.config.batching).as_bytes());
+        add(format!("{:?}", request.config.batching).as_bytes());
         // What is refused memory does not run to its end.
         add(&(max_run_memory as u64).to_le_bytes());
         add(&file.digest());
-        for path in wanted.source.test_cases()?.0 {
-            add(wanted.source.read_test_case(&path)?.as_bytes());
+        for path in request.source.test_cases()?.0 {
+            add(request.source.read_test_case(&path)?.as_bytes());
         }
         Ok(hexadecimal(hasher.finalize()))
     }
@@ -287,6 +286,11 @@ fn write(path: &Path, records: &[Record], is_forgotten: impl Fn(&Record) -> bool
     let beside = path.with_extension("new");
     fs::write(&beside, text)?;
     fs::rename(&beside, path)
+}
+
+/// Bytes as hexadecimal digits.
+pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
+    bytes.into_iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What admin calls ask of the registry.
+//! The registry as admin calls see it: status, changes, events.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -7,36 +7,37 @@ use std::{
 use tokio::sync::broadcast;
 
 use super::{
-    shared::{Message, Shared},
-    status::{Event, ModelStatus, State, VersionStatus},
+    message::Message,
+    shared::Shared,
+    status::{Event, ModelStatus, VersionState, VersionStatus},
     warnings::warnings,
 };
 use crate::{
     clock,
     error::{Code, Error, Result},
     router::Router,
-    state::{Applied, Change, Desired, ModelState, Record, Store, Terms},
+    state::{Applied, Change, ChangeContext, Desired, ModelState, Record, Store},
     traffic::{Resolver, Traffic},
 };
 
 /// The registry, as admin calls see it. Copies are the same registry.
 #[derive(Clone)]
 pub struct Control {
-    /// Where the tables go; what explains which version a request would get.
+    /// The router that serves the tables, and that explains which version a request would get.
     pub router: Arc<Router>,
     pub(super) shared: Arc<Shared>,
 }
 
-/// What a change has led to.
+/// Result of a change.
 #[derive(Debug, Clone)]
-pub struct Changed {
+pub struct ChangeResult {
     /// The state's revision with the change.
     pub revision: u64,
-    /// What was recorded.
+    /// The record of the change.
     pub record: Record,
     /// The model now.
     pub model: ModelStatus,
-    /// What is no reason to refuse the change, but may not be what was meant.
+    /// Warnings about effects that may not have been meant.
     pub warnings: Vec<String>,
 }
 
@@ -70,7 +71,12 @@ impl Control {
     ///
     /// # Errors
     /// It can't be made, or can't be kept; nothing is changed then.
-    pub fn change(&self, model: &str, asked: impl Fn(Resolver<'_>) -> Result<Change>, terms: Terms) -> Result<Changed> {
+    pub fn change(
+        &self,
+        model: &str,
+        asked: impl Fn(Resolver<'_>) -> Result<Change>,
+        context: ChangeContext,
+    ) -> Result<ChangeResult> {
         let shared = &self.shared;
         let asked = |traffic: &Traffic| asked(Resolver { model, traffic });
         // The last look may have been before the files came.
@@ -82,23 +88,23 @@ impl Control {
         }
         let (desired, record, before, mut noticed) = {
             let inventory = shared.inventory();
-            let known = inventory.known(model, fresh.as_ref()).ok_or_else(|| unknown(model))?;
+            let facts = inventory.facts(model, fresh.as_ref()).ok_or_else(|| unknown(model))?;
             let before = inventory.status(model);
             let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
-            check_expected(model, &state, &inventory.desired, terms.expected_revision)?;
+            check_expected(model, &state, &inventory.desired, context.expected_revision)?;
             let change = asked(&inventory.traffic(model))?;
             let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
             let record = Record {
                 revision,
                 time: humantime::format_rfc3339_millis(clock::now()).to_string(),
-                actor: terms.actor,
-                reason: terms.reason,
+                actor: context.actor,
+                reason: context.reason,
                 change: change.clone(),
                 before: None,
                 after: None,
                 origin: None,
             };
-            let Applied { state, warnings } = state.apply(model, &change, &known, record)?;
+            let Applied { state, warnings } = state.apply(model, &change, &facts, record)?;
             let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
             let mut desired = inventory.desired.clone();
             desired.revision = revision;
@@ -115,9 +121,9 @@ impl Control {
             shared.trials.iter().for_each(|trials| trials.forget_failures(model, *version));
         }
         let mut inventory = shared.inventory();
-        inventory.desired = desired;
+        inventory.set_desired(desired);
         let on_disk = fresh.into_iter().flat_map(|model| model.versions.into_keys()).collect();
-        inventory.ask(model, change, &on_disk);
+        inventory.called(model, change, &on_disk);
         shared.unload_leaving(&mut inventory);
         shared.publish(&mut inventory, Some(&record));
         let status = inventory.status(model);
@@ -131,7 +137,7 @@ impl Control {
             tracing::error!("{problem}");
             noticed.push(problem);
         }
-        Ok(Changed { revision: record.revision, record, model: status, warnings: noticed })
+        Ok(ChangeResult { revision: record.revision, record, model: status, warnings: noticed })
     }
 
     /// The last changes of a model, oldest first.
@@ -193,7 +199,7 @@ fn unknown(model: &str) -> Error {
     Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
 }
 
-/// Nobody counts so far: somebody has written it.
+/// The error of a state whose revision can't be counted up. Only a hand-written file can have such a revision.
 fn spent(store: &Store) -> Error {
     let (folder, last) = (store.folder().display(), u64::MAX);
     Error::new(
@@ -202,13 +208,13 @@ fn spent(store: &Store) -> Error {
     )
 }
 
-/// Whether what is to be waited for is there.
+/// True if the version, or every version that is to be loaded, is ready.
 fn is_ready(status: &ModelStatus, version: Option<u64>) -> Result<bool> {
     let Some(number) = version else {
         let mut some = false;
-        for version in status.versions.iter().filter(|version| version.state != State::Unloaded) {
+        for version in status.versions.iter().filter(|version| version.state != VersionState::Unloaded) {
             match version.state {
-                State::Retiring => {}
+                VersionState::Retiring => {}
                 _ if is_version_ready(status, version)? => some = true,
                 _ => return Ok(false),
             }
@@ -218,9 +224,9 @@ fn is_ready(status: &ModelStatus, version: Option<u64>) -> Result<bool> {
     };
     let found = status.versions.iter().find(|version| version.version == number);
     let missing = || {
-        let known: Vec<_> = status.versions.iter().map(|version| version.version.to_string()).collect();
-        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-        let message = format!("model '{}' has no version {number}; its versions are: {known}", status.name);
+        let existing: Vec<_> = status.versions.iter().map(|version| version.version.to_string()).collect();
+        let existing = if existing.is_empty() { "none".into() } else { existing.join(", ") };
+        let message = format!("model '{}' has no version {number}; its versions are: {existing}", status.name);
         Error::new(Code::NotFound, message)
     };
     is_version_ready(status, found.ok_or_else(missing)?)
@@ -230,11 +236,11 @@ fn is_version_ready(status: &ModelStatus, version: &VersionStatus) -> Result<boo
     let why = version.problem.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     let number = version.version;
     match version.state {
-        State::Ready => Ok(true),
-        State::Loading => Ok(false),
-        State::Failed => Err(precondition(status, &format!("version {number} failed to be loaded{why}"))),
-        State::Unloaded => Err(precondition(status, &format!("version {number} is not loaded{why}"))),
-        State::Retiring => Err(precondition(status, &format!("version {number} is being unloaded"))),
+        VersionState::Ready => Ok(true),
+        VersionState::Loading => Ok(false),
+        VersionState::Failed => Err(precondition(status, &format!("version {number} failed to be loaded{why}"))),
+        VersionState::Unloaded => Err(precondition(status, &format!("version {number} is not loaded{why}"))),
+        VersionState::Retiring => Err(precondition(status, &format!("version {number} is being unloaded"))),
     }
 }
 
@@ -242,7 +248,7 @@ fn precondition(status: &ModelStatus, why: &str) -> Error {
     Error::new(Code::FailedPrecondition, format!("model '{}': {why}", status.name))
 }
 
-/// Whether the model is still as the caller knows it.
+/// Refuses a change of a model that has changed since the revision that the caller expects.
 fn check_expected(model: &str, state: &ModelState, desired: &Desired, expected: Option<u64>) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     if expected > desired.revision {
@@ -254,8 +260,8 @@ fn check_expected(model: &str, state: &ModelState, desired: &Desired, expected: 
         return Ok(());
     }
     let since = state.history.iter().filter(|record| record.revision > expected);
-    let told: Vec<String> = since.map(ToString::to_string).collect();
-    let message = format!("model '{model}' has been changed since revision {expected}: {}", told.join("; "));
+    let changes: Vec<String> = since.map(ToString::to_string).collect();
+    let message = format!("model '{model}' has been changed since revision {expected}: {}", changes.join("; "));
     Err(Error::new(Code::Aborted, message))
 }
 

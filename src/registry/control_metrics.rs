@@ -1,4 +1,4 @@
-//! What the registry tells Prometheus.
+//! Metrics of models and versions: states, weights, loads.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
+    generation::LoadedVersion,
     inventory::Inventory,
-    status::{ModelStatus, State, VersionStatus},
+    status::{ModelStatus, VersionState, VersionStatus},
 };
 use crate::{
     metrics::{ControlMetrics, ModelStanding, VersionStanding},
@@ -15,8 +16,8 @@ use crate::{
     state::Record,
 };
 
-/// What is told of everything that is there. What nothing asks for is not told of, though the repository holds it.
-pub(super) fn metrics(inventory: &Inventory) -> ControlMetrics {
+/// Metrics of all models. Versions that nothing asks for have none, though the repository holds them.
+pub(super) fn metrics(inventory: &Inventory<LoadedVersion>) -> ControlMetrics {
     let desired = &inventory.desired;
     let last = desired.models.values().filter_map(|state| state.history.last()).max_by_key(|record| record.revision);
     ControlMetrics {
@@ -28,13 +29,13 @@ pub(super) fn metrics(inventory: &Inventory) -> ControlMetrics {
     }
 }
 
-/// The versions that answer.
-fn serving(inventory: &Inventory) -> impl Iterator<Item = &Version> {
-    inventory.slots.values().filter_map(|slot| slot.serving.as_ref()).map(|serving| &*serving.version)
+/// The versions that serve.
+fn serving(inventory: &Inventory<LoadedVersion>) -> impl Iterator<Item = &Version> {
+    inventory.all_serving().map(|serving| &*serving.version)
 }
 
 /// Instances by what they run on.
-fn instances(inventory: &Inventory) -> BTreeMap<String, u64> {
+fn instances(inventory: &Inventory<LoadedVersion>) -> BTreeMap<String, u64> {
     let mut instances = BTreeMap::new();
     for Derived { devices, instances: all, .. } in serving(inventory).map(|version| &version.derived) {
         for device in devices {
@@ -44,25 +45,24 @@ fn instances(inventory: &Inventory) -> BTreeMap<String, u64> {
     instances.into_iter().map(|(device, count)| (device.to_string(), count)).collect()
 }
 
-fn model(inventory: &Inventory, status: &ModelStatus) -> ModelStanding {
+fn model(inventory: &Inventory<LoadedVersion>, status: &ModelStatus) -> ModelStanding {
     let history = inventory.desired.models.get(&status.name).map(|state| &state.history);
     let moved = history.and_then(|history| history.iter().rfind(|record| record.after.is_some()));
     let there: BTreeSet<u64> = status.versions.iter().map(|version| version.version).collect();
-    let told = status.versions.iter().filter(|version| version.state != State::Unloaded || version.weight > Some(0.0));
+    let shown =
+        status.versions.iter().filter(|version| version.state != VersionState::Unloaded || version.weight > Some(0.0));
     let weights = status.traffic.weights.iter().filter(|(version, _)| !there.contains(version));
     let missing = |(version, weight)| VersionStanding { version, weight: Some(weight), ..VersionStanding::default() };
     ModelStanding {
         model: status.name.clone(),
         traffic_changed: moved.and_then(seconds),
-        ready: status.versions.iter().filter(|version| version.state == State::Ready).count() as u64,
-        versions: told.map(|told| version(inventory, &status.name, told)).chain(weights.map(missing)).collect(),
+        ready: status.versions.iter().filter(|version| version.state == VersionState::Ready).count() as u64,
+        versions: shown.map(|shown| version(inventory, &status.name, shown)).chain(weights.map(missing)).collect(),
     }
 }
 
-fn version(inventory: &Inventory, model: &str, status: &VersionStatus) -> VersionStanding {
+fn version(inventory: &Inventory<LoadedVersion>, model: &str, status: &VersionStatus) -> VersionStanding {
     let key = (model.to_owned(), status.version);
-    let slot = inventory.slots.get(&key);
-    let has_ended = slot.is_some_and(|slot| slot.serving.is_some() || slot.failure.is_some());
     VersionStanding {
         version: status.version,
         state: Some(status.state.label()),
@@ -71,12 +71,12 @@ fn version(inventory: &Inventory, model: &str, status: &VersionStatus) -> Versio
         weight: status.weight,
         share: status.share,
         memory: status.memory_bytes,
-        last_load: has_ended.then(|| slot.is_some_and(|slot| slot.failure.is_none() || slot.is_lost)),
-        loads: inventory.loads.get(&key).copied().unwrap_or_default(),
+        last_load: inventory.lifecycle(&key).and_then(|lifecycle| lifecycle.last_load()),
+        loads: inventory.load_counts.get(&key).copied().unwrap_or_default(),
     }
 }
 
-/// When a change was made, since the Unix epoch. Records come from a file, which people may have touched.
+/// Time of a change since the Unix epoch. Records come from a file, which people may have edited.
 fn seconds(record: &Record) -> Option<f64> {
     let time = humantime::parse_rfc3339(&record.time).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())

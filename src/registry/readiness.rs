@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    inventory::{Inventory, Standing},
-    status::State,
+    generation::LoadedVersion,
+    inventory::{Inventory, Phase},
+    status::{Standing, VersionState},
 };
-use crate::{config::ModelControl, loader::Key, router::Readiness};
+use crate::{config::ModelControl, loader::VersionKey, router::Readiness};
 
 /// State of a model, as readiness counts it.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,8 +24,11 @@ enum Serving {
     Unasked,
 }
 
-/// Brings the models that count up to date, and says how they stand.
-pub(super) fn readiness(inventory: &mut Inventory, standings: &BTreeMap<Key, Standing>) -> Readiness {
+/// Brings the models that count up to date, and returns their state.
+pub(super) fn readiness(
+    inventory: &mut Inventory<LoadedVersion>,
+    standings: &BTreeMap<VersionKey, Standing>,
+) -> Readiness {
     let mut versions: BTreeMap<&str, Vec<(u64, &Standing)>> = BTreeMap::new();
     for ((model, version), standing) in standings {
         versions.entry(model).or_default().push((*version, standing));
@@ -39,18 +43,18 @@ pub(super) fn readiness(inventory: &mut Inventory, standings: &BTreeMap<Key, Sta
         Serving::Lacking(why) if inventory.counted.contains(&name) => Some((name, why)),
         _ => None,
     });
-    Readiness { is_known: inventory.started, ready, lacking: lacking.collect() }
+    Readiness { is_known: inventory.phase != Phase::Unread, ready, lacking: lacking.collect() }
 }
 
-fn serving(inventory: &Inventory, name: &str, versions: &[(u64, &Standing)]) -> Serving {
+fn serving(inventory: &Inventory<LoadedVersion>, name: &str, versions: &[(u64, &Standing)]) -> Serving {
     let first = |state| versions.iter().rfind(|(_, standing)| standing.state == state).map(|(version, _)| version);
-    if first(State::Ready).is_some() {
+    if first(VersionState::Ready).is_some() {
         return Serving::Ready;
     }
-    if let Some(version) = first(State::Loading) {
+    if let Some(version) = first(VersionState::Loading) {
         return Serving::Lacking(format!("version {version} is being loaded"));
     }
-    if let Some(version) = first(State::Failed) {
+    if let Some(version) = first(VersionState::Failed) {
         return Serving::Lacking(format!("version {version} failed to load"));
     }
     let Some(model) = inventory.models.get(name) else { return Serving::Unasked };

@@ -1,12 +1,12 @@
-//! What the registry tells of models and versions.
+//! Statuses and events of models and versions.
 
 use std::{path::PathBuf, time::SystemTime};
 
 use crate::traffic::Traffic;
 
-/// Where a version is in its life.
+/// State of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum VersionState {
     /// The repository holds it, and nothing asks for it to be loaded.
     Unloaded,
     /// It is being loaded for the first time, or waits for that.
@@ -19,22 +19,22 @@ pub enum State {
     Failed,
 }
 
-impl State {
+impl VersionState {
     /// The word for it, in answers and in metrics.
     pub fn label(self) -> &'static str {
         match self {
-            State::Unloaded => "UNLOADED",
-            State::Loading => "LOADING",
-            State::Ready => "READY",
-            State::Retiring => "RETIRING",
-            State::Failed => "FAILED",
+            VersionState::Unloaded => "UNLOADED",
+            VersionState::Loading => "LOADING",
+            VersionState::Ready => "READY",
+            VersionState::Retiring => "RETIRING",
+            VersionState::Failed => "FAILED",
         }
     }
 }
 
 /// Authority over a model's traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum TrafficSource {
     /// Weights or aliases in its configuration.
     Config,
     /// The admin call of this revision; 0: an older server did not keep it.
@@ -43,12 +43,12 @@ pub enum Source {
     Default,
 }
 
-impl std::fmt::Display for Source {
+impl std::fmt::Display for TrafficSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Source::Config => f.write_str("config.toml"),
-            Source::Admin(revision) => write!(f, "admin revision {revision}"),
-            Source::Default => f.write_str("default"),
+            TrafficSource::Config => f.write_str("config.toml"),
+            TrafficSource::Admin(revision) => write!(f, "admin revision {revision}"),
+            TrafficSource::Default => f.write_str("default"),
         }
     }
 }
@@ -63,12 +63,12 @@ pub struct ModelStatus {
     /// Where its requests go.
     pub traffic: Traffic,
     /// Authority over that.
-    pub source: Source,
+    pub source: TrafficSource,
     /// The configuration's traffic, where an admin call decides and it says something else.
     pub shadowed: Option<Traffic>,
     /// Its versions, lowest first.
     pub versions: Vec<VersionStatus>,
-    /// What is wrong with its folder, if anything is.
+    /// The problem of its folder, if there is one.
     pub problem: Option<String>,
     /// Warnings: possible mistakes that are no reason not to serve it.
     pub warnings: Vec<String>,
@@ -79,8 +79,8 @@ pub struct ModelStatus {
 pub struct VersionStatus {
     /// Its number.
     pub version: u64,
-    /// Where it is in its life.
-    pub state: State,
+    /// Its state.
+    pub state: VersionState,
     /// Since when.
     pub since: SystemTime,
     /// Which loading answers, if one does; counts up over the server's life.
@@ -96,9 +96,9 @@ pub struct VersionStatus {
     pub memory_bytes: Option<u64>,
     /// Memory that its runs hold now, if it is loaded.
     pub run_memory_bytes: Option<u64>,
-    /// How long its last load took, if it is loaded.
+    /// Seconds that its last load took, if it is loaded.
     pub load_seconds: Option<f64>,
-    /// What it runs on, if it is loaded.
+    /// The devices that it runs on, if it is loaded.
     pub devices: Vec<String>,
     /// The process of its sessions, if it is loaded: `none` (in the server's process) or `process` (in worker processes).
     pub isolation: Option<&'static str>,
@@ -110,7 +110,7 @@ pub struct VersionStatus {
     pub problem: Option<String>,
 }
 
-/// What has changed.
+/// A change of a model or a version.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// When.
@@ -119,19 +119,19 @@ pub struct Event {
     pub revision: u64,
     /// The model.
     pub model: String,
-    /// What has changed of it.
-    pub what: Happened,
+    /// The kind of the change.
+    pub what: EventKind,
 }
 
-/// What can happen to a model.
+/// Kind of an event.
 #[derive(Debug, Clone)]
-pub enum Happened {
+pub enum EventKind {
     /// A version has come into a state.
     Version {
         /// The version.
         version: u64,
         /// The state; `None`: it is gone.
-        state: Option<State>,
+        state: Option<VersionState>,
         /// Which loading it is about, where that is known.
         generation: Option<u64>,
         /// Why, where that is known.
@@ -144,15 +144,37 @@ pub enum Happened {
         /// Which loading it was.
         generation: u64,
         /// Retiring; `None`: its last request is answered and it is freed.
-        state: Option<State>,
+        state: Option<VersionState>,
     },
     /// Requests go elsewhere.
     Traffic {
         /// From now on.
         traffic: Traffic,
-        /// Who made it so, where that was an admin call.
+        /// The caller, where an admin call made the change.
         actor: String,
         /// Why.
         reason: String,
     },
+}
+
+/// State of a version, as watchers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub state: VersionState,
+    pub generation: Option<u64>,
+    pub reason: Option<String>,
+}
+
+impl Standing {
+    /// `Ok` if the version answers, else the reason, for people.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        let reason = || self.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        match self.state {
+            VersionState::Ready => Ok(()),
+            VersionState::Loading => Err("it is being loaded".into()),
+            VersionState::Retiring => Err("it is retiring".into()),
+            VersionState::Unloaded => Err(format!("it is not loaded{}", reason())),
+            VersionState::Failed => Err(format!("it failed to be loaded{}", reason())),
+        }
+    }
 }

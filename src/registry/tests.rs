@@ -12,28 +12,28 @@ use std::{
 };
 use tempfile::TempDir;
 
-use super::{Control, Options, Registry, State, shared::Message};
-use crate::loader::Loader;
+use super::{ChangeResult, Control, Options, Registry, VersionState, reconcile::Action, reconcile::reconcile};
 use crate::{
     batcher::Compute,
     config::{ModelControl, OtherProvider},
     engine::{Engine, Provider, gpus},
     error::{Code, Lost, Result},
+    loader::Loader,
     metrics::{Exposition, ServerMetrics},
     repository::Repository,
     router::Router,
-    state::{Change, Terms},
+    state::{Change, ChangeContext},
     traffic::{Selector, Weights},
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Bench {
     loader: Loader,
     metrics: ServerMetrics,
 }
 
-/// What there can be one of in a process.
+/// The parts of which a process can have one.
 fn bench() -> &'static Bench {
     static BENCH: OnceLock<Bench> = OnceLock::new();
     BENCH.get_or_init(|| {
@@ -58,7 +58,7 @@ fn registry(repository: &Path, state: &Path, control: ModelControl) -> Registry 
         state_folder: state.into(),
         control,
         memory: None,
-        load_timeout: PATIENCE,
+        load_timeout: TEST_TIMEOUT,
     };
     let (router, stop) = (Arc::new(Router::new(bench().metrics.clone())), Arc::new(AtomicBool::new(false)));
     let mut registry = Registry::new(options, bench().loader.clone(), router, stop).unwrap();
@@ -74,20 +74,20 @@ impl Running {
         Running { control, stop, thread: Some(thread) }
     }
 
-    fn change(&self, change: Change) -> Result<super::Changed> {
+    fn change(&self, change: Change) -> Result<ChangeResult> {
         self.control.change(
             "m",
             |_| Ok(change.clone()),
-            Terms { actor: "ann".into(), reason: "because".into(), ..Terms::default() },
+            ChangeContext { actor: "ann".into(), reason: "because".into(), ..ChangeContext::default() },
         )
     }
 
     fn wait(&self, version: Option<u64>) -> Result<super::ModelStatus> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(self.control.wait_ready("m", version, PATIENCE))
+        runtime.block_on(self.control.wait_ready("m", version, TEST_TIMEOUT))
     }
 
-    fn state(&self, version: u64) -> Option<State> {
+    fn state(&self, version: u64) -> Option<VersionState> {
         let status = self.control.model("m").ok()?;
         status.versions.iter().find(|status| status.version == version).map(|status| status.state)
     }
@@ -100,7 +100,7 @@ impl Running {
     fn eventually(&self, what: &str, holds: impl Fn() -> bool) {
         let began = Instant::now();
         while !holds() {
-            assert!(began.elapsed() < PATIENCE, "{what}: {:?}", self.control.models());
+            assert!(began.elapsed() < TEST_TIMEOUT, "{what}: {:?}", self.control.models());
             thread::sleep(Duration::from_millis(2));
         }
     }
@@ -145,7 +145,7 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     assert_eq!(running.picked(), Ok(2));
     // A new version takes nothing.
     add_version(repository.path(), 4);
-    running.eventually("version 4 is ready", || running.state(4) == Some(State::Ready));
+    running.eventually("version 4 is ready", || running.state(4) == Some(VersionState::Ready));
     assert_eq!(running.picked(), Ok(2));
     drop(running);
 
@@ -153,7 +153,7 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     assert_eq!((running.control.revision(), running.picked()), (3, Ok(2)));
     let changed = running.change(Change::Rollback).unwrap();
     assert_eq!((changed.model.traffic.weights.of(2), running.picked()), (5.0, Ok(1)));
-    let stale = Terms { expected_revision: Some(2), ..Terms::default() };
+    let stale = ChangeContext { expected_revision: Some(2), ..ChangeContext::default() };
     let refused = running.control.change("m", |_| Ok(Change::Promote(3)), stale).unwrap_err();
     assert_eq!(refused.code(), Code::Aborted);
     let expected =
@@ -170,27 +170,26 @@ fn changes_hold_when_they_return_and_after_a_restart() {
 
 /// The setting `versions` takes no version away that a rollback would bring back, and one further back is loaded for it.
 #[test]
-fn what_a_rollback_names_is_there() {
+fn versions_that_a_rollback_names_stay_loaded() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(repository.path().join("m/config.toml"), "versions = { latest = 1 }").unwrap();
     let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
     running.change(Change::Promote(1)).unwrap();
     add_version(repository.path(), 2);
-    running.eventually("version 2 is ready", || running.state(2) == Some(State::Ready));
+    running.eventually("version 2 is ready", || running.state(2) == Some(VersionState::Ready));
     running.change(Change::Promote(2)).unwrap();
-    assert_eq!(running.state(1), Some(State::Ready), "it may have to come back");
+    assert_eq!(running.state(1), Some(VersionState::Ready), "it may have to come back");
     running.change(Change::Rollback).unwrap();
     assert_eq!(running.picked(), Ok(1));
 
     running.change(Change::Promote(2)).unwrap();
     running.change(Change::SetAlias { alias: "canary".into(), version: 2 }).unwrap();
-    running.eventually("version 1 is left out", || running.state(1) == Some(State::Unloaded));
+    running.eventually("version 1 is left out", || running.state(1) == Some(VersionState::Unloaded));
     running.change(Change::Rollback).unwrap();
     running.wait(Some(1)).unwrap();
 }
 
-/// Who asks for a reload while another is going on, and waits, waits for both.
 /// A version that breaks while it serves is out of service at once; the others take its requests.
 #[test]
 fn lost_version_is_quarantined_until_a_call_loads_it() {
@@ -202,7 +201,7 @@ fn lost_version_is_quarantined_until_a_call_loads_it() {
         table.shown("m", &Selector::Version(2)).unwrap().batcher.lose(lost);
     };
     lose(Lost::for_good("it broke"));
-    running.eventually("version 2 failed", || running.state(2) == Some(State::Failed));
+    running.eventually("version 2 failed", || running.state(2) == Some(VersionState::Failed));
     assert_eq!(running.picked(), Ok(1));
     let refused = running.wait(Some(2)).unwrap_err().to_string();
     assert!(refused.contains("it broke; it is quarantined"), "{refused}");
@@ -216,7 +215,7 @@ fn lost_version_is_quarantined_until_a_call_loads_it() {
 }
 
 #[test]
-fn a_reload_during_a_reload_is_waited_for() {
+fn reload_during_a_reload_is_waited_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
@@ -229,18 +228,20 @@ fn a_reload_during_a_reload_is_waited_for() {
     fs::write(folder.join("SHA256SUMS"), format!("{zeros}  endless\n{zeros}  model.onnx\n")).unwrap();
     running.change(Change::Reload(Some(1))).unwrap();
     let inventory = || running.control.shared.inventory();
-    running.eventually("it is being loaded", || inventory().loading.len() == 1);
+    running.eventually("it is being loaded", || inventory().running_loads().count() == 1);
     running.change(Change::Reload(Some(1))).unwrap();
-    running.eventually("its files have been looked at", || inventory().anew.is_empty());
+    running.eventually("its files have been looked at", || {
+        inventory().versions.values().all(|tracked| !tracked.lifecycle.awaits_scan())
+    });
     endless.set_len(0).unwrap();
     running.wait(Some(1)).unwrap();
-    let loads = inventory().loads[&("m".to_owned(), 1)];
+    let loads = inventory().load_counts[&("m".to_owned(), 1)];
     // A file that was cut while it was read is tried again after a second.
     assert!(loads.succeeded + loads.failed >= 3, "{loads:?}");
 }
 
 #[test]
-fn no_change_comes_after_the_last_revision() {
+fn revisions_end_at_the_last_one() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(state.path().join("audit.jsonl"), format!("{{\"revision\":{}}}\n", u64::MAX)).unwrap();
@@ -267,44 +268,48 @@ fn add_endless(repository: &Path, version: u64) -> PathBuf {
 
 /// A load steps aside for a minute, and not for ever.
 #[test]
-fn a_load_that_takes_long_comes_forward() {
+fn load_that_takes_long_yields_no_longer() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     let mut registry = registry(repository.path(), state.path(), ModelControl::Poll);
     let endless = add_endless(repository.path(), 2);
+    let promotes = |registry: &Registry, at: Instant| {
+        reconcile(&registry.shared.inventory(), &registry.executor.limits, at).contains(&Action::Promote)
+    };
     // Two looks that agree.
     registry.look();
     registry.look();
-    assert!(!registry.promote(Instant::now() + PATIENCE), "nothing is being loaded");
+    assert!(!promotes(&registry, Instant::now() + TEST_TIMEOUT), "nothing is being loaded");
     let before = Instant::now();
-    registry.start_loads(1);
-    assert!(registry.is_loading());
+    registry.executor.reconcile(&|_| ());
+    assert!(registry.executor.is_loading());
     let minute = Duration::from_secs(60);
-    assert!(!registry.promote(before + minute - Duration::from_nanos(1)));
-    assert!(registry.wait(before + 2 * minute) <= minute, "it wakes for that");
-    assert!(registry.promote(Instant::now() + minute));
-    assert!(!registry.promote(before + 2 * minute), "once");
+    assert!(!promotes(&registry, before + minute - Duration::from_nanos(1)));
+    assert!(registry.executor.wait(2 * minute, 2 * minute) <= minute, "it wakes for that");
+    let later = Instant::now() + minute;
+    assert!(promotes(&registry, later));
+    registry.executor.execute(Action::Promote, later, &|_| ());
+    assert!(!promotes(&registry, before + 2 * minute), "once");
     fs::File::options().write(true).open(&endless).unwrap().set_len(0).unwrap();
-    while registry.is_loading() {
-        if let Message::Loaded(done) = registry.inbox.recv_timeout(PATIENCE).unwrap() {
-            registry.settle_load(*done, &|_| ());
-        }
+    while registry.executor.is_loading() {
+        let message = registry.inbox.recv_timeout(TEST_TIMEOUT).unwrap();
+        registry.executor.receive(message, &|_| ());
     }
-    assert!(!registry.promote(before + 2 * minute), "it has ended");
+    assert!(!promotes(&registry, before + 2 * minute), "it has ended");
 }
 
 #[test]
-fn a_change_does_not_wait_for_a_load() {
+fn change_does_not_wait_for_a_load() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
     let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
     let endless = add_endless(repository.path(), 3);
-    running.eventually("version 3 is being loaded", || running.state(3) == Some(State::Loading));
+    running.eventually("version 3 is being loaded", || running.state(3) == Some(VersionState::Loading));
 
     running.change(Change::Promote(1)).unwrap();
     assert_eq!(running.picked(), Ok(1));
     running.change(Change::Unload(Some(2))).unwrap();
-    running.eventually("version 2 is freed", || running.state(2) == Some(State::Unloaded));
+    running.eventually("version 2 is freed", || running.state(2) == Some(VersionState::Unloaded));
     let refused = running.change(Change::Promote(3)).unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(
@@ -313,24 +318,24 @@ fn a_change_does_not_wait_for_a_load() {
     );
     running.change(Change::Rollback).unwrap();
     running.eventually("what answered is loaded again", || running.picked() == Ok(2));
-    assert_eq!(running.state(3), Some(State::Loading));
+    assert_eq!(running.state(3), Some(VersionState::Loading));
     // What is unloaded while it is loaded does not come.
     running.change(Change::Unload(Some(3))).unwrap();
     fs::File::options().write(true).open(&endless).unwrap().set_len(0).unwrap();
-    assert_eq!(running.state(3), Some(State::Unloaded));
+    assert_eq!(running.state(3), Some(VersionState::Unloaded));
 }
 
 #[test]
-fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
+fn explicit_control_loads_only_what_calls_ask_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
     let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
-    assert_eq!(running.state(2), Some(State::Unloaded));
+    assert_eq!(running.state(2), Some(VersionState::Unloaded));
     assert_eq!(running.picked().unwrap_err().code(), Code::Unavailable);
     assert_eq!(running.wait(Some(2)).unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(running.wait(None).unwrap_err().code(), Code::FailedPrecondition);
     let load = running.change(Change::Load(Some(2))).unwrap();
-    assert_eq!(load.model.versions[1].state, State::Loading);
+    assert_eq!(load.model.versions[1].state, VersionState::Loading);
     running.wait(Some(2)).unwrap();
     // One that has come just now.
     add_version(repository.path(), 3);
@@ -348,9 +353,9 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
     let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
     assert_eq!(
         [1, 2, 3].map(|version| running.state(version).unwrap()),
-        [State::Unloaded, State::Unloaded, State::Ready]
+        [VersionState::Unloaded, VersionState::Unloaded, VersionState::Ready]
     );
-    // What serves goes on where its files have gone, until it is told to go.
+    // A version without files goes on serving until a call unloads it.
     fs::remove_dir_all(repository.path().join("m")).unwrap();
     running.eventually("it is told", || running.control.model("m").is_ok_and(|status| status.problem.is_some()));
     assert_eq!(running.picked(), Ok(3));
@@ -360,7 +365,7 @@ fn only_what_is_asked_for_is_loaded_where_that_is_the_rule() {
 }
 
 #[test]
-fn a_provider_is_tried_by_running_it() {
+fn provider_is_tried_by_running_it() {
     let engine = &bench().loader.engine;
     assert!(engine.try_provider(Provider::Cpu).is_ok());
     let providers = engine.providers();

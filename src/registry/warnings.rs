@@ -1,6 +1,6 @@
-//! What a change did that may not have been meant: pure.
+//! Warnings about effects of a change that may not have been meant: pure.
 
-use super::status::{ModelStatus, State};
+use super::status::{ModelStatus, VersionState};
 use crate::{state::Change, traffic::STABLE};
 
 /// For people, one each.
@@ -24,7 +24,7 @@ pub(super) fn warnings(change: &Change, before: Option<&ModelStatus>, now: &Mode
     for (number, weight) in now.traffic.weights.iter().filter(|(_, weight)| *weight > 0.0) {
         let state = now.versions.iter().find(|version| version.version == number).map(|version| version.state);
         match state {
-            Some(State::Ready) => {}
+            Some(VersionState::Ready) => {}
             Some(state) => warnings.push(format!(
                 "version {number} of '{name}' is {} and has the weight {weight}, which counts for nothing now",
                 state.label()

@@ -6,7 +6,7 @@ use notify::{
 };
 use std::{mem, path::Path, sync::mpsc::Sender};
 
-use super::shared::Message;
+use super::message::Message;
 use crate::repository::Repository;
 
 /// Sends a message at each change, as long as the returned watcher is kept. `None` where notifications can't be had: then
@@ -19,7 +19,7 @@ pub(super) fn watch(repository: &Repository, inbox: Sender<Message>) -> Option<R
             _ => false,
         });
         if !is_read {
-            let _ = inbox.send(Message::Files);
+            let _ = inbox.send(Message::FilesChanged);
         }
     };
     let log = |error: notify::Error| tracing::info!(%error, "file notifications unavailable, polling");

@@ -12,12 +12,12 @@ use super::{Desired, Record};
 
 pub(super) const FILE: &str = "audit.jsonl";
 
-/// What names of files that were put aside have before and behind the number of their last change.
+/// Prefix and extension of the names of full log files, around the number of their last change.
 const ASIDE: &str = "audit-";
 const EXTENSION: &str = ".jsonl";
 
 /// Bytes beyond which the next change begins another file.
-const LARGEST: u64 = 64 << 20;
+const MAX_LOG_BYTES: u64 = 64 << 20;
 
 /// Bytes at the end that hold the last line, whatever it says.
 const LAST: u64 = 4 << 20;
@@ -43,7 +43,7 @@ pub(super) fn append(folder: &Path, last: u64, records: &[(&str, &Record)]) -> i
         text.push('\n');
     }
     let path = folder.join(FILE);
-    if fs::metadata(&path).is_ok_and(|file| file.len() > LARGEST) {
+    if fs::metadata(&path).is_ok_and(|file| file.len() > MAX_LOG_BYTES) {
         // Where that fails, it becomes larger.
         let _ = fs::rename(&path, folder.join(format!("{ASIDE}{last}{EXTENSION}")));
     }

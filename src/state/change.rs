@@ -1,11 +1,11 @@
-//! What can be asked for, and what has to be known for it.
+//! Changes of the desired state that admin calls can make, and the facts by which they are judged.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::traffic::{Traffic, Weights};
 
-/// What an admin call asks for, of one model.
+/// A change of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
@@ -25,7 +25,7 @@ pub enum Change {
         from: u64,
         /// Gains points.
         to: u64,
-        /// How many, above 0 and at most what `from` has.
+        /// Points to move, above 0 and at most those of `from`.
         points: f64,
     },
     /// The alias names this version from now on.
@@ -49,26 +49,26 @@ pub enum Change {
     ResetTraffic,
 }
 
-/// What comes with every change.
+/// Context of a change: its author, its reason, and the revision that it is based on.
 #[derive(Debug, Clone, Default)]
-pub struct Terms {
+pub struct ChangeContext {
     /// The change is refused where the model has been changed since this revision.
     pub expected_revision: Option<u64>,
-    /// Who makes it.
+    /// The caller.
     pub actor: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// What is known of a model when it is changed.
+/// Facts about a model by which a change of it is judged.
 #[derive(Debug, Clone, Default)]
-pub struct Known {
+pub struct ModelFacts {
     /// Its configuration's traffic.
     pub configured: Traffic,
-    /// Its versions in the repository or in memory; of those that are not ready, why.
+    /// Its versions in the repository or in memory; an error says why a version is not ready.
     pub versions: BTreeMap<u64, std::result::Result<(), String>>,
-    /// Those that the repository holds.
+    /// Versions that the repository holds.
     pub on_disk: BTreeSet<u64>,
-    /// Those that are loaded, are being loaded, or failed to be.
+    /// Versions that are loaded, are being loaded, or failed to load.
     pub loaded: BTreeSet<u64>,
 }

@@ -1,4 +1,4 @@
-//! Where the state is kept where nobody says where.
+//! The default state folder.
 
 use sha2::{Digest, Sha256};
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where services keep what is theirs, where there is no home.
+/// Parent of the state folder of a service without a home.
 const SYSTEM: &str = "/var/lib";
 
 /// Hexadecimal digits of the hash in the name.

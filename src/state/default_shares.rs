@@ -1,4 +1,4 @@
-//! Which parts of the requests without a version go where: pure.
+//! Each version's share of the requests that name none: pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

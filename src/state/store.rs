@@ -1,4 +1,4 @@
-//! Where the desired state is kept: a folder whose `state.json` is replaced as a whole.
+//! The store of the desired state: a folder whose `state.json` is replaced as a whole.
 //!
 //! At any moment the disk holds the state before a change or the one after it: a file is written beside, flushed, and renamed.
 //! `state.previous.json` is what was before, for the day on which the disk returns something else than was written.
@@ -49,12 +49,12 @@ pub struct Store {
     seen: Option<Stamp>,
 }
 
-/// What tells files apart that replace one another: device, number, length, and time of the last change in nanoseconds.
+/// Identity of a file's contents: device, inode, length, and time of the last change in nanoseconds.
 type Stamp = (u64, u64, u64, i128);
 
 impl Store {
     /// The store in a folder, which need not be there, with the state that it holds. Whatever keeps the state from being
-    /// changed is logged, and told to those who try.
+    /// changed is logged, and reported to callers.
     ///
     /// # Errors
     /// The state was written by a newer server: nothing was touched.
@@ -102,7 +102,7 @@ impl Store {
     }
 
     /// Reads what another server has written, and takes its place where it has ended. Gives the state where it is another than
-    /// before. What keeps it from that is told to those who make changes.
+    /// before. An obstacle is reported to callers who make changes.
     pub fn follow(&mut self) -> Option<Desired> {
         // A folder without a state is that of a server that makes its first change, and has not locked it yet.
         if self.holds_lock() || !self.has_state() {
@@ -137,7 +137,7 @@ impl Store {
         [CURRENT, PREVIOUS].iter().any(|name| self.folder.join(name).exists())
     }
 
-    /// Whether a server has made a change, or was about to. The folder is also there for what servers remember of models.
+    /// True if a server has made a change, or was about to. The folder may exist without one: it also holds trials and deaths.
     fn is_begun(&self) -> bool {
         self.has_state() || [LOCK, audit::FILE].iter().any(|name| self.folder.join(name).exists())
     }
@@ -157,7 +157,7 @@ impl Store {
         self.create_folder().map_err(|error| self.unavailable(&format!("can't be made: {error}")))?;
         let before = self.current.clone();
         if self.catch_up()?.is_some() {
-            // The next to catch up is told of it too.
+            // The next call that catches up reports it too.
             (self.current, self.lock) = (before, None);
             return Err(self.unavailable("has been changed by another server: try again"));
         }
@@ -185,7 +185,7 @@ impl Store {
         write_beside(&self.folder, CURRENT, text)?;
         let flushed = File::open(&self.folder)?.sync_all();
         if let (Err(_), Some(previous)) = (&flushed, &self.current) {
-            // Nobody can say which of the two a restart would find: that it is the one before is what is told.
+            // A restart could find either state. The call reports that the state before holds.
             let _ = write_beside(&self.folder, CURRENT, previous);
         }
         flushed
@@ -305,7 +305,7 @@ impl Store {
         let mut file = file.map_err(|error| format!("can't be written: {error}"))?;
         match file.try_lock() {
             Ok(()) => {
-                // For those who find it locked. On a full disk they are not told.
+                // A server that finds the folder locked shows this. A full disk keeps it from being written.
                 let host = gethostname::gethostname();
                 let holder = format!("process {} on {}", std::process::id(), host.display());
                 let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
@@ -316,7 +316,7 @@ impl Store {
         }
     }
 
-    /// Whether the lock that is held is the one that others would find.
+    /// True if other servers would find the lock that this one holds.
     fn holds_lock(&self) -> bool {
         let same = |Lock(lock): &Lock| {
             let (ours, theirs) = (lock.metadata()?, fs::metadata(self.folder.join(LOCK))?);
@@ -331,7 +331,7 @@ impl Store {
     }
 }
 
-/// What the one who has locked a file says of itself, for people; may be nothing.
+/// Description of the process that has locked a file, by its own word, for people; may be empty.
 fn holder(lock: &Path) -> String {
     const LONGEST: u64 = 300;
     let mut holder = String::new();
@@ -339,7 +339,7 @@ fn holder(lock: &Path) -> String {
     if read.is_ok() && !holder.is_empty() { format!(" ({})", holder.escape_debug()) } else { String::new() }
 }
 
-/// What a file is.
+/// Contents of a state file.
 enum Found {
     Nothing,
     State((String, Desired)),

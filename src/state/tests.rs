@@ -1,4 +1,4 @@
-//! What changes promise, whatever they are, and what the store promises, whatever happens to it.
+//! Promises of changes and of the store, under random changes, crashes and damage.
 
 use proptest::prelude::*;
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-use super::{Change, Desired, Known, ModelState, Record, Store, shares};
+use super::{Change, Desired, ModelFacts, ModelState, Record, Store, shares};
 use crate::{
     error::{Code, Result},
     traffic::{Traffic, Weights},
@@ -21,8 +21,8 @@ fn record(revision: u64) -> Record {
 }
 
 /// The state after a change of the model `m`.
-fn apply(state: &ModelState, change: &Change, known: &Known, revision: u64) -> Result<ModelState> {
-    state.apply("m", change, known, record(revision)).map(|applied| applied.state)
+fn apply(state: &ModelState, change: &Change, facts: &ModelFacts, revision: u64) -> Result<ModelState> {
+    state.apply("m", change, facts, record(revision)).map(|applied| applied.state)
 }
 
 fn weight() -> impl Strategy<Value = f64> {
@@ -50,9 +50,9 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-fn known() -> impl Strategy<Value = Known> {
+fn facts() -> impl Strategy<Value = ModelFacts> {
     let versions = prop::collection::btree_map(1..6u64, prop::option::weighted(0.3, Just("it is being loaded")), 0..6);
-    versions.prop_map(|versions| Known {
+    versions.prop_map(|versions| ModelFacts {
         configured: Traffic::default(),
         on_disk: versions.keys().copied().collect(),
         loaded: versions.keys().copied().collect(),
@@ -63,17 +63,17 @@ fn known() -> impl Strategy<Value = Known> {
     })
 }
 
-fn ready(known: &Known) -> BTreeSet<u64> {
-    known.versions.iter().filter(|(_, ready)| ready.is_ok()).map(|(version, _)| *version).collect()
+fn ready(facts: &ModelFacts) -> BTreeSet<u64> {
+    facts.versions.iter().filter(|(_, ready)| ready.is_ok()).map(|(version, _)| *version).collect()
 }
 
 proptest! {
     #[test]
-    fn whatever_is_asked_for_the_state_is_right(steps in prop::collection::vec((change(), known()), 0..40)) {
+    fn whatever_is_asked_for_the_state_is_right(steps in prop::collection::vec((change(), facts()), 0..40)) {
         let mut state = ModelState::default();
-        for (revision, (change, known)) in (1..).zip(steps) {
+        for (revision, (change, facts)) in (1..).zip(steps) {
             let before = state.clone();
-            let Ok(after) = apply(&state, &change, &known, revision) else {
+            let Ok(after) = apply(&state, &change, &facts, revision) else {
                 prop_assert_eq!(&before, &state);
                 continue;
             };
@@ -81,7 +81,7 @@ proptest! {
             let told = after.history.last().unwrap();
             prop_assert_eq!(&told.change, &change);
             prop_assert_eq!(after.history.len(), before.history.len() + 1);
-            let traffic = after.traffic_or(&known.configured).clone();
+            let traffic = after.traffic_or(&facts.configured).clone();
             prop_assert!(Weights::new(traffic.weights.clone().into()).is_ok());
             let told = after.history.last().unwrap().clone();
             match &change {
@@ -96,7 +96,7 @@ proptest! {
                     // A rollback undoes exactly this, where it was one.
                     if after.traffic == before.traffic {
                         prop_assert_eq!(&after.undo, &before.undo);
-                    } else if let Ok(undone) = apply(&after, &Change::Rollback, &known, revision + 1) {
+                    } else if let Ok(undone) = apply(&after, &Change::Rollback, &facts, revision + 1) {
                         prop_assert_eq!((&undone.traffic, &undone.undo), (&before.traffic, &before.undo));
                         prop_assert_eq!(undone.promoted, before.promoted);
                     }
@@ -104,8 +104,8 @@ proptest! {
             }
             // No way back takes requests from every version that is ready, where there was one.
             if matches!(change, Change::Rollback | Change::RollbackTo(_) | Change::Abort | Change::ResetTraffic) {
-                let was = shares(before.traffic_or(&known.configured), &ready(&known));
-                prop_assert!(was.is_empty() || !shares(&traffic, &ready(&known)).is_empty());
+                let was = shares(before.traffic_or(&facts.configured), &ready(&facts));
+                prop_assert!(was.is_empty() || !shares(&traffic, &ready(&facts)).is_empty());
                 prop_assert_eq!(told.after.as_ref(), Some(&traffic));
             }
             prop_assert_eq!(after.traffic.is_none(), after.traffic_revision == 0);
@@ -119,9 +119,9 @@ proptest! {
     }
 
     #[test]
-    fn shares_are_those_of_the_weights(weights in prop::collection::btree_map(1..6u64, weight(), 1..5), known in known()) {
+    fn shares_are_those_of_the_weights(weights in prop::collection::btree_map(1..6u64, weight(), 1..5), facts in facts()) {
         let Ok(weights) = Weights::new(weights) else { return Ok(()) };
-        let ready = ready(&known);
+        let ready = ready(&facts);
         let shares = shares(&Traffic { weights: weights.clone(), ..Traffic::default() }, &ready);
         let total: f64 = shares.values().sum();
         prop_assert!(shares.is_empty() || (total - 1.0).abs() < 1e-9, "{:?}", shares);
@@ -135,9 +135,9 @@ proptest! {
 fn what_is_refused_says_why() {
     let versions = BTreeMap::from([(1, Ok(())), (2, Ok(())), (3, Err("it is being loaded".to_owned()))]);
     let on_disk = BTreeSet::from([1, 2, 3]);
-    let known = Known { on_disk: on_disk.clone(), loaded: on_disk, versions, ..Known::default() };
+    let facts = ModelFacts { on_disk: on_disk.clone(), loaded: on_disk, versions, ..ModelFacts::default() };
     let weights = |pairs: &[(u64, f64)]| Change::SetWeights(Weights::new(pairs.iter().copied().collect()).unwrap());
-    let split = apply(&ModelState::default(), &weights(&[(1, 3.0), (2, 1.0)]), &known, 1).unwrap();
+    let split = apply(&ModelState::default(), &weights(&[(1, 3.0), (2, 1.0)]), &facts, 1).unwrap();
     let shift = |from, to, points| Change::Shift { from, to, points };
     let alias = |alias: &str, version| Change::SetAlias { alias: alias.into(), version };
     for (change, code, says) in [
@@ -170,30 +170,30 @@ fn what_is_refused_says_why() {
         ),
         (Change::Unload(Some(9)), Code::NotFound, "no version 9"),
     ] {
-        let refused = apply(&split, &change, &known, 2).unwrap_err();
+        let refused = apply(&split, &change, &facts, 2).unwrap_err();
         assert_eq!(refused.code(), code, "{refused}");
         assert!(refused.message().contains(says), "{refused}");
     }
-    let nothing = apply(&ModelState::default(), &Change::Rollback, &known, 1).unwrap_err();
+    let nothing = apply(&ModelState::default(), &Change::Rollback, &facts, 1).unwrap_err();
     assert!(nothing.message().contains("no change of its traffic to take back"), "{nothing}");
-    let gone = Known { versions: BTreeMap::from([(1, Err("it failed".to_owned()))]), ..known };
+    let gone = ModelFacts { versions: BTreeMap::from([(1, Err("it failed".to_owned()))]), ..facts };
     let undone = apply(&split, &Change::Rollback, &gone, 2).unwrap_err();
     assert!(undone.message().contains("would reach no version that is ready"), "{undone}");
 }
 
-/// What calls have said of versions that are gone is kept, and does not become more for ever.
+/// Wishes for versions without files are kept, up to a bound.
 #[test]
 fn the_last_versions_that_are_gone_are_remembered() {
-    let known = |version: u64| Known {
+    let facts = |version: u64| ModelFacts {
         versions: BTreeMap::from([(version, Ok(()))]),
         on_disk: BTreeSet::from([version]),
         loaded: BTreeSet::from([version]),
-        ..Known::default()
+        ..ModelFacts::default()
     };
     let mut state = ModelState::default();
     for version in 1..=1000 {
         let change = if version % 2 == 0 { Change::Load(Some(version)) } else { Change::ForceUnload(Some(version)) };
-        state = apply(&state, &change, &known(version), version).unwrap();
+        state = apply(&state, &change, &facts(version), version).unwrap();
     }
     let kept: Vec<u64> = state.loaded.keys().copied().collect();
     assert_eq!(kept, (900..=1000).collect::<Vec<_>>());
@@ -218,10 +218,10 @@ fn the_models_that_were_changed_last_are_remembered() {
 fn changed(desired: &Desired) -> Desired {
     let mut next = desired.clone();
     next.revision += 1;
-    let known = Known { versions: BTreeMap::from([(1, Ok(())), (2, Ok(()))]), ..Known::default() };
+    let facts = ModelFacts { versions: BTreeMap::from([(1, Ok(())), (2, Ok(()))]), ..ModelFacts::default() };
     let state = next.models.entry("m".into()).or_default();
     let change = Change::Promote(1 + next.revision % 2);
-    *state = apply(state, &change, &known, next.revision).unwrap();
+    *state = apply(state, &change, &facts, next.revision).unwrap();
     next
 }
 
@@ -324,7 +324,7 @@ fn who_follows_does_not_come_before_a_first_change() {
     assert_eq!(second.follow(), Some(next));
 }
 
-/// What another server wrote between the two looks of a change is not overwritten by the next try.
+/// A state that another server wrote during a change is not overwritten by the next try.
 #[test]
 fn what_comes_between_is_taken_over_by_the_next_change() {
     let (_other, theirs, [_, last]) = folder();
@@ -401,7 +401,7 @@ fn what_a_newer_server_wrote_is_left_alone() {
     assert_eq!(fs::read_to_string(&current).unwrap(), newer);
 }
 
-/// What lies there after a crash at any step of a change: at most the change in flight is missing.
+/// A crash at any step of a change loses at most the change in flight.
 #[test]
 fn a_crash_between_the_steps_loses_nothing() {
     let (_parent, path, [before, last]) = folder();

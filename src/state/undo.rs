@@ -1,64 +1,22 @@
-//! Snapshots of traffic, and the ways back to them: rollback, rollback to a revision, abort, reset.
+//! Ways back to earlier traffic: rollback, rollback to a revision, abort, reset.
 
 #[cfg(test)]
 mod tests;
 
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    ModelState, Record,
-    apply::{ALL_POINTS, Judge, MOST, keep_last},
     change::Change,
     default_shares::{named, shares},
+    desired::{ModelState, Record},
+    history::{MAX_HISTORY, keep_last},
+    judge::{ALL_POINTS, Judge},
+    snapshot::{Origin, Snapshot},
 };
 use crate::{
     error::Result,
     traffic::{Traffic, Weights},
 };
-
-/// Where requests went before a change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The revision of that change; 0: an older server did not keep it.
-    pub revision: u64,
-    /// Where requests went; `None`: an older server only kept that the configuration decided it.
-    pub traffic: Option<Traffic>,
-    /// Authority that decided it.
-    pub origin: Origin,
-}
-
-/// Authority that decided where requests went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// True if the configuration has, or nothing has.
-    pub configured: bool,
-    /// True if a promotion has.
-    pub promoted: bool,
-    /// The highest version that was ready, where it took the requests since nothing said otherwise.
-    pub highest: Option<u64>,
-}
-
-impl Snapshot {
-    /// A snapshot as format 1 has it.
-    pub(super) fn of_format_1(traffic: Option<Traffic>) -> Self {
-        let configured = traffic.is_none();
-        Snapshot { revision: 0, traffic, origin: Origin { configured, ..Origin::default() } }
-    }
-
-    /// The versions that a way back to it needs, where the configuration says `configured`.
-    pub fn needs(&self, configured: &Traffic) -> BTreeSet<u64> {
-        let mut versions = named(self.traffic.as_ref().unwrap_or(configured));
-        versions.extend(self.origin.highest);
-        versions
-    }
-
-    /// True if a series of changes may begin with it: all requests went to one version, or had been sent where they were to stay.
-    fn begins_series(&self) -> bool {
-        let goes_to_one = |traffic: &Traffic| traffic.weights.iter().filter(|(_, weight)| *weight > 0.0).count() <= 1;
-        self.origin.configured || self.origin.promoted || self.traffic.as_ref().is_none_or(goes_to_one)
-    }
-}
 
 impl Record {
     /// True if this change sent requests elsewhere, or could.
@@ -82,13 +40,13 @@ impl ModelState {
             return None;
         }
         // Of more snapshots than are kept the first is not known.
-        let first = (1..MOST).contains(&self.undo.len()).then_some(0);
+        let first = (1..MAX_HISTORY).contains(&self.undo.len()).then_some(0);
         self.undo.iter().rposition(Snapshot::begins_series).or(first)
     }
 
     /// The traffic now, as what was before the change that is about to be made.
     pub(super) fn snapshot(&self, judge: &Judge<'_>, revision: u64) -> Snapshot {
-        let traffic = self.traffic_or(&judge.known.configured);
+        let traffic = self.traffic_or(&judge.facts.configured);
         let highest = if traffic.is_decided() { None } else { judge.all_ready().last().copied() };
         let origin = Origin { configured: self.traffic.is_none(), promoted: self.promoted, highest };
         Snapshot { revision, traffic: Some(traffic.clone()), origin }
@@ -119,13 +77,13 @@ impl ModelState {
             let last = now.revision - 1;
             return Err(judge.refused(format!("there is no revision {wanted} to go back to: the state is at {last}")));
         }
-        if let Some(oldest) = self.history.first().filter(|_| self.history.len() >= MOST)
+        if let Some(oldest) = self.history.first().filter(|_| self.history.len() >= MAX_HISTORY)
             && wanted + 1 < oldest.revision
         {
-            let known = oldest.revision - 1;
+            let facts = oldest.revision - 1;
             return Err(judge.refused(format!(
-                "what its traffic was at revision {wanted} is not kept: its history of {MOST} changes goes back to \
-                 revision {known}; the audit log in the state folder has all, and `onnxd traffic set {}` sets weights",
+                "what its traffic was at revision {wanted} is not kept: its history of {MAX_HISTORY} changes goes back to \
+                 revision {facts}; the audit log in the state folder has all, and `onnxd traffic set {}` sets weights",
                 judge.model
             )));
         }
@@ -151,7 +109,7 @@ impl ModelState {
             let why = match &self.traffic {
                 None => "its traffic is what the configuration says",
                 Some(_) if self.promoted => "a promotion has ended the last one",
-                Some(_) => "its beginning is not known",
+                Some(_) => "its beginning is not facts",
             };
             return Err(judge.refused(format!(
                 "there is no series of changes to abort: {why}; `onnxd rollback {0}` takes back the last change, and `onnxd \
@@ -164,7 +122,7 @@ impl ModelState {
 
     /// Gives traffic back to the configuration.
     pub(super) fn reset(&mut self, judge: &Judge<'_>, now: Snapshot) -> Result<()> {
-        let configured = &judge.known.configured;
+        let configured = &judge.facts.configured;
         let again = self.load_again(judge, &named(configured));
         judge.reaches_someone("the configuration's traffic", configured, self.traffic_or(configured), &again)?;
         if self.traffic.take().is_some() {
@@ -183,7 +141,7 @@ impl ModelState {
 
     /// Restores the traffic of a snapshot. Gives warnings for people.
     fn return_to(&mut self, judge: &Judge<'_>, snapshot: &Snapshot) -> Result<Vec<String>> {
-        let (model, configured) = (judge.model, &judge.known.configured);
+        let (model, configured) = (judge.model, &judge.facts.configured);
         let mut warnings = Vec::new();
         let mut traffic = snapshot.traffic.clone().unwrap_or_else(|| configured.clone());
         let again = self.load_again(judge, &snapshot.needs(configured));
@@ -219,7 +177,7 @@ impl ModelState {
     /// Marks versions to be loaded again that a call has unloaded. Gives their numbers.
     fn load_again(&mut self, judge: &Judge<'_>, needed: &BTreeSet<u64>) -> BTreeSet<u64> {
         let is_unloaded =
-            |version: &&u64| self.loaded.get(version) == Some(&false) && judge.known.on_disk.contains(version);
+            |version: &&u64| self.loaded.get(version) == Some(&false) && judge.facts.on_disk.contains(version);
         let again: BTreeSet<u64> = needed.iter().filter(is_unloaded).copied().collect();
         self.loaded.extend(again.iter().map(|version| (*version, true)));
         again
@@ -233,7 +191,7 @@ impl Judge<'_> {
         if used.is_empty() {
             return Ok(());
         }
-        let is_all = versions.iter().filter(|version| self.known.loaded.contains(version)).count() > 1;
+        let is_all = versions.iter().filter(|version| self.facts.loaded.contains(version)).count() > 1;
         let elsewhere = if is_all {
             "name the versions to unload".to_owned()
         } else {
@@ -253,7 +211,7 @@ impl Judge<'_> {
     pub(super) fn uses(&self, traffic: &Traffic, versions: &[u64]) -> Vec<String> {
         let shares = shares(traffic, &self.all_ready());
         let mut uses = Vec::new();
-        for version in versions.iter().filter(|version| self.known.loaded.contains(version)) {
+        for version in versions.iter().filter(|version| self.facts.loaded.contains(version)) {
             let mut told = Vec::new();
             if let Some(share) = shares.get(version).filter(|share| **share > 0.0) {
                 let percent = format!("{:.3}", share * 100.0);
@@ -292,7 +250,7 @@ impl Judge<'_> {
 
     /// A version with its state, for people.
     fn told(&self, version: u64) -> String {
-        match self.known.versions.get(&version) {
+        match self.facts.versions.get(&version) {
             Some(Ok(())) => format!("version {version} is ready"),
             Some(Err(why)) => format!("version {version}: {why}"),
             None => format!("there is no version {version}"),

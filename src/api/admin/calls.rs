@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    state::{Change, Terms},
+    state::{Change, ChangeContext},
     terminal::is_unprintable,
     traffic::{Resolver, Selector, VersionName, Weights, check_alias},
 };
@@ -188,7 +188,7 @@ impl Admin {
             Some(caller) => format!("{actor} (token of {caller})"),
             None => actor,
         };
-        let terms = Terms { expected_revision, actor, reason };
+        let terms = ChangeContext { expected_revision, actor, reason };
         self.aside(move |control| control.change(&model, asked, terms)).await?.map(change_response)
     }
 }

@@ -7,7 +7,7 @@ use super::proto::{
 };
 use crate::{
     clock,
-    registry::{self, Changed, Happened, ModelStatus, Source, State, VersionStatus},
+    registry::{self, ChangeResult, EventKind, ModelStatus, TrafficSource, VersionState, VersionStatus},
     router::Explanation,
     state::{self, Change},
     traffic::{self, Reason, Selector},
@@ -25,7 +25,7 @@ pub(super) fn model(status: ModelStatus) -> Model {
         name: status.name,
         revision: status.revision,
         traffic: Some(traffic(status.traffic)),
-        decided_by_admin: matches!(status.source, Source::Admin(_)),
+        decided_by_admin: matches!(status.source, TrafficSource::Admin(_)),
         versions: status.versions.into_iter().map(version).collect(),
         problem: status.problem,
         source: status.source.to_string(),
@@ -58,7 +58,7 @@ fn traffic(traffic: traffic::Traffic) -> Traffic {
     Traffic { weights: traffic.weights.into(), aliases: traffic.aliases }
 }
 
-pub(super) fn change_response(changed: Changed) -> ChangeResponse {
+pub(super) fn change_response(changed: ChangeResult) -> ChangeResponse {
     ChangeResponse {
         revision: changed.revision,
         record: Some(record(changed.record)),
@@ -116,17 +116,17 @@ pub(super) fn event(event: registry::Event) -> Event {
     let mut message =
         Event { time: time(event.time), revision: event.revision, model: event.model, ..Event::default() };
     match event.what {
-        Happened::Version { version, state, generation, reason } => {
+        EventKind::Version { version, state, generation, reason } => {
             message.kind = "version".into();
-            let state = state.map_or(GONE, State::label).into();
+            let state = state.map_or(GONE, VersionState::label).into();
             message.version = Some(VersionEvent { version, state, generation, reason });
         }
-        Happened::Generation { version, generation, state } => {
+        EventKind::Generation { version, generation, state } => {
             message.kind = "generation".into();
-            let state = state.map_or(GONE, State::label).into();
+            let state = state.map_or(GONE, VersionState::label).into();
             message.version = Some(VersionEvent { version, state, generation: Some(generation), reason: None });
         }
-        Happened::Traffic { traffic: now, actor, reason } => {
+        EventKind::Traffic { traffic: now, actor, reason } => {
             message.kind = "traffic".into();
             message.traffic = Some(TrafficEvent { traffic: Some(traffic(now)), actor, reason });
         }

@@ -44,7 +44,7 @@ fn input(name: &str, rows: usize, first: usize) -> NamedTensor {
     NamedTensor { name: name.into(), tensor }
 }
 
-/// What a version of `y = x + 1` answers.
+/// Checks the answer of a version of `y = x + 1`.
 fn ask(version: &Arc<Version>, rows: usize, first: usize) {
     let request = Request {
         model: "m".into(),

@@ -1,6 +1,9 @@
 //! Thorough probe, which decides where the graph proves nothing: several draws, sizes of batches and orders of rows.
 
-use super::{Difference, Draw, SplitMix, compare, made_up, run_alone, split};
+use super::{
+    compare::{Difference, compare, run_alone, split},
+    draws::{Draw, SplitMix, made_up},
+};
 use crate::{
     engine::Instance,
     tensor::{ModelInputs, Tensor},

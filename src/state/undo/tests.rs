@@ -3,25 +3,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::{
     error::Code,
-    state::{Known, document},
+    state::{ModelFacts, document},
 };
 
-fn known(versions: &[u64]) -> Known {
+fn facts(versions: &[u64]) -> ModelFacts {
     let versions: BTreeSet<u64> = versions.iter().copied().collect();
     let ready = versions.iter().map(|version| (*version, Ok(()))).collect();
-    Known { versions: ready, on_disk: versions.clone(), loaded: versions, ..Known::default() }
+    ModelFacts { versions: ready, on_disk: versions.clone(), loaded: versions, ..ModelFacts::default() }
 }
 
 /// The state after changes, of which the first has the revision 1.
-fn after(changes: &[Change], known: &Known) -> ModelState {
-    (1..).zip(changes).fold(ModelState::default(), |state, (revision, change)| made(&state, change, known, revision))
+fn after(changes: &[Change], facts: &ModelFacts) -> ModelState {
+    (1..).zip(changes).fold(ModelState::default(), |state, (revision, change)| made(&state, change, facts, revision))
 }
 
-fn made(state: &ModelState, change: &Change, known: &Known, revision: u64) -> ModelState {
-    apply(state, change, known, revision).unwrap_or_else(|refused| panic!("{change}: {refused}"))
+fn made(state: &ModelState, change: &Change, facts: &ModelFacts, revision: u64) -> ModelState {
+    apply(state, change, facts, revision).unwrap_or_else(|refused| panic!("{change}: {refused}"))
 }
 
-fn apply(state: &ModelState, change: &Change, known: &Known, revision: u64) -> Result<ModelState> {
+fn apply(state: &ModelState, change: &Change, facts: &ModelFacts, revision: u64) -> Result<ModelState> {
     let record = Record {
         revision,
         time: String::new(),
@@ -32,7 +32,7 @@ fn apply(state: &ModelState, change: &Change, known: &Known, revision: u64) -> R
         after: None,
         origin: None,
     };
-    state.apply("m", change, known, record).map(|applied| applied.state)
+    state.apply("m", change, facts, record).map(|applied| applied.state)
 }
 
 fn weights(pairs: &[(u64, f64)]) -> Change {
@@ -46,7 +46,7 @@ fn held(state: &ModelState) -> String {
 /// Traffic after these changes and one abort; empty: there is nothing to abort.
 #[test]
 fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_for_good() {
-    let known = known(&[1, 2, 3]);
+    let facts = facts(&[1, 2, 3]);
     let alias = |version| Change::SetAlias { alias: "canary".into(), version };
     let steps = [weights(&[(2, 99.0), (3, 1.0)]), weights(&[(2, 75.0), (3, 25.0)])];
     for (changes, expected) in [
@@ -63,8 +63,8 @@ fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_
         ([&steps[..], &[Change::ResetTraffic]].concat(), ""),
         ([&steps[..], &[Change::Load(Some(1)), Change::Abort]].concat(), ""),
     ] {
-        let state = after(&changes, &known);
-        let aborted = apply(&state, &Change::Abort, &known, 99);
+        let state = after(&changes, &facts);
+        let aborted = apply(&state, &Change::Abort, &facts, 99);
         match aborted {
             Ok(state) => assert_eq!(held(&state), expected, "{changes:?}"),
             Err(refused) => {
@@ -78,7 +78,7 @@ fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_
 /// Each revision can be returned to from the last, and has the traffic that it had.
 #[test]
 fn every_revision_in_the_history_can_be_returned_to() {
-    let known = known(&[1, 2, 3]);
+    let facts = facts(&[1, 2, 3]);
     let changes = [
         weights(&[(2, 1.0)]),
         weights(&[(2, 1.0), (3, 1.0)]),
@@ -91,45 +91,45 @@ fn every_revision_in_the_history_can_be_returned_to() {
         Change::Promote(1),
         Change::ForceUnload(Some(1)),
     ];
-    let last = after(&changes, &known);
+    let last = after(&changes, &facts);
     for revision in 0..=changes.len() {
-        let then = after(&changes[..revision], &known);
-        let back = made(&last, &Change::RollbackTo(revision as u64), &known, 50);
+        let then = after(&changes[..revision], &facts);
+        let back = made(&last, &Change::RollbackTo(revision as u64), &facts, 50);
         assert_eq!((held(&back), back.promoted), (held(&then), then.promoted), "revision {revision}");
-        let again = made(&back, &Change::RollbackTo(revision as u64), &known, 51);
+        let again = made(&back, &Change::RollbackTo(revision as u64), &facts, 51);
         assert_eq!(held(&again), held(&back), "twice is once");
     }
-    assert!(made(&last, &Change::RollbackTo(9), &known, 50).loaded[&1]);
-    let refused = apply(&last, &Change::RollbackTo(50), &known, 50).unwrap_err();
+    assert!(made(&last, &Change::RollbackTo(9), &facts, 50).loaded[&1]);
+    let refused = apply(&last, &Change::RollbackTo(50), &facts, 50).unwrap_err();
     assert!(refused.message().contains("no revision 50") && refused.message().contains("is at 49"), "{refused}");
 }
 
 /// A reset that gives nothing back is no step, so that going back past it is like so many rollbacks.
 #[test]
 fn resets_of_what_the_configuration_decides_are_no_steps() {
-    let known = known(&[1, 2]);
+    let facts = facts(&[1, 2]);
     let changes = [weights(&[(1, 1.0)]), Change::ResetTraffic, Change::ResetTraffic, weights(&[(2, 1.0)])];
-    let state = after(&changes, &known);
-    let back = made(&state, &Change::RollbackTo(2), &known, 5);
+    let state = after(&changes, &facts);
+    let back = made(&state, &Change::RollbackTo(2), &facts, 5);
     assert_eq!((held(&back).as_str(), back.undo.len()), ("config", 2));
-    let further = made(&back, &Change::Rollback, &known, 6);
+    let further = made(&back, &Change::Rollback, &facts, 6);
     assert_eq!((held(&further).as_str(), further.undo.len()), ("1=1", 1));
 }
 
 #[test]
 fn revisions_before_the_history_are_refused() {
-    let known = known(&[1, 2]);
+    let facts = facts(&[1, 2]);
     let changes: Vec<Change> = (1..=150).map(|weight| weights(&[(1, 1.0), (2, f64::from(weight))])).collect();
-    let state = after(&changes, &known);
-    assert_eq!(held(&made(&state, &Change::RollbackTo(50), &known, 151)), "1=1 2=50");
-    let refused = apply(&state, &Change::RollbackTo(49), &known, 151).unwrap_err();
+    let state = after(&changes, &facts);
+    assert_eq!(held(&made(&state, &Change::RollbackTo(50), &facts, 151)), "1=1 2=50");
+    let refused = apply(&state, &Change::RollbackTo(49), &facts, 151).unwrap_err();
     assert!(
         refused.message().contains("revision 49") && refused.message().contains("back to revision 50"),
         "{refused}"
     );
     // The first of so many steps is not known either.
-    let refused = apply(&state, &Change::Abort, &known, 151).unwrap_err();
-    assert!(refused.message().contains("its beginning is not known"), "{refused}");
+    let refused = apply(&state, &Change::Abort, &facts, 151).unwrap_err();
+    assert!(refused.message().contains("its beginning is not facts"), "{refused}");
 }
 
 /// A state that an older server wrote holds, and can be undone.
@@ -145,13 +145,13 @@ fn format_1_is_read() {
 "#;
     let head = format!(r#"{{"format":"onnxd-state","version":1,"sha256":"{}"}}"#, document::sha256(body));
     let desired = document::decode(format!("{head}\n{body}").as_bytes()).unwrap();
-    let (state, known) = (&desired.models["m"], known(&[1, 2, 3]));
+    let (state, facts) = (&desired.models["m"], facts(&[1, 2, 3]));
     assert_eq!((desired.revision, state.traffic_revision, held(state).as_str()), (3, 3, "2=1 stable=2"));
-    let once = made(state, &Change::Rollback, &known, 4);
+    let once = made(state, &Change::Rollback, &facts, 4);
     assert_eq!((held(&once).as_str(), once.loaded[&1]), ("1=9 2=1", true));
-    let twice = made(&once, &Change::Rollback, &known, 5);
+    let twice = made(&once, &Change::Rollback, &facts, 5);
     assert_eq!(held(&twice), "config");
-    assert_eq!(held(&made(state, &Change::RollbackTo(0), &known, 4)), "config");
+    assert_eq!(held(&made(state, &Change::RollbackTo(0), &facts, 4)), "config");
     // What is written is read again.
     assert_eq!(document::decode(document::encode(&desired).unwrap().as_bytes()), Ok(desired));
 }
@@ -159,15 +159,15 @@ fn format_1_is_read() {
 /// Without any setting the highest version takes the requests; going back to that is going back to the version.
 #[test]
 fn going_back_to_the_highest_version_is_going_back_to_that_version() {
-    let state = after(&[weights(&[(1, 1.0)])], &known(&[1, 2, 3]));
-    let back = |versions: &[u64]| apply(&state, &Change::Rollback, &known(versions), 2).map(|state| held(&state));
+    let state = after(&[weights(&[(1, 1.0)])], &facts(&[1, 2, 3]));
+    let back = |versions: &[u64]| apply(&state, &Change::Rollback, &facts(versions), 2).map(|state| held(&state));
     assert_eq!(back(&[1, 2, 3]).unwrap(), "config");
     assert_eq!(back(&[1, 2, 3, 4]).unwrap(), "3=100");
     let refused = back(&[1, 2]).unwrap_err();
     assert!(refused.message().contains("there is no version 3"), "{refused}");
     // One that a call has unloaded is loaded again, and answers once it is ready.
-    let unloaded = made(&state, &Change::Unload(Some(3)), &known(&[1, 2, 3]), 2);
-    let without = Known { on_disk: BTreeSet::from([1, 2, 3]), ..known(&[1, 2]) };
+    let unloaded = made(&state, &Change::Unload(Some(3)), &facts(&[1, 2, 3]), 2);
+    let without = ModelFacts { on_disk: BTreeSet::from([1, 2, 3]), ..facts(&[1, 2]) };
     let again = made(&unloaded, &Change::Rollback, &without, 3);
     assert_eq!((held(&again).as_str(), &again.loaded), ("config", &BTreeMap::from([(3, true)])));
 }
