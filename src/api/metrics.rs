@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-use super::transport::compression::{Encoding, Packer};
+use super::transport::{Encoding, Packer};
 use crate::{
     host::stay_aside,
     metrics::{Exposition, Readings},

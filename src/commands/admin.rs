@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::cli::admin::{Admin, Alias, Server, Traffic, split_version};
-use crate::api::admin::proto::{GetHistoryResponse, ListModelsResponse, Model};
+use crate::api::proto::admin::{GetHistoryResponse, ListModelsResponse, Model};
 use call::{Api, parse, path_of};
 
 /// Asks a server and prints its answer.

@@ -1,10 +1,12 @@
+//! The routing table: every model and version, and where requests go.
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Display,
     sync::Arc,
 };
 
-use super::{Readiness, Split, Ticket, Version};
+use super::{readiness::Readiness, split::Split, ticket::Ticket, version::Version};
 use crate::{
     error::{Code, Error, Result},
     traffic::{Reason, Selector, Traffic},

@@ -1,3 +1,5 @@
+//! The facts by which a version is chosen for a request that names none.
+
 use std::{fmt, iter};
 
 use crate::{
@@ -17,6 +19,19 @@ pub struct Ticket<'a, 'h> {
 
 /// The value of a header over HTTP, of metadata over gRPC; names are in small letters.
 pub type Header<'h> = dyn Fn(&str) -> Option<&'h [u8]> + 'h;
+
+/// What comes with a request beside its message.
+pub struct Meta<'a, 'h> {
+    /// The values of its headers.
+    pub header: &'a Header<'h>,
+}
+
+/// Nothing comes beside the message.
+impl Default for Meta<'_, '_> {
+    fn default() -> Self {
+        Meta { header: &|_| None }
+    }
+}
 
 impl<'a> Ticket<'a, '_> {
     /// The routing key: the request's own, else that of the header `onnxd-routing-key`, else the first that one of these

@@ -1,18 +1,17 @@
+//! A version that answers, and the settings that were derived for it.
+
 use bytes::Bytes;
 use std::{
     fmt::{self, Debug},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::Answer;
 use crate::{
-    batcher::{self, Batcher},
+    batcher::Batcher,
     engine::{Provider, RowProof},
-    error::{Code, Error, Result},
-    metrics::{RequestTimer, VersionMetrics},
-    tensor::{Inputs, ModelInputs, Output, OutputTensor, Request, Signature, ZeroExtents},
-    traffic::Reason,
+    metrics::VersionMetrics,
+    tensor::{Signature, ZeroExtents},
 };
 
 /// One loading of a version's files: what answers requests.
@@ -120,103 +119,6 @@ impl Derived {
             Ok(rows) => format!("on: up to {rows} rows"),
             Err(why) => format!("off: {why}"),
         }
-    }
-}
-
-/// A request that a version is to answer. Dropped, it is cancelled.
-pub struct Submitted {
-    version: Arc<Version>,
-    reason: Reason,
-    timer: RequestTimer,
-    /// Indices of the outputs wanted, if not all are.
-    wanted: Option<Vec<usize>>,
-    /// Axes that should have one extent and have not.
-    disagreement: Option<String>,
-    submitted: batcher::Submitted,
-}
-
-impl Version {
-    /// Checks a request that was sent here for that reason and puts it into the queue.
-    ///
-    /// # Errors
-    /// The request does not fit the signature, the queue is full or too slow, or the deadline has passed.
-    pub fn submit(self: &Arc<Self>, request: Request, reason: Reason) -> Result<Submitted> {
-        let now = Instant::now();
-        let timer = RequestTimer::start(&self.metrics, reason, now);
-        let checked = self.check(request.inputs, &request.outputs);
-        let submitted = checked.and_then(|(wanted, inputs)| {
-            let disagreement = self.signature.disagreement(&inputs);
-            let submitted = self.batcher.submit(inputs, request.priority, request.deadline, now)?;
-            Ok((wanted, disagreement, submitted))
-        });
-        match submitted {
-            Ok((wanted, disagreement, submitted)) => {
-                Ok(Submitted { version: self.clone(), reason, timer, wanted, disagreement, submitted })
-            }
-            Err(error) => {
-                timer.finish(Err(&error));
-                Err(error)
-            }
-        }
-    }
-
-    /// The indices of the outputs that are wanted, and the inputs.
-    fn check(&self, inputs: Inputs, outputs: &[String]) -> Result<(Option<Vec<usize>>, ModelInputs)> {
-        let wanted = self.signature.wanted_outputs(&self.model, outputs)?;
-        let inputs = self.signature.check(&self.model, inputs)?;
-        self.zero_extents.check(&self.model, &self.signature, &inputs)?;
-        self.check_rows(&inputs)?;
-        Ok((wanted, inputs))
-    }
-
-    /// Where axis 0 is the batch, all inputs have the same extent of it.
-    fn check_rows(&self, ModelInputs { required: inputs, .. }: &ModelInputs) -> Result<()> {
-        let Some(first) = inputs.first().filter(|_| self.derived.rows_must_agree) else {
-            return Ok(());
-        };
-        let rows = first.shape().rows();
-        let Some(index) = inputs.iter().position(|input| input.shape().rows() != rows) else {
-            return Ok(());
-        };
-        Err(Error::invalid(format!(
-            "input '{}' of model '{}': batch size (axis 0) is {}, but input '{}' has {rows}",
-            self.signature.inputs[index].name,
-            self.model,
-            inputs[index].shape().rows(),
-            self.signature.inputs[0].name,
-        )))
-    }
-}
-
-impl Submitted {
-    /// Waits for the answer.
-    ///
-    /// # Errors
-    /// The deadline has passed, or the run failed.
-    pub async fn answer(self) -> Result<Answer> {
-        let Submitted { version, reason, timer, wanted, disagreement, submitted } = self;
-        let answered = version.batcher.answer(submitted).await;
-        let answered = answered.map_err(|error| match disagreement {
-            Some(why) if matches!(error.code(), Code::Internal | Code::InvalidArgument) => {
-                Error::invalid(format!("{error}; {why}"))
-            }
-            _ => error,
-        });
-        timer.finish(answered.as_ref().map(drop));
-        let batcher::Ran { outputs, timing } = answered?;
-        let name = |index: usize| version.signature.outputs[index].name.clone();
-        let tensors = match wanted {
-            None => outputs
-                .into_iter()
-                .enumerate()
-                .map(|(index, tensor)| OutputTensor { name: name(index), tensor })
-                .collect(),
-            Some(wanted) => {
-                let named = |index: usize| OutputTensor { name: name(index), tensor: outputs[index].clone() };
-                wanted.into_iter().map(named).collect()
-            }
-        };
-        Ok(Answer { version, reason, output: Output { tensors }, timing })
     }
 }
 

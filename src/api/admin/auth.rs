@@ -1,4 +1,4 @@
-//! Who may call.
+//! Admin authentication.
 
 use axum::{
     extract::{Request, State},
@@ -12,14 +12,17 @@ use axum::{
 };
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Tokens, grpc, http, is_grpc};
-use crate::error::{Code, Error, Result};
+use super::{http_response, tokens::Tokens};
+use crate::{
+    api::transport::grpc::{is_grpc, status},
+    error::{Code, Error, Result},
+};
 
 /// The name that the caller's token has, if any, among the extensions of a request.
 #[derive(Clone)]
 pub(super) struct Caller(pub(super) Option<Arc<str>>);
 
-/// Who may call.
+/// The callers that an admin port lets in.
 #[derive(Debug, Clone)]
 pub enum Callers {
     /// Who shows a token.
@@ -37,9 +40,9 @@ pub(super) async fn check(State(callers): State<Callers>, mut request: Request, 
             request.extensions_mut().insert(Caller(caller));
             next.run(request).await
         }
-        Err(error) if is_grpc(&request) => grpc::status(error).into_http(),
+        Err(error) if is_grpc(request.headers()) => status(error).into_http(),
         Err(error) => {
-            let mut response = http::refused(&error);
+            let mut response = http_response::refused(&error);
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"onnxd\""));
             response
         }

@@ -2,10 +2,10 @@
 
 use std::time::SystemTime;
 
-use super::proto::{
-    ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
-};
 use crate::{
+    api::proto::admin::{
+        ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
+    },
     clock,
     registry::{self, Changed, Happened, ModelStatus, Source, State, VersionStatus},
     router::Explanation,

@@ -8,12 +8,15 @@ use tokio::sync::{
 };
 
 use super::{
-    Admin,
+    backend::{Admin, draining},
     convert::{event, time},
-    draining,
-    proto::{Event, WatchRequest},
 };
-use crate::{clock, error::Result, registry};
+use crate::{
+    api::proto::admin::{Event, WatchRequest},
+    clock,
+    error::Result,
+    registry,
+};
 
 /// The state of every model, or of one, and then every change.
 ///

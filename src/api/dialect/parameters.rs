@@ -1,19 +1,19 @@
 //! The parameters that requests and tensors carry, whichever protocol brings them.
 
-use axum::http::HeaderName;
 use std::{
     fmt::{self, Display},
     time::{Duration, Instant},
 };
 
 use crate::{
+    api::headers::PRIORITY_NAME,
     error::{Code, Error, Result},
     tensor::Request,
 };
 
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::api) enum Parameter {
+pub(super) enum Parameter {
     Bool(bool),
     Int(i64),
     Uint(u64),
@@ -35,7 +35,7 @@ impl Display for Parameter {
 }
 
 /// Whether a parameter of a request or of a tensor means something here.
-pub(in crate::api) fn is_known(name: &str) -> bool {
+pub(super) fn is_known(name: &str) -> bool {
     matches!(
         name,
         "timeout"
@@ -54,7 +54,7 @@ pub(in crate::api) fn is_known(name: &str) -> bool {
 
 /// What the parameters of a request ask for.
 #[derive(Debug, Default)]
-pub(in crate::api) struct RequestParameters {
+pub(super) struct RequestParameters {
     /// When the answer stops being useful.
     pub deadline: Option<Instant>,
     /// The priority level; 0: the model's default.
@@ -68,7 +68,7 @@ pub(in crate::api) struct RequestParameters {
 impl RequestParameters {
     /// Reads those of a request for `model`, as of `now`. Parameters that the server does not know are the model's or another
     /// server's and are ignored; those that would change the answer, were they honoured, are refused.
-    pub(in crate::api) fn read(
+    pub(super) fn read(
         model: &str,
         parameters: impl Iterator<Item = (String, Parameter)>,
         now: Instant,
@@ -98,10 +98,6 @@ impl RequestParameters {
     }
 }
 
-/// The header (metadata over gRPC) that gives the priority level where no parameter does.
-pub(in crate::api) const PRIORITY: HeaderName = HeaderName::from_static(PRIORITY_NAME);
-pub(in crate::api) const PRIORITY_NAME: &str = "onnxd-priority";
-
 /// Takes the level of the header for a request that gives none itself.
 pub(in crate::api) fn read_priority(header: Option<&[u8]>, request: &mut Request) -> Result<()> {
     let Some(value) = header.filter(|_| request.priority == 0) else { return Ok(()) };
@@ -118,7 +114,7 @@ pub(in crate::api) fn read_priority(header: Option<&[u8]>, request: &mut Request
 
 /// Reads the parameters of a tensor: what it says of its binary form, as far as the protocol has one.
 #[derive(Debug, Default)]
-pub(in crate::api) struct TensorParameters {
+pub(super) struct TensorParameters {
     /// Bytes of the tensor behind the JSON (inputs over HTTP).
     pub binary_data_size: Option<usize>,
     /// Whether the output comes in binary (outputs over HTTP).
@@ -127,7 +123,7 @@ pub(in crate::api) struct TensorParameters {
 
 impl TensorParameters {
     /// Reads the parameters of the tensor that `what` names, such as "input 'x'".
-    pub(in crate::api) fn read(what: &str, parameters: impl Iterator<Item = (String, Parameter)>) -> Result<Self> {
+    pub(super) fn read(what: &str, parameters: impl Iterator<Item = (String, Parameter)>) -> Result<Self> {
         let mut read = TensorParameters::default();
         for (name, value) in parameters {
             match name.as_str() {

@@ -8,7 +8,7 @@ use super::{
     text,
 };
 use crate::{
-    api::admin::proto::ExplainResponse,
+    api::proto::admin::ExplainResponse,
     commands::{cli::admin::Server, http_client::percent_encoded},
     terminal::printable,
 };

@@ -11,7 +11,7 @@ use super::{
     tell,
 };
 use crate::{
-    api::admin::proto::{Event, TrafficEvent, VersionEvent},
+    api::proto::admin::{Event, TrafficEvent, VersionEvent},
     commands::{cli::admin::Server, http_client::percent_encoded},
     terminal::printable,
 };
