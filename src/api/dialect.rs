@@ -3,7 +3,7 @@
 
 mod input;
 mod interface;
-pub(in crate::api) mod oip_grpc;
+pub(crate) mod oip_grpc;
 pub(crate) mod oip_http;
 mod parameters;
 
