@@ -67,7 +67,7 @@ async fn ready(State(context): State<Context>) -> Response {
 }
 
 async fn model_ready(State(context): State<Context>, target: Target) -> Result<Response> {
-    Ok(match context.model_ready(&target.model(), &target.selector()?) {
+    Ok(match context.model_ready(target.model(), &target.selector()?) {
         Ok(ready) => readiness(json!({ "name": target.model(), "ready": ready }), ready),
         Err(unknown) => {
             let body = json!({ "name": target.model(), "ready": false, "error": shown(unknown.message()) });
@@ -86,7 +86,7 @@ async fn server_metadata() -> Response {
 }
 
 async fn model_metadata(State(context): State<Context>, target: Target) -> Result<Response> {
-    let (table, version) = context.version(&target.model(), &target.selector()?)?;
+    let (table, version) = context.version(target.model(), &target.selector()?)?;
     let versions = table.models.get(target.model()).into_iter().flat_map(|model| model.ready());
     let versions: Vec<String> = versions.map(|ready| ready.version.to_string()).collect();
     let properties: serde_json::Map<_, _> =

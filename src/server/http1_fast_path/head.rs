@@ -156,7 +156,8 @@ pub(super) struct HeadBytes<'a> {
 
 impl RequestHeaders for HeadBytes<'_> {
     fn trace(&self) -> TraceHeaders<'_> {
-        if !self.found.trace && !(self.found.traceparent && self.is_logged) {
+        let is_read = self.found.trace || self.found.traceparent && self.is_logged;
+        if !is_read {
             return TraceHeaders::default();
         }
         let names = [REQUEST_ID_NAME, TIMING_WANTED_NAME, TRACEPARENT_NAME];
