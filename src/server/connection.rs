@@ -30,10 +30,10 @@ use super::{
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
     connection_limit::Full,
+    connection_limits::ConnectionLimits,
     half_close::until_gone,
     http1_fast_path::{self, ConnectionRules, FastPath, Head},
     http2_flood,
-    limit_settings::ConnectionLimits,
     poll_once::AtOnce,
 };
 use crate::{
