@@ -1,6 +1,6 @@
 //! The admin API: the same messages over gRPC and, as JSON, over HTTP, on a port of its own.
 //!
-//! Each call stands in `calls` once; `grpc` and `http` decode and encode. What needs no token is what tells nothing of the
+//! Each call stands in `calls` once; `grpc` and `http` decode and encode. No token is needed for what shows nothing of the
 //! models' traffic and changes nothing: health, reflection, and the description of the API.
 
 mod auth;

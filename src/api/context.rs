@@ -48,7 +48,7 @@ pub enum Lifecycle {
 }
 
 impl Context {
-    /// Whether new clients should come.
+    /// True if new clients should come.
     pub fn is_ready(&self) -> bool {
         self.not_ready().is_none()
     }
@@ -70,7 +70,7 @@ impl Context {
         self.compute.abandoned_runs() < self.compute.cpus().max(1)
     }
 
-    /// Whether a request for the model, or for one version of it, would find a version.
+    /// True if a request for the model, or for one version of it, would find a version.
     ///
     /// # Errors
     /// There is no such model, version or alias.

@@ -24,21 +24,21 @@ pub struct Version {
     pub number: Bytes,
     /// Which loading of the version this is; counts up over the server's life.
     pub generation: u64,
-    /// What it takes and gives.
+    /// Its inputs and outputs.
     pub signature: Signature,
     /// Which axes of its inputs may be empty.
     pub zero_extents: ZeroExtents,
-    /// What was derived for it.
+    /// The settings that were derived for it.
     pub derived: Derived,
-    /// How long it took to load, checks and warm-up included.
+    /// Duration of its load, checks and warm-up included.
     pub load_time: Duration,
-    /// What it counts.
+    /// Its metrics.
     pub metrics: Arc<VersionMetrics>,
-    /// What runs it.
+    /// Its batcher.
     pub batcher: Arc<Batcher>,
 }
 
-/// What was derived for a version, to be seen by people.
+/// The settings that were derived for a version, for people to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// True if axis 0 is the batch.
@@ -50,13 +50,13 @@ pub struct Derived {
     pub row_proof: RowProof,
     /// Rows of a batch at most where requests are batched, else why they are not.
     pub batching: Result<usize, String>,
-    /// What they run on: each of these has as many instances.
+    /// The devices of its instances: each has as many.
     pub devices: Vec<Provider>,
     /// Why that is the CPU though a GPU works, where it is so.
     pub fallback: Option<String>,
     /// Where recorded runs (CUDA graphs) are wanted: whether it replays some, or why not.
     pub graphs: Option<Result<(), String>>,
-    /// How many runs there may be at once.
+    /// Runs that there may be at once.
     pub instances: usize,
     /// Threads of a run.
     pub intra_op_threads: usize,
@@ -67,7 +67,7 @@ pub struct Derived {
 }
 
 impl Derived {
-    /// Whether requests are batched, or why not, for people.
+    /// Batching of requests, or the reason against it, for people.
     pub fn batching_text(&self) -> String {
         match &self.batching {
             Ok(rows) => format!("on: up to {rows} rows"),
@@ -75,7 +75,7 @@ impl Derived {
         }
     }
 
-    /// What its instances run on, as the setting `device` has it.
+    /// The devices of its instances, as the setting `device` has them.
     pub fn devices_shown(&self) -> Vec<String> {
         self.devices.iter().map(ToString::to_string).collect()
     }
@@ -93,13 +93,13 @@ impl Derived {
         }
     }
 
-    /// Whether recorded runs are replayed, or why not, for people; `None` where none are wanted.
+    /// Replay of recorded runs, or the reason against it, for people; `None` where none are wanted.
     pub fn graphs_text(&self) -> Option<String> {
-        let told = |graphs: &Result<(), String>| match graphs {
+        let text = |graphs: &Result<(), String>| match graphs {
             Ok(()) => "on".to_owned(),
             Err(why) => format!("off: {why}"),
         };
-        self.graphs.as_ref().map(told)
+        self.graphs.as_ref().map(text)
     }
 
     /// The process of its instances: `process` (in worker processes) or `none` (in the server's process).
@@ -107,13 +107,13 @@ impl Derived {
         if self.isolation.is_some() { "process" } else { "none" }
     }
 
-    /// Whether its instances run in worker processes, and why, for people.
+    /// The process of its instances, and the reason, for people.
     pub fn isolation_text(&self) -> String {
         let label = self.isolation_label();
         self.isolation.as_ref().map_or_else(|| label.into(), |why| format!("{label}: {why}"))
     }
 
-    /// Whether the threads that read requests run them, or why not, for people.
+    /// Runs on the threads that read requests, or the reason against them, for people.
     pub fn in_place_text(&self) -> String {
         match &self.in_place {
             Ok(rows) => format!("on: up to {rows} rows"),

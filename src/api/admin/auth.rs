@@ -25,11 +25,11 @@ pub(super) struct Caller(pub(super) Option<Arc<str>>);
 /// The callers that an admin port lets in.
 #[derive(Debug, Clone)]
 pub enum Callers {
-    /// Who shows a token.
+    /// Callers that show a token.
     Bearers(Arc<Tokens>),
-    /// Who reaches the port and calls it by a name that no other machine has.
+    /// Callers that reach the port and call it by a name that no other machine has.
     Local,
-    /// Who reaches the port, since something else sees to that.
+    /// Callers that reach the port, since something else sees to that.
     Any,
 }
 
@@ -70,13 +70,13 @@ async fn caller(callers: Callers, uri: &Uri, headers: &HeaderMap) -> Result<Opti
     bearer.ok_or_else(|| refused("the token is not one of those that this server takes (--admin-token-file)"))
 }
 
-/// What stands behind `Bearer `, whose case does not matter.
+/// The token behind `Bearer `, whose case does not matter.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }
 
-/// Whether a call names this machine. A page may have the name of its own machine lead here (DNS rebinding): to the browser this
+/// Refuses a call that does not name this machine. A page may have the name of its own machine lead here (DNS rebinding): to the browser this
 /// port is then part of the page, and its requests need no `Origin`.
 fn check_name(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     let in_headers = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
@@ -89,7 +89,7 @@ fn check_name(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     )))
 }
 
-/// Whether a name, which a port may follow, can't be one that others let lead here.
+/// True if a name, which a port may follow, can't be one that others let lead here.
 fn is_local(name: &[u8]) -> bool {
     let Ok(authority) = Authority::try_from(name) else { return false };
     let host = authority.host();

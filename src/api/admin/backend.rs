@@ -18,7 +18,7 @@ pub(super) struct Admin {
     pub(super) control: Control,
     pub(super) lifecycle: watch::Receiver<Lifecycle>,
     pub(super) limits: Arc<Limits>,
-    /// Who calls, where the token says so.
+    /// The caller, where the token names one.
     pub(super) caller: Option<Arc<str>>,
     /// Places of calls that wait for what happens.
     long_calls: Arc<Semaphore>,
@@ -53,7 +53,7 @@ impl Admin {
         self.long_calls.clone().try_acquire_owned().map_err(full)
     }
 
-    /// What `waiting` comes to, unless the server drains before.
+    /// The outcome of `waiting`, unless the server drains before.
     pub(super) async fn unless_draining<T>(&self, waiting: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             result = waiting => result,
@@ -66,6 +66,6 @@ impl Admin {
 
 /// Ends when the server drains.
 pub(super) async fn draining(mut lifecycle: watch::Receiver<Lifecycle>) {
-    // Where nobody can tell any more, it has ended.
+    // Where the sender is gone, the server has ended.
     let _ = lifecycle.wait_for(|now| *now == Lifecycle::Draining).await;
 }

@@ -19,11 +19,11 @@ use crate::{
     traffic::{Resolver, Selector, VersionName, Weights, check_alias},
 };
 
-/// How long a client waits that does not say how long, and any client at most.
+/// Time that a client waits that does not say how long, and that any client waits at most.
 const DEFAULT_WAIT: Duration = Duration::from_secs(60);
 const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Bytes of an actor and of a reason at most: they are kept for long, and told with every history.
+/// Bytes of an actor and of a reason at most: they are kept for long, and stand in every history.
 const MAX_ACTOR_BYTES: usize = 256;
 const MAX_REASON_BYTES: usize = 1024;
 
@@ -148,7 +148,7 @@ impl Admin {
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
     }
 
-    /// An error with what the table does not tell: why the model's versions are not ready.
+    /// An error with the reasons why the model's versions are not ready, which the table does not have.
     fn with_reasons(&self, error: Error, model: &str) -> Error {
         let Ok(status) = self.control.model(model) else { return error };
         let versions = status.versions.into_iter().filter_map(|version| {

@@ -1,4 +1,4 @@
-//! What the registry tells, as messages.
+//! Facts of the registry as messages.
 
 use std::time::SystemTime;
 

@@ -82,7 +82,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     response
 }
 
-/// Whether a path is one of a route.
+/// True if a path is one of a route.
 fn fits(route: &str, path: &str) -> bool {
     let path = path.strip_prefix(ROOT).unwrap_or_default();
     route.split('/').count() == path.split('/').count()

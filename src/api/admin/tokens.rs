@@ -51,7 +51,7 @@ impl Tokens {
         Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
     }
 
-    /// Whether the file has this token now, and if so the name of its bearer. Reads the file: what was taken out of it is
+    /// The name of a token's bearer, if the file has the token now. Reads the file: what was taken out of it is
     /// refused from then on. Where it has gone, or has no token, those that it had count.
     pub(super) fn bearer(&self, token: &[u8]) -> Option<Option<Arc<str>>> {
         let tokens = self.now();

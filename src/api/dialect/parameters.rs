@@ -34,7 +34,7 @@ impl Display for Parameter {
     }
 }
 
-/// Whether a parameter of a request or of a tensor means something here.
+/// True if a parameter of a request or of a tensor means something here.
 pub(super) fn is_known(name: &str) -> bool {
     matches!(
         name,
@@ -52,16 +52,16 @@ pub(super) fn is_known(name: &str) -> bool {
     )
 }
 
-/// What the parameters of a request ask for.
+/// The parameters of a request.
 #[derive(Debug, Default)]
 pub(super) struct RequestParameters {
     /// When the answer stops being useful.
     pub deadline: Option<Instant>,
     /// The priority level; 0: the model's default.
     pub priority: u64,
-    /// What the choice of a version goes by.
+    /// The routing key.
     pub routing_key: Option<String>,
-    /// Whether outputs come in binary unless they say otherwise (HTTP only).
+    /// True if outputs come in binary unless they say otherwise (HTTP only).
     pub binary_data_output: bool,
 }
 
@@ -117,7 +117,7 @@ pub(in crate::api) fn read_priority(header: Option<&[u8]>, request: &mut Request
 pub(super) struct TensorParameters {
     /// Bytes of the tensor behind the JSON (inputs over HTTP).
     pub binary_data_size: Option<usize>,
-    /// Whether the output comes in binary (outputs over HTTP).
+    /// True if the output comes in binary (outputs over HTTP).
     pub binary_data: Option<bool>,
 }
 
@@ -170,7 +170,7 @@ fn string(name: &str, value: Parameter) -> Result<String> {
     }
 }
 
-/// Whether the value is the one that stands for "not used".
+/// True if the value is the one that stands for "not used".
 fn is_zero(value: &Parameter) -> bool {
     match value {
         Parameter::Bool(value) => !value,

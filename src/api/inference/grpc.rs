@@ -90,7 +90,7 @@ impl Responder for GrpcEndpoint {
         usize::try_from(response.body().size_hint().lower()).unwrap_or(usize::MAX)
     }
 
-    /// What is known only at the end of a call comes with its status.
+    /// The times, which are known only at the end of a call, come with its status.
     fn add_trace(response: &mut HttpResponse, trace: ResponseTrace) {
         trace.put_request_id(response.headers_mut());
         let timing = trace.server_timing();

@@ -52,7 +52,7 @@ pub(super) struct Record {
     pub failed: Option<Error>,
 }
 
-/// How a request ended.
+/// The end of a request.
 pub(super) struct End {
     pub status: u16,
     /// Bytes of the answer's body.

@@ -34,15 +34,15 @@ const MAX_STRETCH_BYTES: usize = 1 << 20;
 /// Bytes of a body that are read though it is refused. Who sends more sees the connection close.
 const MAX_DISCARDED_BYTES: usize = 1 << 30;
 
-/// How long nothing of it may come.
+/// Time for which nothing of a refused body may come.
 const DISCARD_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who sends a byte for so many makes the server work for nothing of their own. Such bodies are unpacked with a pause after
+/// A client that sends a byte for so many makes the server work for little work of its own. Such bodies are unpacked with a pause after
 /// every step, so that a few of them don't take the CPUs from others.
 const SUSPICIOUS_RATIO: usize = 64;
 const SUSPICIOUS_PAUSE: Duration = Duration::from_millis(2);
 
-/// What unpacking takes beside what it gives, but for the window of zstd, which grows with it.
+/// Memory that unpacking takes beside the data, but for the window of zstd, which grows with it.
 const WORKSPACE_BYTES: usize = (64 << 10) + SCRATCH_BYTES;
 const SCRATCH_BYTES: usize = 32 << 10;
 
@@ -68,7 +68,7 @@ impl Pieces {
         Pieces { aligned: tensor, ..self }
     }
 
-    /// Bytes that are told beforehand to come at least.
+    /// Bytes that are announced to come at least.
     fn announced(&self) -> u64 {
         self.body.size_hint().lower()
     }
@@ -156,7 +156,7 @@ impl Pieces {
     }
 
     async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
-        // Where the length is told beforehand, nobody has to wait for what is refused. (Packed, it would be larger still, or
+        // Where the length is announced, nobody has to wait for what is refused. (Packed, it would be larger still, or
         // it is not worth telling apart.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
@@ -171,10 +171,10 @@ impl Pieces {
     }
 }
 
-/// What has come of a body.
+/// A body as far as it has come.
 pub(in crate::api) struct Collected {
     limit: Limit,
-    /// Bytes that are told to come; 0 where that is not known.
+    /// Bytes that are announced to come; 0 where that is not known.
     announced: usize,
     limits: Arc<Limits>,
     share: Share,
@@ -195,7 +195,7 @@ struct Buffer {
     aligned: usize,
 }
 
-/// What is given back in one go.
+/// Memory that is given back in one go.
 const FREED_STEP_BYTES: usize = 4 << 20;
 
 /// From here on a buffer is as large as it can become.
@@ -278,9 +278,9 @@ impl Drop for Buffer {
 struct Unpacker {
     encoding: Encoding,
     decoder: Decoder,
-    /// What it writes into, a little at a time.
+    /// The buffer that it writes into, a little at a time.
     scratch: Vec<u8>,
-    /// What it takes beside the data.
+    /// Memory that it takes beside the data.
     workspace: Share,
     /// Bytes that it was given.
     packed: usize,

@@ -110,7 +110,7 @@ pub(in crate::api) struct Decoder {
 
 enum Format {
     Gzip(Decompress),
-    /// Of zlib's format, as the name means; some send it bare, which the first byte tells.
+    /// Of zlib's format, as the name means; some send it bare, which the first byte shows.
     Deflate(Option<Decompress>),
     Zstd(raw::Decoder<'static>),
 }
@@ -162,7 +162,7 @@ impl Decoder {
         }
     }
 
-    /// Whether what came can be all.
+    /// True if all that came can be the whole.
     pub(in crate::api) fn is_complete(&self) -> bool {
         self.ended
     }
@@ -175,7 +175,7 @@ fn inflate_step(inflate: &mut Decompress, input: &[u8], output: &mut Vec<u8>, en
     Ok((inflate.total_in() - before) as usize)
 }
 
-/// Much of what is answered is noise to a packer. A sample tells before all of it has been tried.
+/// Much of what is answered is noise to a packer. A sample shows it before all of it has been tried.
 const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Compresses the data behind its first `prefix` bytes, if it is large enough, that pays, and `share` finds room for both. Gives
@@ -200,7 +200,7 @@ pub(in crate::api) async fn compress_in_place(
     Some(encoding)
 }
 
-/// Packs `data`, quickly rather than well. `None` where that makes it hardly smaller.
+/// Compresses `data`, quickly rather than well. `None` where that makes it hardly smaller.
 async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
     if data.len() >= 4 * SAMPLE_BYTES {
         let (mut packer, mut packed) = (Packer::new(encoding).ok()?, Vec::new());

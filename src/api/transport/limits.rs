@@ -14,9 +14,9 @@ pub struct Limits {
     pub http_body: usize,
     /// Bytes of the JSON in it.
     pub http_json: usize,
-    /// How long nothing of a body may come, and how long it may take beyond what `min_rate` gives it.
+    /// Time for which nothing of a body may come, and that it may take beyond what `min_rate` gives it.
     pub body_timeout: Duration,
-    /// How long an answer may lie unread beyond what `min_rate` gives it.
+    /// Time for which an answer may lie unread beyond what `min_rate` gives it.
     pub write_timeout: Duration,
     /// Bytes per second that a client sends and reads at least.
     pub min_rate: usize,
@@ -25,7 +25,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How long so many bytes may take.
+    /// Time that so many bytes may take.
     pub(in crate::api) fn time_allowed(&self, timeout: Duration, bytes: usize) -> Duration {
         let extra = Duration::from_secs_f64(bytes as f64 / self.min_rate.max(1) as f64);
         timeout.saturating_add(extra)

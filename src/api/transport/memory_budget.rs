@@ -17,9 +17,9 @@ pub struct Budget {
     refused: AtomicU64,
     /// Bytes that are held, or kept by threads for what comes next.
     taken: AtomicUsize,
-    /// What threads keep, so that most requests don't write to what all threads write to.
+    /// Bytes that threads keep, so that most requests don't write to what all threads write to.
     kept: PerThread<AtomicUsize>,
-    /// What a thread keeps at most is twice this.
+    /// Half of the bytes that a thread keeps at most.
     keep: usize,
 }
 

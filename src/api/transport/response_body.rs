@@ -1,4 +1,4 @@
-//! Answers on their way out: counted, and known to their connection until they are written.
+//! Bodies of responses: counted, and known to their connection until they are written.
 
 use axum::{
     body::{Body, HttpBody},
@@ -37,13 +37,13 @@ struct Answers {
 }
 
 impl PendingResponses {
-    /// Whether every answer is written.
+    /// True if every response is written.
     pub fn is_empty(&self) -> bool {
         let answers = self.answers();
         answers.free.len() == answers.deadlines.len()
     }
 
-    /// Whether one should have got on by now.
+    /// True if one should have got on by now.
     pub fn is_overdue(&self, now: Instant) -> bool {
         self.answers().deadlines.iter().flatten().any(|deadline| *deadline <= now)
     }
@@ -125,7 +125,7 @@ pub enum AnswerBody {
     Other(Body),
 }
 
-/// What ends a call over gRPC that went well.
+/// The end of a call over gRPC that went well.
 pub enum Trailers {
     /// The status, which is OK, and where the time went if the client has asked.
     Due(Option<Box<HeaderValue>>),
@@ -176,7 +176,7 @@ impl HttpBody for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Inference(body) => body.size_hint(),
-            // Not exact, which would have hyper tell it in a header: the message has its length in it.
+            // Not exact, which would have hyper put it into a header: the message has its length in it.
             AnswerBody::Message(body, _) => {
                 let mut hint = SizeHint::new();
                 hint.set_lower(body.left.len() as u64);

@@ -69,7 +69,7 @@ fn field(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-/// What stands in front of the content of a field.
+/// Writes the key and the length in front of the content of a field.
 fn head(data: &mut Vec<u8>, number: u32, length: usize) {
     encode_key(number, WireType::LengthDelimited, data);
     encode_varint(length as u64, data);

@@ -22,7 +22,7 @@ use crate::{
 
 /// The outputs that go out in binary.
 pub(crate) struct BinaryOutputs {
-    /// Those named here as they say.
+    /// The outputs that the request names, with what it says of them.
     pub outputs: Vec<(String, Option<bool>)>,
     /// The others.
     pub default: bool,
@@ -212,7 +212,7 @@ pub(in crate::api) fn announced_json_length(headers: &HeaderMap) -> Option<Optio
     Some(digits.and_then(|digits| digits.parse().ok()))
 }
 
-/// Length of the JSON where the header tells it.
+/// Length of the JSON, where the header gives it.
 pub(in crate::api) fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
     let Some(told) = announced_json_length(headers) else {
         return Ok(None);
