@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use onnxd::{
-    api::dialect::oip_grpc::proto::{InferTensorContents, ModelInferResponse},
+    api::proto::{InferTensorContents, ModelInferResponse},
     tensor::{Datatype, Shape, Tensor, Tolerance, first_difference, push_bytes_element},
 };
 use prost::Message as _;
@@ -93,7 +93,7 @@ impl Reply {
         // Where there are raw contents they are all outputs' (MLServer sends empty typed ones with them).
         let is_typed = answer.raw_output_contents.is_empty();
         let mut raw = answer.raw_output_contents.into_iter();
-        let output = |output: onnxd::api::dialect::oip_grpc::proto::model_infer_response::InferOutputTensor| {
+        let output = |output: onnxd::api::proto::model_infer_response::InferOutputTensor| {
             let datatype = Datatype::from_name(&output.datatype);
             let datatype = datatype.ok_or_else(|| format!("unknown datatype '{}'", output.datatype))?;
             let shape = Shape::from_wire(&output.shape).map_err(|error| error.to_string())?;

@@ -2,9 +2,7 @@
 
 use bytes::{BufMut, Bytes};
 use onnxd::{
-    api::dialect::oip_grpc::proto::{
-        self, InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
-    },
+    api::proto::{self, InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
     json::write_elements,
 };
 use serde_json::{Value, json};

@@ -20,7 +20,7 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-use super::transport::compression::{Encoding, Packer};
+use super::transport::{Encoding, Packer};
 use crate::{
     host::stay_aside,
     metrics::{Exposition, Readings},
@@ -29,11 +29,11 @@ use crate::{
 /// Reads what is read when Prometheus asks.
 pub type Read = Box<dyn Fn() -> Readings + Send>;
 
-/// How long the thread leaves the CPU to others, again and again. The system lets a thread go on for milliseconds once it has
+/// Time for which the thread leaves the CPU to others, again and again. The system lets a thread go on for milliseconds once it has
 /// the CPU, whatever its priority, and a request that came meanwhile would wait for it.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// Who wants the text.
+/// The scrape that wants the text.
 struct Scraper {
     encoding: Option<Encoding>,
     answer: oneshot::Sender<Body>,
@@ -53,7 +53,7 @@ pub(super) fn routes(exposition: Arc<Exposition>, read: Read) -> io::Result<axum
         stay_aside();
         while let Ok(first) = scrapers.recv() {
             let waiting: Vec<Scraper> = [first].into_iter().chain(scrapers.try_iter()).collect();
-            // An error is one of packing, which none is known of; who waits is told by having no answer.
+            // An error is one of compression, which none is known of; the scrape fails.
             if let Err(error) = answer(waiting, &exposition, read()) {
                 tracing::error!("the metrics can't be packed: {error}");
             }

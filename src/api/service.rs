@@ -1,5 +1,5 @@
-//! What answers the requests of one port. Inferences are told by their path and go straight to where they are answered; what
-//! comes less often goes through axum's router.
+//! The answers of one port. Inferences are recognised by their path and go straight to the pipeline; everything else goes through
+//! axum's router.
 
 use axum::{body::Body, http::Request};
 use futures_util::future::Either;
@@ -8,28 +8,31 @@ use std::{future::ready, io, net::SocketAddr, pin::Pin, sync::Arc};
 use tower_service::Service as _;
 
 use super::{
-    Context, Unwritten, admin,
-    dialect::{
-        oip_grpc,
-        oip_http::{self, Plain},
-    },
+    admin,
+    context::Context,
+    dialect::oip_http::Target,
+    health::streaming_services,
+    inference::{infer_grpc, infer_http},
+    metadata,
     metrics::{self, Read},
+    proto::DESCRIPTORS,
     transport::{
-        response_body::{Answer, other},
-        wrong_port::nothing_there,
+        HttpResponse, PendingResponses,
+        grpc::{method, not_grpc},
+        nothing_there, other,
     },
 };
 use crate::{metrics::Exposition, registry::Control};
 
-/// What answers the requests of one port.
+/// The answers of one port.
 #[derive(Clone)]
 pub struct Service {
     inferences: Inferences,
     rest: axum::Router,
 }
 
-/// The answer to what comes less often.
-type Rest = Pin<Box<dyn Future<Output = Answer> + Send>>;
+/// The response to a request that is no inference.
+type Rest = Pin<Box<dyn Future<Output = HttpResponse> + Send>>;
 
 /// Where inferences are answered.
 #[derive(Clone)]
@@ -42,15 +45,21 @@ enum Inferences {
 impl Service {
     /// The Open Inference Protocol, health checking and reflection over gRPC.
     pub fn grpc(context: &Context) -> Self {
-        Service { inferences: Inferences::Grpc(Arc::new(context.clone())), rest: oip_grpc::routes(context.clone()) }
+        let ports = context.ports.clone();
+        let rest = streaming_services(context.clone(), DESCRIPTORS)
+            .fallback(async move |request: Request<Body>| nothing_there(&ports, "grpc", &request));
+        Service { inferences: Inferences::Grpc(Arc::new(context.clone())), rest }
     }
 
     /// The Open Inference Protocol over HTTP.
     pub fn http(context: &Context) -> Self {
-        Service { inferences: Inferences::Http(Arc::new(context.clone())), rest: oip_http::routes(context.clone()) }
+        Service {
+            inferences: Inferences::Http(Arc::new(context.clone())),
+            rest: metadata::http::routes(context.clone()),
+        }
     }
 
-    /// What Prometheus scrapes. `read` is asked each time.
+    /// The metrics for Prometheus. `read` is called at each scrape.
     ///
     /// # Errors
     /// The thread that writes it can't be started.
@@ -66,41 +75,45 @@ impl Service {
         Service { inferences: Inferences::None, rest: admin::routes(context.clone(), control, callers) }
     }
 
-    /// What answers the plain requests of a client of the port, if it is one over HTTP.
-    pub fn plain(&self, client: SocketAddr) -> Option<Plain> {
+    /// The context of inferences and the router of all other requests, of a port over HTTP.
+    pub(crate) fn http_parts(&self) -> Option<(&Arc<Context>, &axum::Router)> {
         match &self.inferences {
-            Inferences::Http(context) => Some(Plain::new(context, &self.rest, client)),
+            Inferences::Http(context) => Some((context, &self.rest)),
             Inferences::Grpc(_) | Inferences::None => None,
         }
     }
 
-    /// Answers a request of a client over a connection that has `unwritten` answers.
+    /// Answers a request of a client over a connection that has `pending` responses.
     ///
     /// No `async` function, nor those that it calls on the way to an inference: each would keep the request once more, and the
     /// future, which is moved to where it runs, would take four times its memory.
     pub fn answer(
         &self,
         request: Request<Incoming>,
-        unwritten: &Arc<Unwritten>,
+        pending: &Arc<PendingResponses>,
         client: SocketAddr,
-    ) -> impl Future<Output = Answer> + Send + use<> {
+    ) -> impl Future<Output = HttpResponse> + Send + use<> {
         match &self.inferences {
             Inferences::Grpc(context) => {
-                if let Some(refused) =
-                    crate::api::transport::grpc::not_grpc(context, request.uri().path(), request.headers())
-                {
+                if let Some(refused) = not_grpc(&context.ports, request.uri().path(), request.headers()) {
                     return Either::Right(Box::pin(ready(refused)) as Rest);
                 }
-                if oip_grpc::is_unary(&request) {
-                    return Either::Left(Either::Left(oip_grpc::answer(context, unwritten, client, request)));
+                match method(request.uri().path()) {
+                    Some("ModelInfer") => {
+                        return Either::Left(Either::Left(infer_grpc(context, pending, client, request)));
+                    }
+                    Some(_) => {
+                        let answer = metadata::grpc::answer(context.clone(), pending.clone(), request);
+                        return Either::Right(Box::pin(answer) as Rest);
+                    }
+                    None => {}
                 }
             }
             Inferences::Http(context) => {
-                if let Some(target) = oip_http::inference(&request) {
-                    // Aside: most don't come by this way, and those over gRPC would carry the room for it.
-                    return Either::Left(Either::Right(Box::pin(oip_http::infer(
-                        context, unwritten, client, target, request,
-                    ))));
+                if let Some(target) = Target::of_inference(request.uri().path()) {
+                    // Boxed: most don't come by this way, and those over gRPC would carry the room for it.
+                    let answer = infer_http(context, pending, client, target, request);
+                    return Either::Left(Either::Right(Box::pin(answer)));
                 }
             }
             Inferences::None => {}

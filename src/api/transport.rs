@@ -1,14 +1,32 @@
 //! Transport of requests and responses, whichever dialect they are in: bodies, limits, compression, memory.
 
-pub(in crate::api) mod body;
-pub(in crate::api) mod codec_pool;
-pub(in crate::api) mod compression;
+mod body;
+mod codec_pool;
+mod compression;
 pub(in crate::api) mod grpc;
-pub(in crate::api) mod health_only;
-pub(in crate::api) mod host_paths;
-pub mod http;
-pub(in crate::api) mod limits;
-pub(in crate::api) mod memory_budget;
-pub(in crate::api) mod ports;
-pub(in crate::api) mod response_body;
-pub(in crate::api) mod wrong_port;
+mod health_only;
+pub(crate) mod http;
+mod limits;
+mod memory_budget;
+mod ports;
+mod response_body;
+mod wrong_port;
+
+pub(crate) use body::aligned_copy;
+pub(in crate::api) use body::{Pieces, count_copies};
+pub use codec_pool::CodecPool;
+pub(in crate::api) use codec_pool::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements};
+pub(crate) use compression::Encoding;
+pub(in crate::api) use compression::{Packer, compress_in_place};
+pub use health_only::refuse_unless_health;
+pub use limits::Limits;
+pub(crate) use limits::Refusal;
+pub(in crate::api) use limits::{Limit, RefusalKind};
+pub use memory_budget::Budget;
+pub(crate) use memory_budget::{Share, guarded};
+pub use ports::Ports;
+pub(in crate::api) use response_body::Trailers;
+pub(in crate::api) use response_body::other;
+pub use response_body::{AnswerBody, HttpResponse, PendingResponses};
+pub(crate) use response_body::{Outgoing, outgoing};
+pub(in crate::api) use wrong_port::nothing_there;

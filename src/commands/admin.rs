@@ -9,7 +9,7 @@ mod watch;
 
 use super::cli::admin::{Admin, Alias, Server, Traffic, split_version};
 use super::output::print;
-use crate::api::admin::proto::{GetHistoryResponse, ListModelsResponse, Model};
+use crate::api::proto::admin::{GetHistoryResponse, ListModelsResponse, Model};
 use call::{Api, parse, path_of, text};
 
 /// Asks a server and prints its answer.

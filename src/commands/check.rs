@@ -24,7 +24,7 @@ use crate::{
     metrics::Exposition,
     ort_library,
     repository::{Model, Repository, Scan, Source},
-    router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
+    router::{Meta, ModelEntry, Router, Routing, Table, Version, VersionEntry},
     server::limit_settings::run_memory,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
     traffic::{STABLE, Traffic},
@@ -148,7 +148,9 @@ impl Bench {
         self.router.publish(Table { models: [(version.model.to_string(), entry)].into(), ..Table::default() });
         let mut outputs = Vec::new();
         let example = example::find(&version, example, |request| {
-            let answer = self.runtime.block_on(self.router.infer(request)).map_err(|error| error.to_string())?;
+            let pending =
+                self.router.submit(request, &Meta::default()).map_err(|rejected| rejected.error.to_string())?;
+            let answer = self.runtime.block_on(pending.answer()).map_err(|error| error.to_string())?;
             outputs = answer.output.tensors;
             Ok(())
         });

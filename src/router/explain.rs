@@ -1,4 +1,6 @@
-use super::{Table, Ticket};
+//! The version that a request would get, for people.
+
+use super::{table::Table, ticket::Ticket};
 use crate::{
     error::Result,
     traffic::{Reason, Selector},

@@ -1,3 +1,5 @@
+//! Readiness of the server by the versions that are ready.
+
 use std::collections::BTreeMap;
 
 use crate::config::ReadyWhen;

@@ -25,7 +25,7 @@ use twox_hash::XxHash64;
 
 use crate::traffic::Weights;
 
-/// How requests are divided over the versions that are ready and have weight: at least one.
+/// Division of requests over the versions that are ready and have weight: at least one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Split {
     /// Lowest version first.
@@ -41,7 +41,7 @@ struct Part {
     end: u128,
 }
 
-/// How many tickets there are.
+/// Number of tickets.
 const TICKETS: u128 = 1 << 64;
 
 impl Split {

@@ -1,10 +1,12 @@
+//! The routing table: every model and version, and where requests go.
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Display,
     sync::Arc,
 };
 
-use super::{Readiness, Split, Ticket, Version};
+use super::{readiness::Readiness, split::Split, ticket::Ticket, version::Version};
 use crate::{
     error::{Code, Error, Result},
     traffic::{Reason, Selector, Traffic},
@@ -19,7 +21,7 @@ pub struct Table {
     pub readiness: Readiness,
 }
 
-/// What the table says of a model. What requests need of it is computed when it is built.
+/// A model of the table. Facts that requests need are computed when it is built.
 #[derive(Debug, Default)]
 pub struct ModelEntry {
     versions: BTreeMap<u64, VersionEntry>,
@@ -28,7 +30,7 @@ pub struct ModelEntry {
     unnamed: Unnamed,
 }
 
-/// How a model's requests find their version.
+/// Rules by which a model's requests find their version.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Routing {
     /// The weights and aliases.
@@ -37,7 +39,7 @@ pub struct Routing {
     pub key_headers: Vec<String>,
 }
 
-/// What the table says of a version.
+/// A version of the table.
 #[derive(Debug, Clone)]
 pub enum VersionEntry {
     /// It is being loaded for the first time.
@@ -73,7 +75,7 @@ impl VersionEntry {
         }
     }
 
-    /// How it is, for people: "is ready".
+    /// Its state, for people: "is ready".
     fn state(&self) -> String {
         match self {
             VersionEntry::Ready(_) => "is ready".into(),
@@ -100,7 +102,7 @@ impl Table {
         }
     }
 
-    /// The version whose metadata and readiness are told. Where a request for them names none and weights decide, it is
+    /// The version whose metadata and readiness are shown. Where a request for them names none and weights decide, it is
     /// `stable` if that is ready, else the one with the greatest weight of those that are.
     ///
     /// # Errors
@@ -116,7 +118,7 @@ impl Table {
         }
     }
 
-    /// What the table says of a model.
+    /// The entry of a model.
     ///
     /// # Errors
     /// There is no such model.
@@ -162,7 +164,7 @@ impl ModelEntry {
         }
     }
 
-    /// Whether the ticket decides where a request without a version goes.
+    /// True if the ticket decides where a request without a version goes.
     pub(super) fn is_divided(&self) -> bool {
         matches!(&self.unnamed, Unnamed::Split(split) if split.only().is_none())
     }
@@ -203,7 +205,7 @@ impl ModelEntry {
         Ok((self.version(model, *version, &format_args!(" (its alias '{alias}')"))?, Reason::Alias))
     }
 
-    /// The version of a number, which is told with the name that led to it.
+    /// The version of a number; errors name what led to it.
     fn version(&self, model: &str, number: u64, name: &dyn Display) -> Result<&Arc<Version>> {
         let not_ready =
             |why: &str| Err(unavailable(format!("model '{model}' version {number}{name} is not ready: {why}")));

@@ -1,3 +1,5 @@
+//! The facts by which a version is chosen for a request that names none.
+
 use std::{fmt, iter};
 
 use crate::{
@@ -5,11 +7,11 @@ use crate::{
     traffic::{LONGEST_ROUTING_KEY, ROUTING_KEY_HEADER},
 };
 
-/// What decides where a request goes that names no version. All of it is asked only where there is something to decide.
+/// The facts that decide where a request goes that names no version. All of it is asked only where there is something to decide.
 pub struct Ticket<'a, 'h> {
     /// The routing key that the request itself gives. An empty one is none.
     pub key: Option<&'a [u8]>,
-    /// What came with the request.
+    /// The headers of the request.
     pub header: &'a Header<'h>,
     /// Any number, each as likely as the others.
     pub random: &'a dyn Fn() -> u64,
@@ -17,6 +19,19 @@ pub struct Ticket<'a, 'h> {
 
 /// The value of a header over HTTP, of metadata over gRPC; names are in small letters.
 pub type Header<'h> = dyn Fn(&str) -> Option<&'h [u8]> + 'h;
+
+/// Facts about a request that come beside its message.
+pub struct Meta<'a, 'h> {
+    /// The values of its headers.
+    pub header: &'a Header<'h>,
+}
+
+/// Nothing comes beside the message.
+impl Default for Meta<'_, '_> {
+    fn default() -> Self {
+        Meta { header: &|_| None }
+    }
+}
 
 impl<'a> Ticket<'a, '_> {
     /// The routing key: the request's own, else that of the header `onnxd-routing-key`, else the first that one of these

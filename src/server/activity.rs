@@ -10,13 +10,13 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 
 use super::connection_limits::ConnectionLimits;
-use crate::{api::Unwritten, clock, metrics::Closed};
+use crate::{api::PendingResponses, clock, metrics::Closed};
 
 /// What happens on a connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     /// Answers that are on their way.
-    pub unwritten: Arc<Unwritten>,
+    pub pending: Arc<PendingResponses>,
     /// Bytes read and written.
     pub(super) read: AtomicU64,
     pub(super) written: AtomicU64,
@@ -118,7 +118,7 @@ impl Activity {
 
     /// Whether a request is open, or an answer on its way. What a client waits for is not its fault.
     fn is_busy(&self) -> bool {
-        self.blocked.load(Relaxed) || self.open.load(Relaxed) > 0 || !self.unwritten.is_empty()
+        self.blocked.load(Relaxed) || self.open.load(Relaxed) > 0 || !self.pending.is_empty()
     }
 }
 
@@ -199,7 +199,7 @@ impl Watch {
             }
             _ => self.stalled = blocked.then_some((now, written)),
         }
-        if activity.unwritten.is_overdue(now) {
+        if activity.pending.is_overdue(now) {
             return Some(Closed::Unread);
         }
         let busy = activity.is_busy();

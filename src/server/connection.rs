@@ -32,15 +32,14 @@ use super::{
     connection_limit::Full,
     connection_limits::ConnectionLimits,
     half_close::until_gone,
-    http1_fast_path, http2_flood,
+    http1_fast_path::{self, ConnectionRules, FastPath, Head},
+    http2_flood,
     poll_once::AtOnce,
 };
 use crate::{
     api::{
-        Answer, AnswerBody, Lifecycle, Service,
-        dialect::oip_http::refusal,
-        refuse_unless_health,
-        transport::http::{Head, date_header},
+        AnswerBody, HttpResponse, Lifecycle, Service, refuse_unless_health,
+        transport::http::{date_header, refusal},
     },
     metrics::{Closed, TransportMetrics},
 };
@@ -92,12 +91,12 @@ pub(super) struct Peer {
 }
 
 /// What the requests of one connection have in common.
-pub(super) struct Requests {
+struct Requests {
     service: Service,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
     client: SocketAddr,
-    pub(super) activity: Arc<Activity>,
+    activity: Arc<Activity>,
     health_only: Option<Full>,
 }
 
@@ -142,7 +141,7 @@ impl Terms {
     pub(super) async fn serve(self, stream: TcpStream, peer: Peer, closing: impl Future<Output = ()>) {
         let Peer { client, activity, health_only } = peer;
         let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
-        let plain = self.service.plain(client).filter(|_| health_only.is_none());
+        let fast_path = FastPath::of(&self.service, client).filter(|_| health_only.is_none());
         let requests =
             Requests { service: self.service, limits, lifecycle, client, activity: activity.clone(), health_only };
         let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
@@ -166,9 +165,9 @@ impl Terms {
             overdue.right_future().right_future(),
         ]);
         let mut builder = self.builder;
-        if let Some(plain) = plain {
+        if let Some(fast_path) = fast_path {
             let served = {
-                let serving = pin!(http1_fast_path::serve(&mut stream, &plain, &requests));
+                let serving = pin!(http1_fast_path::serve(&mut stream, &fast_path, &requests));
                 until_ended(serving, &mut events, &self.metrics, |_| activity.close()).await
             };
             match served.flatten() {
@@ -258,19 +257,23 @@ enum Event {
     End,
 }
 
-impl Requests {
-    /// Whether the head of a plain request is within the limits.
-    pub(super) fn takes(&self, head: &Head) -> bool {
+impl ConnectionRules for Requests {
+    fn takes(&self, head: &Head) -> bool {
         let limits = &self.limits;
         head.uri_bytes <= limits.uri_bytes && head.headers <= limits.headers && head.header_bytes <= limits.header_bytes
     }
 
-    /// Whether the connection is to end with the answer to what is open.
-    pub(super) fn is_last(&self) -> bool {
+    fn is_last(&self) -> bool {
         self.activity.is_closing() || *self.lifecycle.borrow() == Lifecycle::Draining
     }
 
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<Answer, Infallible>> + use<> {
+    fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+}
+
+impl Requests {
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<HttpResponse, Infallible>> + use<> {
         let open = self.activity.begin();
         // Over HTTP/2 a message of the protocol says so.
         let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
@@ -280,7 +283,7 @@ impl Requests {
         let is_last = self.health_only.is_some();
         let answering = match self.refusal(&request) {
             Some(refused) => Either::Left(ready(refused)),
-            None => Either::Right(self.service.answer(request, &self.activity.unwritten, self.client)),
+            None => Either::Right(self.service.answer(request, &self.activity.pending, self.client)),
         };
         // Not `async`, which would keep the future twice.
         answering.map(move |answer| {
@@ -294,7 +297,7 @@ impl Requests {
     }
 
     /// The refusal of a request that the connection does not take.
-    fn refusal(&self, request: &Request<Incoming>) -> Option<Answer> {
+    fn refusal(&self, request: &Request<Incoming>) -> Option<HttpResponse> {
         let Some(full) = self.health_only else { return too_long(request, &self.limits) };
         // The first request is the last.
         self.activity.close_requested.notify_one();
@@ -303,7 +306,7 @@ impl Requests {
 }
 
 /// The answer to a request that is open until then; or, where the answer goes on for as long as things happen, until its end.
-fn keeping_open(answer: Answer, open: Open) -> Answer {
+fn keeping_open(answer: HttpResponse, open: Open) -> HttpResponse {
     match answer.body() {
         AnswerBody::Other(body) if body.size_hint().exact().is_none() => answer.map(|body| {
             let open = open.endless();
@@ -318,7 +321,7 @@ fn keeping_open(answer: Answer, open: Open) -> Answer {
 }
 
 /// The refusal of a request whose head is too long.
-fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<Answer> {
+fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<HttpResponse> {
     let refusal = |status, message| Some(refusal(status, message).map(AnswerBody::Other));
     let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if uri > limits.uri_bytes {

@@ -15,7 +15,7 @@ mod wrong;
 
 use axum::body::Body;
 use http::{Method, Request};
-use onnxd::api::admin::proto::admin_service_client::AdminServiceClient;
+use onnxd::api::proto::admin::admin_service_client::AdminServiceClient;
 use serde_json::Value;
 use std::{fs, net::SocketAddr, path::Path};
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Requests that would be answered too late are refused at once, and the important ones go first.
 
 use http::StatusCode;
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     InferParameter, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     infer_parameter::ParameterChoice,
 };

@@ -1,6 +1,6 @@
 //! What can't be loaded: the reason is told where it is looked for, and everything else is served.
 
-use onnxd::api::dialect::oip_grpc::proto::ModelMetadataRequest;
+use onnxd::api::proto::ModelMetadataRequest;
 use prost::Message;
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::symlink, path::Path, process::Command};

@@ -1,6 +1,6 @@
 //! Classifiers as converters of scikit-learn, LightGBM and others write them: their last operators make no tensors, and are served.
 
-use onnxd::api::dialect::oip_grpc::proto::ModelMetadataRequest;
+use onnxd::api::proto::ModelMetadataRequest;
 use prost::Message;
 use serde_json::{Value, json};
 use std::fs;

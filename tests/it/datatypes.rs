@@ -1,7 +1,7 @@
 //! Every datatype, rank and extent comes back as it went, whichever way it travels.
 
 use bytes::Bytes;
-use onnxd::api::dialect::oip_grpc::proto::{InferTensorContents, ModelInferRequest};
+use onnxd::api::proto::{InferTensorContents, ModelInferRequest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -11,7 +11,7 @@ use crate::support::{
     onnx::{self, BOOL, FLOAT, INT64, node, value},
     server::Server,
 };
-use onnxd::api::dialect::oip_grpc::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
+use onnxd::api::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 
 /// Elements in every form that they travel in.
 struct Elements {

@@ -5,7 +5,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     InferParameter, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
     infer_parameter::ParameterChoice,
 };

@@ -1,7 +1,7 @@
 //! The Open Inference Protocol over gRPC.
 
 use bytes::Bytes;
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest,
     ServerMetadataRequest, ServerReadyRequest, infer_parameter::ParameterChoice,
     model_infer_request::InferRequestedOutputTensor,
@@ -236,7 +236,7 @@ async fn metadata_tells_what_is_there() {
     let metadata = client.model_metadata(request("pair", "")).await.unwrap().into_inner();
     assert_eq!((&*metadata.name, &*metadata.platform), ("pair", "onnxruntime_onnx"));
     assert_eq!(metadata.versions, ["1", "3"]);
-    let told = |tensors: &[onnxd::api::dialect::oip_grpc::proto::model_metadata_response::TensorMetadata]| -> Vec<_> {
+    let told = |tensors: &[onnxd::api::proto::model_metadata_response::TensorMetadata]| -> Vec<_> {
         tensors.iter().map(|tensor| (tensor.name.clone(), tensor.datatype.clone(), tensor.shape.clone())).collect()
     };
     let fp32 = |name: &str| (name.to_string(), "FP32".to_string(), vec![-1, 2]);

@@ -1,6 +1,6 @@
 //! Health checking, readiness and reflection.
 
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     ModelReadyRequest,
     health::{HealthCheckRequest, health_check_response::ServingStatus},
 };
@@ -137,9 +137,7 @@ async fn watchers_are_told_every_change() {
     assert_eq!(server.wait().code(), Some(128 + 15));
 }
 
-async fn next(
-    watch: &mut Streaming<onnxd::api::dialect::oip_grpc::proto::health::HealthCheckResponse>,
-) -> Option<ServingStatus> {
+async fn next(watch: &mut Streaming<onnxd::api::proto::health::HealthCheckResponse>) -> Option<ServingStatus> {
     watch.message().await.unwrap().map(|response| response.status())
 }
 

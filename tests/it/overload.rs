@@ -96,11 +96,10 @@ async fn cancelled_and_expired_requests_never_run() {
     })
     .await;
     let mut with_parameter = request(1);
-    let timeout = onnxd::api::dialect::oip_grpc::proto::infer_parameter::ParameterChoice::Int64Param(30_000);
-    with_parameter.parameters.insert(
-        "timeout".into(),
-        onnxd::api::dialect::oip_grpc::proto::InferParameter { parameter_choice: Some(timeout) },
-    );
+    let timeout = onnxd::api::proto::infer_parameter::ParameterChoice::Int64Param(30_000);
+    with_parameter
+        .parameters
+        .insert("timeout".into(), onnxd::api::proto::InferParameter { parameter_choice: Some(timeout) });
     let error = infer(&client, with_parameter).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert!(error.message().contains("model 'slow' version 1"), "{error}");

@@ -1,6 +1,6 @@
 //! When the server reports itself ready, over every protocol.
 
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     ServerReadyRequest,
     health::{HealthCheckRequest, health_check_response::ServingStatus},
 };

@@ -1,9 +1,7 @@
 //! Runs that do not end, and loads that do not: they cost their own requests, and nothing else.
 
 use http::StatusCode;
-use onnxd::api::dialect::oip_grpc::proto::{
-    InferParameter, ModelInferRequest, ServerLiveRequest, infer_parameter::ParameterChoice,
-};
+use onnxd::api::proto::{InferParameter, ModelInferRequest, ServerLiveRequest, infer_parameter::ParameterChoice};
 use serde_json::json;
 use std::{fs, io::Write, net::TcpStream, path::Path, process::Command};
 use tempfile::TempDir;

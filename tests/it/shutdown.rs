@@ -21,7 +21,7 @@ use crate::support::{
     onnx,
     server::{Server, eventually},
 };
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     ServerReadyRequest,
     health::{HealthCheckRequest, health_check_response::ServingStatus},
 };

@@ -1,7 +1,7 @@
 //! Requests are divided over versions by weight, stay with their version by their key, and may name a version by an alias.
 
 use http::HeaderValue;
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     InferParameter, ModelInferRequest, ModelMetadataRequest, ModelReadyRequest,
     grpc_inference_service_client::GrpcInferenceServiceClient, infer_parameter::ParameterChoice,
 };

@@ -17,7 +17,7 @@ use flate2::{Compression, write};
 use http::{HeaderMap, Method, Request, StatusCode, Version};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use onnxd::api::dialect::oip_grpc::proto::ModelInferRequest;
+use onnxd::api::proto::ModelInferRequest;
 use prost::Message;
 use serde_json::json;
 use std::{io::Write, net::SocketAddr};

@@ -3,7 +3,7 @@
 use ::http::{HeaderMap, Method, Request, Uri, header::CONTENT_TYPE};
 use bytes::{Buf, Bytes, BytesMut};
 use h2::client::SendRequest;
-use onnxd::api::dialect::oip_grpc::proto::{ModelMetadataRequest, ModelMetadataResponse};
+use onnxd::api::proto::{ModelMetadataRequest, ModelMetadataResponse};
 use percent_encoding::percent_decode_str;
 use prost::Message as _;
 use std::cell::{Cell, RefCell};

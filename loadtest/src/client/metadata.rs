@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use onnxd::{
-    api::dialect::oip_grpc::proto::{ModelMetadataResponse, model_metadata_response::TensorMetadata},
+    api::proto::{ModelMetadataResponse, model_metadata_response::TensorMetadata},
     tensor::Datatype,
 };
 use serde_json::Value;

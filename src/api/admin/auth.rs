@@ -1,4 +1,4 @@
-//! Who may call.
+//! Admin authentication.
 
 use axum::{
     extract::{Request, State},
@@ -12,21 +12,24 @@ use axum::{
 };
 use std::{net::IpAddr, sync::Arc};
 
-use super::{Tokens, grpc, http, is_grpc};
-use crate::error::{Code, Error, Result};
+use super::{http_response, tokens::Tokens};
+use crate::{
+    api::transport::grpc::{is_grpc, status},
+    error::{Code, Error, Result},
+};
 
 /// The name that the caller's token has, if any, among the extensions of a request.
 #[derive(Clone)]
 pub(super) struct Caller(pub(super) Option<Arc<str>>);
 
-/// Who may call.
+/// The callers that an admin port lets in.
 #[derive(Debug, Clone)]
 pub enum Callers {
-    /// Who shows a token.
+    /// Callers that show a token.
     Bearers(Arc<Tokens>),
-    /// Who reaches the port and calls it by a name that no other machine has.
+    /// Callers that reach the port and call it by a name that no other machine has.
     Local,
-    /// Who reaches the port, since something else sees to that.
+    /// Callers that reach the port, since something else sees to that.
     Any,
 }
 
@@ -37,9 +40,9 @@ pub(super) async fn check(State(callers): State<Callers>, mut request: Request, 
             request.extensions_mut().insert(Caller(caller));
             next.run(request).await
         }
-        Err(error) if is_grpc(&request) => grpc::status(error).into_http(),
+        Err(error) if is_grpc(request.headers()) => status(error).into_http(),
         Err(error) => {
-            let mut response = http::refused(&error);
+            let mut response = http_response::refused(&error);
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"onnxd\""));
             response
         }
@@ -67,13 +70,13 @@ async fn caller(callers: Callers, uri: &Uri, headers: &HeaderMap) -> Result<Opti
     bearer.ok_or_else(|| refused("the token is not one of those that this server takes (--admin-token-file)"))
 }
 
-/// What stands behind `Bearer `, whose case does not matter.
+/// The token behind `Bearer `, whose case does not matter.
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }
 
-/// Whether a call names this machine. A page may have the name of its own machine lead here (DNS rebinding): to the browser this
+/// Refuses a call that does not name this machine. A page may have the name of its own machine lead here (DNS rebinding): to the browser this
 /// port is then part of the page, and its requests need no `Origin`.
 fn check_name(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     let in_headers = headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
@@ -86,7 +89,7 @@ fn check_name(uri: &Uri, headers: &HeaderMap) -> Result<()> {
     )))
 }
 
-/// Whether a name, which a port may follow, can't be one that others let lead here.
+/// True if a name, which a port may follow, can't be one that others let lead here.
 fn is_local(name: &[u8]) -> bool {
     let Ok(authority) = Authority::try_from(name) else { return false };
     let host = authority.host();

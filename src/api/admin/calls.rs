@@ -3,29 +3,29 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Admin,
+    backend::Admin,
     convert::{change_response, explanation, history, model, models},
-    proto::{
+};
+use crate::{
+    api::proto::admin::{
         AbortRequest, ChangeResponse, DropAliasRequest, ExplainRequest, ExplainResponse, GetHistoryRequest,
         GetHistoryResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
         PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest, SetAliasRequest, SetWeightsRequest,
         ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest,
     },
-};
-use crate::{
     error::{Error, Result},
     state::{Change, ChangeContext},
     terminal::is_unprintable,
     traffic::{Resolver, Selector, VersionName, Weights, check_alias},
 };
 
-/// How long a client waits that does not say how long, and any client at most.
-const WAIT: Duration = Duration::from_secs(60);
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// Time that a client waits that does not say how long, and that any client waits at most.
+const DEFAULT_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
-/// Bytes of an actor and of a reason at most: they are kept for long, and told with every history.
-const LONGEST_ACTOR: usize = 256;
-const LONGEST_REASON: usize = 1024;
+/// Bytes of an actor and of a reason at most: they are kept for long, and stand in every history.
+const MAX_ACTOR_BYTES: usize = 256;
+const MAX_REASON_BYTES: usize = 1024;
 
 /// A change of a model with its terms, out of a request that has them.
 macro_rules! changed {
@@ -148,7 +148,7 @@ impl Admin {
         self.unless_draining(self.control.wait_ready(&request.model, version, limit)).await.map(model)
     }
 
-    /// An error with what the table does not tell: why the model's versions are not ready.
+    /// An error with the reasons why the model's versions are not ready, which the table does not have.
     fn with_reasons(&self, error: Error, model: &str) -> Error {
         let Ok(status) = self.control.model(model) else { return error };
         let versions = status.versions.into_iter().filter_map(|version| {
@@ -170,7 +170,7 @@ impl Admin {
         actor: String,
         reason: String,
     ) -> Result<ChangeResponse> {
-        for (field, text, longest) in [("actor", &actor, LONGEST_ACTOR), ("reason", &reason, LONGEST_REASON)] {
+        for (field, text, longest) in [("actor", &actor, MAX_ACTOR_BYTES), ("reason", &reason, MAX_REASON_BYTES)] {
             if text.len() > longest {
                 let why = format!("{field} may have {longest} bytes, got {}", text.len());
                 return Err(wrong(&model, &why));
@@ -245,7 +245,7 @@ fn some_weights(model: &str, weights: &BTreeMap<u64, f64>, by_alias: &BTreeMap<S
 
 fn wait_limit(request: &WaitReadyRequest) -> Result<Duration> {
     if request.timeout.is_empty() {
-        return Ok(WAIT);
+        return Ok(DEFAULT_WAIT);
     }
     let expected = |why: &dyn std::fmt::Display| {
         wrong(
@@ -254,5 +254,5 @@ fn wait_limit(request: &WaitReadyRequest) -> Result<Duration> {
         )
     };
     let limit = humantime::parse_duration(&request.timeout).map_err(|error| expected(&error))?;
-    if limit > LONGEST_WAIT { Err(expected(&"1h is the longest")) } else { Ok(limit) }
+    if limit > MAX_WAIT { Err(expected(&"1h is the longest")) } else { Ok(limit) }
 }

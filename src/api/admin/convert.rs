@@ -1,11 +1,11 @@
-//! What the registry tells, as messages.
+//! Facts of the registry as messages.
 
 use std::time::SystemTime;
 
-use super::proto::{
-    ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
-};
 use crate::{
+    api::proto::admin::{
+        ChangeResponse, Event, ExplainResponse, Model, Record, Share, Traffic, TrafficEvent, Version, VersionEvent,
+    },
     clock,
     registry::{self, ChangeResult, EventKind, ModelStatus, TrafficSource, VersionState, VersionStatus},
     router::Explanation,

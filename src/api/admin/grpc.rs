@@ -1,39 +1,30 @@
-//! Over gRPC.
+//! The admin service over gRPC.
 
 use axum::middleware;
 use futures_util::{Stream, StreamExt};
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 use tonic::{Extensions, Request, Response, Status};
 
-use super::{
-    Admin,
-    auth::Caller,
-    proto::{
-        self, AbortRequest, ChangeResponse, DropAliasRequest, Event, ExplainRequest, ExplainResponse,
-        GetHistoryRequest, GetHistoryResponse, GetModelRequest, ListModelsRequest, ListModelsResponse,
-        LoadVersionRequest, Model, PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest,
-        SetAliasRequest, SetWeightsRequest, ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest, WatchRequest,
+use super::{auth::Caller, backend::Admin, watch};
+use crate::api::{
+    proto::admin::{
+        AbortRequest, ChangeResponse, DropAliasRequest, Event, ExplainRequest, ExplainResponse, GetHistoryRequest,
+        GetHistoryResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, LoadVersionRequest, Model,
+        PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest, SetAliasRequest, SetWeightsRequest,
+        ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest, WatchRequest,
         admin_service_server::{AdminService, AdminServiceServer},
     },
-    watch,
+    transport::{
+        Limits,
+        grpc::{MAX_SMALL_BODY_BYTES, read_small_bodies, status},
+    },
 };
-use crate::api::{Context, dialect::oip_grpc};
-
-pub(super) use oip_grpc::status;
-
-/// Bytes of a message at most.
-const LARGEST: usize = crate::api::transport::grpc::small_body::MOST;
 
 /// The service.
-pub(super) fn service(context: Context, admin: Admin) -> axum::Router {
-    let service = AdminServiceServer::new(Calls(admin)).max_decoding_message_size(LARGEST);
+pub(super) fn service(limits: Arc<Limits>, admin: Admin) -> axum::Router {
+    let service = AdminServiceServer::new(Calls(admin)).max_decoding_message_size(MAX_SMALL_BODY_BYTES);
     let service = tonic::service::Routes::new(service).into_axum_router().reset_fallback();
-    service.layer(middleware::map_request_with_state(context, crate::api::transport::grpc::small_body::read))
-}
-
-/// Health checking and reflection.
-pub(super) fn open(context: Context) -> axum::Router {
-    oip_grpc::streaming(context, proto::DESCRIPTORS)
+    service.layer(middleware::map_request_with_state(limits, read_small_bodies))
 }
 
 struct Calls(Admin);

@@ -11,10 +11,13 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 use super::{
-    SERVICE, proto,
-    routes::{self, ROOT, Route, in_query},
+    http_request::in_query,
+    routes::{self, ROOT, Route},
 };
-use crate::api::SERVER_VERSION;
+use crate::api::{
+    metadata::SERVER_VERSION,
+    proto::admin::{DESCRIPTORS, SERVICE},
+};
 
 /// Places of declarations in a file, as descriptors number them.
 const MESSAGES: i32 = 4;
@@ -28,7 +31,7 @@ const SYNTAX: i32 = 12;
 /// # Panics
 /// Where the protocol definition that the build encoded can't be decoded: a defect of the build.
 pub(super) fn document() -> String {
-    let files = FileDescriptorSet::decode(proto::DESCRIPTORS).expect("the build's own descriptors");
+    let files = FileDescriptorSet::decode(DESCRIPTORS).expect("the build's own descriptors");
     let package = SERVICE.rsplit_once('.').map_or("", |(package, _)| package);
     let file = files.file.into_iter().find(|file| file.package() == package).unwrap_or_default();
     let definition = Definition::new(file);

@@ -9,11 +9,7 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Admin,
-    auth::Caller,
-    http::{message, told, watch},
-};
+use super::{auth::Caller, backend::Admin, event_stream::watch, http_request::message, http_response::outcome};
 use crate::error::Result;
 
 /// Where the paths begin.
@@ -55,11 +51,6 @@ pub(super) fn all() -> Vec<Route> {
     ]
 }
 
-/// Whether the fields of the message that are not in the path stand in the query; else they are the body.
-pub(super) fn in_query(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::DELETE)
-}
-
 macro_rules! of_method {
     ($($name:ident: $method:ident,)*) => {
         $(
@@ -99,7 +90,7 @@ where
                 Err(refused) => return refused,
             };
             let admin = admin.called(caller.as_ref().map(|Extension(caller)| caller));
-            told(answer(admin, message).await)
+            outcome(answer(admin, message).await)
         })
     }
 }

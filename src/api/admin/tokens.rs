@@ -11,7 +11,7 @@ use std::{
 use subtle::ConstantTimeEq;
 
 /// Bytes of the file at most.
-const LARGEST: u64 = 64 << 10;
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// The tokens of a file: one per line, with the name of its bearer and a colon in front, or without. Whitespace around them,
 /// empty lines and those that begin with # count for nothing.
@@ -51,7 +51,7 @@ impl Tokens {
         Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
     }
 
-    /// Whether the file has this token now, and if so the name of its bearer. Reads the file: what was taken out of it is
+    /// The name of a token's bearer, if the file has the token now. Reads the file: what was taken out of it is
     /// refused from then on. Where it has gone, or has no token, those that it had count.
     pub(super) fn bearer(&self, token: &[u8]) -> Option<Option<Arc<str>>> {
         let tokens = self.now();
@@ -94,7 +94,7 @@ fn read(file: &PathBuf) -> Result<(Arc<[Token]>, u32), String> {
     let mut read = || -> io::Result<u32> {
         let file = File::open(file)?;
         let metadata = file.metadata()?;
-        file.take(LARGEST + 1).read_to_string(&mut text)?;
+        file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
         // A pipe, as of a shell's <(...), has permissions that say nothing.
         Ok(if metadata.is_file() { metadata.mode() & 0o777 } else { 0 })
     };
@@ -104,8 +104,8 @@ fn read(file: &PathBuf) -> Result<(Arc<[Token]>, u32), String> {
             "every user may write to it (mode {mode:03o}), and add a token: run `chmod o-w` on it, or set defaultMode 0400 on a Kubernetes secret"
         ));
     }
-    if text.len() as u64 > LARGEST {
-        return Err(format!("it has more than {LARGEST} bytes: it should have a token per line"));
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(format!("it has more than {MAX_FILE_BYTES} bytes: it should have a token per line"));
     }
     let lines = text.lines().map(str::trim).enumerate();
     let lines = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -152,7 +152,7 @@ mod tests {
             let why = written(&format!("good\n{wrong}")).unwrap_err();
             assert!(why.starts_with("line 2: expected TOKEN") && !why.contains(wrong), "{why}");
         }
-        let why = written(&"a".repeat(LARGEST as usize + 1)).unwrap_err();
+        let why = written(&"a".repeat(MAX_FILE_BYTES as usize + 1)).unwrap_err();
         assert!(why.contains("more than"), "{why}");
     }
 

@@ -8,12 +8,15 @@ use tokio::sync::{
 };
 
 use super::{
-    Admin,
+    backend::{Admin, draining},
     convert::{event, time},
-    draining,
-    proto::{Event, WatchRequest},
 };
-use crate::{clock, error::Result, registry};
+use crate::{
+    api::proto::admin::{Event, WatchRequest},
+    clock,
+    error::Result,
+    registry,
+};
 
 /// The state of every model, or of one, and then every change.
 ///
@@ -33,9 +36,9 @@ pub(super) async fn events(admin: Admin, request: WatchRequest) -> Result<impl S
 
 struct Watcher {
     admin: Admin,
-    /// The only model that is told of; empty: all are.
+    /// The only model that is watched; empty: all are.
     model: String,
-    /// Events that are to be told next.
+    /// Events that are to be sent next.
     told: VecDeque<Event>,
     /// Where changes come from.
     news: Option<Receiver<registry::Event>>,
@@ -69,7 +72,7 @@ impl Watcher {
         }
     }
 
-    /// Lets the state be told, and what changes from there on.
+    /// Sends the state, and then what changes from there on.
     async fn begin(&mut self, why: String) -> Result<()> {
         let (revision, (state, news)) = self.admin.aside(|control| (control.revision(), control.watch())).await?;
         let mark = |kind: &str, reason: String| Event {

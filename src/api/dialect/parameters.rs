@@ -1,19 +1,19 @@
 //! The parameters that requests and tensors carry, whichever protocol brings them.
 
-use axum::http::HeaderName;
 use std::{
     fmt::{self, Display},
     time::{Duration, Instant},
 };
 
 use crate::{
+    api::headers::PRIORITY_NAME,
     error::{Code, Error, Result},
     tensor::Request,
 };
 
 /// A parameter's value.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::api) enum Parameter {
+pub(super) enum Parameter {
     Bool(bool),
     Int(i64),
     Uint(u64),
@@ -34,8 +34,8 @@ impl Display for Parameter {
     }
 }
 
-/// Whether a parameter of a request or of a tensor means something here.
-pub(in crate::api) fn is_known(name: &str) -> bool {
+/// True if a parameter of a request or of a tensor means something here.
+pub(super) fn is_known(name: &str) -> bool {
     matches!(
         name,
         "timeout"
@@ -52,23 +52,23 @@ pub(in crate::api) fn is_known(name: &str) -> bool {
     )
 }
 
-/// What the parameters of a request ask for.
+/// The parameters of a request.
 #[derive(Debug, Default)]
-pub(in crate::api) struct RequestParameters {
+pub(super) struct RequestParameters {
     /// When the answer stops being useful.
     pub deadline: Option<Instant>,
     /// The priority level; 0: the model's default.
     pub priority: u64,
-    /// What the choice of a version goes by.
+    /// The routing key.
     pub routing_key: Option<String>,
-    /// Whether outputs come in binary unless they say otherwise (HTTP only).
+    /// True if outputs come in binary unless they say otherwise (HTTP only).
     pub binary_data_output: bool,
 }
 
 impl RequestParameters {
     /// Reads those of a request for `model`, as of `now`. Parameters that the server does not know are the model's or another
     /// server's and are ignored; those that would change the answer, were they honoured, are refused.
-    pub(in crate::api) fn read(
+    pub(super) fn read(
         model: &str,
         parameters: impl Iterator<Item = (String, Parameter)>,
         now: Instant,
@@ -98,10 +98,6 @@ impl RequestParameters {
     }
 }
 
-/// The header (metadata over gRPC) that gives the priority level where no parameter does.
-pub(in crate::api) const PRIORITY: HeaderName = HeaderName::from_static(PRIORITY_NAME);
-pub(in crate::api) const PRIORITY_NAME: &str = "onnxd-priority";
-
 /// Takes the level of the header for a request that gives none itself.
 pub(in crate::api) fn read_priority(header: Option<&[u8]>, request: &mut Request) -> Result<()> {
     let Some(value) = header.filter(|_| request.priority == 0) else { return Ok(()) };
@@ -118,16 +114,16 @@ pub(in crate::api) fn read_priority(header: Option<&[u8]>, request: &mut Request
 
 /// Reads the parameters of a tensor: what it says of its binary form, as far as the protocol has one.
 #[derive(Debug, Default)]
-pub(in crate::api) struct TensorParameters {
+pub(super) struct TensorParameters {
     /// Bytes of the tensor behind the JSON (inputs over HTTP).
     pub binary_data_size: Option<usize>,
-    /// Whether the output comes in binary (outputs over HTTP).
+    /// True if the output comes in binary (outputs over HTTP).
     pub binary_data: Option<bool>,
 }
 
 impl TensorParameters {
     /// Reads the parameters of the tensor that `what` names, such as "input 'x'".
-    pub(in crate::api) fn read(what: &str, parameters: impl Iterator<Item = (String, Parameter)>) -> Result<Self> {
+    pub(super) fn read(what: &str, parameters: impl Iterator<Item = (String, Parameter)>) -> Result<Self> {
         let mut read = TensorParameters::default();
         for (name, value) in parameters {
             match name.as_str() {
@@ -174,7 +170,7 @@ fn string(name: &str, value: Parameter) -> Result<String> {
     }
 }
 
-/// Whether the value is the one that stands for "not used".
+/// True if the value is the one that stands for "not used".
 fn is_zero(value: &Parameter) -> bool {
     match value {
         Parameter::Bool(value) => !value,

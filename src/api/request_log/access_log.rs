@@ -1,4 +1,4 @@
-//! The access log up to the lines that are to be written: which requests have one, and where lines wait.
+//! The access log: which requests have a line, and where lines wait to be written.
 
 use std::{
     cell::RefCell,
@@ -20,14 +20,14 @@ const ERRORS: u32 = 100;
 /// Bytes of lines that wait to be written, at most.
 const ROOM: usize = 4 << 20;
 
-/// How long lines gather before they are written.
+/// Time for which lines gather before they are written.
 const GATHER: Duration = Duration::from_millis(50);
 
 /// Bytes of lines that are not waited with.
 const ENOUGH: usize = 256 << 10;
 
 thread_local! {
-    /// What a thread writes a line into.
+    /// The buffer that a thread writes a line into.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -35,7 +35,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct AccessLog {
     sample: Ratio,
-    /// What of the second is left for the client's faults, and for the server's.
+    /// Lines that are left in this second for the client's faults, and for the server's.
     errors: [Mutex<Second>; 2],
     lines: Mutex<Lines>,
     changed: Condvar,
@@ -51,7 +51,7 @@ pub struct Lines {
     pub reopen: bool,
     /// There will be no more.
     pub closed: bool,
-    /// Whether the writer waits for the first.
+    /// True while the writer waits for the first line.
     is_awaited: bool,
 }
 
@@ -59,22 +59,22 @@ pub struct Lines {
 #[derive(Debug, Default)]
 struct Second {
     began: Option<Instant>,
-    told: u32,
-    /// Those that were not told since the last that was.
+    taken: u32,
+    /// Those without a line since the last that had one.
     left_out: u64,
 }
 
 impl Second {
-    /// Whether one more may be told, and how many before it were not.
+    /// Takes one more, if there may be one, and gives the number before it that have no line.
     fn take(&mut self, now: Instant) -> Option<u64> {
         if self.began.is_none_or(|began| now.saturating_duration_since(began) >= Duration::from_secs(1)) {
-            (self.began, self.told) = (Some(now), 0);
+            (self.began, self.taken) = (Some(now), 0);
         }
-        if self.told == ERRORS {
+        if self.taken == ERRORS {
             self.left_out += 1;
             return None;
         }
-        self.told += 1;
+        self.taken += 1;
         Some(mem::take(&mut self.left_out))
     }
 }
@@ -85,7 +85,7 @@ impl AccessLog {
         AccessLog { sample, errors: Default::default(), lines: Mutex::default(), changed: Condvar::new(), metrics }
     }
 
-    /// Whether a request that ended is to be told, and the number of failed ones before it that were not.
+    /// The number of failed requests that have no line, if the request that ended now is to have one.
     pub(super) fn takes(&self, failed: Option<Code>) -> Option<u64> {
         if self.sample.takes(fastrand::f64) {
             return Some(0);

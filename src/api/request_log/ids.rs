@@ -1,14 +1,14 @@
-//! The ids that a request has.
+//! Request ids and trace ids.
 
 use crate::clock;
 
 /// Bytes of a request's id at most: four times as many as a UUID has.
-const LONGEST: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// The id that a client gives: 1 to 128 visible characters of ASCII. Any other is none, so that it can be put into a header, a
 /// log and a URL without a second thought.
 pub(super) fn request_id(value: &[u8]) -> Option<&str> {
-    let fits = (1..=LONGEST).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    let fits = (1..=MAX_ID_BYTES).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
     str::from_utf8(value).ok().filter(|_| fits)
 }
 
@@ -33,7 +33,7 @@ fn uuid(milliseconds: u128, first: u16, second: u64) -> Box<str> {
     text.into()
 }
 
-/// The id of the trace that a `traceparent` tells (W3C Trace Context): what is not as the standard has it tells none.
+/// The id of the trace in a `traceparent` (W3C Trace Context); `None` where it is not as the standard has it.
 pub(super) fn trace_id(value: &[u8]) -> Option<&str> {
     const LENGTH: usize = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".len();
     let text = str::from_utf8(value).ok()?;
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn ids_of_clients() {
-        let longest = "x".repeat(LONGEST);
+        let longest = "x".repeat(MAX_ID_BYTES);
         for id in ["1", "a-b_c:d/e=f", "{\"quoted\"}", &longest] {
             assert_eq!(request_id(id.as_bytes()), Some(id));
         }

@@ -1,28 +1,72 @@
-//! A line of the access log: one JSON object. Whatever clients send, it stays one line, and of bounded length.
+//! A record of the access log: one JSON object on one line of bounded length, whatever clients send.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, net::SocketAddr, time::Duration};
 
-use super::{Noted, Protocol};
-use crate::{api::cut, clock};
+use crate::{
+    api::text::cut,
+    batcher::Timing,
+    clock,
+    error::{Code, Error},
+    traffic::Reason,
+};
 
 /// Bytes of an error's message at most.
-const LONGEST_ERROR: usize = 512;
+const MAX_ERROR_BYTES: usize = 512;
 
-/// How a request ended.
+/// The protocol that a request came by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http,
+    Grpc,
+}
+
+impl Protocol {
+    /// The status of an error, as records have it.
+    pub(super) fn status(self, code: Code) -> u16 {
+        match self {
+            Protocol::Http => code.http(),
+            Protocol::Grpc => grpc_status(code),
+        }
+    }
+}
+
+/// The status of a code over gRPC, as records have it.
+pub(in crate::api) fn grpc_status(code: Code) -> u16 {
+    u16::try_from(code.grpc()).unwrap_or_default()
+}
+
+/// A request as the access log has it.
+pub(super) struct Record {
+    pub protocol: Protocol,
+    pub client: SocketAddr,
+    pub request_id: Option<Box<str>>,
+    pub trace_id: Option<Box<str>>,
+    pub model: String,
+    /// The id in the message.
+    pub message_id: String,
+    /// Bytes of the message.
+    pub bytes: usize,
+    /// The version that was chosen, and why.
+    pub routed: Option<(u64, Reason)>,
+    pub timing: Option<Timing>,
+    pub failed: Option<Error>,
+}
+
+/// The end of a request.
 pub(super) struct End {
     pub status: u16,
     /// Bytes of the answer's body.
     pub bytes: usize,
-    /// From when it came.
+    /// From the request's arrival.
     pub took: Duration,
-    /// Failed requests before it that were not told.
+    /// Failed requests before it that have no line.
     pub left_out: u64,
 }
 
 /// Writes the line of a request.
-pub(super) fn write(line: &mut Vec<u8>, noted: &Noted, end: &End) {
+pub(super) fn write(line: &mut Vec<u8>, record: &Record, end: &End) {
     let began = clock::now().checked_sub(end.took).map_or_else(clock::now, clock::clamp);
-    let protocol = match noted.protocol {
+    let protocol = match record.protocol {
         Protocol::Http => "http",
         Protocol::Grpc => "grpc",
     };
@@ -30,23 +74,23 @@ pub(super) fn write(line: &mut Vec<u8>, noted: &Noted, end: &End) {
     // Writing into memory can't fail.
     let _ = write!(fields.0, "{{\"time\":\"{}\"", humantime::format_rfc3339_micros(began));
     fields.word("protocol", protocol);
-    let _ = write!(fields.0, ",\"client\":\"{}\"", noted.client);
-    fields.given("request_id", noted.request_id.as_deref().unwrap_or_default());
-    fields.given("message_id", &noted.message_id);
-    fields.given("trace_id", noted.trace_id.as_deref().unwrap_or_default());
-    fields.given("model", &noted.model);
-    if let Some((version, reason)) = noted.routed {
+    let _ = write!(fields.0, ",\"client\":\"{}\"", record.client);
+    fields.given("request_id", record.request_id.as_deref().unwrap_or_default());
+    fields.given("message_id", &record.message_id);
+    fields.given("trace_id", record.trace_id.as_deref().unwrap_or_default());
+    fields.given("model", &record.model);
+    if let Some((version, reason)) = record.routed {
         fields.number("version", version);
         fields.word("reason", reason.label());
     }
-    fields.word("code", noted.failed.as_ref().map_or("ok", |error| error.code().label()));
+    fields.word("code", record.failed.as_ref().map_or("ok", |error| error.code().label()));
     fields.number("status", end.status.into());
-    if let Some(error) = &noted.failed {
-        fields.text("error", &cut(error.message(), LONGEST_ERROR));
+    if let Some(error) = &record.failed {
+        fields.text("error", &cut(error.message(), MAX_ERROR_BYTES));
     }
-    fields.number("bytes_in", noted.bytes as u64);
+    fields.number("bytes_in", record.bytes as u64);
     fields.number("bytes_out", end.bytes as u64);
-    if let Some(timing) = &noted.timing {
+    if let Some(timing) = &record.timing {
         fields.number("rows", timing.rows as u64);
         fields.number("batch_rows", timing.batch_rows as u64);
         fields.seconds("queue_seconds", timing.queue);
@@ -113,39 +157,29 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        batcher::Timing,
-        error::{Code, Error},
-        traffic::Reason,
-    };
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use std::time::Instant;
 
-    fn noted(model: &str, message_id: &str, request_id: &str, failed: Option<Error>) -> Noted {
-        Noted {
-            log: None,
+    fn record(model: &str, message_id: &str, request_id: &str, failed: Option<Error>) -> Record {
+        Record {
             protocol: Protocol::Http,
             client: "127.0.0.1:4".parse().unwrap(),
-            arrived: Instant::now(),
             request_id: Some(request_id.into()),
             trace_id: None,
-            asks_for_timing: false,
             model: model.into(),
             message_id: message_id.into(),
             bytes: 5,
             routed: Some((3, Reason::Weighted)),
             timing: Some(Timing { rows: 1, batch_rows: 2, run: Duration::from_nanos(1500), ..Timing::default() }),
             failed,
-            took: None,
         }
     }
 
     #[test]
-    fn a_line_says_all_there_is() {
+    fn line_has_every_field() {
         let mut line = Vec::new();
         let end = End { status: 200, bytes: 7, took: Duration::from_millis(2500), left_out: 0 };
-        write(&mut line, &noted("m", "", "r", None), &end);
+        write(&mut line, &record("m", "", "r", None), &end);
         let mut read: Value = serde_json::from_slice(&line).unwrap();
         let time = read["time"].take();
         assert!(humantime::parse_rfc3339(time.as_str().unwrap()).unwrap() < clock::now(), "{time}");
@@ -159,14 +193,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_clients_send_it_is_one_line(texts in [any::<String>(), any::<String>(), any::<String>(), any::<String>()]) {
+        fn record_is_one_line_whatever_clients_send(texts in [any::<String>(), any::<String>(), any::<String>(), any::<String>()]) {
             let [model, message, request, error] = &texts;
-            let noted = noted(model, message, request, Some(Error::new(Code::Internal, error.clone())));
+            let record = record(model, message, request, Some(Error::new(Code::Internal, error.clone())));
             let mut line = Vec::new();
-            write(&mut line, &noted, &End { status: 500, bytes: 0, took: Duration::ZERO, left_out: 9 });
+            write(&mut line, &record, &End { status: 500, bytes: 0, took: Duration::ZERO, left_out: 9 });
             prop_assert_eq!(line.iter().position(|byte| *byte == b'\n'), Some(line.len() - 1));
             let read: Value = serde_json::from_slice(&line).unwrap();
-            prop_assert_eq!(&read["error"], &json!(cut(error, LONGEST_ERROR)));
+            prop_assert_eq!(&read["error"], &json!(cut(error, MAX_ERROR_BYTES)));
             prop_assert_eq!(read["model"].as_str().unwrap_or_default(), model);
             prop_assert_eq!(&read["errors_left_out"], &json!(9));
         }

@@ -17,34 +17,34 @@ use tokio::{
 };
 
 use super::{
-    compression::{Decoder, Encoding, STEP},
-    limits::{Kind, Limit, Limits, Refusal},
+    compression::{Decoder, Encoding, STEP_BYTES},
+    limits::{Limit, Limits, Refusal, RefusalKind},
     memory_budget::{Share, guarded},
 };
 use crate::tensor::{ALIGNMENT, Inputs, Tensor};
 
 /// A piece that is at least as large, and all that comes, stays where it was read. Smaller ones are copied: a few bytes would
 /// keep a read buffer alive, which is larger.
-pub(in crate::api) const KEPT: usize = 64 << 10;
+pub(in crate::api) const MIN_KEPT_BYTES: usize = 64 << 10;
 
 /// Bytes of a body that are taken in before other connections of the thread get their turn: a fast client could hold it for as
 /// long as its body comes.
-const MAX_STRETCH: usize = 1 << 20;
+const MAX_STRETCH_BYTES: usize = 1 << 20;
 
 /// Bytes of a body that are read though it is refused. Who sends more sees the connection close.
-const DISCARDED: usize = 1 << 30;
+const MAX_DISCARDED_BYTES: usize = 1 << 30;
 
-/// How long nothing of it may come.
-const LINGER: Duration = Duration::from_secs(5);
+/// Time for which nothing of a refused body may come.
+const DISCARD_STALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who sends a byte for so many makes the server work for nothing of their own. Such bodies are unpacked with a pause after
+/// A client that sends a byte for so many makes the server work for little work of its own. Such bodies are unpacked with a pause after
 /// every step, so that a few of them don't take the CPUs from others.
-const TOO_GOOD: usize = 64;
-const BREATH: Duration = Duration::from_millis(2);
+const SUSPICIOUS_RATIO: usize = 64;
+const SUSPICIOUS_PAUSE: Duration = Duration::from_millis(2);
 
-/// What unpacking takes beside what it gives, but for the window of zstd, which grows with it.
-const WORKSPACE: usize = (64 << 10) + SCRATCH;
-const SCRATCH: usize = 32 << 10;
+/// Memory that unpacking takes beside the data, but for the window of zstd, which grows with it.
+const WORKSPACE_BYTES: usize = (64 << 10) + SCRATCH_BYTES;
+const SCRATCH_BYTES: usize = 32 << 10;
 
 /// Pieces of a body that began to come when its head had, one after the other.
 pub(in crate::api) struct Pieces {
@@ -68,7 +68,7 @@ impl Pieces {
         Pieces { aligned: tensor, ..self }
     }
 
-    /// Bytes that are told beforehand to come at least.
+    /// Bytes that are announced to come at least.
     fn announced(&self) -> u64 {
         self.body.size_hint().lower()
     }
@@ -79,7 +79,7 @@ impl Pieces {
             if self.body.is_end_stream() {
                 return Ok(None);
             }
-            if self.at_a_stretch >= MAX_STRETCH {
+            if self.at_a_stretch >= MAX_STRETCH_BYTES {
                 self.at_a_stretch = 0;
                 yield_now().await;
             }
@@ -89,7 +89,7 @@ impl Pieces {
                 None => {
                     self.at_a_stretch = 0;
                     let limits = &self.limits;
-                    let whole = self.began + limits.patience(limits.body_timeout, self.received);
+                    let whole = self.began + limits.time_allowed(limits.body_timeout, self.received);
                     let deadline = whole.min(Instant::now() + limits.body_timeout);
                     // Aside: most requests have no use for a timer, and need not carry the room for one.
                     match Box::pin(timeout_at(deadline.into(), self.body.frame())).await {
@@ -101,7 +101,7 @@ impl Pieces {
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => {
-                    return Err(Refusal::new(Kind::CutOff, format!("the request body can't be read: {error}")));
+                    return Err(Refusal::new(RefusalKind::CutOff, format!("the request body can't be read: {error}")));
                 }
                 // Trailers say nothing.
                 Some(Ok(frame)) => {
@@ -119,7 +119,7 @@ impl Pieces {
         let Limits { body_timeout, min_rate, .. } = *self.limits;
         let (received, after) = (self.received, self.began.elapsed().as_secs_f64());
         Refusal::new(
-            Kind::TooSlow,
+            RefusalKind::TooSlow,
             format!(
                 "the request body did not come in time: {received} bytes in {after:.1} s; it may stand still for {body_timeout:?} (--body-timeout) and must come at {min_rate} bytes per second on the whole (--min-rate)"
             ),
@@ -133,10 +133,12 @@ impl Pieces {
 
     /// Reads the rest and drops it, as long as it comes, so that a client that is still sending gets as far as reading why.
     async fn discard(mut self) {
-        if self.announced() > DISCARDED as u64 {
+        if self.announced() > MAX_DISCARDED_BYTES as u64 {
             return;
         }
-        while self.received < DISCARDED && matches!(timeout(LINGER, self.next()).await, Ok(Ok(Some(_)))) {}
+        while self.received < MAX_DISCARDED_BYTES
+            && matches!(timeout(DISCARD_STALL_TIMEOUT, self.next()).await, Ok(Ok(Some(_))))
+        {}
     }
 
     /// All of them, unpacked where there is an encoding. Where they are refused and `discards` says so, the rest is still read.
@@ -154,7 +156,7 @@ impl Pieces {
     }
 
     async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
-        // Where the length is told beforehand, nobody has to wait for what is refused. (Packed, it would be larger still, or
+        // Where the length is announced, nobody has to wait for what is refused. (Packed, it would be larger still, or
         // it is not worth telling apart.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
@@ -169,10 +171,10 @@ impl Pieces {
     }
 }
 
-/// What has come of a body.
+/// A body as far as it has come.
 pub(in crate::api) struct Collected {
     limit: Limit,
-    /// Bytes that are told to come; 0 where that is not known.
+    /// Bytes that are announced to come; 0 where that is not known.
     announced: usize,
     limits: Arc<Limits>,
     share: Share,
@@ -193,11 +195,11 @@ struct Buffer {
     aligned: usize,
 }
 
-/// What is given back in one go.
-const FREED: usize = 4 << 20;
+/// Memory that is given back in one go.
+const FREED_STEP_BYTES: usize = 4 << 20;
 
 /// From here on a buffer is as large as it can become.
-const LARGE: usize = 1 << 20;
+const LARGE_BYTES: usize = 1 << 20;
 
 impl Buffer {
     /// Empty, for a body whose byte at `aligned` is to lie at a multiple of [`ALIGNMENT`].
@@ -216,7 +218,7 @@ impl Buffer {
         // With as much as `place` may take.
         let more = more + ALIGNMENT;
         let rest = start.saturating_add(most).saturating_add(ALIGNMENT).saturating_sub(memory.len());
-        let whole = length + more >= LARGE && memory.try_reserve_exact(rest).is_ok();
+        let whole = length + more >= LARGE_BYTES && memory.try_reserve_exact(rest).is_ok();
         if !whole || memory.capacity() - memory.len() < more {
             memory.reserve(more);
         }
@@ -242,7 +244,7 @@ impl Buffer {
 }
 
 /// Copies a small body so that the byte at `aligned` lies at a multiple of [`ALIGNMENT`].
-pub(in crate::api) fn aligned_copy(body: &[u8], aligned: usize) -> impl AsRef<[u8]> + Send + 'static + use<> {
+pub(crate) fn aligned_copy(body: &[u8], aligned: usize) -> impl AsRef<[u8]> + Send + 'static + use<> {
     let mut buffer = Buffer::new(aligned);
     buffer.make_room(body.len(), body.len());
     buffer.memory.extend_from_slice(body);
@@ -257,16 +259,16 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.memory.capacity() <= FREED {
+        if self.memory.capacity() <= FREED_STEP_BYTES {
             return;
         }
         // A compute thread has none, and nobody who waits for it.
         if let Ok(runtime) = Handle::try_current() {
             let mut memory = std::mem::take(&mut self.memory);
             runtime.spawn_blocking(move || {
-                while memory.capacity() > FREED {
-                    memory.truncate(memory.capacity() - FREED);
-                    memory.shrink_to(memory.capacity() - FREED);
+                while memory.capacity() > FREED_STEP_BYTES {
+                    memory.truncate(memory.capacity() - FREED_STEP_BYTES);
+                    memory.shrink_to(memory.capacity() - FREED_STEP_BYTES);
                 }
             });
         }
@@ -276,9 +278,9 @@ impl Drop for Buffer {
 struct Unpacker {
     encoding: Encoding,
     decoder: Decoder,
-    /// What it writes into, a little at a time.
+    /// The buffer that it writes into, a little at a time.
     scratch: Vec<u8>,
-    /// What it takes beside the data.
+    /// Memory that it takes beside the data.
     workspace: Share,
     /// Bytes that it was given.
     packed: usize,
@@ -296,11 +298,11 @@ impl Collected {
         let announced = if encoding.is_some() { 0 } else { usize::try_from(announced).unwrap_or(usize::MAX) };
         let unpacker = encoding.map(|encoding| {
             let mut workspace = Share::new(&limits.budget);
-            if !workspace.grow(WORKSPACE) {
+            if !workspace.grow(WORKSPACE_BYTES) {
                 return Err(limits.full());
             }
             let decoder = Decoder::new(encoding).map_err(|error| malformed(encoding, &error))?;
-            let scratch = Vec::with_capacity(SCRATCH);
+            let scratch = Vec::with_capacity(SCRATCH_BYTES);
             Ok(Box::new(Unpacker { encoding, decoder, scratch, workspace, packed: 0, worked: 0 }))
         });
         Ok(Collected {
@@ -331,13 +333,13 @@ impl Collected {
         if !self.share.grow(piece.len()) {
             return Err(self.limits.full());
         }
-        if before == 0 && piece.len() >= KEPT && piece.len() >= self.announced {
+        if before == 0 && piece.len() >= MIN_KEPT_BYTES && piece.len() >= self.announced {
             self.piece = Some(piece);
             return Ok(());
         }
         let first = self.piece.take().unwrap_or_default();
         // Who announces much has not sent it yet.
-        let more = if self.announced <= LARGE { self.announced.saturating_sub(before) } else { 0 };
+        let more = if self.announced <= LARGE_BYTES { self.announced.saturating_sub(before) } else { 0 };
         let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
         self.data.make_room(first.len() + more.max(piece.len()), most);
         self.data.memory.extend_from_slice(&first);
@@ -373,10 +375,10 @@ impl Collected {
                 return Err(malformed(*encoding, &"it does not go on"));
             }
             *worked += came;
-            if *worked >= STEP {
+            if *worked >= STEP_BYTES {
                 *worked = 0;
-                if data.len() / TOO_GOOD > *packed {
-                    sleep(BREATH).await;
+                if data.len() / SUSPICIOUS_RATIO > *packed {
+                    sleep(SUSPICIOUS_PAUSE).await;
                 } else {
                     yield_now().await;
                 }
@@ -402,7 +404,7 @@ impl Collected {
 }
 
 fn malformed(encoding: Encoding, why: &dyn std::fmt::Display) -> Refusal {
-    Refusal::new(Kind::Malformed, format!("the request body is not valid {}: {why}", encoding.name()))
+    Refusal::new(RefusalKind::Malformed, format!("the request body is not valid {}: {why}", encoding.name()))
 }
 
 /// Counts the tensors that do not lie in `counted`, the memory of the message they came in: they were decoded into memory of
@@ -424,7 +426,8 @@ pub(in crate::api) fn count_copies(
         }
         let data = guarded(data.clone(), share);
         let (datatype, shape) = (input.tensor.datatype(), input.tensor.shape().clone());
-        input.tensor = Tensor::new(datatype, shape, data).map_err(|error| Refusal { kind: Kind::Malformed, error })?;
+        input.tensor =
+            Tensor::new(datatype, shape, data).map_err(|error| Refusal { kind: RefusalKind::Malformed, error })?;
     }
     Ok(())
 }

@@ -5,22 +5,24 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use std::io;
 use zstd::stream::raw::{self, CParameter, DParameter, InBuffer, Operation, OutBuffer};
 
+use super::memory_budget::Share;
+
 /// An encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Encoding {
+pub(crate) enum Encoding {
     Gzip,
     Deflate,
     Zstd,
 }
 
 /// The names of those that are known, as headers list them.
-pub(in crate::api) const KNOWN: &str = "gzip, deflate, zstd, identity";
+pub(in crate::api) const KNOWN_ENCODINGS: &str = "gzip, deflate, zstd, identity";
 
 /// Bytes that are worked on in one go: less than a millisecond. In between others get the thread.
-pub(in crate::api) const STEP: usize = 128 << 10;
+pub(in crate::api) const STEP_BYTES: usize = 128 << 10;
 
 /// Answers that are smaller stay as they are: they fit in a few packets, and packing them costs more than it saves.
-pub(in crate::api) const WORTH_IT: usize = 4 << 10;
+pub(in crate::api) const MIN_COMPRESSED_BYTES: usize = 4 << 10;
 
 /// Frames that need a larger window are refused, as RFC 9659 has it. It is allocated for what the frame claims.
 const ZSTD_WINDOW_LOG: u32 = 23;
@@ -30,7 +32,7 @@ impl Encoding {
     /// gzip and deflate only.
     pub(in crate::api) const ALL: [Encoding; 3] = [Encoding::Gzip, Encoding::Deflate, Encoding::Zstd];
 
-    pub(in crate::api) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Encoding::Zstd => "zstd",
             Encoding::Gzip => "gzip",
@@ -55,11 +57,11 @@ impl Encoding {
                     continue;
                 }
                 let known = Encoding::from_name(name);
-                let known =
-                    known.ok_or_else(|| format!("{header} '{name}' is not supported, expected one of {KNOWN}"))?;
+                let known = known
+                    .ok_or_else(|| format!("{header} '{name}' is not supported, expected one of {KNOWN_ENCODINGS}"))?;
                 if named.replace(known).is_some() {
                     return Err(format!(
-                        "{header} names several encodings on top of each other, expected one of {KNOWN}"
+                        "{header} names several encodings on top of each other, expected one of {KNOWN_ENCODINGS}"
                     ));
                 }
             }
@@ -74,7 +76,7 @@ impl Encoding {
     }
 
     /// The same of the header's values.
-    pub(in crate::api) fn accepted_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+    pub(crate) fn accepted_of<'a>(values: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut weights = [0.0_f32; Encoding::ALL.len()];
         let mut identity = 0.0;
         for value in values {
@@ -108,7 +110,7 @@ pub(in crate::api) struct Decoder {
 
 enum Format {
     Gzip(Decompress),
-    /// Of zlib's format, as the name means; some send it bare, which the first byte tells.
+    /// Of zlib's format, as the name means; some send it bare, which the first byte shows.
     Deflate(Option<Decompress>),
     Zstd(raw::Decoder<'static>),
 }
@@ -160,7 +162,7 @@ impl Decoder {
         }
     }
 
-    /// Whether what came can be all.
+    /// True if all that came can be the whole.
     pub(in crate::api) fn is_complete(&self) -> bool {
         self.ended
     }
@@ -173,22 +175,44 @@ fn inflate_step(inflate: &mut Decompress, input: &[u8], output: &mut Vec<u8>, en
     Ok((inflate.total_in() - before) as usize)
 }
 
-/// Much of what is answered is noise to a packer. A sample tells before all of it has been tried.
-const SAMPLE: usize = 16 << 10;
+/// Much of what is answered is noise to a packer. A sample shows it before all of it has been tried.
+const SAMPLE_BYTES: usize = 16 << 10;
 
-/// Packs `data`, quickly rather than well. `None` where that makes it hardly smaller.
-pub(in crate::api) async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
-    if data.len() >= 4 * SAMPLE {
+/// Compresses the data behind its first `prefix` bytes, if it is large enough, that pays, and `share` finds room for both. Gives
+/// the encoding where it did.
+pub(in crate::api) async fn compress_in_place(
+    encoding: Encoding,
+    data: &mut Vec<u8>,
+    prefix: usize,
+    share: &mut Share,
+) -> Option<Encoding> {
+    let both = data.len().saturating_mul(2).saturating_sub(share.bytes());
+    if data.len() - prefix < MIN_COMPRESSED_BYTES || !share.grow(both) {
+        return None;
+    }
+    // While it is compressed, others have the thread.
+    let compressed = Box::pin(compress(encoding, &data[prefix..])).await?;
+    data.truncate(prefix);
+    match prefix {
+        0 => *data = compressed,
+        _ => data.extend_from_slice(&compressed),
+    }
+    Some(encoding)
+}
+
+/// Compresses `data`, quickly rather than well. `None` where that makes it hardly smaller.
+async fn compress(encoding: Encoding, data: &[u8]) -> Option<Vec<u8>> {
+    if data.len() >= 4 * SAMPLE_BYTES {
         let (mut packer, mut packed) = (Packer::new(encoding).ok()?, Vec::new());
-        packer.step(&data[data.len() / 2..][..SAMPLE], &mut packed).ok()?;
+        packer.step(&data[data.len() / 2..][..SAMPLE_BYTES], &mut packed).ok()?;
         packer.finish(&mut packed).ok()?;
-        if packed.len() > SAMPLE / 8 * 7 {
+        if packed.len() > SAMPLE_BYTES / 8 * 7 {
             return None;
         }
     }
     let mut packer = Packer::new(encoding).ok()?;
     let mut packed = Vec::with_capacity(data.len() / 2);
-    for (index, piece) in data.chunks(STEP).enumerate() {
+    for (index, piece) in data.chunks(STEP_BYTES).enumerate() {
         if index > 0 {
             tokio::task::yield_now().await;
         }

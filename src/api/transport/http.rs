@@ -1,8 +1,8 @@
-//! HTTP/1.1 without its bodies: heads of requests, and the `Date` header.
+//! HTTP without its bodies: errors, and the `Date` header.
 
-pub(in crate::api) mod date;
-pub(in crate::api) mod head;
+mod date;
+mod error;
 
-pub use date::date_header;
-pub use head::Head;
-pub use head::Look;
+pub(crate) use date::{date, date_header};
+pub(crate) use error::{ErrorResponse, refusal};
+pub(in crate::api) use error::{refused, wrong_method};

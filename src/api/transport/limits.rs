@@ -1,11 +1,11 @@
-//! What clients may do at most, and what they are told where they do more.
+//! Limits on the requests and answers of clients, and the refusals where they are exceeded.
 
 use std::{sync::Arc, time::Duration};
 
 use super::memory_budget::{Budget, Share};
 use crate::error::{Code, Error};
 
-/// What clients may do at most, over every protocol.
+/// Limits on requests and answers, over every protocol.
 #[derive(Debug)]
 pub struct Limits {
     /// Bytes of a message over gRPC, unpacked.
@@ -14,9 +14,9 @@ pub struct Limits {
     pub http_body: usize,
     /// Bytes of the JSON in it.
     pub http_json: usize,
-    /// How long nothing of a body may come, and how long it may take beyond what `min_rate` gives it.
+    /// Time for which nothing of a body may come, and that it may take beyond what `min_rate` gives it.
     pub body_timeout: Duration,
-    /// How long an answer may lie unread beyond what `min_rate` gives it.
+    /// Time for which an answer may lie unread beyond what `min_rate` gives it.
     pub write_timeout: Duration,
     /// Bytes per second that a client sends and reads at least.
     pub min_rate: usize,
@@ -25,18 +25,18 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// How long so many bytes may take.
-    pub(in crate::api) fn patience(&self, timeout: Duration, bytes: usize) -> Duration {
+    /// Time that so many bytes may take.
+    pub(in crate::api) fn time_allowed(&self, timeout: Duration, bytes: usize) -> Duration {
         let extra = Duration::from_secs_f64(bytes as f64 / self.min_rate.max(1) as f64);
         timeout.saturating_add(extra)
     }
 
     /// Refuses a request for which there is no room now.
-    pub(in crate::api) fn full(&self) -> Refusal {
+    pub(crate) fn full(&self) -> Refusal {
         self.budget.refuse();
         let (used, limit) = (self.budget.used(), self.budget.limit());
         Refusal::new(
-            Kind::Full,
+            RefusalKind::Full,
             format!(
                 "there is no room for the request: requests and answers hold {used} of {limit} bytes (--request-memory); try again later"
             ),
@@ -44,7 +44,7 @@ impl Limits {
     }
 }
 
-/// What a large answer might be asked for instead.
+/// Advice for the client of an answer that is too large.
 const SMALLER_ANSWERS: &str = "ask for fewer outputs or rows, or over HTTP for binary outputs (binary_data_output)";
 
 impl Limits {
@@ -60,14 +60,14 @@ impl Limits {
         let (used, limit) = (self.budget.used(), self.budget.limit());
         if at_least > limit {
             return Refusal::new(
-                Kind::TooLarge,
+                RefusalKind::TooLarge,
                 format!(
                     "the answer takes at least {at_least} bytes, more than all requests and answers may hold: {limit} bytes (--request-memory); {SMALLER_ANSWERS}"
                 ),
             );
         }
         Refusal::new(
-            Kind::Full,
+            RefusalKind::Full,
             format!(
                 "there is no room for the answer, which takes at least {at_least} bytes: requests and answers hold {used} of {limit} bytes (--request-memory); try again later, or {SMALLER_ANSWERS}"
             ),
@@ -79,7 +79,7 @@ impl Limits {
 #[derive(Debug, Clone, Copy)]
 pub(in crate::api) struct Limit {
     pub bytes: usize,
-    /// What they are bytes of.
+    /// The thing that is limited.
     pub what: &'static str,
     /// The option that sets it.
     pub setting: &'static str,
@@ -88,13 +88,16 @@ pub(in crate::api) struct Limit {
 impl Limit {
     pub(in crate::api) fn exceeded(&self, by: &str) -> Refusal {
         let Limit { bytes, what, setting } = self;
-        Refusal::new(Kind::TooLarge, format!("{what} {by} is larger than the limit of {bytes} bytes ({setting})"))
+        Refusal::new(
+            RefusalKind::TooLarge,
+            format!("{what} {by} is larger than the limit of {bytes} bytes ({setting})"),
+        )
     }
 }
 
-/// Why a request does not come as far as being decoded.
+/// Reason why a request does not come as far as being decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) enum Kind {
+pub(crate) enum RefusalKind {
     /// It is larger than its limit.
     TooLarge,
     /// Its encoding is not known.
@@ -113,40 +116,40 @@ pub(in crate::api) enum Kind {
 
 /// A request that does not come as far as being decoded.
 #[derive(Debug)]
-pub(in crate::api) struct Refusal {
-    pub kind: Kind,
+pub(crate) struct Refusal {
+    pub kind: RefusalKind,
     pub error: Error,
 }
 
 impl Refusal {
-    pub(in crate::api) fn new(kind: Kind, message: String) -> Self {
+    pub(in crate::api) fn new(kind: RefusalKind, message: String) -> Self {
         Refusal { kind, error: Error::new(kind.row().0, message) }
     }
 
     /// The HTTP status, which says more than that of the error's code.
-    pub(in crate::api) fn http(&self) -> u16 {
-        if self.kind == Kind::Later { self.error.code().http() } else { self.kind.row().1 }
+    pub(crate) fn http(&self) -> u16 {
+        if self.kind == RefusalKind::Later { self.error.code().http() } else { self.kind.row().1 }
     }
 }
 
 /// A failure of what came as far as being decoded, with the status of its code.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { kind: Kind::Later, error }
+        Refusal { kind: RefusalKind::Later, error }
     }
 }
 
-impl Kind {
-    /// The code, which gRPC and the metrics tell, and the HTTP status.
+impl RefusalKind {
+    /// The code, for gRPC and the metrics, and the HTTP status.
     fn row(self) -> (Code, u16) {
         match self {
-            Kind::TooLarge => (Code::ResourceExhausted, 413),
-            Kind::UnknownEncoding => (Code::Unimplemented, 415),
-            Kind::Malformed => (Code::InvalidArgument, 400),
-            Kind::TooSlow => (Code::DeadlineExceeded, 408),
-            Kind::CutOff => (Code::Cancelled, 400),
-            Kind::Full => (Code::ResourceExhausted, 429),
-            Kind::Later => (Code::Internal, 500),
+            RefusalKind::TooLarge => (Code::ResourceExhausted, 413),
+            RefusalKind::UnknownEncoding => (Code::Unimplemented, 415),
+            RefusalKind::Malformed => (Code::InvalidArgument, 400),
+            RefusalKind::TooSlow => (Code::DeadlineExceeded, 408),
+            RefusalKind::CutOff => (Code::Cancelled, 400),
+            RefusalKind::Full => (Code::ResourceExhausted, 429),
+            RefusalKind::Later => (Code::Internal, 500),
         }
     }
 }

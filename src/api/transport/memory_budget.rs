@@ -9,7 +9,7 @@ use std::sync::{
 
 use crate::per_thread::PerThread;
 
-/// How many bytes may be held, and how many are.
+/// The bytes that may be held, and those that are.
 #[derive(Debug)]
 pub struct Budget {
     limit: usize,
@@ -17,14 +17,14 @@ pub struct Budget {
     refused: AtomicU64,
     /// Bytes that are held, or kept by threads for what comes next.
     taken: AtomicUsize,
-    /// What threads keep, so that most requests don't write to what all threads write to.
+    /// Bytes that threads keep, so that most requests don't write to what all threads write to.
     kept: PerThread<AtomicUsize>,
-    /// What a thread keeps at most is twice this.
+    /// Half of the bytes that a thread keeps at most.
     keep: usize,
 }
 
-/// What a thread takes beyond what it needs, of a budget that is large enough.
-const KEEP: usize = 64 << 10;
+/// Bytes that a thread takes beyond its need, of a budget that is large enough.
+const MAX_KEPT_BYTES: usize = 64 << 10;
 
 /// The part of a budget that a thread may so take.
 const KEPT_PART: usize = 1024;
@@ -33,7 +33,7 @@ impl Budget {
     /// A budget of so many bytes, none of them used.
     pub fn new(limit: usize) -> Arc<Self> {
         let (taken, kept) = (AtomicUsize::new(0), PerThread::new(AtomicUsize::default));
-        Arc::new(Budget { limit, refused: AtomicU64::new(0), taken, kept, keep: KEEP.min(limit / KEPT_PART) })
+        Arc::new(Budget { limit, refused: AtomicU64::new(0), taken, kept, keep: MAX_KEPT_BYTES.min(limit / KEPT_PART) })
     }
 
     /// The bytes that may be held.
@@ -89,18 +89,18 @@ impl Budget {
     }
 }
 
-/// What holds no more is small.
-const SMALL: usize = 256 << 10;
+/// A share of at most so many bytes is small.
+const MAX_SMALL_BYTES: usize = 256 << 10;
 
-/// What one request, or one answer, holds of the budget; given back when it is dropped.
+/// The part of the budget of one request, or of one answer; given back when it is dropped.
 #[derive(Debug)]
-pub(in crate::api) struct Share {
+pub(crate) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Share {
-    pub(in crate::api) fn new(budget: &Arc<Budget>) -> Self {
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
         Share { budget: budget.clone(), bytes: 0 }
     }
 
@@ -108,13 +108,13 @@ impl Share {
     /// would wait for ever. The large leave some to the small, who are most of those that are served: a few bodies that grow
     /// until they are refused would have everybody refused with them.
     #[must_use]
-    pub(in crate::api) fn grow(&mut self, bytes: usize) -> bool {
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
         let Budget { limit, keep, .. } = *self.budget;
         if bytes > limit {
             // Nor may others see so much taken, if only for a moment.
             return false;
         }
-        let left = if self.bytes.saturating_add(bytes) > SMALL { limit / 8 } else { 0 };
+        let left = if self.bytes.saturating_add(bytes) > MAX_SMALL_BYTES { limit / 8 } else { 0 };
         let fits = if left == 0 && self.budget.take_kept(bytes) {
             true
         } else if left == 0 && self.budget.take(bytes + keep, 0) {
@@ -133,7 +133,7 @@ impl Share {
     }
 
     /// Gives back what is beyond so many bytes.
-    pub(in crate::api) fn shrink_to(&mut self, bytes: usize) {
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
         if let Some(extra @ 1..) = self.bytes.checked_sub(bytes) {
             self.budget.give_back(extra);
             self.bytes = bytes;
@@ -146,7 +146,7 @@ impl Share {
     }
 
     /// Takes more, whether or not there is as much: what is there already has to be counted.
-    pub(in crate::api) fn add(&mut self, bytes: usize) {
+    pub(crate) fn add(&mut self, bytes: usize) {
         if !self.budget.take_kept(bytes) {
             self.budget.taken.fetch_add(bytes, Relaxed);
         }
@@ -164,7 +164,7 @@ impl Drop for Share {
 
 /// Bytes that keep `guard` until their last slice is gone, wherever that may be: the tensors of a cancelled request lie in a
 /// queue for a while after whoever decoded them has gone.
-pub(in crate::api) fn guarded<G: Send + 'static>(data: impl AsRef<[u8]> + Send + 'static, guard: G) -> Bytes {
+pub(crate) fn guarded<G: Send + 'static>(data: impl AsRef<[u8]> + Send + 'static, guard: G) -> Bytes {
     struct Guarded<D, G> {
         data: D,
         _guard: G,
@@ -201,12 +201,15 @@ mod tests {
 
     #[test]
     fn the_large_leave_some_to_the_small() {
-        let budget = Budget::new(80 * SMALL);
+        let budget = Budget::new(80 * MAX_SMALL_BYTES);
         let (mut large, mut other, mut small) = (Share::new(&budget), Share::new(&budget), Share::new(&budget));
-        assert!(large.grow(69 * SMALL) && large.grow(SMALL) && !large.grow(1));
-        assert!(!other.grow(2 * SMALL) && other.grow(SMALL) && !other.grow(1), "it is no longer small");
-        assert!(small.grow(SMALL));
-        assert_eq!(budget.used(), 72 * SMALL);
+        assert!(large.grow(69 * MAX_SMALL_BYTES) && large.grow(MAX_SMALL_BYTES) && !large.grow(1));
+        assert!(
+            !other.grow(2 * MAX_SMALL_BYTES) && other.grow(MAX_SMALL_BYTES) && !other.grow(1),
+            "it is no longer small"
+        );
+        assert!(small.grow(MAX_SMALL_BYTES));
+        assert_eq!(budget.used(), 72 * MAX_SMALL_BYTES);
     }
 
     #[test]

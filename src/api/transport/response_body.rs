@@ -1,4 +1,4 @@
-//! Answers on their way out: counted, and known to their connection until they are written.
+//! Bodies of responses: counted, and known to their connection until they are written.
 
 use axum::{
     body::{Body, HttpBody},
@@ -19,13 +19,12 @@ use super::{
     limits::Limits,
     memory_budget::{Share, guarded},
 };
-use crate::api::request_log::SERVER_TIMING;
-use crate::clock;
+use crate::{api::headers::SERVER_TIMING, clock};
 
 /// The answers of one connection that are not written yet. HTTP/2 takes what it is
 /// given and keeps it for as long as the client grants no window, which nothing else shows.
 #[derive(Debug, Default)]
-pub struct Unwritten {
+pub struct PendingResponses {
     answers: Mutex<Answers>,
 }
 
@@ -37,14 +36,14 @@ struct Answers {
     free: Vec<usize>,
 }
 
-impl Unwritten {
-    /// Whether every answer is written.
+impl PendingResponses {
+    /// True if every response is written.
     pub fn is_empty(&self) -> bool {
         let answers = self.answers();
         answers.free.len() == answers.deadlines.len()
     }
 
-    /// Whether one should have got on by now.
+    /// True if one should have got on by now.
     pub fn is_overdue(&self, now: Instant) -> bool {
         self.answers().deadlines.iter().flatten().any(|deadline| *deadline <= now)
     }
@@ -55,8 +54,8 @@ impl Unwritten {
 }
 
 /// An answer that is not written yet.
-struct Unread {
-    unwritten: Arc<Unwritten>,
+struct PendingResponse {
+    pending: Arc<PendingResponses>,
     place: usize,
     /// By when all of it has to be written.
     whole: Instant,
@@ -64,55 +63,55 @@ struct Unread {
     _share: Share,
 }
 
-impl Unread {
-    fn new(unwritten: Arc<Unwritten>, length: usize, share: Share, limits: &Limits) -> Self {
+impl PendingResponse {
+    fn new(pending: Arc<PendingResponses>, length: usize, share: Share, limits: &Limits) -> Self {
         let (now, timeout) = (clock::coarse::instant(), limits.write_timeout);
-        let whole = now + limits.patience(timeout, length);
-        let mut answers = unwritten.answers();
+        let whole = now + limits.time_allowed(timeout, length);
+        let mut answers = pending.answers();
         let place = answers.free.pop().unwrap_or(answers.deadlines.len());
         if place == answers.deadlines.len() {
             answers.deadlines.push(None);
         }
         answers.deadlines[place] = Some(whole.min(now + timeout));
         drop(answers);
-        Unread { unwritten, place, whole, timeout, _share: share }
+        PendingResponse { pending, place, whole, timeout, _share: share }
     }
 
     /// A piece has been taken.
     fn got_on(&self) {
-        self.unwritten.answers().deadlines[self.place] = Some(self.whole.min(clock::coarse::instant() + self.timeout));
+        self.pending.answers().deadlines[self.place] = Some(self.whole.min(clock::coarse::instant() + self.timeout));
     }
 }
 
-impl Drop for Unread {
+impl Drop for PendingResponse {
     fn drop(&mut self) {
-        let mut answers = self.unwritten.answers();
+        let mut answers = self.pending.answers();
         answers.deadlines[self.place] = None;
         answers.free.push(self.place);
     }
 }
 
 /// An answer goes out in pieces of this size, so that it shows whether it is read.
-const PIECE: usize = 64 << 10;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// An answer to an inference on its way out.
 pub struct Outgoing {
     left: Bytes,
     /// Where there is more than one piece, which otherwise has it.
-    unread: Option<Arc<Unread>>,
+    unwritten: Option<Arc<PendingResponse>>,
 }
 
 /// The body of an answer, which `share` counts until it is written.
-pub(in crate::api) fn outgoing<D>(data: D, share: Share, unwritten: &Arc<Unwritten>, limits: &Limits) -> Outgoing
+pub(crate) fn outgoing<D>(data: D, share: Share, pending: &Arc<PendingResponses>, limits: &Limits) -> Outgoing
 where
     D: AsRef<[u8]> + Into<Bytes> + Send + 'static,
 {
     let length = data.as_ref().len();
-    let unread = Unread::new(unwritten.clone(), length, share, limits);
-    if length <= PIECE {
-        Outgoing { left: guarded(data, unread), unread: None }
+    let unwritten = PendingResponse::new(pending.clone(), length, share, limits);
+    if length <= PIECE_BYTES {
+        Outgoing { left: guarded(data, unwritten), unwritten: None }
     } else {
-        Outgoing { left: data.into(), unread: Some(Arc::new(unread)) }
+        Outgoing { left: data.into(), unwritten: Some(Arc::new(unwritten)) }
     }
 }
 
@@ -126,7 +125,7 @@ pub enum AnswerBody {
     Other(Body),
 }
 
-/// What ends a call over gRPC that went well.
+/// The end of a call over gRPC that went well.
 pub enum Trailers {
     /// The status, which is OK, and where the time went if the client has asked.
     Due(Option<Box<HeaderValue>>),
@@ -134,11 +133,11 @@ pub enum Trailers {
     Sent,
 }
 
-/// An answer.
-pub type Answer = Response<AnswerBody>;
+/// A response of any port.
+pub type HttpResponse = Response<AnswerBody>;
 
 /// The answer of what axum serves.
-pub(in crate::api) fn other(response: Response<Body>) -> Answer {
+pub(in crate::api) fn other(response: Response<Body>) -> HttpResponse {
     response.map(AnswerBody::Other)
 }
 
@@ -177,7 +176,7 @@ impl HttpBody for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Inference(body) => body.size_hint(),
-            // Not exact, which would have hyper tell it in a header: the message has its length in it.
+            // Not exact, which would have hyper put it into a header: the message has its length in it.
             AnswerBody::Message(body, _) => {
                 let mut hint = SizeHint::new();
                 hint.set_lower(body.left.len() as u64);
@@ -194,17 +193,17 @@ impl Outgoing {
         if self.left.is_empty() {
             return None;
         }
-        let Some(unread) = &self.unread else {
+        let Some(unwritten) = &self.unwritten else {
             return Some(std::mem::take(&mut self.left));
         };
-        unread.got_on();
-        let unread = unread.clone();
-        let length = self.left.len().min(PIECE);
+        unwritten.got_on();
+        let unwritten = unwritten.clone();
+        let length = self.left.len().min(PIECE_BYTES);
         let piece = self.left.split_to(length);
         if self.left.is_empty() {
-            self.unread = None;
+            self.unwritten = None;
         }
-        Some(guarded(piece, unread))
+        Some(guarded(piece, unwritten))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     show,
 };
 use crate::{
-    api::admin::proto::{ChangeResponse, Model, Version},
+    api::proto::admin::{ChangeResponse, Model, Version},
     commands::{
         cli::admin::{Loading, Server, Terms, Weight, split_version},
         output::{print, remark},

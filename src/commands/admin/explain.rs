@@ -6,7 +6,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    api::admin::proto::ExplainResponse,
+    api::proto::admin::ExplainResponse,
     commands::{cli::admin::Server, output::print},
     terminal::printable,
     url::percent_encoded,

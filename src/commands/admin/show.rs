@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::SystemTime};
 
 use super::table::Table;
 use crate::{
-    api::admin::proto::{Model, Record, Traffic, Version},
+    api::proto::admin::{Model, Record, Traffic, Version},
     clock,
     config::rounded,
     terminal::printable,

@@ -9,7 +9,7 @@ use super::{
     table::painted,
 };
 use crate::{
-    api::admin::proto::{Event, TrafficEvent, VersionEvent},
+    api::proto::admin::{Event, TrafficEvent, VersionEvent},
     commands::{
         cli::admin::Server,
         output::{is_coloured, remark},

@@ -1,6 +1,6 @@
 //! Versions on devices, whose place the CPU takes.
 
-use std::{sync::Arc, thread};
+use std::{collections::BTreeMap, sync::Arc, thread};
 use tempfile::TempDir;
 
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
     loader::{Loaded, Loader, devices::Devices},
     metrics::Exposition,
     repository::{Repository, Scan},
-    router::Version,
+    router::{Meta, ModelEntry, Router, Routing, Table, Version, VersionEntry},
     tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor},
-    traffic::{Reason, Selector},
+    traffic::Selector,
 };
 
 /// A machine with so many GPUs, on which no run gets a CPU.
@@ -44,6 +44,15 @@ fn input(name: &str, rows: usize, first: usize) -> NamedTensor {
     NamedTensor { name: name.into(), tensor }
 }
 
+/// A router with one version.
+fn router(version: &Arc<Version>) -> Router {
+    let router = Router::new(Exposition::new(&[]).server().clone());
+    let versions = BTreeMap::from([(version.version, VersionEntry::Ready(version.clone()))]);
+    let entry = ModelEntry::new(versions, Routing::default(), None);
+    router.publish(Table { models: [(version.model.to_string(), entry)].into(), ..Table::default() });
+    router
+}
+
 /// Checks the answer of a version of `y = x + 1`.
 fn ask(version: &Arc<Version>, rows: usize, first: usize) {
     let request = Request {
@@ -56,8 +65,8 @@ fn ask(version: &Arc<Version>, rows: usize, first: usize) {
         deadline: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let submitted = version.submit(request, Reason::Pinned).unwrap();
-    let answer = runtime.block_on(submitted.answer()).unwrap();
+    let pending = router(version).submit(request, &Meta::default()).unwrap();
+    let answer = runtime.block_on(pending.answer()).unwrap();
     assert_eq!(answer.output.tensors[0].tensor, input("y", rows, first + 1).tensor);
 }
 

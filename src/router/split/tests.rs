@@ -10,7 +10,7 @@ fn split_over(weights: &[(u64, f64)], ready: impl Fn(u64) -> bool) -> Option<Spl
     Split::new(&Weights::new(weights.iter().copied().collect()).unwrap(), ready)
 }
 
-/// How often each version is drawn in a sweep over so many tickets, at even distances.
+/// Draws of each version in a sweep over so many tickets, at even distances.
 fn sweep(split: &Split, tickets: u64) -> BTreeMap<u64, u64> {
     let mut drawn = BTreeMap::new();
     for number in 0..tickets {

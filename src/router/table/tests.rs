@@ -76,7 +76,7 @@ fn table(weights: &[(u64, f64)], aliases: &[(&str, u64)]) -> Table {
     Table { models: [("m".to_owned(), ModelEntry::new(versions.into(), routing, None))].into(), ..Table::default() }
 }
 
-/// What a request gets that wants `selector`, with a key and a random number.
+/// The version of a request that wants `selector`, with a key and a random number.
 fn pick(table: &Table, selector: &str, key: Option<&str>, random: u64) -> Result<(u64, Reason), (Code, String)> {
     let selector = Selector::parse("m", selector).unwrap();
     let ticket = Ticket { key: key.map(str::as_bytes), random: &|| random, ..Ticket::default() };
@@ -113,7 +113,7 @@ fn weights_count_where_versions_are_ready_and_the_ticket_decides() {
     assert_eq!((version, reason), (2, Reason::Sticky));
     let shares: Vec<_> = (1..=9).map(|version| table.models["m"].share(version)).collect();
     assert_eq!(shares, [0.0, 0.75, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-    // Beside weights stable is a name; what is asked about a model is told of it, all the same.
+    // Beside weights stable is a name; metadata of a model is shown of it, all the same.
     assert_eq!(shown(&table), Some(1));
     assert_eq!(pick(&table, "stable", Some("user-1"), 0), Ok((1, Reason::Alias)));
 }

@@ -1,7 +1,7 @@
 //! Who may call.
 
 use http::{Method, Request, header};
-use onnxd::api::admin::proto::{ListModelsRequest, RollbackRequest, admin_service_client::AdminServiceClient};
+use onnxd::api::proto::admin::{ListModelsRequest, RollbackRequest, admin_service_client::AdminServiceClient};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tempfile::TempDir;
 use tonic::{Code, metadata::MetadataValue, transport::Channel};

@@ -1,7 +1,7 @@
 //! Every call, with the same answer over gRPC and HTTP.
 
 use http::Method;
-use onnxd::api::admin::proto::{
+use onnxd::api::proto::admin::{
     AbortRequest, DropAliasRequest, ExplainRequest, GetHistoryRequest, GetModelRequest, ListModelsRequest,
     LoadVersionRequest, PromoteRequest, ReloadVersionRequest, ResetTrafficRequest, RollbackRequest, SetAliasRequest,
     SetWeightsRequest, ShiftTrafficRequest, UnloadVersionRequest, WaitReadyRequest,
@@ -215,7 +215,7 @@ async fn a_rollback_is_seen_by_every_request_that_begins_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_are_on_the_port_too() {
-    use onnxd::api::dialect::oip_grpc::proto::health::{HealthCheckRequest, health_client::HealthClient};
+    use onnxd::api::proto::health::{HealthCheckRequest, health_client::HealthClient};
     use tonic::transport::Channel;
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,

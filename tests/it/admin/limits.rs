@@ -1,7 +1,7 @@
 //! What callers of the admin API can't do, however they try: fill the state, take every place, or write to others' terminals.
 
 use http::Method;
-use onnxd::api::admin::proto::{WatchRequest, admin_service_client::AdminServiceClient};
+use onnxd::api::proto::admin::{WatchRequest, admin_service_client::AdminServiceClient};
 use serde_json::{Value, json};
 use std::fs;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Unloading what gets requests takes force, and versions may be named by aliases.
 
 use http::Method;
-use onnxd::api::admin::proto::{PromoteRequest, UnloadVersionRequest};
+use onnxd::api::proto::admin::{PromoteRequest, UnloadVersionRequest};
 use serde_json::json;
 use tonic::Code;
 

@@ -2,7 +2,7 @@
 
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use onnxd::api::admin::proto::{Event, SetWeightsRequest, WatchRequest, admin_service_client::AdminServiceClient};
+use onnxd::api::proto::admin::{Event, SetWeightsRequest, WatchRequest, admin_service_client::AdminServiceClient};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! What bad input gets: a clear error, and nothing is changed.
 
 use http::Method;
-use onnxd::api::admin::proto::{SetWeightsRequest, ShiftTrafficRequest};
+use onnxd::api::proto::admin::{SetWeightsRequest, ShiftTrafficRequest};
 use serde_json::Value;
 use tonic::Code;
 

@@ -1,7 +1,7 @@
 //! Answers of models in workers are those of models in the server's process, bit for bit.
 
 use bytes::Bytes;
-use onnxd::api::dialect::oip_grpc::proto::ModelInferRequest;
+use onnxd::api::proto::ModelInferRequest;
 use tempfile::TempDir;
 
 use super::{isolation, save};

@@ -58,7 +58,11 @@ impl Chart {
         }
         let layer = |room: &String| {
             let found = self.rooms.iter().find(|(known, _)| known == room);
-            found.unwrap_or_else(|| panic!("the chart in ARCHITECTURE.md has no room '{room}' (imported by another room)")).1
+            found
+                .unwrap_or_else(|| {
+                    panic!("the chart in ARCHITECTURE.md has no room '{room}' (imported by another room)")
+                })
+                .1
         };
         layer(&to) < layer(&from) || layer(&to) == layer(&from) && self.arrows.contains(&(from, to))
     }

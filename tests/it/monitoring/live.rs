@@ -21,7 +21,7 @@ use crate::support::{
     prometheus::{Prometheus, TIMES_FASTER, installed},
     server::{PATIENCE, Server, eventually, onnxd},
 };
-use onnxd::api::dialect::oip_grpc::proto::ModelInferRequest;
+use onnxd::api::proto::ModelInferRequest;
 
 /// Queries that rightly return nothing: nothing here is refused, and `slow`, for which dashboards are opened, fails nothing.
 const EMPTY: [&str; 9] = [

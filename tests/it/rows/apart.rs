@@ -1,7 +1,7 @@
 //! Requests that run alone and uncut although their model is batched: the proof does not hold for their extents.
 
 use bytes::Bytes;
-use onnxd::api::dialect::oip_grpc::proto::{ModelInferRequest, ModelInferResponse};
+use onnxd::api::proto::{ModelInferRequest, ModelInferResponse};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinSet;

@@ -1,6 +1,6 @@
 //! Requests of different values at once, to models whose rows meet and to models whose rows are independent.
 
-use onnxd::api::dialect::oip_grpc::proto::{ModelInferRequest, ModelInferResponse};
+use onnxd::api::proto::{ModelInferRequest, ModelInferResponse};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tonic::Status;

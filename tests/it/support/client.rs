@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     ModelInferRequest, ModelInferResponse, grpc_inference_service_client::GrpcInferenceServiceClient,
     health::health_client::HealthClient, model_infer_request::InferInputTensor,
 };

@@ -1,7 +1,7 @@
 //! Runs of the model `slow` ([`super::onnx::slow`]): endless ones that keep an instance busy until a test releases it, and
 //! measured ones.
 
-use onnxd::api::dialect::oip_grpc::proto::{
+use onnxd::api::proto::{
     ModelInferRequest, ModelInferResponse, grpc_inference_service_client::GrpcInferenceServiceClient,
 };
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! There are only so many connections.
 
 use http::{Request, StatusCode};
-use onnxd::api::dialect::oip_grpc::proto::health::HealthCheckRequest;
+use onnxd::api::proto::health::HealthCheckRequest;
 use std::{
     io::{ErrorKind, Read},
     net::{SocketAddr, TcpStream},

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use futures_util::stream;
 use http::{StatusCode, Version};
-use onnxd::api::dialect::oip_grpc::proto::{ServerLiveRequest, health::HealthCheckRequest};
+use onnxd::api::proto::{ServerLiveRequest, health::HealthCheckRequest};
 use tonic::{Code, codec::CompressionEncoding};
 
 use super::{ENCODINGS, INFER, ask, echo, echo_binary, echo_json, framed, infer_framed, numbers, pack, start, unpack};
@@ -88,10 +88,8 @@ async fn grpc_reads_every_encoding_and_answers_alike() {
         assert!(health.check(HealthCheckRequest { service: "echo".into() }).await.is_ok(), "{name}");
         // Who sends packed messages need not read them.
         let mut sends =
-            onnxd::api::dialect::oip_grpc::proto::grpc_inference_service_client::GrpcInferenceServiceClient::new(
-                channel(&server).await,
-            )
-            .send_compressed(encoding);
+            onnxd::api::proto::grpc_inference_service_client::GrpcInferenceServiceClient::new(channel(&server).await)
+                .send_compressed(encoding);
         let answer = sends.model_infer(echo(COUNT)).await.unwrap();
         assert!(answer.metadata().get("grpc-encoding").is_none(), "{name}");
     }

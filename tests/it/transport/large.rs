@@ -1,6 +1,6 @@
 //! Large requests and answers hold nobody up, and answers have to fit into the byte budget.
 
-use onnxd::api::dialect::oip_grpc::proto::{InferTensorContents, ModelInferRequest};
+use onnxd::api::proto::{InferTensorContents, ModelInferRequest};
 use prost::Message;
 use serde_json::json;
 use std::{

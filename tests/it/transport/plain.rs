@@ -201,3 +201,80 @@ async fn bodies_and_readers_have_to_go_on() {
     eventually("nothing is held", async || metric(&server, "onnxd_request_memory_bytes", &[]).await == 0.0).await;
     assert_well(&server).await;
 }
+
+/// True if the fast path answered a request: it writes the length of the body first, and hyper behind all other headers.
+fn is_on_fast_path(server: &Server, request: &[u8]) -> bool {
+    let mut stream = TcpStream::connect(server.http).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream)).map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(request));
+    lines.next().unwrap().starts_with("content-length: ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fast_path_takes_the_headers_that_it_knows() {
+    let (_repository, server) = start(&[]);
+    let body = echo_json(COUNT);
+    for headers in [
+        "",
+        "User-Agent: curl/8.0\r\nAccept: */*\r\nContent-Type: application/json\r\n",
+        "Accept-Encoding: gzip, deflate, br\r\nConnection: keep-alive\r\naccept: application/json\r\n",
+        "accept-language: *\r\nsec-fetch-mode: cors\r\ncontent-type: text/plain;charset=UTF-8\r\n",
+        "X-Request-Id: 1\r\nonnxd-server-timing: 1\r\nonnxd-priority: 1\r\nonnxd-routing-key: k\r\n",
+        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\ntracestate: a=b\r\n",
+    ] {
+        assert!(is_on_fast_path(&server, &request(headers, &body)), "{headers}");
+    }
+    let (binary, [(name, length)]) = echo_binary(COUNT);
+    assert!(is_on_fast_path(&server, &request(&format!("{name}: {length}\r\n"), &binary)));
+    assert!(is_on_fast_path(&server, GET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fast_path_leaves_every_other_header_to_the_ordinary_way() {
+    const NAMES: [&str; 32] = [
+        "authorization",
+        "Authorization",
+        "proxy-authorization",
+        "cookie",
+        "origin",
+        "referer",
+        "x-api-key",
+        "x-user-id",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-real-ip",
+        "forwarded",
+        "via",
+        "range",
+        "if-match",
+        "if-none-match",
+        "cache-control",
+        "pragma",
+        "date",
+        "from",
+        "prefer",
+        "max-forwards",
+        "idempotency-key",
+        "baggage",
+        "b3",
+        "x-b3-traceid",
+        "x-envoy-expected-rq-timeout-ms",
+        "x-amzn-sagemaker-custom-attributes",
+        "grpc-timeout",
+        "te",
+        "user-agents",
+        "onnxd-anything",
+    ];
+    let (_repository, server) = start(&[]);
+    let body = echo_json(COUNT);
+    for name in NAMES {
+        assert!(!is_on_fast_path(&server, &request(&format!("{name}: 1\r\n"), &body)), "{name}");
+        let get = format!("GET /v2/models/echo/ready HTTP/1.1\r\nHost: x\r\n{name}: 1\r\n\r\n");
+        assert!(!is_on_fast_path(&server, get.as_bytes()), "{name}");
+    }
+    for unusual in ["Accept: text/html", "Content-Type: application/grpc", "Connection: keep-alive, te"] {
+        assert!(!is_on_fast_path(&server, &request(&format!("{unusual}\r\n"), &body)), "{unusual}");
+    }
+}

@@ -1,13 +1,15 @@
-//! What a message takes in memory once it is decoded, which can be a hundred times what it takes on the wire: an empty input
-//! is two bytes there.
+//! Memory of a decoded message, and time to decode it. Decoded, a message can take a hundred times as much as on the wire: an
+//! empty input is two bytes there.
 
 use bytes::Bytes;
 
-use super::proto::{
-    InferParameter, InferTensorContents,
-    model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+use crate::api::{
+    proto::{
+        InferParameter, InferTensorContents,
+        model_infer_request::{InferInputTensor, InferRequestedOutputTensor},
+    },
+    transport::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements},
 };
-use crate::api::transport::codec_pool::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements};
 
 /// A field that takes more decoded than on the wire.
 enum Field {
@@ -146,7 +148,7 @@ pub(super) fn varint(message: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::dialect::oip_grpc::proto::ModelInferRequest;
+    use crate::api::proto::ModelInferRequest;
     use prost::Message;
 
     #[test]

@@ -1,29 +1,39 @@
-//! Messages into the server's words.
+//! Messages into requests.
 
 use bytes::Bytes;
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, mem, time::Instant};
 
-use super::proto::{
-    InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
-    model_infer_request::InferInputTensor,
-};
 use crate::{
     api::{
-        dialect::parameters::{Parameter, RequestParameters, TensorParameters},
-        infer::{datatype, input_error},
+        dialect::{
+            input::{datatype, input_error},
+            parameters::{Parameter, RequestParameters, TensorParameters},
+        },
+        proto::{
+            InferParameter, InferTensorContents, ModelInferRequest, infer_parameter::ParameterChoice,
+            model_infer_request::InferInputTensor,
+        },
     },
     error::{Error, Result},
     tensor::{Datatype, Inputs, NamedTensor, Request, Shape, Tensor, push_bytes_element},
     traffic::Selector,
 };
 
-/// An inference request that came at `now`.
-pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Request> {
-    let model = message.model_name;
-    let selector = Selector::parse(&model, &message.model_version)?;
+/// An inference request that came at `now`, or the error with the model's name.
+pub(super) fn request(mut message: ModelInferRequest, now: Instant) -> Result<Request, (Error, String)> {
+    let model = mem::take(&mut message.model_name);
+    match nameless(&model, message, now) {
+        Ok(request) => Ok(Request { model, ..request }),
+        Err(error) => Err((error, model)),
+    }
+}
+
+/// The request in a message to `model`, without the model's name.
+fn nameless(model: &str, message: ModelInferRequest, now: Instant) -> Result<Request> {
+    let selector = Selector::parse(model, &message.model_version)?;
     let RequestParameters { deadline, priority, routing_key, .. } =
-        RequestParameters::read(&model, parameters(message.parameters), now)?;
-    let inputs = inputs(&model, message.inputs, message.raw_input_contents)?;
+        RequestParameters::read(model, parameters(message.parameters), now)?;
+    let inputs = Inputs::Named(inputs(model, message.inputs, message.raw_input_contents)?);
     let mut outputs = Vec::with_capacity(message.outputs.len());
     for output in message.outputs {
         TensorParameters::read(
@@ -32,7 +42,7 @@ pub(super) fn request(message: ModelInferRequest, now: Instant) -> Result<Reques
         )?;
         outputs.push(output.name);
     }
-    Ok(Request { model, selector, routing_key, inputs: Inputs::Named(inputs), outputs, priority, deadline })
+    Ok(Request { model: String::new(), selector, routing_key, inputs, outputs, priority, deadline })
 }
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.

@@ -1,15 +1,9 @@
-//! The server's words into messages.
+//! Answers into messages.
 
 use bytes::BufMut;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
-use super::proto::{ModelMetadataResponse, model_metadata_response::TensorMetadata};
-use crate::api::transport::grpc::unary::PREFIX;
-use crate::{
-    api::{PLATFORM, properties},
-    router::{Answer, Table, Version},
-    tensor::{OutputTensor, TensorSpec},
-};
+use crate::{api::transport::grpc::MESSAGE_PREFIX_BYTES, router::Answer, tensor::OutputTensor};
 
 /// Fields of a `ModelInferResponse`, and of an output in it.
 const MODEL_NAME: u32 = 1;
@@ -27,7 +21,7 @@ pub(super) fn response_length(answer: &Answer, id: &str) -> usize {
     let lengths: usize =
         outputs.iter().map(|output| field(output_length(output)) + field(output.tensor.data().len())).sum();
     let id = if id.is_empty() { 0 } else { field(id.len()) };
-    PREFIX + field(version.model.len()) + field(version.number.len()) + id + lengths
+    MESSAGE_PREFIX_BYTES + field(version.model.len()) + field(version.number.len()) + id + lengths
 }
 
 /// An answer as a `ModelInferResponse`, behind the room for its prefix. Every output is raw: clients read typed contents of a
@@ -36,7 +30,7 @@ pub(super) fn response_length(answer: &Answer, id: &str) -> usize {
 pub(super) fn response(answer: &Answer, id: &str, length: usize) -> Vec<u8> {
     let (version, outputs) = (&answer.version, &answer.output.tensors);
     let mut data = Vec::with_capacity(length);
-    data.put_bytes(0, PREFIX);
+    data.put_bytes(0, MESSAGE_PREFIX_BYTES);
     put(&mut data, MODEL_NAME, version.model.as_bytes());
     put(&mut data, MODEL_VERSION, &version.number);
     if !id.is_empty() {
@@ -75,7 +69,7 @@ fn field(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
 
-/// What stands in front of the content of a field.
+/// Writes the key and the length in front of the content of a field.
 fn head(data: &mut Vec<u8>, number: u32, length: usize) {
     encode_key(number, WireType::LengthDelimited, data);
     encode_varint(length as u64, data);
@@ -84,22 +78,4 @@ fn head(data: &mut Vec<u8>, number: u32, length: usize) {
 fn put(data: &mut Vec<u8>, number: u32, content: &[u8]) {
     head(data, number, content.len());
     data.extend_from_slice(content);
-}
-
-/// The metadata of a version.
-pub(super) fn metadata(table: &Table, version: &Version) -> ModelMetadataResponse {
-    let versions =
-        table.models.get(&*version.model).map(|model| model.ready().map(|ready| ready.version.to_string()).collect());
-    ModelMetadataResponse {
-        name: version.model.to_string(),
-        versions: versions.unwrap_or_default(),
-        platform: PLATFORM.into(),
-        inputs: version.signature.all_inputs().map(tensor_metadata).collect(),
-        outputs: version.signature.outputs.iter().map(tensor_metadata).collect(),
-        properties: properties(version).into_iter().collect(),
-    }
-}
-
-fn tensor_metadata(spec: &TensorSpec) -> TensorMetadata {
-    TensorMetadata { name: spec.name.to_string(), datatype: spec.datatype.name().into(), shape: spec.wire_shape() }
 }

@@ -1,4 +1,4 @@
-//! Where the tensor of a request lies in its message, as far as the message's beginning tells.
+//! The place of a tensor in the message of a request, read from the first bytes of the message.
 
 use super::cost::varint;
 
@@ -6,7 +6,7 @@ use super::cost::varint;
 const RAW_INPUT_CONTENTS: u64 = 7;
 
 /// The place of the first tensor of at least so many bytes, where it begins in `beginning`.
-pub(in crate::api) fn first(beginning: &[u8], at_least: usize) -> Option<usize> {
+pub(super) fn first(beginning: &[u8], at_least: usize) -> Option<usize> {
     let mut rest = beginning;
     loop {
         let tag = varint(&mut rest)?;
@@ -29,7 +29,7 @@ pub(in crate::api) fn first(beginning: &[u8], at_least: usize) -> Option<usize> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::dialect::oip_grpc::proto::{ModelInferRequest, model_infer_request::InferInputTensor};
+    use crate::api::proto::{ModelInferRequest, model_infer_request::InferInputTensor};
     use bytes::Bytes;
     use proptest::prelude::*;
     use prost::Message;

@@ -1,15 +1,18 @@
-//! Bodies into the server's words: JSON, and the binary tensors behind it.
+//! Bodies into requests: JSON, and the binary tensors behind it.
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use std::time::Instant;
 
-use super::JSON_LENGTH;
 use crate::{
     api::{
-        dialect::parameters::{Parameter, RequestParameters, TensorParameters, is_known},
-        infer::{datatype, input_error},
-        transport::codec_pool::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements},
+        dialect::{
+            Decoded,
+            input::{datatype, input_error},
+            parameters::{Parameter, RequestParameters, TensorParameters, is_known},
+        },
+        headers::JSON_LENGTH,
+        transport::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements},
     },
     error::{Error, Result},
     json::{Kind, Reader, TensorObject, once},
@@ -17,22 +20,15 @@ use crate::{
     traffic::Selector,
 };
 
-/// A decoded request with what the answer's form depends on.
-pub(super) struct Decoded {
-    pub request: Request,
-    pub id: String,
-    pub binary: Binary,
-}
-
-/// Which outputs go out in binary.
-pub(super) struct Binary {
-    /// Those named here as they say.
+/// The outputs that go out in binary.
+pub(crate) struct BinaryOutputs {
+    /// The outputs that the request names, with what it says of them.
     pub outputs: Vec<(String, Option<bool>)>,
     /// The others.
     pub default: bool,
 }
 
-impl Binary {
+impl BinaryOutputs {
     pub(super) fn is_binary(&self, output: &str) -> bool {
         let named = self.outputs.iter().find(|(name, _)| name == output);
         named.and_then(|(_, binary)| *binary).unwrap_or(self.default)
@@ -42,7 +38,7 @@ impl Binary {
 /// Inputs of a request at most, and outputs that it names: an empty one takes fifty times as much decoded as in JSON, and what
 /// JSON takes beside its tensors is not counted. Models that were exported with an input for every column of a table have a
 /// few thousand.
-const MOST_TENSORS: usize = 1 << 16;
+const MAX_TENSORS: usize = 1 << 16;
 
 /// The body's JSON, with what is missing or wrong in it left for its reader to judge.
 #[derive(Default)]
@@ -90,8 +86,8 @@ impl<'a> InferRequest<'a> {
 fn list<'a, T>(reader: &mut Reader<'a>, read: impl Fn(&mut Reader<'a>) -> Result<T, String>) -> Result<Vec<T>, String> {
     let mut elements = Vec::new();
     reader.array(|reader| {
-        if elements.len() == MOST_TENSORS {
-            return Err(reader.error(format_args!("more than {MOST_TENSORS} elements")));
+        if elements.len() == MAX_TENSORS {
+            return Err(reader.error(format_args!("more than {MAX_TENSORS} elements")));
         }
         elements.push(read(reader)?);
         Ok(())
@@ -151,8 +147,8 @@ fn number(text: &str) -> Parameter {
     }
 }
 
-/// How long a body takes to decode, as bytes of JSON that take as long.
-pub(super) fn work(body: &[u8], json_length: Option<usize>) -> usize {
+/// Bytes of JSON that take as long to parse as a body takes to decode.
+pub(super) fn cost(body: &[u8], json_length: Option<usize>) -> usize {
     let (json, binary) = body.split_at(json_length.unwrap_or(body.len()).min(body.len()));
     let checked = binary.len() / CHECKED_PER_PARSED;
     let is_checked = || json.len() <= MAX_INLINE_BYTES && has_checked_elements(json);
@@ -167,13 +163,14 @@ pub(super) fn request(
     json_length: Option<usize>,
     mut body: Bytes,
     now: Instant,
-) -> Result<Decoded> {
+) -> Result<Decoded<BinaryOutputs>> {
     if json_length == Some(0) {
         // A raw binary request: the body is the only input, and the answer is binary.
         let inputs = Inputs::Raw(body);
         let outputs = Vec::new();
         let request = Request { model, selector, routing_key: None, inputs, outputs, priority: 0, deadline: None };
-        return Ok(Decoded { request, id: String::new(), binary: Binary { outputs: Vec::new(), default: true } });
+        let form = BinaryOutputs { outputs: Vec::new(), default: true };
+        return Ok(Decoded { request, id: String::new(), form, keeps_message: true });
     }
     let json = body.split_to(json_length.unwrap_or(body.len()));
     let invalid =
@@ -199,12 +196,14 @@ pub(super) fn request(
     let wanted = outputs.iter().map(|(name, _)| name.clone()).collect();
     let inputs = Inputs::Named(inputs);
     let request = Request { model, selector, routing_key, inputs, outputs: wanted, priority, deadline };
-    Ok(Decoded { request, id: parsed.id.unwrap_or_default(), binary: Binary { outputs, default: binary_data_output } })
+    let form = BinaryOutputs { outputs, default: binary_data_output };
+    // What does not lie in the body was allocated while the body was there.
+    Ok(Decoded { request, id: parsed.id.unwrap_or_default(), form, keeps_message: true })
 }
 
-/// The JSON's length that the header tells; `None` within where it is no length, or where there are two of which another
+/// The JSON's length in its header; `None` within where it is no length, or where there are two of which another
 /// server on the way may have believed the other.
-pub(super) fn told_length(headers: &HeaderMap) -> Option<Option<usize>> {
+pub(in crate::api) fn announced_json_length(headers: &HeaderMap) -> Option<Option<usize>> {
     let mut values = headers.get_all(JSON_LENGTH).iter();
     let first = values.next()?;
     let agreed = values.all(|other| other == first);
@@ -213,9 +212,9 @@ pub(super) fn told_length(headers: &HeaderMap) -> Option<Option<usize>> {
     Some(digits.and_then(|digits| digits.parse().ok()))
 }
 
-/// Length of the JSON where the header tells it.
-pub(super) fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
-    let Some(told) = told_length(headers) else {
+/// Length of the JSON, where the header gives it.
+pub(in crate::api) fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
+    let Some(told) = announced_json_length(headers) else {
         return Ok(None);
     };
     told.filter(|length| *length <= body).map(Some).ok_or_else(|| {

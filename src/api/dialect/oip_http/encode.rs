@@ -1,15 +1,10 @@
-//! The server's words into bodies.
+//! Answers into bodies.
 
-use axum::http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
-
-use super::{JSON_LENGTH, decode::Binary};
+use super::decode::BinaryOutputs;
 use crate::{
     api::{
-        tell_version,
-        transport::{
-            limits::{Limits, Refusal},
-            memory_budget::Share,
-        },
+        dialect::Encoded,
+        transport::{Limits, Refusal, Share},
     },
     error::{Code, Error},
     json::{min_json_bytes, write_elements_while},
@@ -17,63 +12,32 @@ use crate::{
     tensor::OutputTensor,
 };
 
-/// The body of an answer.
-pub(super) struct Encoded {
-    pub body: Vec<u8>,
-    /// Length of the JSON in it, where binary tensors stand behind it.
-    pub json_length: Option<usize>,
-    /// What the byte budget holds for it: all of it, or nothing yet where it is small.
-    pub share: Share,
-}
-
-/// Answers below this size are counted by whoever sends them.
-const UNCOUNTED: usize = 64 << 10;
+/// Smaller answers are counted where they are sent.
+const MIN_COUNTED_BYTES: usize = 64 << 10;
 
 /// Bytes that are copied in the time that a byte of JSON takes.
 const COPIED_PER_CHARACTER: usize = 32;
 
-/// How long an answer takes to encode, as bytes of JSON that take as long.
-pub(super) fn work(answer: &Answer, binary: &Binary) -> usize {
-    let work = |output: &OutputTensor| match binary.is_binary(&output.name) {
+/// Bytes of JSON that take as long to write as the answer takes to encode.
+pub(super) fn cost(answer: &Answer, binary: &BinaryOutputs) -> usize {
+    let cost = |output: &OutputTensor| match binary.is_binary(&output.name) {
         true => output.tensor.data().len() / COPIED_PER_CHARACTER,
         false => min_json_bytes(&output.tensor).saturating_mul(2),
     };
-    answer.output.tensors.iter().map(work).fold(0, usize::saturating_add)
-}
-
-/// The headers of an answer's body.
-pub(super) fn headers(answer: &Answer, json_length: Option<usize>) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    tell_version(&mut headers, &answer.version, answer.reason);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(json_length)));
-    if let Some(json_length) = json_length {
-        headers.insert(JSON_LENGTH, HeaderValue::from(json_length));
-    }
-    headers
-}
-
-/// What a body is: JSON, or what binary tensors stand in.
-pub(super) fn content_type(json_length: Option<usize>) -> &'static str {
-    if json_length.is_none() { "application/json" } else { "application/octet-stream" }
+    answer.output.tensors.iter().map(cost).fold(0, usize::saturating_add)
 }
 
 /// The body of an answer: JSON, with the outputs that were asked for in binary behind it. A large one takes its room in the byte
 /// budget before it is written, as far as its length is known, and then piece by piece.
 ///
-/// # Errors
-/// There is no room for it.
-pub(super) fn body(answer: &Answer, id: &str, binary: &Binary, limits: &Limits) -> Result<Encoded, Refusal> {
-    body_while_wanted(answer, id, binary, limits, &|| true)
-}
-
-/// As [`body`], given up between two pieces of JSON once nobody wants it: the error is for nobody then.
+/// Given up between two pieces of JSON once nobody wants it: the error is for nobody then.
 ///
 /// # Errors
-/// As those of `body`, or it is not wanted any more.
-pub(super) fn body_while_wanted(
+/// There is no room for it, or it is not wanted any more.
+pub(super) fn body(
     answer: &Answer,
     id: &str,
-    binary: &Binary,
+    binary: &BinaryOutputs,
     limits: &Limits,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<Encoded, Refusal> {
@@ -86,7 +50,7 @@ pub(super) fn body_while_wanted(
         }
     }
     let at_least = text_at_least.saturating_add(behind_bytes);
-    if at_least >= UNCOUNTED && !share.grow(at_least) {
+    if at_least >= MIN_COUNTED_BYTES && !share.grow(at_least) {
         return Err(limits.answer_too_large(at_least));
     }
     let mut has_room = |written: &[u8]| {
@@ -123,16 +87,16 @@ pub(super) fn body_while_wanted(
     }
     body.extend_from_slice(b"]}");
     let json_length = body.len();
-    if behind_bytes > UNCOUNTED {
+    if behind_bytes > MIN_COUNTED_BYTES {
         body.reserve_exact(behind_bytes);
     }
     for data in &behind {
         body.extend_from_slice(data);
     }
-    if body.len() >= UNCOUNTED {
+    if body.len() >= MIN_COUNTED_BYTES {
         limits.count_answer(&mut share, body.len())?;
     }
-    Ok(Encoded { body, json_length: (!behind.is_empty()).then_some(json_length), share })
+    Ok(Encoded { data: body, json_length: (!behind.is_empty()).then_some(json_length), share })
 }
 
 /// Writes an output. False where there is no room for all of it.
@@ -164,7 +128,7 @@ fn tensor(body: &mut Vec<u8>, output: &OutputTensor, is_binary: bool, has_room: 
     true
 }
 
-pub(super) fn number(body: &mut Vec<u8>, number: u64) {
+fn number(body: &mut Vec<u8>, number: u64) {
     body.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 

@@ -10,7 +10,7 @@ use std::{
 use crate::clock;
 
 /// A date as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
-pub(in crate::api) type Date = [u8; 29];
+type Date = [u8; 29];
 
 struct Cached {
     /// Time of the coarse clock when the wall clock was read.
@@ -27,12 +27,12 @@ thread_local! {
 }
 
 /// The present date.
-pub(in crate::api) fn date() -> Date {
+pub(crate) fn date() -> Date {
     with_current(|cached| cached.date)
 }
 
 /// The present date as the value of a header.
-pub fn date_header() -> HeaderValue {
+pub(crate) fn date_header() -> HeaderValue {
     with_current(|cached| cached.header.clone())
 }
 

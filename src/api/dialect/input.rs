@@ -1,4 +1,4 @@
-//! What decoding a request has in common, whichever protocol brings it.
+//! Datatypes and errors of inputs, whichever dialect they are in.
 
 use std::fmt::Display;
 

@@ -1,25 +1,56 @@
-//! grpc.health.v1, for the server as a whole, the inference service, and every model by its name.
+//! Health checking by grpc.health.v1, for the server as a whole, each service, and every model by its name; and the services
+//! that tonic serves.
 
+use axum::middleware;
 use futures_util::{Stream, stream};
 use std::pin::Pin;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
-use super::dialect::oip_grpc::{
-    INFERENCE_SERVICE,
-    proto::health::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server},
+use super::{
+    context::{Context, Lifecycle},
+    proto::{
+        INFERENCE_SERVICE,
+        admin::SERVICE as ADMIN_SERVICE,
+        health::{
+            HealthCheckRequest, HealthCheckResponse,
+            health_check_response::ServingStatus,
+            health_server::{self, HealthServer},
+        },
+    },
+    transport::grpc::{MAX_SMALL_BODY_BYTES, read_small_bodies},
 };
-use super::{Context, Lifecycle, admin::SERVICE as ADMIN_SERVICE};
 use crate::traffic::Selector;
 
-/// The health service.
-pub(in crate::api) struct Health {
-    context: Context,
+/// Health checking, and reflection of these descriptors: services with methods that stream, which tonic serves.
+///
+/// # Panics
+/// Where the protocol definitions that the build encoded can't be decoded: a defect of the build.
+pub(in crate::api) fn streaming_services(context: Context, descriptors: &'static [u8]) -> axum::Router {
+    let reflection =
+        |builder: tonic_reflection::server::Builder<'static>| builder.register_encoded_file_descriptor_set(descriptors);
+    let v1 = reflection(tonic_reflection::server::Builder::configure()).build_v1();
+    let v1alpha = reflection(tonic_reflection::server::Builder::configure()).build_v1alpha();
+    let limits = context.limits.clone();
+    let health = HealthServer::new(Health { context });
+    macro_rules! unpacking {
+        ($service:expr) => {
+            [CompressionEncoding::Gzip, CompressionEncoding::Deflate, CompressionEncoding::Zstd]
+                .into_iter()
+                .fold($service.max_decoding_message_size(MAX_SMALL_BODY_BYTES), |service, encoding| {
+                    service.accept_compressed(encoding)
+                })
+        };
+    }
+    let routes = Routes::new(unpacking!(health))
+        .add_service(unpacking!(v1.expect("the build's own descriptors")))
+        .add_service(unpacking!(v1alpha.expect("the build's own descriptors")));
+    let reading = middleware::map_request_with_state(limits, read_small_bodies);
+    routes.into_axum_router().reset_fallback().layer(reading)
 }
 
-impl Health {
-    pub(in crate::api) fn new(context: Context) -> Self {
-        Health { context }
-    }
+/// The health service.
+struct Health {
+    context: Context,
 }
 
 #[tonic::async_trait]

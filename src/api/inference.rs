@@ -1,0 +1,20 @@
+//! The inference pipeline: the way of every request, whichever dialect and transport bring it.
+//!
+//! decode -> submit -> wait -> complete (encode, compress) -> respond (count, log). Everything between two waits is a plain
+//! function, so that its variables are no part of the future. A dialect turns bytes into a request and an answer into bytes; a
+//! [`Responder`] turns the outcome into a response of its transport; an endpoint receives the message too, and goes the
+//! whole way with it.
+
+mod endpoint;
+mod grpc;
+mod http;
+mod request_headers;
+mod respond;
+mod stages;
+
+pub(super) use grpc::infer as infer_grpc;
+pub(super) use http::infer as infer_http;
+pub(crate) use http::{http_status, put_answer_headers};
+pub(crate) use request_headers::RequestHeaders;
+pub(crate) use respond::{Completed, Responder, respond};
+pub(crate) use stages::{Submitted, complete, decode, submit};
