@@ -5,11 +5,13 @@
 
 mod about;
 mod batch_buffer;
+mod batch_run;
 pub(crate) mod cpu;
 pub(crate) mod cuda;
 mod element;
 mod explain;
 mod instance;
+mod model;
 mod model_file;
 mod provider;
 mod run_control;
@@ -28,10 +30,12 @@ mod weights;
 mod worker;
 
 pub use about::version_of;
+pub use batch_run::BatchRun;
 pub use cuda::driver::gpus;
 pub use cuda::graph_sizes::buckets;
 pub use explain::is_of_a_gpu;
-pub use instance::{Instance, Ran};
+pub use instance::Instance;
+pub use model::Model;
 pub use model_file::{ModelFile, NeedsElements, RowAnalysis, RowProof};
 pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};

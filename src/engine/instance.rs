@@ -13,6 +13,7 @@ use std::{
 
 use super::{
     batch_buffer::Buffer,
+    batch_run::BatchRun,
     cpu::{
         allocator::{Pool, take_refusal},
         cached_binding::Kept,
@@ -55,18 +56,6 @@ pub struct Instance {
     worker: Option<Box<Worker>>,
     /// What a crash of this process names it by.
     activity: Option<Arc<Activity>>,
-}
-
-/// What a run gave.
-#[derive(Debug)]
-pub struct Ran {
-    /// The outputs in the model's order, each over all rows of the batch; or ONNX Runtime's words, as an error of the client's
-    /// where they say that the inputs are to blame.
-    pub outputs: Result<Vec<Tensor>>,
-    /// Time to stack the inputs.
-    pub input: Duration,
-    /// Time in ONNX Runtime.
-    pub run: Duration,
 }
 
 impl Instance {
@@ -180,7 +169,7 @@ impl Instance {
     /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same
     /// inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars included; one
     /// that gives optional inputs is always single.
-    pub fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         controlled(|| self.run_now(requests))
     }
 
@@ -189,7 +178,7 @@ impl Instance {
         Instance { activity: Some(activity), ..self }
     }
 
-    fn run_now(&mut self, requests: &[&ModelInputs]) -> Ran {
+    fn run_now(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let _running = self.activity.as_ref().map(|activity| activity.begin(Phase::Run));
         if let Some(staged) = &mut self.staged {
             return staged.run(requests);
@@ -204,7 +193,7 @@ impl Instance {
             let ran = kept.run();
             let run = filled.elapsed();
             if ran.is_ok() {
-                return Ran { outputs: kept.outputs(), input: filled - started, run };
+                return BatchRun { outputs: kept.outputs(), input: filled - started, run };
             }
             // An ordinary run tells whether that is to blame.
             if let Some(kept) = &mut self.kept {
@@ -241,12 +230,12 @@ impl Instance {
     }
 
     /// Runs requests with values that are made for them.
-    pub(super) fn run_anew(&mut self, requests: &[&ModelInputs], started: Instant) -> Ran {
+    pub(super) fn run_anew(&mut self, requests: &[&ModelInputs], started: Instant) -> BatchRun {
         let inputs = match self.stack(requests) {
             Ok(inputs) => inputs,
             Err(error) => {
                 let outputs = Err(run_error(&error));
-                return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
+                return BatchRun { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
         let Stacked { values, optional, regions } = inputs;
@@ -268,11 +257,11 @@ impl Instance {
                 })
                 .collect()
         });
-        Ran { outputs, input: stacked - started, run }
+        BatchRun { outputs, input: stacked - started, run }
     }
 
     /// The same, though runs of as many rows have been recorded.
-    pub fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         controlled(|| match &mut self.staged {
             Some(staged) => staged.run_unrecorded(requests),
             None => self.run_now(requests),

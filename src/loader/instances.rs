@@ -62,8 +62,8 @@ impl Loader {
             let on_device = |()| self.on_device(wanted, first.take(), &on, &probe, count, &mut made);
             match room.and_then(on_device) {
                 Ok(instances) => {
-                    let load = waits.then(|| self.compute.load(provider));
-                    made.instances.push(OnDevice { instances, load });
+                    let in_flight = waits.then(|| self.compute.in_flight(provider));
+                    made.instances.push(OnDevice { instances, in_flight });
                     made.providers.push(provider);
                 }
                 // Such as one whose memory others have taken.

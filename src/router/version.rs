@@ -203,7 +203,7 @@ impl Submitted {
             _ => error,
         });
         timer.finish(answered.as_ref().map(drop));
-        let batcher::Ran { outputs, timing } = answered?;
+        let batcher::JobOutput { outputs, timing } = answered?;
         let name = |index: usize| version.signature.outputs[index].name.clone();
         let tensors = match wanted {
             None => outputs

@@ -21,7 +21,7 @@ use super::{
     staging_buffer::Stage,
 };
 use crate::engine::{
-    Ran,
+    batch_run::BatchRun,
     instance::{extents, output_tensor},
     run_error::run_error,
     session::SharedSession,
@@ -87,7 +87,7 @@ impl Staged {
         Staged { runner, signature, memory, described, stages, passed, foreseen, graphs: Graphs::default() }
     }
 
-    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
         if let Runner::Own(own) = &self.runner
             && let Some((graph, rows)) = self.graphs.fitting(requests)
@@ -96,20 +96,20 @@ impl Staged {
             let filled = Instant::now();
             let replayed = graph.replay(own).map_err(|error| run_error(&error));
             let run = filled.elapsed();
-            return Ran { outputs: replayed.and_then(|()| graph.outputs(rows)), input: filled - started, run };
+            return BatchRun { outputs: replayed.and_then(|()| graph.outputs(rows)), input: filled - started, run };
         }
         self.run_unrecorded(requests)
     }
 
     /// Runs requests as if nothing had been recorded.
-    pub(in crate::engine) fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub(in crate::engine) fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
         let rows = requests.iter().map(|request| request.rows()).sum();
         let (run, regions) = match self.stack(requests) {
             Ok(stacked) => stacked,
             Err(error) => {
                 let outputs = Err(run_error(&error));
-                return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
+                return BatchRun { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
         // What optional inputs do to the outputs is not known.
@@ -120,7 +120,7 @@ impl Staged {
         let run = stacked.elapsed();
         let outputs = ran.map_err(|error| run_error(&error));
         let outputs = outputs.and_then(|(values, places)| self.outputs(requests, values, places, &regions));
-        Ran { outputs, input: stacked - started, run }
+        BatchRun { outputs, input: stacked - started, run }
     }
 
     /// Records the run of these requests: batches of no more rows are then filled up to as many, and replay it.

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use super::Instance;
 use crate::{
     engine::{
+        batch_run::BatchRun,
         cpu::allocator::{Account, Pool, Purpose},
         cuda::predicted_shapes::Foreseen,
+        model::Model,
         model_file::ModelFile,
         target::Target,
         worker::{Death, Worker, WorkerFailure},
     },
     error::{Failure, Lost},
     host::files::ModelPath,
+    tensor::ModelInputs,
 };
 
 impl Instance {
@@ -96,4 +99,34 @@ fn elsewhere(file: &ModelFile) -> Arc<Pool> {
     let account = Account::new(usize::MAX, false);
     account.held().read(file.bytes());
     Pool::new(account.into(), Purpose::Runs)
+}
+
+impl Model for Instance {
+    fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
+        self.run(requests)
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.lost()
+    }
+
+    fn is_in_worker(&self) -> bool {
+        self.is_in_worker()
+    }
+
+    fn death(&mut self) -> Option<&Death> {
+        self.death()
+    }
+
+    fn is_worker_gone(&mut self) -> bool {
+        self.is_worker_gone()
+    }
+
+    fn notify_of_death(&mut self, notify: impl Fn() + Send + Sync + 'static) {
+        self.notify_of_death(notify);
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.restart()
+    }
 }

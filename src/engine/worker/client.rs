@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Ran,
+        batch_run::BatchRun,
         instance::extents,
         model_file::ModelFile,
         run_control::{is_session_given_up, is_stop_requested},
@@ -147,9 +147,9 @@ impl Worker {
     }
 
     /// Runs requests as one batch, as `Instance::run` does.
-    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
-        let mut ran = Ran { outputs: Ok(Vec::new()), input: Duration::ZERO, run: Duration::ZERO };
+        let mut ran = BatchRun { outputs: Ok(Vec::new()), input: Duration::ZERO, run: Duration::ZERO };
         if let Some(death) = &self.death {
             ran.outputs = Err(gone(death));
             return ran;

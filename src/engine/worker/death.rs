@@ -40,7 +40,7 @@ pub(super) fn signal_name(signal: i32) -> String {
 
 impl Death {
     /// By what the system says of the process.
-    pub(super) fn of(status: ExitStatus, last_words: Option<String>) -> Self {
+    pub fn of(status: ExitStatus, last_words: Option<String>) -> Self {
         let cause = match status.signal() {
             Some(signal) => Cause::Signal(signal),
             None => Cause::Exit(status.code().unwrap_or(-1)),
