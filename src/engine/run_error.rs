@@ -1,10 +1,8 @@
 //! Errors of runs: who is to blame, and ONNX Runtime's message without its C++ source locations.
 
-use ort::error::ErrorCode;
-
 use super::{
     cpu::allocator::take_refusal,
-    explain::{is_of_a_gpu, out_of_memory},
+    failure_cause::{FailureCause, names_device},
 };
 use crate::error::{Code, Error};
 
@@ -18,18 +16,19 @@ pub(super) fn run_error(error: &ort::Error) -> Error {
     if let Some(refusal) = take_refusal() {
         return refusal.error(&words);
     }
-    // The registry looks for a device's name in the message of a run that fails at load.
-    let message = if is_of_a_gpu(&words) && !is_of_a_gpu(&message) { words.clone() } else { message };
-    Error::new(code(error.code(), &words), message)
+    let cause = FailureCause::of(error);
+    // The message of a device's failure names the device.
+    let message = if cause.is_of_device() && names_device(&words) && !names_device(&message) { words } else { message };
+    let error = Error::new(code(cause), message);
+    if cause.is_of_device() { error.blame_device() } else { error }
 }
 
-fn code(code: ErrorCode, words: &str) -> Code {
-    match code {
-        _ if out_of_memory(words) => Code::ResourceExhausted,
-        _ if is_of_a_gpu(words) => Code::Internal,
-        ErrorCode::InvalidArgument => Code::InvalidArgument,
-        ErrorCode::GenericFailure | ErrorCode::RuntimeException | ErrorCode::NotImplemented => Code::RunFailed,
-        _ => Code::Internal,
+fn code(cause: FailureCause) -> Code {
+    match cause {
+        FailureCause::OutOfMemory => Code::ResourceExhausted,
+        FailureCause::InvalidInputs => Code::InvalidArgument,
+        FailureCause::Run | FailureCause::Stopped => Code::RunFailed,
+        FailureCause::Device | FailureCause::Other => Code::Internal,
     }
 }
 

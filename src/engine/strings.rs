@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ort::{AsPointer, memory::Allocator};
 use std::ptr;
 
-use super::{checked, element::element_type, value::Value};
+use super::{element::element_type, status::checked, value::Value};
 use crate::tensor::{BytesElements, Datatype, push_bytes_element};
 
 /// An input of a run that holds the elements of these BYTES tensors, one behind the other. There are as many as the extents

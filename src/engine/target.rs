@@ -73,7 +73,7 @@ impl Target {
     }
 
     /// Whether runs are recorded. TensorRT's provider keeps one recording for a session, whatever the size of the batch.
-    pub fn is_recorded(&self) -> bool {
+    pub fn captures_graphs(&self) -> bool {
         self.graphs && matches!(self.provider, Provider::Cuda { .. })
     }
 
@@ -84,16 +84,10 @@ impl Target {
         let given = self.options.iter().filter(|(key, _)| !key.starts_with(TENSORRT_PREFIX));
         options.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         options.insert("device_id".into(), gpu.to_string());
-        if self.is_recorded() {
+        if self.captures_graphs() {
             options.insert("enable_cuda_graph".into(), "1".into());
         }
         options
-    }
-
-    /// The options that are TensorRT's.
-    pub(super) fn options_of_tensorrt(&self) -> impl Iterator<Item = (String, String)> {
-        let own = self.options.iter().filter(|(key, _)| key.starts_with(TENSORRT_PREFIX));
-        own.map(|(key, value)| (key.clone(), value.clone()))
     }
 
     /// The options of another provider. Core ML's knows true and false as 1 and 0 only.

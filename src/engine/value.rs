@@ -5,8 +5,8 @@ use ort::{AsPointer, memory::MemoryInfo, sys};
 use std::ptr::{self, NonNull};
 
 use super::{
-    checked,
     element::{datatype, element_type},
+    status::checked,
 };
 use crate::tensor::{ALIGNMENT, Datatype};
 

@@ -96,7 +96,7 @@ impl Loader {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {
             let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
-            if shared.is_some() && target.is_recorded() {
+            if shared.is_some() && target.captures_graphs() {
                 match self.recorded(wanted, target, probe) {
                     Ok(instance) => {
                         instances.push(instance);
@@ -116,7 +116,7 @@ impl Loader {
             if instance.death().is_some() {
                 instance.restart()?;
             }
-            if target.is_recorded()
+            if target.captures_graphs()
                 && let Err(why) = graphs::record(&mut instance, probe, wanted.config.max_batch_size)
             {
                 made.warnings.push(format!("an instance on {} replays no recorded runs: {why}", target.provider));

@@ -2,8 +2,14 @@
 
 use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
+use shuttle::sync::Barrier;
+
 use super::{
-    shuttled::sync::{Arc, Mutex, thread},
+    shuttled::sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        thread,
+    },
     stand_ins::watched_runs::WatchedRun,
 };
 use crate::{
@@ -21,20 +27,29 @@ pub(super) enum Course {
     Breaks,
     /// It ends the worker process.
     EndsWorker,
-    /// It does not end in time, and is abandoned meanwhile.
+    /// It does not end before [`Script::release`], and is abandoned meanwhile.
     Hangs,
+    /// It ends once another such run is under way.
+    Meets,
 }
 
-/// What instances of a fake model share.
+/// Script of a fake model's runs, which its instances share.
 pub(super) struct Script {
     /// Courses of the next runs; those after them are normal.
-    pub courses: Mutex<Vec<Course>>,
+    courses: Mutex<Vec<Course>>,
+    is_in_worker: bool,
+    is_released: Mutex<bool>,
+    released: Condvar,
+    meeting: Barrier,
+    /// Called when the worker process of an idle instance ends.
+    on_death: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
+    /// True once the worker processes have been ended from outside.
+    is_killed: AtomicBool,
 }
 
 /// An instance of a fake model.
 pub(super) struct FakeModel {
     script: Arc<Script>,
-    is_in_worker: bool,
     is_lost: bool,
     death: Option<Death>,
 }
@@ -42,14 +57,41 @@ pub(super) struct FakeModel {
 impl Script {
     /// A script for runs that go so, the last first.
     pub(super) fn new(courses: Vec<Course>) -> Arc<Self> {
-        Arc::new(Script { courses: Mutex::new(courses) })
+        Arc::new(Script {
+            is_in_worker: courses.contains(&Course::EndsWorker),
+            courses: Mutex::new(courses),
+            is_released: Mutex::new(false),
+            released: Condvar::new(),
+            meeting: Barrier::new(2),
+            on_death: Mutex::new(Vec::new()),
+            is_killed: AtomicBool::new(false),
+        })
+    }
+
+    /// A script of normal runs in a worker process.
+    pub(super) fn in_worker() -> Arc<Self> {
+        let mut script = Script::new(Vec::new());
+        Arc::get_mut(&mut script).unwrap().is_in_worker = true;
+        script
+    }
+
+    /// Ends the runs that hang.
+    pub(super) fn release(&self) {
+        *self.is_released.lock().unwrap() = true;
+        self.released.notify_all();
+    }
+
+    /// Ends the worker process, of which there is one, from outside.
+    pub(super) fn kill(&self) {
+        self.is_killed.store(true, SeqCst);
+        let on_death = std::mem::take(&mut *self.on_death.lock().unwrap());
+        on_death.iter().for_each(|call| call());
     }
 }
 
 impl FakeModel {
     pub(super) fn new(script: &Arc<Script>) -> Self {
-        let is_in_worker = script.courses.lock().unwrap().contains(&Course::EndsWorker);
-        FakeModel { script: script.clone(), is_in_worker, is_lost: false, death: None }
+        FakeModel { script: script.clone(), is_lost: false, death: None }
     }
 }
 
@@ -63,20 +105,25 @@ impl Model for FakeModel {
     fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         assert!(self.death.is_none() && !self.is_lost, "it can't run any more");
         let course = self.script.courses.lock().unwrap().pop().unwrap_or(Course::Normal);
+        let course = if self.is_worker_gone() { Course::EndsWorker } else { course };
         match course {
             Course::Normal => thread::yield_now(),
+            Course::Meets => _ = self.script.meeting.wait(),
             Course::Breaks => self.is_lost = true,
-            Course::EndsWorker => self.death = Some(Death::of(ExitStatus::from_raw(libc::SIGSEGV), None)),
+            Course::EndsWorker => self.death = Some(death()),
             Course::Hangs => {
                 let run = WatchedRun::here();
                 thread::spawn(move || run.abandon());
-                thread::yield_now();
+                let mut is_released = self.script.is_released.lock().unwrap();
+                while !*is_released {
+                    is_released = self.script.released.wait(is_released).unwrap();
+                }
             }
         }
         let inputs: Vec<&Tensor> = requests.iter().map(|request| &request.required[0]).collect();
         let outputs = match course {
             Course::Breaks | Course::EndsWorker => Err(crate::error::Error::internal("it broke")),
-            Course::Normal | Course::Hangs => Ok(vec![concatenate(&inputs).unwrap()]),
+            Course::Normal | Course::Hangs | Course::Meets => Ok(vec![concatenate(&inputs).unwrap()]),
         };
         BatchRun { outputs, input: Duration::ZERO, run: Duration::ZERO }
     }
@@ -86,20 +133,32 @@ impl Model for FakeModel {
     }
 
     fn is_in_worker(&self) -> bool {
-        self.is_in_worker
+        self.script.is_in_worker
     }
 
     fn death(&mut self) -> Option<&Death> {
+        if self.is_worker_gone() {
+            self.death = Some(death());
+        }
         self.death.as_ref()
     }
 
     fn is_worker_gone(&mut self) -> bool {
-        self.death.is_some()
+        self.death.is_some() || self.script.is_killed.load(SeqCst)
+    }
+
+    fn notify_of_death(&mut self, notify: impl Fn() + Send + Sync + 'static) {
+        self.script.on_death.lock().unwrap().push(Box::new(notify));
     }
 
     fn restart(&mut self) -> Result<(), Failure> {
         thread::yield_now();
+        self.script.is_killed.store(false, SeqCst);
         self.death = None;
         Ok(())
     }
+}
+
+fn death() -> Death {
+    Death::of(ExitStatus::from_raw(libc::SIGSEGV), None)
 }

@@ -157,18 +157,21 @@ fn lost_batcher_answers_every_request() {
 
 #[test]
 fn model_that_breaks_in_a_run_answers_every_request() {
-    in_many_orders(|| {
-        let compute = Compute::start(2);
-        let script = Script::new(vec![Course::Breaks, Course::Normal]);
-        let batcher = batcher(&compute, &script, [2, 0], settings(true, 1));
-        let errors = errors(vec![client(&batcher, 1, &[1, 1]), client(&batcher, 2, &[1]), client(&batcher, 3, &[1])]);
-        assert!(errors.iter().all(|code| *code == Code::Unavailable), "{errors:?}");
-        compute.stop();
-    });
+    for instances in [1, 2] {
+        in_many_orders(move || {
+            let compute = Compute::start(2);
+            let script = Script::new(vec![Course::Breaks, Course::Normal]);
+            let batcher = batcher(&compute, &script, [instances, 0], settings(true, 1));
+            let clients = vec![client(&batcher, 1, &[1, 1]), client(&batcher, 2, &[1]), client(&batcher, 3, &[1])];
+            let errors = errors(clients);
+            assert!(errors.iter().all(|code| *code == Code::Unavailable), "{errors:?}");
+            compute.stop();
+        });
+    }
 }
 
 #[test]
-fn worker_that_dies_is_restarted_for_the_requests_that_wait() {
+fn worker_that_dies_in_a_run_is_restarted_for_the_requests_that_wait() {
     in_many_orders(|| {
         let compute = Compute::start(1);
         let script = Script::new(vec![Course::EndsWorker, Course::Normal]);
@@ -181,16 +184,57 @@ fn worker_that_dies_is_restarted_for_the_requests_that_wait() {
 }
 
 #[test]
+fn worker_that_dies_while_idle_is_restarted_for_the_requests_that_come() {
+    in_many_orders(|| {
+        let compute = Compute::start(1);
+        let script = Script::in_worker();
+        let batcher = batcher(&compute, &script, [1, 0], settings(true, 1));
+        batcher.restart_idle_workers();
+        let clients = vec![client(&batcher, 1, &[1, 1]), client(&batcher, 2, &[1, 1])];
+        script.kill();
+        let errors = errors(clients);
+        assert!(errors.len() <= 2 && errors.iter().all(|code| *code == Code::Unavailable), "{errors:?}");
+        assert_eq!(block_on(infer(&batcher, 1, 9)), Ok(()));
+        compute.stop();
+    });
+}
+
+#[test]
 fn abandoned_run_gives_its_slot_to_other_versions() {
     in_many_orders(|| {
         let compute = Compute::start(1);
-        let hanging = batcher(&compute, &Script::new(vec![Course::Hangs]), [1, 0], settings(true, 1));
+        let script = Script::new(vec![Course::Hangs]);
+        let hanging = batcher(&compute, &script, [1, 0], settings(true, 1));
         let other = batcher(&compute, &Script::new(Vec::new()), [1, 0], settings(true, 1));
         let others = vec![client(&other, 1, &[1, 1]), client(&other, 2, &[1])];
         let errors_of_hanging = errors(vec![client(&hanging, 3, &[1]), client(&hanging, 4, &[1])]);
         let expected = [Code::DeadlineExceeded, Code::Unavailable];
         assert!(errors_of_hanging.iter().all(|code| expected.contains(code)), "{errors_of_hanging:?}");
         assert_eq!(errors(others), []);
+        script.release();
+        compute.stop();
+    });
+}
+
+#[test]
+fn slots_that_a_wide_run_frees_are_all_used() {
+    in_many_orders(|| {
+        let compute = Compute::start(2);
+        let wide = batcher(&compute, &Script::new(Vec::new()), [1, 0], settings(true, 2));
+        let script = Script::new(vec![Course::Meets; 2]);
+        let narrow = [(); 2].map(|()| batcher(&compute, &script, [1, 0], settings(true, 1)));
+        let [first, second] = &narrow;
+        assert_eq!(errors(vec![client(&wide, 1, &[1]), client(first, 2, &[1]), client(second, 3, &[1])]), []);
+        compute.stop();
+    });
+}
+
+#[test]
+fn batches_of_one_request_run_side_by_side() {
+    in_many_orders(|| {
+        let compute = Compute::start(2);
+        let batcher = batcher(&compute, &Script::new(vec![Course::Meets; 2]), [2, 0], settings(true, 1));
+        assert_eq!(errors(vec![client(&batcher, 1, &[4])]), []);
         compute.stop();
     });
 }

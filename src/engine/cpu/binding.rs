@@ -6,7 +6,7 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use crate::engine::{checked, value::Value};
+use crate::engine::{status::checked, value::Value};
 
 /// What a session's runs are bound to. It goes before the session does.
 pub(in crate::engine) struct Binding(NonNull<sys::OrtIoBinding>);

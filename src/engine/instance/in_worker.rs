@@ -8,7 +8,6 @@ use crate::{
     engine::{
         batch_run::BatchRun,
         cpu::allocator::{Account, Pool, Purpose},
-        cuda::predicted_shapes::Foreseen,
         model::Model,
         model_file::ModelFile,
         target::Target,
@@ -20,7 +19,7 @@ use crate::{
 };
 
 impl Instance {
-    /// One whose session lives in a worker process, with what the look at the model's graph has found.
+    /// One whose session lives in a worker process, with the findings of the look at the model's graph.
     pub(in crate::engine) fn of_worker(worker: Worker, file: &ModelFile) -> Result<Self, WorkerFailure> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let no_memory =
@@ -30,17 +29,16 @@ impl Instance {
         let shared = |text: &Option<String>| text.as_deref().map(Into::into);
         Ok(Instance {
             session: None,
-            foreseen: Foreseen::new(&signature),
             signature,
             buffers: Vec::new(),
-            kept: None,
+            cached: None,
             memory,
             pool: elsewhere(file),
             uneven: shared(&file.uneven),
             hazard: shared(&file.hazard),
             zero_extents: file.zero_extents.clone().into(),
             rows: file.rows.clone().into(),
-            staged: None,
+            device: None,
             worker: Some(worker.into()),
             activity: None,
         })
@@ -68,7 +66,7 @@ impl Instance {
         }
     }
 
-    /// Why no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
+    /// The reason that no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
     /// instance and takes the version out of service.
     pub fn lost(&self) -> Option<Lost> {
         let death = self.worker.as_ref()?.death()?;
