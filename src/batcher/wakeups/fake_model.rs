@@ -29,6 +29,8 @@ pub(super) enum Course {
     EndsWorker,
     /// It does not end before [`Script::release`], and is abandoned meanwhile.
     Hangs,
+    /// It does not end before [`Script::release`], and is in time all the same.
+    Holds,
     /// It ends once another such run is under way.
     Meets,
 }
@@ -38,13 +40,20 @@ pub(super) struct Script {
     /// Courses of the next runs; those after them are normal.
     courses: Mutex<Vec<Course>>,
     is_in_worker: bool,
-    is_released: Mutex<bool>,
-    released: Condvar,
+    progress: Mutex<Progress>,
+    progressed: Condvar,
     meeting: Barrier,
     /// Called when the worker process of an idle instance ends.
     on_death: Mutex<Vec<Box<dyn Fn() + Send + Sync>>>,
     /// True once the worker processes have been ended from outside.
     is_killed: AtomicBool,
+}
+
+/// Progress of the runs that hold or hang.
+#[derive(Default)]
+struct Progress {
+    has_begun: bool,
+    is_released: bool,
 }
 
 /// An instance of a fake model.
@@ -60,8 +69,8 @@ impl Script {
         Arc::new(Script {
             is_in_worker: courses.contains(&Course::EndsWorker),
             courses: Mutex::new(courses),
-            is_released: Mutex::new(false),
-            released: Condvar::new(),
+            progress: Mutex::new(Progress::default()),
+            progressed: Condvar::new(),
             meeting: Barrier::new(2),
             on_death: Mutex::new(Vec::new()),
             is_killed: AtomicBool::new(false),
@@ -75,10 +84,27 @@ impl Script {
         script
     }
 
-    /// Ends the runs that hang.
+    /// Waits until a run holds or hangs.
+    pub(super) fn wait_for_run(&self) {
+        let mut progress = self.progress.lock().unwrap();
+        while !progress.has_begun {
+            progress = self.progressed.wait(progress).unwrap();
+        }
+    }
+
+    /// Ends the runs that hold or hang.
     pub(super) fn release(&self) {
-        *self.is_released.lock().unwrap() = true;
-        self.released.notify_all();
+        self.progress.lock().unwrap().is_released = true;
+        self.progressed.notify_all();
+    }
+
+    fn hold(&self) {
+        let mut progress = self.progress.lock().unwrap();
+        progress.has_begun = true;
+        self.progressed.notify_all();
+        while !progress.is_released {
+            progress = self.progressed.wait(progress).unwrap();
+        }
     }
 
     /// Ends the worker process, of which there is one, from outside.
@@ -108,22 +134,20 @@ impl Model for FakeModel {
         let course = if self.is_worker_gone() { Course::EndsWorker } else { course };
         match course {
             Course::Normal => thread::yield_now(),
+            Course::Holds => self.script.hold(),
             Course::Meets => _ = self.script.meeting.wait(),
             Course::Breaks => self.is_lost = true,
             Course::EndsWorker => self.death = Some(death()),
             Course::Hangs => {
                 let run = WatchedRun::here();
                 thread::spawn(move || run.abandon());
-                let mut is_released = self.script.is_released.lock().unwrap();
-                while !*is_released {
-                    is_released = self.script.released.wait(is_released).unwrap();
-                }
+                self.script.hold();
             }
         }
         let inputs: Vec<&Tensor> = requests.iter().map(|request| &request.required[0]).collect();
         let outputs = match course {
             Course::Breaks | Course::EndsWorker => Err(crate::error::Error::internal("it broke")),
-            Course::Normal | Course::Hangs | Course::Meets => Ok(vec![concatenate(&inputs).unwrap()]),
+            Course::Normal | Course::Hangs | Course::Holds | Course::Meets => Ok(vec![concatenate(&inputs).unwrap()]),
         };
         BatchRun { outputs, input: Duration::ZERO, run: Duration::ZERO }
     }
