@@ -3,7 +3,7 @@
 #   docker build --tag onnxd .
 #   docker run --rm --read-only --publish 8000-8002:8000-8002 --volume "$PWD/models:/models:ro" onnxd
 #
-# The base images are pinned by tag. A digest pins what a tag stands for too: `docker buildx imagetools inspect IMAGE` tells
+# The base images are pinned by tag. A digest pins what a tag stands for too: `docker buildx imagetools inspect IMAGE` shows
 # it, and IMAGE@sha256:... goes into the two lines below, or into --build-arg.
 ARG BUILD_IMAGE=rust:1.95.0-slim-trixie
 # The final stage runs no command. So an image without a shell will do, if it has Debian 13's glibc and libstdc++:

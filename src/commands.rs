@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod health;
 pub mod http_client;
 pub mod infer;
+mod output;
 pub mod runtime;
 
-pub use completions::{Completions, Man, completions, man};
+pub use completions::{completions, man};

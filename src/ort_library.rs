@@ -11,14 +11,8 @@ mod libraries;
 mod location;
 
 pub use libraries::{Missing, ProviderLibrary, prepare};
+use location::LIBRARY_NAMES;
 pub use location::{Origin, Place, places};
-
-/// File names that the library may have beside the executable: the release's own first.
-const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
-    ["libonnxruntime.1.31.1.dylib", "libonnxruntime.dylib"]
-} else {
-    ["libonnxruntime.so.1.31.1", "libonnxruntime.so"]
-};
 
 /// Finds the library: the one that `ORT_DYLIB_PATH` names, else the first that is in one of [`places`].
 pub fn locate() -> Result<PathBuf, NotFound> {

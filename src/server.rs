@@ -9,6 +9,7 @@ mod client_stream;
 mod coarse_timer;
 mod connection;
 mod connection_limit;
+mod connection_limits;
 mod half_close;
 mod http1_fast_path;
 mod http2_flood;
@@ -58,8 +59,8 @@ use crate::{
 use access_log::Writer;
 use connection::Terms;
 use connection_limit::{PlaceLimits, Places};
+use connection_limits::ConnectionLimits;
 use io_threads::IoThreads;
-use limit_settings::ConnectionLimits;
 use log::Console;
 use port::Door;
 use signals::Signals;

@@ -2,7 +2,7 @@
 """Draws a dashboard's panels without Grafana: their queries, asked of a Prometheus, drawn by matplotlib where the panels lie.
 
     pip install matplotlib
-    deploy/demo --seconds 88           in another terminal; it tells the address of its Prometheus
+    deploy/demo --seconds 88           in another terminal; it prints the address of its Prometheus
     deploy/grafana/render.py --prometheus http://127.0.0.1:PORT --seconds 76 --output docs/canary.png
 
 It shows what the queries give, not how Grafana looks.

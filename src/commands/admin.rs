@@ -7,14 +7,10 @@ mod show;
 mod table;
 mod watch;
 
-use std::{
-    fmt::Display,
-    io::{self, IsTerminal, Write as _},
-};
-
 use super::cli::admin::{Admin, Alias, Server, Traffic, split_version};
+use super::output::print;
 use crate::api::admin::proto::{GetHistoryResponse, ListModelsResponse, Model};
-use call::{Api, parse, path_of};
+use call::{Api, parse, path_of, text};
 
 /// Asks a server and prints its answer.
 ///
@@ -61,10 +57,10 @@ async fn answer(command: &Admin) -> Result<(), String> {
         Admin::History { model, server } => {
             let answer = Api::new(server)?.get(&format!("{}/history", path_of(model))).await?;
             if server.json {
-                return print(&text(&answer));
+                return print(text(&answer));
             }
             let GetHistoryResponse { records } = parse(&answer)?;
-            print(&show::history(model, &records))
+            print(show::history(model, &records))
         }
         Admin::Explain { model, key, version, alias, server } => {
             let named = version.as_ref().map(ToString::to_string).or_else(|| alias.clone());
@@ -79,36 +75,11 @@ async fn show(server: &Server, model: Option<&str>, shown: fn(&[Model]) -> Strin
     let path = model.map_or("/admin/v1/models".into(), path_of);
     let answer = Api::new(server)?.get(&path).await?;
     if server.json {
-        return print(&text(&answer));
+        return print(text(&answer));
     }
     let models = match model {
         Some(_) => vec![parse(&answer)?],
         None => parse::<ListModelsResponse>(&answer)?.models,
     };
-    print(&shown(&models))
-}
-
-/// An answer as it came, as a line.
-fn text(answer: &[u8]) -> String {
-    format!("{}\n", String::from_utf8_lossy(answer).trim_end())
-}
-
-fn print(text: &str) -> Result<(), String> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|error| format!("stdout: {error}")),
-    }
-}
-
-/// Says something beside the answer.
-fn tell(what: &dyn Display) {
-    // Where nobody reads, nothing is lost that the exit code does not say.
-    let _ = writeln!(io::stderr(), "onnxd: {what}");
-}
-
-/// Whether what is printed is seen on a terminal whose user has nothing against colours.
-fn is_coloured() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    print(shown(&models))
 }

@@ -3,6 +3,7 @@
 mod example;
 mod header;
 mod json;
+mod report;
 mod text;
 
 use std::{
@@ -22,48 +23,13 @@ use crate::{
     loader::{Loaded, Loader, Trials},
     metrics::Exposition,
     ort_library,
-    repository::{Model, Repository, Scan, Source, Verified},
+    repository::{Model, Repository, Scan, Source},
     router::{ModelEntry, Router, Routing, Table, Version, VersionEntry},
     server::limit_settings::run_memory,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
     traffic::{STABLE, Traffic},
 };
-use example::Example;
-use header::Header;
-
-/// What became of one version.
-struct Checked<'a> {
-    model: &'a str,
-    version: u64,
-    source: &'a Source,
-    header: Option<Header>,
-    /// A warning about the whole model.
-    warning: Option<&'a str>,
-    /// Or why it would not serve.
-    outcome: Result<Served, String>,
-}
-
-/// A version that would serve.
-struct Served {
-    version: Arc<Version>,
-    /// What was found on the way; its version is the one above.
-    found: Found,
-    warnings: Vec<String>,
-    /// A request that it answers, or why there is none.
-    example: Result<Example, String>,
-}
-
-/// What loading found, besides the version.
-struct Found {
-    row: Option<std::time::Duration>,
-    /// Reason why no made-up inputs could be run.
-    probe_error: Option<String>,
-    /// Bytes that a run may hold.
-    max_run_memory: usize,
-    threads_why: &'static str,
-    manifest: Option<Verified>,
-    test_cases: crate::loader::TestCases,
-}
+use report::{Checked, Found, Served, shape};
 
 /// Checks what is at a path, with the settings that a server would have. Success means that all of it would serve.
 ///
@@ -225,19 +191,6 @@ fn fits(spec: &TensorSpec, extents: &[usize]) -> bool {
         Dimension::Symbolic(_) => true,
     };
     shape.len() == extents.len() && shape.iter().zip(extents).all(fits)
-}
-
-/// The shape with the names that the model gives its axes.
-fn shape(spec: &TensorSpec) -> String {
-    let dimension = |dimension: &Dimension| match dimension {
-        Dimension::Fixed(extent) => extent.to_string(),
-        Dimension::Symbolic(Some(name)) => name.to_string(),
-        Dimension::Symbolic(None) => "?".into(),
-    };
-    match &spec.shape {
-        Some(shape) => format!("[{}]", shape.iter().map(dimension).collect::<Vec<_>>().join(",")),
-        None => "of any rank".into(),
-    }
 }
 
 /// Where the findings go. Whoever read them may have seen enough.

@@ -1,29 +1,12 @@
-//! What shells and `man` want to know of the command line, made of its own parser.
+//! `onnxd completions` and `onnxd man`: completions of shells and manual pages, generated from the parser of the command line.
 
-use clap::{Args, Command, CommandFactory};
-use clap_complete::Shell;
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
+use clap::{Command, CommandFactory};
+use std::{fs, io};
+
+use super::{
+    cli::{Cli, Completions, Man},
+    output::print,
 };
-
-use super::cli::Cli;
-
-/// What `onnxd completions` is given.
-#[derive(Debug, Args)]
-pub struct Completions {
-    /// The shell.
-    pub shell: Shell,
-}
-
-/// What `onnxd man` is given.
-#[derive(Debug, Args)]
-pub struct Man {
-    /// Write the pages of all commands into this folder instead (onnxd.1, onnxd-serve.1, ...); it is made where it is missing.
-    #[arg(value_name = "DIR")]
-    pub directory: Option<PathBuf>,
-}
 
 /// Prints the completions of a shell.
 ///
@@ -56,12 +39,4 @@ pub fn man(asked: &Man) -> Result<(), String> {
 /// Without the commands `help`: they would get pages that tell nothing.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
-}
-
-fn print(text: &[u8]) -> Result<(), String> {
-    match io::stdout().lock().write_all(text) {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(|error| format!("stdout: {error}")),
-    }
 }

@@ -3,6 +3,7 @@
 //! What is read is turned into tensors as the model's metadata has them and sent as binary tensors; the answer comes as JSON.
 
 mod element;
+mod headers;
 mod input;
 mod npy;
 mod output;
@@ -17,16 +18,8 @@ use super::{
 };
 use crate::tensor::{Datatype, Tensor};
 use element::Spec;
+use headers::{JSON_LENGTH, ROUTING_KEY};
 use input::Source;
-
-/// Length of the JSON that binary tensors stand behind.
-const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
-
-/// Has requests of one key go to one version.
-const ROUTING_KEY: HeaderName = HeaderName::from_static("onnxd-routing-key");
-
-/// Tells why a version answers.
-const ROUTING_REASON: HeaderName = HeaderName::from_static("onnxd-routing-reason");
 
 /// Asks a server for a prediction and prints it.
 ///

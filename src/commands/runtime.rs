@@ -3,10 +3,7 @@
 mod install;
 mod show;
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use super::cli::{Action, Runtime};
 
@@ -17,11 +14,6 @@ use super::cli::{Action, Runtime};
 pub fn run(asked: &Runtime) -> Result<ExitCode, String> {
     match asked.action {
         Some(Action::Install { cuda }) => install::install(cuda).map(|()| ExitCode::SUCCESS),
-        None => Ok(show::show(asked.json)),
+        None => show::show(asked.json),
     }
-}
-
-/// Prints a result. Whoever reads it may have read enough.
-fn print(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
 }

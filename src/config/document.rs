@@ -35,12 +35,14 @@ pub fn read(name: &dyn Display, file: io::Result<impl Read>) -> Result<String, S
     })
 }
 
-/// What a file says, and what is wrong with it.
+/// Contents of a file, and its problems.
 pub struct Document<'t> {
     name: String,
     text: &'t str,
     entries: Vec<Entry<'t>>,
     problems: Vec<(usize, String)>,
+    /// Keys that stand at the top of such files.
+    keys: &'static [&'static str],
 }
 
 /// A key with its value.
@@ -52,16 +54,21 @@ pub struct Entry<'t> {
 }
 
 impl<'t> Document<'t> {
-    /// Reads the text of the file of that name. What is no TOML is a problem; no key of it counts then.
-    pub fn parse(name: &dyn Display, text: &'t str) -> Self {
+    /// Reads the text of the file of that name, which may have these keys at its top. What is no TOML is a problem; no key of it counts then.
+    pub fn parse(name: &dyn Display, text: &'t str, keys: &'static [&'static str]) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let entries = if errors.is_empty() { entries(table.into_inner()) } else { Vec::new() };
-        let mut document = Document { name: name.to_string(), text, entries, problems: Vec::new() };
+        let mut document = Document { name: name.to_string(), text, entries, problems: Vec::new(), keys };
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             document.problem(at, format!("not valid TOML: {}", error.message()));
         }
         document
+    }
+
+    /// True for a key that stands at the top of such files.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.keys.contains(&key)
     }
 
     /// Takes the keys on the top.
@@ -189,7 +196,7 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_characters() {
-        let mut document = Document::parse(&"f", "a = 1\nä = 'ß' # ß\n");
+        let mut document = Document::parse(&"f", "a = 1\nä = 'ß' # ß\n", &[]);
         let two = document.text.find('#').unwrap();
         document.problem(two, "here");
         document.problem(0, "there");
@@ -203,7 +210,7 @@ mod tests {
 
     #[test]
     fn of_many_problems_the_first_are_told() {
-        let told = Document::parse(&"f", &"=\n".repeat(100_000)).finish().unwrap_err();
+        let told = Document::parse(&"f", &"=\n".repeat(100_000), &[]).finish().unwrap_err();
         assert_eq!(told.len(), TOLD + 1);
         assert!(told[0].starts_with("f:1:1: not valid TOML: "), "{told:?}");
         assert!(told[TOLD].starts_with("f: and ") && told[TOLD].ends_with(" problems more"), "{told:?}");

@@ -1,21 +1,22 @@
 //! Settings of a model.
 
 mod device;
+mod modes;
 mod priority;
 mod routing;
+mod setting;
 mod versions;
 
+pub use modes::{Batching, InPlace};
 pub use priority::{PriorityLimit, PriorityLimits};
 pub use versions::Versions;
 
 use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use toml::{Spanned, de::DeValue};
 
-use super::{
-    ByteSize, Device, Isolation, QueueTime,
-    document::{self, Document},
-};
+use super::{ByteSize, Device, Isolation, QueueTime, document::Document};
 use crate::traffic::{Traffic, Weights};
+use setting::Setting;
 
 /// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
 /// the reader of `config.toml` and its documentation are made of the one declaration.
@@ -171,33 +172,6 @@ settings! {
     }
 }
 
-/// Whether a model's requests are joined into batches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Batching {
-    /// Where the graph proves that rows don't influence each other.
-    #[default]
-    Auto,
-    /// The same, and where nothing is proven and a thorough probe sees no influence.
-    Probed,
-    /// The user's word that rows don't influence each other.
-    On,
-    /// Every request runs alone.
-    Off,
-}
-
-/// Whether the threads that read requests run the model themselves.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum InPlace {
-    /// Where it takes less time than to hand requests to another thread.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-}
-
-/// Longer makes no sense, and far longer is more than a clock can count.
-const LONGEST_DELAY: Duration = Duration::from_secs(24 * 3600);
-
 impl ModelConfig {
     /// The settings that `text`, the contents of the `config.toml` of that name, holds.
     ///
@@ -205,7 +179,7 @@ impl ModelConfig {
     /// For people, one per problem: file, line, column, key, what was expected, what came.
     pub fn parse(name: &dyn Display, text: &str) -> Result<Self, Vec<String>> {
         let mut config = ModelConfig::default();
-        let mut file = Document::parse(name, text);
+        let mut file = Document::parse(name, text, Self::KEYS);
         let entries = file.take_entries();
         let (places, levels) = (device::places(&entries), priority::places(&entries));
         for entry in entries {
@@ -213,8 +187,8 @@ impl ModelConfig {
                 file.unknown(&entry.key, Self::KEYS);
             }
         }
-        device::check(&config, &places, &mut file);
-        priority::check(&config, &levels, &mut file);
+        device::check(config.device, (&config.provider_options, config.cuda_graphs), &places, &mut file);
+        priority::check(config.priority_levels, config.default_priority, &levels, &mut file);
         file.finish().map(|()| config)
     }
 
@@ -228,129 +202,6 @@ impl ModelConfig {
     /// Where requests go.
     pub fn traffic(&self) -> Traffic {
         Traffic { weights: self.weights.clone(), aliases: self.aliases.clone() }
-    }
-}
-
-/// What can stand behind a key.
-trait Setting {
-    /// Takes the value that the file gives, or tells it what is wrong.
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>);
-
-    /// The line of TOML that gives this value; an example in a comment where there is none.
-    fn written(&self, key: &str) -> String;
-}
-
-fn wrong(what: &str, value: &Spanned<DeValue<'_>>, expected: &str, file: &mut Document<'_>) {
-    let came = document::describe(value.get_ref());
-    file.problem(value.span().start, format!("{what} must be {expected}, got {came}"));
-}
-
-impl Setting for usize {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
-        match document::integer(value.get_ref(), 1..=most) {
-            Ok(number) => *self = usize::try_from(number).unwrap_or(usize::MAX),
-            Err(expected) => wrong(key, &value, &expected, file),
-        }
-    }
-
-    fn written(&self, key: &str) -> String {
-        format!("{key} = {self}")
-    }
-}
-
-impl Setting for Option<usize> {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
-        self.insert(1).read(key, value, most, file);
-    }
-
-    fn written(&self, key: &str) -> String {
-        self.map_or_else(|| format!("# {key} = 1"), |number| number.written(key))
-    }
-}
-
-impl Setting for Option<ByteSize> {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
-        match value.get_ref().as_str().map(str::parse) {
-            Some(Ok(size)) => *self = Some(size),
-            Some(Err(_)) | None => wrong(key, &value, "a size such as \"512MiB\"", file),
-        }
-    }
-
-    fn written(&self, key: &str) -> String {
-        self.map_or_else(|| format!("# {key} = \"1GiB\""), |size| format!("{key} = \"{size}\""))
-    }
-}
-
-impl Setting for Duration {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
-        match value.get_ref().as_str().map(humantime::parse_duration) {
-            Some(Ok(duration)) if duration <= LONGEST_DELAY => *self = duration,
-            Some(Ok(_)) => wrong(key, &value, "at most 1 day", file),
-            Some(Err(_)) | None => wrong(key, &value, "a duration such as \"2ms\"", file),
-        }
-    }
-
-    fn written(&self, key: &str) -> String {
-        format!("{key} = \"{}\"", humantime::format_duration(*self))
-    }
-}
-
-impl Setting for Option<Duration> {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
-        self.insert(Duration::ZERO).read(key, value, most, file);
-    }
-
-    fn written(&self, key: &str) -> String {
-        self.map_or_else(|| format!("# {key} = \"1m\""), |duration| duration.written(key))
-    }
-}
-
-/// A setting that is one of a few words.
-macro_rules! words {
-    ($type:ident: $($word:literal => $variant:ident),+) => {
-        impl Setting for $type {
-            fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
-                let words = [$($word),+];
-                match value.get_ref().as_str() {
-                    $(Some($word) => *self = $type::$variant,)+
-                    other => {
-                        let near = other.and_then(|word| document::nearest(word, &words));
-                        let meant = near.map(|near| format!(" (did you mean \"{near}\"?)")).unwrap_or_default();
-                        wrong(key, &value, &format!("{}{meant}", one_of(&words)), file);
-                    }
-                }
-            }
-
-            fn written(&self, key: &str) -> String {
-                let word = match self {
-                    $($type::$variant => $word,)+
-                };
-                format!("{key} = \"{word}\"")
-            }
-        }
-    };
-}
-
-words!(Batching: "auto" => Auto, "probed" => Probed, "on" => On, "off" => Off);
-words!(InPlace: "auto" => Auto, "off" => Off);
-words!(Isolation: "auto" => Auto, "process" => Process, "none" => None);
-
-impl Setting for Option<Isolation> {
-    fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
-        self.insert(Isolation::Auto).read(key, value, most, file);
-    }
-
-    fn written(&self, key: &str) -> String {
-        self.map_or_else(|| format!("# {}", Isolation::Auto.written(key)), |isolation| isolation.written(key))
-    }
-}
-
-/// `"a", "b" or "c"`
-fn one_of(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
-        _ => quoted.concat(),
     }
 }
 

@@ -11,11 +11,13 @@ mod nvml;
 #[path = "gpus/none.rs"]
 mod nvml;
 mod order;
+mod reading;
 mod room;
 
 pub use crate::metrics::{Gpu, GpuMemory};
 pub use loaded::{cudnn_version, runtime_version};
 pub use order::{NUMBERING, number_by_bus, numbered_by_bus};
+pub use reading::{NO_NVML, Reading};
 pub use room::fits;
 
 use std::{
@@ -28,20 +30,6 @@ use std::{
 
 use driver_thread::{Aside, Silence};
 use nvml::Gpus;
-
-/// What the driver says.
-#[derive(Debug)]
-pub struct Reading {
-    /// Its version.
-    pub driver: Option<String>,
-    /// The newest CUDA that it can run.
-    pub cuda: Option<String>,
-    /// The GPUs of this process. One that can't be asked any more is left out.
-    pub gpus: Vec<Gpu>,
-}
-
-/// How the message begins where the driver's library is not there.
-pub const NO_NVML: &str = "the NVIDIA driver's NVML can't be loaded";
 
 /// How long figures are waited for where nothing depends on them.
 pub const MOMENT: Duration = Duration::from_secs(1);

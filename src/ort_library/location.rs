@@ -1,10 +1,17 @@
-//! Where ONNX Runtime's library may be.
+//! Places where ONNX Runtime's library may be.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{self, Path, PathBuf};
 
-use super::{LIBRARY_NAMES, fetch};
+use super::fetch;
+
+/// File names that the library may have beside the executable: the release's own first.
+pub(super) const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
+    ["libonnxruntime.1.31.1.dylib", "libonnxruntime.dylib"]
+} else {
+    ["libonnxruntime.so.1.31.1", "libonnxruntime.so"]
+};
 
 /// What a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Source;
+use super::model::Source;
 use crate::error::Failure;
 
 const FOLDER: &str = "tests";

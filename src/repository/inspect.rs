@@ -4,7 +4,8 @@
 use std::{fs, io::Read, path::Path};
 
 use super::{
-    MODEL_FILE, Source,
+    model::Source,
+    names::MODEL_FILE,
     recognise::{HEAD, Seems, by_name, recognise},
 };
 use crate::{error::Failure, host::files::Roots};

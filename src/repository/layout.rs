@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{MODEL_FILE, Scan, pbtxt::PBTXT_FILE, recognise::by_name};
+use super::{model::Scan, names::MODEL_FILE, pbtxt::PBTXT_FILE, recognise::by_name};
 
 /// Entries of folders that one explanation looks at.
 const MAX_ENTRIES: usize = 2048;

@@ -8,7 +8,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::Source;
+use super::model::Source;
 use crate::{error::Failure, host::files::Roots};
 
 const MANIFEST: &str = "SHA256SUMS";

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    CONFIG_FILE, MODEL_FILE, Model, Scan, Source, is_number, layout,
+    layout,
+    model::{Model, Scan, Source},
+    names::{CONFIG_FILE, MODEL_FILE, is_number, visible_name},
     pbtxt::{IgnoredConfig, PBTXT_FILE},
-    visible_name,
 };
 use crate::{
     config::{ModelConfig, document},

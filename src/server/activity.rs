@@ -9,7 +9,7 @@ use std::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-use super::limit_settings::ConnectionLimits;
+use super::connection_limits::ConnectionLimits;
 use crate::{api::Unwritten, clock, metrics::Closed};
 
 /// What happens on a connection.

@@ -30,9 +30,9 @@ use super::{
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
     connection_limit::Full,
+    connection_limits::ConnectionLimits,
     half_close::until_gone,
     http1_fast_path, http2_flood,
-    limit_settings::ConnectionLimits,
     poll_once::AtOnce,
 };
 use crate::{

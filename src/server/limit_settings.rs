@@ -1,28 +1,15 @@
 //! The settings of what clients may do, with their defaults; some follow what the process may use.
 
-use std::time::Duration;
-
-use super::connection_limit::{BEYOND_LIMIT, PlaceLimits};
+use super::{
+    connection_limit::{BEYOND_LIMIT, PlaceLimits},
+    connection_limits::ConnectionLimits,
+};
 use crate::{
     api::{Budget, Limits},
     commands::cli::Settings,
     config::ByteSize,
     host,
 };
-
-/// What a connection may do at most.
-#[derive(Debug, Clone)]
-pub(super) struct ConnectionLimits {
-    /// Streams that may be open at once. Batches form out of them.
-    pub streams: u32,
-    pub header_bytes: usize,
-    pub headers: usize,
-    pub uri_bytes: usize,
-    pub header_timeout: Duration,
-    pub idle_timeout: Duration,
-    pub write_timeout: Duration,
-    pub ping_interval: Duration,
-}
 
 /// Descriptors that connections leave to the rest: files of models, epoll, the ports.
 const OTHER_DESCRIPTORS: u64 = 256;

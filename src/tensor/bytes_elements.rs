@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-use super::Shape;
+use super::shape::Shape;
 use crate::error::{Error, Result};
 
 /// Size of the length in front of an element.

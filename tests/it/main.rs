@@ -18,6 +18,7 @@ mod deadlines;
 mod deploy;
 mod devices;
 mod doctor;
+mod documents;
 mod floors;
 mod gpu_wheel;
 mod grpc;

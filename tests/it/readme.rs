@@ -1,4 +1,4 @@
-//! The README's examples print what it says.
+//! The examples of README.md and of the guides in docs/ print what the pages say.
 
 use std::{path::Path, process::Command};
 
@@ -7,10 +7,15 @@ use crate::support::{
     server::{Server, onnxd},
 };
 
-/// The README's fenced blocks, in order, with their languages.
-fn blocks() -> Vec<(&'static str, &'static str)> {
-    const README: &str = include_str!("../../README.md");
-    let mut parts = README.split("\n```");
+const README: &str = include_str!("../../README.md");
+const REQUESTS: &str = include_str!("../../docs/requests.md");
+const MODELS: &str = include_str!("../../docs/models.md");
+const CANARY: &str = include_str!("../../docs/canary.md");
+const ADMIN: &str = include_str!("../../docs/admin.md");
+
+/// The fenced blocks of a page, in order, with their languages.
+fn blocks(page: &'static str) -> Vec<(&'static str, &'static str)> {
+    let mut parts = page.split("\n```");
     let mut blocks = Vec::new();
     parts.next();
     while let (Some(block), Some(_)) = (parts.next(), parts.next()) {
@@ -19,9 +24,9 @@ fn blocks() -> Vec<(&'static str, &'static str)> {
     blocks
 }
 
-/// The examples in `language` that begin with `beginning`, each with the block behind it, which is what it prints.
-fn examples(language: &str, beginning: &str) -> Vec<(&'static str, &'static str)> {
-    let blocks = blocks();
+/// The examples of a page in `language` that begin with `beginning`, each with the block behind it, which is what it prints.
+fn examples(page: &'static str, language: &str, beginning: &str) -> Vec<(&'static str, &'static str)> {
+    let blocks = blocks(page);
     let pairs = blocks.iter().zip(&blocks[1..]);
     let fitting = pairs.filter(|((found, text), _)| *found == language && text.starts_with(beginning));
     fitting.map(|((_, text), (_, prints))| (*text, *prints)).collect()
@@ -32,16 +37,19 @@ fn sample_models() -> Server {
 }
 
 #[test]
-fn the_curl_examples_print_what_they_promise() {
+fn curl_examples_print_what_they_promise() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(std::env::var_os("ONNXD_TEST_REQUIRE").is_none(), "curl is missing");
-        eprintln!("SKIPPED the_curl_examples_print_what_they_promise: there is no curl");
+        eprintln!("SKIPPED curl_examples_print_what_they_promise: there is no curl");
         return;
     }
     let server = sample_models();
-    let examples = examples("sh", "curl");
-    assert_eq!(examples.len(), 4, "the examples were not found");
-    for (command, prints) in examples {
+    let found = [(README, 1), (REQUESTS, 2), (ADMIN, 1)].map(|(page, count)| {
+        let found = examples(page, "sh", "curl");
+        assert_eq!(found.len(), count, "the examples were not found");
+        found
+    });
+    for (command, prints) in found.into_iter().flatten() {
         let command = command.replace("localhost:8000", &server.http.to_string());
         let command = command.replace("localhost:8003", &server.admin.to_string());
         let output = Command::new("sh").args(["-c", &command]).output().unwrap();
@@ -57,8 +65,8 @@ fn without_in_place(body: &str) -> String {
 }
 
 #[test]
-fn the_example_from_the_shell_prints_what_it_promises() {
-    let examples = examples("sh", "printf");
+fn shell_example_prints_what_it_promises() {
+    let examples = examples(REQUESTS, "sh", "printf");
     assert_eq!(examples.len(), 1, "the example was not found");
     let server = sample_models();
     for (command, prints) in examples {
@@ -70,20 +78,20 @@ fn the_example_from_the_shell_prints_what_it_promises() {
 }
 
 #[test]
-fn the_python_example_prints_what_it_promises() {
-    let examples = examples("python", "import numpy");
+fn python_example_prints_what_it_promises() {
+    let examples = examples(REQUESTS, "python", "import numpy");
     assert_eq!(examples.len(), 1, "the example was not found");
     let server = sample_models();
     for (script, prints) in examples {
         let script = script.replace("localhost:8001", &server.grpc.to_string());
-        let Some(printed) = python::run_text("the_python_example_prints_what_it_promises", &script) else { return };
+        let Some(printed) = python::run_text("python_example_prints_what_it_promises", &script) else { return };
         assert_eq!(printed.trim_end(), prints);
     }
 }
 
 #[test]
-fn the_check_prints_what_it_promises() {
-    let examples = examples("sh", "onnxd check");
+fn check_example_prints_what_it_promises() {
+    let examples = examples(MODELS, "sh", "onnxd check");
     assert_eq!(examples.len(), 1, "the example was not found");
     // The time of a row is another one every time, and the machine's memory decides what a run may hold.
     let without_figures = |text: &str| -> Vec<String> {
@@ -103,13 +111,22 @@ fn the_check_prints_what_it_promises() {
     }
 }
 
-/// The walk through a rollout, as it is typed.
 #[test]
-fn the_rollout_prints_what_it_promises() {
-    let blocks = blocks();
+fn canary_of_the_readme_prints_what_it_promises() {
+    assert_eq!(walk(README), 3);
+}
+
+#[test]
+fn canary_guide_prints_what_it_promises() {
+    assert_eq!(walk(CANARY), 5);
+}
+
+/// Runs the steps of a canary as they are typed, from the load of version 3 on. Returns their number.
+fn walk(page: &'static str) -> usize {
+    let blocks = blocks(page);
     let is_first = |block: &(&str, &str)| *block == ("sh", "onnxd load purchase 3");
     let first = blocks.iter().position(is_first).expect("the walk was not found");
-    let steps = blocks[first..].chunks(2).take_while(|pair| pair[0].0 == "sh" && pair[1].0 == "text");
+    let steps = blocks[first..].chunks(2).take_while(|pair| matches!(pair, [("sh", _), ("text", _)]));
     let server = sample_models();
     let folder = Path::new(env!("CARGO_BIN_EXE_onnxd")).parent().unwrap().display();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap());
@@ -128,11 +145,10 @@ fn the_rollout_prints_what_it_promises() {
         assert_eq!(without_circumstances(&printed), without_circumstances(prints), "{command}\n{printed}");
         number += 1;
     }
-    assert_eq!(number, 5);
+    number
 }
 
-/// The words of each line, but for times and ages, the name of the machine, which makes columns wider too, and what runs hold, which differs
-/// from moment to moment.
+/// The words of each line. Times, ages, the name of the machine and the memory of runs are left out, since they differ.
 fn without_circumstances(text: &str) -> Vec<Vec<&str>> {
     let plain = |word| match word {
         _ if str::starts_with(word, "20") && word.ends_with('Z') => "TIME",

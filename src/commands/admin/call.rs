@@ -83,3 +83,8 @@ pub(super) fn parse<M: DeserializeOwned>(answer: &[u8]) -> Result<M, String> {
 pub(super) fn body(message: &Value) -> Bytes {
     message.to_string().into()
 }
+
+/// An answer as it came, as a line.
+pub(super) fn text(answer: &[u8]) -> String {
+    format!("{}\n", String::from_utf8_lossy(answer).trim_end())
+}

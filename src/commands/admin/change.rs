@@ -4,14 +4,15 @@ use http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
-    call::{Api, body, parse, path_of},
-    print, show, tell, text,
+    call::{Api, body, parse, path_of, text},
+    show,
 };
 use crate::{
     api::admin::proto::{ChangeResponse, Model, Version},
     commands::{
         cli::admin::{Loading, Server, Terms, Weight, split_version},
         http_client::percent_encoded,
+        output::{print, remark},
     },
     terminal::printable,
     traffic::VersionName,
@@ -136,7 +137,7 @@ fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
     let changed: ChangeResponse = parse(answer)?;
     warn(&changed);
     if server.json {
-        return print(&text(answer));
+        return print(text(answer));
     }
     let (record, model) = (changed.record.unwrap_or_default(), changed.model.unwrap_or_default());
     let about_loading = matches!(record.kind.as_str(), "load" | "unload" | "reload");
@@ -146,11 +147,11 @@ fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
         show::traffic_change(&model, record.before.as_ref())
     };
     let [name, change] = [&model.name, &record.change].map(|text| printable(text));
-    print(&format!("{name} revision {}: {change}\n\n{table}", changed.revision))
+    print(format!("{name} revision {}: {change}\n\n{table}", changed.revision))
 }
 
 fn warn(changed: &ChangeResponse) {
-    changed.warnings.iter().for_each(|warning| tell(&format!("warning: {}", printable(warning))));
+    changed.warnings.iter().for_each(|warning| remark(&format!("warning: {}", printable(warning))));
 }
 
 /// The message with the version that a field names, by its number or its alias.

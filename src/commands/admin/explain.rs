@@ -1,15 +1,13 @@
 //! Which version a request would get.
 
 use super::{
-    call::{Api, parse, path_of},
-    print,
+    call::{Api, parse, path_of, text},
     show::percent,
     table::Table,
-    text,
 };
 use crate::{
     api::admin::proto::ExplainResponse,
-    commands::{cli::admin::Server, http_client::percent_encoded},
+    commands::{cli::admin::Server, http_client::percent_encoded, output::print},
     terminal::printable,
 };
 
@@ -24,9 +22,9 @@ pub(super) async fn explain(
     let query = fields.collect::<Vec<_>>().join("&");
     let answer = Api::new(server)?.get(&format!("{}/explain?{query}", path_of(model))).await?;
     if server.json {
-        return print(&text(&answer));
+        return print(text(&answer));
     }
-    print(&shown(&parse(&answer)?))
+    print(shown(&parse(&answer)?))
 }
 
 fn shown(answer: &ExplainResponse) -> String {

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::is_coloured;
-use crate::terminal::printable;
+use crate::{commands::output::is_coloured, terminal::printable};
 
 /// Between columns.
 const GAP: &str = "  ";

@@ -5,14 +5,16 @@ use std::io::{self, Write as _};
 
 use super::{
     call::{Api, parse},
-    is_coloured,
     show::{moment, weights},
     table::painted,
-    tell,
 };
 use crate::{
     api::admin::proto::{Event, TrafficEvent, VersionEvent},
-    commands::{cli::admin::Server, http_client::percent_encoded},
+    commands::{
+        cli::admin::Server,
+        http_client::percent_encoded,
+        output::{is_coloured, remark},
+    },
     terminal::printable,
 };
 
@@ -33,7 +35,7 @@ pub(super) async fn watch(server: &Server, model: Option<&str>) -> Result<(), St
             }
         }
     }
-    tell(&"the server has ended the stream: it ends, or has been asked to");
+    remark(&"the server has ended the stream: it ends, or has been asked to");
     Ok(())
 }
 

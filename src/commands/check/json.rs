@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Checked, Served};
+use super::report::{Checked, Served};
 use crate::{
     engine::RowProof,
     tensor::{Dimension, TensorSpec},

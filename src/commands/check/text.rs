@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use super::{Checked, Served, shape};
+use super::report::{Checked, Served, shape};
 use crate::{
     config::rounded,
     engine::RowProof,

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Uri;
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use super::{client::url, duration};
+use super::{client::url, values::duration};
 use crate::traffic::VersionName;
 
 /// The port of the admin API where an address names none.

@@ -4,10 +4,10 @@ use clap::Args;
 use http::{HeaderName, HeaderValue, Uri};
 use std::time::Duration;
 
-use super::duration;
+use super::values::duration;
 use crate::traffic::Selector;
 
-/// What `onnxd infer` is given.
+/// Command line of `onnxd infer`.
 #[derive(Debug, Args)]
 pub struct Infer {
     /// The model.
@@ -42,7 +42,7 @@ pub struct Infer {
     pub timeout: Duration,
 }
 
-/// What `onnxd health` is given.
+/// Command line of `onnxd health`.
 #[derive(Debug, Args)]
 pub struct Health {
     /// The server's HTTP port, with a path where a proxy wants one.

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::Sources;
+use super::settings::Sources;
 
-/// What stands at the end of its help.
+/// End of its help.
 pub(super) const MORE: &str = "\
 With --json, one document: ok, onnxd, problems and warnings (how many), and findings: group, name,
 level (ok, warning, problem), text, advice (where there is something to do), facts (an object for
@@ -16,7 +16,7 @@ Examples:
   onnxd doctor --json | jq '.findings[] | select(.level != \"ok\")'
   onnxd doctor --json | jq '.findings[] | select(.group == \"gpus\") | .facts'";
 
-/// What `onnxd doctor` is given.
+/// Command line of `onnxd doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
     /// Print one JSON document, for scripts.

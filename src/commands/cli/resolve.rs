@@ -195,7 +195,7 @@ pub(crate) fn parse_for_fuzzing(text: &str) -> bool {
 }
 
 fn parse(name: &dyn Display, text: &str) -> Result<Vec<Given>, Vec<String>> {
-    let mut file = Document::parse(name, text);
+    let mut file = Document::parse(name, text, &[]);
     let arguments = arguments();
     let known: Vec<_> = arguments.iter().map(|arg| arg.get_id().as_str()).collect();
     let mut given = Vec::new();

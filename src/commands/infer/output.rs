@@ -7,7 +7,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use super::{JSON_LENGTH, ROUTING_REASON};
+use super::headers::{JSON_LENGTH, ROUTING_REASON};
 use crate::{
     json::{Reader, TensorObject, once, write_elements},
     tensor::{BytesElements, Datatype, Shape, Tensor},

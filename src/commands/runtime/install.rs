@@ -6,7 +6,7 @@ use std::{
     io::{self, Write as _},
 };
 
-use super::print;
+use crate::commands::output::print;
 use crate::ort_library::{
     self, ProviderLibrary,
     fetch::{self, Step, Wheel},
@@ -43,8 +43,7 @@ pub(super) fn install(cuda: bool) -> Result<(), String> {
     for missing in missing {
         console.say(&format!("still missing for CUDA: {missing}"));
     }
-    print(&library.display().to_string());
-    Ok(())
+    print(format!("{}\n", library.display()))
 }
 
 /// Stderr: lines, and on a terminal a bar below them.

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::print;
+use crate::commands::output::print;
 use crate::ort_library::{self, Missing, Origin, Place, ProviderLibrary, fetch};
 
 /// Providers whose libraries have needs, by their names for programs and for people.
@@ -23,13 +23,13 @@ struct Found {
 }
 
 /// Prints what there is. Success means that there is a library.
-pub(super) fn show(as_json: bool) -> ExitCode {
+pub(super) fn show(as_json: bool) -> Result<ExitCode, String> {
     let library = ort_library::locate().map_err(|error| error.to_string());
     let of = |path: &Path| PROVIDERS.iter().map(|(_, _, provider)| ort_library::prepare(path, *provider)).collect();
     let missing = library.as_deref().map(of).unwrap_or_default();
     let found = Found { library, places: ort_library::places(), missing };
-    print(&if as_json { format!("{:#}", document(&found)) } else { text(&found) });
-    if found.library.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    print(format!("{}\n", if as_json { format!("{:#}", document(&found)) } else { text(&found) }))?;
+    Ok(if found.library.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn document(found: &Found) -> Value {

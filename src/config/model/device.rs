@@ -1,9 +1,9 @@
-//! Settings that say what a model runs on.
+//! Settings of the device that a model runs on.
 
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::{ModelConfig, Setting, routing::entries, wrong};
+use super::setting::{Setting, entries, wrong};
 use crate::config::{
     Device,
     document::{self, Document, Entry},
@@ -81,11 +81,16 @@ pub(super) fn places(entries: &[Entry<'_>]) -> Places {
     places
 }
 
-/// Notes what the device does not take.
-pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'_>) {
+/// Notes settings that the device does not take.
+pub(super) fn check(
+    device: Option<Device>,
+    (options, cuda_graphs): (&BTreeMap<String, String>, Option<bool>),
+    places: &Places,
+    file: &mut Document<'_>,
+) {
     for (name, at) in &places.options {
-        let Some(value) = config.provider_options.get(name) else { continue };
-        let checked = match config.device {
+        let Some(value) = options.get(name) else { continue };
+        let checked = match device {
             Some(device) => provider_options::check(device, name, value),
             None => Err(format!(
                 "'{name}' is an option of one device, and the file names none: write such as device = \"cuda\"; \"auto\" \
@@ -96,8 +101,8 @@ pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'
             file.problem(*at, format!("provider_options: {why}"));
         }
     }
-    if config.cuda_graphs == Some(true)
-        && let Some(device) = config.device.filter(|device| !device.may_be_nvidia())
+    if cuda_graphs == Some(true)
+        && let Some(device) = device.filter(|device| !device.may_be_nvidia())
     {
         file.problem(places.graphs, format!("cuda_graphs are of NVIDIA's GPUs, and device = \"{device}\" is none"));
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::{ModelConfig, Setting, routing::entries, wrong};
+use super::setting::{Setting, entries, wrong};
 use crate::config::{
     QueueTime,
     document::{self, Document, Entry},
@@ -118,13 +118,13 @@ pub(super) fn places(entries: &[Entry<'_>]) -> Places {
 }
 
 /// Notes levels that the model does not have.
-pub(super) fn check(config: &ModelConfig, places: &Places, file: &mut Document<'_>) {
-    let levels = config.priority_levels.map_or(0, |levels| levels as u64);
+pub(super) fn check(levels: Option<usize>, default: Option<usize>, places: &Places, file: &mut Document<'_>) {
+    let levels = levels.map_or(0, |levels| levels as u64);
     let has = match levels {
         0 => "the file gives no priority_levels: write such as priority_levels = 2".to_owned(),
         levels => format!("priority_levels = {levels}"),
     };
-    if let Some(default) = config.default_priority.filter(|default| *default as u64 > levels) {
+    if let Some(default) = default.filter(|default| *default as u64 > levels) {
         file.problem(places.default, format!("default_priority is {default}, and {has}"));
     }
     for (level, at) in &places.limits {

@@ -1,38 +1,13 @@
-//! Settings that say where requests go.
+//! Settings of routing: aliases, weights, headers of routing keys.
 
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::{ModelConfig, Setting, wrong};
+use super::setting::{Setting, entries, wrong};
 use crate::{
     config::document::{self, Document, Entry},
     traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Weights, check_alias, check_weight, count_aliases},
 };
-
-/// The entries of a table that `what` stands in. A setting of the model among them would be taken for one, silently.
-pub(super) fn entries<'t>(
-    key: &str,
-    what: &str,
-    such_as: &str,
-    value: &Spanned<DeValue<'t>>,
-    file: &mut Document<'_>,
-) -> Vec<Entry<'t>> {
-    let DeValue::Table(table) = value.get_ref() else {
-        wrong(key, value, &format!("a table such as {such_as}"), file);
-        return Vec::new();
-    };
-    let mut entries = document::entries(table.clone());
-    entries.retain(|entry| {
-        let name = entry.key.get_ref();
-        let misplaced = ModelConfig::KEYS.contains(&name.as_str());
-        if misplaced {
-            let what = format!("'{name}' stands below [{key}], where {what} are: move it above that line");
-            file.problem(entry.value.span().start, what);
-        }
-        !misplaced
-    });
-    entries
-}
 
 /// Aliases.
 impl Setting for BTreeMap<String, u64> {

@@ -1,12 +1,12 @@
-//! Which versions of a model are to be loaded.
+//! Versions of a model that are loaded.
 
 use std::collections::BTreeSet;
 use toml::{Spanned, de::DeValue};
 
-use super::{Setting, wrong};
+use super::setting::{Setting, wrong};
 use crate::config::document::{self, Document};
 
-/// Which of the versions that the repository holds are loaded.
+/// Choice of the versions that are loaded, of those that the repository holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Versions {
     /// Every one.
@@ -71,45 +71,6 @@ impl Setting for Versions {
                 let these: Vec<String> = these.iter().map(u64::to_string).collect();
                 format!("{key} = [{}]", these.join(", "))
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ModelConfig;
-
-    #[test]
-    fn versions_are_chosen() {
-        for (text, expected, written) in [
-            ("versions = \"all\"", vec![1, 3, 4, 9], "versions = \"all\""),
-            ("versions = { latest = 1 }", vec![9], "versions = { latest = 1 }"),
-            ("versions.latest = 2", vec![4, 9], "versions = { latest = 2 }"),
-            ("versions = { latest = 7 }", vec![1, 3, 4, 9], "versions = { latest = 7 }"),
-            ("versions = [3, 8, 1]", vec![1, 3], "versions = [1, 3, 8]"),
-        ] {
-            let versions = ModelConfig::parse(&"config.toml", text).unwrap().versions;
-            assert_eq!(versions.chosen([1, 3, 4, 9].into_iter()).into_iter().collect::<Vec<_>>(), expected, "{text}");
-            assert_eq!(versions.written("versions"), written);
-        }
-        for (text, says) in [
-            (
-                "versions = \"latest\"",
-                "1:12: versions must be \"all\", { latest = 2 }, or a list such as [1, 3], got the string",
-            ),
-            ("versions = []", "1:12: versions must be \"all\""),
-            ("versions = 2", "got 2"),
-            ("versions = { newest = 2 }", "got a table"),
-            ("versions = { latest = 2, all = 1 }", "got a table"),
-            ("versions = { latest = 0 }", "1:23: versions.latest must be an integer from 1 to 4294967295, got 0"),
-            (
-                "versions = [1, \"2\"]",
-                "1:16: a version in versions must be an integer of at least 1, got the string \"2\"",
-            ),
-        ] {
-            let problems = ModelConfig::parse(&"config.toml", text).unwrap_err();
-            assert!(problems[0].contains(says), "{text}: {problems:?}");
         }
     }
 }

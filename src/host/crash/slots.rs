@@ -94,28 +94,3 @@ impl Slot {
         Some((phase, self.length.load(Relaxed).min(MAX_TEXT)))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::crash::{Activity, Phase};
-
-    #[test]
-    fn slot_holds_what_its_thread_does() {
-        let mut text = [0; MAX_TEXT];
-        let (first, second) = (Activity::new("first", 1, "a"), Activity::new("second", 2, "b"));
-        let mut read = || {
-            let (phase, length) = existing().unwrap().read(&mut text)?;
-            Some((phase, String::from_utf8(text[..length].to_vec()).unwrap()))
-        };
-        for _ in 0..2 {
-            let doing = first.begin(Phase::Load);
-            assert_eq!(read(), Some((1, "first\t1\ta".into())));
-            drop(doing);
-            assert_eq!(read(), None);
-            let doing = second.begin(Phase::Run);
-            assert_eq!(read(), Some((2, "second\t2\tb".into())));
-            drop(doing);
-        }
-    }
-}

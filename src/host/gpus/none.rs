@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::Reading;
+use super::reading::Reading;
 
 /// There are none.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    NO_NVML, Reading,
     order::{Seen, seen},
+    reading::{NO_NVML, Reading},
 };
 use crate::metrics::{Gpu, GpuMemory};
 

@@ -4,10 +4,7 @@
 //! (580) runs these without falling back on its compatibility with later ones. cuFFT opens nvJitLink, and NVRTC its builtins,
 //! when they need them. TensorRT's libraries, which are larger than all of this, are left to those who want them.
 
-use super::{
-    VERSION,
-    wheels::{Build, Wheel},
-};
+use super::build::{Build, VERSION, Wheel};
 
 const CUBLAS: &[&str] = &[
     "nvidia_cublas-13.1.0.3.dist-info/licenses/License.txt",

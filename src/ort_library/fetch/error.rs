@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::VERSION;
+use super::build::VERSION;
 
 /// Why a build could not be fetched. The first line of its text says what failed, the last what to do about it.
 #[derive(Debug)]

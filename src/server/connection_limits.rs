@@ -1,0 +1,17 @@
+//! Limits of one connection.
+
+use std::time::Duration;
+
+/// Limits of one connection.
+#[derive(Debug, Clone)]
+pub(super) struct ConnectionLimits {
+    /// Streams that may be open at once. Batches form out of them.
+    pub streams: u32,
+    pub header_bytes: usize,
+    pub headers: usize,
+    pub uri_bytes: usize,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub write_timeout: Duration,
+    pub ping_interval: Duration,
+}
