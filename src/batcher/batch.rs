@@ -58,7 +58,7 @@ impl Batch {
         }
     }
 
-    /// Those of the jobs that somebody still waits for.
+    /// Jobs that somebody still waits for.
     pub(super) fn alive(&self, members: &[usize], now: Instant) -> Members {
         let is_alive = |member: &usize| match self {
             Batch::Own(jobs) => !jobs[*member].is_dead(now),

@@ -40,7 +40,7 @@ struct Shared {
 #[derive(Default)]
 struct Threads {
     running: BTreeMap<usize, JoinHandle<()>>,
-    /// Those of them that end now.
+    /// Running threads that end now.
     ended: Vec<usize>,
     next_number: usize,
 }

@@ -29,7 +29,7 @@ type OutputsByJob = SmallVec<[Vec<Tensor>; 1]>;
 struct FailedRun {
     error: Error,
     stopped: Option<StopReason>,
-    /// Whether the watchdog has answered its jobs: it did not end though it was stopped.
+    /// True if the watchdog has answered its jobs: it did not end though it was stopped.
     is_abandoned: bool,
 }
 

@@ -74,7 +74,7 @@ impl<T> SlotQueue<T> {
         self.waiting.push_back(Entry { item, slots });
     }
 
-    /// Whether a thread may find something to run.
+    /// True if a thread may find something to run.
     pub(super) fn has_work(&self) -> bool {
         self.free() > 0 && !self.waiting.is_empty()
     }

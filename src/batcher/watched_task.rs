@@ -72,7 +72,7 @@ impl LoadWatch {
         (self.notify_stuck)();
     }
 
-    /// Whether a run of the load was stopped and did not end.
+    /// True if a run of the load was stopped and did not end.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck.load(Relaxed)
     }

@@ -127,7 +127,7 @@ impl WatchedThread {
         ThreadState::Busy
     }
 
-    /// Whether the thread runs something.
+    /// True if the thread runs something.
     pub(super) fn is_running(&self) -> bool {
         self.control.running().is_some()
     }

@@ -31,7 +31,7 @@ pub struct Engine {
     library: Arc<Path>,
     /// Bytes that one run may hold, where the model's settings don't say otherwise.
     max_run_memory: usize,
-    /// How sessions are set up for a provider.
+    /// Setup of sessions for a provider.
     providers: ProviderSetup,
 }
 

@@ -94,7 +94,7 @@ fn version(words: &str) -> Option<String> {
     None
 }
 
-/// What is missing is not in the file.
+/// Explains what the model lacks outside of its file.
 fn surroundings(words: &str, is_memory: bool) -> Option<String> {
     if let Some(locale) = between(words, "Failed to construct locale with name:", ":") {
         return Some(format!(
@@ -128,7 +128,7 @@ fn contents(words: &str) -> Option<String> {
     })
 }
 
-/// What stands between two parts; an empty end means the end of the word.
+/// The text between two parts; an empty end means the end of the word.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     let rest = &text[text.find(start)? + start.len()..];
     match end {

@@ -111,7 +111,7 @@ pub(super) fn register_other(
         OtherProvider::CoreMl => c"CoreML",
         OtherProvider::Xnnpack => c"XNNPACK",
     };
-    // SAFETY: the strings live, there are as many keys and values as is told, and the builder's session options are its own.
+    // SAFETY: the strings live, there are as many keys and values as the count says, and the builder's session options are its own.
     checked(unsafe {
         (ort::api().SessionOptionsAppendExecutionProvider)(
             builder.ptr_mut(),

@@ -28,7 +28,7 @@ pub struct RunControl {
     state: AtomicU64,
     /// The last run that was stopped, and why.
     stopped: Mutex<Option<(u64, StopReason)>>,
-    /// Whether a stop holds for all runs that follow.
+    /// True if a stop holds for all runs that follow.
     is_final: bool,
     watcher: Arc<Watcher>,
     /// Of the session that the thread makes now, or has made last.

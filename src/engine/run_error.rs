@@ -90,7 +90,7 @@ fn without_location(words: &str) -> Option<&str> {
     Some(rest.split_once(' ').map_or(rest, |(_, rest)| rest).trim_start())
 }
 
-/// What stands behind a function's signature, as compilers write it; `None` where there is none.
+/// The text behind a function's signature, as compilers write it; `None` where there is none.
 fn without_signature(words: &str) -> Option<&str> {
     let mut depth = 0_usize;
     let mut bytes = words.bytes().enumerate().peekable();
@@ -113,7 +113,7 @@ fn without_signature(words: &str) -> Option<&str> {
     None
 }
 
-/// What stands behind "[with T = ...]".
+/// The text behind "[with T = ...]".
 fn without_template_arguments(words: &str) -> Option<&str> {
     if !words.starts_with("[with ") {
         return None;

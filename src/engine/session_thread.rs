@@ -22,7 +22,7 @@ use super::{
 pub(super) struct Run {
     /// One for each input that must be given.
     pub inputs: Vec<Value>,
-    /// Those of optional inputs, with their index.
+    /// Values of optional inputs, with their index.
     pub optional: Vec<(usize, Value)>,
     /// One for each output that is to be written to the caller's memory.
     pub places: Vec<Option<Value>>,

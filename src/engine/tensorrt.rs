@@ -91,7 +91,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// What tells engines apart. TensorRT's provider finds them by the graph and the version of TensorRT alone: two versions of a
+/// Key of an engine. TensorRT's provider finds them by the graph and the version of TensorRT alone: two versions of a
 /// model, which have other weights in the same graph, would get one engine.
 fn key(file: &ModelFile, options: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();

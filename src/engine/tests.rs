@@ -372,7 +372,7 @@ fn graph_batches_are_filled_up_and_cut_back() {
 #[test]
 fn memory_goes_back_while_no_graph_is_captured() {
     let mut pair = Pair::of(onnx::add(1.0), false);
-    // The first run tells the shape, the second writes to memory for it.
+    // The first run shows the shape, the second writes to memory for it.
     pair.agree(&[rows(2, 1)]);
     let answer = pair.on_device.run(&[&rows(2, 1)]).outputs.unwrap();
     drop(pair);

@@ -18,7 +18,7 @@ pub(in crate::batcher) struct Queue<J> {
     limits: Limits,
     keys: KeyIndex<J>,
     total: Backlog,
-    /// Those of each priority level.
+    /// Jobs of each priority level.
     levels: SmallVec<[Backlog; 1]>,
     /// Number of the next job: the order of arrival.
     next_number: u64,
@@ -52,12 +52,12 @@ impl<J: Cancel> Queue<J> {
         self.limits.max_rows
     }
 
-    /// How long the first of a batch may wait for others.
+    /// Time that the first of a batch may wait for others.
     pub(in crate::batcher) fn max_delay(&self) -> Duration {
         self.limits.max_delay
     }
 
-    /// Whether one more batch is due.
+    /// True if one more batch is due.
     pub(in crate::batcher) fn has_due(&mut self, now: Instant, forecast: &Forecast) -> bool {
         matches!(self.keys.next(now, &self.limits, forecast), Due::Now(_))
     }
@@ -67,7 +67,7 @@ impl<J: Cancel> Queue<J> {
         self.limits.levels.get(level)
     }
 
-    /// What runs before a newcomer of that level.
+    /// Jobs that run before a newcomer of that level.
     pub(in crate::batcher) fn ahead_of(&self, level: usize) -> Backlog {
         if self.levels.len() == 1 {
             return self.total;

@@ -87,7 +87,7 @@ struct History {
     limits: Limits,
     now: Instant,
     next_id: usize,
-    /// What must be in the queue, by id, which is the order of arrival.
+    /// Jobs that must be in the queue, by id, which is the order of arrival.
     waiting: std::collections::BTreeMap<usize, TrackedJob>,
     /// By key and level.
     last_run: HashMap<(usize, usize), usize>,
@@ -184,7 +184,7 @@ impl History {
         of_key.map(|job| job.arrived).min().unwrap()
     }
 
-    /// Whether the batch that begins with this job gains nothing by waiting.
+    /// True if the batch that begins with this job gains nothing by waiting.
     fn is_due(&self, first: &TrackedJob) -> bool {
         let until = self.oldest_of(first.key) + self.limits.max_delay;
         let companions = || self.waiting.values().filter(|job| job.key == first.key && !job.is_dead(self.now));

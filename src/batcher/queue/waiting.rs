@@ -8,18 +8,18 @@ use std::{
 
 use crate::{batcher::forecast::Forecast, config::QueueTime, metrics::Rejection};
 
-/// What jobs must have in common to run together, beyond the model's signature: the extents of the inputs' variable inner
+/// Key that jobs must have in common to run together, beyond the model's signature: the extents of the inputs' variable inner
 /// axes. Empty, and then costs no memory, for models that have none.
 pub(in crate::batcher) type Key = Box<[usize]>;
 
-/// How a queue behaves.
+/// Limits of a queue.
 #[derive(Debug, Clone)]
 pub(in crate::batcher) struct Limits {
     /// Rows of a batch at most.
     pub max_rows: usize,
     /// Jobs at most that wait before a newcomer: those of its priority level and of higher ones.
     pub max_jobs: usize,
-    /// How long the first of a batch may wait for others while an instance is free.
+    /// Time that the first of a batch may wait for others while an instance is free.
     pub max_delay: Duration,
     /// One for each priority level, the highest first; at least one.
     pub levels: Arc<[LevelLimits]>,
@@ -30,7 +30,7 @@ pub(in crate::batcher) struct Limits {
 pub struct LevelLimits {
     /// Jobs of the level that wait at most, beside the limit of the whole queue.
     pub max_jobs: usize,
-    /// How long a job may wait.
+    /// Time that a job may wait.
     pub max_wait: QueueTime,
 }
 
@@ -43,16 +43,16 @@ pub(in crate::batcher) struct Waiting<J> {
     pub level: usize,
     pub arrived: Instant,
     pub deadline: Option<Instant>,
-    /// Whether it is a later piece of a request, and waits for the pieces before it.
+    /// True if it is a later piece of a request, and waits for the pieces before it.
     pub is_rest: bool,
     /// Its place in the order of arrival, which the queue gives it.
     pub number: u64,
-    /// Whether it was admitted because its answer was predicted to be in time.
+    /// True if it was admitted because its answer was predicted to be in time.
     pub predicted: bool,
     pub job: J,
 }
 
-/// What to do next.
+/// The next step of an instance that is free.
 #[derive(Debug)]
 pub(in crate::batcher) enum Next<J> {
     /// Run these as one batch. They are in order of level and arrival, have one key, and at most `max_rows` rows (a job that
@@ -73,7 +73,7 @@ pub(in crate::batcher) struct Dropped<J> {
 
 /// A job whose waiter may have gone.
 pub(in crate::batcher) trait Cancel {
-    /// Whether nobody waits for the answer any more.
+    /// True if nobody waits for the answer any more.
     fn is_cancelled(&self) -> bool;
 }
 
@@ -84,7 +84,7 @@ pub(super) struct WaitLimits {
     oldest_arrival: SmallVec<[Option<Instant>; 1]>,
 }
 
-/// Whether what takes so long from `now` on ends after an instant.
+/// True if what takes so long from `now` on ends after an instant.
 pub(super) fn ends_after(instant: Instant, now: Instant, takes: Duration) -> bool {
     instant.saturating_duration_since(now) < takes
 }
@@ -101,12 +101,12 @@ impl WaitLimits {
 }
 
 impl<J: Cancel> Waiting<J> {
-    /// Whether the deadline has passed.
+    /// True if the deadline has passed.
     pub(in crate::batcher) fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Whether a run would help nobody.
+    /// True if a run would help nobody.
     pub(in crate::batcher) fn is_dead(&self, now: Instant) -> bool {
         self.is_late(now) || self.job.is_cancelled()
     }

@@ -89,7 +89,7 @@ fn call<F: Copy + 'static>(
     }
 }
 
-/// What may be done about an error of the driver.
+/// Advice on an error of the driver.
 fn meaning(code: c_int) -> &'static str {
     match code {
         // The stub that toolkits come with for linking.

@@ -56,7 +56,7 @@ impl ModelFile {
     ///
     /// # Errors
     /// For people: a file can't be read, or lies outside the model's folder. That the model can't be understood is no error:
-    /// ONNX Runtime's words tell more.
+    /// ONNX Runtime's words say more.
     pub fn read(path: &ModelPath) -> Result<Self, Failure> {
         let (file, _) = path.roots().open(path).map_err(|error| Failure::unreadable(&error))?;
         let encoded = read_in_pieces(&file).map_err(|error| Failure::unreadable(&error))?;

@@ -37,7 +37,7 @@ const FIRST_ROOM: usize = 64 << 10;
 /// Room that outputs are given before it is known what they take. Larger ones are copied.
 const MAX_ROOM: usize = 16 << 20;
 
-/// How long a worker may go on with a run that it was told to stop: one operator may take so long.
+/// Time for which a worker may go on with a run that it was asked to stop: one operator may take so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session in a worker process, which ends with this.
@@ -54,7 +54,7 @@ pub(in crate::engine) struct Worker {
     on_death: Option<Notify>,
 }
 
-/// What a worker was loaded from, for the next.
+/// Origin of a worker, for the next.
 #[derive(Clone)]
 struct Origin {
     launch: Launch,
@@ -122,12 +122,12 @@ impl Worker {
         &self.signature
     }
 
-    /// How it ended, as far as it is known.
+    /// Its death, as far as it is known.
     pub(in crate::engine) fn death(&self) -> Option<&Death> {
         self.death.as_ref()
     }
 
-    /// How it ended, if it has by now.
+    /// Its death, if it has ended by now.
     pub(in crate::engine) fn check(&mut self) -> Option<&Death> {
         if self.death.is_none() && self.process.is_gone() {
             self.death = Some(self.process.end());

@@ -1,4 +1,4 @@
-//! How a worker ended, for people.
+//! Death of a worker, for people.
 
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
 
@@ -57,7 +57,7 @@ impl Death {
         Death { cause: Cause::Ended(why.into()), last_words: None }
     }
 
-    /// What happened to it, as what follows "was" or "has".
+    /// Its cause, as a verb phrase such as "was ended by SIGSEGV".
     pub fn cause(&self) -> String {
         match &self.cause {
             Cause::Signal(signal) => format!("was ended by {}", signal_name(*signal)),
@@ -67,12 +67,12 @@ impl Death {
         }
     }
 
-    /// Whether it ended by itself, as a worker does that can't work.
+    /// True if it ended by itself, as a worker does that can't work.
     pub(super) fn is_exit(&self) -> bool {
         matches!(self.cause, Cause::Exit(_))
     }
 
-    /// Whether it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
+    /// True if it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
     pub fn may_pass(&self) -> bool {
         self.cause == Cause::Signal(libc::SIGKILL)
     }

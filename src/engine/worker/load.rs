@@ -25,7 +25,7 @@ impl Engine {
         Instance::of_worker(worker, file)
     }
 
-    /// How workers are started that use the same library: with this nice value, and so many bytes of memory at most.
+    /// Settings of workers that use the same library: with this nice value, and so many bytes of memory at most.
     pub fn launch(&self, nice: i32, memory: Option<u64>) -> Launch {
         Launch::new(self.library().into(), nice, memory)
     }

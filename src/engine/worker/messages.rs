@@ -19,7 +19,7 @@ pub(super) enum Request {
     /// Answered by `Ran`, `Failed` or `Lacks`.
     #[prost(message, tag = "2")]
     Run(Run),
-    /// What `Lacks` asked for: answered by `Ran` or `Failed`.
+    /// Room that `Lacks` asked for: answered by `Ran` or `Failed`.
     #[prost(message, tag = "3")]
     Room(Area),
 }
@@ -64,7 +64,7 @@ pub(super) struct Load {
     /// Bytes that one run may hold.
     #[prost(uint64, tag = "6")]
     pub max_run_memory: u64,
-    /// Whether runs begin with zeroed memory, since a kernel may leave outputs unwritten.
+    /// True if runs begin with zeroed memory, since a kernel may leave outputs unwritten.
     #[prost(bool, tag = "7")]
     pub zeroed: bool,
 }

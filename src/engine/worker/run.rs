@@ -24,7 +24,7 @@ pub(super) struct LoadedModel {
     predicted: PredictedShapes,
 }
 
-/// What a run gave.
+/// Outputs of a run.
 pub(super) enum Made {
     /// All outputs are in the output area.
     InPlace(Vec<Tensor>),
@@ -32,7 +32,7 @@ pub(super) enum Made {
     Elsewhere(Vec<tensor::Tensor>, usize),
 }
 
-/// What became of outputs.
+/// Outputs after an attempt to write them to the output area.
 pub(super) enum Written {
     All(Vec<Tensor>),
     /// The area is smaller than this.
@@ -117,7 +117,7 @@ impl LoadedModel {
                 Ok(_) => return Ok(Made::InPlace(outputs)),
                 // Stopped.
                 Err(error) if FailureCause::of(&error) == FailureCause::Stopped => return Err(run_error(&error)),
-                // The places may be to blame: the run without them tells.
+                // The places may be to blame: the run without them shows it.
                 Err(_) => {}
             }
             let made = self.session.run_into(&values, &optional, &[], options, false);

@@ -15,7 +15,7 @@ pub(in crate::engine) enum Purpose {
     Weights,
     /// Tensors of runs, with what is kept of them for the next.
     Runs,
-    /// What threads of ONNX Runtime's own ask for, of which nothing says for whom. It is never refused: an exception on such a
+    /// Memory for threads of ONNX Runtime's own, of no known session. It is never refused: an exception on such a
     /// thread would end the process.
     Other,
 }
@@ -27,7 +27,7 @@ pub(in crate::engine) struct Account {
     held: Arc<HeldMemory>,
     /// Bytes that one run may hold at once.
     run_limit: usize,
-    /// Whether runs get zeroed memory only.
+    /// True if runs get zeroed memory only.
     is_zeroed: bool,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Total {
     limit: AtomicUsize,
 }
 
-/// That of the process.
+/// The total of the process.
 static PROCESS: Total = Total::new(usize::MAX);
 
 /// Where weights have taken nearly all, runs get this part of the limit all the same: the least that lets small models serve.
@@ -67,17 +67,17 @@ impl Account {
         Account { total, held: Arc::default(), run_limit, is_zeroed }
     }
 
-    /// What the session holds now.
+    /// Memory that the session holds now.
     pub(in crate::engine) fn held(&self) -> &Arc<HeldMemory> {
         &self.held
     }
 
-    /// What one run may hold.
+    /// Bytes that one run may hold.
     pub(super) fn run_limit(&self) -> usize {
         self.run_limit
     }
 
-    /// Whether runs get zeroed memory only.
+    /// True if runs get zeroed memory only.
     pub(in crate::engine) fn is_zeroed(&self) -> bool {
         self.is_zeroed
     }

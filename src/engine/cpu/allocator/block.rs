@@ -27,11 +27,11 @@ pub(super) struct Header {
     pub bytes: usize,
     /// The next kept block of the same size; meaningful only while the block is kept.
     pub next: *mut Header,
-    /// What `malloc` returned; null for a mapping.
+    /// Address that `malloc` returned; null for a mapping.
     start: *mut c_void,
     /// The number of blocks that the pool had taken back when it took back this one.
     pub last_used: u64,
-    /// Whether nothing has written to the memory since the system zeroed it.
+    /// True if nothing has written to the memory since the system zeroed it.
     pub is_zero: bool,
 }
 

@@ -32,7 +32,7 @@ struct AllocatorState {
     info: *const sys::OrtMemoryInfo,
     /// Memory that is asked for outside of runs and loads.
     other: Arc<Pool>,
-    /// How to refuse; `None` where the C++ library has no such function: then nothing is refused.
+    /// Function that refuses; `None` where the C++ library has no such function: then nothing is refused.
     throw: Option<Throw>,
 }
 

@@ -146,7 +146,7 @@ fn pool_holds_few_blocks_for_tensors_of_about_a_size() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is in use and kept is never more than four times the most that was in use, but for a little.
+    /// Memory in use and kept is never more than four times the most that was in use, but for a little.
     #[test]
     fn pools_stay_within_four_times_their_peak(lengths in prop::collection::vec((1_usize..4 << 20, 1_usize..8), 1..60)) {
         let pool = pool();
@@ -217,7 +217,7 @@ fn pools_hold_no_more_together_than_the_process_may() {
     release([pools[7].allocate(2 * MIB, false).unwrap()]);
 }
 
-/// What others only keep makes room for what a run needs.
+/// Memory that others only keep makes room for a run.
 #[test]
 fn kept_memory_makes_room() {
     let [first, second] = accounts_sharing::<2>(3 * MIB).map(|account| Pool::new(account, Purpose::Runs));
