@@ -33,7 +33,7 @@ pub enum Code {
     Aborted,
     /// The caller does not say who it is, or not so that it can be believed. Admin calls only.
     Unauthenticated,
-    /// The model's run failed, and its inputs or the model may be to blame. The batcher decides which before a client is told.
+    /// The model's run failed, and its inputs or the model may be to blame. The batcher decides which before a client sees it.
     RunFailed,
 }
 
@@ -90,12 +90,13 @@ pub struct Error {
     code: Code,
     message: Cow<'static, str>,
     retry_after: u32,
+    blames_device: bool,
 }
 
 impl Error {
     /// A failure of the given kind.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Error { code, message: message.into(), retry_after: 1 }
+        Error { code, message: message.into(), retry_after: 1, blames_device: false }
     }
 
     /// A request that can't be right.
@@ -111,6 +112,16 @@ impl Error {
     /// The same, which may have passed after so many seconds.
     pub fn retry_after(self, seconds: u32) -> Self {
         Error { retry_after: seconds, ..self }
+    }
+
+    /// The same, for which the device that the model ran on is to blame, or its lack of memory.
+    pub fn blame_device(self) -> Self {
+        Error { blames_device: true, ..self }
+    }
+
+    /// True if the device that the model ran on is to blame. It decides where a model is loaded; clients see the code.
+    pub fn blames_device(&self) -> bool {
+        self.blames_device
     }
 
     /// Seconds until the same request may succeed; at least 1, which is the least that HTTP can say.

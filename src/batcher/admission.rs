@@ -14,7 +14,7 @@ use super::{
 };
 use crate::metrics::{QueueRates, Rejection};
 
-/// What a lane has learned, and what it does with it.
+/// Admission policy of a lane, with its forecast.
 #[derive(Debug)]
 pub(super) struct Admission {
     forecast: Forecast,
@@ -54,7 +54,7 @@ pub(super) enum Refusal {
     QueueTime { wait: Duration, limit: Duration },
 }
 
-/// What a run that has begun needs to be told at its end.
+/// A run that has begun, for [`Admission::ended`].
 #[derive(Debug)]
 pub(super) struct Run {
     begun: Begun,
@@ -161,7 +161,7 @@ impl Admission {
         }
     }
 
-    /// The next batch, for an instance that is free, with what to tell [`Admission::ended`].
+    /// The next batch, for an instance that is free, with its run for [`Admission::ended`].
     pub(super) fn take<J: Cancel>(
         &mut self,
         queue: &mut Queue<J>,

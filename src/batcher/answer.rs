@@ -1,58 +1,64 @@
-//! Waits for the answer to a request, and joins the answers of its pieces.
+//! Waits for the outputs of a request, and concatenates those of its pieces.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 use tokio::time::timeout_at;
 
-use super::{Answer, Batcher, Ran, Submitted, Timing};
+use super::{
+    job::{JobOutput, JobReceiver, Submitted},
+    sync::Arc,
+    timing::Timing,
+    version_batcher::Batcher,
+};
 use crate::{
+    engine::Model,
     error::{Error, Result},
     tensor::{ModelInputs, Tensor, concatenate},
 };
 
-impl Batcher {
-    /// Waits for the answer to a request.
+impl<M: Model> Batcher<M> {
+    /// Waits for the outputs of a request.
     ///
     /// # Errors
     /// The deadline has passed, or the run failed.
-    pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<Ran> {
-        let Submitted { mut answers, level, deadline, whole } = submitted;
-        if answers.len() == 1
-            && let Some(answer) = answers.pop()
+    pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<JobOutput> {
+        let Submitted { mut receivers, level, deadline, whole } = submitted;
+        if receivers.len() == 1
+            && let Some(receiver) = receivers.pop()
         {
-            return self.part(answer, deadline).await;
+            return self.output(receiver, deadline).await;
         }
-        let mut parts = Vec::with_capacity(answers.len());
-        // An error drops the answers that are still to come, which cancels their jobs.
-        for answer in answers {
-            parts.push(self.part(answer, deadline).await?);
+        let mut parts = Vec::with_capacity(receivers.len());
+        // An error drops the other receivers, which cancels their jobs.
+        for receiver in receivers {
+            parts.push(self.output(receiver, deadline).await?);
         }
         let timing = Timing::of_pieces(parts.iter().map(|part| part.timing));
-        match (rejoin(&parts), whole) {
-            (Some(outputs), _) => Ok(Ran { outputs, timing }),
+        match (concatenated(&parts), whole) {
+            (Some(outputs), _) => Ok(JobOutput { outputs, timing }),
             (None, Some(whole)) => Box::pin(self.answer_whole(*whole, level, deadline)).await,
             (None, None) => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
         }
     }
 
-    /// Runs a request in one batch, however many rows it has: inner extents of its answer depend on all of its rows.
+    /// Runs a request in one batch, however many rows it has: inner extents of its outputs depend on all of its rows.
     async fn answer_whole(
         self: &Arc<Self>,
         inputs: ModelInputs,
         level: usize,
         deadline: Option<Instant>,
-    ) -> Result<Ran> {
+    ) -> Result<JobOutput> {
         let mut submitted = self.submit_whole(inputs, level, deadline, Instant::now())?;
-        match submitted.answers.pop() {
-            Some(answer) => self.part(answer, deadline).await,
+        match submitted.receivers.pop() {
+            Some(receiver) => self.output(receiver, deadline).await,
             None => Err(Error::internal(format!("{} lost a request: this is a defect", self.label))),
         }
     }
 
-    async fn part(&self, answer: Answer, deadline: Option<Instant>) -> Result<Ran> {
+    async fn output(&self, receiver: JobReceiver, deadline: Option<Instant>) -> Result<JobOutput> {
         let received = match deadline {
-            None => answer.await,
+            None => receiver.await,
             Some(deadline) => {
-                let answered = Box::pin(timeout_at(deadline.into(), answer)).await;
+                let answered = Box::pin(timeout_at(deadline.into(), receiver)).await;
                 answered.map_err(|_| self.too_late())?
             }
         };
@@ -60,8 +66,8 @@ impl Batcher {
     }
 }
 
-/// Joins the answers of a request's pieces; `None` where their inner extents differ.
-fn rejoin(parts: &[Ran]) -> Option<Vec<Tensor>> {
+/// Concatenates the outputs of a request's pieces; `None` where their inner extents differ.
+fn concatenated(parts: &[JobOutput]) -> Option<Vec<Tensor>> {
     let outputs = parts.first().map_or(0, |part| part.outputs.len());
     let join = |output: usize| concatenate(&parts.iter().map(|part| &part.outputs[output]).collect::<Vec<_>>());
     (0..outputs).map(join).collect()

@@ -1,4 +1,4 @@
-//! A batch while it runs: its jobs, and the ways to answer them.
+//! A batch while it runs: its jobs, and the senders of their outputs.
 
 use smallvec::SmallVec;
 use std::{
@@ -6,16 +6,15 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
-use tokio::sync::oneshot;
 
-use super::{Job, Ran, Waiting};
+use super::{
+    job::{Job, JobOutput, JobSender},
+    queue::Waiting,
+};
 use crate::{
     error::{Error, Result},
     metrics::StopReason,
 };
-
-/// The way to whoever waits for a job.
-pub(super) type Reply = oneshot::Sender<Result<Ran>>;
 
 /// Jobs of a batch, by their index.
 pub(super) type Members = SmallVec<[usize; 8]>;
@@ -32,22 +31,13 @@ pub(super) enum Batch {
 pub(super) struct SharedBatch {
     jobs: Vec<Waiting<Job>>,
     /// One for each job; `None` once it is answered.
-    replies: Mutex<Vec<Option<Reply>>>,
-}
-
-impl Job {
-    /// Answers a job that will not run. Nobody may wait for it any more.
-    pub(super) fn refuse(self, error: Error) {
-        if let Some(reply) = self.reply {
-            let _ = reply.send(Err(error));
-        }
-    }
+    senders: Mutex<Vec<Option<JobSender>>>,
 }
 
 impl Batch {
     pub(super) fn shared(mut jobs: Vec<Waiting<Job>>) -> Self {
-        let replies = jobs.iter_mut().map(|waiting| waiting.job.reply.take()).collect();
-        Batch::Shared(Arc::new(SharedBatch { jobs, replies: Mutex::new(replies) }))
+        let senders = jobs.iter_mut().map(|waiting| waiting.job.sender.take()).collect();
+        Batch::Shared(Arc::new(SharedBatch { jobs, senders: Mutex::new(senders) }))
     }
 
     pub(super) fn jobs(&self) -> &[Waiting<Job>] {
@@ -58,21 +48,21 @@ impl Batch {
     }
 
     /// Answers a job, unless that was done already. Nobody may wait for it any more.
-    pub(super) fn answer(&mut self, member: usize, answer: Result<Ran>) {
-        let reply = match self {
-            Batch::Own(jobs) => jobs[member].job.reply.take(),
-            Batch::Shared(shared) => shared.replies().get_mut(member).and_then(Option::take),
+    pub(super) fn answer(&mut self, member: usize, answer: Result<JobOutput>) {
+        let sender = match self {
+            Batch::Own(jobs) => jobs[member].job.sender.take(),
+            Batch::Shared(shared) => shared.senders().get_mut(member).and_then(Option::take),
         };
-        if let Some(reply) = reply {
-            let _ = reply.send(answer);
+        if let Some(sender) = sender {
+            let _ = sender.send(answer);
         }
     }
 
-    /// Those of the jobs that somebody still waits for.
+    /// Jobs that somebody still waits for.
     pub(super) fn alive(&self, members: &[usize], now: Instant) -> Members {
         let is_alive = |member: &usize| match self {
             Batch::Own(jobs) => !jobs[*member].is_dead(now),
-            Batch::Shared(shared) => shared.death(*member, &shared.replies(), now).is_none(),
+            Batch::Shared(shared) => shared.death(*member, &shared.senders(), now).is_none(),
         };
         members.iter().copied().filter(is_alive).collect()
     }
@@ -81,10 +71,10 @@ impl Batch {
 impl SharedBatch {
     /// Why nobody waits for any of these jobs any more; `None` while somebody does.
     pub(super) fn end_of_interest(&self, members: &[usize], now: Instant) -> Option<StopReason> {
-        let replies = self.replies();
+        let senders = self.senders();
         let mut reason = StopReason::Cancelled;
         for member in members {
-            if self.death(*member, &replies, now)? == StopReason::Deadline {
+            if self.death(*member, &senders, now)? == StopReason::Deadline {
                 reason = StopReason::Deadline;
             }
         }
@@ -93,22 +83,22 @@ impl SharedBatch {
 
     /// Answers all jobs that have no answer yet.
     pub(super) fn refuse_all(&self, error: &Error) {
-        for reply in take(&mut *self.replies()).into_iter().flatten() {
-            let _ = reply.send(Err(error.clone()));
+        for sender in take(&mut *self.senders()).into_iter().flatten() {
+            let _ = sender.send(Err(error.clone()));
         }
     }
 
     /// Why nobody waits for a job any more.
-    fn death(&self, member: usize, replies: &[Option<Reply>], now: Instant) -> Option<StopReason> {
+    fn death(&self, member: usize, senders: &[Option<JobSender>], now: Instant) -> Option<StopReason> {
         if self.jobs[member].is_late(now) {
             return Some(StopReason::Deadline);
         }
-        let waits = replies.get(member).and_then(Option::as_ref).is_some_and(|reply| !reply.is_closed());
+        let waits = senders.get(member).and_then(Option::as_ref).is_some_and(|sender| !sender.is_closed());
         (!waits).then_some(StopReason::Cancelled)
     }
 
-    fn replies(&self) -> MutexGuard<'_, Vec<Option<Reply>>> {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    fn senders(&self) -> MutexGuard<'_, Vec<Option<JobSender>>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,15 +107,16 @@ mod tests {
     use super::*;
     use crate::{error::Code, tensor::ModelInputs};
     use std::time::Duration;
+    use tokio::sync::oneshot;
 
     /// A batch of jobs, with what waits for each.
-    fn batch(deadlines: &[Option<Instant>]) -> (Batch, Vec<oneshot::Receiver<Result<Ran>>>) {
+    fn batch(deadlines: &[Option<Instant>]) -> (Batch, Vec<oneshot::Receiver<Result<JobOutput>>>) {
         let (arrived, mut answers) = (Instant::now(), Vec::new());
         let job = |deadline: &Option<Instant>| {
-            let (reply, answer) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
             answers.push(answer);
             let inputs: ModelInputs = Vec::new().into();
-            let job = Job { inputs, is_first: true, reply: Some(reply) };
+            let job = Job { inputs, is_first: true, sender: Some(sender) };
             Waiting { deadline: *deadline, ..Waiting::lone(arrived, job) }
         };
         let jobs = deadlines.iter().map(job).collect();

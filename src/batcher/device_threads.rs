@@ -1,4 +1,4 @@
-//! Threads that runs on devices happen on: they wait for the device, and take no slot of those that compute.
+//! Threads for runs on devices: they wait for the device, and take no slot of the runs that compute.
 
 use std::{
     collections::BTreeMap,
@@ -6,79 +6,69 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Compute, Load};
+use super::{compute_threads::ComputeThreads, idle::DeviceInFlight};
 use crate::engine::Provider;
 
-/// What versions on devices are run with. Nothing of it is there before there is such a version.
+/// Threads and run counts by device. There are none before a version runs on a device.
 #[derive(Default)]
-pub(super) struct Devices {
-    state: Mutex<State>,
+pub(super) struct DeviceThreads {
+    by_device: Mutex<ByDevice>,
 }
 
 #[derive(Default)]
-struct State {
+struct ByDevice {
     /// By the devices that a version runs on: those of versions on others are not to be held up by it.
-    threads: BTreeMap<Vec<Provider>, Compute>,
-    loads: BTreeMap<Provider, Load>,
+    threads: BTreeMap<Vec<Provider>, ComputeThreads>,
+    in_flight: BTreeMap<Provider, DeviceInFlight>,
     /// A load that ends after the end must not start threads that nobody waits for.
     is_stopped: bool,
 }
 
-impl Compute {
-    /// The threads for versions that run on all of these devices, with so many runs at once on each of them at least.
+impl DeviceThreads {
+    /// The threads for versions that run on all of these devices, with so many runs at once on each of them at least. New ones
+    /// share the CPUs and the watchdog of the compute threads.
     ///
     /// # Errors
     /// The system gives no more threads, or they have been stopped.
-    pub fn on_devices(&self, devices: &[Provider], at_once: usize) -> io::Result<Compute> {
-        let (wanted, cpus) = (devices.len() * at_once, self.cpus());
-        let mut state = self.devices().state();
-        if state.is_stopped {
+    pub(super) fn threads(
+        &self,
+        devices: &[Provider],
+        at_once: usize,
+        compute: &ComputeThreads,
+    ) -> io::Result<ComputeThreads> {
+        let wanted = devices.len() * at_once;
+        let mut by_device = self.lock();
+        if by_device.is_stopped {
             return Err(io::Error::other("the server ends"));
         }
-        if let Some(threads) = state.threads.get(devices) {
+        if let Some(threads) = by_device.threads.get(devices) {
             threads.grow(wanted)?;
             return Ok(threads.clone());
         }
-        let threads = Compute::start_as("device", cpus, wanted, self.watchdog().clone())?;
-        state.threads.insert(devices.to_vec(), threads.clone());
+        let threads = ComputeThreads::start("device", compute.cpus(), wanted, compute.watchdog().clone())?;
+        by_device.threads.insert(devices.to_vec(), threads.clone());
         Ok(threads)
     }
 
-    /// What keeps a device busy.
-    pub fn load(&self, device: Provider) -> Load {
+    /// Runs in flight on a device.
+    pub(super) fn in_flight(&self, device: Provider) -> DeviceInFlight {
         // TensorRT's runs and CUDA's share a GPU.
         let device = device.gpu().map_or(device, |gpu| Provider::Cuda { gpu });
-        self.devices().state().loads.entry(device).or_default().clone()
+        self.lock().in_flight.entry(device).or_default().clone()
     }
-}
 
-impl Devices {
     /// Ends the threads once they have finished what they run.
     pub(super) fn stop(&self) {
-        let mut state = self.state();
-        state.is_stopped = true;
-        let threads = std::mem::take(&mut state.threads);
-        drop(state);
+        let mut by_device = self.lock();
+        by_device.is_stopped = true;
+        let threads = std::mem::take(&mut by_device.threads);
+        drop(by_device);
         for threads in threads.into_values() {
-            threads.stop_threads();
+            threads.stop();
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_threads_are_started_after_the_end() {
-        let (compute, gpu) = (Compute::start(1).unwrap(), [Provider::Cuda { gpu: 0 }]);
-        assert!(compute.on_devices(&gpu, 2).is_ok());
-        compute.stop();
-        let error = compute.on_devices(&gpu, 2).err().unwrap().to_string();
-        assert_eq!(error, "the server ends");
+    fn lock(&self) -> MutexGuard<'_, ByDevice> {
+        self.by_device.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::{config::QueueTime, metrics::QueueRates};
 
-/// What the runs of a lane have shown. Nothing measured yet means no time at all: then nobody is refused.
+/// Forecast from the runs of a lane. Nothing measured yet means no time at all: then nobody is refused.
 #[derive(Debug)]
 pub(super) struct Forecast {
     runs: RunTimes,
@@ -35,7 +35,7 @@ struct Running {
 pub(super) struct Begun {
     run: Running,
     rows: usize,
-    /// Whether its time, from the end of the run before, shows the throughput of the lane.
+    /// True if its time, from the end of the run before, shows the throughput of the lane.
     is_saturated: bool,
 }
 
@@ -59,14 +59,14 @@ pub(super) struct Newcomer {
     pub deadline: Option<Instant>,
 }
 
-/// What a newcomer finds.
+/// State of a lane when a newcomer comes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneState {
     /// Rows of a batch at most.
     pub max_rows: usize,
     /// Instances, idle or not.
     pub instances: usize,
-    /// Whether one of them is idle.
+    /// True if one of them is idle.
     pub is_idle: bool,
     pub now: Instant,
 }
@@ -78,7 +78,7 @@ pub(super) struct Prediction {
     pub wait: Duration,
     /// Until its run ends.
     pub answer: Duration,
-    /// How far off that may be.
+    /// Error that the prediction may have.
     pub margin: Duration,
 }
 
@@ -120,7 +120,7 @@ const MAX_GAP_GROWTH: f64 = 1e6;
 /// Runs of an average without outliers.
 const MIN_RUNS: u32 = 4;
 
-/// Rows vary enough to tell the time of one more where their variance is this part of the squared mean.
+/// Rows vary enough to show the time of one more where their variance is this part of the squared mean.
 const MIN_VARIANCE: f64 = 0.01;
 
 /// A larger batch is worth waiting for while it saves this part of the time per row.
@@ -168,7 +168,7 @@ impl Forecast {
         (first / slope * (1.0 / MIN_SAVED - 1.0)).ceil().max(1.0) as usize
     }
 
-    /// How long a job may wait; `None`: as long as it wants. A run under way that takes longer than any before counts already.
+    /// Time that a job may wait; `None`: as long as it wants. A run under way that takes longer than any before counts already.
     pub(super) fn max_wait(&self, limit: QueueTime, now: Instant) -> Option<Duration> {
         match limit {
             QueueTime::Auto => {

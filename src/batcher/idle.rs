@@ -1,16 +1,16 @@
-//! The idle instances of a lane, and which of them is next: one on the device that the fewest runs keep busy. Pure but for the
-//! count of runs, which versions share.
+//! Idle instances of a lane. The next is one on the device with the fewest runs in flight. Pure but for the count of runs, which
+//! versions share.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-/// How many runs keep a device busy, of all versions that run on it.
+/// Number of runs in flight on a device, of all versions that run on it.
 #[derive(Debug, Clone, Default)]
-pub struct Load(Arc<AtomicUsize>);
+pub struct DeviceInFlight(Arc<AtomicUsize>);
 
-/// Idle instances.
+/// Idle instances of a lane, by device.
 pub(super) struct Idle<I> {
     devices: Box<[Device<I>]>,
     /// Of all devices.
@@ -21,24 +21,25 @@ pub(super) struct Idle<I> {
 
 struct Device<I> {
     idle: Vec<I>,
-    /// `None` where nobody asks, since the threads that run them are counted: on the CPU.
-    load: Option<Load>,
+    /// `None` for the CPU, whose threads are counted.
+    in_flight: Option<DeviceInFlight>,
 }
 
 impl<I> Idle<I> {
     /// Instances by the device that they run on.
-    pub(super) fn new(devices: impl IntoIterator<Item = (Vec<I>, Option<Load>)>) -> Self {
-        let devices: Box<[Device<I>]> = devices.into_iter().map(|(idle, load)| Device { idle, load }).collect();
+    pub(super) fn new(devices: impl IntoIterator<Item = (Vec<I>, Option<DeviceInFlight>)>) -> Self {
+        let devices: Box<[Device<I>]> =
+            devices.into_iter().map(|(idle, in_flight)| Device { idle, in_flight }).collect();
         let count = devices.iter().map(|device| device.idle.len()).sum();
         Idle { last: devices.len(), devices, count }
     }
 
-    /// How many there are.
+    /// Number of idle instances.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// Takes an instance, if there is one, with the number of its device, which is told when it is given back.
+    /// Takes an instance, if there is one, with the number of its device, by which it is given back.
     pub(super) fn take(&mut self) -> Option<(usize, I)> {
         let number = match &*self.devices {
             [_] => 0,
@@ -46,7 +47,7 @@ impl<I> Idle<I> {
         };
         let device = &mut self.devices[number];
         let instance = device.idle.pop()?;
-        if let Some(Load(runs)) = &device.load {
+        if let Some(DeviceInFlight(runs)) = &device.in_flight {
             runs.fetch_add(1, Relaxed);
         }
         self.count -= 1;
@@ -58,7 +59,7 @@ impl<I> Idle<I> {
     pub(super) fn take_if(&mut self, mut is_wanted: impl FnMut(&mut I) -> bool) -> Option<(usize, I)> {
         for (number, device) in self.devices.iter_mut().enumerate() {
             let Some(index) = device.idle.iter_mut().position(&mut is_wanted) else { continue };
-            if let Some(Load(runs)) = &device.load {
+            if let Some(DeviceInFlight(runs)) = &device.in_flight {
                 runs.fetch_add(1, Relaxed);
             }
             self.count -= 1;
@@ -75,7 +76,7 @@ impl<I> Idle<I> {
     /// Gives an instance back.
     pub(super) fn put(&mut self, number: usize, instance: I) {
         let device = &mut self.devices[number];
-        if let Some(Load(runs)) = &device.load {
+        if let Some(DeviceInFlight(runs)) = &device.in_flight {
             runs.fetch_sub(1, Relaxed);
         }
         device.idle.push(instance);
@@ -84,7 +85,7 @@ impl<I> Idle<I> {
 
     /// Forgets an instance that was taken and does not come back.
     pub(super) fn lose(&mut self, number: usize) {
-        if let Some(Load(runs)) = &self.devices[number].load {
+        if let Some(DeviceInFlight(runs)) = &self.devices[number].in_flight {
             runs.fetch_sub(1, Relaxed);
         }
     }
@@ -93,7 +94,7 @@ impl<I> Idle<I> {
 impl<I> Device<I> {
     /// The runs that keep it busy; `None` where no instance is idle.
     fn busy(&self) -> Option<usize> {
-        (!self.idle.is_empty()).then(|| self.load.as_ref().map_or(0, |Load(runs)| runs.load(Relaxed)))
+        (!self.idle.is_empty()).then(|| self.in_flight.as_ref().map_or(0, |DeviceInFlight(runs)| runs.load(Relaxed)))
     }
 }
 
@@ -112,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_least_busy_device_is_next_and_equals_take_turns(
+        fn least_busy_device_is_next_and_equals_take_turns(
             runs in prop::collection::vec(prop::option::of(0..4usize), 1..6),
             last in 0..8usize,
         ) {
@@ -132,13 +133,13 @@ mod tests {
         }
 
         #[test]
-        fn instances_come_back_and_loads_are_told(
+        fn instances_come_back_and_runs_in_flight_are_counted(
             sizes in prop::collection::vec(0..4usize, 1..4),
             steps in prop::collection::vec(any::<prop::sample::Index>(), 0..50),
         ) {
-            let loads: Vec<Load> = sizes.iter().map(|_| Load::default()).collect();
+            let in_flight: Vec<DeviceInFlight> = sizes.iter().map(|_| DeviceInFlight::default()).collect();
             let instances = |(device, size): (usize, &usize)| (0..*size).map(|_| device).collect::<Vec<_>>();
-            let devices = sizes.iter().enumerate().map(instances).zip(loads.iter().cloned().map(Some));
+            let devices = sizes.iter().enumerate().map(instances).zip(in_flight.iter().cloned().map(Some));
             let mut idle = Idle::new(devices.collect::<Vec<_>>());
             let mut taken: Vec<(usize, usize)> = Vec::new();
             let all: usize = sizes.iter().sum();
@@ -159,7 +160,7 @@ mod tests {
                     taken.extend(next);
                 }
                 prop_assert_eq!(idle.len() + taken.len(), all);
-                for (device, Load(runs)) in loads.iter().enumerate() {
+                for (device, DeviceInFlight(runs)) in in_flight.iter().enumerate() {
                     let running = taken.iter().filter(|(number, _)| *number == device).count();
                     prop_assert_eq!(runs.load(Relaxed), running);
                 }
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_runs_there_are_none() {
+    fn idle_instances_may_be_none() {
         assert!(Idle::<()>::new([]).take().is_none());
         assert!(Idle::<()>::new([(Vec::new(), None)]).take().is_none());
     }

@@ -1,19 +1,26 @@
-use super::Load;
+//! Instances that a version is run with.
+
+use super::idle::DeviceInFlight;
 use crate::engine::Instance;
 
-/// What a version is run with.
-pub struct Instances {
+/// Instances of a version, by the threads that run them.
+pub struct Instances<M = Instance> {
     /// For the compute threads: one list for each device.
-    pub compute: Vec<OnDevice>,
-    /// One for each I/O thread, by its number; none where the version does not run in place.
-    pub in_place: Vec<Instance>,
+    pub compute: Vec<OnDevice<M>>,
+    /// One for each I/O thread, by its number; none where the version does not run inline.
+    pub inline: Vec<M>,
 }
 
 /// Instances that run on one device.
-#[derive(Default)]
-pub struct OnDevice {
-    /// They take what waits in one queue with those on other devices.
-    pub instances: Vec<Instance>,
-    /// What keeps the device busy; `None` for the CPU.
-    pub load: Option<Load>,
+pub struct OnDevice<M = Instance> {
+    /// They take jobs from one queue with those on other devices.
+    pub instances: Vec<M>,
+    /// Runs in flight on the device; `None` for the CPU.
+    pub in_flight: Option<DeviceInFlight>,
+}
+
+impl<M> Default for OnDevice<M> {
+    fn default() -> Self {
+        OnDevice { instances: Vec::new(), in_flight: None }
+    }
 }

@@ -1,3 +1,5 @@
+//! Priority levels of requests, as in Triton.
+
 use std::sync::Arc;
 
 use super::queue::LevelLimits;
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_those_of_triton() {
+    fn priority_levels_are_those_of_triton() {
         let config = ModelConfig { priority_levels: Some(3), default_priority: Some(2), ..ModelConfig::default() };
         let levels = Levels::new(&config, QueueTime::Auto);
         let indices = |priority: u64| levels.index(priority);

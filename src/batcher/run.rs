@@ -3,63 +3,60 @@
 use smallvec::{SmallVec, smallvec};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
 
 use super::{
-    Batcher, Job, Place, Ran, Timing, Waiting,
     batch::{Batch, Members},
-    watched_thread,
+    job::{Job, JobOutput},
+    queue::Waiting,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    timing::Timing,
+    version_batcher::{Batcher, LaneId},
+    watched_runs,
 };
 use crate::{
-    engine::{self, Instance, stop_reason},
+    engine::{BatchRun, Model, stop_reason},
     error::{Code, Error, Result},
     metrics::{Phase, StopReason},
     tensor::{ModelInputs, RowCutter, Tensor},
 };
 
 /// The outputs of each job of a batch.
-type Answers = SmallVec<[Vec<Tensor>; 1]>;
+type OutputsByJob = SmallVec<[Vec<Tensor>; 1]>;
 
-/// Why a run gave no answers.
-struct Failed {
+/// The failure of a run.
+struct FailedRun {
     error: Error,
     stopped: Option<StopReason>,
-    /// Whether the watchdog has answered its jobs: it did not end though it was stopped.
+    /// True if the watchdog has answered its jobs: it did not end though it was stopped.
     is_abandoned: bool,
 }
 
-impl From<Error> for Failed {
+impl From<Error> for FailedRun {
     fn from(error: Error) -> Self {
-        Failed { error, stopped: None, is_abandoned: false }
+        FailedRun { error, stopped: None, is_abandoned: false }
     }
 }
 
-impl Batcher {
+impl<M: Model> Batcher<M> {
     /// Runs a batch that was taken from the queue at `taken` and answers every job in it.
-    pub(super) fn run(
-        self: &Arc<Self>,
-        instance: &mut Instance,
-        batch: Vec<Waiting<Job>>,
-        taken: Instant,
-        place: Place,
-    ) {
+    pub(super) fn run(self: &Arc<Self>, instance: &mut M, batch: Vec<Waiting<Job>>, taken: Instant, lane: LaneId) {
         for waiting in &batch {
             self.metrics.left_queue(taken - waiting.arrived);
         }
         let members: Members = (0..batch.len()).collect();
-        let mut batch = match place {
-            Place::Compute => Batch::shared(batch),
-            Place::Here(number) => {
-                watched_thread::runs_in_place(&self.in_place[number].batcher, self.compute.watchdog());
+        let mut batch = match lane {
+            LaneId::Compute => Batch::shared(batch),
+            LaneId::Inline(number) => {
+                watched_runs::runs_inline(self.inline_lanes[number].batcher(), self.compute.watchdog());
                 Batch::Own(batch)
             }
         };
-        if members.len() > 1 && instance.is_in_worker() && self.workers.runs_alone(taken) {
+        if members.len() > 1 && instance.is_in_worker() && self.worker_deaths.runs_alone(taken) {
             for member in members {
                 let goes_on = self.run_or_bisect(instance, &mut batch, &[member], taken);
-                // Those behind one that has ended the worker are told so.
+                // Those behind one that has ended the worker get that as their error.
                 if !goes_on && instance.lost().is_none() {
                     return;
                 }
@@ -71,19 +68,13 @@ impl Batcher {
 
     /// Where a batch fails, one job may be to blame: the halves are run on their own, down to the culprit, which alone gets
     /// the error. Jobs that nobody waits for any more are left out. False: nothing more is to be run.
-    fn run_or_bisect(
-        self: &Arc<Self>,
-        instance: &mut Instance,
-        batch: &mut Batch,
-        members: &[usize],
-        taken: Instant,
-    ) -> bool {
-        let Failed { error, stopped, is_abandoned } = match self.try_run(instance, batch, members) {
-            Ok((answers, took)) => {
-                for (member, outputs) in members.iter().zip(answers) {
+    fn run_or_bisect(self: &Arc<Self>, instance: &mut M, batch: &mut Batch, members: &[usize], taken: Instant) -> bool {
+        let FailedRun { error, stopped, is_abandoned } = match self.try_run(instance, batch, members) {
+            Ok((outputs, took)) => {
+                for (member, outputs) in members.iter().zip(outputs) {
                     let waiting = &batch.jobs()[*member];
                     let timing = Timing { queue: taken - waiting.arrived, rows: waiting.rows, ..took };
-                    batch.answer(*member, Ok(Ran { outputs, timing }));
+                    batch.answer(*member, Ok(JobOutput { outputs, timing }));
                 }
                 return true;
             }
@@ -129,43 +120,43 @@ impl Batcher {
         }
     }
 
-    /// Runs the jobs as one batch and cuts the outputs into their answers. What it took is told as far as all have it in common.
+    /// Runs the jobs as one batch and cuts the outputs into those of each. The timing is the part that all have in common.
     fn try_run(
         self: &Arc<Self>,
-        instance: &mut Instance,
+        instance: &mut M,
         batch: &Batch,
         members: &[usize],
-    ) -> Result<(Answers, Timing), Failed> {
+    ) -> Result<(OutputsByJob, Timing), FailedRun> {
         let jobs = members.iter().map(|member| &batch.jobs()[*member]);
         let inputs: SmallVec<[&ModelInputs; 1]> = jobs.clone().map(|waiting| &waiting.job.inputs).collect();
         let rows: usize = jobs.clone().map(|waiting| waiting.rows).sum();
         let requests = members.len() as u64;
         if let Batch::Shared(shared) = batch {
-            watched_thread::runs_batch(self, shared, members);
+            watched_runs::runs_batch(self.clone(), shared, members, self.compute.watchdog());
         }
         // A panic would be a defect, but not one that may take the instance, and with it the version, away.
         let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&inputs)));
-        let is_abandoned = matches!(batch, Batch::Shared(_)) && !watched_thread::batch_ended();
+        let is_abandoned = matches!(batch, Batch::Shared(_)) && !watched_runs::batch_ended();
         let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
-        let engine::Ran { outputs, input, run } = ran.map_err(panicked)?;
+        let BatchRun { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);
         self.metrics.phase_took(Phase::Input, input, requests);
         self.metrics.phase_took(Phase::Run, run, requests);
-        if rows <= self.settings.in_place_rows {
-            self.pace.ran(run);
+        if rows <= self.settings.inline_rows {
+            self.inline_run_time.add(run);
         }
         if matches!(batch, Batch::Shared(_)) {
-            self.run_time.ran(run);
+            self.compute_run_time.add(run);
         }
-        let outputs = outputs.map_err(|error| Failed { error, stopped: stop_reason(), is_abandoned })?;
+        let outputs = outputs.map_err(|error| FailedRun { error, stopped: stop_reason(), is_abandoned })?;
         if !self.has_run.load(Relaxed) {
             self.has_run.store(true, Relaxed);
         }
         let started = Instant::now();
-        let answers = cut(jobs, outputs, rows)?;
+        let outputs = cut(jobs, outputs, rows)?;
         let output = started.elapsed();
         self.metrics.phase_took(Phase::Output, output, requests);
-        Ok((answers, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
+        Ok((outputs, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
     }
 }
 
@@ -174,7 +165,7 @@ fn cut<'a>(
     jobs: impl ExactSizeIterator<Item = &'a Waiting<Job>>,
     outputs: Vec<Tensor>,
     rows: usize,
-) -> Result<Answers> {
+) -> Result<OutputsByJob> {
     if jobs.len() == 1 {
         return Ok(smallvec![outputs]);
     }
@@ -183,6 +174,6 @@ fn cut<'a>(
         return Err(Error::internal(format!("output {index} has shape {shape} for a batch of {rows} rows")));
     }
     let mut cutters: Vec<RowCutter<'_>> = outputs.iter().map(RowCutter::new).collect();
-    let mut answer = |waiting: &Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
-    Ok(jobs.map(&mut answer).collect())
+    let mut rows_of = |waiting: &Waiting<Job>| cutters.iter_mut().map(|cutter| cutter.take(waiting.rows)).collect();
+    Ok(jobs.map(&mut rows_of).collect())
 }

@@ -1,9 +1,9 @@
-//! The line for compute slots: which batcher runs next. Pure: the time and the expected run times are arguments, and property
+//! The queue for compute slots: it decides which batcher runs next. Pure: the time and the expected run times are arguments, and property
 //! tests hold its promises.
 //!
-//! First come, first served, but for one case. The first in line may need more slots than are free, beside a run that takes
+//! First come, first served, but for one case. The first in the queue may need more slots than are free, beside a run that takes
 //! long. Then a batcher behind it that fits may pass, if its run is expected to take no longer than that run has taken so far:
-//! a run that has gone on for long is likely to go on for as long again. Only runs that began before the first in line got
+//! a run that has gone on for long is likely to go on for as long again. Only runs that began before the first in the queue got
 //! stuck count. So it waits for at most twice the longest run, and short runs never stand still beside a long one.
 
 use std::{
@@ -19,15 +19,15 @@ pub(super) type RunId = u64;
 
 /// Batchers that wait for slots, and the runs that hold some.
 #[derive(Debug)]
-pub(super) struct Line<T> {
+pub(super) struct SlotQueue<T> {
     waiting: VecDeque<Entry<T>>,
     /// In the order of their beginnings.
-    running: Vec<Running>,
+    running: Vec<SlotRun>,
     next_run: RunId,
     slots: usize,
     /// Slots that runs hold.
     held: usize,
-    /// The first run that began after the first in line got stuck.
+    /// The first run that began after the first in the queue got stuck.
     stuck: Option<RunId>,
 }
 
@@ -38,25 +38,25 @@ struct Entry<T> {
 }
 
 #[derive(Debug)]
-struct Running {
+struct SlotRun {
     run: RunId,
     began: Instant,
     slots: usize,
 }
 
-/// What a free thread does next.
+/// The next step of a free thread.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn<T> {
-    /// Runs this, which holds slots until [`Line::end`].
+pub(super) enum NextRun<T> {
+    /// Runs this, which holds slots until [`SlotQueue::end`].
     Run(T, RunId),
     /// Waits until something comes or ends, or until this instant.
     Wait(Option<Instant>),
 }
 
-impl<T> Line<T> {
-    /// A line without slots.
+impl<T> SlotQueue<T> {
+    /// A queue without slots.
     pub(super) fn new() -> Self {
-        Line { waiting: VecDeque::new(), running: Vec::new(), next_run: 0, slots: 0, held: 0, stuck: None }
+        SlotQueue { waiting: VecDeque::new(), running: Vec::new(), next_run: 0, slots: 0, held: 0, stuck: None }
     }
 
     /// Adds a slot.
@@ -74,7 +74,7 @@ impl<T> Line<T> {
         self.waiting.push_back(Entry { item, slots });
     }
 
-    /// Whether a thread may find something to run.
+    /// True if a thread may find something to run.
     pub(super) fn has_work(&self) -> bool {
         self.free() > 0 && !self.waiting.is_empty()
     }
@@ -85,10 +85,10 @@ impl<T> Line<T> {
     }
 
     /// The next item to run.
-    pub(super) fn next(&mut self, now: Instant, expected: impl Fn(&T) -> Option<Duration>) -> Turn<T> {
+    pub(super) fn next(&mut self, now: Instant, expected: impl Fn(&T) -> Option<Duration>) -> NextRun<T> {
         let Some(first) = self.waiting.front() else {
             self.stuck = None;
-            return Turn::Wait(None);
+            return NextRun::Wait(None);
         };
         let free = self.free();
         if self.need(first) <= free {
@@ -97,7 +97,7 @@ impl<T> Line<T> {
         }
         let stuck = *self.stuck.get_or_insert(self.next_run);
         let longest = self.running.first().filter(|longest| longest.run < stuck && free > 0);
-        let Some(began) = longest.map(|longest| longest.began) else { return Turn::Wait(None) };
+        let Some(began) = longest.map(|longest| longest.began) else { return NextRun::Wait(None) };
         let age = now.saturating_duration_since(began);
         let mut soonest: Option<Duration> = None;
         for (index, entry) in self.waiting.iter().enumerate().skip(1) {
@@ -110,7 +110,7 @@ impl<T> Line<T> {
             }
             soonest = Some(soonest.map_or(expected, |soonest| soonest.min(expected)));
         }
-        Turn::Wait(soonest.and_then(|expected| began.checked_add(expected)))
+        NextRun::Wait(soonest.and_then(|expected| began.checked_add(expected)))
     }
 
     /// Gives the slots of a run back. False if that was done already.
@@ -120,13 +120,13 @@ impl<T> Line<T> {
         true
     }
 
-    fn take(&mut self, index: usize, now: Instant) -> Turn<T> {
-        let Some(entry) = self.waiting.remove(index) else { return Turn::Wait(None) };
+    fn take(&mut self, index: usize, now: Instant) -> NextRun<T> {
+        let Some(entry) = self.waiting.remove(index) else { return NextRun::Wait(None) };
         let (slots, run) = (self.need(&entry), self.next_run);
         self.next_run += 1;
         self.held += slots;
-        self.running.push(Running { run, began: now, slots });
-        Turn::Run(entry.item, run)
+        self.running.push(SlotRun { run, began: now, slots });
+        NextRun::Run(entry.item, run)
     }
 
     fn free(&self) -> usize {

@@ -1,14 +1,19 @@
 //! Puts requests into the queue.
 
 use smallvec::{SmallVec, smallvec};
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
-use super::{Answer, Batcher, Job, Place, Submitted, Waiting, forecast::Newcomer, inline, queue};
+use super::{
+    forecast::Newcomer,
+    inline,
+    job::{Job, JobReceiver, Submitted},
+    queue::{self, Waiting},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    version_batcher::{Batcher, LaneId},
+};
 use crate::{
+    engine::Model,
     error::{Error, Result},
     metrics::Rejection,
     tensor::{ModelInputs, RowCutter},
@@ -17,7 +22,7 @@ use crate::{
 /// Pieces that a request is cut into at most. Each takes memory of its own, and rows need not take any on the wire.
 const MAX_PIECES: usize = 1 << 16;
 
-impl Batcher {
+impl<M: Model> Batcher<M> {
     /// Puts a request into the queue, in pieces where it has more rows than a batch may have. Its inputs have been checked
     /// against the signature, and have the same number of rows where axis 0 is the batch. Of priorities 1 is the highest, and 0
     /// stands for the default.
@@ -43,10 +48,10 @@ impl Batcher {
         let newcomer =
             Newcomer { level, rows: inputs.rows(), job_rows: self.settings.max_batch_size, deadline, arrived: now };
         let jobs = self.pieces(&inputs)?.into_iter().enumerate();
-        let (jobs, answers): (Vec<_>, SmallVec<_>) =
+        let (jobs, receivers): (Vec<_>, SmallVec<_>) =
             jobs.map(|(index, piece)| self.job(piece, index == 0, &newcomer)).unzip();
         self.enqueue(jobs, inputs.rows(), &newcomer)?;
-        Ok(Submitted { answers, level, deadline, whole: Some(Box::new(inputs)) })
+        Ok(Submitted { receivers, level, deadline, whole: Some(Box::new(inputs)) })
     }
 
     /// Puts a request into the queue as one job, however many rows it has.
@@ -60,17 +65,17 @@ impl Batcher {
         let rows = inputs.rows();
         let job_rows = self.job_rows(&inputs);
         let newcomer = Newcomer { level, rows: job_rows, job_rows, deadline, arrived: now };
-        let (job, answer) = self.job(inputs, true, &newcomer);
+        let (job, receiver) = self.job(inputs, true, &newcomer);
         self.enqueue([job], rows, &newcomer)?;
-        Ok(Submitted { answers: smallvec![answer], level, deadline, whole: None })
+        Ok(Submitted { receivers: smallvec![receiver], level, deadline, whole: None })
     }
 
     /// Rows of a job as the queue counts them.
     fn job_rows(&self, inputs: &ModelInputs) -> usize {
-        if self.settings.by_rows && self.has_rows(inputs) { inputs.rows() } else { 1 }
+        if self.settings.rows_independent && self.has_rows(inputs) { inputs.rows() } else { 1 }
     }
 
-    /// True if a request's rows may be joined with those of others, or cut apart: its inputs have the extents that they must, and
+    /// True if a request's rows may be batched with those of others, or cut apart: its inputs have the extents that they must, and
     /// none is empty. The proof that rows are independent counts on it.
     fn has_rows(&self, inputs: &ModelInputs) -> bool {
         let extent = |(input, axis): (usize, usize)| inputs.required[input].shape().extents().get(axis).copied();
@@ -81,9 +86,9 @@ impl Batcher {
             && inputs.required.iter().all(|input| !input.shape().extents().contains(&0))
     }
 
-    /// A job for the queue, and where its answer will come.
-    fn job(&self, inputs: ModelInputs, is_first: bool, newcomer: &Newcomer) -> (Waiting<Job>, Answer) {
-        let (reply, answer) = oneshot::channel();
+    /// A job for the queue, and the receiver of its outputs.
+    fn job(&self, inputs: ModelInputs, is_first: bool, newcomer: &Newcomer) -> (Waiting<Job>, JobReceiver) {
+        let (sender, receiver) = oneshot::channel();
         let waiting = Waiting {
             key: self.key(&inputs),
             rows: self.job_rows(&inputs),
@@ -93,9 +98,9 @@ impl Batcher {
             is_rest: !is_first,
             number: 0,
             predicted: false,
-            job: Job { inputs, is_first, reply: Some(reply) },
+            job: Job { inputs, is_first, sender: Some(sender) },
         };
-        (waiting, answer)
+        (waiting, receiver)
     }
 
     /// Puts the jobs of a request of so many rows into the queue, all or none.
@@ -105,23 +110,23 @@ impl Batcher {
         rows: usize,
         newcomer: &Newcomer,
     ) -> Result<()> {
-        let (place, now) = (self.place(rows), newcomer.arrived);
-        let lane = self.lane(place);
-        let mut state = lane.state();
-        // Under the lock: whoever finds the batcher lost empties the queue under it.
+        let (id, now) = (self.lane_for(rows), newcomer.arrived);
+        let lane = self.lane(id);
+        let mut contents = lane.lock();
+        // Under the lock: the thread that loses the batcher empties the queue under it.
         if let Some(error) = self.lost() {
             return Err(error);
         }
-        let (admitted, dropped) = state.admit(newcomer);
-        let admitted = admitted.map(|admitted| state.push(jobs, admitted));
-        lane.tell(&state);
-        let wake = admitted.is_ok() && state.scheduled < state.idle.len();
-        state.scheduled += usize::from(wake);
-        drop(state);
-        match place {
+        let (admitted, dropped) = contents.admit(newcomer);
+        let admitted = admitted.map(|admitted| contents.push(jobs, admitted));
+        lane.update_gauge(&contents);
+        let wake = admitted.is_ok() && contents.scheduled < contents.idle.len();
+        contents.scheduled += usize::from(wake);
+        drop(contents);
+        match id {
             _ if !wake => {}
-            Place::Here(_) if inline::is_lone() => _ = self.drive_guarded(place),
-            _ => self.schedule(place),
+            LaneId::Inline(_) if inline::is_lone_request() => _ = self.drive_guarded(id),
+            _ => self.schedule(id),
         }
         self.refuse(dropped, now);
         admitted.map_err(|refusal| self.refused(refusal))
@@ -129,7 +134,7 @@ impl Batcher {
 
     /// True if a request is cut into pieces.
     fn is_cut(&self, inputs: &ModelInputs) -> bool {
-        self.settings.by_rows && inputs.rows() > self.settings.max_batch_size && self.has_rows(inputs)
+        self.settings.rows_independent && inputs.rows() > self.settings.max_batch_size && self.has_rows(inputs)
     }
 
     /// The request, cut into pieces of at most the rows of a batch.
@@ -157,7 +162,7 @@ impl Batcher {
     /// One that gives optional inputs, which nothing says the rows of, runs alone.
     fn key(&self, inputs: &ModelInputs) -> queue::Key {
         let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
-        let is_alone = !inputs.optional.is_empty() || self.settings.joined && !self.has_rows(inputs);
+        let is_alone = !inputs.optional.is_empty() || self.settings.batched && !self.has_rows(inputs);
         let alone = is_alone.then(|| self.next_alone.fetch_add(1, Relaxed));
         self.settings.open_axes.iter().map(open).chain(alone).collect()
     }

@@ -1,6 +1,8 @@
+//! Time that a request took, by phase.
+
 use std::time::Duration;
 
-/// Where the time of a request went, and in what company it ran.
+/// Time of a request by phase, and the rows of its batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timing {
     /// Waiting for an instance.
@@ -18,10 +20,10 @@ pub struct Timing {
 }
 
 impl Timing {
-    /// That of a request which ran in pieces: it waited until the first of them ran, and all that was done for it counts. Its
-    /// batch is the largest.
+    /// The timing of a request which ran in pieces: it waited until the first of them ran, and the work of all counts. Its batch
+    /// is the largest.
     pub(super) fn of_pieces(pieces: impl Iterator<Item = Timing>) -> Self {
-        let join = |all: Timing, piece: Timing| Timing {
+        let add = |all: Timing, piece: Timing| Timing {
             queue: all.queue.min(piece.queue),
             input: all.input + piece.input,
             run: all.run + piece.run,
@@ -29,6 +31,6 @@ impl Timing {
             rows: all.rows + piece.rows,
             batch_rows: all.batch_rows.max(piece.batch_rows),
         };
-        pieces.reduce(join).unwrap_or_default()
+        pieces.reduce(add).unwrap_or_default()
     }
 }

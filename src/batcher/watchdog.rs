@@ -1,7 +1,6 @@
-//! The thread that watches over runs: it stops those that nobody waits for and those that take too long, and abandons those
-//! that can't be stopped.
+//! The watchdog: a thread that stops runs that nobody waits for or that take too long, and abandons those that can't be stopped.
 //!
-//! It looks every 10 ms while something runs, and sleeps once nothing has run for a second.
+//! It checks every 10 ms while something runs, and sleeps once nothing has run for a second.
 
 use std::{
     io,
@@ -14,16 +13,16 @@ use std::{
 };
 
 use super::{
-    task::LoadWatch,
-    watched_thread::{Finding, Watched},
+    watched_task::LoadWatch,
+    watched_thread::{ThreadState, WatchedThread},
 };
 use crate::{
     engine::{RunControl, Watcher},
     metrics::StopReason,
 };
 
-/// The pause between two looks, and how late a run may be stopped.
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// Pause between two checks, and how late a run may be stopped.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Without a run for so long the thread sleeps. Waking it costs the next run a few microseconds.
 const SLEEP_AFTER: Duration = Duration::from_secs(1);
@@ -31,12 +30,12 @@ const SLEEP_AFTER: Duration = Duration::from_secs(1);
 /// A handle to the thread.
 #[derive(Clone)]
 pub(super) struct Watchdog {
-    shared: Arc<Shared>,
+    shared: Arc<WatchdogShared>,
 }
 
-struct Shared {
+struct WatchdogShared {
     watcher: Arc<Watcher>,
-    threads: Mutex<Vec<Arc<Watched>>>,
+    threads: Mutex<Vec<Arc<WatchedThread>>>,
     /// Runs that were abandoned and go on.
     abandoned: AtomicUsize,
     is_stopping: AtomicBool,
@@ -46,8 +45,8 @@ struct Shared {
 /// Watches over the runs of the present thread while it lives, beside those of a load.
 pub struct WatchedLoad {
     watchdog: Watchdog,
-    watched: Option<Arc<Watched>>,
-    before: Option<Arc<Watched>>,
+    watched: Option<Arc<WatchedThread>>,
+    before: Option<Arc<WatchedThread>>,
 }
 
 impl Watchdog {
@@ -56,7 +55,7 @@ impl Watchdog {
     /// # Errors
     /// The system gives no more threads.
     pub(super) fn start() -> io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(WatchdogShared {
             watcher: Arc::default(),
             threads: Mutex::default(),
             abandoned: AtomicUsize::new(0),
@@ -72,12 +71,12 @@ impl Watchdog {
 
     /// Watches over the runs of the present thread from now on.
     pub(super) fn watch_this_thread(&self) {
-        Watched::enter(self.register(false));
+        WatchedThread::enter(self.register(false));
     }
 
     /// Forgets the present thread, which ends.
     pub(super) fn forget_this_thread(&self) {
-        if let Some(watched) = Watched::enter(None) {
+        if let Some(watched) = WatchedThread::enter(None) {
             self.forget(&watched);
         }
     }
@@ -88,7 +87,7 @@ impl Watchdog {
         if let Some(watched) = &watched {
             watched.loads(max_run_time, load);
         }
-        WatchedLoad { watchdog: self.clone(), before: Watched::enter(watched.clone()), watched }
+        WatchedLoad { watchdog: self.clone(), before: WatchedThread::enter(watched.clone()), watched }
     }
 
     /// Runs that were abandoned and go on.
@@ -107,10 +106,10 @@ impl Watchdog {
         }
     }
 
-    fn register(&self, is_final: bool) -> Option<Arc<Watched>> {
+    fn register(&self, is_final: bool) -> Option<Arc<WatchedThread>> {
         match RunControl::new(&self.shared.watcher, is_final) {
             Ok(control) => {
-                let watched = Watched::new(control);
+                let watched = WatchedThread::new(control);
                 self.shared.threads().push(watched.clone());
                 Some(watched)
             }
@@ -121,14 +120,14 @@ impl Watchdog {
         }
     }
 
-    fn forget(&self, watched: &Arc<Watched>) {
+    fn forget(&self, watched: &Arc<WatchedThread>) {
         let mut threads = self.shared.threads();
         let count = threads.len();
         threads.retain(|other| !Arc::ptr_eq(other, watched));
         let was_there = threads.len() < count;
         drop(threads);
-        // One look more, at the end of an abandoned run.
-        if was_there && matches!(watched.look(Instant::now()), Finding::Back) {
+        // One check more, at the end of an abandoned run.
+        if was_there && matches!(watched.check(Instant::now()), ThreadState::Returned) {
             self.shared.abandoned.fetch_sub(1, Relaxed);
         }
     }
@@ -143,23 +142,23 @@ impl WatchedLoad {
 
 impl Drop for WatchedLoad {
     fn drop(&mut self) {
-        Watched::enter(self.before.take());
+        WatchedThread::enter(self.before.take());
         if let Some(watched) = &self.watched {
             self.watchdog.forget(watched);
         }
     }
 }
 
-impl Shared {
+impl WatchdogShared {
     fn watch(&self) {
         let mut last_run = Instant::now();
         while !self.is_stopping.load(Relaxed) {
             let now = Instant::now();
-            if self.look(now) {
+            if self.check(now) {
                 last_run = now;
             }
             if now.saturating_duration_since(last_run) < SLEEP_AFTER {
-                thread::park_timeout(LOOK_INTERVAL);
+                thread::park_timeout(CHECK_INTERVAL);
             } else {
                 let is_needed =
                     || self.is_stopping.load(Relaxed) || self.threads().iter().any(|thread| thread.is_running());
@@ -169,20 +168,20 @@ impl Shared {
         }
     }
 
-    /// Looks at every thread. True where any runs something.
-    fn look(&self, now: Instant) -> bool {
+    /// Checks every thread. True where any runs something.
+    fn check(&self, now: Instant) -> bool {
         let mut abandoned = Vec::new();
         let mut is_running = false;
         // No run is begun or ended under this lock.
         for thread in &*self.threads() {
-            match thread.look(now) {
-                Finding::Idle => {}
-                Finding::Busy => is_running = true,
-                Finding::Back => {
+            match thread.check(now) {
+                ThreadState::Idle => {}
+                ThreadState::Busy => is_running = true,
+                ThreadState::Returned => {
                     self.abandoned.fetch_sub(1, Relaxed);
                     is_running = true;
                 }
-                Finding::Abandoned(run) => {
+                ThreadState::Abandoned(run) => {
                     self.abandoned.fetch_add(1, Relaxed);
                     abandoned.push(run);
                     is_running = true;
@@ -196,7 +195,7 @@ impl Shared {
         is_running
     }
 
-    fn threads(&self) -> MutexGuard<'_, Vec<Arc<Watched>>> {
+    fn threads(&self) -> MutexGuard<'_, Vec<Arc<WatchedThread>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

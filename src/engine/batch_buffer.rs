@@ -3,29 +3,32 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
-use super::cpu::allocator::{Block, Pool, refused};
+use super::{
+    concatenate::concatenate,
+    cpu::allocator::{Pool, PooledBytes, refused},
+};
 use crate::tensor::ALIGNMENT;
 
-/// One cache line.
+/// Bytes of one cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+struct CacheLine([u8; 64]);
 
-const LINE: usize = size_of::<Line>();
-const _: () = assert!(LINE == ALIGNMENT);
+const CACHE_LINE: usize = size_of::<CacheLine>();
+const _: () = assert!(CACHE_LINE == ALIGNMENT);
 
-/// Runs in a row that would have fitted in a quarter of the memory before it is given back.
-const PATIENCE: u32 = 1000;
+/// Number of runs in a row that need less than a quarter of the memory before it is given back.
+const MAX_SPARE_RUNS: u32 = 1000;
 
-/// Tells when memory has been too much for long.
+/// Counts runs in a row for which memory was too much.
 #[derive(Default)]
 pub(super) struct Spare(u32);
 
 impl Spare {
-    /// Whether memory for `has` goes back, of which a run needs `needs`.
+    /// Counts a run that needs `needs` bytes of `has`. True if the memory is to be given back.
     pub(super) fn goes_back(&mut self, needs: usize, has: usize) -> bool {
         self.0 = if needs.saturating_mul(4) < has { self.0 + 1 } else { 0 };
-        let goes_back = self.0 > PATIENCE;
+        let goes_back = self.0 > MAX_SPARE_RUNS;
         if goes_back {
             self.0 = 0;
         }
@@ -33,15 +36,15 @@ impl Spare {
     }
 }
 
-/// Batches of more bytes are stacked in memory of the pool, for one run.
-const LARGE: usize = 64 << 10;
+/// Bytes of a batch from which on it is stacked in memory of the pool, for one run.
+const MIN_POOLED_BYTES: usize = 64 << 10;
 
 /// The memory for one input. It keeps what small batches take; what large ones take goes back to the pool after the run, which
 /// releases it when no run wants it any more.
 #[derive(Default)]
 pub(super) struct Buffer {
-    lines: Vec<Line>,
-    large: Option<Block>,
+    lines: Vec<CacheLine>,
+    large: Option<PooledBytes>,
 }
 
 impl Buffer {
@@ -62,20 +65,16 @@ impl Buffer {
             return Ok(only.as_ptr());
         }
         let length = parts.clone().map(Bytes::len).sum::<usize>();
-        if length > LARGE {
-            let stacked = Block::stacked(pool, length, parts).map_err(refused)?;
+        if length > MIN_POOLED_BYTES {
+            let stacked = PooledBytes::stacked(pool, length, parts).map_err(refused)?;
             return Ok(self.large.insert(stacked).start());
         }
-        let lines = length.div_ceil(LINE).max(1);
+        let lines = length.div_ceil(CACHE_LINE).max(1);
         if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0; LINE]));
+            self.lines.resize(lines, CacheLine([0; CACHE_LINE]));
         }
         let bytes = bytes_mut(&mut self.lines);
-        let mut start = 0;
-        for part in parts {
-            bytes[start..start + part.len()].copy_from_slice(part);
-            start += part.len();
-        }
+        concatenate(bytes, parts);
         Ok(bytes.as_ptr())
     }
 
@@ -87,18 +86,18 @@ impl Buffer {
 
 /// Memory of one length, for tensors that always lie at the same place.
 pub(super) struct Fixed {
-    lines: Box<[Line]>,
+    lines: Box<[CacheLine]>,
     length: usize,
 }
 
 impl Fixed {
     pub(super) fn new(length: usize) -> Self {
-        Fixed { lines: vec![Line([0; LINE]); length.div_ceil(LINE)].into(), length }
+        Fixed { lines: vec![CacheLine([0; CACHE_LINE]); length.div_ceil(CACHE_LINE)].into(), length }
     }
 
     #[allow(unsafe_code, reason = "a byte view of the aligned lines")]
     pub(super) fn bytes(&self) -> &[u8] {
-        // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the length fits.
+        // SAFETY: a CacheLine is 64 initialised bytes without padding, u8 has no alignment, and the length fits.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.length) }
     }
 
@@ -108,9 +107,9 @@ impl Fixed {
 }
 
 #[allow(unsafe_code, reason = "a byte view of the aligned lines")]
-fn bytes_mut(lines: &mut [Line]) -> &mut [u8] {
+fn bytes_mut(lines: &mut [CacheLine]) -> &mut [u8] {
     let length = size_of_val(lines);
-    // SAFETY: a Line is 64 initialised bytes without padding, u8 has no alignment, and the borrow is exclusive.
+    // SAFETY: a CacheLine is 64 initialised bytes without padding, u8 has no alignment, and the borrow is exclusive.
     unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), length) }
 }
 
@@ -121,8 +120,8 @@ mod tests {
 
     /// Bytes that lie `offset` bytes behind a multiple of 64.
     fn lying_at(offset: usize, length: usize) -> Bytes {
-        let memory = Bytes::from(vec![7; length + 2 * LINE]);
-        let start = memory.as_ptr().addr().next_multiple_of(LINE) - memory.as_ptr().addr() + offset;
+        let memory = Bytes::from(vec![7; length + 2 * CACHE_LINE]);
+        let start = memory.as_ptr().addr().next_multiple_of(CACHE_LINE) - memory.as_ptr().addr() + offset;
         memory.slice(start..start + length)
     }
 
@@ -133,7 +132,7 @@ mod tests {
             let part = lying_at(offset, length);
             let mut buffer = Buffer::default();
             let start = buffer.stack(std::iter::once(&part), &pool).unwrap();
-            assert!(start.addr().is_multiple_of(LINE), "{offset} {length}");
+            assert!(start.addr().is_multiple_of(CACHE_LINE), "{offset} {length}");
             assert_eq!(start == part.as_ptr(), offset == 0, "{offset} {length}");
         }
     }

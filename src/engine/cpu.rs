@@ -1,5 +1,5 @@
-//! Runs on the CPU: the allocator that ONNX Runtime gets, and bindings that are kept from run to run.
+//! Runs on the CPU: the allocator that ONNX Runtime gets, and bindings that are cached from run to run.
 
-pub(crate) mod allocator;
-pub(crate) mod binding;
-pub(crate) mod cached_binding;
+pub(super) mod allocator;
+pub(super) mod binding;
+pub(super) mod cached_binding;

@@ -1,10 +1,13 @@
 //! Runs on NVIDIA GPUs: page-locked memory, copies to and from the device, CUDA graphs.
 
-pub(crate) mod device_run;
-pub(crate) mod driver;
-pub(crate) mod graph_request;
-pub(crate) mod graph_sizes;
-pub(crate) mod graphs;
-pub(crate) mod pinned_memory;
-pub(crate) mod predicted_shapes;
-pub(crate) mod staging_buffer;
+pub(super) mod device_run;
+mod driver;
+pub(super) mod graph_capture;
+mod graph_sizes;
+mod graphs;
+pub(super) mod pinned_memory;
+pub(super) mod predicted_shapes;
+mod staging_buffer;
+
+pub use driver::gpus;
+pub use graph_sizes::buckets;

@@ -1,43 +1,26 @@
-//! What ONNX Runtime's messages mean for the person who has to do something about them. Pure.
+//! Explains ONNX Runtime's messages to the person who has to act on them. Pure.
 
+use super::failure_cause::FailureCause;
 use crate::error::Failure;
 
-/// A load that ONNX Runtime refused, in these words.
-pub(super) fn failure(words: &str) -> Failure {
-    Failure { why: explained(words), may_pass: out_of_memory(words) }
+/// The failure of a load that ONNX Runtime refused.
+pub(super) fn failure(error: &ort::Error) -> Failure {
+    let is_memory = FailureCause::of(error) == FailureCause::OutOfMemory;
+    Failure { why: explained(&error.to_string(), is_memory), may_pass: is_memory }
 }
 
 /// ONNX Runtime's words with ours in front, where there are any.
-fn explained(words: &str) -> String {
+fn explained(words: &str, is_memory: bool) -> String {
     // Its exceptions come with a line break.
     let words = words.trim();
-    match hint(words) {
+    match hint(words, is_memory) {
         Some(hint) => format!("{hint}. ONNX Runtime says: {words}"),
         None => format!("ONNX Runtime can't load it: {words}"),
     }
 }
 
-/// Whether what it lacked was memory, of which there may be more later.
-pub(super) fn out_of_memory(words: &str) -> bool {
-    OUT_OF_MEMORY.iter().any(|part| words.contains(part))
-}
-
-const OUT_OF_MEMORY: [&str; 4] = [
-    "Failed to allocate memory for requested buffer",
-    "std::bad_alloc",
-    // As CUDA and TensorRT have it.
-    "out of memory",
-    "OutOfMemory",
-];
-
-/// Whether it is a GPU that failed, or its memory that is not enough, and not the model or what it was given.
-pub fn is_of_a_gpu(words: &str) -> bool {
-    const OF_A_GPU: [&str; 5] = ["CUDA", "CUBLAS", "CUDNN", "CURAND", "TensorRT"];
-    out_of_memory(words) || OF_A_GPU.iter().any(|part| words.contains(part))
-}
-
-fn hint(words: &str) -> Option<String> {
-    operator(words).or_else(|| version(words)).or_else(|| surroundings(words)).or_else(|| contents(words))
+fn hint(words: &str, is_memory: bool) -> Option<String> {
+    operator(words).or_else(|| version(words)).or_else(|| surroundings(words, is_memory)).or_else(|| contents(words))
 }
 
 /// An operator that is not there.
@@ -111,15 +94,15 @@ fn version(words: &str) -> Option<String> {
     None
 }
 
-/// What is missing is not in the file.
-fn surroundings(words: &str) -> Option<String> {
+/// Explains what the model lacks outside of its file.
+fn surroundings(words: &str, is_memory: bool) -> Option<String> {
     if let Some(locale) = between(words, "Failed to construct locale with name:", ":") {
         return Some(format!(
             "it needs the locale '{locale}' (of StringNormalizer), which this machine does not have: install it (on Debian: \
              apt-get install locales, then locale-gen {locale}), or export the model with locale=\"C\""
         ));
     }
-    if out_of_memory(words) {
+    if is_memory {
         return Some("there is not enough memory for it".into());
     }
     let broken = words.contains("are out of bounds or can not be read in full")
@@ -145,7 +128,7 @@ fn contents(words: &str) -> Option<String> {
     })
 }
 
-/// What stands between two parts; an empty end means the end of the word.
+/// The text between two parts; an empty end means the end of the word.
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
     let rest = &text[text.find(start)? + start.len()..];
     match end {
@@ -200,7 +183,7 @@ mod tests {
     #[test]
     fn messages_are_explained_and_kept() {
         for (words, says) in MESSAGES {
-            let explained = explained(words);
+            let explained = failure(&ort::Error::new(*words)).why;
             let unsaid: Vec<_> = says.iter().filter(|part| !explained.contains(**part)).collect();
             assert!(unsaid.is_empty(), "{unsaid:?} is not in: {explained}");
             assert!(explained.ends_with(words.trim()), "{explained}");
@@ -209,8 +192,11 @@ mod tests {
 
     #[test]
     fn only_want_of_memory_passes() {
-        let passing: Vec<_> =
-            MESSAGES.iter().filter(|(words, _)| failure(words).may_pass).map(|(_, says)| says[0]).collect();
+        let passing: Vec<_> = MESSAGES
+            .iter()
+            .filter(|(words, _)| failure(&ort::Error::new(*words)).may_pass)
+            .map(|(_, says)| says[0])
+            .collect();
         assert_eq!(passing, ["not enough memory"; 2]);
     }
 }

@@ -1,4 +1,8 @@
+//! An instance: a session with the buffers that batches are stacked in, which runs one batch at a time.
+
 mod in_worker;
+#[cfg(test)]
+mod test_access;
 
 use bytes::Bytes;
 use ort::{
@@ -13,11 +17,13 @@ use std::{
 
 use super::{
     batch_buffer::Buffer,
+    batch_run::BatchRun,
+    batch_values::{output_tensor, stacked_extents},
     cpu::{
         allocator::{Pool, take_refusal},
-        cached_binding::Kept,
+        cached_binding::CachedBinding,
     },
-    cuda::{device_run::Staged, pinned_memory::Memory, predicted_shapes::Foreseen},
+    cuda::{device_run::DeviceRun, pinned_memory::Memory},
     model_file::{NeedsElements, RowAnalysis},
     run_control::controlled,
     run_error::run_error,
@@ -30,18 +36,17 @@ use crate::{
     error::{Error, Result},
     host::crash::{Activity, Phase},
     metrics::HeldMemory,
-    tensor::{Datatype, ModelInputs, Shape, Signature, Tensor, TensorSpec},
+    tensor::{ModelInputs, Signature, Tensor},
 };
 
-/// What runs a model, one batch at a time: an ONNX Runtime session with the buffers that batches are stacked in.
+/// An ONNX Runtime session with the buffers that batches are stacked in. It runs one batch at a time.
 pub struct Instance {
     /// `None` where it is in a worker process.
     session: Option<Arc<SharedSession>>,
     signature: Arc<Signature>,
     buffers: Vec<Buffer>,
-    /// The run that is kept; `None` where no run may be.
-    kept: Option<Kept>,
-    foreseen: Foreseen,
+    /// The binding of lone small requests; `None` where none may be cached.
+    cached: Option<CachedBinding>,
     memory: Arc<MemoryInfo<'static>>,
     /// Memory of its runs.
     pool: Arc<Pool>,
@@ -49,24 +54,12 @@ pub struct Instance {
     hazard: Option<Arc<str>>,
     zero_extents: Arc<NeedsElements>,
     rows: Arc<RowAnalysis>,
-    /// What runs it where that is a device.
-    staged: Option<Box<Staged>>,
-    /// The process that runs it, where that is not this one.
+    /// Runs on its device, where it has one.
+    device: Option<Box<DeviceRun>>,
+    /// The worker process that runs it, where it has one.
     worker: Option<Box<Worker>>,
-    /// What a crash of this process names it by.
+    /// Name of it in the report of a crash of this process.
     activity: Option<Arc<Activity>>,
-}
-
-/// What a run gave.
-#[derive(Debug)]
-pub struct Ran {
-    /// The outputs in the model's order, each over all rows of the batch; or ONNX Runtime's words, as an error of the client's
-    /// where they say that the inputs are to blame.
-    pub outputs: Result<Vec<Tensor>>,
-    /// Time to stack the inputs.
-    pub input: Duration,
-    /// Time in ONNX Runtime.
-    pub run: Duration,
 }
 
 impl Instance {
@@ -79,38 +72,40 @@ impl Instance {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let memory = memory.map_err(|error| format!("ONNX Runtime has no CPU memory: {error}"))?;
         let session = SharedSession::new(session, &signature, pool.clone())?;
-        let (buffers, foreseen) = (buffers(&signature), Foreseen::new(&signature));
+        let buffers = buffers(&signature);
         let uneven = uneven.map(Into::into);
         let (session, signature, memory) = (Some(session.into()), signature.into(), memory.into());
         Ok(Instance {
             session,
             signature,
             buffers,
-            kept: None,
-            foreseen,
+            cached: None,
             memory,
             pool,
             uneven,
             hazard: None,
             zero_extents: Arc::default(),
             rows: Arc::default(),
-            staged: None,
+            device: None,
             worker: None,
             activity: None,
         })
     }
 
-    /// The same, for a provider that reads inputs and writes outputs where they lie: runs are kept. Others copy what is bound when
-    /// it is bound, and a run that is kept would answer what the first one was asked.
-    pub(super) fn keeping_runs(self) -> Self {
-        Instance { kept: Some(Kept::default()), ..self }
+    /// The same, for a provider that reads inputs and writes outputs where they lie: it caches a binding. Others copy what is
+    /// bound when it is bound, and a later run would answer what the first one was asked.
+    pub(super) fn with_cached_binding(self) -> Self {
+        let new = |session: &Arc<SharedSession>| {
+            CachedBinding::new(session.clone(), self.signature.clone(), self.memory.clone(), self.pool.clone())
+        };
+        Instance { cached: self.session.as_ref().map(new), ..self }
     }
 
     /// The same, for a device that fetches batches from this memory.
-    pub(super) fn staged(mut self, memory: Memory, recorded: bool) -> Result<Self, String> {
+    pub(super) fn on_device(mut self, memory: Memory, captures_graphs: bool) -> Result<Self, String> {
         let session = self.session.clone().ok_or("it runs in a process of its own")?;
         let (signature, described) = (self.signature.clone(), self.memory.clone());
-        self.staged = Some(Staged::new(session, signature, memory, described, recorded)?.into());
+        self.device = Some(DeviceRun::new(session, signature, memory, described, captures_graphs)?.into());
         Ok(self)
     }
 
@@ -122,41 +117,41 @@ impl Instance {
     /// Another over the same session: it has buffers of its own, and takes no more memory than those. One in a worker process
     /// has no session to share.
     pub fn sharing(&self) -> Self {
-        Instance {
+        let sharing = Instance {
             session: self.session.clone(),
             signature: self.signature.clone(),
             buffers: buffers(&self.signature),
-            kept: self.kept.as_ref().map(|_| Kept::default()),
-            foreseen: Foreseen::new(&self.signature),
+            cached: None,
             memory: self.memory.clone(),
             pool: self.pool.sibling(),
             uneven: self.uneven.clone(),
             hazard: self.hazard.clone(),
             zero_extents: self.zero_extents.clone(),
             rows: self.rows.clone(),
-            staged: self.staged.as_ref().map(|staged| staged.sharing().into()),
+            device: self.device.as_ref().map(|device| device.sharing().into()),
             worker: None,
             activity: self.activity.clone(),
-        }
+        };
+        if self.cached.is_some() { sharing.with_cached_binding() } else { sharing }
     }
 
-    /// What its session holds of the host's memory. Instances over one session share it.
+    /// Host memory that its session holds. Instances over one session share it.
     pub fn held_memory(&self) -> &Arc<HeldMemory> {
         self.pool.account().held()
     }
 
-    /// Why runs of as many rows may differ much in what they cost, for people; `None` where they don't, as far as the model's
-    /// graph tells.
+    /// The reason that runs of as many rows may differ much in their cost, for people; `None` where they don't, as far as the model's
+    /// graph shows.
     pub fn uneven(&self) -> Option<&str> {
         self.uneven.as_deref()
     }
 
-    /// Why one request could end the process that runs the model, for people; `None` where no such way is known.
+    /// The reason that one request could end the process that runs the model, for people; `None` where no such way is known.
     pub fn hazard(&self) -> Option<&str> {
         self.hazard.as_deref()
     }
 
-    /// Which extents of a request may not be zero, as far as the model's graph tells.
+    /// Extents of a request that may not be zero, as far as the model's graph shows.
     pub fn needs_elements(&self) -> &Arc<NeedsElements> {
         &self.zero_extents
     }
@@ -166,13 +161,13 @@ impl Instance {
         &self.rows
     }
 
-    /// The same with what the look at the model's graph has found.
+    /// The same with the findings of the look at the model's graph.
     pub(super) fn with_findings(self, hazard: Option<String>, zero_extents: NeedsElements, rows: RowAnalysis) -> Self {
         let hazard = hazard.map(Into::into);
         Instance { hazard, zero_extents: zero_extents.into(), rows: rows.into(), ..self }
     }
 
-    /// What the model takes and gives.
+    /// The model's inputs and outputs.
     pub fn signature(&self) -> &Signature {
         &self.signature
     }
@@ -180,7 +175,7 @@ impl Instance {
     /// Runs requests as one batch. Their inputs have been checked against the signature; within an input, all have the same
     /// inner shape, and are stacked along axis 0 in the order given. A single request runs as it is, scalars included; one
     /// that gives optional inputs is always single.
-    pub fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         controlled(|| self.run_now(requests))
     }
 
@@ -189,64 +184,32 @@ impl Instance {
         Instance { activity: Some(activity), ..self }
     }
 
-    fn run_now(&mut self, requests: &[&ModelInputs]) -> Ran {
+    fn run_now(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let _running = self.activity.as_ref().map(|activity| activity.begin(Phase::Run));
-        if let Some(staged) = &mut self.staged {
-            return staged.run(requests);
+        if let Some(device) = &mut self.device {
+            return device.run(requests);
         }
         if let Some(worker) = &mut self.worker {
             return worker.run(requests);
         }
         let started = Instant::now();
-        if let Some(kept) = self.kept.as_mut().and_then(|kept| kept.fitting(requests)) {
-            kept.fill(requests[0]);
-            let filled = Instant::now();
-            let ran = kept.run();
-            let run = filled.elapsed();
-            if ran.is_ok() {
-                return Ran { outputs: kept.outputs(), input: filled - started, run };
-            }
-            // An ordinary run tells whether that is to blame.
-            if let Some(kept) = &mut self.kept {
-                kept.forget();
-            }
-            let ran = self.run_anew(requests, started);
-            if ran.outputs.is_ok() {
-                self.foreseen.was_wrong();
-            }
-            return ran;
+        if let Some(run) = self.cached.as_mut().and_then(|cached| cached.run(requests, started)) {
+            return run;
         }
-        let ran = self.run_anew(requests, started);
-        if let ([request], Ok(outputs)) = (requests, &ran.outputs)
-            && self.kept.as_mut().is_some_and(Kept::is_due)
-        {
-            self.keep(request, outputs);
+        let run = self.run_unbound(requests, started);
+        if let Some(cached) = &mut self.cached {
+            cached.observe(requests, &run);
         }
-        ran
-    }
-
-    /// Keeps the run of a lone request, if the shapes of its outputs are sure to come again.
-    fn keep(&mut self, request: &ModelInputs, outputs: &[Tensor]) {
-        let rows = request.rows();
-        let named = || self.signature.outputs.iter().zip(outputs).enumerate();
-        if named()
-            .all(|(index, (spec, output))| self.foreseen.shape(index, spec, rows).as_ref() == Some(output.shape()))
-            && let (Some(kept), Some(session)) = (&mut self.kept, &self.session)
-        {
-            kept.keep(session, &self.pool, &self.memory, request, outputs);
-        }
-        for (index, (spec, output)) in self.signature.outputs.iter().zip(outputs).enumerate() {
-            self.foreseen.came(index, spec, rows, output.shape());
-        }
+        run
     }
 
     /// Runs requests with values that are made for them.
-    pub(super) fn run_anew(&mut self, requests: &[&ModelInputs], started: Instant) -> Ran {
+    pub(super) fn run_unbound(&mut self, requests: &[&ModelInputs], started: Instant) -> BatchRun {
         let inputs = match self.stack(requests) {
             Ok(inputs) => inputs,
             Err(error) => {
                 let outputs = Err(run_error(&error));
-                return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
+                return BatchRun { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
         let Stacked { values, optional, regions } = inputs;
@@ -268,43 +231,32 @@ impl Instance {
                 })
                 .collect()
         });
-        Ran { outputs, input: stacked - started, run }
+        BatchRun { outputs, input: stacked - started, run }
     }
 
-    /// The same, though runs of as many rows have been recorded.
-    pub fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
-        controlled(|| match &mut self.staged {
-            Some(staged) => staged.run_unrecorded(requests),
+    /// Runs requests as one batch, without CUDA graphs.
+    pub fn run_without_graphs(&mut self, requests: &[&ModelInputs]) -> BatchRun {
+        controlled(|| match &mut self.device {
+            Some(device) => device.run_without_graphs(requests),
             None => self.run_now(requests),
         })
     }
 
-    /// Records the run of these requests: from now on batches of no more rows are filled up to as many, and replay it.
+    /// Captures the run of these requests as a CUDA graph: from now on batches of no more rows are filled up to as many, and
+    /// replay it.
     ///
     /// # Errors
-    /// For people: why it can't be recorded.
-    pub fn record(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
-        let staged = self.staged.as_mut().ok_or("it does not run on a device")?;
-        controlled(|| staged.record(requests))
+    /// For people: the reason that it can't be captured.
+    pub fn capture_graph(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
+        let device = self.device.as_mut().ok_or("it does not run on a device")?;
+        controlled(|| device.capture_graph(requests))
     }
 
-    /// Replays no recorded runs any more.
-    pub fn forget(&mut self) {
-        if let Some(staged) = &mut self.staged {
-            staged.forget();
+    /// Drops all CUDA graphs.
+    pub fn drop_graphs(&mut self) {
+        if let Some(device) = &mut self.device {
+            device.drop_graphs();
         }
-    }
-
-    /// Whether memory is ready for any output before a run.
-    #[cfg(test)]
-    pub(super) fn foresees(&self) -> bool {
-        self.staged.as_ref().is_some_and(|staged| staged.foresees())
-    }
-
-    /// Whether a run is kept.
-    #[cfg(test)]
-    pub(super) fn keeps(&self) -> bool {
-        self.kept.as_ref().is_some_and(Kept::is_some)
     }
 
     /// The inputs of a run: those of the requests, stacked.
@@ -328,7 +280,7 @@ impl Instance {
     }
 }
 
-/// Whether any tensor of the requests has no elements.
+/// True if any tensor of the requests has no elements.
 fn has_zero_extent(requests: &[&ModelInputs]) -> bool {
     let optional = |request: &&ModelInputs| request.optional.iter().any(|(_, tensor)| is_empty(tensor));
     requests.iter().any(|request| request.required.iter().any(is_empty) || optional(request))
@@ -362,7 +314,7 @@ fn stack_input<'p>(
     memory: &MemoryInfo<'static>,
     pool: &Arc<Pool>,
 ) -> ort::Result<(Value, Range<usize>)> {
-    let (datatype, extents) = extents(parts.clone())?;
+    let (datatype, extents) = stacked_extents(parts.clone())?;
     let data = parts.map(Tensor::data);
     if datatype.size().is_none() {
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
@@ -374,68 +326,4 @@ fn stack_input<'p>(
     // with the run before the buffer is used again.
     let value = unsafe { Value::over(datatype, &extents, memory, start, length) }?;
     Ok((value, start.addr()..start.addr() + length))
-}
-
-/// The datatype of an input's tensors, and the extents of the one that they are stacked to.
-pub(super) fn extents<'p>(
-    mut parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
-) -> ort::Result<(Datatype, Vec<i64>)> {
-    let mut rest = parts.clone();
-    let first = parts.next().ok_or_else(|| ort::Error::new("there is no request in the batch"))?;
-    let mut extents: Vec<i64> = first.shape().to_wire().collect();
-    if let (Some(rows), true) = (extents.first_mut(), rest.len() > 1) {
-        *rows = rest.by_ref().map(|part| part.shape().rows() as i64).sum();
-    }
-    Ok((first.datatype(), extents))
-}
-
-/// Takes over an output. Its memory stays ONNX Runtime's until the last slice of it is dropped; nothing is copied, unless it
-/// lies in an input (a graph may pass an input through), which will be overwritten.
-#[allow(unsafe_code, reason = "reads the output's memory, whose type is known only at run time")]
-pub(super) fn output_tensor(value: Value, spec: &TensorSpec, inputs: &[Range<usize>]) -> Result<Tensor, String> {
-    let wrong = |what: String| format!("output '{}' {what}", spec.name);
-    let (datatype, extents) = value.describe().map_err(|error| wrong(format!("is not a tensor: {error}")))?;
-    if datatype != Some(spec.datatype) {
-        let came = datatype.map_or("elements that the protocol has no datatype for", Datatype::name);
-        return Err(wrong(format!("came as {came}, expected {}", spec.datatype)));
-    }
-    let shape = extents.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>();
-    let shape = Shape::new(shape.map_err(|_| wrong(format!("came with the shape {extents:?}")))?);
-    let elements = shape.elements().map_err(|error| wrong(error.to_string()))?;
-    let length = shape.bytes(spec.datatype).map_err(|error| wrong(error.to_string()))?;
-    let data = match length {
-        _ if elements == 0 => Bytes::new(),
-        None => strings::output_data(&value, elements).map_err(wrong)?,
-        Some(length) => {
-            let start = value.data().map_err(|error| wrong(error.to_string()))?;
-            let memory = OutputMemory { start, length, _value: value };
-            if inputs.iter().any(|input| input.contains(&start.addr())) {
-                Bytes::copy_from_slice(memory.as_ref())
-            } else {
-                Bytes::from_owner(memory)
-            }
-        }
-    };
-    Tensor::new(spec.datatype, shape, data).map_err(|error| wrong(error.to_string()))
-}
-
-/// The memory of an output value, which it keeps alive.
-struct OutputMemory {
-    start: *const u8,
-    length: usize,
-    _value: Value,
-}
-
-// SAFETY: the pointer is into the value, which is Send itself and is never written to.
-#[allow(unsafe_code, reason = "a raw pointer takes the automatic implementations away")]
-unsafe impl Send for OutputMemory {}
-
-impl AsRef<[u8]> for OutputMemory {
-    #[allow(unsafe_code, reason = "reads the output's memory")]
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: ONNX Runtime says that the value has `length` bytes (elements of its shape) at `start`; they live as long as the
-        // value and nothing writes to them. They are initialised: kernels write their outputs, and where one may leave some
-        // unwritten (`model_file/unwritten.rs`, runs with an empty input) the allocator has zeroed them.
-        unsafe { std::slice::from_raw_parts(self.start, self.length) }
-    }
 }

@@ -1,4 +1,4 @@
-//! Execution providers: which of them the library has, and how a session is told to use one. `ort` has a type for each and lets
+//! Execution providers: those that the library has, and their registration with a session. `ort` has a type for each and lets
 //! a session that was refused one run on the CPU; options go by name here, and what is refused is an error.
 
 use ort::{AsPointer, session::builder::SessionBuilder, sys};
@@ -8,11 +8,11 @@ use std::{
     ptr,
 };
 
-use super::{checked, target::Provider};
+use super::{status::checked, target::Provider};
 use crate::config::OtherProvider;
 
 impl Provider {
-    /// How ONNX Runtime calls it where it lists what it has.
+    /// ONNX Runtime's name of it.
     pub fn name(self) -> &'static str {
         match self {
             Provider::Cpu => "CPUExecutionProvider",
@@ -44,21 +44,21 @@ pub(super) fn compiled_in() -> ort::Result<Vec<String>> {
 }
 
 /// Options for C: the strings, and where they are.
-struct Options {
+pub(super) struct CStringOptions {
     _strings: Vec<(CString, CString)>,
-    keys: Vec<*const c_char>,
-    values: Vec<*const c_char>,
+    pub keys: Vec<*const c_char>,
+    pub values: Vec<*const c_char>,
 }
 
-impl Options {
-    fn new(options: &BTreeMap<String, String>) -> ort::Result<Self> {
+impl CStringOptions {
+    pub(super) fn new(options: &BTreeMap<String, String>) -> ort::Result<Self> {
         let string = |text: &str| {
             CString::new(text).map_err(|_| ort::Error::new(format!("'{}' has a NUL in it", text.escape_debug())))
         };
         let strings = options.iter().map(|(key, value)| Ok((string(key)?, string(value)?)));
         let strings = strings.collect::<ort::Result<Vec<_>>>()?;
         let (keys, values) = strings.iter().map(|(key, value)| (key.as_ptr(), value.as_ptr())).unzip();
-        Ok(Options { _strings: strings, keys, values })
+        Ok(CStringOptions { _strings: strings, keys, values })
     }
 }
 
@@ -67,22 +67,26 @@ macro_rules! register_with_object {
     ($(#[$doc:meta])* $name:ident: $object:ty, $create:ident, $update:ident, $append:ident, $release:ident) => {
         $(#[$doc])*
         #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
-        pub(super) fn $name(builder: &mut SessionBuilder, options: &BTreeMap<String, String>) -> ort::Result<()> {
-            let (api, options) = (ort::api(), Options::new(options)?);
-            let mut object: *mut $object = ptr::null_mut();
+        pub(super) fn $name(builder: &mut ::ort::session::builder::SessionBuilder,
+            options: &::std::collections::BTreeMap<String, String>,
+        ) -> ::ort::Result<()> {
+            let (api, options) = (::ort::api(), $crate::engine::provider::CStringOptions::new(options)?);
+            let mut object: *mut $object = ::std::ptr::null_mut();
             // SAFETY: the place lives; what comes back is released below, once.
-            checked(unsafe { (api.$create)(&raw mut object) })?;
+            $crate::engine::status::checked(unsafe { (api.$create)(&raw mut object) })?;
             let (keys, values, count) = (options.keys.as_ptr(), options.values.as_ptr(), options.keys.len());
-            // SAFETY: the object and the strings live, there are as many as is told, and so do the builder's session options.
-            let updated = checked(unsafe { (api.$update)(object, keys, values, count) });
+            // SAFETY: the object and the strings live, there are as many as the count says, and so do the builder's session options.
+            let updated = $crate::engine::status::checked(unsafe { (api.$update)(object, keys, values, count) });
             // SAFETY: as above.
-            let registered = updated.and_then(|()| checked(unsafe { (api.$append)(builder.ptr_mut(), object) }));
+            let registered = updated.and_then(|()| $crate::engine::status::checked(unsafe { (api.$append)(::ort::AsPointer::ptr_mut(builder), object) }));
             // SAFETY: nothing keeps it: what was registered is a copy.
             unsafe { (api.$release)(object) };
             registered
         }
     };
 }
+
+pub(super) use register_with_object;
 
 register_with_object!(
     /// CUDA.
@@ -93,15 +97,6 @@ register_with_object!(
     ReleaseCUDAProviderOptions
 );
 
-register_with_object!(
-    /// TensorRT.
-    register_tensorrt: sys::OrtTensorRTProviderOptionsV2,
-    CreateTensorRTProviderOptions,
-    UpdateTensorRTProviderOptions,
-    SessionOptionsAppendExecutionProvider_TensorRT_V2,
-    ReleaseTensorRTProviderOptions
-);
-
 /// Has a session run by a provider that goes by its name what nothing before it takes.
 #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
 pub(super) fn register_other(
@@ -109,14 +104,14 @@ pub(super) fn register_other(
     other: OtherProvider,
     options: &BTreeMap<String, String>,
 ) -> ort::Result<()> {
-    let options = Options::new(options)?;
+    let options = CStringOptions::new(options)?;
     let name = match other {
         OtherProvider::OpenVino => c"OpenVINO",
         OtherProvider::MiGraphX => c"MIGraphX",
         OtherProvider::CoreMl => c"CoreML",
         OtherProvider::Xnnpack => c"XNNPACK",
     };
-    // SAFETY: the strings live, there are as many keys and values as is told, and the builder's session options are its own.
+    // SAFETY: the strings live, there are as many keys and values as the count says, and the builder's session options are its own.
     checked(unsafe {
         (ort::api().SessionOptionsAppendExecutionProvider)(
             builder.ptr_mut(),

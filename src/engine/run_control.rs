@@ -16,19 +16,19 @@ use std::{
     thread::Thread,
 };
 
-use super::session_thread;
+use super::cuda::graph_capture::{NO_GRAPH, graph_options};
 use crate::metrics::StopReason;
 
 /// The run options of one thread, and the state of its present run.
 pub struct RunControl {
     options: RunOptions,
-    /// For sessions that record runs: the number of no recording stands in them.
-    unrecorded: Arc<RunOptions>,
+    /// For sessions that capture CUDA graphs: the number of no graph stands in them.
+    no_graph: Arc<RunOptions>,
     /// The number of the last run in steps of [`STEP`], with the flags below.
     state: AtomicU64,
     /// The last run that was stopped, and why.
     stopped: Mutex<Option<(u64, StopReason)>>,
-    /// Whether a stop holds for all runs that follow.
+    /// True if a stop holds for all runs that follow.
     is_final: bool,
     watcher: Arc<Watcher>,
     /// Of the session that the thread makes now, or has made last.
@@ -103,11 +103,11 @@ impl RunControl {
     /// # Errors
     /// ONNX Runtime's words: it has no run options.
     pub fn new(watcher: &Arc<Watcher>, is_final: bool) -> Result<Self, String> {
-        let options = || Ok::<_, ort::Error>((RunOptions::new()?, session_thread::options(-1)?));
-        let (options, unrecorded) = options().map_err(|error| error.to_string())?;
+        let options = || Ok::<_, ort::Error>((RunOptions::new()?, graph_options(NO_GRAPH)?));
+        let (options, no_graph) = options().map_err(|error| error.to_string())?;
         let (state, stopped) = (AtomicU64::new(0), Mutex::new(None));
         let (watcher, making) = (watcher.clone(), Mutex::default());
-        Ok(RunControl { options, unrecorded, state, stopped, is_final, watcher, making })
+        Ok(RunControl { options, no_graph, state, stopped, is_final, watcher, making })
     }
 
     /// Makes this the control of the present thread, and returns the one before.
@@ -148,7 +148,7 @@ impl RunControl {
         *stopped = Some((number, reason));
         // Either can fail for want of memory only, and then the watchdog abandons the run.
         let _ = self.options.terminate();
-        let _ = self.unrecorded.terminate();
+        let _ = self.no_graph.terminate();
         true
     }
 
@@ -173,7 +173,7 @@ impl RunControl {
             // The lock is held by whoever stops the run until the flag is set.
             let _held = self.stopped();
             let _ = self.options.unterminate();
-            let _ = self.unrecorded.unterminate();
+            let _ = self.no_graph.unterminate();
         }
     }
 
@@ -182,12 +182,12 @@ impl RunControl {
     }
 }
 
-/// Whether the present run of this thread is to end: for runs that happen elsewhere, which have to look for it.
+/// True if the present run of this thread is to end: runs in other processes have to check for it.
 pub fn is_stop_requested() -> bool {
     CONTROL.with_borrow(|control| control.as_ref().is_some_and(|control| control.state.load(Relaxed) & STOPPED != 0))
 }
 
-/// Why the last run of this thread was stopped, if it was.
+/// The reason that the last run of this thread was stopped, if it was.
 pub fn stop_reason() -> Option<StopReason> {
     CONTROL.with_borrow(|control| control.as_ref().and_then(|control| control.stop_reason()))
 }
@@ -226,7 +226,7 @@ pub(super) fn makes_session(canceler: LoadCanceler) {
     });
 }
 
-/// Whether the load that this thread makes is given up: for sessions that are made elsewhere, which have to look for it.
+/// True if the load that this thread makes is given up: sessions that are made in other processes have to check for it.
 pub(super) fn is_session_given_up() -> bool {
     CONTROL.with_borrow(|control| control.as_ref().is_some_and(|control| control.making().is_given_up))
 }
@@ -236,85 +236,10 @@ pub(super) fn with_options<T>(call: impl FnOnce(Option<&RunOptions>) -> T) -> T 
     CONTROL.with_borrow(|control| call(control.as_ref().map(|control| &control.options)))
 }
 
-/// The options of this thread's runs for a session that records some.
-pub(super) fn unrecorded_options() -> Option<Arc<RunOptions>> {
-    CONTROL.with_borrow(|control| control.as_ref().map(|control| control.unrecorded.clone()))
+/// The options of this thread's runs for a session that captures CUDA graphs.
+pub(super) fn no_graph_options() -> Option<Arc<RunOptions>> {
+    CONTROL.with_borrow(|control| control.as_ref().map(|control| control.no_graph.clone()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        engine::{Engine, Target},
-        host::files::ModelPath,
-        tensor::{Datatype, ModelInputs, Shape, Tensor},
-    };
-    use std::{num::NonZeroUsize, path::Path, sync::atomic::AtomicUsize, thread};
-
-    #[test]
-    fn stop_reaches_the_run_that_it_names_and_no_other() {
-        let _engine = Engine::for_tests();
-        let control = Arc::new(RunControl::new(&Arc::default(), false).unwrap());
-        RunControl::enter(Some(control.clone()));
-        assert_eq!(control.running(), None);
-        let first = controlled(|| {
-            let number = control.running().unwrap();
-            assert!(control.stop(number, StopReason::Deadline) && is_stop_requested());
-            assert!(!control.stop(number, StopReason::Cancelled), "it is stopped already");
-            number
-        });
-        assert_eq!((stop_reason(), is_stop_requested()), (Some(StopReason::Deadline), false));
-        assert!(!control.stop(first, StopReason::Deadline), "it has ended");
-        controlled(|| {
-            assert!(!control.stop(first, StopReason::Deadline), "another run goes on");
-            assert!(!is_stop_requested());
-        });
-        assert_eq!(stop_reason(), None);
-        RunControl::enter(None);
-    }
-
-    /// A run that is not said to be stopped goes well, whenever others are.
-    #[test]
-    fn stop_never_hits_the_next_run() {
-        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
-        let mut instance =
-            Engine::for_tests().load(&ModelPath::alone(&model), &Target::cpu(NonZeroUsize::MIN)).unwrap();
-        let input = || Tensor::new(Datatype::Int32, Shape::new(vec![1, 16]), vec![0; 64].into()).unwrap();
-        let inputs: ModelInputs = vec![input(), input()].into();
-        let control = Arc::new(RunControl::new(&Arc::default(), false).unwrap());
-        let (is_over, stops) = (AtomicBool::new(false), AtomicUsize::new(0));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                while !is_over.load(Relaxed) {
-                    let stopped = control.running().is_some_and(|run| control.stop(run, StopReason::Cancelled));
-                    stops.fetch_add(usize::from(stopped), Relaxed);
-                    thread::yield_now();
-                }
-            });
-            RunControl::enter(Some(control.clone()));
-            let mut runs = 0;
-            // Some are stopped, and some are not.
-            while runs < 2000 || stops.load(Relaxed) < 100 {
-                let outputs = instance.run(&[&inputs]).outputs;
-                assert!(outputs.is_ok() || stop_reason().is_some(), "{outputs:?}");
-                runs += 1;
-                if runs % 2 == 0 {
-                    thread::yield_now();
-                }
-            }
-            is_over.store(true, Relaxed);
-            RunControl::enter(None);
-        });
-    }
-
-    #[test]
-    fn final_stop_holds_for_the_runs_that_follow() {
-        let _engine = Engine::for_tests();
-        let control = Arc::new(RunControl::new(&Arc::default(), true).unwrap());
-        RunControl::enter(Some(control.clone()));
-        controlled(|| control.stop(control.running().unwrap(), StopReason::MaxRunTime));
-        controlled(|| ());
-        assert_eq!(stop_reason(), Some(StopReason::MaxRunTime));
-        RunControl::enter(None);
-    }
-}
+mod tests;

@@ -1,10 +1,8 @@
 //! Errors of runs: who is to blame, and ONNX Runtime's message without its C++ source locations.
 
-use ort::error::ErrorCode;
-
 use super::{
     cpu::allocator::take_refusal,
-    explain::{is_of_a_gpu, out_of_memory},
+    failure_cause::{FailureCause, names_device},
 };
 use crate::error::{Code, Error};
 
@@ -18,18 +16,19 @@ pub(super) fn run_error(error: &ort::Error) -> Error {
     if let Some(refusal) = take_refusal() {
         return refusal.error(&words);
     }
-    // The registry looks for a device's name in the message of a run that fails at load.
-    let message = if is_of_a_gpu(&words) && !is_of_a_gpu(&message) { words.clone() } else { message };
-    Error::new(code(error.code(), &words), message)
+    let cause = FailureCause::of(error);
+    // The message of a device's failure names the device.
+    let message = if cause.is_of_device() && names_device(&words) && !names_device(&message) { words } else { message };
+    let error = Error::new(code(cause), message);
+    if cause.is_of_device() { error.blame_device() } else { error }
 }
 
-fn code(code: ErrorCode, words: &str) -> Code {
-    match code {
-        _ if out_of_memory(words) => Code::ResourceExhausted,
-        _ if is_of_a_gpu(words) => Code::Internal,
-        ErrorCode::InvalidArgument => Code::InvalidArgument,
-        ErrorCode::GenericFailure | ErrorCode::RuntimeException | ErrorCode::NotImplemented => Code::RunFailed,
-        _ => Code::Internal,
+fn code(cause: FailureCause) -> Code {
+    match cause {
+        FailureCause::OutOfMemory => Code::ResourceExhausted,
+        FailureCause::InvalidInputs => Code::InvalidArgument,
+        FailureCause::Run | FailureCause::Stopped => Code::RunFailed,
+        FailureCause::Device | FailureCause::Other => Code::Internal,
     }
 }
 
@@ -91,7 +90,7 @@ fn without_location(words: &str) -> Option<&str> {
     Some(rest.split_once(' ').map_or(rest, |(_, rest)| rest).trim_start())
 }
 
-/// What stands behind a function's signature, as compilers write it; `None` where there is none.
+/// The text behind a function's signature, as compilers write it; `None` where there is none.
 fn without_signature(words: &str) -> Option<&str> {
     let mut depth = 0_usize;
     let mut bytes = words.bytes().enumerate().peekable();
@@ -114,7 +113,7 @@ fn without_signature(words: &str) -> Option<&str> {
     None
 }
 
-/// What stands behind "[with T = ...]".
+/// The text behind "[with T = ...]".
 fn without_template_arguments(words: &str) -> Option<&str> {
     if !words.starts_with("[with ") {
         return None;

@@ -13,13 +13,14 @@ use std::{
 };
 
 use super::{
-    RUNNING, checked,
     cpu::{
         allocator::{Pool, within},
         binding::Binding,
     },
-    cuda::graph_request::while_none_is_recorded,
+    cuda::graph_capture::while_no_graph_is_captured,
+    log::during_run,
     run_control::with_options,
+    status::checked,
     value::Value,
 };
 use crate::tensor::{Signature, TensorSpec};
@@ -40,8 +41,10 @@ pub(super) struct SharedSession {
 }
 
 impl SharedSession {
+    /// Shares a session with this signature.
+    ///
     /// # Errors
-    /// For people: a name that ONNX Runtime can't be told.
+    /// For people: a name that ONNX Runtime can't be given.
     pub(super) fn new(session: Session, signature: &Signature, pool: Arc<Pool>) -> Result<Self, String> {
         let name = |spec: &TensorSpec| {
             CString::new(&*spec.name).map_err(|_| format!("the name '{}' has a NUL in it", spec.name.escape_debug()))
@@ -56,7 +59,7 @@ impl SharedSession {
         })
     }
 
-    /// What `ort` knows of it.
+    /// The session, as `ort` has it.
     pub(super) fn session(&self) -> &Session {
         &self.session
     }
@@ -74,7 +77,6 @@ impl SharedSession {
     /// Runs the model with what is bound, which is of this session, with memory of this pool.
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(super) fn run_bound(&self, binding: &Binding, pool: &Arc<Pool>) -> ort::Result<()> {
-        RUNNING.set(true);
         let run = |options: Option<&RunOptions>| {
             let options = options.map_or(ptr::null(), AsPointer::ptr);
             // SAFETY: session, binding and options live; runs may overlap (see above), and those of one binding, and of one
@@ -83,9 +85,7 @@ impl SharedSession {
                 (ort::api().RunWithBinding)(self.session.ptr().cast_mut(), options, binding.pointer().cast_const())
             }
         };
-        let status = within(pool, false, || with_options(run));
-        RUNNING.set(false);
-        checked(status)
+        checked(during_run(|| within(pool, false, || with_options(run))))
     }
 
     /// Runs the model: one value for each input that must be given, and optional ones with their index. Gives one value per
@@ -132,10 +132,9 @@ impl SharedSession {
         values.resize(names.len(), ptr::null_mut());
         let (input_names, output_names) = names.split_at(given);
         let (input_values, output_values) = values.split_at_mut(given);
-        RUNNING.set(true);
-        // SAFETY: the session, the names, the inputs and the places live, and there are as many as is told; runs may overlap
+        // SAFETY: the session, the names, the inputs and the places live, and there are as many as the counts say; runs may overlap
         // (see above). Where an output's place is null, ONNX Runtime makes one, which is then the caller's.
-        let status = unsafe {
+        let status = during_run(|| unsafe {
             (ort::api().Run)(
                 self.session.ptr().cast_mut(),
                 options.map_or(ptr::null(), AsPointer::ptr),
@@ -146,8 +145,7 @@ impl SharedSession {
                 output_names.len(),
                 output_values.as_mut_ptr(),
             )
-        };
-        RUNNING.set(false);
+        });
         let is_place = |index: usize| places.get(index).is_some_and(Option::is_some);
         let taken = output_values.iter().enumerate().map(|(index, pointer)| {
             let made = if is_place(index) { ptr::null_mut() } else { *pointer };
@@ -163,6 +161,6 @@ impl Drop for SharedSession {
     #[allow(unsafe_code, reason = "drops the session at a time of its own")]
     fn drop(&mut self) {
         // SAFETY: it is dropped here, once, and not used any more.
-        while_none_is_recorded(|| unsafe { ManuallyDrop::drop(&mut self.session) });
+        while_no_graph_is_captured(|| unsafe { ManuallyDrop::drop(&mut self.session) });
     }
 }

@@ -1,4 +1,4 @@
-//! Who runs a session for a device.
+//! Runs of a device's session: on any thread, or all on the session's own.
 
 use ort::session::RunOptions;
 use std::{
@@ -11,139 +11,132 @@ use std::{
 };
 
 use super::{
-    cuda::graph_request::{alone, while_none_is_recorded},
-    run_control::{unrecorded_options, with_options},
+    cuda::graph_capture::{NO_GRAPH, capture_alone, graph_options, while_no_graph_is_captured},
+    run_control::{no_graph_options, with_options},
     session::SharedSession,
     value::Value,
 };
 
-/// A run: what goes in, and places for what comes out, as [`SharedSession::run_into`] takes them.
+/// A run: its inputs, and memory for its outputs, as [`SharedSession::run_into`] takes them.
 #[derive(Default)]
 pub(super) struct Run {
     /// One for each input that must be given.
     pub inputs: Vec<Value>,
-    /// Those of optional inputs, with their index.
+    /// Values of optional inputs, with their index.
     pub optional: Vec<(usize, Value)>,
     /// One for each output that is to be written to the caller's memory.
     pub places: Vec<Option<Value>>,
 }
 
-/// What a run gave.
+/// Outputs of a run.
 type Outputs = ort::Result<Vec<Option<Value>>>;
 
 /// Runs a session.
 #[derive(Clone)]
 pub(super) enum Runner {
-    /// On whichever thread asks; runs may overlap.
-    Anywhere(Arc<SharedSession>),
+    /// On the calling thread; runs may overlap.
+    AnyThread(Arc<SharedSession>),
     /// On one thread, one run after the other.
-    Own(Arc<Own>),
+    OneThread(Arc<SessionThread>),
 }
 
-/// A thread that makes all runs of a session, since recorded runs belong to the thread that recorded them. It ends with this.
-pub(super) struct Own {
-    // Held for a run, so that everyone gets the answer to what he asked.
-    ends: Mutex<Ends>,
+/// A thread that makes all runs of a session, since CUDA graphs belong to the thread that captured them. It ends with this.
+pub(super) struct SessionThread {
+    // Held for a run, so that every caller gets the outputs of its own run.
+    channels: Mutex<Channels>,
     thread: Option<JoinHandle<()>>,
-    /// Of a run that is neither recorded nor replayed.
-    plain: Arc<RunOptions>,
+    /// Options of a run that is neither captured nor replayed.
+    no_graph: Arc<RunOptions>,
     next_number: AtomicUsize,
 }
 
-/// Ways to the thread and back.
-struct Ends {
-    asked: Option<Sender<Asked>>,
-    answers: Receiver<(Run, Outputs)>,
+/// Channels to the thread and back.
+struct Channels {
+    requests: Option<Sender<RunRequest>>,
+    results: Receiver<(Run, Outputs)>,
 }
 
-/// A run, as its thread is asked for it.
-struct Asked {
+/// A run that the thread is to make.
+struct RunRequest {
     run: Run,
     options: Arc<RunOptions>,
-    is_recorded: bool,
+    is_captured: bool,
 }
 
 impl Runner {
     /// Makes a run, and gives back what it was made of: nothing uses that any more.
     pub(super) fn run(&self, run: Run) -> (Run, Outputs) {
         match self {
-            Runner::Anywhere(session) => {
-                let outputs = while_none_is_recorded(|| {
+            Runner::AnyThread(session) => {
+                let outputs = while_no_graph_is_captured(|| {
                     with_options(|options| session.run_into(&run.inputs, &run.optional, &run.places, options, false))
                 });
                 (run, outputs)
             }
-            Runner::Own(own) => {
-                // Those of the thread that asks, so that its run can be stopped.
-                let options = unrecorded_options().unwrap_or_else(|| own.plain.clone());
-                own.ask(Asked { run, options, is_recorded: false })
+            Runner::OneThread(thread) => {
+                // The options of the calling thread, so that its run can be stopped.
+                let options = no_graph_options().unwrap_or_else(|| thread.no_graph.clone());
+                thread.request(RunRequest { run, options, is_captured: false })
             }
         }
     }
 }
 
-impl Own {
+impl SessionThread {
     /// Starts a thread for the runs of a session.
     ///
     /// # Errors
     /// For people: the system gives no more threads, or ONNX Runtime no options.
     pub(super) fn start(session: Arc<SharedSession>) -> Result<Self, String> {
-        let plain = options(-1).map_err(|error| error.to_string())?;
-        let (asked, inbox) = channel();
-        let (outbox, answers) = channel();
+        let no_graph = graph_options(NO_GRAPH).map_err(|error| error.to_string())?;
+        let (requests, inbox) = channel();
+        let (outbox, results) = channel();
         let thread = thread::Builder::new().name("device".into()).spawn(move || work(&session, &inbox, &outbox));
         let thread = thread.map_err(|error| format!("no thread can be started for its runs: {error}"))?;
-        let ends = Mutex::new(Ends { asked: Some(asked), answers });
-        Ok(Own { ends, thread: Some(thread), plain, next_number: AtomicUsize::new(1) })
+        let channels = Mutex::new(Channels { requests: Some(requests), results });
+        Ok(SessionThread { channels, thread: Some(thread), no_graph, next_number: AtomicUsize::new(1) })
     }
 
-    /// Options for runs that are to be recorded: their number stands in them.
-    pub(super) fn next_options(&self) -> ort::Result<Arc<RunOptions>> {
-        options(i32::try_from(self.next_number.fetch_add(1, Relaxed)).unwrap_or(-1))
+    /// Options for a run that is to be captured, with the number of a new graph.
+    pub(super) fn next_graph_options(&self) -> ort::Result<Arc<RunOptions>> {
+        graph_options(i32::try_from(self.next_number.fetch_add(1, Relaxed)).unwrap_or(NO_GRAPH))
     }
 
-    /// Makes a run and records it under the number of its options.
-    pub(super) fn record(&self, run: Run, options: &Arc<RunOptions>) -> (Run, Outputs) {
-        self.ask(Asked { run, options: options.clone(), is_recorded: true })
+    /// Makes a run and captures it as a graph of the number in its options.
+    pub(super) fn capture(&self, run: Run, options: &Arc<RunOptions>) -> (Run, Outputs) {
+        self.request(RunRequest { run, options: options.clone(), is_captured: true })
     }
 
-    /// Makes a run again that has been recorded under the number of its options, with values at the same addresses.
+    /// Replays the graph of the number in the options, with values at the same addresses.
     pub(super) fn replay(&self, run: Run, options: &Arc<RunOptions>) -> (Run, Outputs) {
-        self.ask(Asked { run, options: options.clone(), is_recorded: false })
+        self.request(RunRequest { run, options: options.clone(), is_captured: false })
     }
 
-    fn ask(&self, asked: Asked) -> (Run, Outputs) {
+    fn request(&self, request: RunRequest) -> (Run, Outputs) {
         let gone = || Err(ort::Error::new("the thread that runs it has ended: this is a defect of the server"));
-        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        match ends.asked.as_ref().map(|thread| thread.send(asked)) {
-            Some(Ok(())) => ends.answers.recv().unwrap_or_else(|_| (Run::default(), gone())),
-            Some(Err(SendError(Asked { run, .. }))) => (run, gone()),
+        let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        match channels.requests.as_ref().map(|thread| thread.send(request)) {
+            Some(Ok(())) => channels.results.recv().unwrap_or_else(|_| (Run::default(), gone())),
+            Some(Err(SendError(RunRequest { run, .. }))) => (run, gone()),
             None => (Run::default(), gone()),
         }
     }
 }
 
-impl Drop for Own {
+impl Drop for SessionThread {
     fn drop(&mut self) {
-        let ends = self.ends.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop(ends.asked.take());
-        // What it holds of the session is gone before whoever drops this goes on.
+        let channels = self.channels.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop(channels.requests.take());
+        // Its reference to the session is gone before the caller goes on.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Options of a run that is recorded under a number; of one that is not with -1.
-pub(super) fn options(number: i32) -> ort::Result<Arc<RunOptions>> {
-    let mut options = RunOptions::new()?;
-    options.set("gpu_graph_id", number.to_string())?;
-    Ok(options.into())
-}
-
-fn work(session: &SharedSession, asked: &Receiver<Asked>, answers: &Sender<(Run, Outputs)>) {
-    for Asked { run, options, is_recorded } in asked {
+fn work(session: &SharedSession, requests: &Receiver<RunRequest>, results: &Sender<(Run, Outputs)>) {
+    for RunRequest { run, options, is_captured } in requests {
         let go = || session.run_into(&run.inputs, &run.optional, &run.places, Some(&options), false);
-        let outputs = if is_recorded { alone(go) } else { while_none_is_recorded(go) };
-        if answers.send((run, outputs)).is_err() {
+        let outputs = if is_captured { capture_alone(go) } else { while_no_graph_is_captured(go) };
+        if results.send((run, outputs)).is_err() {
             return;
         }
     }

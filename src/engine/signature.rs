@@ -1,4 +1,4 @@
-//! What a session takes and gives, in the server's words.
+//! Signature of a session: its inputs and outputs, in the server's types.
 
 use ort::{
     AsPointer,
@@ -41,7 +41,7 @@ fn specs(kind: &str, outlets: &[Outlet], has_shape: impl Fn(usize) -> bool) -> R
     outlets.iter().enumerate().map(spec).collect()
 }
 
-/// What the model declares of an input or output, or why it can't be served.
+/// The declaration of an input or output, or the reason that it can't be served.
 fn spec(name: &str, dtype: &ValueType, has_shape: bool) -> Result<TensorSpec, String> {
     let ValueType::Tensor { ty, shape, dimension_symbols } = dtype else {
         return Err(not_a_tensor(dtype));
@@ -80,7 +80,7 @@ type TypeInfo = unsafe extern "system" fn(
     *mut *mut ort::sys::OrtTypeInfo,
 ) -> ort::sys::OrtStatusPtr;
 
-/// Whether the model says how many axes its input or output `index` has. `ort` shows one that does not as a scalar.
+/// True if the model says how many axes its input or output `index` has. `ort` shows one that does not as a scalar.
 #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
 fn has_shape(session: &Session, index: usize, type_info: TypeInfo) -> bool {
     let api = ort::api();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ort::{AsPointer, memory::Allocator};
 use std::ptr;
 
-use super::{checked, element::element_type, value::Value};
+use super::{element::element_type, status::checked, value::Value};
 use crate::tensor::{BytesElements, Datatype, push_bytes_element};
 
 /// An input of a run that holds the elements of these BYTES tensors, one behind the other. There are as many as the extents
@@ -48,7 +48,7 @@ pub(super) fn output_data(tensor: &Value, count: usize) -> Result<Bytes, String>
     let mut text = vec![0u8; length];
     // One more than there are elements: where the last one ends.
     let mut offsets = vec![0usize; count + 1];
-    // SAFETY: both buffers live and have the lengths that are told.
+    // SAFETY: both buffers live and have the lengths that are passed.
     told(unsafe {
         let content = ort::api().GetStringTensorContent;
         content(tensor.pointer(), text.as_mut_ptr().cast(), length, offsets.as_mut_ptr(), count)

@@ -7,15 +7,15 @@ use crate::config::{OtherProvider, provider_options::TENSORRT_PREFIX};
 pub struct Target {
     /// Threads that a run uses.
     pub threads: NonZeroUsize,
-    /// What runs it.
+    /// Execution provider.
     pub provider: Provider,
     /// The provider's options, by their names.
     pub options: BTreeMap<String, String>,
-    /// Whether runs are to be recorded as CUDA graphs, where the provider is CUDA's.
+    /// True if runs are to be captured as CUDA graphs, where the provider is CUDA's.
     pub graphs: bool,
     /// Rows that a batch holds at most.
     pub max_batch_size: usize,
-    /// Whether larger requests are split, so that no run has more rows.
+    /// True if larger requests are split, so that no run has more rows.
     pub splits: bool,
     /// Where what was built for a GPU is kept.
     pub cache: Option<PathBuf>,
@@ -23,7 +23,7 @@ pub struct Target {
     pub max_run_memory: Option<usize>,
 }
 
-/// What runs a session: an execution provider, and the GPU where it has several.
+/// An execution provider, and the GPU where it has several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Provider {
     /// The CPU.
@@ -42,7 +42,7 @@ pub enum Provider {
     Other(OtherProvider),
 }
 
-/// What CUDA is told where the configuration says nothing else.
+/// Default options of CUDA.
 const CUDA_DEFAULTS: [(&str, &str); 3] = [
     // Twice as much each time, as ONNX Runtime would have it, leaves other models of the GPU without memory.
     ("arena_extend_strategy", "kSameAsRequested"),
@@ -67,33 +67,27 @@ impl Target {
         }
     }
 
-    /// Whether it is the CPU with one thread a run: a session for it starts no threads.
+    /// True if it is the CPU with one thread a run: a session for it starts no threads.
     pub fn is_single_threaded_cpu(&self) -> bool {
         self.provider == Provider::Cpu && self.threads == NonZeroUsize::MIN
     }
 
-    /// Whether runs are recorded. TensorRT's provider keeps one recording for a session, whatever the size of the batch.
-    pub fn is_recorded(&self) -> bool {
+    /// True if CUDA graphs are captured. TensorRT's provider keeps one graph for a session, whatever the size of the batch.
+    pub fn captures_graphs(&self) -> bool {
         self.graphs && matches!(self.provider, Provider::Cuda { .. })
     }
 
-    /// What CUDA is told, also where it runs what TensorRT does not take.
+    /// Options of CUDA, also where it runs what TensorRT does not take.
     pub(super) fn options_of_cuda(&self, gpu: u32) -> BTreeMap<String, String> {
         let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut options: BTreeMap<_, _> = CUDA_DEFAULTS.into_iter().map(owned).collect();
         let given = self.options.iter().filter(|(key, _)| !key.starts_with(TENSORRT_PREFIX));
         options.extend(given.map(|(key, value)| (key.clone(), value.clone())));
         options.insert("device_id".into(), gpu.to_string());
-        if self.is_recorded() {
+        if self.captures_graphs() {
             options.insert("enable_cuda_graph".into(), "1".into());
         }
         options
-    }
-
-    /// The options that are TensorRT's.
-    pub(super) fn options_of_tensorrt(&self) -> impl Iterator<Item = (String, String)> {
-        let own = self.options.iter().filter(|(key, _)| key.starts_with(TENSORRT_PREFIX));
-        own.map(|(key, value)| (key.clone(), value.clone()))
     }
 
     /// The options of another provider. Core ML's knows true and false as 1 and 0 only.
@@ -109,7 +103,7 @@ impl Target {
 }
 
 impl Provider {
-    /// What people call it.
+    /// Name for people.
     pub fn title(self) -> &'static str {
         match self {
             Provider::Cpu => "the CPU",
@@ -132,7 +126,7 @@ impl Provider {
 }
 
 impl Provider {
-    /// Whether a run is no work for the CPU, which waits for a device.
+    /// True if a run is no work for the CPU, which waits for a device.
     pub fn waits(self) -> bool {
         match self {
             Provider::Cuda { .. } | Provider::TensorRt { .. } => true,

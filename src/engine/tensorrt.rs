@@ -1,20 +1,28 @@
-//! What TensorRT is told beside the options of the configuration: the shapes that engines are built for, and where they and the
-//! times of their kernels are kept. To build them takes minutes.
+//! TensorRT: the options beside those of the configuration, which are the shapes that engines are built for, and the folders in which
+//! they and the times of their kernels are cached. To build them takes minutes.
+//!
+//! **It was never run on a GPU**: no machine of this project has TensorRT. What stands here follows the documentation of ONNX
+//! Runtime's provider, and the tests hold it on the CPU. Besides this file only the provider's name occurs: [`Provider::TensorRt`],
+//! in the settings, and where its library is fetched.
+//!
+//! [`Provider::TensorRt`]: super::target::Provider::TensorRt
 
+use ort::sys;
 use sha2::{Digest, Sha256};
 use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     explain,
     model_file::{ModelFile, onnx::ValueInfo},
+    provider::register_with_object,
     target::Target,
 };
-use crate::error::Failure;
+use crate::{config::provider_options::TENSORRT_PREFIX, error::Failure};
 
-/// Where in the cache all of it is kept.
-const KEPT: &str = "tensorrt";
+/// Folder of TensorRT in the cache.
+const CACHE_FOLDER: &str = "tensorrt";
 
-/// The folders that something is kept in.
+/// Options that name folders.
 const FOLDERS: [&str; 2] = ["trt_engine_cache_path", "trt_timing_cache_path"];
 
 /// The options for a model on a GPU of this name. The folders in them are made, as the provider makes the last one of a path only;
@@ -40,9 +48,9 @@ fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTree
     for (key, shapes) in profile.into_iter().flatten() {
         options.insert(key.into(), shapes);
     }
-    options.extend(target.options_of_tensorrt());
+    options.extend(given_options(target));
     if let Some(cache) = &target.cache {
-        let gpu = cache.join(KEPT).join(folder_name(gpu_name));
+        let gpu = cache.join(CACHE_FOLDER).join(folder_name(gpu_name));
         let engines = gpu.join(key(file, &options));
         for (key, value) in [
             ("trt_engine_cache_enable", "1".into()),
@@ -57,11 +65,11 @@ fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTree
     options
 }
 
-/// A load that ONNX Runtime refused, in these words. An engine that is kept and can't be read is removed, so that the next try
+/// The failure of a load that ONNX Runtime refused. An engine that is cached and can't be read is removed, so that the next try
 /// builds it anew: whoever wrote it was killed or had no room on the disk, or another server is just writing it.
-pub(super) fn failure(words: &str, target: &Target) -> Failure {
-    let failure = explain::failure(words);
-    let removed = target.cache.as_deref().and_then(|cache| remove_unreadable(words, cache));
+pub(super) fn failure(error: &ort::Error, target: &Target) -> Failure {
+    let failure = explain::failure(error);
+    let removed = target.cache.as_deref().and_then(|cache| remove_unreadable(&error.to_string(), cache));
     match removed {
         Some(engine) => Failure::passing(format!(
             "the engine that was kept for it can't be read: {engine} has been removed, to be built anew. {}",
@@ -75,7 +83,7 @@ pub(super) fn failure(words: &str, target: &Target) -> Failure {
 fn remove_unreadable(words: &str, cache: &Path) -> Option<String> {
     let (_, engine) = words.split_once("could not deserialize engine from cache: ")?;
     let engine = engine.lines().next()?.trim();
-    let is_ours = Path::new(engine).starts_with(cache.join(KEPT)) && engine.ends_with(".engine");
+    let is_ours = Path::new(engine).starts_with(cache.join(CACHE_FOLDER)) && engine.ends_with(".engine");
     (is_ours && fs::remove_file(engine).is_ok()).then(|| engine.to_owned())
 }
 
@@ -83,7 +91,7 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// What tells engines apart. TensorRT's provider finds them by the graph and the version of TensorRT alone: two versions of a
+/// Key of an engine. TensorRT's provider finds them by the graph and the version of TensorRT alone: two versions of a
 /// model, which have other weights in the same graph, would get one engine.
 fn key(file: &ModelFile, options: &BTreeMap<String, String>) -> String {
     let mut hash = Sha256::new();
@@ -103,6 +111,21 @@ fn key(file: &ModelFile, options: &BTreeMap<String, String>) -> String {
     }
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// The options of the configuration that are TensorRT's.
+fn given_options(target: &Target) -> impl Iterator<Item = (String, String)> {
+    let own = target.options.iter().filter(|(key, _)| key.starts_with(TENSORRT_PREFIX));
+    own.map(|(key, value)| (key.clone(), value.clone()))
+}
+
+register_with_object!(
+    /// Has a session run by TensorRT.
+    register: sys::OrtTensorRTProviderOptionsV2,
+    CreateTensorRTProviderOptions,
+    UpdateTensorRTProviderOptions,
+    SessionOptionsAppendExecutionProvider_TensorRT_V2,
+    ReleaseTensorRTProviderOptions
+);
 
 /// A GPU's name as that of a folder.
 fn folder_name(gpu: &str) -> String {
@@ -276,7 +299,7 @@ mod tests {
         }
         let refused = |engine: &Path| {
             let words = "TensorRT EP could not deserialize engine from cache: ";
-            failure(&format!("Exception: {words}{}\n", engine.display()), &target)
+            failure(&ort::Error::new(format!("Exception: {words}{}\n", engine.display())), &target)
         };
         let failed = refused(&own);
         assert!(failed.may_pass && failed.why.contains("has been removed") && !own.exists(), "{failed:?}");

@@ -13,8 +13,9 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    Engine, Instance, Location, Provider, Target,
-    cuda::{graph_request::alone, graph_sizes::buckets},
+    Engine, Instance, Provider, Target, buckets,
+    cuda::{graph_capture::capture_alone, pinned_memory::Location},
+    provider_setup::ProviderSetup,
 };
 use crate::{
     config::OtherProvider,
@@ -39,19 +40,20 @@ impl Engine {
 
     /// The same, where the CPU takes the place of every provider.
     pub(crate) fn standing_in(self) -> Engine {
-        Engine { stand_in: true, ..self }
+        let locations = |provider: Provider| provider.gpu().map(|_| Location::CPU).into_iter().collect();
+        self.with_providers(ProviderSetup { register: |_, _, _| Ok(()), locations })
     }
 
     /// Loads a model for the CPU as if that were a device, or for one.
-    fn load_staged(&self, model: &Path, recorded: bool) -> Instance {
+    fn load_on_device(&self, model: &Path, captures_graphs: bool) -> Instance {
         if on_a_gpu() {
             assert_eq!(ort_library::prepare(self.library(), ort_library::ProviderLibrary::Cuda), []);
             let provider = Provider::Cuda { gpu: 0 };
-            let target = Target { provider, graphs: recorded, ..Target::cpu(NonZeroUsize::MIN) };
+            let target = Target { provider, graphs: captures_graphs, ..Target::cpu(NonZeroUsize::MIN) };
             return self.load(&ModelPath::alone(model), &target).unwrap();
         }
         let instance = self.load(&ModelPath::alone(model), &Target::cpu(NonZeroUsize::MIN)).unwrap();
-        self.staged(instance, vec![Location::CPU], recorded).unwrap()
+        self.on_device(instance, vec![Location::CPU], captures_graphs).unwrap()
     }
 }
 
@@ -62,24 +64,24 @@ fn on_a_gpu() -> bool {
 /// A model, run in the ordinary way and as on a device.
 struct Pair {
     ordinary: Instance,
-    staged: Instance,
+    on_device: Instance,
 }
 
 impl Pair {
-    fn of(graph: Graph, recorded: bool) -> Self {
+    fn of(graph: Graph, captures_graphs: bool) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("model.onnx");
         graph.save(&path);
         let engine = Engine::for_tests();
         let ordinary = engine.load(&ModelPath::alone(&path), &Target::cpu(NonZeroUsize::MIN)).unwrap();
-        Pair { ordinary, staged: engine.load_staged(&path, recorded) }
+        Pair { ordinary, on_device: engine.load_on_device(&path, captures_graphs) }
     }
 
     /// Both give the same.
     fn agree(&mut self, requests: &[ModelInputs]) -> Vec<Tensor> {
         let requests: Vec<&ModelInputs> = requests.iter().collect();
         let expected = self.ordinary.run(&requests).outputs.unwrap();
-        let outputs = self.staged.run(&requests).outputs.unwrap();
+        let outputs = self.on_device.run(&requests).outputs.unwrap();
         assert_eq!(outputs, expected);
         outputs
     }
@@ -124,7 +126,7 @@ fn every_datatype_goes_in_and_out() {
             };
             pair.agree(&counts.iter().enumerate().map(request).collect::<Vec<_>>());
         }
-        assert_eq!(pair.staged.foresees(), datatype != Datatype::Bytes, "{name}");
+        assert_eq!(pair.on_device.predicts_outputs(), datatype != Datatype::Bytes, "{name}");
     }
 }
 
@@ -145,9 +147,9 @@ fn answers_stay_as_they_are_when_the_next_batch_comes_and_the_session_goes() {
     let mut answers = Vec::new();
     for round in 0..20 {
         let expected = pair.ordinary.run(&[&rows(1 + round % 5, round)]).outputs.unwrap();
-        let mut shared = pair.staged.sharing();
+        let mut shared = pair.on_device.sharing();
         let outputs = if round % 2 == 0 {
-            pair.staged.run(&[&rows(1 + round % 5, round)])
+            pair.on_device.run(&[&rows(1 + round % 5, round)])
         } else {
             shared.run(&[&rows(1 + round % 5, round)])
         };
@@ -219,11 +221,11 @@ fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
     let mut pair = Pair::of(nonzero(), false);
     let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
     pair.agree(&[input(&[1.0, 2.0])]);
-    assert!(pair.staged.foresees(), "it was as declared");
+    assert!(pair.on_device.predicts_outputs(), "it was as declared");
     for values in [&[1.0, 2.0, 3.0][..], &[0.0, 4.0, 0.0], &[5.0], &[0.0, 6.0]] {
         pair.agree(&[input(values)]);
     }
-    assert!(!pair.staged.foresees(), "it was not");
+    assert!(!pair.on_device.predicts_outputs(), "it was not");
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn errors_of_runs_are_told_as_ever() {
     for _ in 0..3 {
         pair.agree(std::slice::from_ref(&good));
         let expected = pair.ordinary.run(&[&bad]).outputs.unwrap_err();
-        let error = pair.staged.run(&[&bad]).outputs.unwrap_err();
+        let error = pair.on_device.run(&[&bad]).outputs.unwrap_err();
         assert_eq!((error.code(), error.message()), (expected.code(), expected.message()));
         assert_eq!(error.code(), Code::InvalidArgument);
     }
@@ -253,10 +255,10 @@ fn errors_of_runs_are_told_as_ever() {
 fn lone(instance: &mut Instance, requests: &[ModelInputs]) -> bool {
     for round in 0..1000 {
         let request = &requests[round / 250 % requests.len()];
-        let expected = instance.run_anew(&[request], Instant::now()).outputs;
+        let expected = instance.run_unbound(&[request], Instant::now()).outputs;
         assert_eq!(instance.run(&[request]).outputs, expected);
     }
-    instance.keeps()
+    instance.has_cached_binding()
 }
 
 fn ordinary(graph: Graph) -> Instance {
@@ -338,7 +340,7 @@ fn a_kept_run_that_fails_is_made_anew() {
 }
 
 #[test]
-fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
+fn graph_batches_are_filled_up_and_cut_back() {
     let mut pair = Pair::of(onnx::pair(), true);
     let request = |count: usize, seed: usize| -> ModelInputs {
         vec![rows(count, seed).required.remove(0), rows(count, seed + 50).required.remove(0)].into()
@@ -346,11 +348,11 @@ fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
     pair.agree(&[request(3, 1)]);
     for size in buckets(6) {
         let row = request(1, 3);
-        pair.staged.record(&vec![&row; size]).unwrap();
+        pair.on_device.capture_graph(&vec![&row; size]).unwrap();
     }
-    let mut shared = pair.staged.sharing();
+    let mut shared = pair.on_device.sharing();
     for size in [4, 2] {
-        shared.record(&[&request(size, 4)]).unwrap();
+        shared.capture_graph(&[&request(size, 4)]).unwrap();
     }
     for round in 0..3 {
         for counts in [&[1][..], &[2, 1], &[1, 1, 1, 1], &[2, 3], &[6], &[7], &[0], &[1, 0, 1]] {
@@ -359,23 +361,23 @@ fn batches_are_filled_up_to_what_was_recorded_and_cut_back() {
             let outputs = pair.agree(&requests);
             let borrowed: Vec<&ModelInputs> = requests.iter().collect();
             assert_eq!(shared.run(&borrowed).outputs.unwrap(), outputs);
-            assert_eq!(pair.staged.run_unrecorded(&borrowed).outputs.unwrap(), outputs);
+            assert_eq!(pair.on_device.run_without_graphs(&borrowed).outputs.unwrap(), outputs);
         }
     }
-    pair.staged.forget();
+    pair.on_device.drop_graphs();
     pair.agree(&[request(2, 1)]);
 }
 
 /// The last slice of an answer takes the memory with it that it lies in, whenever and wherever it is dropped.
 #[test]
-fn memory_goes_back_while_nothing_is_recorded() {
+fn memory_goes_back_while_no_graph_is_captured() {
     let mut pair = Pair::of(onnx::add(1.0), false);
-    // The first run tells the shape, the second writes to memory for it.
+    // The first run shows the shape, the second writes to memory for it.
     pair.agree(&[rows(2, 1)]);
-    let answer = pair.staged.run(&[&rows(2, 1)]).outputs.unwrap();
+    let answer = pair.on_device.run(&[&rows(2, 1)]).outputs.unwrap();
     drop(pair);
     let (sender, gone) = mpsc::channel();
-    let dropping = alone(|| {
+    let dropping = capture_alone(|| {
         let dropping = thread::spawn(move || {
             drop(answer);
             sender.send(()).unwrap();
@@ -391,7 +393,7 @@ fn memory_goes_back_while_nothing_is_recorded() {
 fn rows_of_another_size_are_not_filled_up() {
     let mut pair = Pair::of(onnx::identity(FLOAT, &["batch", "width"]), true);
     let row = rows(1, 1);
-    pair.staged.record(&[&row, &row, &row, &row]).unwrap();
+    pair.on_device.capture_graph(&[&row, &row, &row, &row]).unwrap();
     for extents in [[1, 2], [2, 1], [1, 4], [1, 16], [3, 2], [2, 0]] {
         let count = extents.iter().product::<usize>();
         pair.agree(&[vec![fp32(&extents, (0..count).map(|index| index as f32))].into()]);
@@ -399,7 +401,7 @@ fn rows_of_another_size_are_not_filled_up() {
 }
 
 #[test]
-fn what_has_no_rows_of_one_size_is_not_recorded() {
+fn graphs_are_not_captured_without_rows_of_one_size() {
     if on_a_gpu() {
         // CUDA's provider makes no session that records for a model with strings.
         return;
@@ -407,9 +409,9 @@ fn what_has_no_rows_of_one_size_is_not_recorded() {
     let row = rows(1, 1);
     let mut bytes = Pair::of(onnx::identity(onnx::STRING, &["batch"]), true);
     let request: ModelInputs = vec![tensor(Datatype::Bytes, &[2], 1)].into();
-    assert_eq!(bytes.staged.record(&[&request]), Err("BYTES have no fixed size".into()));
+    assert_eq!(bytes.on_device.capture_graph(&[&request]), Err("BYTES have no fixed size".into()));
     bytes.agree(&[request]);
     let mut plain = Pair::of(onnx::add(1.0), false);
-    assert!(plain.staged.record(&[&row]).is_err());
-    assert!(plain.ordinary.record(&[&row]).is_err());
+    assert!(plain.on_device.capture_graph(&[&row]).is_err());
+    assert!(plain.ordinary.capture_graph(&[&row]).is_err());
 }

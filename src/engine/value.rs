@@ -5,8 +5,8 @@ use ort::{AsPointer, memory::MemoryInfo, sys};
 use std::ptr::{self, NonNull};
 
 use super::{
-    checked,
     element::{datatype, element_type},
+    status::checked,
 };
 use crate::tensor::{ALIGNMENT, Datatype};
 
@@ -69,7 +69,7 @@ impl Value {
         let describe = ort::api().GetTensorElementTypeAndShapeDataReference;
         // SAFETY: the value lives, and each place that is written to is of this call.
         checked(unsafe { describe(self.pointer(), &raw mut element, &raw mut extents, &raw mut rank) })?;
-        // SAFETY: the extents are the value's own, as many as told, and change no more. A scalar may have none to point to.
+        // SAFETY: the extents are the value's own, as many as the rank says, and change no more. A scalar may have none to point to.
         let extents = if rank == 0 { &[] } else { unsafe { std::slice::from_raw_parts(extents, rank) } };
         Ok((datatype(element.into()), extents))
     }

@@ -24,7 +24,7 @@ pub(super) struct WeightsFile {
 }
 
 /// Paths of the files that hold the weights of a model, whether they are there or not. A file that is no model names none, and
-/// names that lead out of the model's folder are left out: its load tells.
+/// names that lead out of the model's folder are left out: its load reports them.
 ///
 /// # Errors
 /// The model file can't be read.

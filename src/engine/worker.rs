@@ -8,6 +8,7 @@ mod client;
 mod death;
 mod death_watch;
 mod failure;
+mod load;
 mod memory;
 mod messages;
 mod process;

@@ -17,7 +17,7 @@ use crate::{
 pub(in crate::loader) fn record(instance: &mut Instance, probe: &Probe, max_batch_size: usize) -> Result<(), String> {
     let recorded = record_all(instance, probe, max_batch_size);
     if recorded.is_err() {
-        instance.forget();
+        instance.drop_graphs();
     }
     recorded
 }
@@ -29,7 +29,7 @@ fn record_all(instance: &mut Instance, probe: &Probe, max_batch_size: usize) -> 
     let example = probe.example.as_ref().ok_or("no made-up inputs could be run")?;
     for size in buckets(max_batch_size) {
         instance
-            .record(&vec![example; size])
+            .capture_graph(&vec![example; size])
             .map_err(|why| format!("a batch of {size} rows is not recorded: {why}"))?;
         check(instance, size).map_err(|why| format!("a batch of {size} rows that is replayed {why}"))?;
     }
@@ -47,7 +47,7 @@ fn check(instance: &mut Instance, size: usize) -> Result<(), String> {
         rows.take(size)
     };
     let other: ModelInputs = inputs.required.iter().map(after_first).collect::<Vec<_>>().into();
-    let expected = instance.run_unrecorded(&[&other]).outputs.map_err(|why| format!("can't be checked: {why}"))?;
+    let expected = instance.run_without_graphs(&[&other]).outputs.map_err(|why| format!("can't be checked: {why}"))?;
     let replayed = instance.run(&[&other]).outputs.map_err(|why| format!("fails: {why}"))?;
     for (index, (expected, replayed)) in expected.iter().zip(&replayed).enumerate() {
         let name = &instance.signature().outputs[index].name;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::probe::Probe;
 use crate::{
-    batcher::LONGEST,
+    batcher::MAX_INLINE_TIME,
     config::{InPlace, ModelConfig},
     engine::Instance,
     tensor::{Datatype, Dimension, Signature, TensorSpec},
@@ -43,8 +43,8 @@ pub(in crate::loader) fn rows_in_place(
     let (Some(row), Some(example)) = (probe.row, &probe.example) else {
         return Err("no run could be timed".into());
     };
-    let longest = LONGEST.as_micros();
-    if row > LONGEST {
+    let longest = MAX_INLINE_TIME.as_micros();
+    if row > MAX_INLINE_TIME {
         return Err(format!("a row takes {} us, more than {longest} us", row.as_micros()));
     }
     let rows = if probe.batching().is_ok() { config.max_batch_size.min(ROWS) } else { 1 };
@@ -56,7 +56,7 @@ pub(in crate::loader) fn rows_in_place(
             return Err(format!("a batch of {rows} rows could not be timed: {why}"));
         }
         shortest = shortest.min(started.elapsed());
-        if shortest <= LONGEST {
+        if shortest <= MAX_INLINE_TIME {
             return Ok(rows);
         }
     }

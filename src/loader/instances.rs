@@ -62,8 +62,8 @@ impl Loader {
             let on_device = |()| self.on_device(request, first.take(), &on, &probe, count, &mut made);
             match room.and_then(on_device) {
                 Ok(instances) => {
-                    let load = waits.then(|| self.compute.load(provider));
-                    made.instances.push(OnDevice { instances, load });
+                    let in_flight = waits.then(|| self.compute.in_flight(provider));
+                    made.instances.push(OnDevice { instances, in_flight });
                     made.providers.push(provider);
                 }
                 // Such as one whose memory others have taken.
@@ -96,7 +96,7 @@ impl Loader {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {
             let shared = instances.first().filter(|_| target.provider.waits()).map(Instance::sharing);
-            if shared.is_some() && target.is_recorded() {
+            if shared.is_some() && target.captures_graphs() {
                 match self.recorded(request, target, probe) {
                     Ok(instance) => {
                         instances.push(instance);
@@ -116,7 +116,7 @@ impl Loader {
             if instance.death().is_some() {
                 instance.restart()?;
             }
-            if target.is_recorded()
+            if target.captures_graphs()
                 && let Err(why) = graphs::record(&mut instance, probe, request.config.max_batch_size)
             {
                 made.warnings.push(format!("an instance on {} replays no recorded runs: {why}", target.provider));

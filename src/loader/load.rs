@@ -145,7 +145,7 @@ impl Loader {
         let row_proof = analysis.proof.clone();
         let levels = Levels::new(config, self.max_queue_time);
         let settings = Settings {
-            in_place_rows: *in_place.as_ref().unwrap_or(&0),
+            inline_rows: *in_place.as_ref().unwrap_or(&0),
             max_run_time: self.max_run_time(config),
             ..settings(config, &signature, &analysis, target, probe, levels)
         };
@@ -170,8 +170,9 @@ impl Loader {
             lacking.extend(why);
         }
         let derived = Derived {
-            by_rows: settings.by_rows,
-            rows_must_agree: settings.by_rows && (config.batching == Batching::On || signature.batch_axis().is_ok()),
+            by_rows: settings.rows_independent,
+            rows_must_agree: settings.rows_independent
+                && (config.batching == Batching::On || signature.batch_axis().is_ok()),
             row_proof,
             batching: batching.map(|()| settings.max_batch_size),
             devices: providers,
@@ -186,7 +187,7 @@ impl Loader {
         let all = || instances.iter().flat_map(|on_device| &on_device.instances);
         let weights_on_host = watch_memory(metrics.memory(), all().map(Instance::held_memory));
         let load_time = started.elapsed();
-        let instances = Instances { compute: instances, in_place: sharing };
+        let instances = Instances { compute: instances, inline: sharing };
         let batcher = Batcher::new(model, version, instances, settings, metrics.clone(), compute);
         batcher.restart_idle_workers();
         let version = Version {
@@ -265,8 +266,8 @@ fn settings(
         open.map(move |(axis, _)| (input, axis))
     });
     Settings {
-        by_rows: probe.by_rows.is_ok(),
-        joined,
+        rows_independent: probe.by_rows.is_ok(),
+        batched: joined,
         shared_extents: signature.shared_extents(),
         required_extents: required_extents(signature, analysis),
         open_axes: open_axes.collect(),
@@ -276,7 +277,7 @@ fn settings(
         levels,
         slots: if target.provider.waits() { 1 } else { target.threads.get() },
         ran_at_load: probe.row.is_some(),
-        in_place_rows: 0,
+        inline_rows: 0,
         max_run_time: None,
     }
 }

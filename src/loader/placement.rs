@@ -14,7 +14,7 @@ use super::{
 use crate::host::priority;
 use crate::{
     config::{Batching, ByteSize, Device, ModelConfig},
-    engine::{Instance, Provider, Target, is_of_a_gpu},
+    engine::{Instance, Provider, Target},
     error::Failure,
     ort_library::fetch,
 };
@@ -92,7 +92,9 @@ impl Loader {
     fn first_that_runs(&self, request: &LoadRequest, provider: Provider) -> Result<First, Failure> {
         let first = self.first_on(request, provider)?;
         match &first.probe.refused {
-            Some(words) if provider.gpu().is_some() && is_of_a_gpu(words) => Err(Failure::passing(words.trim())),
+            Some(words) if provider.gpu().is_some() && first.probe.is_refused_by_device => {
+                Err(Failure::passing(words.trim()))
+            }
             // That made-up inputs can't be run is no failure.
             Some(_) | None => Ok(first),
         }
@@ -163,7 +165,7 @@ impl Loader {
     /// # Errors
     /// For people: why it can't.
     fn first_recorded(&self, request: &LoadRequest, target: &Target) -> Result<First, String> {
-        if !target.is_recorded() {
+        if !target.captures_graphs() {
             return Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider));
         }
         let mut first = self.first_instance(request, target).map_err(|failure| failure.why)?;

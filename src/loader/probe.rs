@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{Batching, ModelConfig},
     engine::{Instance, RowProof},
+    error::Error,
     tensor::{Dimension, ModelInputs, Tensor, TensorSpec},
 };
 use compare::{Difference, compare, run_alone};
@@ -35,6 +36,8 @@ pub(in crate::loader) struct Probe {
     pub example: Option<ModelInputs>,
     /// ONNX Runtime's words where it ran none.
     pub refused: Option<String>,
+    /// True if the device is to blame for that, or its lack of memory.
+    pub is_refused_by_device: bool,
     /// Time that all of this took.
     pub took: Duration,
 }
@@ -53,6 +56,7 @@ impl Probe {
             row: None,
             example: None,
             refused: None,
+            is_refused_by_device: false,
             took: Duration::ZERO,
         }
     }
@@ -77,7 +81,7 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     let analysis = instance.row_analysis().clone();
     let allowed = may_batch(config.batching, &signature, &analysis.proof);
     let count = if allowed.is_ok() { ROWS } else { 1 };
-    let mut refusal = String::new();
+    let mut refusal = None;
     for open in OPEN_EXTENTS {
         let inputs = match made_up(&signature, &analysis, count, open, Draw::Gentle) {
             Ok(inputs) => inputs,
@@ -103,18 +107,20 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
                     row: Some(row),
                     example: Some(rows.swap_remove(0)),
                     refused: None,
+                    is_refused_by_device: false,
                     took: Duration::ZERO,
                 };
             }
-            Err(why) if refusal.is_empty() => refusal = why.to_string(),
-            Err(_) => {}
+            Err(why) => _ = refusal.get_or_insert(why),
         }
     }
+    let is_refused_by_device = refusal.as_ref().is_some_and(Error::blames_device);
+    let refusal = refusal.map(|error| error.to_string()).unwrap_or_default();
     // A proof needs no run, nor does the user's word.
     let is_known = config.batching == Batching::On || analysis.proof == RowProof::Proven;
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
     let by_rows = if is_known { allowed } else { allowed.and(Err(why)) };
-    Probe { refused: Some(refusal), ..Probe::without_run(by_rows) }
+    Probe { refused: Some(refusal), is_refused_by_device, ..Probe::without_run(by_rows) }
 }
 
 /// Verdict of the probe on the rows, and the influence that it saw against the proof or the user's word.

@@ -85,7 +85,7 @@ impl Pending {
             _ => error,
         });
         timer.finish(answered.as_ref().map(drop));
-        let batcher::Ran { outputs, timing } = answered?;
+        let batcher::JobOutput { outputs, timing } = answered?;
         let name = |index: usize| version.signature.outputs[index].name.clone();
         let tensors = match wanted {
             None => outputs

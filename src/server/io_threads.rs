@@ -20,7 +20,7 @@ use tokio::{
 
 use super::blocking;
 use crate::{
-    batcher::{begin_turn, busy_poll, take_turns},
+    batcher::{begin_turn, busy_poll, run_inline},
     clock,
     metrics::ServerMetrics,
 };
@@ -79,7 +79,7 @@ impl IoThread {
         let runtime = blocking::build(Builder::new_current_thread().on_thread_unpark(begin_turn), BLOCKING_THREADS)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        runtime.spawn(take_turns(number));
+        runtime.spawn(run_inline(number));
         runtime.spawn(watch_delay(metrics));
         if !look.is_zero() {
             runtime.spawn(busy_poll(look));

@@ -1,4 +1,4 @@
-//! What overload costs, on a lane that is simulated event by event.
+//! Cost of overload, on a lane that is simulated event by event.
 
 mod lane;
 

@@ -8,12 +8,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cancel, Dropped, LevelLimits, Limits, Next, Queue, Waiting};
+use super::{Cancel, Dropped, Key, LevelLimits, Limits, Next, Queue, Waiting};
 use crate::{
     batcher::forecast::{Backlog, Forecast},
     config::QueueTime,
     metrics::Rejection,
 };
+
+impl<J> Waiting<J> {
+    /// A job of one row without a deadline, which may run with all others of its kind.
+    pub(in crate::batcher) fn lone(arrived: Instant, job: J) -> Self {
+        let (key, deadline) = (Key::default(), None);
+        Waiting { key, rows: 1, level: 0, arrived, deadline, is_rest: false, number: 0, predicted: false, job }
+    }
+}
 
 /// Limits of a queue with so many priority levels, none of which has limits of its own.
 fn limits(max_rows: usize, max_jobs: usize, max_delay: Duration, levels: usize) -> Limits {
@@ -33,9 +41,9 @@ impl Cancel for TestJob {
     }
 }
 
-/// What the test knows of a job that is in the queue.
+/// A job that is in the queue, as far as the test tracks it.
 #[derive(Debug, Clone)]
-struct Known {
+struct TrackedJob {
     key: usize,
     level: usize,
     rows: usize,
@@ -44,7 +52,7 @@ struct Known {
     cancelled: Rc<Cell<bool>>,
 }
 
-impl Known {
+impl TrackedJob {
     fn is_dead(&self, now: Instant) -> bool {
         self.cancelled.get() || self.deadline.is_some_and(|deadline| deadline <= now)
     }
@@ -79,8 +87,8 @@ struct History {
     limits: Limits,
     now: Instant,
     next_id: usize,
-    /// What must be in the queue, by id, which is the order of arrival.
-    waiting: std::collections::BTreeMap<usize, Known>,
+    /// Jobs that must be in the queue, by id, which is the order of arrival.
+    waiting: std::collections::BTreeMap<usize, TrackedJob>,
     /// By key and level.
     last_run: HashMap<(usize, usize), usize>,
 }
@@ -106,12 +114,12 @@ impl History {
         for &rows in rows {
             let cancelled = Rc::new(Cell::new(false));
             let job = TestJob { id: self.next_id, cancelled: cancelled.clone() };
-            known.push((self.next_id, Known { key, level, rows, arrived: self.now, deadline, cancelled }));
+            known.push((self.next_id, TrackedJob { key, level, rows, arrived: self.now, deadline, cancelled }));
             let arrived = self.now;
             request.push(Waiting { key: [key].into(), rows, level, deadline, ..Waiting::lone(arrived, job) });
             self.next_id += 1;
         }
-        let before = |job: &&Known| job.level <= level;
+        let before = |job: &&TrackedJob| job.level <= level;
         if self.queue.is_full(level).is_some() {
             assert!(self.waiting.values().filter(before).count() >= self.limits.max_jobs, "full, and there is room");
             // Searches have pauses between them.
@@ -158,10 +166,10 @@ impl History {
     }
 
     /// The first wanted job of each key by level and arrival, in this order.
-    fn first_of_keys(&self) -> Vec<(usize, Known)> {
+    fn first_of_keys(&self) -> Vec<(usize, TrackedJob)> {
         let mut wanted: Vec<_> = self.waiting.iter().filter(|(_, job)| !job.is_dead(self.now)).collect();
         wanted.sort_by_key(|(id, job)| (job.level, **id));
-        let mut first: Vec<(usize, Known)> = Vec::new();
+        let mut first: Vec<(usize, TrackedJob)> = Vec::new();
         for (id, job) in wanted {
             if first.iter().all(|(_, other)| other.key != job.key) {
                 first.push((*id, job.clone()));
@@ -176,8 +184,8 @@ impl History {
         of_key.map(|job| job.arrived).min().unwrap()
     }
 
-    /// Whether the batch that begins with this job gains nothing by waiting.
-    fn is_due(&self, first: &Known) -> bool {
+    /// True if the batch that begins with this job gains nothing by waiting.
+    fn is_due(&self, first: &TrackedJob) -> bool {
         let until = self.oldest_of(first.key) + self.limits.max_delay;
         let companions = || self.waiting.values().filter(|job| job.key == first.key && !job.is_dead(self.now));
         let rows: usize = companions().map(|job| job.rows).sum();

@@ -17,8 +17,8 @@ fn milliseconds(time: u64) -> Duration {
 
 /// When each job began and ended, by the number of milliseconds, in the order of their beginnings.
 fn simulate(slots: usize, jobs: &[Job]) -> Vec<(Job, u64, u64)> {
-    let (mut line, start) = (Line::new(), Instant::now());
-    (0..slots).for_each(|_| line.add_slot());
+    let (mut queue, start) = (SlotQueue::new(), Instant::now());
+    (0..slots).for_each(|_| queue.add_slot());
     let mut arriving: VecDeque<Job> = jobs.iter().copied().collect();
     let mut going: Vec<(u64, RunId)> = Vec::new();
     let mut done = Vec::new();
@@ -28,16 +28,16 @@ fn simulate(slots: usize, jobs: &[Job]) -> Vec<(Job, u64, u64)> {
         let ending = going.iter().map(|(end, _)| *end).min();
         now = [arrival, ending, wake].into_iter().flatten().min().expect("something is to happen").max(now);
         while let Some(job) = arriving.pop_front_if(|job| job.arrives <= now) {
-            line.push(job, job.slots);
+            queue.push(job, job.slots);
         }
-        going.retain(|(end, run)| *end > now || !line.end(*run));
+        going.retain(|(end, run)| *end > now || !queue.end(*run));
         wake = loop {
-            match line.next(start + milliseconds(now), |job: &Job| Some(milliseconds(job.takes))) {
-                Turn::Run(job, run) => {
+            match queue.next(start + milliseconds(now), |job: &Job| Some(milliseconds(job.takes))) {
+                NextRun::Run(job, run) => {
                     going.push((now + job.takes, run));
                     done.push((job, now, now + job.takes));
                 }
-                Turn::Wait(until) => break until.map(|until| (until - start).as_millis() as u64),
+                NextRun::Wait(until) => break until.map(|until| (until - start).as_millis() as u64),
             }
         };
         assert!(wake.is_none_or(|wake| wake > now), "it would have had its turn");
@@ -86,36 +86,36 @@ proptest! {
     }
 }
 
-/// A run that never ends stands between the first in line and its slots; the others go on.
+/// A run that never ends stands between the first in queue and its slots; the others go on.
 #[test]
 fn short_runs_pass_one_that_is_stuck_behind_a_long_run() {
-    let (mut line, start) = (Line::new(), Instant::now());
-    (0..2).for_each(|_| line.add_slot());
+    let (mut queue, start) = (SlotQueue::new(), Instant::now());
+    (0..2).for_each(|_| queue.add_slot());
     let expected = |name: &&str| match *name {
         "short" => Some(milliseconds(5)),
         "long" => Some(milliseconds(50)),
         _ => None,
     };
-    line.push("wedge", 1);
-    assert_eq!(line.next(start, expected), Turn::Run("wedge", 0));
+    queue.push("wedge", 1);
+    assert_eq!(queue.next(start, expected), NextRun::Run("wedge", 0));
     for (name, slots) in [("all", 2), ("new", 1), ("long", 1), ("short", 1)] {
-        line.push(name, slots);
+        queue.push(name, slots);
     }
     let at = |time| start + milliseconds(time);
-    assert_eq!(line.next(at(1), expected), Turn::Wait(Some(at(5))), "the run is young: its slot may soon be free");
-    assert_eq!(line.next(at(5), expected), Turn::Run("short", 1));
-    assert_eq!(line.next(at(60), expected), Turn::Wait(None), "no slot is free");
-    assert!(line.end(1) && !line.end(1));
-    assert_eq!(line.next(at(60), expected), Turn::Run("long", 2));
-    line.end(2);
-    assert_eq!(line.next(at(100), expected), Turn::Run("new", 3));
-    line.end(3);
+    assert_eq!(queue.next(at(1), expected), NextRun::Wait(Some(at(5))), "the run is young: its slot may soon be free");
+    assert_eq!(queue.next(at(5), expected), NextRun::Run("short", 1));
+    assert_eq!(queue.next(at(60), expected), NextRun::Wait(None), "no slot is free");
+    assert!(queue.end(1) && !queue.end(1));
+    assert_eq!(queue.next(at(60), expected), NextRun::Run("long", 2));
+    queue.end(2);
+    assert_eq!(queue.next(at(100), expected), NextRun::Run("new", 3));
+    queue.end(3);
     // What passed does not count for those that come after it.
-    line.push("short", 1);
-    assert_eq!(line.next(at(101), expected), Turn::Run("short", 4));
-    assert!(line.end(0));
-    line.push("short", 1);
-    assert_eq!(line.next(at(200), expected), Turn::Wait(None), "slots are kept for the first");
-    line.end(4);
-    assert_eq!(line.next(at(201), expected), Turn::Run("all", 5));
+    queue.push("short", 1);
+    assert_eq!(queue.next(at(101), expected), NextRun::Run("short", 4));
+    assert!(queue.end(0));
+    queue.push("short", 1);
+    assert_eq!(queue.next(at(200), expected), NextRun::Wait(None), "slots are kept for the first");
+    queue.end(4);
+    assert_eq!(queue.next(at(201), expected), NextRun::Run("all", 5));
 }

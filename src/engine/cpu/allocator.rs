@@ -1,8 +1,8 @@
 //! ONNX Runtime's memory on the CPU: an allocator of our own, which counts what each session holds and refuses what is too much.
 //!
-//! ONNX Runtime's own arena has no limit that can be told by model, and never gives back what one large request has made it take.
-//! The allocator is registered with the environment, and every session uses it. Where a block comes from is decided by the run
-//! or load that the present thread is in ([`within`]): its [`Pool`] keeps what runs free for the next, and its [`Account`] counts.
+//! ONNX Runtime's own arena has no limit for each model, and never gives back what one large request has made it take. The
+//! allocator is registered with the environment, and every session uses it. The run or load that the present thread is in
+//! ([`within`]) decides where a block comes from: its [`Pool`] keeps what runs free for the next, and its [`Account`] counts.
 //!
 //! Without memory it throws `std::bad_alloc`, as C++ code expects of an allocator: ONNX Runtime's kernels write through a null
 //! pointer without looking at it. The exception ends the run with a status; nothing else notices.
@@ -11,151 +11,17 @@ mod account;
 mod block;
 mod heap;
 mod pool;
+mod pooled_bytes;
 mod refusal;
+mod registration;
 mod scope;
 mod sweeper;
 
-pub(in crate::engine) use account::{Account, Purpose, limit_total};
-pub(in crate::engine) use block::Block;
-pub(in crate::engine) use pool::Pool;
-pub(in crate::engine) use scope::{refused, take_refusal, within, within_load};
-
-use libloading::os::unix::{Library, RTLD_NOW, Symbol};
-use ort::{
-    AsPointer,
-    environment::Environment,
-    memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType},
-    sys,
-};
-use std::{
-    ffi::c_void,
-    mem,
-    path::Path,
-    process,
-    ptr::{self, NonNull},
-    sync::{Arc, OnceLock},
-};
-
-use crate::engine::checked;
-
-/// Throws C++'s `std::bad_alloc`.
-type Throw = unsafe extern "C-unwind" fn() -> !;
-
-/// What the allocator needs when ONNX Runtime calls it.
-struct Shared {
-    /// The description of the memory, for ONNX Runtime.
-    info: *const sys::OrtMemoryInfo,
-    /// Memory that is asked for outside of runs and loads.
-    other: Arc<Pool>,
-    /// How to refuse; `None` where the C++ library has no such function: then nothing is refused.
-    throw: Option<Throw>,
-}
-
-// SAFETY: the description is never changed after it was made, and never freed.
-#[allow(unsafe_code, reason = "a raw pointer takes the automatic implementations away")]
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-#[allow(unsafe_code, reason = "a raw pointer takes the automatic implementations away")]
-unsafe impl Sync for Shared {}
-
-static SHARED: OnceLock<Shared> = OnceLock::new();
-
-/// The session option with which a session uses the environment's allocators.
-pub(in crate::engine) const SESSION_OPTION: (&str, &str) = ("session.use_env_allocators", "1");
-
-/// Registers the allocator with the environment of the library that was loaded from this file.
-#[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
-pub(in crate::engine) fn register(environment: &Environment, library: &Path) -> ort::Result<()> {
-    if SHARED.get().is_some() {
-        return Ok(());
-    }
-    // Both live as long as the environment, which is as long as the process.
-    let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
-    let info: &'static MemoryInfo<'static> = Box::leak(info.into());
-    let throw = throw(library);
-    if throw.is_none() {
-        tracing::warn!(
-            "max_run_memory is not enforced: ONNX Runtime's library {} is linked to no C++ library that can be told to throw",
-            library.display()
-        );
-    }
-    let other = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Other);
-    if SHARED.set(Shared { info: info.ptr(), other, throw }).is_err() {
-        return Ok(());
-    }
-    // SAFETY: it has plain fields of numbers and optional functions.
-    let mut allocator = unsafe { sys::OrtAllocator::default() };
-    // SAFETY: C++ calls the functions, which don't differ in how they are called but in that they may unwind.
-    unsafe {
-        allocator.Alloc = Some(mem::transmute::<
-            unsafe extern "C-unwind" fn(*mut sys::OrtAllocator, usize) -> *mut c_void,
-            unsafe extern "system" fn(*mut sys::OrtAllocator, usize) -> *mut c_void,
-        >(alloc));
-        allocator.Reserve = Some(mem::transmute::<
-            unsafe extern "C-unwind" fn(*const sys::OrtAllocator, usize) -> *mut c_void,
-            unsafe extern "system" fn(*const sys::OrtAllocator, usize) -> *mut c_void,
-        >(reserve));
-    }
-    allocator.Free = Some(free);
-    allocator.Info = Some(describe);
-    let allocator: &'static mut sys::OrtAllocator = Box::leak(allocator.into());
-    // SAFETY: the environment lives, and the allocator is never freed.
-    checked(unsafe { (ort::api().RegisterAllocator)(environment.ptr().cast_mut(), allocator) })?;
-    sweeper::start();
-    Ok(())
-}
-
-/// The function that throws in the C++ library that ONNX Runtime's library is linked to.
-#[allow(unsafe_code, reason = "looks up a function of a library")]
-fn throw(library: &Path) -> Option<Throw> {
-    // SAFETY: the library is loaded already: this adds a reference.
-    let library = unsafe { Library::open(Some(library), RTLD_NOW) }.ok()?;
-    // SAFETY: `std::__throw_bad_alloc()` of libstdc++ takes nothing and never returns.
-    let throw: Symbol<Throw> = unsafe { library.get(b"_ZSt17__throw_bad_allocv\0") }.ok()?;
-    let throw = *throw;
-    // Neither library goes while the process lives.
-    mem::forget(library);
-    Some(throw)
-}
-
-#[allow(unsafe_code, reason = "a function that ONNX Runtime calls")]
-unsafe extern "C-unwind" fn alloc(_: *mut sys::OrtAllocator, length: usize) -> *mut c_void {
-    allocate(length)
-}
-
-#[allow(unsafe_code, reason = "a function that ONNX Runtime calls")]
-unsafe extern "C-unwind" fn reserve(_: *const sys::OrtAllocator, length: usize) -> *mut c_void {
-    allocate(length)
-}
-
-/// Memory for ONNX Runtime; null for no bytes, as its own allocators have it. Throws where there is none.
-#[allow(unsafe_code, reason = "throws a C++ exception")]
-fn allocate(length: usize) -> *mut c_void {
-    let Some(shared) = SHARED.get().filter(|_| length > 0) else { return ptr::null_mut() };
-    match (scope::allocate(length, &shared.other, shared.throw.is_some()), shared.throw) {
-        (Some(memory), _) => memory.as_ptr(),
-        // SAFETY: no value of the frames between here and ONNX Runtime has to be dropped, and they may be unwound.
-        (None, Some(throw)) => unsafe { throw() },
-        // ONNX Runtime would write to null.
-        (None, None) => {
-            tracing::error!("there is no memory for {length} bytes");
-            process::abort()
-        }
-    }
-}
-
-#[allow(unsafe_code, reason = "a function that ONNX Runtime calls")]
-unsafe extern "system" fn free(_: *mut sys::OrtAllocator, memory: *mut c_void) {
-    if let Some(memory) = NonNull::new(memory) {
-        // SAFETY: ONNX Runtime frees what `alloc` or `reserve` gave it, once.
-        unsafe { scope::give_back(memory) };
-    }
-}
-
-#[allow(unsafe_code, reason = "a function that ONNX Runtime calls")]
-unsafe extern "system" fn describe(_: *const sys::OrtAllocator) -> *const sys::OrtMemoryInfo {
-    SHARED.get().map_or(ptr::null(), |shared| shared.info)
-}
-
 #[cfg(test)]
 mod tests;
+
+pub(in crate::engine) use account::{Account, Purpose, limit_total};
+pub(in crate::engine) use pool::Pool;
+pub(in crate::engine) use pooled_bytes::PooledBytes;
+pub(in crate::engine) use registration::{SESSION_OPTION, register};
+pub(in crate::engine) use scope::{refused, take_refusal, within, within_load};

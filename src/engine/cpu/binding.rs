@@ -6,9 +6,9 @@ use std::{
     ptr::{self, NonNull},
 };
 
-use crate::engine::{checked, value::Value};
+use crate::engine::{status::checked, value::Value};
 
-/// What a session's runs are bound to. It goes before the session does.
+/// Values that a session's runs are bound to. It goes before the session does.
 pub(in crate::engine) struct Binding(NonNull<sys::OrtIoBinding>);
 
 // SAFETY: a binding belongs to no thread: ONNX Runtime may be called from any.

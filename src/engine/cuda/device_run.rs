@@ -1,7 +1,7 @@
 //! Runs on a device: batches are stacked in memory that the device fetches them from by itself, and it writes the answers to
 //! such memory, so that the copies of one run go on beside another.
 //!
-//! ONNX Runtime is told that this memory is the host's own: it then copies on the run's own stream, and the driver, which knows
+//! ONNX Runtime gets this memory as the host's own: it then copies on the run's own stream, and the driver, which knows
 //! the memory, does so without waiting. `IoBinding` does not fit: what is bound is copied when it is bound, on a stream that
 //! another run of the session may have got meanwhile; to wait for that is to wait for everything on the device; and an output
 //! that is bound to page-locked memory, without a shape, stays on the device, since ONNX Runtime takes either for the other.
@@ -15,61 +15,65 @@ use std::{
 };
 
 use super::{
-    graphs::{Graph, Graphs},
+    graphs::{CudaGraph, CudaGraphs},
     pinned_memory::{Block, Memory},
-    predicted_shapes::Foreseen,
-    staging_buffer::Stage,
-};
-use crate::engine::{
-    Ran,
-    instance::{extents, output_tensor},
-    run_error::run_error,
-    session::SharedSession,
-    session_thread::{Own, Run, Runner},
-    strings,
-    value::Value,
+    predicted_shapes::PredictedShapes,
+    staging_buffer::StagingBuffer,
 };
 use crate::{
+    engine::{
+        batch_run::BatchRun,
+        batch_values::{output_tensor, stacked_extents},
+        run_error::run_error,
+        session::SharedSession,
+        session_thread::{Run, Runner, SessionThread},
+        strings,
+        value::Value,
+    },
     error::{Error, Result},
     tensor::{ModelInputs, Shape, Signature, Tensor, TensorSpec, concatenate},
 };
 
 /// Runs a session for a device, one batch at a time.
-pub(in crate::engine) struct Staged {
+pub(in crate::engine) struct DeviceRun {
     runner: Runner,
-    signature: Arc<Signature>,
+    pub signature: Arc<Signature>,
     memory: Arc<Memory>,
-    /// What ONNX Runtime is told of the memory.
+    /// The description of the memory for ONNX Runtime.
     described: Arc<MemoryInfo<'static>>,
-    stages: Vec<Stage>,
+    buffers: Vec<StagingBuffer>,
     /// For each output: the input that it is, where the graph passes one through.
     passed: Box<[Option<usize>]>,
-    foreseen: Foreseen,
-    graphs: Graphs,
+    pub predicted: PredictedShapes,
+    graphs: CudaGraphs,
 }
 
-/// Places for outputs: memory, with the shape that it is for.
-type Places = Vec<Option<(Block, Shape)>>;
+/// Memory for outputs, with the shape that it is for.
+type OutputMemory = Vec<Option<(Block, Shape)>>;
 
-impl Staged {
-    /// `recorded`: whether runs may be recorded, which then all happen on one thread.
+impl DeviceRun {
+    /// Runs of a session on a device. With `captures_graphs` all happen on one thread.
     ///
     /// # Errors
-    /// For people: there is no thread for it.
+    /// For people: there is no thread for them.
     pub(in crate::engine) fn new(
         session: Arc<SharedSession>,
         signature: Arc<Signature>,
         memory: Memory,
         described: Arc<MemoryInfo<'static>>,
-        recorded: bool,
+        captures_graphs: bool,
     ) -> Result<Self, String> {
-        let runner = if recorded { Runner::Own(Own::start(session)?.into()) } else { Runner::Anywhere(session) };
-        Ok(Staged::over(runner, signature, memory.into(), described))
+        let runner = if captures_graphs {
+            Runner::OneThread(SessionThread::start(session)?.into())
+        } else {
+            Runner::AnyThread(session)
+        };
+        Ok(DeviceRun::over(runner, signature, memory.into(), described))
     }
 
     /// Another over the same session.
     pub(in crate::engine) fn sharing(&self) -> Self {
-        Staged::over(self.runner.clone(), self.signature.clone(), self.memory.clone(), self.described.clone())
+        DeviceRun::over(self.runner.clone(), self.signature.clone(), self.memory.clone(), self.described.clone())
     }
 
     fn over(
@@ -78,85 +82,78 @@ impl Staged {
         memory: Arc<Memory>,
         described: Arc<MemoryInfo<'static>>,
     ) -> Self {
-        let stages = signature.all_inputs().map(|_| Stage::default()).collect();
+        let buffers = signature.all_inputs().map(|_| StagingBuffer::default()).collect();
         let passed = signature.outputs.iter().map(|output| {
             let mut inputs = signature.all_inputs();
             inputs.position(|input| input.name == output.name && input.datatype.size().is_some())
         });
-        let (passed, foreseen) = (passed.collect(), Foreseen::new(&signature));
-        Staged { runner, signature, memory, described, stages, passed, foreseen, graphs: Graphs::default() }
+        let (passed, predicted) = (passed.collect(), PredictedShapes::new(&signature));
+        DeviceRun { runner, signature, memory, described, buffers, passed, predicted, graphs: CudaGraphs::default() }
     }
 
-    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
-        if let Runner::Own(own) = &self.runner
+        if let Runner::OneThread(thread) = &self.runner
             && let Some((graph, rows)) = self.graphs.fitting(requests)
         {
             graph.fill(requests);
             let filled = Instant::now();
-            let replayed = graph.replay(own).map_err(|error| run_error(&error));
+            let replayed = graph.replay(thread).map_err(|error| run_error(&error));
             let run = filled.elapsed();
-            return Ran { outputs: replayed.and_then(|()| graph.outputs(rows)), input: filled - started, run };
+            return BatchRun { outputs: replayed.and_then(|()| graph.outputs(rows)), input: filled - started, run };
         }
-        self.run_unrecorded(requests)
+        self.run_without_graphs(requests)
     }
 
-    /// Runs requests as if nothing had been recorded.
-    pub(in crate::engine) fn run_unrecorded(&mut self, requests: &[&ModelInputs]) -> Ran {
+    /// Runs requests as if no graph had been captured.
+    pub(in crate::engine) fn run_without_graphs(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
         let rows = requests.iter().map(|request| request.rows()).sum();
         let (run, regions) = match self.stack(requests) {
             Ok(stacked) => stacked,
             Err(error) => {
                 let outputs = Err(run_error(&error));
-                return Ran { outputs, input: started.elapsed(), run: Duration::ZERO };
+                return BatchRun { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
         // What optional inputs do to the outputs is not known.
         let is_plain = requests.iter().all(|request| request.optional.is_empty());
-        let places = if is_plain { self.places(rows) } else { Places::new() };
+        let places = if is_plain { self.places(rows) } else { OutputMemory::new() };
         let stacked = Instant::now();
         let ran = self.run_into(run, places);
         let run = stacked.elapsed();
         let outputs = ran.map_err(|error| run_error(&error));
         let outputs = outputs.and_then(|(values, places)| self.outputs(requests, values, places, &regions));
-        Ran { outputs, input: stacked - started, run }
+        BatchRun { outputs, input: stacked - started, run }
     }
 
-    /// Records the run of these requests: batches of no more rows are then filled up to as many, and replay it.
+    /// Captures the run of these requests as a CUDA graph: batches of no more rows are then filled up to as many, and replay it.
     ///
     /// # Errors
-    /// For people: why it can't be recorded.
-    pub(in crate::engine) fn record(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
-        let Runner::Own(own) = self.runner.clone() else {
+    /// For people: the reason that it can't be captured.
+    pub(in crate::engine) fn capture_graph(&mut self, requests: &[&ModelInputs]) -> Result<(), String> {
+        let Runner::OneThread(thread) = self.runner.clone() else {
             return Err("the session was not made for that".into());
         };
-        let like = self.run_unrecorded(requests).outputs.map_err(|error| error.to_string())?;
-        let graph = Graph::record(&own, &self.memory, &self.described, requests, like)?;
+        let like = self.run_without_graphs(requests).outputs.map_err(|error| error.to_string())?;
+        let graph = CudaGraph::capture(&thread, &self.memory, &self.described, requests, like)?;
         self.graphs.add(graph);
         Ok(())
     }
 
-    /// Replays nothing any more.
-    pub(in crate::engine) fn forget(&mut self) {
+    /// Drops all CUDA graphs.
+    pub(in crate::engine) fn drop_graphs(&mut self) {
         self.graphs.clear();
-    }
-
-    /// Whether the shape of any output is known before a run.
-    #[cfg(test)]
-    pub(in crate::engine) fn foresees(&self) -> bool {
-        let mut outputs = self.signature.outputs.iter().enumerate();
-        outputs.any(|(index, spec)| self.foreseen.shape(index, spec, 1).is_some())
     }
 
     /// The inputs of a run, and the addresses that they lie at.
     fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<(Run, Vec<Range<usize>>)> {
         let mut run = Run::default();
         let mut regions = Vec::new();
-        let (required, optional) = self.stages.split_at_mut(self.signature.inputs.len());
-        for (index, stage) in required.iter_mut().enumerate() {
+        let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
+        for (index, buffer) in required.iter_mut().enumerate() {
             let parts = requests.iter().map(|request| &request.required[index]);
-            let (value, region) = stack_input(stage, parts, &self.memory, &self.described)?;
+            let (value, region) = stack_input(buffer, parts, &self.memory, &self.described)?;
             run.inputs.push(value);
             regions.push(region);
         }
@@ -169,10 +166,10 @@ impl Staged {
         Ok((run, regions))
     }
 
-    /// Places for the outputs whose shape is known, as far as there is memory for them: ONNX Runtime finds some for the others.
-    fn places(&self, rows: usize) -> Places {
+    /// Memory for the outputs whose shape is predicted, as far as there is some: ONNX Runtime finds some for the others.
+    fn places(&self, rows: usize) -> OutputMemory {
         let place = |(index, spec): (usize, &TensorSpec)| {
-            let shape = self.foreseen.shape(index, spec, rows)?;
+            let shape = self.predicted.shape(index, spec, rows)?;
             let length = shape.bytes(spec.datatype).ok().flatten().filter(|length| *length > 0)?;
             Some((self.memory.block(length).ok()?, shape))
         };
@@ -181,7 +178,7 @@ impl Staged {
 
     /// Makes a run that writes to the places; where that fails, one without, since they may be to blame.
     #[allow(unsafe_code, reason = "hands ONNX Runtime memory for outputs")]
-    fn run_into(&mut self, mut run: Run, places: Places) -> ort::Result<(Vec<Option<Value>>, Places)> {
+    fn run_into(&mut self, mut run: Run, places: OutputMemory) -> ort::Result<(Vec<Option<Value>>, OutputMemory)> {
         for (spec, place) in self.signature.outputs.iter().zip(&places) {
             let value = place.as_ref().map(|(block, shape)| {
                 let (extents, length) = (shape.to_wire().collect::<Vec<_>>(), block.length());
@@ -198,7 +195,7 @@ impl Staged {
             Err(_) => {
                 run.places.clear();
                 let values = self.runner.run(run).1?;
-                self.foreseen.was_wrong();
+                self.predicted.was_wrong();
                 Ok((values, Vec::new()))
             }
         }
@@ -216,13 +213,13 @@ impl Staged {
         given.find(|(index, _)| *index == optional).map(|(_, tensor)| tensor.clone())
     }
 
-    /// What a run gave, in its places and elsewhere.
+    /// The outputs of a run, in their places and elsewhere.
     #[allow(unsafe_code, reason = "reads memory that ONNX Runtime has written")]
     fn outputs(
         &mut self,
         requests: &[&ModelInputs],
         values: Vec<Option<Value>>,
-        places: Places,
+        places: OutputMemory,
         regions: &[Range<usize>],
     ) -> Result<Vec<Tensor>> {
         let rows = requests.iter().map(|request| request.rows()).sum();
@@ -243,7 +240,7 @@ impl Staged {
                 }
                 (None, Some(value)) => {
                     let tensor = output_tensor(value, spec, regions).map_err(Error::internal)?;
-                    self.foreseen.came(index, spec, rows, tensor.shape());
+                    self.predicted.observe(index, spec, rows, tensor.shape());
                     tensor
                 }
                 (None, None) => return Err(Error::internal(format!("no output '{}' came back", spec.name))),
@@ -257,21 +254,21 @@ impl Staged {
 /// The stacked value of one input of each request, and the addresses that it lies at.
 #[allow(unsafe_code, reason = "hands ONNX Runtime the stacked memory without a copy")]
 fn stack_input<'p>(
-    stage: &mut Stage,
+    buffer: &mut StagingBuffer,
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &Arc<Memory>,
     described: &MemoryInfo<'static>,
 ) -> ort::Result<(Value, Range<usize>)> {
-    let (datatype, extents) = extents(parts.clone())?;
+    let (datatype, extents) = stacked_extents(parts.clone())?;
     let data = parts.map(Tensor::data);
     if datatype.size().is_none() {
         return strings::input_value(&extents, data).map(|value| (value, 0..0));
     }
     let length = data.clone().map(Bytes::len).sum::<usize>();
-    let start = stage.stack(memory, data)?;
+    let start = buffer.stack(memory, data)?;
     // SAFETY: `start` is aligned for every datatype and holds the bytes of all the requests' tensors, whose lengths fit their
-    // shapes by construction. It is the stage's memory, which outlives the value: that is dropped with the run, before the
-    // stage is used again.
+    // shapes by construction. It is the buffer's memory, which outlives the value: that is dropped with the run, before the
+    // buffer is used again.
     let value = unsafe { Value::over(datatype, &extents, described, start, length) }?;
     Ok((value, start.addr()..start.addr() + length))
 }

@@ -11,7 +11,7 @@ use std::{
 const DRIVER: &str = "libcuda.so.1";
 
 /// Bytes of a GPU's name, with its end.
-const NAME: usize = 256;
+const NAME_BYTES: usize = 256;
 
 const NO_GPU: &str = "the NVIDIA driver sees no GPU: does `nvidia-smi` list one, is one given to the container, and does \
                       CUDA_VISIBLE_DEVICES, where it is set, name one?";
@@ -22,14 +22,14 @@ const NO_GPU: &str = "the NVIDIA driver sees no GPU: does `nvidia-smi` list one,
 /// There is no driver, or it sees no GPU.
 pub fn gpus() -> Result<&'static [String], &'static str> {
     static GPUS: OnceLock<Result<Vec<String>, String>> = OnceLock::new();
-    match GPUS.get_or_init(ask) {
+    match GPUS.get_or_init(query) {
         Ok(names) => Ok(names),
         Err(why) => Err(why),
     }
 }
 
 #[allow(unsafe_code, reason = "the driver's C interface")]
-fn ask() -> Result<Vec<String>, String> {
+fn query() -> Result<Vec<String>, String> {
     // SAFETY: what the driver's library does when it is loaded is what every program that uses CUDA has done.
     let driver = unsafe { Library::new(DRIVER) };
     let driver = driver.map_err(|error| {
@@ -48,20 +48,20 @@ fn ask() -> Result<Vec<String>, String> {
     (0..count).map(|gpu| prepared(driver, gpu)).collect()
 }
 
-/// Prepares a GPU for runs, and tells its name.
+/// Prepares a GPU for runs, and returns its name.
 fn prepared(driver: &'static Library, gpu: c_int) -> Result<String, String> {
     let mut device: c_int = 0;
     call(driver, "cuDeviceGet", |f: extern "C" fn(*mut c_int, c_int) -> c_int| f(&raw mut device, gpu))?;
-    let mut name = [0u8; NAME];
+    let mut name = [0u8; NAME_BYTES];
     call(driver, "cuDeviceGetName", |f: extern "C" fn(*mut c_char, c_int, c_int) -> c_int| {
-        f(name.as_mut_ptr().cast(), NAME as c_int, device)
+        f(name.as_mut_ptr().cast(), NAME_BYTES as c_int, device)
     })?;
     wait_asleep(driver, device);
     let name = CStr::from_bytes_until_nul(&name).map(CStr::to_string_lossy);
     Ok(name.map_or_else(|_| format!("GPU {gpu}"), Into::into))
 }
 
-/// Has who waits for a GPU sleep: where CPUs are to spare, CUDA would keep one busy for each run. It is set before anything of
+/// Has threads that wait for a GPU sleep: where CPUs are to spare, CUDA would keep one busy for each run. It is set before anything of
 /// CUDA uses the GPU; a driver that refuses it waits as ever.
 fn wait_asleep(driver: &'static Library, device: c_int) {
     const BLOCKING_SYNC: u32 = 4;
@@ -89,7 +89,7 @@ fn call<F: Copy + 'static>(
     }
 }
 
-/// What may be done about an error of the driver.
+/// Advice on an error of the driver.
 fn meaning(code: c_int) -> &'static str {
     match code {
         // The stub that toolkits come with for linking.
@@ -107,7 +107,7 @@ mod tests {
 
     /// Wherever this runs: it is the same each time, and says something.
     #[test]
-    fn it_is_found_out_once() {
+    fn gpus_are_queried_once() {
         assert_eq!(gpus(), gpus());
         assert!(gpus().map_or_else(|why| why.len() > 10, |names| !names.is_empty()));
     }

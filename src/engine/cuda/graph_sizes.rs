@@ -1,8 +1,8 @@
-//! Sizes that batches are filled up to where a run is recorded for each size. Pure.
+//! Sizes of batches for which CUDA graphs are captured: batches are filled up to the next. Pure.
 
 use bytes::Bytes;
 
-use super::staging_buffer;
+use crate::engine::concatenate::concatenate;
 
 /// The sizes for batches of at most so many rows: powers of two, and the largest batch.
 pub fn buckets(max_batch_size: usize) -> Vec<usize> {
@@ -15,7 +15,7 @@ pub fn buckets(max_batch_size: usize) -> Vec<usize> {
 /// Writes the rows of `parts` into memory for a whole batch, and their last row again and again into what is left of it: its
 /// values are some that a model can take.
 pub(in crate::engine) fn fill<'p>(batch: &mut [u8], row_bytes: usize, parts: impl Iterator<Item = &'p Bytes>) {
-    let end = staging_buffer::stack(batch, parts);
+    let end = concatenate(batch, parts);
     let Some(last) = end.checked_sub(row_bytes).filter(|_| row_bytes > 0) else { return };
     let mut next = end;
     while next + row_bytes <= batch.len() {

@@ -1,5 +1,5 @@
-//! Runs that are recorded (CUDA graphs), one for each size of batch: to replay one takes a single launch. What is replayed
-//! reads and writes the addresses that it was recorded with.
+//! CUDA graphs of an instance, one for each size of batch: to replay one takes a single launch. A replay reads and writes the
+//! addresses that the graph was captured with.
 
 use bytes::Bytes;
 use ort::{memory::MemoryInfo, session::RunOptions};
@@ -10,40 +10,40 @@ use super::{
     pinned_memory::{Memory, Written},
 };
 use crate::engine::{
-    session_thread::{Own, Run},
+    session_thread::{Run, SessionThread},
     value::Value,
 };
 use crate::tensor::{ModelInputs, Shape, Tensor};
 
-/// The recorded runs of an instance.
+/// The CUDA graphs of an instance.
 #[derive(Default)]
-pub(in crate::engine) struct Graphs(Vec<Graph>);
+pub(in crate::engine) struct CudaGraphs(Vec<CudaGraph>);
 
-/// The recorded run of batches that are filled up to one size.
-pub(in crate::engine) struct Graph {
+/// The CUDA graph for batches that are filled up to one size.
+pub(in crate::engine) struct CudaGraph {
     rows: usize,
     options: Arc<RunOptions>,
     /// Values over the memory below. It is lent to the thread that runs it.
     run: Run,
-    inputs: Vec<Input>,
-    outputs: Vec<Output>,
+    inputs: Vec<GraphInput>,
+    outputs: Vec<GraphOutput>,
 }
 
-struct Input {
+struct GraphInput {
     written: Written,
     row_bytes: usize,
 }
 
-struct Output {
+struct GraphOutput {
     written: Written,
     row_bytes: usize,
-    /// What came in a run that was not recorded, for its datatype and inner shape.
+    /// The output of an ordinary run, for its datatype and inner shape.
     like: Tensor,
 }
 
-impl Graphs {
-    /// The recorded run for these requests, which is the smallest that they fit in, and their rows.
-    pub(in crate::engine) fn fitting(&mut self, requests: &[&ModelInputs]) -> Option<(&mut Graph, usize)> {
+impl CudaGraphs {
+    /// The graph for these requests, which is the smallest that they fit in, and their rows.
+    pub(in crate::engine) fn fitting(&mut self, requests: &[&ModelInputs]) -> Option<(&mut CudaGraph, usize)> {
         if self.0.is_empty() || requests.iter().any(|request| !request.optional.is_empty()) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Graphs {
         (rows > 0 && graph.takes(requests)).then_some((graph, rows))
     }
 
-    pub(in crate::engine) fn add(&mut self, graph: Graph) {
+    pub(in crate::engine) fn add(&mut self, graph: CudaGraph) {
         let place = self.0.partition_point(|other| other.rows < graph.rows);
         self.0.insert(place, graph);
     }
@@ -62,25 +62,25 @@ impl Graphs {
     }
 }
 
-impl Graph {
-    /// Records the run of these requests, which gave `like` when it was not recorded.
+impl CudaGraph {
+    /// Captures the run of these requests, which gave `like` in an ordinary run.
     ///
     /// # Errors
-    /// For people: why it can't be recorded.
-    pub(in crate::engine) fn record(
-        own: &Own,
+    /// For people: the reason that it can't be captured.
+    pub(in crate::engine) fn capture(
+        thread: &SessionThread,
         memory: &Arc<Memory>,
         described: &MemoryInfo<'static>,
         requests: &[&ModelInputs],
         like: Vec<Tensor>,
     ) -> Result<Self, String> {
         let rows = requests.iter().map(|request| request.rows()).sum();
-        let told = |error: ort::Error| error.to_string();
+        let message = |error: ort::Error| error.to_string();
         let mut run = Run::default();
         let mut inputs = Vec::new();
         for tensor in requests.first().into_iter().flat_map(|request| &request.required) {
             let (written, row_bytes, value) = fixed(memory, described, tensor, rows)?;
-            inputs.push(Input { written, row_bytes });
+            inputs.push(GraphInput { written, row_bytes });
             run.inputs.push(value);
         }
         let mut outputs = Vec::new();
@@ -89,18 +89,18 @@ impl Graph {
                 return Err(format!("output {index} has shape {} for {rows} rows", like.shape()));
             }
             let (written, row_bytes, value) = fixed(memory, described, &like, rows)?;
-            outputs.push(Output { written, row_bytes, like });
+            outputs.push(GraphOutput { written, row_bytes, like });
             run.places.push(Some(value));
         }
-        let options = own.next_options().map_err(told)?;
-        let mut graph = Graph { rows, options, run, inputs, outputs };
+        let options = thread.next_graph_options().map_err(message)?;
+        let mut graph = CudaGraph { rows, options, run, inputs, outputs };
         graph.fill(requests);
-        let (run, ran) = own.record(take(&mut graph.run), &graph.options);
+        let (run, ran) = thread.capture(take(&mut graph.run), &graph.options);
         graph.run = run;
-        ran.map(|_| graph).map_err(told)
+        ran.map(|_| graph).map_err(message)
     }
 
-    /// Whether the rows of all inputs are as long as those that were recorded.
+    /// True if the rows of all inputs are as long as those that were captured.
     fn takes(&self, requests: &[&ModelInputs]) -> bool {
         requests.iter().all(|request| {
             let mut inputs = self.inputs.iter().zip(&request.required);
@@ -110,22 +110,22 @@ impl Graph {
 
     /// Writes a batch, filled up, to where the run reads it.
     pub(in crate::engine) fn fill(&mut self, requests: &[&ModelInputs]) {
-        for (index, Input { written, row_bytes }) in self.inputs.iter_mut().enumerate() {
+        for (index, GraphInput { written, row_bytes }) in self.inputs.iter_mut().enumerate() {
             let parts = requests.iter().map(|request| request.required[index].data());
             graph_sizes::fill(written.bytes_mut(), *row_bytes, parts);
         }
     }
 
-    /// Replays the run.
-    pub(in crate::engine) fn replay(&mut self, own: &Own) -> ort::Result<()> {
-        let (run, ran) = own.replay(take(&mut self.run), &self.options);
+    /// Replays the graph.
+    pub(in crate::engine) fn replay(&mut self, thread: &SessionThread) -> ort::Result<()> {
+        let (run, ran) = thread.replay(take(&mut self.run), &self.options);
         self.run = run;
         ran.map(drop)
     }
 
-    /// What the replay gave for the first so many rows: copied, since the next replay writes to the same place.
+    /// The first so many rows of the replay's outputs: copied, since the next replay writes to the same memory.
     pub(in crate::engine) fn outputs(&self, rows: usize) -> crate::error::Result<Vec<Tensor>> {
-        let cut = |Output { written, row_bytes, like }: &Output| {
+        let cut = |GraphOutput { written, row_bytes, like }: &GraphOutput| {
             let data = Bytes::copy_from_slice(&written.as_ref()[..rows * row_bytes]);
             Tensor::new(like.datatype(), like.shape().with_rows(rows), data)
         };
@@ -144,11 +144,12 @@ fn fixed(
     let shape: Shape = like.shape().with_rows(rows);
     let length = shape.bytes(like.datatype()).map_err(|error| error.to_string())?;
     let length = length.ok_or("BYTES have no fixed size")?;
-    let told = |error: ort::Error| error.to_string();
-    let written = memory.block(length).map_err(told)?.zeroed();
+    let message = |error: ort::Error| error.to_string();
+    let written = memory.block(length).map_err(message)?.zeroed();
     let extents: Vec<i64> = shape.to_wire().collect();
     // SAFETY: it is that long and aligned for every datatype, and the graph that owns it drops the value first. It changes
     // between runs only: the caller has the graph for himself, and waits for its runs.
-    let value = unsafe { Value::over(like.datatype(), &extents, described, written.start(), length) }.map_err(told)?;
+    let value =
+        unsafe { Value::over(like.datatype(), &extents, described, written.start(), length) }.map_err(message)?;
     Ok((written, length / rows.max(1), value))
 }

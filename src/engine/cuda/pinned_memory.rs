@@ -14,10 +14,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::graph_request::while_none_is_recorded;
-use crate::engine::{Provider, checked};
+use super::graph_capture::while_no_graph_is_captured;
+use crate::engine::{status::checked, target::Provider};
 
-/// Which memory: ONNX Runtime's name of it, and the device's number.
+/// A kind of memory: ONNX Runtime's name of it, and the device's number.
 #[derive(Debug, Clone)]
 pub(in crate::engine) struct Location(pub AllocationDevice<'static>, pub i32);
 
@@ -65,13 +65,13 @@ impl Memory {
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     pub(in crate::engine) fn block(self: &Arc<Self>, length: usize) -> ort::Result<Block> {
         let mut start = ptr::null_mut();
-        // The allocator is taken last: who gives a block back does not wait for a recording.
+        // The allocator is taken last: a thread that gives a block back does not wait for a capture.
         let allocate = || {
             let allocator = self.allocator.lock().unwrap_or_else(PoisonError::into_inner);
             // SAFETY: the allocator lives, and nothing else uses it meanwhile. Of nothing it may give null.
             unsafe { (ort::api().AllocatorAlloc)(allocator.ptr().cast_mut(), length.max(1), &raw mut start) }
         };
-        checked(while_none_is_recorded(allocate))?;
+        checked(while_no_graph_is_captured(allocate))?;
         let start = NonNull::new(start.cast());
         let start = start.ok_or_else(|| ort::Error::new(format!("there is no memory for {length} bytes")))?;
         Ok(Block { memory: self.clone(), start, length })
@@ -83,7 +83,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         // Where the session has gone before, its memory goes back to the driver with this.
         // SAFETY: it is dropped here, once, and not used any more.
-        while_none_is_recorded(|| unsafe { ManuallyDrop::drop(&mut self.allocator) });
+        while_no_graph_is_captured(|| unsafe { ManuallyDrop::drop(&mut self.allocator) });
     }
 }
 

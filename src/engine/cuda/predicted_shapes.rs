@@ -1,62 +1,62 @@
-//! Outputs whose shape is known before a run: memory that a device writes to by itself can be had for them. Pure.
+//! Shapes of outputs, predicted before a run, so that memory can be prepared for them. Pure.
 
 use crate::tensor::{Dimension, Shape, Signature, TensorSpec};
 
-/// The outputs of a model, as far as they can be foreseen.
+/// Predicted shapes of a model's outputs.
 #[derive(Debug, Clone)]
-pub(in crate::engine) struct Foreseen(Vec<Output>);
+pub(in crate::engine) struct PredictedShapes(Vec<Prediction>);
 
 #[derive(Debug, Clone)]
-enum Output {
+enum Prediction {
     /// It has not been seen yet whether it is as it is declared.
-    Unseen(Declared),
+    Unseen(DeclaredShape),
     /// It was as declared whenever it was seen.
-    AsDeclared(Declared),
+    AsDeclared(DeclaredShape),
     /// It can be of any shape.
     Open,
 }
 
-/// What the model says of an output's shape.
+/// The declared shape of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Declared {
+enum DeclaredShape {
     /// All extents.
     Fixed,
     /// All but that of axis 0, which is the extent of the inputs' axis 0.
     ByRows,
 }
 
-impl Foreseen {
+impl PredictedShapes {
     /// By what a model says, nothing of which has been seen yet: declared shapes can be wrong.
     pub(in crate::engine) fn new(signature: &Signature) -> Self {
-        let output = |spec: &TensorSpec| declared(spec, signature).map_or(Output::Open, Output::Unseen);
-        Foreseen(signature.outputs.iter().map(output).collect())
+        let output = |spec: &TensorSpec| declared(spec, signature).map_or(Prediction::Open, Prediction::Unseen);
+        PredictedShapes(signature.outputs.iter().map(output).collect())
     }
 
     /// The shape of an output in a run of so many rows, where it is sure enough.
     pub(in crate::engine) fn shape(&self, index: usize, spec: &TensorSpec, rows: usize) -> Option<Shape> {
         match self.0.get(index)? {
-            Output::AsDeclared(declared) => Some(shape(spec, *declared, rows)),
-            Output::Unseen(_) | Output::Open => None,
+            Prediction::AsDeclared(declared) => Some(shape(spec, *declared, rows)),
+            Prediction::Unseen(_) | Prediction::Open => None,
         }
     }
 
-    /// An output that was not foreseen came with this shape in a run of so many rows.
-    pub(in crate::engine) fn came(&mut self, index: usize, spec: &TensorSpec, rows: usize, came: &Shape) {
+    /// Records that an output that was not predicted had this shape in a run of so many rows.
+    pub(in crate::engine) fn observe(&mut self, index: usize, spec: &TensorSpec, rows: usize, shape_of_run: &Shape) {
         if let Some(output) = self.0.get_mut(index)
-            && let Output::Unseen(declared) = *output
+            && let Prediction::Unseen(declared) = *output
         {
-            let as_declared = shape(spec, declared, rows) == *came;
-            *output = if as_declared { Output::AsDeclared(declared) } else { Output::Open };
+            let as_declared = shape(spec, declared, rows) == *shape_of_run;
+            *output = if as_declared { Prediction::AsDeclared(declared) } else { Prediction::Open };
         }
     }
 
-    /// They came otherwise than foreseen.
+    /// Records that outputs had other shapes than predicted.
     pub(in crate::engine) fn was_wrong(&mut self) {
-        self.0.fill(Output::Open);
+        self.0.fill(Prediction::Open);
     }
 }
 
-fn declared(spec: &TensorSpec, signature: &Signature) -> Option<Declared> {
+fn declared(spec: &TensorSpec, signature: &Signature) -> Option<DeclaredShape> {
     spec.datatype.size()?;
     // What is passed through is not written to other memory.
     if signature.all_inputs().any(|input| input.name == spec.name) {
@@ -67,18 +67,18 @@ fn declared(spec: &TensorSpec, signature: &Signature) -> Option<Declared> {
         return None;
     }
     match first {
-        Dimension::Fixed(_) => Some(Declared::Fixed),
+        Dimension::Fixed(_) => Some(DeclaredShape::Fixed),
         Dimension::Symbolic(Some(_)) => {
             let rows = signature.inputs.first()?.shape.as_ref()?.first()?;
-            (rows == first).then_some(Declared::ByRows)
+            (rows == first).then_some(DeclaredShape::ByRows)
         }
         Dimension::Symbolic(None) => None,
     }
 }
 
-fn shape(spec: &TensorSpec, declared: Declared, rows: usize) -> Shape {
+fn shape(spec: &TensorSpec, declared: DeclaredShape, rows: usize) -> Shape {
     let extent = |(axis, dimension): (usize, &Dimension)| match dimension {
-        _ if axis == 0 && declared == Declared::ByRows => rows,
+        _ if axis == 0 && declared == DeclaredShape::ByRows => rows,
         Dimension::Fixed(extent) => *extent,
         Dimension::Symbolic(_) => 0,
     };
@@ -108,24 +108,24 @@ mod tests {
         let by_rows = spec("y", Datatype::Fp32, &["batch", "3"]);
         let fixed = spec("z", Datatype::Int64, &["5"]);
         let signature = signature(vec![by_rows.clone(), fixed.clone()]);
-        let mut foreseen = Foreseen::new(&signature);
-        assert_eq!(foreseen.shape(0, &by_rows, 2), None, "before it was seen");
-        foreseen.came(0, &by_rows, 4, &Shape::new(vec![4, 3]));
-        foreseen.came(1, &fixed, 4, &Shape::new(vec![5]));
-        assert_eq!(foreseen.shape(0, &by_rows, 2), Some(Shape::new(vec![2, 3])));
-        assert_eq!(foreseen.shape(1, &fixed, 2), Some(Shape::new(vec![5])));
-        foreseen.was_wrong();
-        foreseen.came(0, &by_rows, 4, &Shape::new(vec![4, 3]));
-        assert_eq!(foreseen.shape(0, &by_rows, 2), None, "once wrong, never again");
+        let mut predicted = PredictedShapes::new(&signature);
+        assert_eq!(predicted.shape(0, &by_rows, 2), None, "before it was seen");
+        predicted.observe(0, &by_rows, 4, &Shape::new(vec![4, 3]));
+        predicted.observe(1, &fixed, 4, &Shape::new(vec![5]));
+        assert_eq!(predicted.shape(0, &by_rows, 2), Some(Shape::new(vec![2, 3])));
+        assert_eq!(predicted.shape(1, &fixed, 2), Some(Shape::new(vec![5])));
+        predicted.was_wrong();
+        predicted.observe(0, &by_rows, 4, &Shape::new(vec![4, 3]));
+        assert_eq!(predicted.shape(0, &by_rows, 2), None, "once wrong, never again");
     }
 
     #[test]
     fn what_comes_otherwise_is_not_foreseen() {
         let output = spec("y", Datatype::Fp32, &["batch", "3"]);
-        let mut foreseen = Foreseen::new(&signature(vec![output.clone()]));
-        foreseen.came(0, &output, 4, &Shape::new(vec![3, 4]));
-        foreseen.came(0, &output, 4, &Shape::new(vec![4, 3]));
-        assert_eq!(foreseen.shape(0, &output, 4), None);
+        let mut predicted = PredictedShapes::new(&signature(vec![output.clone()]));
+        predicted.observe(0, &output, 4, &Shape::new(vec![3, 4]));
+        predicted.observe(0, &output, 4, &Shape::new(vec![4, 3]));
+        assert_eq!(predicted.shape(0, &output, 4), None);
     }
 
     #[test]
@@ -140,9 +140,9 @@ mod tests {
             TensorSpec { shape: None, ..spec("y", Datatype::Fp32, &[]) },
         ];
         for output in open {
-            let mut foreseen = Foreseen::new(&signature(vec![output.clone()]));
-            foreseen.came(0, &output, 1, &Shape::new(vec![1, 4]));
-            assert_eq!(foreseen.shape(0, &output, 1), None, "{output:?}");
+            let mut predicted = PredictedShapes::new(&signature(vec![output.clone()]));
+            predicted.observe(0, &output, 1, &Shape::new(vec![1, 4]));
+            assert_eq!(predicted.shape(0, &output, 1), None, "{output:?}");
         }
     }
 }

@@ -1,19 +1,19 @@
-//! Where a batch's rows are stacked for a device to fetch.
+//! Page-locked memory that a batch's rows are stacked in, for a device to fetch.
 
 use bytes::Bytes;
 use std::sync::Arc;
 
 use super::pinned_memory::{Memory, Written};
-use crate::engine::batch_buffer::Spare;
+use crate::engine::{batch_buffer::Spare, concatenate::concatenate};
 
 /// The memory for one input: kept from batch to batch, given back after an unusually large one.
 #[derive(Default)]
-pub(in crate::engine) struct Stage {
+pub(in crate::engine) struct StagingBuffer {
     written: Option<Written>,
     spare: Spare,
 }
 
-impl Stage {
+impl StagingBuffer {
     /// A pointer to the parts, one behind the other, copied. Valid until the next call.
     pub(in crate::engine) fn stack<'p>(
         &mut self,
@@ -22,7 +22,7 @@ impl Stage {
     ) -> ort::Result<*const u8> {
         let length = parts.clone().map(Bytes::len).sum::<usize>();
         let written = self.reserve(memory, length)?;
-        stack(written.bytes_mut(), parts);
+        concatenate(written.bytes_mut(), parts);
         Ok(written.start())
     }
 
@@ -36,14 +36,4 @@ impl Stage {
         };
         Ok(self.written.insert(written))
     }
-}
-
-/// Copies the parts, one behind the other, and tells how many bytes that are.
-pub(in crate::engine) fn stack<'p>(target: &mut [u8], parts: impl Iterator<Item = &'p Bytes>) -> usize {
-    let mut end = 0;
-    for part in parts {
-        target[end..end + part.len()].copy_from_slice(part);
-        end += part.len();
-    }
-    end
 }

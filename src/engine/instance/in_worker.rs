@@ -6,18 +6,20 @@ use std::sync::Arc;
 use super::Instance;
 use crate::{
     engine::{
+        batch_run::BatchRun,
         cpu::allocator::{Account, Pool, Purpose},
-        cuda::predicted_shapes::Foreseen,
+        model::Model,
         model_file::ModelFile,
         target::Target,
         worker::{Death, Worker, WorkerFailure},
     },
     error::{Failure, Lost},
     host::files::ModelPath,
+    tensor::ModelInputs,
 };
 
 impl Instance {
-    /// One whose session lives in a worker process, with what the look at the model's graph has found.
+    /// One whose session lives in a worker process, with the findings of the look at the model's graph.
     pub(in crate::engine) fn of_worker(worker: Worker, file: &ModelFile) -> Result<Self, WorkerFailure> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default);
         let no_memory =
@@ -27,17 +29,16 @@ impl Instance {
         let shared = |text: &Option<String>| text.as_deref().map(Into::into);
         Ok(Instance {
             session: None,
-            foreseen: Foreseen::new(&signature),
             signature,
             buffers: Vec::new(),
-            kept: None,
+            cached: None,
             memory,
             pool: elsewhere(file),
             uneven: shared(&file.uneven),
             hazard: shared(&file.hazard),
             zero_extents: file.zero_extents.clone().into(),
             rows: file.rows.clone().into(),
-            staged: None,
+            device: None,
             worker: Some(worker.into()),
             activity: None,
         })
@@ -65,7 +66,7 @@ impl Instance {
         }
     }
 
-    /// Why no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
+    /// The reason that no further run can succeed, such as the death of a worker process. The batcher asks after each run: it then drops the
     /// instance and takes the version out of service.
     pub fn lost(&self) -> Option<Lost> {
         let death = self.worker.as_ref()?.death()?;
@@ -96,4 +97,34 @@ fn elsewhere(file: &ModelFile) -> Arc<Pool> {
     let account = Account::new(usize::MAX, false);
     account.held().read(file.bytes());
     Pool::new(account.into(), Purpose::Runs)
+}
+
+impl Model for Instance {
+    fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
+        self.run(requests)
+    }
+
+    fn lost(&self) -> Option<Lost> {
+        self.lost()
+    }
+
+    fn is_in_worker(&self) -> bool {
+        self.is_in_worker()
+    }
+
+    fn death(&mut self) -> Option<&Death> {
+        self.death()
+    }
+
+    fn is_worker_gone(&mut self) -> bool {
+        self.is_worker_gone()
+    }
+
+    fn notify_of_death(&mut self, notify: impl Fn() + Send + Sync + 'static) {
+        self.notify_of_death(notify);
+    }
+
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.restart()
+    }
 }

@@ -1,4 +1,4 @@
-//! Whether a run costs the same whatever values a request holds, as far as the graph tells.
+//! Check whether a run costs the same whatever values a request holds, as far as the graph shows.
 
 use super::onnx::{Graph, Node};
 
@@ -50,7 +50,7 @@ pub(super) fn depends_on_values(graph: &Graph) -> Option<&str> {
     graph.nodes.iter().find(depends).map(|node| node.operator.as_str())
 }
 
-/// Whether a value is part of the model. One that is an input too may be replaced.
+/// True if a value is part of the model. One that is an input too may be replaced.
 fn is_constant(graph: &Graph, name: &str) -> bool {
     let is_made =
         || graph.nodes.iter().any(|node| node.operator == "Constant" && node.outputs.iter().any(|out| out == name));

@@ -57,7 +57,7 @@ fn is_unsafe(node: &Node, constants: &BTreeSet<&str>) -> bool {
     operator.is_some_and(|(_, weights)| !weights.iter().any(is_constant))
 }
 
-/// Whether a node makes the same of the model alone in every run, and nothing empty: these keep the number of elements, as
+/// True if a node makes the same of the model alone in every run, and nothing empty: these keep the number of elements, as
 /// weights that are unpacked go through them.
 fn is_constant(node: &Node, constants: &BTreeSet<&str>) -> bool {
     const KEEP: [&str; 8] =

@@ -3,7 +3,7 @@
 //! scikit-learn's exporters end a classifier with ZipMap: it makes a sequence of maps, from class to probability, of a plain
 //! tensor of probabilities. The protocol carries only tensors, and taking the maps apart costs ten times the run. So the
 //! operator becomes an Identity, the output is a tensor [rows, classes] under the same name, and the classes, which are
-//! attributes of the operator (ai.onnx.ml, ZipMap), are told in the metadata. A classifier of several outputs ends with a
+//! attributes of the operator (ai.onnx.ml, ZipMap), stand in the metadata. A classifier of several outputs ends with a
 //! sequence of tensors, one for each. It becomes that many outputs, which are named `NAME_0`, `NAME_1` and so on.
 
 use bytes::{Buf, BufMut};
@@ -111,7 +111,7 @@ const MAX_STEPS: usize = 256;
 /// `TensorProto.DataType.DOUBLE`.
 const DOUBLE: i32 = 11;
 
-/// The element type of a value, FLOAT or DOUBLE, as far as the nodes before it tell; ONNX Runtime finds out what is `None` here.
+/// The element type of a value, FLOAT or DOUBLE, as far as the nodes before it show; ONNX Runtime finds out what is `None` here.
 fn element(graph: &Graph, name: &str, steps: usize) -> Option<i32> {
     if let Some(tensor) = graph.initializers.iter().find(|tensor| tensor.name == name) {
         return Some(tensor.element).filter(is_float);

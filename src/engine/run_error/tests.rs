@@ -46,7 +46,7 @@ proptest::proptest! {
 
 #[test]
 fn memory_and_devices_are_no_fault_of_a_client() {
-    let code_of = |words| code(ErrorCode::GenericFailure, words);
+    let code_of = |words: &str| code(FailureCause::of(&ort::Error::new(words)));
     assert_eq!(code_of("element_wise_ops.cc:2256 operator() Integer modulo by zero"), Code::RunFailed);
     assert_eq!(code_of("Failed to allocate memory for requested buffer of size 3"), Code::ResourceExhausted);
     assert_eq!(code_of("CUDA failure 700: an illegal memory access was encountered"), Code::Internal);

@@ -19,7 +19,7 @@ const MAX_ENTRY: u64 = 64 << 10;
 
 /// A message of onnx.proto that may hold tensors.
 #[derive(Clone, Copy)]
-enum Kind {
+enum MessageKind {
     Model,
     Function,
     Graph,
@@ -30,17 +30,19 @@ enum Kind {
     Entry,
 }
 
-impl Kind {
+impl MessageKind {
     /// Message in a field of this one, by the field's number in ONNX 1.23; `None` where it holds no tensors.
-    fn field(self, number: u64) -> Option<Kind> {
+    fn field(self, number: u64) -> Option<MessageKind> {
         match (self, number) {
-            (Kind::Model, 25) => Some(Kind::Function),
-            (Kind::Model, 7) | (Kind::Attribute, 6 | 11) => Some(Kind::Graph),
-            (Kind::Graph, 1) | (Kind::Function, 7) => Some(Kind::Node),
-            (Kind::Node, 5) => Some(Kind::Attribute),
-            (Kind::Graph, 5) | (Kind::Attribute, 5 | 10) | (Kind::SparseTensor, 1 | 2) => Some(Kind::Tensor),
-            (Kind::Graph, 15) | (Kind::Attribute, 22 | 23) => Some(Kind::SparseTensor),
-            (Kind::Tensor, 13) => Some(Kind::Entry),
+            (MessageKind::Model, 25) => Some(MessageKind::Function),
+            (MessageKind::Model, 7) | (MessageKind::Attribute, 6 | 11) => Some(MessageKind::Graph),
+            (MessageKind::Graph, 1) | (MessageKind::Function, 7) => Some(MessageKind::Node),
+            (MessageKind::Node, 5) => Some(MessageKind::Attribute),
+            (MessageKind::Graph, 5) | (MessageKind::Attribute, 5 | 10) | (MessageKind::SparseTensor, 1 | 2) => {
+                Some(MessageKind::Tensor)
+            }
+            (MessageKind::Graph, 15) | (MessageKind::Attribute, 22 | 23) => Some(MessageKind::SparseTensor),
+            (MessageKind::Tensor, 13) => Some(MessageKind::Entry),
             _ => None,
         }
     }
@@ -57,7 +59,7 @@ pub(in crate::engine) fn locations(model: &mut (impl BufRead + Seek)) -> io::Res
     }
     model.seek(SeekFrom::Start(0))?;
     let mut reader = Reader { model, position: 0, found: BTreeSet::new() };
-    match reader.message(Kind::Model, end, 0) {
+    match reader.message(MessageKind::Model, end, 0) {
         Ok(()) => Ok(reader.found),
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
             Ok(BTreeSet::new())
@@ -73,7 +75,7 @@ struct Reader<'a, M> {
 }
 
 impl<M: BufRead + Seek> Reader<'_, M> {
-    fn message(&mut self, kind: Kind, end: u64, depth: usize) -> io::Result<()> {
+    fn message(&mut self, kind: MessageKind, end: u64, depth: usize) -> io::Result<()> {
         while self.position < end {
             let tag = self.varint()?;
             if tag >> 3 == 0 {
@@ -86,7 +88,7 @@ impl<M: BufRead + Seek> Reader<'_, M> {
                 2 => {
                     let length = self.varint()?;
                     match kind.field(tag >> 3) {
-                        Some(Kind::Entry) if length <= MAX_ENTRY => self.entry(length, end)?,
+                        Some(MessageKind::Entry) if length <= MAX_ENTRY => self.entry(length, end)?,
                         Some(inner) if depth < MAX_DEPTH => {
                             let inner_end = self.end(length, end)?;
                             self.message(inner, inner_end, depth + 1)?;

@@ -14,14 +14,14 @@ use super::{
     death::Death,
     death_watch::Notify,
     failure::WorkerFailure,
-    messages::{Answer, Area, Call, Load, Ran as Written, Refused, Reply, Request, Run, Tensor as Described, Weights},
+    messages::{Area, Call, Load, Refused, Reply, ReplyBody, Request, Run, RunOutputs, Tensor as Described, Weights},
     process::{Launch, Process},
     regions::{Region, Regions},
 };
 use crate::{
     engine::{
-        Ran,
-        instance::extents,
+        batch_run::BatchRun,
+        batch_values::stacked_extents,
         model_file::ModelFile,
         run_control::{is_session_given_up, is_stop_requested},
         target::Target,
@@ -37,7 +37,7 @@ const FIRST_ROOM: usize = 64 << 10;
 /// Room that outputs are given before it is known what they take. Larger ones are copied.
 const MAX_ROOM: usize = 16 << 20;
 
-/// How long a worker may go on with a run that it was told to stop: one operator may take so long.
+/// Time for which a worker may go on with a run that it was asked to stop: one operator may take so long.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session in a worker process, which ends with this.
@@ -54,7 +54,7 @@ pub(in crate::engine) struct Worker {
     on_death: Option<Notify>,
 }
 
-/// What a worker was loaded from, for the next.
+/// Origin of a worker, for the next.
 #[derive(Clone)]
 struct Origin {
     launch: Launch,
@@ -122,12 +122,12 @@ impl Worker {
         &self.signature
     }
 
-    /// How it ended, as far as it is known.
+    /// Its death, as far as it is known.
     pub(in crate::engine) fn death(&self) -> Option<&Death> {
         self.death.as_ref()
     }
 
-    /// How it ended, if it has by now.
+    /// Its death, if it has ended by now.
     pub(in crate::engine) fn check(&mut self) -> Option<&Death> {
         if self.death.is_none() && self.process.is_gone() {
             self.death = Some(self.process.end());
@@ -147,9 +147,9 @@ impl Worker {
     }
 
     /// Runs requests as one batch, as `Instance::run` does.
-    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> Ran {
+    pub(in crate::engine) fn run(&mut self, requests: &[&ModelInputs]) -> BatchRun {
         let started = Instant::now();
-        let mut ran = Ran { outputs: Ok(Vec::new()), input: Duration::ZERO, run: Duration::ZERO };
+        let mut ran = BatchRun { outputs: Ok(Vec::new()), input: Duration::ZERO, run: Duration::ZERO };
         if let Some(death) = &self.death {
             ran.outputs = Err(gone(death));
             return ran;
@@ -184,7 +184,8 @@ impl Worker {
         let mut end = 0usize;
         let mut described = Vec::with_capacity(parts.len());
         for (index, parts) in inputs.into_iter().zip(&parts) {
-            let (_, extents) = extents(parts.iter().copied()).map_err(|error| Error::internal(error.to_string()))?;
+            let (_, extents) =
+                stacked_extents(parts.iter().copied()).map_err(|error| Error::internal(error.to_string()))?;
             let length = parts.iter().map(|part| part.data().len()).sum::<usize>();
             let offset = end.next_multiple_of(ALIGNMENT);
             end = offset + length;
@@ -227,34 +228,36 @@ impl Worker {
     }
 
     /// Has a run made, and gives what came of it with the region that holds it.
-    fn ask(&mut self, run: Request, mut output: Region) -> Result<(Written, Region)> {
+    fn ask(&mut self, run: Request, mut output: Region) -> Result<(RunOutputs, Region)> {
         let mut request = Call::from(run);
         loop {
             let answer = self.process.stream.send(&request).and_then(|()| self.wait());
             match answer {
-                Ok(Answer::Ran(written)) => return Ok((written, output)),
-                Ok(Answer::Failed(failed)) => {
+                Ok(ReplyBody::Ran(written)) => return Ok((written, output)),
+                Ok(ReplyBody::Failed(failed)) => {
                     let code = Code::OF_INFERENCES.get(failed.code as usize).copied().unwrap_or(Code::Internal);
                     return Err(Error::new(code, failed.why));
                 }
-                Ok(Answer::Lacks(length)) => {
+                Ok(ReplyBody::Lacks(length)) => {
                     let length = usize::try_from(length).unwrap_or(usize::MAX);
                     // Whatever comes, the worker keeps its outputs until the next run only.
                     output = self.region(length)?;
                     request = Call::from(Request::Room(area(&output)));
                 }
-                Ok(Answer::Loaded(_) | Answer::Refused(_)) => return Err(self.lost(&io::ErrorKind::InvalidData.into())),
+                Ok(ReplyBody::Loaded(_) | ReplyBody::Refused(_)) => {
+                    return Err(self.lost(&io::ErrorKind::InvalidData.into()));
+                }
                 Err(error) => return Err(self.lost(&error)),
             }
         }
     }
 
     /// Waits for an answer. Has the run stopped where this thread's run is, and gives up on a worker that does not stop.
-    fn wait(&mut self) -> io::Result<Answer> {
+    fn wait(&mut self) -> io::Result<ReplyBody> {
         let mut stopped: Option<Instant> = None;
         loop {
             if let Some(reply) = self.process.stream.receive::<Reply>()? {
-                return reply.answer.ok_or(io::ErrorKind::InvalidData.into());
+                return reply.body.ok_or(io::ErrorKind::InvalidData.into());
             }
             match stopped {
                 None if is_stop_requested() => {
@@ -274,7 +277,7 @@ impl Worker {
     }
 
     /// The outputs of a run as slices of the region that they lie in. Nothing of what the worker says is believed.
-    fn outputs(&mut self, written: Written, region: Region, rows: usize) -> Result<Vec<Tensor>> {
+    fn outputs(&mut self, written: RunOutputs, region: Region, rows: usize) -> Result<Vec<Tensor>> {
         let size = region.size();
         let found: Option<Vec<(Shape, usize, usize)>> =
             written.outputs.iter().map(|output| read(output, size)).collect();
@@ -315,7 +318,7 @@ fn load_model(
     let answer = sent.and_then(|()| {
         loop {
             match process.stream.receive::<Reply>()? {
-                Some(reply) => return Ok(reply.answer),
+                Some(reply) => return Ok(reply.body),
                 None if is_session_given_up() => return Err(io::ErrorKind::TimedOut.into()),
                 None => {}
             }
@@ -326,8 +329,8 @@ fn load_model(
         tracing::warn!(target: "onnxruntime", worker = process.id(), "{line}");
     }
     let signature = match answer {
-        Ok(Some(Answer::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
-        Ok(Some(Answer::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }.into()),
+        Ok(Some(ReplyBody::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),
+        Ok(Some(ReplyBody::Refused(Refused { why, may_pass }))) => return Err(Failure { why, may_pass }.into()),
         Ok(_) => Err(io::ErrorKind::InvalidData.into()),
         Err(error) => Err(error),
     };

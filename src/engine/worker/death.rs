@@ -1,4 +1,4 @@
-//! How a worker ended, for people.
+//! Death of a worker, for people.
 
 use std::{fmt, os::unix::process::ExitStatusExt, process::ExitStatus};
 
@@ -13,6 +13,8 @@ pub struct Death {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cause {
     Signal(i32),
+    /// SIGABRT, for want of memory.
+    AbortForMemory,
     Exit(i32),
     /// The server ended it, for this reason.
     Ended(String),
@@ -39,9 +41,11 @@ pub(super) fn signal_name(signal: i32) -> String {
 }
 
 impl Death {
-    /// By what the system says of the process.
-    pub(super) fn of(status: ExitStatus, last_words: Option<String>) -> Self {
+    /// By the system's word on the process, and the last line that it wrote to stderr.
+    pub fn of(status: ExitStatus, last_words: Option<String>) -> Self {
         let cause = match status.signal() {
+            // C++ code that gets no memory ends by SIGABRT, and nothing but its last words says so.
+            Some(libc::SIGABRT) if last_words.as_deref().is_some_and(lacks_memory) => Cause::AbortForMemory,
             Some(signal) => Cause::Signal(signal),
             None => Cause::Exit(status.code().unwrap_or(-1)),
         };
@@ -53,21 +57,22 @@ impl Death {
         Death { cause: Cause::Ended(why.into()), last_words: None }
     }
 
-    /// What happened to it, as what follows "was" or "has".
+    /// Its cause, as a verb phrase such as "was ended by SIGSEGV".
     pub fn cause(&self) -> String {
         match &self.cause {
             Cause::Signal(signal) => format!("was ended by {}", signal_name(*signal)),
+            Cause::AbortForMemory => format!("was ended by {}", signal_name(libc::SIGABRT)),
             Cause::Exit(code) => format!("ended with exit code {code}"),
             Cause::Ended(why) => format!("was ended: {why}"),
         }
     }
 
-    /// Whether it ended by itself, as a worker does that can't work.
+    /// True if it ended by itself, as a worker does that can't work.
     pub(super) fn is_exit(&self) -> bool {
         matches!(self.cause, Cause::Exit(_))
     }
 
-    /// Whether it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
+    /// True if it says nothing of the model: where memory runs out, the system ends a process by SIGKILL.
     pub fn may_pass(&self) -> bool {
         self.cause == Cause::Signal(libc::SIGKILL)
     }
@@ -75,19 +80,19 @@ impl Death {
     /// True if a fault of the code that it ran ended it, which the same files would cause again. Not so where the cause may lie
     /// outside of them: a lack of memory, the server or somebody else that ended it, or a worker that could not work.
     pub fn is_fault(&self) -> bool {
-        // C++ code that gets no memory ends by SIGABRT, and pages of shared memory that can't be had end it by SIGBUS.
-        let lacks_memory = |words: &str| words.contains("bad_alloc") || words.contains("memory");
-        match self.cause {
-            Cause::Signal(libc::SIGFPE | libc::SIGSEGV | libc::SIGILL) => true,
-            Cause::Signal(libc::SIGABRT) => !self.last_words.as_deref().is_some_and(lacks_memory),
-            _ => false,
-        }
+        // Pages of shared memory that can't be had end it by SIGBUS.
+        matches!(self.cause, Cause::Signal(libc::SIGFPE | libc::SIGSEGV | libc::SIGILL | libc::SIGABRT))
     }
 
     /// The last line that it wrote to stderr, if it wrote any.
     pub fn last_words(&self) -> Option<&str> {
         self.last_words.as_deref()
     }
+}
+
+/// True if words on stderr are about a lack of memory.
+fn lacks_memory(words: &str) -> bool {
+    words.contains("bad_alloc") || words.contains("memory")
 }
 
 impl fmt::Display for Death {

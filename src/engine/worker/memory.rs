@@ -1,6 +1,6 @@
 //! Memory that the server and a worker share: an anonymous file that both map.
 //!
-//! The server lays the file out, in regions; the worker maps what it is told. The file is sealed against shrinking, so that no
+//! The server lays the file out, in regions; the worker maps what the server names. The file is sealed against shrinking, so that no
 //! page that the server has mapped can be taken away from it.
 
 use rustix::{

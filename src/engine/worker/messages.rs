@@ -19,7 +19,7 @@ pub(super) enum Request {
     /// Answered by `Ran`, `Failed` or `Lacks`.
     #[prost(message, tag = "2")]
     Run(Run),
-    /// What `Lacks` asked for: answered by `Ran` or `Failed`.
+    /// Room that `Lacks` asked for: answered by `Ran` or `Failed`.
     #[prost(message, tag = "3")]
     Room(Area),
 }
@@ -27,18 +27,18 @@ pub(super) enum Request {
 /// A message of the worker.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Reply {
-    #[prost(oneof = "Answer", tags = "1, 2, 3, 4, 5")]
-    pub answer: Option<Answer>,
+    #[prost(oneof = "ReplyBody", tags = "1, 2, 3, 4, 5")]
+    pub body: Option<ReplyBody>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Answer {
+pub(super) enum ReplyBody {
     #[prost(message, tag = "1")]
     Loaded(ModelSignature),
     #[prost(message, tag = "2")]
     Refused(Refused),
     #[prost(message, tag = "3")]
-    Ran(Ran),
+    Ran(RunOutputs),
     #[prost(message, tag = "4")]
     Failed(Failed),
     /// The outputs take so many bytes, for which the worker was given no room.
@@ -64,7 +64,7 @@ pub(super) struct Load {
     /// Bytes that one run may hold.
     #[prost(uint64, tag = "6")]
     pub max_run_memory: u64,
-    /// Whether runs begin with zeroed memory, since a kernel may leave outputs unwritten.
+    /// True if runs begin with zeroed memory, since a kernel may leave outputs unwritten.
     #[prost(bool, tag = "7")]
     pub zeroed: bool,
 }
@@ -128,7 +128,7 @@ pub(super) struct Tensor {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Ran {
+pub(super) struct RunOutputs {
     /// All outputs in their order.
     #[prost(message, repeated, tag = "1")]
     pub outputs: Vec<Tensor>,
@@ -187,9 +187,9 @@ impl From<Request> for Call {
     }
 }
 
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        Reply { answer: Some(answer) }
+impl From<ReplyBody> for Reply {
+    fn from(body: ReplyBody) -> Self {
+        Reply { body: Some(body) }
     }
 }
 

@@ -19,13 +19,13 @@ use super::{
     stream::MessageStream,
 };
 
-/// How often the server looks whether a run that goes on is to be stopped.
+/// Time between two checks whether a run that goes on is to be stopped.
 pub(super) const TICK: Duration = Duration::from_millis(20);
 
 /// Bytes of a worker's stderr that are kept until they are logged.
 const MAX_LOG: usize = 16 << 10;
 
-/// How workers are started.
+/// Settings with which workers are started.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The executable.
@@ -83,7 +83,7 @@ impl Process {
         self.watched = watch(&self.control, notify);
     }
 
-    /// Whether it has ended, or closed what it was started with. Reads what it wrote to stderr.
+    /// True if it has ended, or closed what it was started with. Reads what it wrote to stderr.
     pub(super) fn is_gone(&mut self) -> bool {
         let mut buffer = [0; 1024];
         loop {
@@ -114,10 +114,10 @@ impl Process {
         let _ = self.control.write_all(&number.to_le_bytes());
     }
 
-    /// Ends it where it has not ended, and tells how it did.
+    /// Ends it where it has not ended, and returns its death.
     pub(super) fn end(&mut self) -> Death {
         self.watched = None;
-        // It closes its sockets while it ends: what ended it stays what the system tells.
+        // It closes its sockets while it ends: the system's word on what ended it stays.
         let _ = self.child.kill();
         let status = self.child.wait();
         let last_words = self.take_log().pop();

@@ -34,13 +34,13 @@ struct Layout {
     /// Places without pages, by their size.
     holes: BTreeMap<usize, Vec<u64>>,
     /// Regions that nothing uses.
-    idle: Vec<Place>,
+    idle: Vec<FileRange>,
     /// Offsets of regions that the worker should unmap.
     retired: Vec<u64>,
 }
 
 /// A mapped place in the file.
-struct Place {
+struct FileRange {
     offset: u64,
     size: usize,
     /// Bytes that have pages.
@@ -52,7 +52,7 @@ struct Place {
 pub(super) struct Region {
     regions: Arc<Regions>,
     /// `None` once it went back.
-    place: Option<Place>,
+    place: Option<FileRange>,
 }
 
 impl Regions {
@@ -69,7 +69,7 @@ impl Regions {
         let too_large = || io::Error::new(io::ErrorKind::OutOfMemory, "it is larger than the address space");
         let size = length.max(MIN_REGION).checked_next_power_of_two().ok_or_else(too_large)?;
         let mut layout = self.layout();
-        let fits = |place: &Place| place.size >= size && place.size <= size.saturating_mul(MAX_SLACK);
+        let fits = |place: &FileRange| place.size >= size && place.size <= size.saturating_mul(MAX_SLACK);
         let best = layout.idle.iter().enumerate().filter(|(_, place)| fits(place));
         let best = best.min_by_key(|(_, place)| place.size).map(|(index, _)| index);
         let place = best.map(|index| layout.idle.swap_remove(index));
@@ -83,7 +83,7 @@ impl Regions {
         Ok(region)
     }
 
-    fn new_place(&self, layout: &mut Layout, size: usize) -> io::Result<Place> {
+    fn new_place(&self, layout: &mut Layout, size: usize) -> io::Result<FileRange> {
         let hole = layout.holes.get_mut(&size).and_then(Vec::pop);
         let offset = match hole {
             Some(offset) => offset,
@@ -95,7 +95,7 @@ impl Regions {
             }
         };
         match Mapping::new(&self.file, offset, size) {
-            Ok(mapping) => Ok(Place { offset, size, backed: 0, mapping }),
+            Ok(mapping) => Ok(FileRange { offset, size, backed: 0, mapping }),
             Err(error) => {
                 layout.holes.entry(size).or_default().push(offset);
                 Err(error.into())
@@ -109,14 +109,14 @@ impl Regions {
     }
 
     /// Takes back what a region was.
-    fn take_back(&self, place: Place) {
+    fn take_back(&self, place: FileRange) {
         let mut layout = self.layout();
         let idle: usize = layout.idle.iter().map(|idle| idle.backed).sum();
         if idle + place.backed <= MAX_IDLE_BYTES {
             layout.idle.push(place);
             return;
         }
-        let Place { offset, size, mapping, .. } = place;
+        let FileRange { offset, size, mapping, .. } = place;
         drop(mapping);
         self.file.release(offset, size as u64);
         layout.holes.entry(size).or_default().push(offset);

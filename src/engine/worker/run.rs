@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     engine::{
-        cuda::predicted_shapes::Foreseen, instance::output_tensor, run_error::run_error, session::SharedSession,
-        strings, value::Value,
+        batch_values::output_tensor, cuda::predicted_shapes::PredictedShapes, failure_cause::FailureCause,
+        run_error::run_error, session::SharedSession, strings, value::Value,
     },
     error::{Error, Result},
     tensor::{self, ALIGNMENT, Datatype, Shape, Signature},
@@ -21,10 +21,10 @@ use crate::{
 pub(super) struct LoadedModel {
     session: SharedSession,
     signature: Signature,
-    foreseen: Foreseen,
+    predicted: PredictedShapes,
 }
 
-/// What a run gave.
+/// Outputs of a run.
 pub(super) enum Made {
     /// All outputs are in the output area.
     InPlace(Vec<Tensor>),
@@ -32,7 +32,7 @@ pub(super) enum Made {
     Elsewhere(Vec<tensor::Tensor>, usize),
 }
 
-/// What became of outputs.
+/// Outputs after an attempt to write them to the output area.
 pub(super) enum Written {
     All(Vec<Tensor>),
     /// The area is smaller than this.
@@ -68,8 +68,8 @@ impl Areas {
 
 impl LoadedModel {
     pub(super) fn new(session: SharedSession, signature: Signature) -> Self {
-        let foreseen = Foreseen::new(&signature);
-        LoadedModel { session, signature, foreseen }
+        let predicted = PredictedShapes::new(&signature);
+        LoadedModel { session, signature, predicted }
     }
 
     pub(super) fn signature(&self) -> &Signature {
@@ -116,13 +116,13 @@ impl LoadedModel {
             match ran {
                 Ok(_) => return Ok(Made::InPlace(outputs)),
                 // Stopped.
-                Err(error) if is_stopped(&error) => return Err(run_error(&error)),
-                // The places may be to blame: the run without them tells.
+                Err(error) if FailureCause::of(&error) == FailureCause::Stopped => return Err(run_error(&error)),
+                // The places may be to blame: the run without them shows it.
                 Err(_) => {}
             }
             let made = self.session.run_into(&values, &optional, &[], options, false);
             let made = made.map_err(|error| run_error(&error))?;
-            self.foreseen.was_wrong();
+            self.predicted.was_wrong();
             return self.elsewhere(made, &regions, rows);
         }
         // Kernels of sums over nothing leave their outputs as they were.
@@ -144,7 +144,7 @@ impl LoadedModel {
     ) -> Result<Option<(Vec<Option<Value>>, Vec<Tensor>)>> {
         let (mut end, mut found) = (0usize, Vec::new());
         for (index, spec) in self.signature.outputs.iter().enumerate() {
-            let Some(shape) = self.foreseen.shape(index, spec, rows) else { return Ok(None) };
+            let Some(shape) = self.predicted.shape(index, spec, rows) else { return Ok(None) };
             let Some(length) = shape.bytes(spec.datatype)?.filter(|length| *length > 0) else { return Ok(None) };
             let start = end.next_multiple_of(ALIGNMENT);
             end = start.saturating_add(length);
@@ -194,7 +194,7 @@ impl LoadedModel {
             let length = output.data().len();
             taken[start..start + length].copy_from_slice(output.data());
             written.push(described(index, output.shape(), start, length));
-            self.foreseen.came(index, &self.signature.outputs[index], rows, output.shape());
+            self.predicted.observe(index, &self.signature.outputs[index], rows, output.shape());
         }
         Ok(Written::All(written))
     }
@@ -203,11 +203,6 @@ impl LoadedModel {
 fn described(index: usize, shape: &Shape, start: usize, length: usize) -> Tensor {
     let extents = shape.extents().iter().map(|extent| *extent as u64).collect();
     Tensor { offset: start as u64, length: length as u64, extents, index: index as u32 }
-}
-
-/// Whether a run ended because it was told to.
-fn is_stopped(error: &ort::Error) -> bool {
-    error.to_string().contains("terminate flag")
 }
 
 /// An input as ONNX Runtime takes it, and the addresses that it lies at.

@@ -19,14 +19,14 @@ use std::{
 
 use super::{
     memory::SharedFile,
-    messages::{Answer, Area, Call, Failed, Load, Ran, Refused, Reply, Request, Run},
+    messages::{Area, Call, Failed, Load, Refused, Reply, ReplyBody, Request, Run, RunOutputs},
     run::{Areas, LoadedModel, Made, Written},
     setup::{self, Channels},
     stream::MessageStream,
 };
 use crate::{
     engine::{
-        Engine,
+        environment::Engine,
         model_file::{ModelFile, NeedsElements, RowAnalysis},
         session::SharedSession,
         signature,
@@ -180,29 +180,29 @@ impl Worker {
     }
 
     /// The answer with these outputs, which are in the area then, or wait where that is too small.
-    fn hand_over(&mut self, made: Result<Made>, area: Area, waiting: &mut Option<Made>) -> Answer {
+    fn hand_over(&mut self, made: Result<Made>, area: Area, waiting: &mut Option<Made>) -> ReplyBody {
         let model = self.model.as_mut().ok_or_else(|| Error::internal("the worker has loaded no model"));
         let written = made.and_then(|made| model?.write(made, area, &self.file, &mut self.areas));
         match written {
-            Ok(Written::All(outputs)) => Answer::Ran(Ran { outputs }),
+            Ok(Written::All(outputs)) => ReplyBody::Ran(RunOutputs { outputs }),
             Ok(Written::Lacks(length, made)) => {
                 *waiting = Some(made);
-                Answer::Lacks(length)
+                ReplyBody::Lacks(length)
             }
             Err(error) => failed(&error),
         }
     }
 
-    fn load(&mut self, load: &Load) -> Answer {
+    fn load(&mut self, load: &Load) -> ReplyBody {
         self.model = None;
         self.areas = Areas::default();
         match self.load_model(load) {
             Ok(model) => {
                 let signature = model.signature().into();
                 self.model = Some(model);
-                Answer::Loaded(signature)
+                ReplyBody::Loaded(signature)
             }
-            Err(Failure { why, may_pass }) => Answer::Refused(Refused { why, may_pass }),
+            Err(Failure { why, may_pass }) => ReplyBody::Refused(Refused { why, may_pass }),
         }
     }
 
@@ -255,8 +255,8 @@ fn read_part(file: &File, mut offset: u64, length: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn failed(error: &Error) -> Answer {
+fn failed(error: &Error) -> ReplyBody {
     let code = Code::OF_INFERENCES.iter().position(|code| *code == error.code());
     let internal = Code::OF_INFERENCES.len() - 1;
-    Answer::Failed(Failed { code: code.unwrap_or(internal) as u32, why: error.message().to_owned() })
+    ReplyBody::Failed(Failed { code: code.unwrap_or(internal) as u32, why: error.message().to_owned() })
 }

@@ -1,4 +1,4 @@
-//! What a worker process does before anything else: takes over the sockets that it was started with, and lets go of everything
+//! Setup of a worker process before anything else: takes over the sockets that it was started with, and lets go of everything
 //! that is the server's.
 
 use rustix::stdio::{dup2_stdin, dup2_stdout};
@@ -9,10 +9,10 @@ use std::{
     time::Duration,
 };
 
-/// How long a write to stderr may wait for the server to read: it must never hold up a run for good.
+/// Time that a write to stderr may wait for the server to read: it must never hold up a run for good.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// How much more likely than the server the system ends a worker where memory runs out.
+/// OOM score of a worker: the system ends it rather than the server where memory runs out.
 const OOM_SCORE: i32 = 300;
 
 /// Ways to the server.

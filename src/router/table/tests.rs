@@ -15,10 +15,10 @@ use crate::{
 fn ready(version: u64) -> VersionEntry {
     let metrics = Exposition::new(&[]).version("m", version);
     let settings = Settings {
-        by_rows: false,
+        rows_independent: false,
         shared_extents: Vec::new(),
         required_extents: Vec::new(),
-        joined: false,
+        batched: false,
         open_axes: Vec::new(),
         max_batch_size: 1,
         max_queue_delay: Duration::ZERO,
@@ -26,10 +26,10 @@ fn ready(version: u64) -> VersionEntry {
         levels: Levels::new(&ModelConfig::default(), QueueTime::Auto),
         slots: 1,
         ran_at_load: true,
-        in_place_rows: 0,
+        inline_rows: 0,
         max_run_time: None,
     };
-    let instances = Instances { compute: Vec::new(), in_place: Vec::new() };
+    let instances = Instances { compute: Vec::new(), inline: Vec::new() };
     let compute = Compute::start(1).unwrap();
     let batcher = Batcher::new("m", version, instances, settings, metrics.clone(), compute.clone());
     compute.stop();

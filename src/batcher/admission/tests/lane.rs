@@ -17,7 +17,7 @@ use crate::{
     config::QueueTime,
 };
 
-/// How long a run takes, in milliseconds.
+/// Time of a run, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
     pub first: f64,
@@ -30,7 +30,7 @@ impl Cost {
     }
 }
 
-/// Who sends requests of one row.
+/// Clients that send requests of one row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clients {
     /// Per second.
@@ -39,15 +39,15 @@ pub(super) struct Clients {
     pub level: usize,
 }
 
-/// What came of the requests that came in a time.
+/// Outcome of the requests of a time.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
     /// Answered in time, per second.
     pub goodput: f64,
     answered: usize,
-    /// How long each that failed took to learn it.
+    /// Time until each that failed was refused.
     failed: Vec<Duration>,
-    /// How long each that was answered waited and ran.
+    /// Time that each that was answered waited and ran.
     pub latencies: Vec<Duration>,
     pub refusals: Vec<Refusal>,
 }

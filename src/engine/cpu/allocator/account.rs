@@ -1,4 +1,4 @@
-//! What a session's memory is counted in, and what it may hold.
+//! Account of a session's memory, with its limits.
 
 use std::sync::{
     Arc,
@@ -8,14 +8,14 @@ use std::sync::{
 use super::refusal::Refusal;
 use crate::metrics::HeldMemory;
 
-/// What memory is for.
+/// Purpose of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Purpose {
     /// Weights, from a load until the session ends.
     Weights,
     /// Tensors of runs, with what is kept of them for the next.
     Runs,
-    /// What threads of ONNX Runtime's own ask for, of which nothing says for whom. It is never refused: an exception on such a
+    /// Memory for threads of ONNX Runtime's own, of no known session. It is never refused: an exception on such a
     /// thread would end the process.
     Other,
 }
@@ -27,19 +27,19 @@ pub(in crate::engine) struct Account {
     held: Arc<HeldMemory>,
     /// Bytes that one run may hold at once.
     run_limit: usize,
-    /// Whether runs get zeroed memory only.
+    /// True if runs get zeroed memory only.
     is_zeroed: bool,
 }
 
-/// What sessions hold together, and may hold.
+/// Memory that sessions hold together, and its limit.
 #[derive(Debug)]
-struct Total {
+pub(super) struct Total {
     /// Bytes by purpose.
     held: [AtomicUsize; 3],
     limit: AtomicUsize,
 }
 
-/// That of the process.
+/// The total of the process.
 static PROCESS: Total = Total::new(usize::MAX);
 
 /// Where weights have taken nearly all, runs get this part of the limit all the same: the least that lets small models serve.
@@ -51,7 +51,7 @@ pub(in crate::engine) fn limit_total(bytes: usize) {
 }
 
 impl Total {
-    const fn new(limit: usize) -> Self {
+    pub(super) const fn new(limit: usize) -> Self {
         Total { held: [const { AtomicUsize::new(0) }; 3], limit: AtomicUsize::new(limit) }
     }
 }
@@ -59,27 +59,25 @@ impl Total {
 impl Account {
     /// An account of a session whose runs may hold so much each.
     pub(in crate::engine) fn new(run_limit: usize, is_zeroed: bool) -> Self {
-        Account { total: &PROCESS, held: Arc::default(), run_limit, is_zeroed }
+        Account::of_total(&PROCESS, run_limit, is_zeroed)
     }
 
-    /// Accounts that together may hold so much.
-    #[cfg(test)]
-    pub(super) fn sharing<const COUNT: usize>(limit: usize) -> [Arc<Self>; COUNT] {
-        let total = Box::leak(Total::new(limit).into());
-        std::array::from_fn(|_| Account { total, ..Account::new(usize::MAX, false) }.into())
+    /// An account that counts in this total, for a session whose runs may hold so much each.
+    pub(super) fn of_total(total: &'static Total, run_limit: usize, is_zeroed: bool) -> Self {
+        Account { total, held: Arc::default(), run_limit, is_zeroed }
     }
 
-    /// What the session holds now.
+    /// Memory that the session holds now.
     pub(in crate::engine) fn held(&self) -> &Arc<HeldMemory> {
         &self.held
     }
 
-    /// What one run may hold.
+    /// Bytes that one run may hold.
     pub(super) fn run_limit(&self) -> usize {
         self.run_limit
     }
 
-    /// Whether runs get zeroed memory only.
+    /// True if runs get zeroed memory only.
     pub(in crate::engine) fn is_zeroed(&self) -> bool {
         self.is_zeroed
     }

@@ -1,14 +1,10 @@
 //! Blocks of memory from the operating system, each behind a header that names its pool.
 
-use bytes::Bytes;
 use std::{
     ffi::c_void,
     mem::MaybeUninit,
     ptr::{self, NonNull},
-    sync::Arc,
 };
-
-use super::{pool::Pool, refusal::Refusal};
 
 /// Bytes in front of a block's memory. ONNX Runtime's kernels want 64-byte alignment, so the header is one such unit.
 pub(super) const HEADER: usize = 64;
@@ -25,17 +21,17 @@ const MAX_BLOCK: usize = 1 << 47;
 /// The description of a block, which lies in front of its memory.
 #[repr(C, align(64))]
 pub(super) struct Header {
-    /// The pool that the block came from; a reference is held while the block is in use.
-    pub pool: *const Pool,
+    /// The pool that the block came from, of which a reference is held while the block is in use; null while it is kept.
+    pub pool: *const c_void,
     /// Size of the block with this header.
     pub bytes: usize,
     /// The next kept block of the same size; meaningful only while the block is kept.
     pub next: *mut Header,
-    /// What `malloc` returned; null for a mapping.
+    /// Address that `malloc` returned; null for a mapping.
     start: *mut c_void,
     /// The number of blocks that the pool had taken back when it took back this one.
     pub last_used: u64,
-    /// Whether nothing has written to the memory since the system zeroed it.
+    /// True if nothing has written to the memory since the system zeroed it.
     pub is_zero: bool,
 }
 
@@ -108,49 +104,6 @@ pub(super) fn memory(header: NonNull<Header>) -> NonNull<u8> {
 pub(super) unsafe fn header(memory: NonNull<u8>) -> NonNull<Header> {
     // SAFETY: the header lies in front of the memory.
     unsafe { memory.sub(HEADER) }.cast()
-}
-
-/// Bytes in memory of a pool, which goes back to it when they are dropped.
-pub(in crate::engine) struct Block {
-    memory: NonNull<u8>,
-}
-
-// SAFETY: the block belongs to no thread, and is reached through its owner only.
-#[allow(unsafe_code, reason = "a raw pointer takes the automatic implementations away")]
-unsafe impl Send for Block {}
-
-impl Block {
-    /// Copies the parts, `length` bytes in all, one behind the other into memory of a pool.
-    #[allow(unsafe_code, reason = "fills memory of the pool")]
-    pub(in crate::engine) fn stacked<'p>(
-        pool: &Arc<Pool>,
-        length: usize,
-        parts: impl Iterator<Item = &'p Bytes>,
-    ) -> Result<Self, Refusal> {
-        let (memory, _) = pool.allocate(length, false)?;
-        let block = Block { memory };
-        let mut filled = 0;
-        for part in parts {
-            assert!(part.len() <= length - filled, "the parts are longer than they were");
-            // SAFETY: the memory has `length` bytes, which this block alone knows of, so there is room and no overlap.
-            unsafe { memory.add(filled).copy_from_nonoverlapping(NonNull::from(&**part).cast(), part.len()) };
-            filled += part.len();
-        }
-        Ok(block)
-    }
-
-    /// Where the bytes lie.
-    pub(in crate::engine) fn start(&self) -> *const u8 {
-        self.memory.as_ptr()
-    }
-}
-
-impl Drop for Block {
-    #[allow(unsafe_code, reason = "gives the memory back to its pool")]
-    fn drop(&mut self) {
-        // SAFETY: the memory came from a pool, and goes back once.
-        unsafe { super::pool::free(self.memory) };
-    }
 }
 
 #[cfg(test)]

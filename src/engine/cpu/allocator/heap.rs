@@ -49,7 +49,7 @@ fn resident() -> Option<usize> {
     Some(pages * PAGE)
 }
 
-/// Bytes that are free in the heap of the C library. Older ones than glibc 2.33 don't tell.
+/// Bytes that are free in the heap of the C library. Unknown before glibc 2.33.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "calls a function of the C library")]
 fn unused() -> Option<usize> {
@@ -68,7 +68,7 @@ fn trim() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Other C libraries tell nothing, and give back by themselves.
+/// Other C libraries have no such figure, and give back by themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn unused() -> Option<usize> {
     None

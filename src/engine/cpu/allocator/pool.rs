@@ -12,7 +12,7 @@ use super::{
     account::{Account, Purpose},
     block::{self, Header},
     refusal::Refusal,
-    sweeper,
+    sweeper::{self, Sweep},
 };
 
 /// Bytes that a pool keeps however long no run has used them.
@@ -58,6 +58,7 @@ impl Pool {
     pub(in crate::engine) fn new(account: Arc<Account>, purpose: Purpose) -> Arc<Self> {
         let pool = Self::unswept(account, purpose);
         if purpose == Purpose::Runs {
+            let pool: Arc<dyn Sweep> = pool.clone();
             sweeper::watch(&pool);
         }
         pool
@@ -99,7 +100,7 @@ impl Pool {
                 memory.write_bytes(0, length);
             }
             header.is_zero = false;
-            header.pool = Arc::into_raw(self.clone());
+            header.pool = Arc::into_raw(self.clone()).cast();
             header.bytes
         };
         Ok((memory, bytes))
@@ -149,21 +150,6 @@ impl Pool {
         self.release(header.as_ptr());
     }
 
-    /// Releases kept blocks that no run has used since the sweep before the last.
-    pub(super) fn sweep(&self) {
-        let mut shelves = self.lock();
-        let stale = shelves.at_last_sweep;
-        let stale = shelves.take_stale(stale, ALWAYS_KEPT);
-        drop(shelves);
-        self.release(stale);
-    }
-
-    /// Releases all kept blocks.
-    pub(super) fn release_kept(&self) {
-        let all = self.lock().take_stale(u64::MAX, 0);
-        self.release(all);
-    }
-
     /// Gives a list of blocks back to the system.
     #[allow(unsafe_code, reason = "walks a list of blocks")]
     fn release(&self, mut list: *mut Header) {
@@ -182,12 +168,20 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, Shelves> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Bytes in use and kept.
-    #[cfg(test)]
-    pub(super) fn state(&self) -> (usize, usize) {
-        let shelves = self.lock();
-        (shelves.in_use, shelves.kept)
+impl Sweep for Pool {
+    fn sweep(&self) {
+        let mut shelves = self.lock();
+        let stale = shelves.at_last_sweep;
+        let stale = shelves.take_stale(stale, ALWAYS_KEPT);
+        drop(shelves);
+        self.release(stale);
+    }
+
+    fn release_kept(&self) {
+        let all = self.lock().take_stale(u64::MAX, 0);
+        self.release(all);
     }
 }
 
@@ -197,7 +191,7 @@ impl Drop for Pool {
     }
 }
 
-/// Gives memory back to the pool that it came from, and tells that pool and the block's size.
+/// Gives memory back to the pool that it came from, and returns that pool and the block's size.
 ///
 /// # Safety
 /// The memory came from [`Pool::allocate`], and nothing uses it any more.
@@ -206,7 +200,7 @@ pub(in crate::engine) unsafe fn free(memory: NonNull<u8>) -> (*const Pool, usize
     // SAFETY: promised by the caller; `allocate` left a reference to the pool in the header.
     let (header, pool, bytes) = unsafe {
         let header = block::header(memory);
-        let pool = header.as_ref().pool;
+        let pool: *const Pool = header.as_ref().pool.cast();
         (header, Arc::from_raw(pool), header.as_ref().bytes)
     };
     pool.put(header);

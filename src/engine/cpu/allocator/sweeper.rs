@@ -6,15 +6,24 @@ use std::{
     time::Duration,
 };
 
-use super::{heap::Heap, pool::Pool};
+use super::heap::Heap;
 
 /// Time between sweeps: what is kept is released after one to two of them.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
-static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
+/// Memory that is kept for the next runs.
+pub(super) trait Sweep: Send + Sync {
+    /// Releases kept blocks that no run has used since the sweep before the last.
+    fn sweep(&self);
+
+    /// Releases all kept blocks.
+    fn release_kept(&self);
+}
+
+static POOLS: Mutex<Vec<Weak<dyn Sweep>>> = Mutex::new(Vec::new());
 
 /// Has a pool swept as long as it lives.
-pub(super) fn watch(pool: &Arc<Pool>) {
+pub(super) fn watch(pool: &Arc<dyn Sweep>) {
     POOLS.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(pool));
 }
 
@@ -24,7 +33,7 @@ pub(super) fn start() {
         let mut heap = Heap::new();
         loop {
             thread::sleep(SWEEP_INTERVAL);
-            each(Pool::sweep);
+            each(|pool| pool.sweep());
             heap.trim_unused();
         }
     };
@@ -35,13 +44,13 @@ pub(super) fn start() {
 
 /// Releases all memory that is kept for the next runs.
 pub(super) fn release_all() {
-    each(Pool::release_kept);
+    each(|pool| pool.release_kept());
 }
 
-fn each(work: impl Fn(&Pool)) {
+fn each(work: impl Fn(&dyn Sweep)) {
     let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
     pools.retain(|pool| pool.strong_count() > 0);
-    let live: Vec<Arc<Pool>> = pools.iter().filter_map(Weak::upgrade).collect();
+    let live: Vec<Arc<dyn Sweep>> = pools.iter().filter_map(Weak::upgrade).collect();
     drop(pools);
-    live.iter().for_each(|pool| work(pool));
+    live.iter().for_each(|pool| work(&**pool));
 }

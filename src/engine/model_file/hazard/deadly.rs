@@ -5,7 +5,7 @@ use super::{
     flow::Value,
 };
 
-/// What has to come from a client for an operator to end the process.
+/// Input of a client by which an operator ends the process.
 #[derive(Clone, Copy)]
 enum Danger {
     /// The elements of these inputs.
@@ -65,7 +65,7 @@ const DEADLY: &[(&str, &str, &[Danger])] = &[
     (MICROSOFT, "QAttention", &[Rank, NoRows]),
 ];
 
-/// How an operator can end the process by what it is given here, for people.
+/// Reason that an operator can end the process with these inputs, for people.
 pub(super) fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
     let domain = standard(&node.domain);
     if domain.is_empty() && matches!(node.operator.as_str(), "Div" | "Mod") {
@@ -88,7 +88,7 @@ pub(super) enum Needed {
     Features,
 }
 
-/// Whether an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements on these axes.
+/// True if an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements on these axes.
 pub(super) fn needs_elements(node: &Node, inputs: &[Value], needed: Needed) -> bool {
     let of = (standard(&node.domain), node.operator.as_str());
     let depends = |danger: &Danger| match danger {
@@ -106,7 +106,7 @@ fn standard(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
 }
 
-/// Whether integers of a client are divided by what may be -1. The processor traps where that is done to the smallest.
+/// True if integers of a client are divided by what may be -1. The processor traps where that is done to the smallest.
 fn division(inputs: &[Value]) -> bool {
     let [dividend, divisor, ..] = inputs else { return false };
     // 0: not known.

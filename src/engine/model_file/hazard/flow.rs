@@ -15,17 +15,17 @@ use super::super::{
 pub(super) struct Value {
     /// `TensorProto.DataType`; 0 where it is not known.
     pub element: i32,
-    /// Whether a client decides its elements.
+    /// True if a client decides its elements.
     pub by_client: bool,
-    /// Whether an element can be -1.
+    /// True if an element can be -1.
     pub minus_one: bool,
-    /// Whether a client decides its rank.
+    /// True if a client decides its rank.
     pub open_rank: bool,
     /// The inputs of the graph whose extents decide its own: a bit each, of which the last stands for all from there on.
     pub extents: u64,
     /// The inputs of the graph whose extents its elements hold, as `Shape` reads them.
     pub holds: u64,
-    /// Whether elements decide its extents, which may then be zero though no extent of a request is.
+    /// True if elements decide its extents, which may then be zero though no extent of a request is.
     pub sized_by_values: bool,
 }
 
@@ -88,7 +88,7 @@ impl Value {
 /// Elements of a constant that are read at most: divisors are small.
 const MAX_CONSTANT_BYTES: usize = 1 << 16;
 
-/// Whether an element of a constant may be -1. One that can't be read may.
+/// True if an element of a constant may be -1. One that can't be read may.
 fn holds_minus_one(tensor: &Tensor) -> bool {
     let raw = &tensor.raw_data;
     if !tensor.external_data.is_empty() || raw.len() > MAX_CONSTANT_BYTES {
@@ -268,7 +268,7 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
     output
 }
 
-/// Whether one branch of an `If` drops or adds an axis: PyTorch exports such a branch for an extent that may be 1.
+/// True if one branch of an `If` drops or adds an axis: PyTorch exports such a branch for an extent that may be 1.
 fn has_branches_of_other_ranks(node: &Node) -> bool {
     let changes = |graph: &Graph| graph.nodes.iter().any(|node| matches!(&*node.operator, "Squeeze" | "Unsqueeze"));
     let mut branches = node.attributes.iter().filter_map(|attribute| attribute.graph.as_ref()).map(changes);
@@ -276,12 +276,12 @@ fn has_branches_of_other_ranks(node: &Node) -> bool {
 }
 
 impl Value {
-    /// Whether a client decides anything about it.
+    /// True if a client decides anything about it.
     pub(super) fn is_open(&self) -> bool {
         self.by_client || self.extents != 0 || self.holds != 0 || self.open_rank
     }
 
-    /// Whether a client decides how many extents a tensor gets that is given this as its shape.
+    /// True if a client decides how many extents a tensor gets that is given this as its shape.
     fn has_open_length(&self) -> bool {
         self.by_client && self.extents != 0 || self.open_rank
     }

@@ -3,11 +3,20 @@
 use super::{
     super::onnx::{BOOL, Graph, INT64},
     extent::Extent,
-    interpreter::{Interpreter, Scope, unproven as unproven_value},
     rules::{Op, Ruled, mixes, unproven},
+    scope::Scope,
     symbols::Symbols,
-    value::{Flow, Rows, Value},
+    value::{Flow, Rows, Value, unproven as unproven_value},
 };
+
+/// The interpreter, as far as branches and loops need it.
+pub(super) trait Subgraphs {
+    /// The values of the outputs of a graph inside another; those of its inputs are given.
+    fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value>;
+
+    /// The symbols of the model.
+    fn symbols(&mut self) -> &mut Symbols;
+}
 
 /// Times that a loop's body is interpreted at most until the values of its states stay the same.
 const MAX_ROUNDS: usize = 8;
@@ -20,7 +29,7 @@ fn graph<'a>(op: &'a Op<'_>, name: &str) -> Ruled<&'a Graph> {
 }
 
 /// `If`: the outputs of the branch that is known to be taken, or what both have in common.
-pub(super) fn branch(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
+pub(super) fn branch<I: Subgraphs>(interpreter: &mut I, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
     let (then, otherwise) = (graph(op, "then_branch")?, graph(op, "else_branch")?);
     let Some(Some(condition)) = op.inputs.first() else { return unproven("it has no condition") };
     let name = op.node.inputs.first().map_or("", String::as_str);
@@ -31,7 +40,7 @@ pub(super) fn branch(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Sco
             let first = interpreter.subgraph(then, scope, Vec::new());
             let second = interpreter.subgraph(otherwise, scope, Vec::new());
             let pairs = first.into_iter().zip(second);
-            Ok(pairs.map(|(first, second)| either(first, second, &mut interpreter.symbols)).collect())
+            Ok(pairs.map(|(first, second)| either(first, second, interpreter.symbols())).collect())
         }
         (Flow::BatchSize, None) => mixes(format!("the number of rows decides its condition '{name}'")),
         _ => mixes(format!("rows of the batch decide its condition '{name}', and so for all of them")),
@@ -66,7 +75,7 @@ fn either(first: Value, second: Value, symbols: &mut Symbols) -> Value {
 }
 
 /// `Loop`: as many turns for all rows, and states that hold the rows in the same way after each.
-pub(super) fn repeat(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
+pub(super) fn repeat<I: Subgraphs>(interpreter: &mut I, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
     let body = graph(op, "body")?;
     for (index, what) in [(0, "how often it turns"), (1, "whether it turns")] {
         match op.inputs.get(index).and_then(Option::as_ref).map(|value| &value.flow) {
@@ -80,7 +89,7 @@ pub(super) fn repeat(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Sco
         return unproven("one of its states has no value");
     }
     let scalar = |element: i32| Value::constant(element, Some([].into()));
-    let turn = |interpreter: &mut Interpreter<'_>, states: &[Value]| {
+    let turn = |interpreter: &mut I, states: &[Value]| {
         let inputs = [scalar(INT64), scalar(BOOL)].into_iter().chain(states.iter().cloned()).collect();
         let mut outputs = interpreter.subgraph(body, scope, inputs);
         if outputs.len() < 1 + states.len() {
@@ -95,14 +104,14 @@ pub(super) fn repeat(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Sco
     let (states, scanned) = until_stable(interpreter, states, turn)?;
     let number = |index: usize| op.inputs.get(index).and_then(Option::as_ref).and_then(Value::scalar);
     let is_asked = number(1).is_some_and(Extent::is_one) || op.inputs.get(1).is_none_or(Option::is_none);
-    let turns_once = is_asked && number(0).is_some_and(|turns| interpreter.symbols.is_positive(turns));
-    let turns = interpreter.symbols.extent();
+    let turns_once = is_asked && number(0).is_some_and(|turns| interpreter.symbols().is_positive(turns));
+    let turns = interpreter.symbols().extent();
     let scanned = scanned.into_iter().map(|value| stacked(value, 0, turns_once.then_some(&turns)));
     Ok(states.into_iter().chain(scanned).collect())
 }
 
 /// `Scan`: turns along an axis that does not hold the rows.
-pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
+pub(super) fn scan<I: Subgraphs>(interpreter: &mut I, op: &Op<'_>, scope: &Scope<'_>) -> Ruled<Vec<Value>> {
     if op.opset < 9 {
         return unproven("Scan is followed from operator set 9 on");
     }
@@ -119,7 +128,7 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
         let Some(shape) = &value.shape else { return unproven("the rank of what it turns over is not known") };
         let axis = axis_of("scan_input_axes", index);
         let axis = usize::try_from(if axis < 0 { axis + shape.len() as i64 } else { axis }).unwrap_or(usize::MAX);
-        turns_once &= shape.get(axis).is_some_and(|extent| interpreter.symbols.is_positive(extent));
+        turns_once &= shape.get(axis).is_some_and(|extent| interpreter.symbols().is_positive(extent));
         let flow = match &value.flow {
             Flow::Rows(rows) if rows.axis == axis => {
                 let name = &op.node.inputs[states + index];
@@ -134,12 +143,12 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
         let extents = shape.iter().enumerate().filter(|(own, _)| *own != axis).map(|(_, extent)| extent.clone());
         slices.push(Value::of(flow, Some(extents.collect()), value.element));
     }
-    let turn = |interpreter: &mut Interpreter<'_>, states: &[Value]| {
+    let turn = |interpreter: &mut I, states: &[Value]| {
         let outputs = interpreter.subgraph(body, scope, states.iter().chain(&slices).cloned().collect());
         if outputs.len() < states.len() { unproven("its body has too few outputs") } else { Ok(outputs) }
     };
     let (states, scanned) = until_stable(interpreter, inputs[..states].to_vec(), turn)?;
-    let turns = interpreter.symbols.extent();
+    let turns = interpreter.symbols().extent();
     let axis = |index: usize| axis_of("scan_output_axes", index);
     let turns = turns_once.then_some(&turns);
     let scanned = scanned.into_iter().enumerate().map(|(index, value)| stacked(value, axis(index), turns));
@@ -147,10 +156,10 @@ pub(super) fn scan(interpreter: &mut Interpreter<'_>, op: &Op<'_>, scope: &Scope
 }
 
 /// Interprets a body until its states stay as they are; gives those, and the other outputs.
-fn until_stable(
-    interpreter: &mut Interpreter<'_>,
+fn until_stable<I: Subgraphs>(
+    interpreter: &mut I,
     states: Vec<Value>,
-    mut turn: impl FnMut(&mut Interpreter<'_>, &[Value]) -> Ruled<Vec<Value>>,
+    mut turn: impl FnMut(&mut I, &[Value]) -> Ruled<Vec<Value>>,
 ) -> Ruled<(Vec<Value>, Vec<Value>)> {
     // An element that is known now is another after a turn.
     let mut states: Vec<Value> = states.iter().map(Value::computed).collect();
@@ -160,7 +169,7 @@ fn until_stable(
         let others = outputs.split_off(states.len());
         let mut is_stable = true;
         for ((state, output), open) in states.iter_mut().zip(outputs).zip(&mut open) {
-            is_stable &= !widen(state, output, open, &mut interpreter.symbols);
+            is_stable &= !widen(state, output, open, interpreter.symbols());
         }
         if is_stable {
             // After the last turn an extent that changes is another than before it.
@@ -168,7 +177,7 @@ fn until_stable(
                 let Some(shape) = &state.shape else { continue };
                 let pairs = shape.iter().zip(open);
                 let extents =
-                    pairs.map(|(extent, open)| if *open { interpreter.symbols.extent() } else { extent.clone() });
+                    pairs.map(|(extent, open)| if *open { interpreter.symbols().extent() } else { extent.clone() });
                 state.shape = Some(extents.collect());
             }
             return Ok((states, others));

@@ -6,12 +6,15 @@ use std::{
 };
 
 use super::{
-    super::onnx::{Attribute, Dimension, Function, Graph, Node, OperatorSet, ValueInfo},
-    constants, control,
+    super::onnx::{Dimension, Function, Graph, Node, OperatorSet, ValueInfo},
+    constants,
+    control::{self, Subgraphs},
     extent::Extent,
+    node_names::{axes, shown},
     rules::{self, Blame, Op},
+    scope::Scope,
     symbols::Symbols,
-    value::{Cause, Flow, Value},
+    value::{Cause, Flow, Value, unproven},
 };
 
 /// Functions and graphs inside each other, as deep as they are followed.
@@ -25,56 +28,6 @@ pub(super) struct Interpreter<'m> {
     depth: usize,
     /// Extents of the names of axes.
     names: HashMap<String, Extent>,
-}
-
-/// The values that the nodes of a graph see.
-pub(super) struct Scope<'a> {
-    pub values: HashMap<&'a str, Value>,
-    outer: Option<&'a Scope<'a>>,
-    opsets: &'a [OperatorSet],
-    /// The node that called the function that the graph is in.
-    caller: Option<(&'a Function, &'a Node)>,
-}
-
-impl<'a> Scope<'a> {
-    /// The scope of a model's graph.
-    pub(super) fn of_model(opsets: &'a [OperatorSet]) -> Self {
-        Scope { values: HashMap::new(), outer: None, opsets, caller: None }
-    }
-
-    fn inside(outer: &'a Scope<'a>) -> Self {
-        Scope { values: HashMap::new(), outer: Some(outer), opsets: outer.opsets, caller: outer.caller }
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.values.get(name).or_else(|| self.outer?.get(name))
-    }
-
-    /// The version of a domain's operators; `None` where there is not one import of it.
-    fn opset(&self, domain: &str) -> Option<i64> {
-        let is_default = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-        let is_it = |other: &str| other == domain || is_default(other) && is_default(domain);
-        let mut found = self.opsets.iter().filter(|opset| is_it(&opset.domain));
-        let first = found.next()?;
-        found.next().is_none().then_some(first.version)
-    }
-
-    /// A node of a function with the attributes that its caller gives.
-    fn resolved(&self, node: &Node) -> Option<Node> {
-        let (function, caller) = self.caller?;
-        if node.attributes.iter().all(|attribute| attribute.reference.is_empty()) {
-            return None;
-        }
-        let resolve = |attribute: &Attribute| -> Option<Attribute> {
-            if attribute.reference.is_empty() {
-                return Some(attribute.clone());
-            }
-            let mut given = caller.attributes.iter().chain(&function.defaults);
-            let given = given.find(|given| given.name == attribute.reference)?;
-            Some(Attribute { name: attribute.name.clone(), ..given.clone() })
-        };
-        Some(Node { attributes: node.attributes.iter().filter_map(resolve).collect(), ..node.clone() })
-    }
 }
 
 impl<'m> Interpreter<'m> {
@@ -149,24 +102,6 @@ impl<'m> Interpreter<'m> {
                 scope.values.insert(name, lost.unwrap_or(value));
             }
         }
-    }
-
-    /// The values of the outputs of a graph inside another; those of its inputs are given.
-    pub(super) fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
-        let mut scope = Scope::inside(outer);
-        scope.values.extend(graph.inputs.iter().map(|info| &*info.name).zip(inputs));
-        if self.depth == MAX_DEPTH {
-            return graph.outputs.iter().map(|info| too_deep(&info.name)).collect();
-        }
-        self.depth += 1;
-        self.run(graph, &mut scope);
-        self.depth -= 1;
-        let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
-        graph
-            .outputs
-            .iter()
-            .map(|info| scope.get(&info.name).cloned().unwrap_or_else(|| undefined(&info.name)))
-            .collect()
     }
 
     /// ONNX Runtime runs the nodes of a function with the operator sets of the model, whatever the function imports.
@@ -275,9 +210,27 @@ impl<'m> Interpreter<'m> {
     }
 }
 
-/// The axes that are declared of a tensor.
-pub(super) fn axes(info: &ValueInfo) -> Option<&[Dimension]> {
-    Some(&info.kind.as_ref()?.tensor.as_ref()?.shape.as_ref()?.dimensions)
+impl Subgraphs for Interpreter<'_> {
+    fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
+        let mut scope = Scope::inside(outer);
+        scope.values.extend(graph.inputs.iter().map(|info| &*info.name).zip(inputs));
+        if self.depth == MAX_DEPTH {
+            return graph.outputs.iter().map(|info| too_deep(&info.name)).collect();
+        }
+        self.depth += 1;
+        self.run(graph, &mut scope);
+        self.depth -= 1;
+        let undefined = |name: &str| unproven(name, format!("'{name}' is defined nowhere"));
+        graph
+            .outputs
+            .iter()
+            .map(|info| scope.get(&info.name).cloned().unwrap_or_else(|| undefined(&info.name)))
+            .collect()
+    }
+
+    fn symbols(&mut self) -> &mut Symbols {
+        &mut self.symbols
+    }
 }
 
 /// One value for all outputs of a node, whose shapes are not known.
@@ -291,18 +244,6 @@ fn is_random(node: &Node) -> bool {
 
 fn has_graphs(node: &Node) -> bool {
     node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty())
-}
-
-/// A node, for people: its operator and its name, or that of its first output.
-pub(super) fn shown(node: &Node) -> String {
-    let name = if node.name.is_empty() { node.outputs.first().map_or("", String::as_str) } else { &node.name };
-    format!("{} '{name}'", node.operator)
-}
-
-/// A value of which nothing is known.
-pub(super) fn unproven(node: &str, why: String) -> Value {
-    let cause = Rc::new(Cause { node: node.to_owned(), why });
-    Value::of(Flow::Unproven(cause), None, 0)
 }
 
 /// A value that is computed deeper inside graphs and functions than they are followed.

@@ -142,3 +142,9 @@ impl Value {
         self.data.as_ref()?.iter().map(Extent::number).collect()
     }
 }
+
+/// A value of which nothing is known.
+pub(super) fn unproven(node: &str, why: String) -> Value {
+    let cause = Rc::new(Cause { node: node.to_owned(), why });
+    Value::of(Flow::Unproven(cause), None, 0)
+}

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::account::Total, *};
 use crate::config::ByteSize;
 
 const RUN_LIMIT: usize = usize::MAX;
@@ -146,7 +146,7 @@ fn pool_holds_few_blocks_for_tensors_of_about_a_size() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// What is in use and kept is never more than four times the most that was in use, but for a little.
+    /// Memory in use and kept is never more than four times the most that was in use, but for a little.
     #[test]
     fn pools_stay_within_four_times_their_peak(lengths in prop::collection::vec((1_usize..4 << 20, 1_usize..8), 1..60)) {
         let pool = pool();
@@ -203,7 +203,7 @@ const MIB: usize = 1 << 20;
 /// However many models bombs are sent to: together they hold no more than the process may.
 #[test]
 fn pools_hold_no_more_together_than_the_process_may() {
-    let pools = Account::sharing::<8>(10 * MIB).map(|account| Pool::unswept(account, Purpose::Runs));
+    let pools = accounts_sharing::<8>(10 * MIB).map(|account| Pool::unswept(account, Purpose::Runs));
     let taken: Vec<_> = pools.iter().filter_map(|pool| pool.allocate(2 * MIB, false).ok()).collect();
     assert_eq!(taken.len(), 4, "of {} and a header each", ByteSize(2 * MIB));
     let refused = pools[7].allocate(2 * MIB, false).unwrap_err();
@@ -217,10 +217,10 @@ fn pools_hold_no_more_together_than_the_process_may() {
     release([pools[7].allocate(2 * MIB, false).unwrap()]);
 }
 
-/// What others only keep makes room for what a run needs.
+/// Memory that others only keep makes room for a run.
 #[test]
 fn kept_memory_makes_room() {
-    let [first, second] = Account::sharing::<2>(3 * MIB).map(|account| Pool::new(account, Purpose::Runs));
+    let [first, second] = accounts_sharing::<2>(3 * MIB).map(|account| Pool::new(account, Purpose::Runs));
     release([first.allocate(2 * MIB, false).unwrap()]);
     release([second.allocate(2 * MIB, false).unwrap()]);
     assert_eq!(first.state(), (0, 0));
@@ -229,7 +229,7 @@ fn kept_memory_makes_room() {
 /// Weights may take nearly all that the process has: small models serve all the same.
 #[test]
 fn runs_get_a_little_where_weights_have_taken_all() {
-    let [weights, runs] = Account::sharing::<2>(16 * MIB);
+    let [weights, runs] = accounts_sharing::<2>(16 * MIB);
     let (weights, runs) = (Pool::unswept(weights, Purpose::Weights), Pool::unswept(runs, Purpose::Runs));
     let held = weights.allocate(15 * MIB, false).unwrap();
     assert!(weights.allocate(3 * MIB, false).is_err());
@@ -242,4 +242,18 @@ fn runs_get_a_little_where_weights_have_taken_all() {
 fn release(taken: impl IntoIterator<Item = (NonNull<u8>, usize)>) {
     // SAFETY: the memory came from a pool, and goes back once.
     taken.into_iter().for_each(|(memory, _)| _ = unsafe { free(memory) });
+}
+
+impl Pool {
+    /// Bytes in use and kept.
+    fn state(&self) -> (usize, usize) {
+        let shelves = self.lock();
+        (shelves.in_use, shelves.kept)
+    }
+}
+
+/// Accounts that together may hold so much.
+fn accounts_sharing<const COUNT: usize>(limit: usize) -> [Arc<Account>; COUNT] {
+    let total = Box::leak(Total::new(limit).into());
+    std::array::from_fn(|_| Account::of_total(total, usize::MAX, false).into())
 }

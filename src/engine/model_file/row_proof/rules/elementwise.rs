@@ -6,7 +6,7 @@ use super::{
     super::{
         super::onnx::{BOOL, INT32, INT64},
         extent::Extent,
-        interpreter::shown,
+        node_names::shown,
         symbols::Symbols,
         value::{Cause, Flow, Rows, Value},
     },

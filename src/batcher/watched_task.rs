@@ -1,4 +1,4 @@
-//! The work of a thread that runs models: whether its run should end, and when it should have ended.
+//! Work of a watched thread: the reasons for which its run is stopped, and the time after which it is abandoned.
 
 use std::{
     sync::{
@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Batcher,
     batch::{Members, SharedBatch},
+    watched_batcher::WatchedBatcher,
 };
 use crate::{engine::RunControl, metrics::StopReason};
 
@@ -21,20 +21,20 @@ use crate::{engine::RunControl, metrics::StopReason};
 /// that goes on for longer is within one operator, and may never come back.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a thread runs.
+/// Work of a thread that runs models.
 #[derive(Default)]
 pub(super) enum Task {
     #[default]
     None,
-    /// Batches of this batcher, in place.
-    InPlace(Arc<Weak<Batcher>>),
+    /// Batches of this batcher, inline on an I/O thread.
+    Inline(Arc<Weak<dyn WatchedBatcher>>),
     /// These jobs of a batch.
-    Batch(Arc<Batcher>, Arc<SharedBatch>, Members),
+    Batch(Arc<dyn WatchedBatcher>, Arc<SharedBatch>, Members),
     /// Runs of a load, each of which may take so long.
     Load(Option<Duration>, Arc<LoadWatch>),
 }
 
-/// The connection between a load, whose runs are watched, and whoever has started it.
+/// A load whose runs are watched, shared with the thread that has started it.
 pub struct LoadWatch {
     is_given_up: AtomicBool,
     is_stuck: AtomicBool,
@@ -72,7 +72,7 @@ impl LoadWatch {
         (self.notify_stuck)();
     }
 
-    /// Whether a run of the load was stopped and did not end.
+    /// True if a run of the load was stopped and did not end.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck.load(Relaxed)
     }
@@ -81,16 +81,16 @@ impl LoadWatch {
 impl Task {
     /// Reason for which the run should end, if there is one.
     pub(super) fn stop_reason(&self, now: Instant, took: Duration) -> Option<StopReason> {
-        let is_too_long = |most: Option<Duration>| most.is_some_and(|most| took >= most);
+        let is_too_long = |limit: Option<Duration>| limit.is_some_and(|limit| took >= limit);
         let reason = match self {
             Task::None => return None,
-            Task::InPlace(batcher) => is_too_long(batcher.upgrade()?.settings.max_run_time),
+            Task::Inline(batcher) => is_too_long(batcher.upgrade()?.max_run_time()),
             Task::Batch(batcher, batch, members) => match batch.end_of_interest(members, now) {
                 Some(reason) => return Some(reason),
-                None => is_too_long(batcher.settings.max_run_time),
+                None => is_too_long(batcher.max_run_time()),
             },
             Task::Load(_, load) if load.is_given_up.load(Relaxed) => return Some(StopReason::LoadEnded),
-            Task::Load(most, _) => is_too_long(*most),
+            Task::Load(limit, _) => is_too_long(*limit),
         };
         reason.then_some(StopReason::MaxRunTime)
     }
@@ -101,31 +101,25 @@ impl Task {
         if since_stop < STOP_TIMEOUT {
             return false;
         }
-        let most = match self {
+        let limit = match self {
             Task::None => None,
-            Task::InPlace(batcher) => batcher.upgrade().and_then(|batcher| batcher.settings.max_run_time),
-            Task::Batch(batcher, ..) => batcher.settings.max_run_time,
+            Task::Inline(batcher) => batcher.upgrade().and_then(|batcher| batcher.max_run_time()),
+            Task::Batch(batcher, ..) => batcher.max_run_time(),
             Task::Load(_, load) if load.is_given_up.load(Relaxed) => return true,
-            Task::Load(most, _) => *most,
+            Task::Load(limit, _) => *limit,
         };
-        most.is_some_and(|most| took >= most.saturating_add(STOP_TIMEOUT))
+        limit.is_some_and(|limit| took >= limit.saturating_add(STOP_TIMEOUT))
     }
 
+    /// Counts and logs that the run was stopped.
     pub(super) fn report_stop(&self, reason: StopReason, took: Duration) {
         let batcher = match self {
             Task::Batch(batcher, ..) => Some(batcher.clone()),
-            Task::InPlace(batcher) => batcher.upgrade(),
+            Task::Inline(batcher) => batcher.upgrade(),
             Task::None | Task::Load(..) => None,
         };
         if let Some(batcher) = batcher {
-            batcher.metrics.run_stopped(reason);
-            let (model, version, seconds) = (&*batcher.model, batcher.version, took.as_secs_f64());
-            if reason == StopReason::MaxRunTime {
-                tracing::warn!(model, version, seconds, "run stopped: it took longer than max_run_time");
-            } else {
-                // Clients could fill the log with them.
-                tracing::debug!(model, version, seconds, reason = reason.label(), "run stopped");
-            }
+            batcher.report_stop(reason, took);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a library of ONNX Runtime says of itself.
+//! Version of a library of ONNX Runtime, by its own word.
 
 use libloading::Library;
 use ort::sys;

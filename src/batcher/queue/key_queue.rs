@@ -6,12 +6,12 @@ use std::{
     time::Instant,
 };
 
-use super::{Dropped, Forecast, Key, Limits, Waiting, ends_after};
-use crate::metrics::Rejection;
+use super::waiting::{Dropped, Key, Limits, Waiting, ends_after};
+use crate::{batcher::forecast::Forecast, metrics::Rejection};
 
 /// Jobs that may run together.
 #[derive(Debug)]
-pub(super) struct Line<J> {
+pub(super) struct KeyQueue<J> {
     pub(super) key: Key,
     /// By priority level.
     levels: SmallVec<[VecDeque<Waiting<J>>; 1]>,
@@ -21,9 +21,9 @@ pub(super) struct Line<J> {
     deadlines: BTreeSet<(Instant, u64)>,
 }
 
-impl<J> Line<J> {
+impl<J> KeyQueue<J> {
     pub(super) fn new(key: Key) -> Self {
-        Line { key, levels: SmallVec::new(), jobs: 0, rows: 0, deadlines: BTreeSet::new() }
+        KeyQueue { key, levels: SmallVec::new(), jobs: 0, rows: 0, deadlines: BTreeSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,7 +83,7 @@ impl<J> Line<J> {
         }
     }
 
-    /// Until when its next batch should wait for more jobs; `None`: it is due.
+    /// The instant until which its next batch should wait for more jobs; `None`: it is due.
     pub(super) fn due(&self, limits: &Limits, forecast: &Forecast) -> Option<Instant> {
         if limits.max_delay.is_zero() || self.rows >= limits.max_rows {
             return None;

@@ -1,19 +1,19 @@
-//! Whether a provider works here: a model of one operator is run by it. That its library can be loaded says little: the GPU may
+//! Trial of a provider: a model of one operator is run by it. That its library can be loaded says little: the GPU may
 //! be too old for its kernels, or have no memory left.
 
 use bytes::Bytes;
 use std::{collections::BTreeMap, num::NonZeroUsize, path::Path, sync::OnceLock};
 
 use super::{
-    Engine, explain,
+    environment::Engine,
     model_file::{
-        ModelFile,
+        ModelFile, NeedsElements, RowAnalysis,
         onnx::{Dimension, FLOAT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo},
     },
     target::{Provider, Target},
 };
 use crate::{
-    error::Failure,
+    error::{Code, Failure},
     tensor::{Datatype, Shape, Tensor},
 };
 
@@ -36,17 +36,26 @@ fn model() -> Vec<u8> {
     encoded
 }
 
-/// Runs it.
-pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
+impl Engine {
+    /// Tries a provider: a small model is loaded and run by it. That loads what the provider needs, for good.
+    ///
+    /// # Errors
+    /// The provider does not work here; for people.
+    pub fn try_provider(&self, provider: Provider) -> Result<(), Failure> {
+        run(self, provider)
+    }
+}
+
+fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
     let file = ModelFile {
         encoded: model(),
         weights: Vec::new(),
         labels: BTreeMap::new(),
         uneven: None,
         hazard: None,
-        zero_extents: crate::engine::NeedsElements::default(),
+        zero_extents: NeedsElements::default(),
         unwritten: None,
-        rows: crate::engine::RowAnalysis::default(),
+        rows: RowAnalysis::default(),
         inputs: Vec::new(),
         digest: OnceLock::new(),
     };
@@ -56,8 +65,8 @@ pub(super) fn run(engine: &Engine, provider: Provider) -> Result<(), Failure> {
     let input = Tensor::new(Datatype::Fp32, Shape::new(vec![2]), Bytes::from(elements));
     let inputs = vec![input.map_err(|error| Failure::lasting(error.to_string()))?].into();
     let outputs = instance.run(&[&inputs]).outputs.map_err(|error| {
-        let why = error.to_string().trim().to_owned();
-        Failure { may_pass: explain::out_of_memory(&why), why }
+        let may_pass = error.code() == Code::ResourceExhausted;
+        Failure { why: error.to_string().trim().to_owned(), may_pass }
     })?;
     let expected: Vec<u8> = [0f32, 1.0].into_iter().flat_map(f32::to_le_bytes).collect();
     match outputs.first().map(Tensor::data) {
