@@ -197,7 +197,7 @@ impl File {
     }
 
     fn read_use(&mut self, tokens: &[TokenTree], prefix: &[String], is_public: bool, depth: usize) {
-        for tree in tokens.split(|token| is_punct(token, ',')) {
+        for tree in tokens.split(|token| is_punct(token, ',')).filter(|tree| !tree.is_empty()) {
             let mut path = prefix.to_vec();
             let mut alias = None;
             let mut has_group = false;
