@@ -1,4 +1,4 @@
-//! The command line, and the settings that it, the environment and a file give.
+//! The command line, and the settings from it, the environment and a file.
 
 pub mod admin;
 mod client;
@@ -47,12 +47,12 @@ Examples:
 Exit codes: 0 done, 1 failed, 2 wrong command line or environment."
 )]
 pub struct Cli {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands of `onnxd`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the models of a repository, or one model.
@@ -64,7 +64,7 @@ pub enum Command {
     /// Each setting is an option, an environment variable and a key of the file that --config names; an option wins over the
     /// variable, and that over the file. A variable that is empty counts as not set.
     ///
-    /// SIGTERM or SIGINT ends it gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
+    /// SIGTERM or SIGINT ends the server gracefully: readiness goes off, requests in flight are finished, exit code 0. A second
     /// signal ends it at once. SIGHUP reopens the file of --access-log, and does nothing else.
     #[command(after_help = "\
 Examples:
@@ -77,7 +77,7 @@ Examples:
 
     /// Show settings: those in effect with where each comes from, or every one with its documentation.
     ///
-    /// Takes what `serve` takes, checks it and prints what holds, as TOML.
+    /// Takes the arguments of `serve`, checks them and prints the settings in effect, as TOML.
     #[command(after_help = "\
 Examples:
   onnxd config --config onnxd.toml               is the file right, and what holds with it?
@@ -85,13 +85,13 @@ Examples:
   onnxd config --defaults --model > models/purchase/config.toml")]
     Config(Box<Config>),
 
-    /// Load models exactly as the server would, without serving them, and say what was found.
+    /// Load models exactly as the server would, without serving them, and report the findings.
     ///
     /// PATH is a repository, a model's folder, a version's folder, or an .onnx file. Every version is loaded with its model's
     /// config.toml, verified against its SHA256SUMS, probed and held to its test cases. Nothing is written and no port is
     /// opened.
     ///
-    /// The exit code is 0 where everything would serve, 1 where something would not, 2 where the command line is wrong.
+    /// The exit code is 0 if everything would serve, 1 if something would not, 2 if the command line is wrong.
     #[command(
         after_long_help = "With --json, one document: ok, onnxd, onnxruntime, problems (of models: model, error), unserved (sentences) and versions:\n\
             model, version, ok, error, file, bytes, ir_version, operator_sets, producer, inputs and outputs (name, datatype,\n\
@@ -102,26 +102,26 @@ Examples:
     )]
     Check(Check),
 
-    /// Look at this machine as a server would, and say what it has and what it lacks.
+    /// Check this machine as a server would, and report its resources and problems.
     ///
-    /// CPUs and memory with the limits of control groups, open files, ONNX Runtime with its execution providers (which it was
-    /// built with, whether what they need can be loaded, whether they work), GPUs with their driver, the ports, and folders.
-    /// Takes the settings that `serve` takes. Nothing is written, and no port stays open.
+    /// Checks CPUs and memory with the limits of control groups, open files, ONNX Runtime with its execution providers (which
+    /// it was built with, whether their libraries can be loaded, whether they work), GPUs with their driver, the ports, and
+    /// folders. Takes the settings that `serve` takes. Nothing is written, and no port stays open.
     ///
-    /// Each finding is ok, a warning (a server serves, but not as well as it could), or a problem (it does not start, or does not
-    /// serve). The exit code is 0 where there is no problem, 1 where there is one, 2 where the command line is wrong.
+    /// Each finding is ok, a warning (a server serves, but not as well as it could), or a problem (it does not start, or does
+    /// not serve). The exit code is 0 if there is no problem, 1 if there is one, 2 if the command line is wrong.
     #[command(after_long_help = doctor::MORE)]
     Doctor(Box<Doctor>),
 
     /// Show which library of ONNX Runtime is used, or fetch one: for CPUs, or for NVIDIA GPUs.
     ///
-    /// A server takes the first that there is: the one that ORT_DYLIB_PATH names; one beside the executable, or in ../lib from
-    /// there; and in the cache directory the build for CUDA, which goes on CPUs too, before the one for CPUs. The cache directory
-    /// is $ONNXD_CACHE_DIR, else $XDG_CACHE_HOME/onnxd, else ~/.cache/onnxd.
+    /// A server takes the first library that it finds: the one that ORT_DYLIB_PATH names; one beside the executable, or in
+    /// ../lib from there; and in the cache directory the build for CUDA, which runs on CPUs too, before the one for CPUs. The
+    /// cache directory is $ONNXD_CACHE_DIR, else $XDG_CACHE_HOME/onnxd, else ~/.cache/onnxd.
     ///
-    /// Shown are these places, and the libraries that the providers for NVIDIA GPUs need and that can't be loaded, each with how
-    /// to get it. Nothing is fetched, and whether there is a GPU is not asked. The exit code is 0 where there is a library of
-    /// ONNX Runtime, else 1.
+    /// Shows these places. Shows also the libraries that the providers for NVIDIA GPUs need and that can't be loaded, each with
+    /// how to get it. Nothing is fetched, and GPUs are not looked for. The exit code is 0 if there is a library of ONNX
+    /// Runtime, else 1.
     #[command(after_help = "\
 Examples:
   onnxd runtime
@@ -138,7 +138,7 @@ Examples:
     /// Inference Protocol has it. CSV: a line is a row, of one input; or of all inputs where the header names a column for each.
     /// NPZ: arrays under the names of the inputs.
     ///
-    /// A server's refusal is told as it is, with exit code 1.
+    /// A server's refusal is printed unchanged, with exit code 1.
     #[command(after_help = "\
 Examples:
   onnxd infer purchase sessions.csv
@@ -149,8 +149,8 @@ Examples:
 
     /// Ask a running server whether it is ready.
     ///
-    /// The exit code is 0 where it is, else 1 with the reason on stderr. For health checks of containers, which need neither a
-    /// shell nor curl.
+    /// The exit code is 0 if the server is ready, else 1 with the reason on stderr. For health checks of containers: needs
+    /// neither a shell nor curl.
     #[command(after_help = "\
 Example:
   onnxd health --url http://models.example:8000 && echo ready")]
@@ -171,7 +171,7 @@ Examples:
   onnxd man /usr/local/share/man/man1")]
     Man(Man),
 
-    /// What is asked of the admin API.
+    /// Commands that call the admin API.
     #[command(flatten)]
     Admin(admin::Admin),
 }
@@ -191,16 +191,16 @@ pub struct Check {
     #[arg(long, value_name = "DIRS", env = "ONNXD_ALLOW_LINKS_TO")]
     pub allow_links_to: Option<Folders>,
 
-    /// What models run on whose config.toml names no device, as `onnxd serve` takes it.
+    /// Device of models whose config.toml names no device, as `onnxd serve` takes it.
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
 
-    /// How long one run of a model may take whose config.toml has no max_run_time, as `onnxd serve` takes it.
+    /// Time that one run may take, for models whose config.toml has no max_run_time, as `onnxd serve` takes it.
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_RUN_TIME", default_value = "60s", value_parser = duration)]
     pub max_run_time: Duration,
 
-    /// Memory that one run of a model may hold whose config.toml has no max_run_memory, as `onnxd serve` takes it, with the same
-    /// default.
+    /// Memory that one run may hold, for models whose config.toml has no max_run_memory, as `onnxd serve` takes it, with the
+    /// same default.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_RUN_MEMORY", value_parser = size)]
     pub max_run_memory: Option<ByteSize>,
 }

@@ -1,4 +1,4 @@
-//! The commands that ask a running server's admin API.
+//! Command lines of the commands that call a running server's admin API.
 
 use clap::{Args, Subcommand};
 use http::Uri;
@@ -10,14 +10,18 @@ use crate::traffic::VersionName;
 /// The port of the admin API where an address names none.
 const PORT: u16 = 8003;
 
-/// What to do with the models of a running server.
+/// Commands for the models of a running server.
 #[derive(Debug, Subcommand)]
 pub enum Admin {
     /// Show the models and versions of a running server.
     ///
-    /// A line per version: its state, its weight, the part of the requests that name no version which it gets now, its aliases,
-    /// what decides these (config.toml, the admin call of a revision, or nothing), how long it is in its state, which loading of its files answers, what it runs on, whether in worker processes, and what memory it
-    /// takes. Below stands what is wrong, and for one model why it runs in worker processes.
+    /// One line per version: its state, its weight, its current share of the requests that name no version, its aliases, the
+    /// source of
+    /// weight and aliases (config.toml, the admin call of a revision, or none), the time since it entered its state, the load
+    /// of its files
+    /// that serves, its device, whether it runs in worker processes, and the memory that it takes. Problems are listed below
+    /// the table. For
+    /// one model, so is the reason why it runs in worker processes.
     #[command(after_help = "\
 Examples:
   onnxd models
@@ -26,7 +30,7 @@ Examples:
     Models {
         /// Only this model.
         model: Option<String>,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -55,17 +59,18 @@ Examples:
         model: String,
         /// The version, or an alias.
         version: VersionName,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
     /// Take back the last change of weights and aliases; again, the one before.
     ///
-    /// Every request that begins after this has returned goes where it went before the change, whatever config.toml says by now.
+    /// Every request that begins after this command has returned goes where it went before the change. The current config.toml
+    /// does not matter.
     #[command(after_help = "\
 Examples:
   onnxd rollback purchase --reason 'too many wrong answers'
@@ -79,14 +84,15 @@ Examples:
         /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Server that is asked.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
-    /// Take back a rollout: all steps of it in one call.
+    /// Take back all steps of a rollout in one call.
     ///
-    /// Takes back every change of weights and aliases since the requests that name no version last went to one version, or since a
+    /// Takes back every change of weights and aliases since all requests that name no version last went to one version, or
+    /// since a
     /// promotion or config.toml last decided. Traffic that went from 0 to 1 to 5 to 25 percent is back at 0.
     #[command(after_help = "\
 Example:
@@ -94,10 +100,10 @@ Example:
     Abort {
         /// The model.
         model: String,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -109,12 +115,12 @@ Example:
     History {
         /// The model.
         model: String,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
-    /// Tell which version a request would get, and why.
+    /// Show which version a request would get, and why.
     #[command(after_help = "\
 Examples:
   onnxd explain purchase --key user-7    a request with this routing key
@@ -132,14 +138,15 @@ Examples:
         /// The alias that the request names.
         #[arg(long, value_name = "NAME", conflicts_with = "model_version")]
         alias: Option<String>,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
     /// Load a version, and wait until it is READY.
     ///
-    /// Without a version: every one that the repository holds. It stays loaded over restarts, until it is unloaded.
+    /// Without a version: loads every version that the repository holds. A loaded version stays loaded over restarts, until it
+    /// is unloaded.
     #[command(after_help = "\
 Examples:
   onnxd load purchase 3
@@ -148,8 +155,9 @@ Examples:
 
     /// Unload a version; requests in flight are finished.
     ///
-    /// Without a version: every one of the model. It stays unloaded over restarts, until it is loaded. A version that gets requests
-    /// without a version, or that an alias points to, is refused.
+    /// Without a version: unloads every version of the model. An unloaded version stays unloaded over restarts, until it is
+    /// loaded. The
+    /// server refuses to unload a version that gets requests which name no version, or that an alias points to.
     #[command(after_help = "\
 Examples:
   onnxd unload purchase 3
@@ -162,26 +170,27 @@ Examples:
         /// Unload it though it gets requests, or an alias points to it.
         #[arg(long)]
         force: bool,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
-    /// Load a version anew from its files, swap it in, and wait for that.
+    /// Reload a version from its files, swap it in, and wait for that.
     ///
-    /// Without a version: every one that is loaded. What serves goes on serving until the new one does, and where that fails.
+    /// Without a version: reloads every loaded version. The current load goes on serving until the new one serves, and if the
+    /// reload fails.
     #[command(after_help = "\
 Example:
   onnxd reload purchase 3")]
     Reload(Loading),
 
-    /// Show what happens, as it happens.
+    /// Follow state and traffic changes as they happen.
     ///
-    /// First the state of every version and model, then every change, a line for each, until it is interrupted or the server
-    /// ends.
+    /// Prints the state of every version and model first, then one line for each change. It runs until it is interrupted or the
+    /// server ends.
     #[command(after_help = "\
 Examples:
   onnxd watch
@@ -189,16 +198,16 @@ Examples:
     Watch {
         /// Only this model.
         model: Option<String>,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 }
 
-/// What to do with weights.
+/// Commands for weights.
 #[derive(Debug, Subcommand)]
 pub enum Traffic {
-    /// Show weights, the parts of the requests that versions get now, and what decides these.
+    /// Show weights, the current shares of the requests, and the source of both.
     ///
     /// SOURCE is config.toml; or the admin call of a revision, and then config.toml does not count until `onnxd traffic reset`; or
     /// default: nothing decides, and the highest version that is READY takes the requests.
@@ -208,7 +217,7 @@ Example:
     Show {
         /// Only this model.
         model: Option<String>,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -225,10 +234,10 @@ Examples:
         /// The weight of a version, or of the version that an alias points to: a number of at least 0.
         #[arg(value_name = "VERSION=WEIGHT", required = true)]
         weights: Vec<Weight>,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -247,20 +256,20 @@ Examples:
         from: VersionName,
         /// The version, or the alias, that gains them.
         to: VersionName,
-        /// How many percent: more than 0, and at most what the first has.
+        /// Percentage points to move: more than 0, and at most the share of the first version.
         points: f64,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 
     /// Give the traffic of a model back to its config.toml.
     ///
-    /// Weights and aliases are those of config.toml from then on, and follow it, until the next change. Where config.toml has none,
-    /// the highest version that is READY takes the requests. `onnxd rollback` takes it back.
+    /// From then on, weights and aliases are those of config.toml and follow it, until the next change. Where config.toml has
+    /// none, the highest version that is READY takes the requests. `onnxd rollback` takes the reset back.
     #[command(after_help = "\
 Example:
   onnxd traffic reset purchase")]
@@ -270,13 +279,13 @@ Example:
         /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Server that is asked.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 }
 
-/// What to do with aliases.
+/// Commands for aliases.
 #[derive(Debug, Subcommand)]
 pub enum Alias {
     /// Show aliases.
@@ -286,7 +295,7 @@ Example:
     Show {
         /// Only this model.
         model: Option<String>,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -302,10 +311,10 @@ Example:
         alias: String,
         /// The version, or another alias of it.
         version: VersionName,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
@@ -319,16 +328,16 @@ Example:
         model: String,
         /// The alias.
         alias: String,
-        /// How.
+        /// Conditions of the change.
         #[command(flatten)]
         terms: Terms,
-        /// Which server.
+        /// Server to call.
         #[command(flatten)]
         server: Server,
     },
 }
 
-/// What is loaded.
+/// Arguments of `onnxd load` and `onnxd reload`.
 #[derive(Debug, Args)]
 pub struct Loading {
     /// The model; MODEL@VERSION names a version too.
@@ -337,40 +346,40 @@ pub struct Loading {
     /// The version, or an alias.
     pub version: Option<VersionName>,
 
-    /// Return as soon as it is asked for.
+    /// Return as soon as the server has accepted the call.
     #[arg(long)]
     pub no_wait: bool,
 
-    /// How long to wait at most, up to 1h.
+    /// Time to wait at most, up to 1h.
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub timeout: Duration,
 
-    /// How.
+    /// Conditions of the change.
     #[command(flatten)]
     pub terms: Terms,
 
-    /// Which server.
+    /// Server to call.
     #[command(flatten)]
     pub server: Server,
 }
 
-/// What comes with every change.
+/// Conditions and record of a change: options of every command that makes one.
 #[derive(Debug, Args)]
 pub struct Terms {
     /// Refuse the change where the model has been changed since this revision.
     #[arg(long, value_name = "N")]
     pub expect_revision: Option<u64>,
 
-    /// Why; the history keeps it.
+    /// Reason for the change; the history keeps it.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 
-    /// Who makes the change; without it USER@HOST.
+    /// Name recorded for the change. Without it: USER@HOST.
     #[arg(long, value_name = "NAME")]
     pub actor: Option<String>,
 }
 
-/// The server that is asked.
+/// The server to call, and the format of the output.
 #[derive(Debug, Args)]
 pub struct Server {
     /// The server's admin port: HOST:PORT, or a URL with a path where a proxy wants one.
@@ -416,7 +425,7 @@ pub fn split_version(model: &str, version: Option<&VersionName>) -> (String, Opt
     }
 }
 
-/// Where an admin API is: without a scheme and a port, at the usual one.
+/// Address of an admin API. Without a scheme and a port, the port is 8003.
 fn server(text: &str) -> Result<Uri, String> {
     let server = url(text)?;
     if text.contains("://") || server.port().is_some() {

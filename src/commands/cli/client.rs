@@ -1,4 +1,4 @@
-//! The command lines of commands that ask a running server.
+//! Command lines of `onnxd infer` and `onnxd health`, which call a running server.
 
 use clap::Args;
 use http::{HeaderName, HeaderValue, Uri};
@@ -13,11 +13,11 @@ pub struct Infer {
     /// The model.
     pub model: String,
 
-    /// Files of any kind, or - for stdin; NAME= says which input a file is for, and is needed with several files.
+    /// Files of any kind, or - for stdin. NAME= names the input that a file is for, and is needed with several files.
     #[arg(value_name = "[NAME=]FILE")]
     pub inputs: Vec<String>,
 
-    /// Its version, or an alias of one such as `canary`; without it the server chooses.
+    /// The model's version, or an alias such as `canary`. Without it the server chooses.
     #[arg(long = "version", id = "model_version", value_name = "N|ALIAS", value_parser = version_or_alias)]
     pub model_version: Option<String>,
 
@@ -37,7 +37,7 @@ pub struct Infer {
     #[arg(long)]
     pub json: bool,
 
-    /// How long the answer may take.
+    /// Time that the answer may take.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub timeout: Duration,
 }
@@ -49,12 +49,12 @@ pub struct Health {
     #[arg(long, value_name = "URL", env = "ONNXD_URL", default_value = "http://localhost:8000", value_parser = url)]
     pub url: Uri,
 
-    /// How long the answer may take.
+    /// Time that the answer may take.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub timeout: Duration,
 }
 
-/// What a request may have in place of a version.
+/// Parses a version or an alias, as a request may name them.
 fn version_or_alias(text: &str) -> Result<String, String> {
     match Selector::parse("", text) {
         Ok(Selector::Version(_) | Selector::Alias(_)) => Ok(text.into()),
@@ -82,7 +82,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
-/// Where a server is; HTTP is what an address without a scheme means.
+/// Parses the address of a server. An address without a scheme means HTTP.
 pub(super) fn url(text: &str) -> Result<Uri, String> {
     let expected = "expected http://HOST[:PORT][/PATH]";
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };

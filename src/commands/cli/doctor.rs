@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::settings::Sources;
 
-/// End of its help.
+/// Text after the help of `onnxd doctor`: the JSON document, and examples.
 pub(super) const MORE: &str = "\
 With --json, one document: ok, onnxd, problems and warnings (how many), and findings: group, name,
 level (ok, warning, problem), text, advice (where there is something to do), facts (an object for

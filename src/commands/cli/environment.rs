@@ -1,4 +1,4 @@
-//! Variables of the environment that look like settings and are none.
+//! Environment variables with this program's prefix that no setting reads.
 
 use clap::CommandFactory;
 use std::{env, fmt};
@@ -15,7 +15,7 @@ const OTHERS: [&str; 1] = ["ONNXD_CACHE_DIR"];
 /// A variable that nothing reads.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnknownVariable {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
     /// The known name that is nearest, where one is near.
     pub nearest: Option<String>,
@@ -46,7 +46,7 @@ fn collect(command: &clap::Command, known: &mut Vec<String>) {
 }
 
 fn unknown(names: Vec<String>, known: &[String]) -> Vec<UnknownVariable> {
-    // Without the beginning that all have, which would make all of them near.
+    // Compared without the common prefix, which would make all names similar.
     let rests: Vec<&str> = known.iter().filter_map(|name| name.strip_prefix(PREFIX)).collect();
     let unknown = |name: String| {
         let rest = name.strip_prefix(PREFIX)?;

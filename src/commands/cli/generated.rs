@@ -1,4 +1,4 @@
-//! Command lines of the commands that print what is generated from the parser.
+//! Command lines of `onnxd completions` and `onnxd man`.
 
 use clap::Args;
 use clap_complete::Shell;

@@ -1,4 +1,4 @@
-//! The list of commands, in groups.
+//! The help of `onnxd`: its commands, in groups.
 
 use clap::CommandFactory;
 use std::fmt::Write as _;

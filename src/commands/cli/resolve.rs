@@ -1,7 +1,7 @@
-//! Settles what each setting is: options win over the environment, and that over the file.
+//! Resolves the value of each setting: options win over the environment, and the environment wins over the file.
 //!
-//! The parser of the command line knows all there is to know about a setting, so that variables and keys of the file are held
-//! to the same: what they say becomes the default of the option.
+//! The parser of the command line checks every setting. Variables and keys of the file pass the same checks: their values
+//! become the defaults of the options.
 
 use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches,
@@ -34,7 +34,7 @@ use crate::config::{
 /// A command with the settings that hold for it.
 #[derive(Debug)]
 pub struct Invocation {
-    /// What to do.
+    /// The command.
     pub command: Command,
     /// The server's settings, where the command has them.
     pub settings: Vec<Setting>,
@@ -45,40 +45,40 @@ pub struct Invocation {
 /// A setting of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name in the file.
+    /// The setting's name in the file.
     pub key: String,
-    /// What it is, as TOML has it; `None` where it is not set and has no default.
+    /// The setting's value in TOML; `None` where it is not set and has no default.
     pub value: Option<String>,
-    /// Where that comes from: an option, a variable, a line of a file, or `default`.
+    /// Origin of the value: an option, a variable, a line of a file, or `default`.
     pub origin: String,
 }
 
-/// What is wrong with the settings, one line for each.
+/// Errors in the settings, one line for each.
 #[derive(Debug)]
 pub struct Problems {
     /// The lines.
     pub lines: Vec<String>,
-    /// What the process ends with.
+    /// Exit code of the process.
     pub code: ExitCode,
 }
 
-/// What is given where no option is.
+/// Value of a setting from a variable or the file.
 struct Given {
     id: String,
     value: OsString,
     origin: String,
 }
 
-/// The command line, the environment and the file. Ends the process where help was asked for or the command line is wrong.
+/// Reads the command line, the environment and the file. Ends the process to print help or if the command line is wrong.
 ///
 /// # Errors
 /// A variable or the file is wrong.
 pub fn read() -> Result<Invocation, Problems> {
-    // Variables are read below: here they would count even when empty, and their mistakes would be blamed on the option.
+    // Variables are read below. Here they would count even when empty, and their errors would be blamed on the option.
     let command = bare(help::command());
     let matches = command.clone().try_get_matches().unwrap_or_else(|error| {
         if error.kind() == ErrorKind::DisplayHelp {
-            // With the variables.
+            // This help shows the variables too.
             help::command().get_matches();
         }
         error.exit()
@@ -96,12 +96,12 @@ pub fn read() -> Result<Invocation, Problems> {
     }
     let code = ExitCode::from(if wrong.is_empty() { 1 } else { 2 });
     let named = environment.iter().find(|given| given.id == "config").map(|given| PathBuf::from(&given.value));
-    // Not every command has it.
+    // Not every command has --config.
     let option = said.try_get_one::<PathBuf>("config").ok().flatten().cloned();
     let mut given = environment;
     if let Some(path) = option.or(named) {
         match read_file(&path) {
-            // The environment comes behind it, and wins.
+            // The environment follows the file, and wins.
             Ok(file) => given = file.into_iter().chain(given).collect(),
             Err(problems) => wrong.extend(problems),
         }
@@ -121,12 +121,12 @@ pub fn read() -> Result<Invocation, Problems> {
     Ok(Invocation { command: cli.command, settings, unknown_variables: unknown_variables() })
 }
 
-/// The command and those in it without their variables.
+/// Removes the variables from a command and its subcommands.
 fn bare(command: clap::Command) -> clap::Command {
     command.mut_args(|arg| arg.env(Resettable::<OsStr>::Reset)).mut_subcommands(bare)
 }
 
-/// The names of the command that was given, from the outermost, and what was said to it.
+/// Names of the invoked command, from the outermost, and its matches.
 fn innermost(matches: &ArgMatches) -> (Vec<String>, &ArgMatches) {
     let (mut names, mut said) = (Vec::new(), matches);
     while let Some((name, inner)) = said.subcommand() {
@@ -152,7 +152,8 @@ pub(in crate::commands) fn arguments() -> Vec<Arg> {
     Settings::augment_args(clap::Command::new("settings")).get_arguments().cloned().collect()
 }
 
-/// The variable of an argument, where it is set. An empty one is not: so are they given where a value is lacking.
+/// The variable of an argument, if it is set. An empty variable counts as not set: that is how variables without a value are
+/// passed.
 fn variable(arg: &Arg) -> Option<(String, OsString)> {
     let name = arg.get_env()?.to_str()?;
     env::var_os(name).filter(|value| !value.is_empty()).map(|value| (name.to_owned(), value))
@@ -162,7 +163,7 @@ fn is_option(matches: &ArgMatches, arg: &Arg) -> bool {
     matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
-/// Whether the argument takes the value, as the parser of the command line has it.
+/// Checks a value with the argument's parser of the command line.
 fn check(arg: &Arg, value: &OsString) -> Result<(), String> {
     let alone = arg.clone().env(Resettable::<OsStr>::Reset).action(ArgAction::Set).num_args(1).long("value");
     let command = clap::Command::new("check").no_binary_name(true).arg(alone);
@@ -181,14 +182,14 @@ fn check(arg: &Arg, value: &OsString) -> Result<(), String> {
     })
 }
 
-/// What the file gives.
+/// Reads the settings in a file.
 fn read_file(path: &Path) -> Result<Vec<Given>, Vec<String>> {
     let name = path.display();
     let text = document::read(&name, File::open(path)).map_err(|why| vec![why])?;
     parse(&name, &text)
 }
 
-/// Whether a text is a file of settings, for the fuzz targets.
+/// True if a text is a valid file of settings, for the fuzz targets.
 #[cfg(any(fuzzing, test))]
 pub(crate) fn parse_for_fuzzing(text: &str) -> bool {
     parse(&"onnxd.toml", text).is_ok()
@@ -222,7 +223,7 @@ fn parse(name: &dyn Display, text: &str) -> Result<Vec<Given>, Vec<String>> {
     file.finish().map(|()| given)
 }
 
-/// How a setting is written in TOML.
+/// Type of a setting's value in TOML.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Integer,
@@ -257,7 +258,7 @@ fn kind(arg: &Arg) -> Kind {
     }
 }
 
-/// The value as the command line would have it.
+/// Converts a TOML value to the text of an option.
 fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
     match (kind(arg), value) {
         (Kind::Integer | Kind::Size, DeValue::Integer(_)) => {
@@ -278,7 +279,7 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
     }
 }
 
-/// The value that the command line has as TOML has it.
+/// Converts the text of an option to TOML.
 pub(in crate::commands) fn as_toml(arg: &Arg, text: &str) -> String {
     match kind(arg) {
         Kind::Integer | Kind::Boolean | Kind::Ratio => text.into(),

@@ -1,12 +1,12 @@
-//! The command for ONNX Runtime's library.
+//! Command line of `onnxd runtime`.
 
 use clap::{Args, Subcommand};
 
-/// What `onnxd runtime` is given.
+/// Arguments of `onnxd runtime`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Runtime {
-    /// What to do other than to show.
+    /// Action in place of showing the library.
     #[command(subcommand)]
     pub action: Option<Action>,
 
@@ -16,20 +16,22 @@ pub struct Runtime {
     pub json: bool,
 }
 
-/// What `onnxd runtime` does.
+/// Actions of `onnxd runtime`.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Fetch ONNX Runtime into the cache directory, where a server finds it.
     ///
-    /// It comes from PyPI, by `python3 -m pip download` and the settings that pip has here (index, proxy, certificates). Every
-    /// wheel is pinned by its SHA-256. What is there already is verified and kept: after an end of any kind the same command
-    /// goes on with the wheel that it was at. Several at once wait for each other. Servers that run go on with what they have.
+    /// The library comes from PyPI, by `python3 -m pip download` and the settings that pip has here (index, proxy,
+    /// certificates). Every wheel is pinned by its SHA-256. Wheels that are there already are verified and kept: after an
+    /// interruption of any kind the same command resumes with the wheel that it was at. Several installs at once wait for each
+    /// other. Running servers keep the library that they have loaded.
     ///
-    /// With --cuda it is the build for NVIDIA GPUs with what it needs of CUDA 13 and cuDNN 9, which a server then finds without
-    /// LD_LIBRARY_PATH: 1.5 GB to download, 2.0 GB on the disk. The driver, 580 or later, comes from elsewhere. That build goes
-    /// before the one for CPUs from then on; remove its folder to have that again.
+    /// With --cuda, fetches the build for NVIDIA GPUs with the libraries of CUDA 13 and cuDNN 9 that it needs, which a server
+    /// then finds without LD_LIBRARY_PATH: 1.5 GB to download, 2.0 GB on the disk. The driver, 580 or later, comes from
+    /// elsewhere. From then on servers prefer that build to the one for CPUs; remove its folder to return to the build for
+    /// CPUs.
     ///
-    /// Printed is the path of the library; how it goes is told on stderr.
+    /// Prints the path of the library on stdout and its progress on stderr.
     #[command(after_help = "\
 Examples:
   onnxd runtime install --cuda

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::config::{ByteSize, Device, Folders, Listen, ModelControl, QueueTime, Ratio, ReadyWhen};
 
-/// The settings of a server and where they come from.
+/// The settings of a server and the file that they may come from.
 #[derive(Debug, Args)]
 pub struct Sources {
     /// Settings in TOML, under the names of the long options with underscores (http = "0.0.0.0:8000"). Without it no file is
@@ -22,56 +22,56 @@ pub struct Sources {
     pub settings: Settings,
 }
 
-/// Settings of the server; each is an option, an environment variable, and a key of the configuration file. What stands here
-/// is their documentation and their default everywhere.
+/// Settings of the server. Each is an option, an environment variable, and a key of the configuration file. Their documentation
+/// and their default everywhere come from here.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Settings {
-    /// Where to answer HTTP: HOST:PORT (port 0 picks a free one), or off.
+    /// Address for HTTP: HOST:PORT (port 0 picks a free one), or off.
     #[arg(long, value_name = "ADDR", env = "ONNXD_HTTP", default_value = "0.0.0.0:8000")]
     pub http: Listen,
 
-    /// Where to answer gRPC: HOST:PORT, or off.
+    /// Address for gRPC: HOST:PORT, or off.
     #[arg(long, value_name = "ADDR", env = "ONNXD_GRPC", default_value = "0.0.0.0:8001")]
     pub grpc: Listen,
 
-    /// Where Prometheus finds /metrics: HOST:PORT, or off.
+    /// Address where Prometheus finds /metrics: HOST:PORT, or off.
     #[arg(long, value_name = "ADDR", env = "ONNXD_METRICS", default_value = "0.0.0.0:8002")]
     pub metrics: Listen,
 
-    /// Where to answer admin calls, gRPC and HTTP alike: HOST:PORT, or off. Whoever reaches it may change what is served, so on
-    /// an address that is not loopback it takes --admin-token-file.
+    /// Address for admin calls over gRPC and HTTP alike: HOST:PORT, or off. Every client that reaches it may change the served
+    /// models, so an address that is not loopback needs --admin-token-file.
     #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN", default_value = "127.0.0.1:8003")]
     pub admin: Listen,
 
-    /// The tokens of which admin calls have to show one, as `Authorization: Bearer TOKEN`: a line for each, TOKEN or NAME:TOKEN
-    /// (the name is then told as who makes a change). What is changed in the file counts at once. Health, reflection and the
-    /// description of the API take no token.
+    /// File of the tokens for admin calls, each sent as `Authorization: Bearer TOKEN`. Each line holds TOKEN, or NAME:TOKEN
+    /// (the name is then recorded as the author of a change). Changes of the file take effect at once. Health, reflection and
+    /// the description of the API take no token.
     #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 
-    /// Answer admin calls without a token on any address and by any name: something else sees to it who can reach it. Without
+    /// Answer admin calls without a token on any address and by any name. Something else must then restrict access. Without
     /// this and without tokens, calls must name localhost or an IP address as their host, which web pages can't.
     #[arg(long, env = "ONNXD_ADMIN_INSECURE", default_value_t = false)]
     pub admin_insecure: bool,
 
-    /// Where what admin calls change is kept; made at the first change. Without it: a folder named after the repository in
-    /// $XDG_STATE_HOME/onnxd, else in ~/.local/state/onnxd, else in /var/lib/onnxd.
+    /// Folder for the changes that admin calls make; created at the first change. Without it: a folder named after the
+    /// repository in $XDG_STATE_HOME/onnxd, else in ~/.local/state/onnxd, else in /var/lib/onnxd.
     #[arg(long, value_name = "DIR", env = "ONNXD_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 
-    /// Which versions are loaded, where no admin call has said so: none (what the repository holds at the start), poll (its
-    /// changes are followed), or explicit (nothing is loaded but by admin calls).
+    /// Policy for loading versions where no admin call decides: none (those in the repository at the start), poll (changes of
+    /// the repository are followed), or explicit (only admin calls load).
     #[arg(long, value_name = "MODE", env = "ONNXD_MODEL_CONTROL", default_value = "poll")]
     pub model_control: ModelControl,
 
-    /// When the server is ready (/v2/health/ready, ServerReady, grpc.health, `onnxd health`): all (every model that was to be loaded
-    /// at the start has a READY version), any (one model has), or started (the first loads are over). A model that comes later
-    /// counts once it has been READY, one that an admin call unloads does not, and an empty repository is ready.
+    /// Condition for readiness (/v2/health/ready, ServerReady, grpc.health, `onnxd health`): all (every model that was to be
+    /// loaded at the start has a READY version), any (one model has), or started (the first loads are over). A model that comes
+    /// later counts once it has been READY. A model that an admin call unloads does not count. An empty repository is ready.
     #[arg(long, value_name = "WHEN", env = "ONNXD_READY", default_value = "all")]
     pub ready: ReadyWhen,
 
-    /// The name of the model where there is one: of DIR, if that is a model's folder or an .onnx file, else of the only model in
-    /// it. Without it: the name of the folder, or of the file without .onnx.
+    /// Name of the model where there is only one: of DIR, if that is a model's folder or an .onnx file, else of the only model
+    /// in it. Without it: the name of the folder, or of the file without .onnx.
     #[arg(long, alias = "model_name", value_name = "NAME", env = "ONNXD_MODEL_NAME", value_parser = file_name)]
     pub model_name: Option<String>,
 
@@ -84,19 +84,20 @@ pub struct Settings {
     #[arg(long, value_name = "NAME", env = "ONNXD_READY_MARKER", value_parser = file_name)]
     pub ready_marker: Option<String>,
 
-    /// What models run on whose config.toml names no device: auto (NVIDIA GPUs where they work, else the CPU), cpu, cuda (every
+    /// Device of models whose config.toml names no device: auto (NVIDIA GPUs where they work, else the CPU), cpu, cuda (every
     /// GPU) or cuda:0 (that one), tensorrt or tensorrt:0; and openvino, migraphx, coreml or xnnpack, where the library of ONNX
-    /// Runtime has it. What can't be had is no reason not to start: such models fail to be loaded, and say what is missing.
+    /// Runtime has it. An unavailable device does not keep the server from starting: only the models that need it fail to load,
+    /// and their errors name the missing part.
     #[arg(long, value_name = "DEVICE", env = "ONNXD_DEVICE", default_value = "auto", value_parser = device)]
     pub device: Device,
 
-    /// How long one run of a model may take whose config.toml has no max_run_time. A longer one is stopped, and its requests get
-    /// DEADLINE_EXCEEDED (504); one that can't be stopped takes the version out of service. 0s: for ever.
+    /// Time that one run may take, for models whose config.toml has no max_run_time. A longer run is stopped, and its requests
+    /// get DEADLINE_EXCEEDED (504). A run that can't be stopped takes the version out of service. 0s: for ever.
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_RUN_TIME", default_value = "60s", value_parser = duration)]
     pub max_run_time: Duration,
 
-    /// How long a load may take, with its checks and first runs. One that takes longer has failed and is not waited for any more;
-    /// the longest are those of TensorRT, which builds engines.
+    /// Time that a load may take, with its checks and first runs. A load that takes longer has failed, and the server stops
+    /// waiting for it. The longest loads are those of TensorRT, which builds engines.
     #[arg(long, value_name = "DURATION", env = "ONNXD_LOAD_TIMEOUT", default_value = "30m", value_parser = timeout)]
     pub load_timeout: Duration,
 
@@ -104,13 +105,14 @@ pub struct Settings {
     #[command(flatten)]
     pub isolation: IsolationSettings,
 
-    /// Memory that the weights of versions may take together: before a load by the size of the files for each session, after it as
-    /// the sessions hold them. A version that has no room is not loaded. Without it there is no limit.
+    /// Memory that the weights of versions may take together. Before a load, the files' size counts for each session; after it,
+    /// the memory that the sessions hold. A version that has no room is not loaded. Without it there is no limit.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MODEL_MEMORY", value_parser = size)]
     pub model_memory: Option<ByteSize>,
 
-    /// What happens where a version has no room beside the generation that it replaces: refuse (that goes on serving), or
-    /// unload-first (nothing answers for the version until it is loaded; where its new files can't be, until they are mended).
+    /// Action where a version has no room beside the generation that it replaces: refuse (the old generation goes on serving),
+    /// or unload-first (nothing answers for the version until it is loaded; if its new files can't be loaded, until they are
+    /// mended).
     #[arg(
         long,
         value_name = "WHAT",
@@ -120,22 +122,23 @@ pub struct Settings {
     )]
     pub model_memory_full: MemoryFull,
 
-    /// How often the repository is looked at, beside when the operating system tells of a change, which it does not for
-    /// network file systems. A change is acted on once two looks agree, which are 1s apart, or this where it is less.
+    /// Interval between polls of the repository, beside those after a notification of the operating system. Network file
+    /// systems send no notifications. A change is applied once two polls agree; they are 1s apart, or this interval if it is
+    /// shorter.
     #[arg(long, value_name = "DURATION", env = "ONNXD_POLL_INTERVAL", default_value = "10s", value_parser = pause)]
     pub poll_interval: Duration,
 
-    /// How long to go on accepting clients after a signal, with readiness off, so that load balancers notice.
+    /// Time to go on accepting clients after a signal, with readiness off, so that load balancers notice.
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_DELAY", default_value = "0s", value_parser = duration)]
     pub drain_delay: Duration,
 
-    /// How long requests in flight may take to finish then; when it is exceeded the exit code is 1.
+    /// Time that requests in flight may take to finish after --drain-delay. If they take longer, the exit code is 1.
     #[arg(long, value_name = "DURATION", env = "ONNXD_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
     pub drain_timeout: Duration,
 
-    /// Time for which a request may wait in a model's queue, where its config.toml does not say: auto (2s, or 20 runs of one request,
-    /// or 4 of the longest runs of late, whichever is longest), none, or a duration. A request is refused at once when its wait
-    /// is predicted to be longer, and dropped when it has been (RESOURCE_EXHAUSTED, 429).
+    /// Time for which a request may wait in a model's queue, for models whose config.toml does not set it: auto (2s, or 20 runs
+    /// of one request, or 4 of the longest recent runs, whichever is longest), none, or a duration. A request is refused at
+    /// once if its predicted wait is longer, and dropped once its wait has been longer (RESOURCE_EXHAUSTED, 429).
     #[arg(long, value_name = "DURATION", env = "ONNXD_MAX_QUEUE_TIME", default_value = "auto", value_parser = queue_time)]
     pub max_queue_time: QueueTime,
 
@@ -167,9 +170,9 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_STREAMS", default_value = "1024", value_parser = count)]
     pub max_streams: usize,
 
-    /// Connections over HTTP and gRPC that may be open at once. One more closes the one that has been idle for the longest, at
-    /// least a second; where none is, it answers health checks and metadata only, and refuses the rest (RESOURCE_EXHAUSTED,
-    /// 503). Without it: 10000, or what the limit of open files leaves.
+    /// Connections over HTTP and gRPC that may be open at once. One more connection closes the one that has been idle for the
+    /// longest, at least a second. If none is idle, the new connection answers health checks and metadata only, and refuses the
+    /// rest (RESOURCE_EXHAUSTED, 503). Without it: 10000, or the number that the limit of open files leaves.
     #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_CONNECTIONS", value_parser = count)]
     pub max_connections: Option<usize>,
 
@@ -179,58 +182,61 @@ pub struct Settings {
     #[arg(long, value_name = "COUNT", env = "ONNXD_MAX_CONNECTIONS_PER_CLIENT", value_parser = count)]
     pub max_connections_per_client: Option<usize>,
 
-    /// Memory for requests from their first byte until they are answered, and for answers until they are written. Where it is
+    /// Memory for requests from their first byte until they are answered, and for answers until they are written. While it is
     /// full, requests are refused (RESOURCE_EXHAUSTED, 429). Without it: a quarter of the memory that the process may use.
     #[arg(long, value_name = "SIZE", env = "ONNXD_REQUEST_MEMORY", value_parser = size)]
     pub request_memory: Option<ByteSize>,
 
-    /// Memory that one run may hold on the host: its tensors and its answer, not its inputs. A request whose run needs more is refused
-    /// (RESOURCE_EXHAUSTED, 429); max_run_memory in a model's config.toml overrides it. Without it: a sixteenth of the
-    /// memory that the process may use, or 1 GiB where that is more, and a quarter at most. All weights and runs together hold at most what the process may use, less --request-memory and a sixteenth.
+    /// Memory that one run may hold on the host: its tensors and its answer, not its inputs. A request whose run needs more is
+    /// refused (RESOURCE_EXHAUSTED, 429); max_run_memory in a model's config.toml overrides it. Without it: a sixteenth of the
+    /// memory that the process may use, or 1 GiB where that is more, and a quarter at most. All weights and runs together hold
+    /// at most the memory that the process may use, less --request-memory and a sixteenth.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MAX_RUN_MEMORY", value_parser = size)]
     pub max_run_memory: Option<ByteSize>,
 
-    /// How long the head of a request may take to come, from its first byte or from when the client connects.
+    /// Time for the head of a request to arrive, from its first byte or from when the client connects.
     #[arg(long, value_name = "DURATION", env = "ONNXD_HEADER_TIMEOUT", default_value = "30s", value_parser = timeout)]
     pub header_timeout: Duration,
 
-    /// How long an HTTP/1.1 connection may rest between requests. HTTP/2 connections may rest for ever: they are pinged.
+    /// Time for which an HTTP/1.1 connection may be idle between requests. HTTP/2 connections may be idle for ever: they are
+    /// pinged.
     #[arg(long, value_name = "DURATION", env = "ONNXD_IDLE_TIMEOUT", default_value = "5m", value_parser = timeout)]
     pub idle_timeout: Duration,
 
-    /// How long nothing of a request's body may come, and how long it may take beyond what --min-rate gives it.
+    /// Time for which a request's body may stall, and time that it may take beyond the time that --min-rate grants.
     #[arg(long, value_name = "DURATION", env = "ONNXD_BODY_TIMEOUT", default_value = "30s", value_parser = timeout)]
     pub body_timeout: Duration,
 
-    /// How long nothing of an answer may be read by the client, and how long that may take beyond what --min-rate gives it.
+    /// Time for which a client may read nothing of an answer, and time that reading may take beyond the time that --min-rate
+    /// grants.
     #[arg(long, value_name = "DURATION", env = "ONNXD_WRITE_TIMEOUT", default_value = "30s", value_parser = timeout)]
     pub write_timeout: Duration,
 
-    /// What a client sends of a body, and reads of an answer, at least, per second.
+    /// Least rate, per second, at which a client must send a body and read an answer.
     #[arg(long, value_name = "SIZE", env = "ONNXD_MIN_RATE", default_value = "4KiB", value_parser = size)]
     pub min_rate: ByteSize,
 
-    /// How often an HTTP/2 connection is pinged; a client that does not answer within 20s has gone.
+    /// Interval between pings of an HTTP/2 connection. A client that does not answer within 20s has gone.
     #[arg(long, value_name = "DURATION", env = "ONNXD_PING_INTERVAL", default_value = "60s", value_parser = timeout)]
     pub ping_interval: Duration,
 
-    /// How long a thread that has answered a lone request looks for the next one before it rests, which saves waking it up. It
-    /// does so only while requests come that soon and nothing else wants the CPU, and never where there is one CPU, or a control
-    /// group's limit of CPU time. 0s: never; at most 1ms.
+    /// Time for which a thread that has answered a lone request polls for the next one before it sleeps, which saves waking it
+    /// up. It polls only while requests come that soon and nothing else wants the CPU. It never polls on a machine with one
+    /// CPU, or under a control group's limit of CPU time. 0s: never; at most 1ms.
     #[arg(long, value_name = "DURATION", env = "ONNXD_BUSY_POLL", default_value = "100us", value_parser = busy_poll)]
     pub busy_poll: Duration,
 
-    /// Where inferences are told, one JSON object per line: a file, which may be moved away while the server runs, or - for
-    /// stdout. Without it nowhere.
+    /// Access log of inferences, one JSON object per line: a file, which may be moved away while the server runs, or - for
+    /// stdout. Without it there is no access log.
     #[arg(long, value_name = "FILE", env = "ONNXD_ACCESS_LOG")]
     pub access_log: Option<PathBuf>,
 
-    /// The part of the inferences that the access log tells, from 0 to 1. Of those that fail it tells more: up to 100 a second
-    /// that are the client's fault, and up to 100 that are not.
+    /// Fraction of the inferences that the access log records, from 0 to 1. It records more of those that fail: up to 100 a
+    /// second that are the client's fault, and up to 100 that are not.
     #[arg(long, value_name = "RATIO", env = "ONNXD_ACCESS_LOG_SAMPLE", default_value = "1")]
     pub access_log_sample: Ratio,
 
-    /// How log lines look, on stderr: text for people, or json, one object per line.
+    /// Format of log lines on stderr: text for people, or json, one object per line.
     #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT", default_value = "text", hide_possible_values = true)]
     pub log_format: LogFormat,
 
@@ -239,16 +245,16 @@ pub struct Settings {
     pub log_level: String,
 }
 
-/// What happens where a version has no room beside the one that it replaces.
+/// Action where a version has no room beside the generation that it replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum MemoryFull {
-    /// It is not loaded.
+    /// The version is not loaded.
     Refuse,
-    /// The one before goes first.
+    /// The old generation is unloaded first.
     UnloadFirst,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.

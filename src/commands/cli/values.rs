@@ -1,4 +1,4 @@
-//! Readers of options' values.
+//! Parsers of options' values.
 
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -9,21 +9,21 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("expected a duration such as 500ms or 1m 30s: {error}"))
 }
 
-/// A duration between looks.
+/// Parses an interval between polls.
 pub(super) fn pause(text: &str) -> Result<Duration, String> {
     let pause = duration(text)?;
     let told = "it must be longer than 0s: looking without a pause takes a CPU";
     if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
 }
 
-/// A duration in which a thread keeps a CPU busy.
+/// Parses the time for which a thread busy-polls.
 pub(super) fn busy_poll(text: &str) -> Result<Duration, String> {
     let look = duration(text)?;
     let told = "it must be at most 1ms: a thread that looks takes a CPU";
     if look > Duration::from_millis(1) { Err(told.into()) } else { Ok(look) }
 }
 
-/// A duration that something may take.
+/// Parses a timeout.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
     let timeout = duration(text)?;
     if timeout.is_zero() { Err("it must be longer than 0s".into()) } else { Ok(timeout) }
@@ -33,7 +33,7 @@ pub(super) fn queue_time(text: &str) -> Result<QueueTime, String> {
     text.parse().map_err(|expected| format!("expected {expected}"))
 }
 
-/// A name that a folder may hold.
+/// Parses the name of a file or folder, without a path.
 pub(super) fn file_name(text: &str) -> Result<String, String> {
     let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
     if is_name { Ok(text.to_owned()) } else { Err("expected the name of a file, without a folder".into()) }
