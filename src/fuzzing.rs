@@ -1,6 +1,6 @@
-//! What the fuzz targets in `fuzz/` run: every decoder of what comes from outside, without the sockets and files around it.
-//! Each must come back, whatever the bytes; where they are taken, what was read must hold together. `cargo test` runs the
-//! kept corpora too.
+//! Functions that the fuzz targets in `fuzz/` run: every decoder of input from outside, without the sockets and files around
+//! it. Each must return, whatever the bytes. If a decoder accepts them, the decoded value must be consistent. `cargo test` runs
+//! the kept corpora too.
 
 use bytes::Bytes;
 
@@ -19,7 +19,7 @@ pub fn http_json(data: &[u8]) {
     }
 }
 
-/// The same with binary tensors behind the JSON; a first line takes the place of the header that tells the JSON's length.
+/// The body with binary tensors behind the JSON. A first line replaces the header with the JSON's length.
 pub fn http_binary(data: &[u8]) {
     let mut parts = data.splitn(2, |byte| *byte == b'\n');
     let (header, body) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -68,7 +68,7 @@ fn consistent(request: &Request) {
     }
 }
 
-/// A tensor can be cut into rows and joined again, and be written as JSON and read again.
+/// Checks that a tensor can be cut into rows and joined again, and be written as JSON and read again.
 fn holds_together(tensor: &Tensor) {
     if !tensor.shape().extents().is_empty() && tensor.shape().rows() <= 1 << 10 {
         let mut cutter = RowCutter::new(tensor);

@@ -13,11 +13,11 @@ use onnxd::{
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // Before any thread is there, and long before ONNX Runtime is loaded.
+    // These run before any thread starts, and long before ONNX Runtime is loaded.
     ort_library::disable_telemetry();
     gpus::number_by_bus();
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    // Not a command for people, and the first thing that a worker process does must be to let go of the server's files.
+    // `worker` is no command for people. A worker process must first of all let go of the server's files.
     if let Some((first, arguments)) = arguments.split_first()
         && first == "worker"
     {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         }
     };
     let unknown = &invocation.unknown_variables;
-    // A server logs them, and what prints scripts is run at the start of every shell.
+    // A server logs unknown variables. The commands that print scripts run at the start of every shell.
     if !matches!(invocation.command, Command::Serve(_) | Command::Completions(_) | Command::Man(_)) {
         unknown.iter().for_each(|variable| server::report(&variable.to_string()));
     }

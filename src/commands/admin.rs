@@ -1,4 +1,4 @@
-//! The commands that see and change what a running server does: by its admin API, over HTTP, answers printed for people.
+//! Commands that show and change the state of a running server by its admin API over HTTP, and print answers for people.
 
 mod call;
 mod change;
@@ -15,7 +15,7 @@ use call::{Api, parse, path_of, text};
 /// Asks a server and prints its answer.
 ///
 /// # Errors
-/// For people: the way to the server, its refusal, or what the command waits for does not come true.
+/// For people: the server can't be reached, it refuses the call, or the state that the command waits for is not reached.
 pub fn run(command: &Admin) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;

@@ -1,4 +1,4 @@
-//! `onnxd check`: loads versions exactly as the server would, without a socket, and says what came of it.
+//! `onnxd check`: loads versions exactly as the server would, without a socket, and reports the findings.
 
 mod example;
 mod header;
@@ -31,7 +31,7 @@ use crate::{
 };
 use report::{Checked, Found, Served, shape};
 
-/// Checks what is at a path, with the settings that a server would have. Success means that all of it would serve.
+/// Checks the models at a path, with the settings that a server would have. Success means that all of them would serve.
 ///
 /// # Errors
 /// There is nothing to check, or nothing can be checked here; the message says why.
@@ -56,7 +56,7 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
                 stdout.write(&text::problem(name, why));
             }
         }
-        // Of a model with a problem a server loads nothing.
+        // A server loads no version of a model with a problem.
         for (&version, source) in model.versions.iter().filter(|_| model.problem.is_none()) {
             let checked = bench.check(name, model, version, source);
             all_well &= checked.outcome.is_ok();
@@ -81,13 +81,13 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Why a model would not serve, whatever its versions are.
+/// Reason why a model would not serve, whatever its versions are.
 fn problem(model: &Model) -> Option<String> {
     let no_version = || model.versions.is_empty().then(|| "its folder holds no version".to_owned());
     model.problem.clone().or_else(no_version).or_else(|| unreachable(model))
 }
 
-/// Why requests that name no version would find none, though there are versions.
+/// Reason why requests that name no version would find none, though there are versions.
 fn unreachable(model: &Model) -> Option<String> {
     let Traffic { weights, aliases } = model.config.traffic();
     let known = || model.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
@@ -100,10 +100,10 @@ fn unreachable(model: &Model) -> Option<String> {
     Some(format!("config.toml says stable = {stable}, and there is no such version here, only {}", known()))
 }
 
-/// All that a server needs to load and ask, and nothing to listen with.
+/// The parts of a server that load and run versions, without sockets.
 struct Bench {
     engine: Engine,
-    /// Bytes that a run may hold where the configuration doesn't say.
+    /// Bytes that a run may hold if the model's configuration sets no limit.
     max_run_memory: usize,
     compute: Compute,
     loader: Loader,
@@ -132,12 +132,12 @@ impl Bench {
     fn check<'a>(&self, name: &'a str, model: &'a Model, version: u64, source: &'a Source) -> Checked<'a> {
         let loaded = self.loader.check(name, version, &model.config, source);
         let outcome = loaded.map(|loaded| self.ask(loaded, model)).map_err(|failure| failure.why);
-        // Of what is no model nothing is read.
+        // Files that are no model are not read.
         let header = source.inspect().is_ok().then(|| header::read(&source.path)).flatten();
         Checked { model: name, version, source, header, warning: model.warning(), outcome }
     }
 
-    /// Asks the version as a client would.
+    /// Runs a request on the version as a client would.
     fn ask(&self, loaded: Loaded, model: &Model) -> Served {
         let mut warnings = loaded.warnings();
         let Loaded { version, row, probe_error, example, threads_why, manifest, test_cases, .. } = loaded;
@@ -161,7 +161,7 @@ impl Bench {
     }
 }
 
-/// What people may want to know before they serve it.
+/// Warnings about a version that would serve.
 fn warnings(version: &Version, outputs: &[OutputTensor]) -> Vec<String> {
     let signature = &version.signature;
     let mut warnings = Vec::new();
@@ -195,7 +195,7 @@ fn fits(spec: &TensorSpec, extents: &[usize]) -> bool {
     shape.len() == extents.len() && shape.iter().zip(extents).all(fits)
 }
 
-/// Where the findings go. Whoever read them may have seen enough.
+/// Output of the findings. Ignores a reader that has closed stdout.
 struct Output(io::StdoutLock<'static>);
 
 impl Output {

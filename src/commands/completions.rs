@@ -1,4 +1,4 @@
-//! `onnxd completions` and `onnxd man`: completions of shells and manual pages, generated from the parser of the command line.
+//! `onnxd completions` and `onnxd man`: shell completions and manual pages, generated from the parser of the command line.
 
 use clap::{Command, CommandFactory};
 use std::{fs, io};
@@ -13,13 +13,13 @@ use super::{
 /// # Errors
 /// Nothing can be written.
 pub fn completions(asked: &Completions) -> Result<(), String> {
-    // Into memory first: the generator panics where it can't write.
+    // The script is written into memory first: the generator panics if it can't write.
     let mut script = Vec::new();
     clap_complete::generate(asked.shell, &mut Cli::command(), "onnxd", &mut script);
     print(&script)
 }
 
-/// Prints the manual page of the whole, or writes those of all commands.
+/// Prints the manual page of `onnxd`, or writes those of all commands.
 ///
 /// # Errors
 /// Nothing can be written.
@@ -36,7 +36,7 @@ pub fn man(asked: &Man) -> Result<(), String> {
     clap_mangen::generate_to(command, directory).map_err(failed)
 }
 
-/// Without the commands `help`: they would get pages that tell nothing.
+/// Removes the commands `help`, whose pages would be empty.
 fn without_help(command: Command) -> Command {
     command.disable_help_subcommand(true).mut_subcommands(without_help)
 }

@@ -1,4 +1,4 @@
-//! `onnxd doctor`: what a server would find here, and whether it would start and serve with the settings that are given.
+//! `onnxd doctor`: checks this machine, and whether a server would start and serve with the given settings.
 
 mod folders;
 mod gpus;
@@ -22,14 +22,14 @@ use super::{
 };
 use report::{Group, Report};
 
-/// Looks at everything and tells it. Success means that a server would start and serve.
+/// Runs all checks and prints the findings. Success means that a server would start and serve.
 ///
 /// # Errors
-/// None: what is wrong is told as a finding.
+/// None: every problem is reported as a finding.
 pub fn run(options: &Doctor) -> Result<ExitCode, String> {
     let report = examine(&options.sources.settings);
     let text = if options.json { json::document(&report) } else { text::page(&report) };
-    // Whoever reads it may have seen enough.
+    // The reader may have closed stdout.
     let _ = io::stdout().lock().write_all(text.as_bytes());
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -43,7 +43,7 @@ fn examine(settings: &Settings) -> Report {
         Group::new("files", "Open files", machine::files(settings)),
         Group::new("onnxruntime", "ONNX Runtime", library),
         Group::new("providers", "Execution providers", providers),
-        // Behind the providers, which load CUDA's libraries.
+        // After the providers, which load CUDA's libraries.
         Group::new("gpus", "GPUs", gpus::examine()),
         Group::new("ports", "Ports", ports::examine(&server_config(Path::new(""), settings))),
         Group::new("folders", "Folders and files", folders::examine(settings)),

@@ -1,4 +1,4 @@
-//! `onnxd health`: whether a server is ready, told by the exit code, where there is neither a shell nor curl.
+//! `onnxd health`: reports by the exit code whether a server is ready, where there is neither a shell nor curl.
 
 use super::{
     cli::Health,
@@ -8,7 +8,7 @@ use super::{
 /// Asks a server whether it is ready.
 ///
 /// # Errors
-/// It is not, or can't be asked; the message says which.
+/// The server is not ready, or can't be reached; the message says which.
 pub fn run(options: &Health) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;

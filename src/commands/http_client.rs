@@ -1,4 +1,4 @@
-//! Asks a running server over HTTP/1.1, for the commands that do.
+//! HTTP/1.1 client of the commands that call a running server.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header, response::Parts};
@@ -11,22 +11,22 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::terminal::printable;
 
-/// Bytes of an answer that is no JSON that are shown.
+/// Bytes to show of an answer that is no JSON.
 const EXCERPT: usize = 300;
 
-/// A server.
+/// Client of one server.
 pub struct Client {
-    /// Where it is; paths come behind its path.
+    /// The server's URL; paths of requests are appended to its path.
     pub url: Uri,
-    /// How long an answer may take, from connecting to its last byte.
+    /// Time that an answer may take, from connecting to its last byte.
     pub timeout: Duration,
-    /// How another server is named, for messages.
+    /// Options that name another server, for messages.
     pub elsewhere: &'static str,
-    /// How an answer is given longer, for messages; may be empty.
+    /// Hint for messages on how to raise the timeout; may be empty.
     pub longer: &'static str,
 }
 
-/// What is asked.
+/// A request.
 pub struct Question<'a> {
     /// The method.
     pub method: Method,
@@ -39,20 +39,20 @@ pub struct Question<'a> {
 }
 
 impl<'a> Question<'a> {
-    /// What stands at a path?
+    /// Request for the resource at a path.
     pub fn get(path: &'a str) -> Self {
         Question { method: Method::GET, path, headers: Vec::new(), body: Bytes::new() }
     }
 }
 
 impl Client {
-    /// One of the port that answers inferences over HTTP, as the commands name it that ask there.
+    /// Client of the HTTP port for inferences. Messages name the options of the commands that call it.
     pub fn of_inferences(url: &Uri, timeout: Duration) -> Self {
         let (elsewhere, longer) = ("--url URL or ONNXD_URL", "; --timeout gives it longer");
         Client { url: url.clone(), timeout, elsewhere, longer }
     }
 
-    /// The whole answer.
+    /// Sends a request and returns the whole answer.
     ///
     /// # Errors
     /// For people: the way to the server, or its refusal.
@@ -68,7 +68,7 @@ impl Client {
         if parts.status.is_success() { Ok((parts, body)) } else { Err(self.refusal(path, &parts, &body)) }
     }
 
-    /// An answer that goes on for as long as things happen.
+    /// Sends a request and returns an answer that streams events.
     ///
     /// # Errors
     /// For people: the way to the server, or its refusal.
@@ -95,7 +95,7 @@ impl Client {
         let (host, port) = (self.url.host().unwrap_or_default(), self.url.port_u16().unwrap_or(80));
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((host, port)).await.map_err(|error| self.unreachable(&error))?;
-        // A request goes out in one piece or waits for nothing.
+        // Disables Nagle's algorithm: a request is sent in one piece, or no piece of it waits.
         let _ = stream.set_nodelay(true);
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.failed(&error))?;
@@ -131,7 +131,7 @@ impl Client {
         format!("can't connect to {}: {error}{todo}", self.base())
     }
 
-    /// Why an exchange failed, for people.
+    /// Reason why an exchange failed, for people.
     pub fn failed(&self, error: &hyper::Error) -> String {
         let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
         format!("{}: {error}{source}", self.url)

@@ -1,6 +1,7 @@
-//! `onnxd infer`: a prediction from the shell, by a running server, over HTTP.
+//! `onnxd infer`: requests a prediction from a running server over HTTP.
 //!
-//! What is read is turned into tensors as the model's metadata has them and sent as binary tensors; the answer comes as JSON.
+//! The input is converted to tensors as the model's metadata declares them, and sent as binary tensors. The answer comes as
+//! JSON.
 
 mod element;
 mod headers;
@@ -66,7 +67,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
         let mut answer = output::Answer::read(&json)?;
         if let Some(version) = answer.version_with_classes() {
             let path = format!("/v2/models/{}/versions/{}", percent_encoded(&options.model), percent_encoded(version));
-            // Without it there are numbers in the place of names.
+            // Without the metadata, columns are numbered instead of named.
             if let Ok(metadata) = get(&path).await {
                 answer.name_classes(|output| labels(&metadata, output));
             }
@@ -74,7 +75,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
         Ok::<_, String>(answer.table(reason.as_deref()))
     })?;
     match io::Write::write_all(&mut io::stdout().lock(), text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // A reader that has closed stdout is no error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| format!("stdout: {error}")),
     }
@@ -83,7 +84,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
 /// Headers of a request.
 type Headers = Vec<(HeaderName, HeaderValue)>;
 
-/// The names of an output's classes; none where the metadata has none.
+/// Names of an output's classes; empty if the metadata has none.
 fn labels(metadata: &[u8], output: &str) -> Vec<String> {
     let metadata: Value = serde_json::from_slice(metadata).unwrap_or_default();
     // A list of names, in JSON.
@@ -91,7 +92,7 @@ fn labels(metadata: &[u8], output: &str) -> Vec<String> {
     labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
 }
 
-/// What the model takes.
+/// Inputs that the model takes.
 fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("the metadata of model '{model}' can't be understood: {why}");
     let metadata: Value = serde_json::from_slice(metadata).map_err(|error| wrong(&error))?;

@@ -8,7 +8,7 @@ use std::{
 /// Prints a result.
 ///
 /// # Errors
-/// Stdout can't be written. A reader that has gone is no error: it has seen enough.
+/// Stdout can't be written. A reader that has closed the pipe is no error.
 pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), String> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
@@ -19,11 +19,11 @@ pub(super) fn print(text: impl AsRef<[u8]>) -> Result<(), String> {
 
 /// Prints a remark beside the result.
 pub(super) fn remark(what: &dyn Display) {
-    // Without a reader nothing is lost that the exit code does not say.
+    // Without a reader nothing is lost: the exit code reports the outcome too.
     let _ = writeln!(io::stderr(), "onnxd: {what}");
 }
 
-/// True if stdout is a terminal whose user has nothing against colours.
+/// True if stdout is a terminal and NO_COLOR is unset or empty.
 pub(super) fn is_coloured() -> bool {
     io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -1,4 +1,4 @@
-//! `onnxd runtime`: which library of ONNX Runtime is used, and fetching one.
+//! `onnxd runtime`: shows the library of ONNX Runtime that is used, or fetches one.
 
 mod install;
 mod show;
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use super::cli::{Action, Runtime};
 
-/// Shows or fetches.
+/// Shows or fetches the library.
 ///
 /// # Errors
-/// What can't be fetched, and why.
+/// The library can't be fetched; the message has the reason.
 pub fn run(asked: &Runtime) -> Result<ExitCode, String> {
     match asked.action {
         Some(Action::Install { cuda }) => install::install(cuda).map(|()| ExitCode::SUCCESS),

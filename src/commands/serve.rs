@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Serves the models at a path until a signal comes, and warns of unknown variables of the environment. Returns the exit code of an
+/// Serves the models at a path until a signal comes, and warns of unknown environment variables. Returns the exit code of an
 /// orderly end.
 ///
 /// # Errors

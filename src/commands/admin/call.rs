@@ -16,10 +16,10 @@ use crate::commands::{
 };
 use crate::url::percent_encoded;
 
-/// How long an answer may take that waits for nothing but a disk.
+/// Time that an answer may take that waits for nothing but a disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The admin API of a server.
+/// Client of a server's admin API.
 pub(super) struct Api {
     pub client: Client,
     token: Option<HeaderValue>,
@@ -58,7 +58,7 @@ impl Api {
     }
 }
 
-/// The first token of a file that has them as the server's does.
+/// Reads the first token of a file in the format of --admin-token-file.
 fn token(file: &Path) -> Result<HeaderValue, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("--token-file {}: {why}", file.display());
     let text = fs::read_to_string(file).map_err(|error| wrong(&error))?;
@@ -75,17 +75,17 @@ pub(super) fn path_of(model: &str) -> String {
     format!("/admin/v1/models/{}", percent_encoded(model))
 }
 
-/// The message in an answer.
+/// Parses the message in an answer.
 pub(super) fn parse<M: DeserializeOwned>(answer: &[u8]) -> Result<M, String> {
     serde_json::from_slice(answer).map_err(|error| format!("the server's answer can't be understood: {error}"))
 }
 
-/// A message as a body.
+/// Serializes a message as the body of a request.
 pub(super) fn body(message: &Value) -> Bytes {
     message.to_string().into()
 }
 
-/// An answer as it came, as a line.
+/// The unchanged text of an answer, as a line.
 pub(super) fn text(answer: &[u8]) -> String {
     format!("{}\n", String::from_utf8_lossy(answer).trim_end())
 }

@@ -1,4 +1,4 @@
-//! Changes, and waiting for what they ask for.
+//! Sends changes to the admin API, and waits for loads.
 
 use http::Method;
 use serde_json::{Map, Value, json};
@@ -76,7 +76,7 @@ pub(super) async fn rollback(server: &Server, model: &str, to: Option<u64>, term
     change(server, Method::POST, &format!("{}/rollback", path_of(model)), &message).await
 }
 
-/// Makes a change that takes nothing but its terms.
+/// Makes a change that takes no arguments but its conditions.
 pub(super) async fn plain(server: &Server, model: &str, call: &str, terms: &Terms) -> Result<(), String> {
     change(server, Method::POST, &format!("{}/{call}", path_of(model)), &with_terms(json!({}), terms)).await
 }
@@ -91,7 +91,7 @@ pub(super) async fn unload(
     change(server, Method::POST, &format!("{}/unload", path_of(model)), &message).await
 }
 
-/// Has something loaded or loaded anew, and waits for it.
+/// Requests a load or a reload, and waits for it.
 pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     let Loading { model, version, no_wait, timeout, terms, server } = loading;
     let (model, version) = split_version(model, version.as_ref());
@@ -105,7 +105,7 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     let asked: ChangeResponse = parse(&answer)?;
     warn(&asked);
     let limit = percent_encoded(&humantime::format_duration(*timeout).to_string());
-    // An alias stands for the version that it pointed to then.
+    // An alias stands for the version that it pointed to at the time of the call.
     let version = asked.record.as_ref().and_then(|record| record.version);
     let named = version.map(|version| format!("&version={version}")).unwrap_or_default();
     api.client.timeout += *timeout;
@@ -113,7 +113,7 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     let now: Model = parse(&answer)?;
     let shown = if server.json { text(&answer) } else { show::models(std::slice::from_ref(&now)) };
     print(&shown)?;
-    // What serves goes on serving where its reload fails.
+    // A version goes on serving if its reload fails, so its generation shows whether the reload has succeeded.
     let asked = asked.model.unwrap_or_default();
     let before = |number| asked.versions.iter().find(|version| version.version == number)?.generation;
     let stayed = |now: &&Version| now.generation.is_some() && now.generation == before(now.version);
@@ -132,7 +132,7 @@ async fn change(server: &Server, method: Method, path: &str, message: &Value) ->
     report(server, &Api::new(server)?.ask(method, path, body(message)).await?)
 }
 
-/// Prints what a change has led to.
+/// Prints the outcome of a change.
 fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
     let changed: ChangeResponse = parse(answer)?;
     warn(&changed);
@@ -154,7 +154,7 @@ fn warn(changed: &ChangeResponse) {
     changed.warnings.iter().for_each(|warning| remark(&format!("warning: {}", printable(warning))));
 }
 
-/// The message with the version that a field names, by its number or its alias.
+/// Adds a version to the message, by its number or its alias.
 fn named(mut message: Value, field: &str, version: Option<&VersionName>) -> Value {
     match version {
         Some(VersionName::Number(number)) => message[field] = (*number).into(),
@@ -164,7 +164,7 @@ fn named(mut message: Value, field: &str, version: Option<&VersionName>) -> Valu
     message
 }
 
-/// The message with what comes with every change.
+/// Adds the actor and the conditions of a change to the message.
 fn with_terms(mut message: Value, terms: &Terms) -> Value {
     message["actor"] = terms.actor.clone().unwrap_or_else(user_at_host).into();
     if let Some(reason) = &terms.reason {

@@ -1,4 +1,4 @@
-//! Which version a request would get.
+//! `onnxd explain`: shows the version that a request would get, and why.
 
 use super::{
     call::{Api, parse, path_of, text},

@@ -1,4 +1,4 @@
-//! Models, weights, aliases and histories for people.
+//! Formats models, weights, aliases and histories for people.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -10,7 +10,7 @@ use crate::{
     terminal::printable,
 };
 
-/// What there is not.
+/// Cell of an absent value.
 const NONE: &str = "-";
 
 /// One model as `models` shows it, and below the reasons why its versions run in worker processes.
@@ -27,7 +27,7 @@ pub(super) fn model(model: &[Model]) -> String {
     below(models(model), &reasons)
 }
 
-/// Every version with all that is known of it, and below what is wrong.
+/// Table of all versions with all their columns, and below it their problems.
 pub(super) fn models(models: &[Model]) -> String {
     let headings = [
         "MODEL",
@@ -92,7 +92,7 @@ pub(super) fn traffic(models: &[Model]) -> String {
     below(with_empty(&table, models), &format!("{}{}", missing(models), shadowed(models)))
 }
 
-/// The same of one model, with what was before.
+/// The weights of one model, with those before the change.
 pub(super) fn traffic_change(model: &Model, before: Option<&Traffic>) -> String {
     let mut table = Table::new(&[">VERSION", "STATE", ">BEFORE", ">WEIGHT", ">SHARE", "ALIASES"]);
     for version in &model.versions {
@@ -141,7 +141,7 @@ pub(super) fn weights(traffic: &Traffic) -> String {
     or_none(&weights.join(" "))
 }
 
-/// A part of 1 in percent, with as many digits as tell it from nothing and from all.
+/// A fraction in percent, with enough digits to differ from 0 % and 100 %.
 pub(super) fn percent(share: f64) -> String {
     let mut digits = format!("{:.2}", share * 100.0);
     if digits.contains('.') {
@@ -160,7 +160,7 @@ fn traffic_cells(version: &Version) -> [String; 3] {
     [weight, percent(version.share), or_none(&version.aliases.join(" "))]
 }
 
-/// Weights and aliases of versions that there are not.
+/// Weights and aliases of versions that do not exist.
 fn missing(models: &[Model]) -> String {
     let mut text = String::new();
     for model in models {
@@ -177,7 +177,7 @@ fn missing(models: &[Model]) -> String {
     text
 }
 
-/// Traffic of configurations that does not count.
+/// Traffic in config.toml files that an admin call overrides.
 fn shadowed(models: &[Model]) -> String {
     let mut text = String::new();
     for model in models {
@@ -212,7 +212,7 @@ fn or_none(text: &str) -> String {
     if text.is_empty() { NONE.into() } else { text.into() }
 }
 
-/// The time since a moment, in its largest unit. A clock that is behind the server's makes none of it.
+/// The time since a moment, in its largest unit; 0s if this clock is behind the server's.
 fn age(since: &str, now: SystemTime) -> String {
     let Ok(since) = humantime::parse_rfc3339(since) else { return NONE.into() };
     let seconds = now.duration_since(since).unwrap_or_default().as_secs();
@@ -221,7 +221,7 @@ fn age(since: &str, now: SystemTime) -> String {
     unit.map_or_else(|| format!("{seconds}s"), |(length, unit)| format!("{}{unit}", seconds / length))
 }
 
-/// A time without parts of a second.
+/// A time without fractions of a second.
 pub(super) fn moment(time: &str) -> String {
     match time.split_once('.') {
         Some((seconds, _)) => format!("{seconds}Z"),

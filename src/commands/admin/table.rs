@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::{commands::output::is_coloured, terminal::printable};
 
-/// Between columns.
+/// Gap between columns.
 const GAP: &str = "  ";
 
 /// A table.
@@ -15,12 +15,12 @@ pub(super) struct Table {
 
 struct Heading {
     text: &'static str,
-    /// Numbers stand at the right.
+    /// The column is aligned to the right, as numbers are.
     right: bool,
 }
 
 impl Table {
-    /// A table with these headings; those that begin with `>` stand at the right with what is below them.
+    /// A table with these headings. Columns whose heading begins with `>` are aligned to the right.
     pub(super) fn new(headings: &[&'static str]) -> Self {
         let heading = |text: &&'static str| match text.strip_prefix('>') {
             Some(text) => Heading { text, right: true },
@@ -33,7 +33,7 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
     }
 
-    /// The table in lines; nothing where it has no rows.
+    /// The text of the table; empty if it has no rows.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         if self.rows.is_empty() {
@@ -69,7 +69,7 @@ fn length(text: &str) -> usize {
     text.chars().count()
 }
 
-/// States in the colours that they have everywhere.
+/// Colours a cell that holds a state.
 pub(super) fn painted(cell: &str) -> String {
     let colour = match cell {
         "READY" => 32,

@@ -1,4 +1,4 @@
-//! What happens, as it happens.
+//! `onnxd watch`: prints events of the admin API as they happen.
 
 use http_body_util::BodyExt;
 use std::io::{self, Write as _};
@@ -39,7 +39,7 @@ pub(super) async fn watch(server: &Server, model: Option<&str>) -> Result<(), St
     Ok(())
 }
 
-/// Writes; false where nobody reads any more.
+/// Writes to stdout; false if the reader has closed it.
 fn write(text: &str) -> Result<bool, String> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -48,7 +48,7 @@ fn write(text: &str) -> Result<bool, String> {
     }
 }
 
-/// A line, or none.
+/// Formats an event as a line, or as nothing.
 fn shown(event: &Event) -> String {
     let what = match (event.kind.as_str(), &event.version, &event.traffic) {
         ("begin" | "current", ..) => printable(&event.reason),

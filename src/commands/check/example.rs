@@ -1,4 +1,4 @@
-//! A request that works, to be pasted into a shell.
+//! Example of a request that works, to be pasted into a shell.
 
 use std::fmt::Write as _;
 
@@ -9,12 +9,12 @@ use crate::{
     traffic::Selector,
 };
 
-/// A command that asks a server on this machine.
+/// Command that calls a server on this machine.
 pub(super) struct Example {
     pub command: String,
 }
 
-/// Elements of an input that are written out; more are one value, which the shell repeats.
+/// Elements of an input that are written out. A longer input has one value, which the shell repeats.
 const WRITTEN_OUT: usize = 64;
 
 /// Elements of an example at most.
@@ -64,7 +64,7 @@ struct Input {
 }
 
 impl Input {
-    /// The tensor that ran where it is small, else one like it with the same number everywhere.
+    /// The tensor that ran if it is small, else one of its shape with the same number in every element.
     fn like(ran: &Tensor, number: u8) -> Result<Self, String> {
         let elements = ran.shape().elements().map_err(|error| error.to_string())?;
         if elements <= WRITTEN_OUT {
@@ -85,7 +85,7 @@ impl Input {
 
 /// The command for a POSIX shell.
 fn command(version: &Version, inputs: &[Input]) -> String {
-    // Pieces of the body in turn: what stands as it is, and what is repeated how often.
+    // Pieces of the body in order: literal text, and text with its number of repetitions.
     let mut pieces: Vec<Piece> = Vec::new();
     let mut body = String::from("{\"inputs\":[");
     for (index, (spec, input)) in version.signature.inputs.iter().zip(inputs).enumerate() {
@@ -126,12 +126,12 @@ enum Piece {
     Repeated(String, usize),
 }
 
-/// A word for a POSIX shell.
+/// Quotes a word for a POSIX shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A part of a URL's path (RFC 3986, section 2.3: what may stand as it is).
+/// Escapes a part of a URL's path (RFC 3986, section 2.3 lists the characters that need no escape).
 fn escaped(name: &str) -> String {
     let mut escaped = String::new();
     for byte in name.bytes() {

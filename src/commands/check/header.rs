@@ -1,11 +1,11 @@
-//! What a model file says of itself, which ONNX Runtime does not tell.
+//! Header fields of a model file that ONNX Runtime does not report.
 
 use prost::Message;
 use std::io::Read;
 
 use crate::host::files::ModelPath;
 
-/// The part of onnx.proto's ModelProto that is small.
+/// The small fields of onnx.proto's ModelProto.
 #[derive(Message)]
 pub(super) struct Header {
     #[prost(int64, tag = "1")]
@@ -26,7 +26,7 @@ pub(super) struct OperatorSet {
     pub version: i64,
 }
 
-/// Reads it; `None` where the file is no model.
+/// Reads the header; `None` if the file is no model.
 pub(super) fn read(path: &ModelPath) -> Option<Header> {
     let mut contents = Vec::new();
     path.roots().open(path).ok()?.0.read_to_end(&mut contents).ok()?;
@@ -42,7 +42,7 @@ impl Header {
 }
 
 impl OperatorSet {
-    /// The domain, under the name that ONNX has for the one without.
+    /// The domain; ONNX names the empty domain `ai.onnx`.
     pub(super) fn domain(&self) -> &str {
         if self.domain.is_empty() { "ai.onnx" } else { &self.domain }
     }

@@ -1,4 +1,4 @@
-//! The findings for scripts: one JSON document, whose keys stay.
+//! Findings of `onnxd check` for scripts: one JSON document with stable keys.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub(super) struct Document {
     onnxruntime: String,
     problems: Vec<Value>,
     versions: Vec<Value>,
-    /// Sentences about what would not be served at all.
+    /// Sentences about files that would not be served at all.
     pub(super) unserved: Vec<String>,
 }
 

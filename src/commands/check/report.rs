@@ -18,17 +18,17 @@ pub(super) struct Checked<'a> {
     pub(super) header: Option<Header>,
     /// A warning about the whole model.
     pub(super) warning: Option<&'a str>,
-    /// Or why it would not serve.
+    /// The version's report, or the reason why it would not serve.
     pub(super) outcome: Result<Served, String>,
 }
 
 /// A version that would serve.
 pub(super) struct Served {
     pub(super) version: Arc<Version>,
-    /// What was found on the way; its version is the one above.
+    /// Findings of the load, besides the version above.
     pub(super) found: Found,
     pub(super) warnings: Vec<String>,
-    /// A request that it answers, or why there is none.
+    /// A request that the version answers, or the reason why there is none.
     pub(super) example: Result<Example, String>,
 }
 

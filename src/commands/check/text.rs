@@ -1,4 +1,4 @@
-//! The findings for people.
+//! Findings of `onnxd check` as text for people.
 
 use std::{
     env,
@@ -13,10 +13,10 @@ use crate::{
     tensor::{Signature, TensorSpec},
 };
 
-/// Nodes that are listed of the way from the one that is to blame to an output.
+/// Nodes to list on the path from the responsible node to an output.
 const MAX_CHAIN: usize = 8;
 
-/// Labels of an output that are told.
+/// Labels to list of an output.
 const TOLD: usize = 6;
 
 /// A model that would not serve, whatever its versions are.
@@ -76,7 +76,7 @@ impl Page {
     }
 
     fn line(&mut self, label: &str, text: &str) {
-        // Before colours, which would count.
+        // Padded before it is coloured: the colour codes would count as width.
         let padded = format!("{label:<10}");
         let padded = match label {
             "warning" => self.coloured("33", &padded),
@@ -131,7 +131,7 @@ impl Page {
         }
     }
 
-    /// The verdict on the rows of a batch, with the nodes from the one that is to blame to an output.
+    /// The verdict on the rows of a batch, with the path of nodes from the responsible one to an output.
     fn rows(&mut self, proof: &RowProof) {
         let (verdict, finding) = match proof {
             RowProof::Proven => return self.line("rows", "proven to be independent of each other"),
@@ -174,7 +174,7 @@ fn labels(labels: &[String]) -> String {
     if labels.is_empty() { String::new() } else { format!(" labels: {}{more}", told.join(", ")) }
 }
 
-/// The text as a terminal may get it: what a model is named must not move its cursor.
+/// Escapes text for a terminal: a model's name must not move the cursor.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {

@@ -43,9 +43,9 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR", env = "ONNXD_ADMIN", default_value = "127.0.0.1:8003")]
     pub admin: Listen,
 
-    /// File of the tokens for admin calls, each sent as `Authorization: Bearer TOKEN`. Each line holds TOKEN, or NAME:TOKEN
-    /// (the name is then recorded as the author of a change). Changes of the file take effect at once. Health, reflection and
-    /// the description of the API take no token.
+    /// File of tokens, one of which every admin call must send as `Authorization: Bearer TOKEN`. Each line holds TOKEN, or
+    /// NAME:TOKEN (the name is then recorded as the author of a change). Changes of the file take effect at once. Health,
+    /// reflection and the description of the API take no token.
     #[arg(long, value_name = "FILE", env = "ONNXD_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
 

@@ -28,9 +28,9 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// A server serves without it; it only can't keep what admin calls change.
+/// Checks the state folder. Without it a server serves, but can't keep the changes of admin calls.
 fn state(settings: &Settings) -> Finding {
-    // Each repository has a folder of its own in there.
+    // Each repository has its own folder in the parent.
     let parent = || {
         let folder = default_folder(Path::new("models"), &|name| env::var_os(name));
         folder.parent().map_or(folder.clone(), Path::to_path_buf)
@@ -66,14 +66,14 @@ fn log(file: &Path) -> Finding {
     }
 }
 
-/// Whether something may be written, or made where it is not there yet. Nothing is.
+/// Checks that a path can be written, or created if it does not exist. Writes and creates nothing.
 fn writable(path: &Path) -> Result<(), String> {
     let path = std::path::absolute(path).unwrap_or_else(|_| PathBuf::from(path));
     for place in path.ancestors() {
         let needed = if place.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
         match access(place, needed) {
             Ok(()) => return Ok(()),
-            // It would be made, in the folder above.
+            // The missing path would be created in the folder above.
             Err(Errno::NOENT) => {}
             Err(error) => return Err(format!("{} can't be written: {error}", place.display())),
         }

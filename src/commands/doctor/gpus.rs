@@ -10,13 +10,13 @@ use crate::{
     metrics::Gpu,
 };
 
-/// What the kernel's part of the driver says of itself.
+/// Version file of the driver's kernel module.
 const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
 
-/// How long the driver is waited for: it may have many GPUs to wake up.
+/// Time to wait for the driver, which may have many GPUs to wake up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The CUDA that ONNX Runtime's builds for GPUs need.
+/// CUDA version that ONNX Runtime's builds for GPUs need.
 const NEEDED: &str = "13.0";
 
 pub(super) fn examine() -> Vec<Finding> {
@@ -29,7 +29,7 @@ pub(super) fn examine() -> Vec<Finding> {
         Err(why) => vec![none(&why, Path::new(KERNEL_MODULE).exists())],
     };
     for (name, version) in [("CUDA runtime", gpus::runtime_version()), ("cuDNN", gpus::cudnn_version())] {
-        // Only what is used is loaded; what can't be is told of the providers.
+        // Only libraries that are used are loaded. Those that can't be loaded are reported with the providers.
         findings.extend(version.map(|version| Finding::ok(name, version.clone(), json!({ "version": version }))));
     }
     findings

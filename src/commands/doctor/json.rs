@@ -1,4 +1,4 @@
-//! The findings for scripts: one JSON document, whose keys stay.
+//! Findings of `onnxd doctor` for scripts: one JSON document with stable keys.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! ONNX Runtime's library.
+//! Checks ONNX Runtime's library.
 
 use serde_json::json;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::{
     ort_library::{self, Origin, Place},
 };
 
-/// What is told of the library; and the library itself, where it can be used.
+/// Findings about the library, and the engine if the library can be used.
 pub(super) fn examine() -> (Vec<Finding>, Option<Engine>) {
     let places = ort_library::places();
     let path = match ort_library::locate() {
@@ -38,7 +38,7 @@ pub(super) fn examine() -> (Vec<Finding>, Option<Engine>) {
     (findings, Some(engine))
 }
 
-/// The library that is used, and the places that were looked at in vain before it.
+/// Finding about the library that is used, with the places before it where none was found.
 fn found(path: &Path, places: &[Place]) -> Finding {
     let origin = places.iter().find(|place| place.found.as_deref() == Some(path)).map(|place| place.origin);
     let mut text = format!("{}, {}", path.display(), origin.map_or("found", told));

@@ -1,4 +1,4 @@
-//! The ports that a server would open.
+//! Checks the ports that a server would open.
 
 use serde_json::json;
 use std::net::TcpListener;
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// Opens them as a server would, and closes them again.
+/// Opens the ports as a server would, and closes them again.
 pub(super) fn examine(config: &ServerConfig) -> Vec<Finding> {
-    // All at once: two may be given the same.
+    // All ports are open at once: two settings may name the same port.
     let mut open = Vec::new();
     let mut findings = Vec::new();
     for (protocol, configured) in ports(&config.ports) {
         let told = |text: String, free: Option<bool>| {
-            // A server's own message begins with what stands in front here.
+            // A server's message begins with the protocol, which is the finding's name here.
             let text = text.strip_prefix(protocol).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
             Finding::ok(protocol, text, json!({ "address": configured.to_string(), "free": free }))
         };

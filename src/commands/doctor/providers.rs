@@ -1,4 +1,4 @@
-//! Execution providers: which the library was built with, whether what they need can be loaded, and whether they work.
+//! Checks execution providers: whether the library was built with them, their libraries can be loaded, and they work.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::{
     ort_library::{ProviderLibrary, prepare},
 };
 
-/// Those that models can be served by.
+/// Providers that can serve models.
 const PROVIDERS: [Provider; 7] = [
     Provider::Cpu,
     Provider::Cuda { gpu: 0 },
@@ -21,12 +21,12 @@ const PROVIDERS: [Provider; 7] = [
     Provider::Other(OtherProvider::Xnnpack),
 ];
 
-/// What was found out about a provider that the library was built with.
+/// Result of trying a provider that the library was built with.
 struct Tried {
     provider: Provider,
-    /// Libraries that it needs and that can't be loaded, one line for each.
+    /// Libraries that the provider needs and that can't be loaded, one line for each.
     missing: Vec<String>,
-    /// Where it was tried, and with what success.
+    /// Devices where the provider was tried, with the results.
     tried: Vec<(String, Result<(), String>)>,
 }
 
@@ -72,7 +72,7 @@ fn try_one(engine: &Engine, provider: Provider) -> Tried {
 
 fn tell(Tried { provider, missing, tried }: Tried) -> Finding {
     let name = provider.name();
-    // Others are used only where they are asked for: what that comes to is told of the device.
+    // Other providers are used only where a setting names them. The finding about the device reports their failures.
     let matters = matches!(provider, Provider::Cpu | Provider::Cuda { .. });
     let less = |finding: Finding, advice: String| match finding.warning(advice) {
         finding if matters => finding,
@@ -91,7 +91,7 @@ fn tell(Tried { provider, missing, tried }: Tried) -> Finding {
     if fails.is_empty() { finding } else { less(finding, fails.join("\n")) }
 }
 
-/// GPUs that this library can't use.
+/// Finding about GPUs that this library can't use.
 fn unused(gpus: &[String]) -> Finding {
     let facts = json!({ "built_in": false, "loadable": false, "works": [], "fails": [], "missing": [] });
     let text = format!("this is a build of ONNX Runtime for CPUs, and there is {}", gpus.join(", "));
@@ -99,7 +99,7 @@ fn unused(gpus: &[String]) -> Finding {
     finding.warning("`onnxd runtime install --cuda` fetches the one for NVIDIA GPUs")
 }
 
-/// What models run on that don't say on what.
+/// Finding about the default device of models.
 fn device(asked: Device, chosen: Result<Vec<Provider>, String>) -> Finding {
     let told = |text: String, providers: Vec<String>| {
         Finding::ok("device", text, json!({ "device": asked.to_string(), "providers": providers }))

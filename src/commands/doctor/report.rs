@@ -1,11 +1,11 @@
-//! What was found: pure.
+//! Findings of `onnxd doctor` and their levels: data without side effects.
 
 use serde_json::Value;
 
-/// How something is.
+/// Level of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
-    /// As it should be, or nothing that a server needs.
+    /// In order, or not needed by a server.
     Ok,
     /// A server serves, but not as well as it could, or not all that it could.
     Warning,
@@ -23,16 +23,16 @@ impl Level {
     }
 }
 
-/// Something that was looked at.
+/// A finding: the result of one check.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding {
     pub name: String,
     pub level: Level,
     /// For people.
     pub text: String,
-    /// What to do about it.
+    /// Advice on how to fix it.
     pub advice: Option<String>,
-    /// For scripts: an object.
+    /// Facts for scripts: an object.
     pub facts: Value,
 }
 
@@ -41,18 +41,18 @@ impl Finding {
         Finding { name: name.into(), level: Level::Ok, text: text.into(), advice: None, facts }
     }
 
-    /// The same, where it is wrong, with what to do.
+    /// The finding as a warning, with advice.
     pub(super) fn warning(self, advice: impl Into<String>) -> Self {
         Finding { level: Level::Warning, advice: Some(advice.into()), ..self }
     }
 
-    /// The same, where it keeps a server from serving. What to do stands in its text, or is said behind it.
+    /// The finding as a problem, which keeps a server from serving. Its advice stands in its text, or is added afterwards.
     pub(super) fn problem(self) -> Self {
         Finding { level: Level::Problem, ..self }
     }
 }
 
-/// Findings about one thing.
+/// Group of findings about one subject.
 #[derive(Debug)]
 pub(super) struct Group {
     /// For scripts.
@@ -68,19 +68,19 @@ impl Group {
     }
 }
 
-/// All of it.
+/// All groups of findings.
 #[derive(Debug)]
 pub(super) struct Report {
     pub groups: Vec<Group>,
 }
 
 impl Report {
-    /// Findings of a level.
+    /// Number of findings of a level.
     pub(super) fn count(&self, level: Level) -> usize {
         self.groups.iter().flat_map(|group| &group.findings).filter(|finding| finding.level == level).count()
     }
 
-    /// Whether a server would start and serve.
+    /// True if a server would start and serve.
     pub(super) fn is_well(&self) -> bool {
         self.count(Level::Problem) == 0
     }

@@ -1,4 +1,4 @@
-//! The findings for people.
+//! Findings of `onnxd doctor` as text for people.
 
 use std::{
     env,
@@ -20,7 +20,7 @@ pub(super) fn page(report: &Report) -> String {
         let _ = writeln!(page, "\n{}", group.title);
         for finding in &group.findings {
             let level = level(finding.level, colour);
-            // What is told of a library may have several lines; a name from outside must not move the cursor.
+            // The text about a library may have several lines. A name from outside must not move the cursor.
             let mut lines = finding.text.lines().chain(finding.advice.iter().flat_map(|advice| advice.lines()));
             let first = lines.next().unwrap_or_default();
             let _ = writeln!(page, "  {level}  {:<width$}  {}", printable(&finding.name), printable(first));
@@ -33,7 +33,7 @@ pub(super) fn page(report: &Report) -> String {
     page
 }
 
-/// The level in as many columns as the longest takes.
+/// The level, padded to the width of the longest.
 fn level(level: Level, colour: bool) -> String {
     let (code, word) = match level {
         Level::Ok => ("32", "ok     "),

@@ -1,4 +1,4 @@
-//! Elements of files that are no JSON, as the elements of a tensor.
+//! Converts elements of NPY and CSV files to elements of a tensor.
 
 use half::{bf16, f16};
 
@@ -10,7 +10,7 @@ pub(super) struct Spec {
     pub datatype: Datatype,
     /// -1 is any extent.
     pub shape: Vec<i64>,
-    /// The model has a value of its own for it.
+    /// The model has a default for the input.
     pub is_optional: bool,
 }
 
@@ -21,7 +21,7 @@ pub(super) enum Element<'a> {
     Integer(i128),
     Float(f64),
     Bytes(Vec<u8>),
-    /// Of a CSV file, where all is text.
+    /// Cell of a CSV file, where every value is text.
     Text(&'a str),
 }
 
@@ -29,7 +29,7 @@ impl Element<'_> {
     /// Appends the element.
     ///
     /// # Errors
-    /// It is none of that datatype; for people.
+    /// The element does not fit the datatype; the message is for people.
     pub(super) fn push(&self, datatype: Datatype, out: &mut Vec<u8>) -> Result<(), String> {
         let misfit = || self.misfit(datatype);
         macro_rules! integer {
@@ -38,7 +38,7 @@ impl Element<'_> {
                 out.extend(number.ok_or_else(misfit)?.to_le_bytes());
             }};
         }
-        // What is finite must not become infinite on the way.
+        // A finite value must not become infinite in the conversion.
         macro_rules! float {
             ($convert:expr) => {{
                 let number = self.float().ok_or_else(misfit)?;
@@ -61,7 +61,7 @@ impl Element<'_> {
             Datatype::Int64 => integer!(i64),
             Datatype::Fp64 => float!(|number: f64| number),
             Datatype::Fp32 => match self {
-                // By way of FP64 it would be rounded twice.
+                // A conversion by way of FP64 would round twice.
                 Element::Text(text) => {
                     let number: f32 = text.parse().map_err(|_| misfit())?;
                     if number.is_infinite() && text.contains(|character: char| character.is_ascii_digit()) {

@@ -1,8 +1,8 @@
-//! Headers of the server's that the command sends and reads.
+//! Headers of the server's protocol that `onnxd infer` sends and reads.
 
 use http::HeaderName;
 
-/// Length of the JSON that binary tensors stand behind.
+/// Length of the JSON in front of the binary tensors.
 pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
 /// Routing key: requests with one key go to one version.

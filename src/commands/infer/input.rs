@@ -1,4 +1,4 @@
-//! What the user gives, as tensors that the model takes.
+//! Converts the user's files (JSON, CSV, NPY, NPZ) to the tensors that the model takes.
 
 use std::{
     fs,
@@ -24,16 +24,16 @@ pub(super) struct Source {
 }
 
 enum Content {
-    /// A value, and nothing behind it.
+    /// One JSON value, with nothing behind it.
     Json(String),
-    /// Each row with its line.
+    /// Rows, each with its line number.
     Csv(Vec<(u64, Vec<String>)>),
     Npy(Array),
     Npz(Vec<(String, Array)>),
 }
 
 impl Source {
-    /// Reads what `[NAME=]FILE` name; nothing named is stdin.
+    /// Reads the files that `[NAME=]FILE` name; without any, stdin.
     pub(super) fn read_all(inputs: &[String]) -> Result<Vec<Self>, String> {
         if inputs.is_empty() && io::stdin().is_terminal() {
             return Err("there is no input: name a FILE (JSON, CSV or NPY), or pipe it in".into());
@@ -48,7 +48,7 @@ impl Source {
     }
 
     fn read(input: &str) -> Result<Self, String> {
-        // Names of inputs and of files may hold '=': a file that is there is meant.
+        // Names of inputs and of files may hold '='. If a file of the whole name exists, that file is meant.
         let named = input.split_once('=').filter(|(name, _)| !name.is_empty() && !Path::new(input).exists());
         let (input, file) = named.map_or((None, input), |(name, file)| (Some(name.to_owned()), file));
         let mut bytes = Vec::new();
@@ -64,7 +64,8 @@ impl Source {
 }
 
 impl Content {
-    /// What it is, is told by how it begins; a name that ends in .csv or .json is believed.
+    /// Detects the format by the first bytes of the file, and parses it. A name that ends in .csv or .json decides between
+    /// these two.
     fn read(file: &str, bytes: &[u8]) -> Result<Self, String> {
         if bytes.starts_with(npy::MAGIC) {
             return Array::parse(bytes).map(Content::Npy);
@@ -95,7 +96,7 @@ fn json(text: &str) -> Result<Content, String> {
 }
 
 fn csv(text: &str) -> Result<Content, String> {
-    // The reader counts lines right only without carriage returns.
+    // The CSV reader counts lines correctly only without carriage returns.
     let text = text.replace("\r\n", "\n");
     let mut reader =
         csv::ReaderBuilder::new().has_headers(false).flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
@@ -111,7 +112,7 @@ fn csv(text: &str) -> Result<Content, String> {
     Ok(Content::Csv(rows))
 }
 
-/// The whole request in the protocol's form, where that is what was given: `inputs` is an array of objects.
+/// The input, if it is a whole request in the protocol's form: `inputs` is an array of objects.
 pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
     let [Source { input: None, content: Content::Json(text), .. }] = sources else { return None };
     let mut whole = false;
@@ -131,7 +132,7 @@ pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
 /// The tensors for all inputs of the model; those that are optional may be left out.
 ///
 /// # Errors
-/// For people: what was given does not suit the model.
+/// For people: the input does not suit the model.
 pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec<(&'s Spec, Tensor)>, String> {
     let mut found: Vec<(&'s Spec, Tensor)> = Vec::new();
     let required: Vec<&Spec> = specs.iter().filter(|spec| !spec.is_optional).collect();
@@ -326,7 +327,7 @@ fn extents(
     Ok(())
 }
 
-/// Whether the first row names a column for each input that is required.
+/// True if the first row names a column for each required input.
 fn has_columns(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> bool {
     rows.first().is_some_and(|(_, header)| {
         let mut required = specs.iter().filter(|spec| !spec.is_optional).peekable();
@@ -334,7 +335,7 @@ fn has_columns(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> bool {
     })
 }
 
-/// Each input from the column of its name, as models that scikit-learn exports for data frames have them.
+/// Reads each input from the column of its name, as for models that scikit-learn exports for data frames.
 fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'s Spec, Tensor)>, String> {
     let Some(((line, header), rows)) = rows.split_first() else { return Err("it is empty".into()) };
     let mut found = Vec::new();
@@ -349,14 +350,15 @@ fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'
     Ok(found)
 }
 
-/// One input from all columns; a first row that is no row of values is a header.
+/// Reads one input from all columns. A first row that is no row of values is a header.
 fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     let is_value = |cell: &String| {
         spec.datatype == Datatype::Bytes
             || cell.parse::<f64>().is_ok()
             || Element::Text(cell).push(spec.datatype, &mut Vec::new()).is_ok()
     };
-    // A row with a cell that is wrong is no header: that has no value at all. Taken for one, it would be left out unnoticed.
+    // A header has no value at all, so a row with one wrong cell is no header. Treated as a header, it would be left out
+    // unnoticed.
     let names_only = |cells: &[String]| {
         let mut filled = cells.iter().filter(|cell| !cell.is_empty()).peekable();
         filled.peek().is_some() && !filled.any(is_value)

@@ -6,10 +6,10 @@ use std::io::{Cursor, Read};
 use super::element::Element;
 use crate::tensor::Datatype;
 
-/// What a file begins with that numpy.save wrote.
+/// First bytes of a file that numpy.save wrote.
 pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// What a file begins with that numpy.savez wrote: it is a ZIP archive.
+/// First bytes of a file that numpy.savez wrote: it is a ZIP archive.
 pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// An array.
@@ -39,7 +39,7 @@ const KINDS: [(&str, Datatype, usize); 12] = [
 ];
 
 impl Array {
-    /// Reads what numpy.save wrote.
+    /// Reads a file that numpy.save wrote.
     ///
     /// # Errors
     /// For people.
@@ -80,14 +80,14 @@ impl Array {
         Ok(Array { shape, datatype, kind: kind.into(), size, data: data.into() })
     }
 
-    /// Its elements, in order.
+    /// Elements of the array, in order.
     pub(super) fn elements(&self) -> impl Iterator<Item = Element<'static>> {
         self.data.chunks_exact(self.size).map(|bytes| element(&self.kind, bytes))
     }
 }
 
 fn element(kind: &str, bytes: &[u8]) -> Element<'static> {
-    /// The bytes of an element are as many as its kind has.
+    /// Bytes of an element; their number is that of its kind.
     fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
         bytes.first_chunk().copied().unwrap_or([0; N])
     }
@@ -132,7 +132,7 @@ fn header(file: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(header).ok()?, data))
 }
 
-/// What stands behind a key of the header, a Python dictionary that numpy.save always writes in the same way.
+/// Text behind a key of the header. The header is a Python dictionary that numpy.save always writes in the same way.
 fn field<'h>(header: &'h str, key: &str) -> Option<&'h str> {
     header.split_once(&format!("'{key}':")).map(|(_, value)| value.trim_start())
 }
@@ -142,7 +142,7 @@ fn shape(text: &str) -> Option<Vec<usize>> {
     extents.split(',').map(str::trim).filter(|extent| !extent.is_empty()).map(|extent| extent.parse().ok()).collect()
 }
 
-/// Reads what numpy.savez wrote: arrays with their names.
+/// Reads a file that numpy.savez wrote: arrays with their names.
 ///
 /// # Errors
 /// For people.

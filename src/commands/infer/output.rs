@@ -1,4 +1,4 @@
-//! Prints an answer.
+//! Formats the answer to an inference: a table for people, or JSON.
 
 use bytes::Bytes;
 use http::response::Parts;
@@ -14,7 +14,7 @@ use crate::{
     terminal::printable,
 };
 
-/// Rows that a terminal is given.
+/// Rows that are printed on a terminal.
 const TERMINAL_ROWS: usize = 40;
 
 /// A single row of more columns than this is easier to read downwards.
@@ -39,7 +39,7 @@ struct Output {
 /// The JSON of an answer.
 ///
 /// # Errors
-/// For people: it has binary tensors, or is no text.
+/// For people: the answer has binary tensors, or is no text.
 pub(super) fn json_of((parts, body): (Parts, Bytes)) -> Result<String, String> {
     if parts.headers.contains_key(JSON_LENGTH) {
         return Err("the request asks for outputs in binary, which can't be printed: leave binary_data out".into());
@@ -56,13 +56,13 @@ impl Answer {
         Self::parse(json).map_err(|why| format!("the server's answer can't be understood: {why}"))
     }
 
-    /// The version that has answered, if there may be classes to be named.
+    /// The version that has answered, if its outputs may have class names.
     pub(super) fn version_with_classes(&self) -> Option<&str> {
         let has_columns = |output: &Output| output.shape.len() == 2 && output.shape[1] > 1;
         self.version.as_deref().filter(|_| self.outputs.iter().any(has_columns))
     }
 
-    /// Gives columns the names of their classes, where there are as many.
+    /// Names columns by their classes, if there are as many names as columns.
     pub(super) fn name_classes(&mut self, labels: impl Fn(&str) -> Vec<String>) {
         for output in self.outputs.iter_mut().filter(|output| output.shape.len() == 2) {
             let labels = labels(&output.name);
@@ -115,7 +115,7 @@ impl Output {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Its columns, each with its heading.
+    /// Columns of the output, each with its heading.
     fn columns(&self) -> Vec<Vec<String>> {
         let inner = self.shape.get(1..).unwrap_or_default();
         let width = inner.iter().product();
@@ -156,7 +156,7 @@ fn texts(tensor: &Tensor) -> Vec<String> {
     elements.filter(|element| !element.is_empty()).collect()
 }
 
-/// Why that version has answered, where the answer says so.
+/// Reason why that version has answered, if the answer has one.
 pub(super) fn reason((parts, _): &(Parts, Bytes)) -> Option<String> {
     let reason = parts.headers.get(ROUTING_REASON)?.to_str().ok()?;
     Some(printable(reason))

@@ -1,4 +1,4 @@
-//! Fetches a build of ONNX Runtime, and tells how it goes.
+//! Fetches a build of ONNX Runtime, and shows the progress.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -49,10 +49,10 @@ pub(super) fn install(cuda: bool) -> Result<(), String> {
 /// Stderr: lines, and on a terminal a bar below them.
 struct Console {
     bar: ProgressBar,
-    /// Wheels that are fetched, and the one that it is at.
+    /// Number of wheels to fetch, and the current one.
     of: usize,
     at: usize,
-    /// Bytes of those that are done.
+    /// Bytes of the wheels that are done.
     done: u64,
 }
 
@@ -91,23 +91,23 @@ impl Console {
     }
 
     fn say(&self, line: &str) {
-        // Who read may have gone; it is fetched all the same.
+        // The reader of stderr may have gone; the fetch goes on.
         self.bar.suspend(|| drop(writeln!(io::stderr(), "{line}")));
     }
 }
 
-/// What it takes to fetch these.
+/// Download size and disk space that these wheels need, as text.
 fn needs(wheels: &[&Wheel]) -> String {
     let download = wheels.iter().map(|wheel| wheel.size).sum();
     let unpacked = wheels.iter().map(|wheel| wheel.unpacked).sum();
-    // pip makes a copy of what has come before it removes that.
+    // pip copies the downloaded file before it removes it.
     let meanwhile = wheels.iter().map(|wheel| 2 * wheel.size).max().unwrap_or_default();
     let count = if let [_] = wheels { "1 wheel".to_owned() } else { format!("{} wheels", wheels.len()) };
     let (download, unpacked, meanwhile) = (size(download), size(unpacked), size(meanwhile));
     format!("{count}, {download} to download; {unpacked} on the disk then, and up to {meanwhile} more until it is done")
 }
 
-/// As pip and disks count.
+/// Size in decimal units, as pip and disks count.
 fn size(bytes: u64) -> String {
     let megabytes = bytes as f64 / 1e6;
     if megabytes < 1000.0 { format!("{megabytes:.0} MB") } else { format!("{:.1} GB", megabytes / 1000.0) }

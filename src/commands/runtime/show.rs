@@ -1,4 +1,4 @@
-//! What would be used, from where, and what is missing.
+//! Shows the library of ONNX Runtime that would be used, its origin, and missing libraries of its providers.
 
 use serde_json::{Value, json};
 use std::{
@@ -10,19 +10,19 @@ use std::{
 use crate::commands::output::print;
 use crate::ort_library::{self, Missing, Origin, Place, ProviderLibrary, fetch};
 
-/// Providers whose libraries have needs, by their names for programs and for people.
+/// Providers that need further libraries, by their names for programs and for people.
 const PROVIDERS: [(&str, &str, ProviderLibrary); 2] =
     [("cuda", "CUDA", ProviderLibrary::Cuda), ("tensorrt", "TensorRT", ProviderLibrary::TensorRt)];
 
-/// What there is.
+/// The library, the places that are searched, and missing libraries.
 struct Found {
     library: Result<PathBuf, String>,
     places: Vec<Place>,
-    /// For each of [`PROVIDERS`]; none without a library.
+    /// Missing libraries of each of [`PROVIDERS`]; empty without a library.
     missing: Vec<Vec<Missing>>,
 }
 
-/// Prints what there is. Success means that there is a library.
+/// Prints the library and its places. Success means that there is a library.
 pub(super) fn show(as_json: bool) -> Result<ExitCode, String> {
     let library = ort_library::locate().map_err(|error| error.to_string());
     let of = |path: &Path| PROVIDERS.iter().map(|(_, _, provider)| ort_library::prepare(path, *provider)).collect();
@@ -94,7 +94,7 @@ fn state(place: &Place) -> &'static str {
     let folder_is_there = || place.candidates.iter().any(|path| path.parent().is_some_and(Path::is_dir));
     match place.found {
         Some(_) => "there",
-        // It has begun to come.
+        // An install has begun and is not complete.
         None if place.origin == Origin::CudaCache && folder_is_there() => "not whole",
         None => "none",
     }
