@@ -104,9 +104,9 @@ Examples:
 
     /// Check this machine as a server would, and report its resources and problems.
     ///
-    /// Checks CPUs and memory with the limits of control groups, open files, ONNX Runtime with its execution providers (which
-    /// it was built with, whether their libraries can be loaded, whether they work), GPUs with their driver, the ports, and
-    /// folders. Takes the settings that `serve` takes. Nothing is written, and no port stays open.
+    /// Checks CPUs and memory with the limits of control groups, open files, GPUs with their driver, the ports, and folders.
+    /// Checks ONNX Runtime with its execution providers: which it was built with, whether their libraries can be loaded, and
+    /// whether they work. Takes the settings that `serve` takes. Nothing is written, and no port stays open.
     ///
     /// Each finding is ok, a warning (a server serves, but not as well as it could), or a problem (it does not start, or does
     /// not serve). The exit code is 0 if there is no problem, 1 if there is one, 2 if the command line is wrong.

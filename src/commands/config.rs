@@ -15,7 +15,7 @@ use crate::config::ModelConfig;
 /// Characters of a line of documentation.
 const WIDTH: usize = 100;
 
-/// Prints what `onnxd config` was asked for.
+/// Prints the settings in effect, or those at their defaults with their documentation.
 ///
 /// # Errors
 /// Nothing can be written.
@@ -35,7 +35,7 @@ pub fn show(config: &Config, settings: &[Setting]) -> Result<(), String> {
         _ => in_effect(settings),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
-        // Whoever reads has seen enough.
+        // A reader that has closed stdout is no error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|error| format!("stdout: {error}")),
     }

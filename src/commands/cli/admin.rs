@@ -15,13 +15,13 @@ const PORT: u16 = 8003;
 pub enum Admin {
     /// Show the models and versions of a running server.
     ///
-    /// One line per version: its state, its weight, its current share of the requests that name no version, its aliases, the
-    /// source of
-    /// weight and aliases (config.toml, the admin call of a revision, or none), the time since it entered its state, the load
-    /// of its files
-    /// that serves, its device, whether it runs in worker processes, and the memory that it takes. Problems are listed below
-    /// the table. For
-    /// one model, so is the reason why it runs in worker processes.
+    /// Prints one line per version: its state, its weight, its current share of the requests that name no version, and its
+    /// aliases. Then
+    /// come the source of weight and aliases (config.toml, the admin call of a revision, or none), the time since it entered
+    /// its state, and
+    /// the load of its files that serves. The last columns are its device, whether it runs in worker processes, and the memory
+    /// that it takes.
+    /// Problems are listed below the table. For one model, so is the reason why it runs in worker processes.
     #[command(after_help = "\
 Examples:
   onnxd models
@@ -91,9 +91,9 @@ Examples:
 
     /// Take back all steps of a rollout in one call.
     ///
-    /// Takes back every change of weights and aliases since all requests that name no version last went to one version, or
-    /// since a
-    /// promotion or config.toml last decided. Traffic that went from 0 to 1 to 5 to 25 percent is back at 0.
+    /// Takes back every change of weights and aliases since the start of the rollout. That is when all requests that name no
+    /// version last went to one version, or when a promotion or config.toml last decided. Traffic that went from 0 to 1 to 5 to
+    /// 25 percent is back at 0.
     #[command(after_help = "\
 Example:
   onnxd abort purchase --reason 'too many wrong answers'")]
@@ -108,7 +108,7 @@ Example:
         server: Server,
     },
 
-    /// Show who changed what of a model, when and why.
+    /// Show the changes of a model: author, time and reason.
     #[command(after_help = "\
 Example:
   onnxd history purchase")]

@@ -59,7 +59,7 @@ fn unknown(names: Vec<String>, known: &[String]) -> Vec<UnknownVariable> {
     names.into_iter().filter_map(unknown).collect()
 }
 
-/// True for what Kubernetes sets in every pod for a service whose name begins with `onnxd`: `ONNXD_SERVICE_HOST`,
+/// True for variables that Kubernetes sets in every pod for a service whose name begins with `onnxd`: `ONNXD_SERVICE_HOST`,
 /// `ONNXD_PORT_8000_TCP_ADDR` and others.
 fn is_of_kubernetes(rest: &str) -> bool {
     let has_word = |word: &str| rest == word || rest.ends_with(&format!("_{word}"));

@@ -26,10 +26,10 @@ pub enum Action {
     /// interruption of any kind the same command resumes with the wheel that it was at. Several installs at once wait for each
     /// other. Running servers keep the library that they have loaded.
     ///
-    /// With --cuda, fetches the build for NVIDIA GPUs with the libraries of CUDA 13 and cuDNN 9 that it needs, which a server
-    /// then finds without LD_LIBRARY_PATH: 1.5 GB to download, 2.0 GB on the disk. The driver, 580 or later, comes from
-    /// elsewhere. From then on servers prefer that build to the one for CPUs; remove its folder to return to the build for
-    /// CPUs.
+    /// With --cuda, fetches the build for NVIDIA GPUs with the libraries of CUDA 13 and cuDNN 9 that it needs: 1.5 GB to
+    /// download, 2.0 GB on the disk. A server then finds these libraries without LD_LIBRARY_PATH. The driver, 580 or later,
+    /// comes from elsewhere. From then on servers prefer that build to the one for CPUs; remove its folder to return to the
+    /// build for CPUs.
     ///
     /// Prints the path of the library on stdout and its progress on stderr.
     #[command(after_help = "\

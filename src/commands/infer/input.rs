@@ -16,7 +16,7 @@ use crate::{
     tensor::{Datatype, Shape, Tensor},
 };
 
-/// A file or stdin with what it holds, and the input that it is for, if the user says so.
+/// A file or stdin with its content, and the input that it is for, if the user names one.
 pub(super) struct Source {
     input: Option<String>,
     file: String,
@@ -33,7 +33,7 @@ enum Content {
 }
 
 impl Source {
-    /// Reads the files that `[NAME=]FILE` name; without any, stdin.
+    /// Reads the files that `[NAME=]FILE` arguments name; without any, stdin.
     pub(super) fn read_all(inputs: &[String]) -> Result<Vec<Self>, String> {
         if inputs.is_empty() && io::stdin().is_terminal() {
             return Err("there is no input: name a FILE (JSON, CSV or NPY), or pipe it in".into());
