@@ -19,7 +19,7 @@ pub enum Admin {
     /// aliases. Then
     /// come the source of weight and aliases (config.toml, the admin call of a revision, or none), the time since it entered
     /// its state, and
-    /// the load of its files that serves. The last columns are its device, whether it runs in worker processes, and the memory
+    /// the load of its files that serves. They are followed by its device, whether it runs in worker processes, and the memory
     /// that it takes.
     /// Problems are listed below the table. For one model, so is the reason why it runs in worker processes.
     #[command(after_help = "\
