@@ -13,4 +13,4 @@ pub use control_groups::Limit;
 pub use cpus::{Cpus, cpus};
 pub use memory::{Memory, ProcessLimit, memory};
 
-pub use priority::{give_way, stay_aside, yield_to_small_requests};
+pub use priority::{use_long_slice, lower_for_good, yield_to_small_requests};

@@ -15,7 +15,7 @@ pub struct PerThread<T> {
 struct Slot<T>(T);
 
 /// Threads that are kept apart at most: beyond that memory is worth more.
-const MOST: usize = 16;
+const MAX_SLOTS: usize = 16;
 
 thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(0) };
@@ -30,7 +30,7 @@ impl<T> PerThread<T> {
     /// Values as `make` gives them: for the threads that read requests and those that run models, one of each for every CPU.
     pub fn new(make: impl Fn() -> T) -> Self {
         let threads = 2 * thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        PerThread { slots: (0..threads.min(MOST)).map(|_| Slot(make())).collect() }
+        PerThread { slots: (0..threads.min(MAX_SLOTS)).map(|_| Slot(make())).collect() }
     }
 
     /// The present thread's.

@@ -1,9 +1,9 @@
 //! The registry: keeps the loaded versions in line with the model repository and the desired state, and publishes them into the
 //! router.
 //!
-//! The life of each version is one value ([`lifecycle`]). A pure function ([`reconcile`]) compares the repository, the desired state and
-//! the lifecycles, and returns actions. The registry's thread ([`worker`]) has them executed ([`executor`]), off the path of requests.
-//! Every other event (an admin call, the end of a load, a loss, a scan) is a transition of the inventory ([`transitions`]).
+//! The life of each version is one value (`lifecycle`). A pure function (`reconcile`) compares the repository, the desired state and
+//! the lifecycles, and returns actions. The registry's thread (`worker`) has them executed (`executor`), off the path of requests.
+//! Every other event (an admin call, the end of a load, a loss, a scan) is a transition of the inventory (`transitions`).
 
 mod announced;
 mod backoff;

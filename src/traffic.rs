@@ -10,9 +10,9 @@ use crate::error::{Code, Error, Result};
 pub const STABLE: &str = "stable";
 
 /// Versions that may have weights, and aliases, of a model at most: each change writes them all, and is kept with them for long.
-pub const MOST_WEIGHTS: usize = 64;
-/// See [`MOST_WEIGHTS`]; [`STABLE`] is none of these.
-pub const MOST_ALIASES: usize = 64;
+pub const MAX_WEIGHTS: usize = 64;
+/// See [`MAX_WEIGHTS`]; [`STABLE`] is none of these.
+pub const MAX_ALIASES: usize = 64;
 
 /// Characters of an alias at most.
 const LONGEST_ALIAS: usize = 64;
@@ -46,7 +46,7 @@ impl Traffic {
     }
 }
 
-/// How many aliases there are of which there may not be more than [`MOST_ALIASES`].
+/// How many aliases there are of which there may not be more than [`MAX_ALIASES`].
 pub fn count_aliases(aliases: &BTreeMap<String, u64>) -> usize {
     aliases.len() - usize::from(aliases.contains_key(STABLE))
 }

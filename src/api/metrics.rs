@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::transport::{Encoding, Packer};
 use crate::{
-    host::stay_aside,
+    host::lower_for_good,
     metrics::{Exposition, Readings},
 };
 
@@ -50,7 +50,7 @@ struct Body {
 pub(super) fn routes(exposition: Arc<Exposition>, read: Read) -> io::Result<axum::Router> {
     let (sender, scrapers) = mpsc::channel();
     thread::Builder::new().name("metrics".into()).spawn(move || {
-        stay_aside();
+        lower_for_good();
         while let Ok(first) = scrapers.recv() {
             let waiting: Vec<Scraper> = [first].into_iter().chain(scrapers.try_iter()).collect();
             // An error is one of compression, which none is known of; the scrape fails.

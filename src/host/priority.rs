@@ -26,7 +26,7 @@ const NICER_FOR_REQUESTS: i32 = 5;
 const NICEST: i32 = 19;
 
 /// Where threads begin and end all the time, no two lists of them are the same.
-const MOST_LISTS: usize = 8;
+const MAX_LISTINGS: usize = 8;
 
 /// How long a thread would like to run at a time, in nanoseconds.
 #[derive(Clone, Copy)]
@@ -94,14 +94,14 @@ pub(crate) fn prepare() {
 }
 
 /// Lets what serves go before this thread, for the rest of its life.
-pub(crate) fn step_aside() {
+pub(crate) fn lower_until_restored() {
     IS_LOW.set(set_nice(0, priorities().low, Slice::Longest));
     loads().insert(thread_id());
 }
 
 /// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
 /// their nice value.
-pub fn stay_aside() {
+pub fn lower_for_good() {
     set_nice(0, (priorities().normal + NICER + 1).min(NICEST), Slice::Longest);
 }
 
@@ -111,7 +111,7 @@ pub fn yield_to_small_requests() {
 }
 
 /// Lets this thread take the CPU from nothing that serves; it keeps its share of the CPU.
-pub fn give_way() {
+pub fn use_long_slice() {
     set_nice(0, nice(0).unwrap_or(0), Slice::Longest);
 }
 
@@ -133,7 +133,7 @@ fn restore_but(others: &BTreeSet<libc::id_t>) {
         return;
     }
     let mut before = BTreeSet::new();
-    for _ in 0..MOST_LISTS {
+    for _ in 0..MAX_LISTINGS {
         let threads = threads();
         for &id in threads.iter().filter(|id| !others.contains(id) && nice(**id) == Some(low)) {
             set_nice(id, normal, Slice::Usual);
@@ -294,7 +294,7 @@ mod tests {
         let thread = thread::spawn(move || {
             let own = fs::read_link("/proc/thread-self").unwrap();
             let id = own.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            step_aside();
+            lower_until_restored();
             tell.send(id).unwrap();
             let _ = ended.recv();
         });

@@ -10,7 +10,7 @@ use super::{
     context::Loader,
     gpu_room::room_on,
     graphs,
-    placement::{First, Placed},
+    placement::{WarmInstance, Placement},
     probe::{Probe, warm_up},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 const ON_A_DEVICE: usize = 2;
 
 /// Instances of a version, with the threads that run them.
-pub(in crate::loader) struct Made {
+pub(in crate::loader) struct WarmInstances {
     pub instances: Vec<OnDevice>,
     /// The provider of each of these lists.
     pub providers: Vec<Provider>,
@@ -42,11 +42,11 @@ fn not_everywhere(why: String) -> String {
 
 impl Loader {
     /// All instances of a version.
-    pub(in crate::loader) fn instances(&self, request: &LoadRequest, placed: Placed) -> Result<Made, Failure> {
-        let Placed { first: First { instance, target, probe, .. }, providers, refused, .. } = placed;
+    pub(in crate::loader) fn instances(&self, request: &LoadRequest, placed: Placement) -> Result<WarmInstances, Failure> {
+        let Placement { first: WarmInstance { instance, target, probe, .. }, providers, refused, .. } = placed;
         let waits = target.provider.waits();
         let count = request.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });
-        let mut made = Made {
+        let mut made = WarmInstances {
             instances: Vec::new(),
             providers: Vec::new(),
             compute: self.compute.clone(),
@@ -91,7 +91,7 @@ impl Loader {
         target: &Target,
         probe: &Probe,
         count: usize,
-        made: &mut Made,
+        made: &mut WarmInstances,
     ) -> Result<Vec<Instance>, Failure> {
         let mut instances: Vec<Instance> = first.into_iter().collect();
         while instances.len() < count {

@@ -8,9 +8,9 @@ use std::{
 use super::{
     context::Loader,
     inline_budget::rows_in_place,
-    instances::Made,
+    instances::WarmInstances,
     loading_version,
-    placement::First,
+    placement::WarmInstance,
     probe::Probe,
     request::{LoadRequest, VersionKey},
     test_case::{self, TestCases},
@@ -127,7 +127,7 @@ impl Loader {
         if let Some(why) = &placed.fallback {
             tracing::warn!(model, version, "runs on the CPU: {why}");
         }
-        let First { instance: first, target, probe, .. } = &mut placed.first;
+        let WarmInstance { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&request.source, model, first)?;
         let in_worker = self.isolation_of(config, first, target);
@@ -164,7 +164,7 @@ impl Loader {
             (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let Made { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(request, placed)?;
+        let WarmInstances { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(request, placed)?;
         if config.batching == Batching::On {
             let why = disagreement.map(|why| format!("config.toml says batching = \"on\", and {why}"));
             lacking.extend(why);

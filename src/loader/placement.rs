@@ -28,7 +28,7 @@ const SURELY_LARGE: u64 = 16 << 20;
 const FAST: Duration = Duration::from_millis(1);
 
 /// An instance that is warm.
-pub(in crate::loader) struct First {
+pub(in crate::loader) struct WarmInstance {
     pub instance: Instance,
     /// Where and how it runs; other instances run so on what else there is.
     pub target: Target,
@@ -40,8 +40,8 @@ pub(in crate::loader) struct First {
 }
 
 /// The first instance, and where the version runs.
-pub(in crate::loader) struct Placed {
-    pub first: First,
+pub(in crate::loader) struct Placement {
+    pub first: WarmInstance,
     /// All that the version is to run on; the first instance runs on the first of these.
     pub providers: Vec<Provider>,
     /// Why not on other GPUs too, each by its name.
@@ -58,7 +58,7 @@ impl Loader {
 
     /// Loads the first instance on what it is asked to run on. Where nothing is asked for, on the first GPU that can run it, or on
     /// the CPU.
-    pub(in crate::loader) fn first(&self, request: &LoadRequest) -> Result<Placed, Failure> {
+    pub(in crate::loader) fn first(&self, request: &LoadRequest) -> Result<Placement, Failure> {
         let device = self.device(&request.config);
         let devices = self.devices.clone();
         // To try a GPU may start threads of CUDA's.
@@ -68,7 +68,7 @@ impl Loader {
             let failure = match self.first_that_runs(request, *provider) {
                 Ok(first) => {
                     let providers = providers[index..].to_vec();
-                    return Ok(Placed { first, providers, refused, fallback: None });
+                    return Ok(Placement { first, providers, refused, fallback: None });
                 }
                 Err(failure) if *provider == Provider::Cpu => return Err(failure),
                 Err(failure) => failure,
@@ -86,10 +86,10 @@ impl Loader {
         // What the CPU can't run either is wrong with the model: its words are plainer.
         let first = self.first_on(request, Provider::Cpu)?;
         let fallback = Some(refused.join("; "));
-        Ok(Placed { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
+        Ok(Placement { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
     }
 
-    fn first_that_runs(&self, request: &LoadRequest, provider: Provider) -> Result<First, Failure> {
+    fn first_that_runs(&self, request: &LoadRequest, provider: Provider) -> Result<WarmInstance, Failure> {
         let first = self.first_on(request, provider)?;
         match &first.probe.refused {
             Some(words) if provider.gpu().is_some() && first.probe.is_refused_by_device => {
@@ -100,7 +100,7 @@ impl Loader {
         }
     }
 
-    fn first_on(&self, request: &LoadRequest, provider: Provider) -> Result<First, Failure> {
+    fn first_on(&self, request: &LoadRequest, provider: Provider) -> Result<WarmInstance, Failure> {
         room_on(provider, request.memory())?;
         let target = self.target(&request.config, provider);
         let mut refused = None;
@@ -126,9 +126,9 @@ impl Loader {
         &self,
         request: &LoadRequest,
         target: Target,
-        mut first: First,
+        mut first: WarmInstance,
         cost: Duration,
-    ) -> Result<First, Failure> {
+    ) -> Result<WarmInstance, Failure> {
         let mut refused = first.graphs.clone().and_then(Result::err);
         if request.config.cuda_graphs.is_none() {
             // Its memory is needed.
@@ -150,7 +150,7 @@ impl Loader {
         Ok(first)
     }
 
-    fn first_unrecorded(&self, request: &LoadRequest, mut target: Target) -> Result<First, Failure> {
+    fn first_unrecorded(&self, request: &LoadRequest, mut target: Target) -> Result<WarmInstance, Failure> {
         let mut first = self.first_instance(request, &target)?;
         // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
         if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
@@ -164,13 +164,13 @@ impl Loader {
     ///
     /// # Errors
     /// For people: why it can't.
-    fn first_recorded(&self, request: &LoadRequest, target: &Target) -> Result<First, String> {
+    fn first_recorded(&self, request: &LoadRequest, target: &Target) -> Result<WarmInstance, String> {
         if !target.captures_graphs() {
             return Err(format!("it runs on {}, and only runs by CUDA are recorded", target.provider));
         }
         let mut first = self.first_instance(request, target).map_err(|failure| failure.why)?;
         graphs::record(&mut first.instance, &first.probe, request.config.max_batch_size)?;
-        Ok(First { graphs: Some(Ok(())), ..first })
+        Ok(WarmInstance { graphs: Some(Ok(())), ..first })
     }
 
     /// Where and how a version runs by a provider, with one thread.
@@ -192,7 +192,7 @@ impl Loader {
     }
 
     /// An instance with the number of threads that suits the model, and why it is that.
-    fn first_instance(&self, request: &LoadRequest, target: &Target) -> Result<First, Failure> {
+    fn first_instance(&self, request: &LoadRequest, target: &Target) -> Result<WarmInstance, Failure> {
         let (config, source) = (&request.config, &request.source);
         let all = NonZeroUsize::new(self.cpus()).unwrap_or(NonZeroUsize::MIN);
         // More than there are CPUs would only take turns on them, and some numbers take memory without end.
@@ -218,6 +218,6 @@ impl Loader {
                 "one for each CPU, as a row takes longer than 1 ms on one"
             }
         };
-        Ok(First { instance, target, threads_why, probe, graphs: None })
+        Ok(WarmInstance { instance, target, threads_why, probe, graphs: None })
     }
 }

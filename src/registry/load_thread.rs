@@ -33,7 +33,7 @@ pub(super) fn start_load(loader: &Loader, key: &VersionKey, load: StartedLoad, y
     let (end_without_thread, loader, key) = (end.clone(), loader.clone(), key.clone());
     let run = move || {
         if yields {
-            priority::step_aside();
+            priority::lower_until_restored();
         }
         // A panic would be a defect, here or in a library; it must cost this version only.
         let loaded = catch_unwind(AssertUnwindSafe(|| loader.load(&key, generation, &request, watch)));

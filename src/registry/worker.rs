@@ -135,7 +135,7 @@ impl Registry {
         let pause = period.min(SETTLE_INTERVAL);
         priority::prepare();
         // Not before: threads for runs that are started at the start would inherit it.
-        priority::give_way();
+        priority::use_long_slice();
         // For admin calls during the first loads.
         self.executor.reconcile(&|_| ());
         let _watcher = self.follows().then(|| watcher::watch(&self.shared.repository, self.shared.inbox()));

@@ -12,8 +12,8 @@ const FOLDER: &str = "tests";
 const ENDING: &str = ".json";
 
 /// Test cases of a version at most, and bytes of one.
-const MOST: usize = 256;
-const LARGEST: u64 = 64 << 20;
+const MAX_CASES: usize = 256;
+const MAX_CASE_BYTES: u64 = 64 << 20;
 
 impl Source {
     /// The files of the version's test cases, in the order of their names, and those that lie there without being one. Only
@@ -37,9 +37,9 @@ impl Source {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let visible = paths.map_err(unreadable)?.into_iter().filter(|path| !name(path).starts_with('.'));
         let (mut cases, mut others): (Vec<_>, Vec<_>) = visible.partition(|path| name(path).ends_with(ENDING));
-        if cases.len() > MOST {
+        if cases.len() > MAX_CASES {
             let found = cases.len();
-            return Err(Failure::lasting(format!("at most {MOST} test cases are run, got {found}")).at(&folder));
+            return Err(Failure::lasting(format!("at most {MAX_CASES} test cases are run, got {found}")).at(&folder));
         }
         cases.sort();
         others.sort();
@@ -51,7 +51,7 @@ impl Source {
     /// # Errors
     /// It can't be read, or is too large.
     pub fn read_test_case(&self, path: &Path) -> Result<String, Failure> {
-        let read = self.path.roots().read_text(path, LARGEST);
+        let read = self.path.roots().read_text(path, MAX_CASE_BYTES);
         read.map_err(|error| Failure::unreadable(&error).at(path))
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct FileState {
 }
 
 /// Files of a version's folder that are looked at, and folders in folders: a version has a few.
-const MOST_FILES: usize = 1024;
+const MAX_FILES: usize = 1024;
 const DEEPEST: usize = 4;
 
 impl Fingerprint {
@@ -104,7 +104,7 @@ impl Fingerprint {
         entries.sort();
         for (path, is_file) in entries {
             let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-            if self.files.len() >= MOST_FILES {
+            if self.files.len() >= MAX_FILES {
                 return;
             }
             if path != model {

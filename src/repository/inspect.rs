@@ -11,7 +11,7 @@ use super::{
 use crate::{error::Failure, host::files::Roots};
 
 /// Bytes that a protobuf message, which a model file is, can have.
-const LARGEST: u64 = (1 << 31) - 1;
+const MAX_MODEL_FILE_BYTES: u64 = (1 << 31) - 1;
 
 /// Entries of a folder that are told where the model file is missing.
 const TOLD: usize = 8;
@@ -40,9 +40,9 @@ impl Source {
         if let Some(seems) = recognise(&head, size) {
             return Err(Failure::lasting(seems.to_string()));
         }
-        if size > LARGEST {
+        if size > MAX_MODEL_FILE_BYTES {
             return Err(Failure::lasting(format!(
-                "an ONNX file has {LARGEST} bytes at most, got {size}: save the weights beside it \
+                "an ONNX file has {MAX_MODEL_FILE_BYTES} bytes at most, got {size}: save the weights beside it \
                  (onnx.save(model, path, save_as_external_data=True))"
             )));
         }

@@ -14,7 +14,7 @@ use crate::{error::Failure, host::files::Roots};
 const MANIFEST: &str = "SHA256SUMS";
 
 /// Bytes of a manifest at most.
-const LARGEST: u64 = 1 << 20;
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// A manifest that holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Source {
     pub fn verify(&self) -> Result<Option<Verified>, Failure> {
         let Some(folder) = &self.folder else { return Ok(None) };
         let manifest = folder.join(MANIFEST);
-        let text = match self.path.roots().read_text(&manifest, LARGEST) {
+        let text = match self.path.roots().read_text(&manifest, MAX_MANIFEST_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !manifest.is_symlink() => return Ok(None),
             Err(error) => return Err(Failure::unreadable(&error).at(&manifest)),

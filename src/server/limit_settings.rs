@@ -48,8 +48,8 @@ pub(crate) fn run_memory(one_run: Option<ByteSize>, requests: Option<ByteSize>) 
 /// Bytes that one run may hold, of so many that the process may use: far more than runs of most models take, and so few that
 /// several at once leave room for everything else.
 fn default_run_memory(usable: usize) -> usize {
-    const ENOUGH_FOR_MOST: usize = 1 << 30;
-    (usable / 16).max(ENOUGH_FOR_MOST).min(usable / 4)
+    const USUAL_RUN_BYTES: usize = 1 << 30;
+    (usable / 16).max(USUAL_RUN_BYTES).min(usable / 4)
 }
 
 /// What each connection may do at most.

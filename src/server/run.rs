@@ -10,7 +10,7 @@ use super::{
     signals::{self, Signals},
     start::{Ended, Server},
 };
-use crate::{clock, host::give_way};
+use crate::{clock, host::use_long_slice};
 
 /// Admin calls that take locks or write to the disk at once, at most.
 const MAX_ADMIN_THREADS: usize = 64;
@@ -22,7 +22,7 @@ const MAX_ADMIN_THREADS: usize = 64;
 pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> {
     clock::check()?;
     let runtime =
-        blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(give_way), MAX_ADMIN_THREADS);
+        blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(use_long_slice), MAX_ADMIN_THREADS);
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::listen()?;
@@ -35,7 +35,7 @@ pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> 
             None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
         }));
         // Once it has started the threads that serve, which would inherit it.
-        give_way();
+        use_long_slice();
         let signal = signals.next().await;
         tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
         tokio::spawn(signals.exit_at_next());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Code, Error, Result},
-    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases, unknown_alias},
+    traffic::{MAX_ALIASES, MAX_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases, unknown_alias},
 };
 
 /// Sum of all weights where they are points.
@@ -29,7 +29,7 @@ impl Judge<'_> {
         let mut after = before.clone();
         match change {
             Change::SetWeights(weights) => {
-                self.within("weights", before.weights.count(), weights.count(), MOST_WEIGHTS)?;
+                self.within("weights", before.weights.count(), weights.count(), MAX_WEIGHTS)?;
                 for (version, weight) in weights.iter() {
                     if weight > 0.0 {
                         self.ready(version, &format!("it can't get the weight {weight}"))?;
@@ -41,14 +41,14 @@ impl Judge<'_> {
             }
             Change::Shift { from, to, points } => {
                 after.weights = self.shift(before, *from, *to, *points)?;
-                self.within("weights", before.weights.count(), after.weights.count(), MOST_WEIGHTS)?;
+                self.within("weights", before.weights.count(), after.weights.count(), MAX_WEIGHTS)?;
             }
             Change::SetAlias { alias, version } => {
                 check_alias(alias).map_err(Error::invalid)?;
                 self.ready(*version, &format!("it can't be '{alias}'"))?;
                 after.aliases.insert(alias.clone(), *version);
                 let [before, after] = [before, &after].map(|traffic| count_aliases(&traffic.aliases));
-                self.within("aliases beside `stable`", before, after, MOST_ALIASES)?;
+                self.within("aliases beside `stable`", before, after, MAX_ALIASES)?;
             }
             Change::DropAlias(alias) => {
                 after.aliases.remove(alias).ok_or_else(|| unknown_alias(self.model, alias, before))?;

@@ -79,9 +79,9 @@ fn first<T: std::fmt::Display, const N: usize>(
 
 /// Bytes as messages show them: text in quotes, and not all of a long one.
 fn shown(bytes: &[u8]) -> String {
-    const MOST: usize = 64;
-    let ellipsis = if bytes.len() > MOST { "..." } else { "" };
-    format!("\"{}\"{ellipsis}", bytes[..bytes.len().min(MOST)].escape_ascii())
+    const MAX_SHOWN_BYTES: usize = 64;
+    let ellipsis = if bytes.len() > MAX_SHOWN_BYTES { "..." } else { "" };
+    format!("\"{}\"{ellipsis}", bytes[..bytes.len().min(MAX_SHOWN_BYTES)].escape_ascii())
 }
 
 #[cfg(test)]

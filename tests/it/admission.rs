@@ -14,7 +14,7 @@ use crate::support::{
     client::{infer, inference, int64s, metric, post, post_with},
     load::{Endless, NO_TIME_LIMITS, measure, occupy, queued, request, runs, runs_begun},
     onnx,
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 type Client = GrpcInferenceServiceClient<Channel>;
@@ -158,7 +158,7 @@ async fn the_higher_level_goes_first_and_finds_room() {
     busy.release().await;
     // The first of the lower level does not end: had it gone first, the higher level would not be answered.
     let higher = async { (parameter.await.unwrap().unwrap(), metadata.await.unwrap().unwrap().into_inner()) };
-    let (parameter, metadata) = timeout(PATIENCE, higher).await.expect("the lower level goes first");
+    let (parameter, metadata) = timeout(WAIT_TIMEOUT, higher).await.expect("the lower level goes first");
     assert_eq!((parameter, int64s(&metadata)), (5, vec![6]));
     runs(&server, begun + 3.0).await;
     // What the request itself says counts.

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::get,
     onnx,
-    server::{PATIENCE, eventually, is_started, onnxd},
+    server::{WAIT_TIMEOUT, eventually, is_started, onnxd},
 };
 
 /// Runs a command that must end by itself.
@@ -27,7 +27,7 @@ pub fn ended(command: &mut Command) -> Output {
     // Read while it runs: a pipe holds only so much.
     let (done, output) = mpsc::channel();
     thread::spawn(move || done.send(child.wait_with_output()));
-    let output = output.recv_timeout(PATIENCE).or_else(|_| {
+    let output = output.recv_timeout(WAIT_TIMEOUT).or_else(|_| {
         let _ = Command::new("kill").args(["-KILL", &id]).status();
         output.recv()
     });
@@ -37,7 +37,7 @@ pub fn ended(command: &mut Command) -> Output {
 /// The exit code of a process that must end by itself; one that does not is killed and has none.
 fn wait(child: &mut Child) -> Option<i32> {
     let since = Instant::now();
-    while child.try_wait().unwrap().is_none() && since.elapsed() < PATIENCE {
+    while child.try_wait().unwrap().is_none() && since.elapsed() < WAIT_TIMEOUT {
         thread::sleep(Duration::from_millis(5));
     }
     let _ = child.kill();

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::support::{
     client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
     libraries, onnx,
-    server::{PATIENCE, Server, eventually, onnxd},
+    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
 };
 
 /// A metric as docs/metrics.md has it, or as the server tells it.
@@ -251,7 +251,7 @@ async fn a_driver_that_hangs_holds_nothing_up() {
     scrape_with(&server, "onnxd_gpu_info").await;
     fs::write(&hangs, "").unwrap();
     for _ in 0..3 {
-        let text = timeout(PATIENCE, scrape(&server)).await.expect("a scrape waits for the driver");
+        let text = timeout(WAIT_TIMEOUT, scrape(&server)).await.expect("a scrape waits for the driver");
         assert!(text.contains("onnxd_ready 1") && !text.contains("_gpu_"), "{text}");
     }
     let told = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("(NVML) does not answer"));

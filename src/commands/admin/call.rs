@@ -17,7 +17,7 @@ use crate::commands::{
 use crate::url::percent_encoded;
 
 /// Time that an answer may take that waits for nothing but a disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Client of a server's admin API.
 pub(super) struct Api {
@@ -29,7 +29,7 @@ impl Api {
     pub(super) fn new(server: &Server) -> Result<Self, String> {
         let client = Client {
             url: server.server.clone(),
-            timeout: PATIENCE,
+            timeout: ANSWER_TIMEOUT,
             elsewhere: "--server ADDR or ONNXD_SERVER",
             longer: "",
         };

@@ -18,7 +18,7 @@ pub(super) struct Example {
 const WRITTEN_OUT: usize = 64;
 
 /// Elements of an example at most.
-const MOST: usize = 1 << 21;
+const MAX_EXAMPLE_ELEMENTS: usize = 1 << 21;
 
 /// An example with inputs like those that ran when the version was loaded, tried out by `ask`.
 pub(super) fn find(
@@ -30,7 +30,7 @@ pub(super) fn find(
         return Err("no made-up inputs could be run; a test case can show what it answers".into());
     };
     let elements: usize = ran.required.iter().filter_map(|tensor| tensor.shape().elements().ok()).sum();
-    if elements > MOST {
+    if elements > MAX_EXAMPLE_ELEMENTS {
         return Err(format!("inputs of {elements} elements are too large to be made up here"));
     }
     let mut refusal = String::new();

@@ -14,13 +14,13 @@ use crate::{
 const KERNEL_MODULE: &str = "/proc/driver/nvidia/version";
 
 /// Time to wait for the driver, which may have many GPUs to wake up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// CUDA version that ONNX Runtime's builds for GPUs need.
 const NEEDED: &str = "13.0";
 
 pub(super) fn examine() -> Vec<Finding> {
-    let mut findings = match gpus::read(PATIENCE) {
+    let mut findings = match gpus::read(DRIVER_TIMEOUT) {
         Ok(reading) => {
             let visible = env::var_os("CUDA_VISIBLE_DEVICES").map(|list| list.to_string_lossy().into_owned());
             let driver = driver(reading.driver.clone(), reading.cuda.clone());

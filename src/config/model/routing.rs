@@ -6,7 +6,7 @@ use toml::{Spanned, de::DeValue};
 use super::setting::{Setting, entries, wrong};
 use crate::{
     config::document::{self, Document, Entry},
-    traffic::{MOST_ALIASES, MOST_WEIGHTS, STABLE, Weights, check_alias, check_weight, count_aliases},
+    traffic::{MAX_ALIASES, MAX_WEIGHTS, STABLE, Weights, check_alias, check_weight, count_aliases},
 };
 
 /// Aliases.
@@ -27,8 +27,8 @@ impl Setting for BTreeMap<String, u64> {
                 }
             }
         }
-        if count_aliases(self) > MOST_ALIASES {
-            wrong(key, &value, &format!("at most {MOST_ALIASES} names beside {STABLE}"), file);
+        if count_aliases(self) > MAX_ALIASES {
+            wrong(key, &value, &format!("at most {MAX_ALIASES} names beside {STABLE}"), file);
         }
     }
 
@@ -54,8 +54,8 @@ impl Setting for Weights {
             }
         }
         match Weights::new(weights) {
-            Ok(weights) if weights.count() > MOST_WEIGHTS => {
-                wrong(key, &value, &format!("weights of at most {MOST_WEIGHTS} versions"), file);
+            Ok(weights) if weights.count() > MAX_WEIGHTS => {
+                wrong(key, &value, &format!("weights of at most {MAX_WEIGHTS} versions"), file);
             }
             Ok(weights) => *self = weights,
             Err(why) if all_well => file.problem(value.span().start, why),

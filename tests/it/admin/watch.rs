@@ -12,7 +12,7 @@ use super::{change, client, repository};
 use crate::support::{
     client::{infer, inference, int64s},
     load, onnx,
-    server::{PATIENCE, Server},
+    server::{WAIT_TIMEOUT, Server},
 };
 
 /// Server-sent events.
@@ -44,7 +44,7 @@ impl Events {
                 let data = serde_json::from_str(&field("data: ")).unwrap();
                 return Some((field("event: "), field("id: ").parse().unwrap(), data));
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.unwrap()?.unwrap();
+            let frame = tokio::time::timeout(WAIT_TIMEOUT, self.body.frame()).await.unwrap()?.unwrap();
             self.text.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
         }
     }
@@ -66,7 +66,7 @@ async fn the_state_and_then_every_change() {
     let server = Server::start(repository.path());
     let mut events = Events::open(&server, "?model=add").await;
     let mut stream = client(&server).await.watch(WatchRequest::default()).await.unwrap().into_inner();
-    let mut next = async || tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    let mut next = async || tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.unwrap().unwrap().unwrap();
 
     let mut states = Vec::new();
     for number in 1.. {
@@ -125,7 +125,7 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
 
     server.signal("TERM");
     assert!(events.next().await.is_none());
-    while let Some(event) = tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap() {
+    while let Some(event) = tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.unwrap().unwrap() {
         assert!(!event.kind.is_empty());
     }
     assert!(server.wait().success());
@@ -175,7 +175,7 @@ async fn who_falls_behind_begins_anew() {
     let channel = channel.initial_stream_window_size(2048).connect().await.unwrap();
     let watching = AdminServiceClient::new(channel).watch(WatchRequest::default()).await.unwrap();
     let mut stream = watching.into_inner();
-    let mut next = async || tokio::time::timeout(PATIENCE, stream.message()).await.unwrap().unwrap().unwrap();
+    let mut next = async || tokio::time::timeout(WAIT_TIMEOUT, stream.message()).await.unwrap().unwrap().unwrap();
     assert_eq!(next().await.kind, "begin");
     let mut changes = client(&server).await;
     for weight in 1..=1200 {

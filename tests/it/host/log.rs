@@ -15,7 +15,7 @@ use super::{assert_infers, repository};
 use crate::support::{
     client::{get, metric},
     h2,
-    server::{PATIENCE, Server, eventually, onnxd},
+    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
 };
 
 /// A server whose log is read until it is ready, and then no more.
@@ -118,7 +118,7 @@ async fn server_ends_though_nobody_reads_its_log() {
         if let Some(status) = server.child.try_wait().unwrap() {
             break status;
         }
-        assert!(since.elapsed() < PATIENCE, "the server does not end");
+        assert!(since.elapsed() < WAIT_TIMEOUT, "the server does not end");
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(status.code(), Some(0));

@@ -19,7 +19,7 @@ use crate::support::{
     client::{float_bytes, infer, inference, int64_bytes, raw_request, send},
     libraries, load, onnx,
     prometheus::{Prometheus, TIMES_FASTER, installed},
-    server::{PATIENCE, Server, eventually, onnxd},
+    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
 };
 use onnxd::api::proto::ModelInferRequest;
 
@@ -242,7 +242,7 @@ async fn all_queries_answer(prometheus: &Prometheus, opened: &[Dashboard]) {
         if empty == expected {
             return;
         }
-        assert!(since.elapsed() < PATIENCE, "what is empty: {empty:#?}");
+        assert!(since.elapsed() < WAIT_TIMEOUT, "what is empty: {empty:#?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpStream},
 };
 
-use super::server::PATIENCE;
+use super::server::WAIT_TIMEOUT;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -32,7 +32,7 @@ pub struct Frame {
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
         Connection { stream }

@@ -15,7 +15,7 @@ use std::{
 use tempfile::TempDir;
 
 /// How long anything that must happen may take, however slow the machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.
 pub struct Server {
@@ -142,7 +142,7 @@ impl Server {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(since.elapsed() < PATIENCE, "the server does not end; its log:\n{}", self.log);
+            assert!(since.elapsed() < WAIT_TIMEOUT, "the server does not end; its log:\n{}", self.log);
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -215,7 +215,7 @@ impl Log {
                 return line.clone();
             }
             read = state.lines.len();
-            let (now, timeout) = self.more.wait_timeout(state, PATIENCE).unwrap();
+            let (now, timeout) = self.more.wait_timeout(state, WAIT_TIMEOUT).unwrap();
             state = now;
             if timeout.timed_out() || state.ended && state.lines.len() == read {
                 drop(state);
@@ -235,7 +235,7 @@ impl std::fmt::Display for Log {
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let since = Instant::now();
     while !holds().await {
-        assert!(since.elapsed() < PATIENCE, "it does not come true: {what}");
+        assert!(since.elapsed() < WAIT_TIMEOUT, "it does not come true: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -13,12 +13,12 @@ use crate::support::{
     client::{get, health, infer, inference, metric, post},
     h1::Connection,
     h2,
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 /// Whether the server closes the connection without a word, whatever is in the way.
 fn is_closed(mut stream: TcpStream) -> bool {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut byte = [0];
     match stream.read(&mut byte) {
         Ok(read) => read == 0,

@@ -9,7 +9,7 @@ use super::{assert_well, start};
 use crate::support::{
     client::{infer, inference, metric},
     h2::{self, Connection, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame},
-    server::{PATIENCE, eventually},
+    server::{WAIT_TIMEOUT, eventually},
 };
 
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -32,7 +32,7 @@ fn flood(address: SocketAddr, first: &[u8], flooding: &[u8]) -> Option<u32> {
     let mut connection = Connection::open(address);
     connection.stream.write_all(first).unwrap();
     let mut sending = connection.stream.try_clone().unwrap();
-    sending.set_write_timeout(Some(PATIENCE)).unwrap();
+    sending.set_write_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let flood = flooding.repeat(1000);
     let sent = std::thread::spawn(move || (0..MANY / 1000).find(|_| sending.write_all(&flood).is_err()));
     // Like a client that works it reads what comes.
@@ -86,7 +86,7 @@ async fn flood_is_told_by_goaway() {
     let bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &frame(SETTINGS, 0, 0, &[])[..], &unknown].concat();
     for address in [server.http, server.grpc] {
         let mut connection = Connection { stream: TcpStream::connect(address).unwrap() };
-        connection.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         connection.stream.write_all(&bytes).unwrap();
         assert_eq!(connection.read().unwrap().kind, SETTINGS);
         let goaway = connection.read_until(GOAWAY).unwrap();

@@ -11,7 +11,7 @@ use super::{INFER, assert_well, echo_binary, echo_json, start};
 use crate::support::{
     client::metric,
     load::{NO_TIME_LIMITS, occupy, pending, queued},
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 fn post(path: &str, version: &str, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn slow(version: &str, headers: &str, rounds: i64) -> Vec<u8> {
 
 fn send(server: &Server, request: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     stream
 }

@@ -20,7 +20,7 @@ use crate::support::{
     client::{infer, inference, input, metric, post, raw_request},
     h1::Connection,
     onnx::{self, FLOAT, Graph, INT64, node, value},
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 const MIB: usize = 1 << 20;
@@ -63,7 +63,7 @@ fn holds_up_nobody(server: &Server, parts: u32, large: impl Fn()) {
         if longest < took / parts {
             return;
         }
-        assert!(since.elapsed() < PATIENCE, "a small request took {longest:?} beside a large one of {took:?}");
+        assert!(since.elapsed() < WAIT_TIMEOUT, "a small request took {longest:?} beside a large one of {took:?}");
     }
 }
 

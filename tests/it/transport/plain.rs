@@ -6,7 +6,7 @@ use super::{INFER, assert_well, echo_binary, echo_json, start};
 use crate::support::{
     client::metric,
     h1::{Connection, Reply},
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 const COUNT: usize = 4;
@@ -83,7 +83,7 @@ async fn requests_come_in_any_pieces() {
 /// Headers and body of an answer, but for the date, in any order.
 fn told(server: &Server, request: &[u8]) -> (Vec<String>, String) {
     let mut stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     // What closes is not plain.
     let last = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(&[request, last].concat()).unwrap();
@@ -205,7 +205,7 @@ async fn bodies_and_readers_have_to_go_on() {
 /// True if the fast path answered a request: it writes the length of the body first, and hyper behind all other headers.
 fn is_on_fast_path(server: &Server, request: &[u8]) -> bool {
     let mut stream = TcpStream::connect(server.http).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream)).map(Result::unwrap);
     assert_eq!(lines.next().as_deref(), Some("HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(request));

@@ -17,7 +17,7 @@ use crate::support::{
     client::{floats, infer, inference, metric},
     h1::Connection,
     load::{NO_TIME_LIMITS, occupy, queued, request},
-    server::{PATIENCE, Server, eventually},
+    server::{WAIT_TIMEOUT, Server, eventually},
 };
 
 /// Long enough for clients that go on though they have to wait for the CPU.
@@ -26,7 +26,7 @@ const TIMEOUTS: [&str; 8] =
 
 /// What comes until the connection ends.
 fn rest(mut stream: TcpStream) -> String {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut rest = Vec::new();
     match stream.read_to_end(&mut rest) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("the connection does not end"),
@@ -175,7 +175,7 @@ async fn answers_have_to_be_read() {
             }
         }
     });
-    let ended = tokio::time::timeout(PATIENCE, connection).await.expect("the connection ends").unwrap();
+    let ended = tokio::time::timeout(WAIT_TIMEOUT, connection).await.expect("the connection ends").unwrap();
     assert!(ended.is_err() || busy.await.is_ok());
     assert_eq!(closed(&server, "unread").await, 2.0);
     drop(response);
