@@ -67,7 +67,7 @@ impl Writer {
         Ok(Writer { log, ended })
     }
 
-    /// Closes the log and waits until the remaining lines are written, for [`LAST`] at most.
+    /// Closes the log and waits until the remaining lines are written, for `LAST` at most.
     pub(super) fn end(self) {
         self.log.close();
         // The reader of a pipe may never read.
