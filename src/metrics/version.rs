@@ -126,9 +126,9 @@ pub enum StopReason {
     Deadline,
     /// All its clients left.
     Cancelled,
-    /// It took longer than the setting `max_run_time`.
+    /// The run took longer than the setting `max_run_time`.
     MaxRunTime,
-    /// It belongs to a load that was given up.
+    /// The run belongs to a load that was given up.
     LoadEnded,
 }
 
