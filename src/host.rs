@@ -1,5 +1,4 @@
-//! What of the machine this process may use, and what says so: the machine itself, the process's affinity, and its control
-//! groups.
+//! Resources that this process may use, by the machine, the process's affinity, and its control groups.
 
 mod control_groups;
 mod cpus;

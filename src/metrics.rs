@@ -1,7 +1,8 @@
-//! What is counted, and how it is told to Prometheus.
+//! Metrics, and their exposition to Prometheus.
 //!
-//! A version owns its metrics: they are made with it, recorded by plain atomics without a look-up, and their series end when
-//! it goes (the text is rendered from those that still live). docs/metrics.md has every name, and a test holds it to them.
+//! A version owns its metrics. They are made with the version, recorded by plain atomics without a look-up, and their series end
+//! when it goes. The text is rendered from the versions that still live. docs/metrics.md has every name, and a test holds it to
+//! them.
 
 mod access_log;
 mod codec;

@@ -8,13 +8,13 @@ use std::{
 /// A limit of a control group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit<T> {
-    /// How much.
+    /// The limit's value.
     pub value: T,
-    /// The file that says so.
+    /// The file that sets the limit.
     pub file: PathBuf,
 }
 
-/// What limits something: the file's name in version 1 and 2 of control groups, and version 1's controller.
+/// Interface of a limit: the file's name in version 1 and 2 of control groups, and version 1's controller.
 pub(super) struct Controller {
     pub name: &'static str,
     pub file: &'static str,
@@ -26,7 +26,7 @@ pub(super) fn of_this_process() -> String {
     fs::read_to_string("/proc/self/cgroup").unwrap_or_default()
 }
 
-/// The files that limit something for groups that are listed so, and for those above them.
+/// Files that may set a limit for the listed groups, and for the groups above them.
 pub(super) fn files(groups: &str, controller: &Controller) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in groups.lines() {
@@ -39,14 +39,14 @@ pub(super) fn files(groups: &str, controller: &Controller) -> Vec<PathBuf> {
             }
             _ => continue,
         };
-        // In a container the path may be the host's, and what it names is mounted at the root.
+        // In a container the path may be the host's. The group that it names is mounted at the root.
         let groups = Path::new(path.trim_start_matches('/')).ancestors();
         files.extend(groups.map(|group| root.join(group).join(file)));
     }
     files
 }
 
-/// The least of what files say.
+/// The lowest of the limits that files set.
 pub(super) fn least<T: PartialOrd>(files: Vec<PathBuf>, read: impl Fn(&Path) -> Option<T>) -> Option<Limit<T>> {
     let limits = files.into_iter().filter_map(|file| Some(Limit { value: read(&file)?, file }));
     limits.reduce(|least, next| if next.value < least.value { next } else { least })

@@ -7,11 +7,11 @@ const CONTROLLER: Controller = Controller { name: "cpu", file: "cpu.max", file_o
 /// CPUs.
 #[derive(Debug)]
 pub struct Cpus {
-    /// How many the process may use at once, after all.
+    /// CPUs that the process may use at once, by affinity and limit.
     pub usable: usize,
-    /// Those that the process may run on, as Linux lists them.
+    /// CPUs that the process may run on, as Linux lists them.
     pub affinity: Option<String>,
-    /// The time of how many the process's control groups allow.
+    /// CPU time that the process's control groups allow, as a number of CPUs.
     pub limit: Option<Limit<f64>>,
 }
 
@@ -30,7 +30,7 @@ fn allowed(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Limit
     let limit = |path: &Path| {
         let text = read(path)?;
         let mut words = text.split_whitespace();
-        // Microseconds of CPU time, and in how many; no limit is "max", or -1.
+        // Microseconds of CPU time, and the period in microseconds. No limit is "max", or -1.
         let quota: f64 = words.next()?.parse().ok().filter(|quota| *quota > 0.0)?;
         let period = match words.next() {
             Some(period) => period.parse::<f64>().ok()?,

@@ -1,8 +1,8 @@
-//! Records what the process was doing when a signal such as SIGSEGV ends it, so that the next start knows which model to blame.
+//! Records the process's activity when a signal such as SIGSEGV ends it, so that the next start knows which model to blame.
 //!
 //! Each thread that loads or runs a model notes so in a slot of its own ([`Activity::begin`]). A signal handler ([`install`])
-//! writes the slot of the thread that the signal hit to a file. Threads of ONNX Runtime have no slot: then all that is noted is
-//! written, each as a candidate.
+//! writes the slot of the thread that the signal hit to a file. Threads of ONNX Runtime have no slot. For these all noted
+//! activities are written, each as a candidate.
 
 mod activity;
 mod handler;

@@ -1,7 +1,8 @@
 //! Opens the files of a model repository: regular files only, and none that a link leads to from outside.
 //!
-//! A model may come from anywhere, and may be unpacked with links in it. A link to a file of the host, taken for weights, would be
-//! handed out by the model. So what was opened is looked at, not its name, which may lead elsewhere a moment later.
+//! A model may come from anywhere, and may be unpacked with links in it. If a link to a file of the host were taken for weights,
+//! the model would give that file's contents away. So the opened file is checked, not its name, which may lead elsewhere a moment
+//! later.
 
 use std::{
     fs::{self, File, Metadata},
@@ -15,18 +16,18 @@ use std::{
     sync::Arc,
 };
 
-/// Folders that the files of a repository may lie in once links are resolved. The default are none.
+/// Folders that the files of a repository may lie in once links are resolved. By default there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roots(Arc<[PathBuf]>);
 
 impl Roots {
-    /// The folder of a repository, and others that links may lead to (`--allow-links-to`). One that is not there is left out.
+    /// The folder of a repository, and others that links may lead to (`--allow-links-to`). Missing folders are left out.
     pub fn new(folder: &Path, others: &[PathBuf]) -> Self {
         let all = [folder].into_iter().chain(others.iter().map(PathBuf::as_path));
         Roots(all.filter_map(|folder| fs::canonicalize(folder).ok()).collect())
     }
 
-    /// The folder that a file which somebody has named lies in, and the one that it leads to where it is a link.
+    /// The folder of a file that a user has named, and the folder of its target if it is a link.
     pub fn around(file: &Path) -> Self {
         let own = match file.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -36,10 +37,10 @@ impl Roots {
         Roots::new(own, target.as_slice())
     }
 
-    /// Opens a regular file. A pipe would be waited for until somebody writes into it; anything else has no contents to read.
+    /// Opens a regular file. Opening a pipe would block until somebody writes into it; anything else has no contents to read.
     ///
     /// # Errors
-    /// It can't be opened, is no regular file, or lies outside. What will stay so is `InvalidInput`.
+    /// The file can't be opened, is no regular file, or lies outside. Errors that a retry can't fix are `InvalidInput`.
     pub fn open(&self, path: &Path) -> io::Result<(File, Metadata)> {
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
         let metadata = file.metadata()?;
@@ -56,10 +57,10 @@ impl Roots {
         Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, expected a file")))
     }
 
-    /// Whether a folder lies inside, where its path leads.
+    /// Checks that a folder, with links resolved, lies inside the roots.
     ///
     /// # Errors
-    /// It lies outside, or can't be found.
+    /// The folder lies outside, or can't be found.
     pub fn check_folder(&self, path: &Path) -> io::Result<()> {
         self.check(&fs::canonicalize(path)?)
     }
@@ -76,10 +77,10 @@ impl Roots {
         Err(io::Error::new(io::ErrorKind::InvalidInput, message))
     }
 
-    /// Reads a text of so many bytes at most.
+    /// Reads a text of at most `limit` bytes.
     ///
     /// # Errors
-    /// It can't be opened or read, has more bytes, or is no UTF-8.
+    /// The file can't be opened or read, has more bytes, or is no UTF-8.
     pub fn read_text(&self, path: &Path, limit: u64) -> io::Result<String> {
         let (file, _) = self.open(path)?;
         let mut text = String::new();
@@ -92,7 +93,7 @@ impl Roots {
     }
 }
 
-/// Where an open file lies. `/proc` knows; without it the path is resolved once more, and must lead to the same file.
+/// Resolves the path of an open file by `/proc`. Without `/proc` the path is resolved once more, and must lead to the same file.
 fn resolved(path: &Path, file: &File, opened: &Metadata) -> io::Result<PathBuf> {
     if let Ok(resolved) = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
         return Ok(resolved);
@@ -105,8 +106,8 @@ fn resolved(path: &Path, file: &File, opened: &Metadata) -> io::Result<PathBuf> 
     Err(io::Error::other("it was replaced while it was opened"))
 }
 
-/// The path of a model file, and the folders that it and what belongs to it may lie in. Two that are equal have the same path: of
-/// folders that are not there for a while, no model is another.
+/// The path of a model file, and the folders that it and its other files may lie in. Equality compares the path alone: a folder
+/// that is missing for a while must not make it another model.
 #[derive(Debug, Clone, Default)]
 pub struct ModelPath {
     path: PathBuf,
@@ -119,17 +120,17 @@ impl ModelPath {
         ModelPath { path, roots }
     }
 
-    /// A model file that somebody has named, with what lies beside it.
+    /// A model file that a user has named, with the files beside it.
     pub fn alone(path: &Path) -> Self {
         ModelPath { path: path.to_owned(), roots: Roots::around(path) }
     }
 
-    /// The folders that its files may lie in.
+    /// The folders that the model's files may lie in.
     pub fn roots(&self) -> &Roots {
         &self.roots
     }
 
-    /// The folder that it lies in.
+    /// The folder of the model file.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new("."))
     }

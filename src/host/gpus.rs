@@ -1,7 +1,7 @@
-//! NVIDIA's GPUs: which there are, and what they say of themselves, by NVML, which is a part of the driver.
+//! NVIDIA's GPUs and their figures, by NVML, which is a part of the driver.
 //!
-//! It is loaded when it is first asked for, and called by one thread; without a driver there is nothing to tell. GPUs are
-//! numbered as CUDA numbers them in this process, so that what is told of GPU 1 is told of what `cuda:1` runs on.
+//! NVML is loaded at its first use, and called by one thread. Without a driver there are no figures. GPUs are numbered as CUDA
+//! numbers them in this process, so that the figures of GPU 1 are those of the device `cuda:1`.
 
 mod driver_thread;
 mod loaded;
@@ -31,7 +31,7 @@ use std::{
 use driver_thread::{Aside, Silence};
 use nvml::Gpus;
 
-/// How long figures are waited for where nothing depends on them.
+/// Timeout for figures that nothing depends on.
 pub const MOMENT: Duration = Duration::from_secs(1);
 
 static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
@@ -41,16 +41,16 @@ static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
     })
 });
 
-/// Begins to look for GPUs, which [`read`] does otherwise: a driver takes a second to wake up. The thread that asks it has the
-/// priority of whoever calls this.
+/// Starts the search for GPUs, which [`read`] does otherwise: a driver takes a second to wake up. The thread that calls the
+/// driver inherits the priority of the caller.
 pub fn look() {
     LazyLock::force(&ASIDE);
 }
 
-/// What the driver says now. GPUs are looked for once. A broken driver may not answer at all.
+/// Reads the driver's current figures. The search for GPUs is done once. A broken driver may never return.
 ///
 /// # Errors
-/// There is none to ask, or it has not answered in time; the message says which, and why.
+/// There is no driver or GPU to read, or the driver has not answered in time. The message names which, and the cause.
 pub fn read(patience: Duration) -> Result<Arc<Reading>, String> {
     static IS_LATE: AtomicBool = AtomicBool::new(false);
     match ASIDE.ask(patience) {

@@ -8,20 +8,20 @@ const CONTROLLER: Controller = Controller { name: "memory", file: "memory.max", 
 /// Memory, in bytes.
 #[derive(Debug)]
 pub struct Memory {
-    /// The machine's, where it tells.
+    /// Memory of the machine, if the system reports it.
     pub machine: Option<u64>,
-    /// What of it can be had without taking it from others.
+    /// Memory of the machine that is available without taking it from other processes.
     pub available: Option<u64>,
-    /// What the process's control groups allow.
+    /// Limit of the process's control groups.
     pub limit: Option<Limit<u64>>,
-    /// What the process's own limits allow (`ulimit -v`, `ulimit -d`).
+    /// Limit of the process itself (`ulimit -v`, `ulimit -d`).
     pub process: Option<ProcessLimit>,
 }
 
 /// A resource limit of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessLimit {
-    /// Its name, such as RLIMIT_AS.
+    /// Name of the limit, such as RLIMIT_AS.
     pub name: &'static str,
     /// The soft limit, in bytes.
     pub value: u64,
@@ -39,7 +39,7 @@ pub fn memory() -> Memory {
 }
 
 impl Memory {
-    /// The least of what the machine, the groups and the process's own limits allow; `None` where nothing says.
+    /// The least of the machine's memory, the groups' limit and the process's own limit; `None` if none is known.
     pub fn usable(&self) -> Option<u64> {
         let group = self.limit.as_ref().map(|limit| limit.value);
         let process = self.process.map(|limit| limit.value);
@@ -47,7 +47,7 @@ impl Memory {
     }
 }
 
-/// The limits that memory counts against: all addresses, and those of data.
+/// The limits that memory counts against: the address space, and data.
 const RESOURCES: [(Resource, &str); 2] = [(Resource::AS, "RLIMIT_AS"), (Resource::DATA, "RLIMIT_DATA")];
 
 fn process_limit(soft: impl Fn(Resource) -> Option<u64>) -> Option<ProcessLimit> {
@@ -56,7 +56,7 @@ fn process_limit(soft: impl Fn(Resource) -> Option<u64>) -> Option<ProcessLimit>
     limits.filter(|limit| limit.value != rlimit::INFINITY).min_by_key(|limit| limit.value)
 }
 
-/// A field of /proc/meminfo, which is told in KiB.
+/// A field of /proc/meminfo, in bytes; the file has KiB.
 fn field(meminfo: &str, name: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)

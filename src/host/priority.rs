@@ -1,8 +1,8 @@
-//! What the operating system is asked for beside loads: to let them wait behind what serves, and to take memory back.
+//! Thread priorities for loads, which let them wait behind threads that serve, and the return of freed memory to the system.
 //!
-//! On Linux a thread has a nice value of its own, which threads that it starts inherit. Without a right (CAP_SYS_NICE, or
-//! RLIMIT_NICE) it can be raised and never lowered again. ONNX Runtime starts its threads for runs while a session is made:
-//! they are not to stay behind.
+//! On Linux each thread has a nice value of its own, which threads that it starts inherit. Without a right (CAP_SYS_NICE, or
+//! RLIMIT_NICE) the value can be raised and never lowered again. ONNX Runtime starts its threads for runs while a session is
+//! made. These threads must not stay at the low priority of the load.
 
 use std::{
     cell::Cell,
@@ -16,34 +16,35 @@ use std::{
     thread,
 };
 
-/// How much nicer loads are: measured, less starves runs and more starves the load.
+/// Nice value of loads above the normal one. Measured: less starves runs, and more starves the load.
 const NICER: i32 = 10;
 
-/// How much nicer threads are that work for single large requests: beside a busy thread that serves, such a thread gets a fourth of
-/// the CPU.
+/// Nice value above the normal one of threads that work for single large requests. Beside a busy thread that serves, such a
+/// thread gets a fourth of the CPU.
 const NICER_FOR_REQUESTS: i32 = 5;
 
 const NICEST: i32 = 19;
 
-/// Where threads begin and end all the time, no two lists of them are the same.
+/// Attempts to list the threads. If threads begin and end all the time, no two lists are the same.
 const MAX_LISTINGS: usize = 8;
 
-/// How long a thread would like to run at a time, in nanoseconds.
+/// Time slice that a thread requests, in nanoseconds.
 #[derive(Clone, Copy)]
 enum Slice {
-    /// As the system has it.
+    /// The system's default.
     Usual = 0,
-    /// The longest that there is.
+    /// The longest slice that the system allows.
     Longest = 100_000_000,
 }
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// What this process may do about priorities.
+/// Priorities that this process may set.
 struct Priorities {
     normal: i32,
     low: i32,
-    /// A thread at normal priority that makes sessions with threads of their own, where threads that were made nice stay so.
+    /// A thread at normal priority that makes sessions with threads of their own. It is needed where threads can't be restored to
+    /// normal priority.
     helper: Option<Sender<Work>>,
 }
 
@@ -51,7 +52,7 @@ thread_local! {
     static IS_LOW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Threads of loads that go on at low priority.
+/// Threads whose loads go on at low priority.
 static LOADS: Mutex<BTreeSet<libc::id_t>> = Mutex::new(BTreeSet::new());
 
 fn priorities() -> &'static Priorities {
@@ -70,59 +71,60 @@ fn priorities() -> &'static Priorities {
         );
         let (helper, work) = mpsc::channel::<Work>();
         let started = thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
-        // Without either nothing is made nice.
+        // Without either, no thread gets a low priority.
         let low = if started.is_ok() { low } else { normal };
         Priorities { normal, low, helper: Some(helper) }
     })
 }
 
-/// The result on a thread of its own; false where there is no thread, or it panics.
+/// Runs a check on a thread of its own. Returns its result; false if no thread can be started, or the check panics.
 fn run_on_thread(check: impl FnOnce() -> bool + Send + 'static) -> bool {
     let thread = thread::Builder::new().name("priority".into()).spawn(check);
     thread.is_ok_and(|thread| thread.join().unwrap_or(false))
 }
 
-/// The nice values of what serves, and of loads.
+/// The nice values of threads that serve, and of loads.
 pub(crate) fn nice_values() -> (i32, i32) {
     let Priorities { normal, low, .. } = *priorities();
     (normal, low)
 }
 
-/// Finds out what may be done, on a thread at normal priority.
+/// Tests which priorities may be set, on a thread at normal priority.
 pub(crate) fn prepare() {
     priorities();
 }
 
-/// Lets what serves go before this thread, for the rest of its life.
+/// Lowers this thread's priority, so that threads that serve go first, for the rest of its life.
 pub(crate) fn lower_until_restored() {
     IS_LOW.set(set_nice(0, priorities().low, Slice::Longest));
     loads().insert(thread_id());
 }
 
-/// Lets what serves go before this thread, for the rest of its life and whatever `restore` restores: it knows its threads by
-/// their nice value.
+/// Lowers this thread's priority for the rest of its life, whatever `restore` restores. `restore` identifies its threads by their
+/// nice value, and this one differs.
 pub fn lower_for_good() {
     set_nice(0, (priorities().normal + NICER + 1).min(NICEST), Slice::Longest);
 }
 
-/// Lets threads that serve many requests go before this one, which works for single large ones, for the rest of its life.
+/// Lowers the priority of this thread, which works for single large requests, for the rest of its life. Threads that serve many
+/// requests go first.
 pub fn yield_to_small_requests() {
     set_nice(0, (priorities().normal + NICER_FOR_REQUESTS).min(NICEST), Slice::Longest);
 }
 
-/// Lets this thread take the CPU from nothing that serves; it keeps its share of the CPU.
+/// Has this thread preempt no thread that serves; it keeps its share of the CPU.
 pub fn use_long_slice() {
     set_nice(0, nice(0).unwrap_or(0), Slice::Longest);
 }
 
-/// Ends the low priority of this thread, whose load has ended, and of the threads that it has started, where that can be done.
-/// Those of other loads that go on keep theirs.
+/// Restores the normal priority of this thread, whose load has ended, and of the threads that it has started, if possible.
+/// Threads of other loads that go on keep their low priority.
 pub(crate) fn restore() {
     loads().remove(&thread_id());
     restore_but(&loads().clone());
 }
 
-/// The same for the threads of all loads.
+/// Restores the normal priority of the threads of all loads.
 pub(crate) fn restore_all() {
     restore_but(&BTreeSet::new());
 }
@@ -149,7 +151,7 @@ fn loads() -> MutexGuard<'static, BTreeSet<libc::id_t>> {
     LOADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The number of this thread, as the system has it.
+/// The system's number of this thread.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a system call")]
 fn thread_id() -> libc::id_t {
@@ -162,14 +164,14 @@ fn thread_id() -> libc::id_t {
     0
 }
 
-/// The threads of this process. Linux leaves one out where another ends while they are listed, and goes on behind it: only a list
-/// that is the same as the one before is whole.
+/// The threads of this process. If a thread ends while Linux lists them, the list may lack another. Only a list that equals the
+/// one before is complete.
 fn threads() -> BTreeSet<libc::id_t> {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Does what starts threads that stay. They are at normal priority in the end, wherever this is called.
+/// Runs work that starts threads which stay. They end up at normal priority, whichever thread calls this.
 pub(crate) fn starting_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let Some(helper) = priorities().helper.as_ref().filter(|_| IS_LOW.get()) else { return work() };
     let (done, result) = mpsc::channel();
@@ -201,11 +203,11 @@ fn set_nice(thread: libc::id_t, value: i32, slice: Slice) -> bool {
     set_nice_and_slice(thread, value, slice) || set_nice_only(thread, value)
 }
 
-/// Sets the nice value, and how long the thread would like to run at a time.
+/// Sets the nice value, and the time slice that the thread requests.
 ///
-/// A thread that wakes up takes the CPU at once from one that has a longer slice than itself, and otherwise not before a few
-/// milliseconds are over, however nice that one is (`PREEMPT_SHORT` in kernel/sched/fair.c, since Linux 6.12; kernels before
-/// take no notice). The share of the CPU goes by the nice value alone.
+/// A thread that wakes up preempts at once a thread with a longer slice than its own. Any other thread it preempts only after a
+/// few milliseconds, however nice that thread is. This is `PREEMPT_SHORT` in kernel/sched/fair.c, since Linux 6.12; kernels
+/// before ignore the slice. The share of the CPU depends on the nice value alone.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a system call")]
 fn set_nice_and_slice(thread: libc::id_t, value: i32, slice: Slice) -> bool {
@@ -219,12 +221,12 @@ fn set_nice_and_slice(thread: libc::id_t, value: i32, slice: Slice) -> bool {
         sched_deadline: 0,
         sched_period: 0,
     };
-    // SAFETY: the call takes a number and reads a structure that lives and tells its size. A number that names no thread of
+    // SAFETY: the call takes a number and reads a structure that lives and has its size in it. A number that names no thread of
     // ours can only be of one that has ended.
     unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) == 0 }
 }
 
-/// For sandboxes that refuse the call above.
+/// Sets the nice value alone, for sandboxes that refuse the call above.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a system call")]
 fn set_nice_only(thread: libc::id_t, value: i32) -> bool {
@@ -232,7 +234,7 @@ fn set_nice_only(thread: libc::id_t, value: i32) -> bool {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, thread, value) == 0 }
 }
 
-/// Elsewhere the value is the whole process's.
+/// On other systems the nice value belongs to the whole process.
 #[cfg(not(target_os = "linux"))]
 fn nice(_: u32) -> Option<i32> {
     None
@@ -243,7 +245,7 @@ fn set_nice(_: u32, _: i32, _: Slice) -> bool {
     false
 }
 
-/// Gives memory that was freed back: glibc would keep what lies between pieces that are in use.
+/// Returns freed memory to the system: glibc would keep the free memory between pieces that are in use.
 pub(crate) fn trim_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[allow(unsafe_code, reason = "a call of the C library")]
@@ -264,7 +266,7 @@ mod tests {
 
     const ROUNDS: usize = 600;
 
-    /// Whatever the threads of other tests are: this one is at normal priority again, if that can be had.
+    /// Regardless of the threads of other tests, this thread is at normal priority again, if the process may restore it.
     #[test]
     fn what_stepped_aside_comes_forward_again() {
         steps_aside_and_comes_forward();

@@ -3,20 +3,20 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What is counted of the access log.
+/// Counters of the access log.
 #[derive(Debug, Clone, Default)]
 pub struct AccessLogMetrics {
     dropped: Arc<[AtomicU64; Unlogged::ALL.len()]>,
 }
 
-/// Why a request has no line in the access log that should have one.
+/// Reason why a request that should have a line in the access log has none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unlogged {
-    /// As many lines waited to be written as may.
+    /// The queue of lines was full.
     Full,
-    /// As many failed requests were told within the second as may be.
+    /// The limit of failed requests that are logged per second was reached.
     Errors,
-    /// It could not be written.
+    /// The line could not be written.
     Write,
 }
 
@@ -33,7 +33,7 @@ impl Unlogged {
 }
 
 impl AccessLogMetrics {
-    /// So many requests have no line.
+    /// Counts requests that have no line.
     pub fn unlogged(&self, why: Unlogged, lines: u64) {
         self.dropped[why as usize].fetch_add(lines, Relaxed);
     }

@@ -12,9 +12,9 @@ pub struct CodecMetrics {
 /// Outcome of a job of the codec threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodecOutcome {
-    /// It was done, and its request goes on.
+    /// The job was done, and its request goes on.
     Done,
-    /// It was left out or given up: its client had gone, or its deadline had passed.
+    /// The job was left out or given up: its client had gone, or its deadline had passed.
     Cancelled,
 }
 
@@ -30,7 +30,7 @@ impl CodecOutcome {
 }
 
 impl CodecMetrics {
-    /// A job has ended.
+    /// Counts a job that has ended.
     pub fn ended(&self, outcome: CodecOutcome) {
         self.ended[outcome as usize].fetch_add(1, Relaxed);
     }

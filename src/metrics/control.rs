@@ -1,30 +1,30 @@
-//! What the registry tells of versions: their states, weights and loads.
+//! Figures from the registry: states, weights and loads of versions.
 
 use std::collections::BTreeMap;
 
 use super::text::{Family, Text, labels, version_labels};
 
-/// What is told of all models at a moment.
+/// Figures of all models at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct ControlMetrics {
     /// The desired state's revision.
     pub revision: u64,
-    /// When it came to that, in seconds since the Unix epoch, if it is known.
+    /// Time at which the state came to that revision, in seconds since the Unix epoch, if it is known.
     pub changed: Option<f64>,
     /// The models.
     pub models: Vec<ModelStanding>,
-    /// Instances of the versions that answer, by what they run on.
+    /// Instances of the versions that answer, by device.
     pub instances: BTreeMap<String, u64>,
-    /// Of those versions the ones that run on the CPU though a GPU works.
+    /// Number of those versions that run on the CPU although a GPU works.
     pub fallbacks: u64,
 }
 
-/// What is told of a model.
+/// Figures of a model.
 #[derive(Debug, Clone, Default)]
 pub struct ModelStanding {
     /// Its name.
     pub model: String,
-    /// When an admin call last changed where its requests go, in seconds since the Unix epoch.
+    /// Time at which an admin call last changed the model's traffic, in seconds since the Unix epoch.
     pub traffic_changed: Option<f64>,
     /// Versions that answer.
     pub ready: u64,
@@ -32,39 +32,39 @@ pub struct ModelStanding {
     pub versions: Vec<VersionStanding>,
 }
 
-/// What is told of a version.
+/// Figures of a version.
 #[derive(Debug, Clone, Default)]
 pub struct VersionStanding {
     /// Its number.
     pub version: u64,
-    /// Where it is in its life; `None`: it is not there, and only a weight names it.
+    /// State in its lifecycle; `None`: the version does not exist, and only a weight names it.
     pub state: Option<&'static str>,
     /// Its aliases.
     pub aliases: Vec<String>,
-    /// Which loading answers.
+    /// Generation of the load that answers.
     pub generation: Option<u64>,
     /// Its weight, where the model has weights.
     pub weight: Option<f64>,
-    /// The part of the requests without a version that it gets.
+    /// Its share of the requests without a version.
     pub share: f64,
-    /// Bytes that it takes, where it is loaded.
+    /// Bytes that it takes, if it is loaded.
     pub memory: Option<u64>,
-    /// Whether its last load went well, where one has ended.
+    /// True if its last load succeeded; `None` if none has ended.
     pub last_load: Option<bool>,
-    /// What is counted of its loads.
+    /// Counters of its loads.
     pub loads: LoadCounts,
 }
 
-/// What is counted of a version's loads.
+/// Counters of a version's loads.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct LoadCounts {
-    /// Those that went well.
+    /// Loads that succeeded.
     pub succeeded: u64,
-    /// Those that failed.
+    /// Loads that failed.
     pub failed: u64,
-    /// Those that replaced a generation that served.
+    /// Loads that replaced a generation that served.
     pub swaps: u64,
-    /// Seconds that the last good one took, without its warm-up, and with it.
+    /// Seconds that the last successful load took, without its warm-up, and with it.
     pub seconds: Option<(f64, f64)>,
 }
 
@@ -134,7 +134,7 @@ const VERSIONS: &[Family<VersionStanding>] = &[
     ),
 ];
 
-/// Writes all that is told.
+/// Writes all series of the registry.
 pub(super) fn write(text: &mut Text<'_>, control: &ControlMetrics) {
     let devices: Vec<_> =
         control.instances.iter().map(|(device, count)| (labels([("device", &**device)]), count)).collect();

@@ -10,14 +10,14 @@ use super::{
 };
 use crate::clock;
 
-/// Versions whose counters are added up in one go.
+/// Versions whose counters are summed before the next piece is written.
 const AT_ONCE: usize = 32;
 
-/// Everything that is exported: what versions own, what the registry tells, and what belongs to the server.
+/// All exported metrics: those of versions, of the registry, and of the server.
 #[derive(Debug)]
 pub struct Exposition {
     versions: Mutex<BTreeMap<(String, u64), Weak<VersionMetrics>>>,
-    /// Shared, so that whoever writes the text does not hold up who tells.
+    /// Shared, so that rendering does not hold up the registry's updates.
     control: Mutex<Arc<ControlMetrics>>,
     server: ServerMetrics,
     /// Labels of `onnxd_build_info`.
@@ -27,7 +27,7 @@ pub struct Exposition {
 }
 
 impl Exposition {
-    /// The exposition of a server that starts now. `build` is told as labels of `onnxd_build_info`.
+    /// The exposition of a server that starts now. `build` becomes the labels of `onnxd_build_info`.
     pub fn new(build: &[(&str, &str)]) -> Self {
         let started = clock::since_epoch().as_secs_f64();
         Exposition {
@@ -39,12 +39,12 @@ impl Exposition {
         }
     }
 
-    /// What is counted of the server as a whole.
+    /// Metrics of the server as a whole.
     pub fn server(&self) -> &ServerMetrics {
         &self.server
     }
 
-    /// The metrics of a version: those that live, so that a version loaded anew goes on counting where it was, else new ones.
+    /// The metrics of a version. A reloaded version continues with those that still live; otherwise they are new.
     pub fn version(&self, model: &str, version: u64) -> Arc<VersionMetrics> {
         let mut versions = self.versions();
         let slot = versions.entry((model.into(), version)).or_default();
@@ -55,13 +55,13 @@ impl Exposition {
         })
     }
 
-    /// What is told of states, weights and loads from now on.
+    /// Replaces the figures of states, weights and loads.
     pub fn set_control(&self, control: ControlMetrics) {
         *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(control);
     }
 
-    /// Writes the text, in Prometheus' exposition format 0.0.4, and gives it away in pieces. Some are empty: between any two
-    /// little has been done.
+    /// Writes the text, in Prometheus' exposition format 0.0.4, and passes it to `give` in pieces. Some pieces are empty: they
+    /// mark points between which little work is done.
     pub fn render(&self, readings: Readings, give: &mut dyn FnMut(&str)) {
         let mut text = Text::new(give);
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -1,4 +1,4 @@
-//! What is told of a version's requests, and how.
+//! Metric families of a version's requests.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -112,7 +112,7 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
     ),
 ];
 
-/// The same as Triton calls it.
+/// Metrics of a version under Triton's names.
 pub(super) const TRITON: &[Family<Total>] = &[
     Family::counter("nv_inference_request_success", "Triton's name: requests that succeeded.", |series, version| {
         series.value(version.counts.succeeded.load(Relaxed))

@@ -1,50 +1,50 @@
-//! What is told of GPUs.
+//! Metric families of GPUs.
 
 use super::text::{Family, labels};
 
-/// What a GPU says of itself. What it does not tell, some do not have: one whose memory is the machine's, a part of one (MIG).
+/// Figures that a GPU reports. Some GPUs don't have all of them: one whose memory is the machine's, a part of one (MIG).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gpu {
     /// Its number as models name it: N of `cuda:N`.
     pub index: u32,
     /// Its identifier, the same on every start.
     pub uuid: String,
-    /// What it is sold as.
+    /// Its product name.
     pub name: String,
-    /// Of its memory.
+    /// Its memory.
     pub memory: Option<GpuMemory>,
-    /// Part of the last moments (up to a second) in which something ran on it, from 0 to 1.
+    /// Fraction of the last moments (up to a second) in which something ran on it, from 0 to 1.
     pub utilization: Option<f64>,
     /// Power that it draws, in watts.
     pub power_watts: Option<f64>,
     /// Power that it may draw, in watts.
     pub power_limit_watts: Option<f64>,
-    /// Energy that it has taken since the driver was loaded, in joules.
+    /// Energy that it has consumed since the driver was loaded, in joules.
     pub energy_joules: Option<f64>,
 }
 
-/// Memory of a GPU, in bytes, whoever has taken it.
+/// Memory of a GPU, in bytes, counting all processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuMemory {
-    /// All of it.
+    /// All memory.
     pub total: u64,
-    /// What is taken.
+    /// Memory in use.
     pub used: u64,
-    /// What can be taken. The driver keeps the rest for itself.
+    /// Memory that can be allocated. The driver keeps the rest for itself.
     pub free: u64,
 }
 
-/// GPUs behind our labels.
+/// GPUs with onnxd's labels.
 pub(super) fn ours(gpus: &[Gpu]) -> Vec<(String, &Gpu)> {
     gpus.iter().map(|gpu| (labels([("gpu", itoa::Buffer::new().format(gpu.index))]), gpu)).collect()
 }
 
-/// GPUs behind Triton's label.
+/// GPUs with Triton's label.
 pub(super) fn tritons(gpus: &[Gpu]) -> Vec<(String, &Gpu)> {
     gpus.iter().map(|gpu| (labels([("gpu_uuid", gpu.uuid.as_str())]), gpu)).collect()
 }
 
-/// GPUs behind labels that say it all.
+/// GPUs with the labels of `onnxd_gpu_info`, which carry all its information.
 pub(super) fn named(gpus: &[Gpu]) -> Vec<(String, &Gpu)> {
     let named = |gpu: &Gpu| {
         let index = gpu.index.to_string();
@@ -83,7 +83,7 @@ pub(super) const FAMILIES: &[Family<Gpu>] = &[
     ),
 ];
 
-/// The same as Triton calls it.
+/// Metrics of a GPU under Triton's names.
 pub(super) const TRITON: &[Family<Gpu>] = &[
     Family::gauge(
         "nv_gpu_utilization",

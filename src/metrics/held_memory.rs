@@ -1,11 +1,11 @@
-//! Memory that sessions hold, by what it is for.
+//! Memory that sessions hold, by its use.
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Bytes that are not worth telling: headers of blocks, and what kernels of the smallest models hold.
+/// Bytes that are not worth reporting: headers of blocks, and the memory of the smallest models' kernels.
 const SMALL: usize = 64 << 10;
 
 /// Memory that one session holds now, and the runs that were refused more.
@@ -28,7 +28,7 @@ impl HeldMemory {
         self.counter(is_weights).fetch_sub(bytes, Relaxed);
     }
 
-    /// Notes how many bytes were read of the model and its weights, which the session holds in the host's memory.
+    /// Records the bytes that were read of the model and its weights. The session holds them in the host's memory.
     pub fn read(&self, bytes: usize) {
         self.files.store(bytes, Relaxed);
     }
@@ -38,14 +38,14 @@ impl HeldMemory {
         self.weights.load(Relaxed)
     }
 
-    /// Bytes of weights: as they were read, or as they were counted where that is notably more. ONNX Runtime gets those that no
-    /// kernel prepares for itself elsewhere.
+    /// Bytes of weights: as they were read, or as they were counted if that is notably more. ONNX Runtime allocates weights that
+    /// no kernel prepares for itself elsewhere.
     pub fn weights(&self) -> usize {
         let (counted, read) = (self.counted_weights(), self.files.load(Relaxed));
         if counted > read + SMALL { counted } else { read }
     }
 
-    /// Bytes of tensors, answers that are not written yet included, and of memory that is kept for the next runs.
+    /// Bytes of tensors and of memory that is kept for the next runs. Answers that are not written yet are included.
     pub fn runs(&self) -> usize {
         self.runs.load(Relaxed)
     }

@@ -3,11 +3,11 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// A Prometheus histogram with fixed buckets: memory never grows, recording is two atomic additions.
+/// A Prometheus histogram with fixed buckets: its memory never grows, and recording takes two atomic additions.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static Bounds,
-    /// One more than bounds: the last counts what lies above them all.
+    /// One bucket more than bounds: the last counts the values above all of them.
     buckets: Vec<AtomicU64>,
     sum: AtomicU64,
 }
@@ -15,17 +15,17 @@ pub struct Histogram {
 /// The upper bounds of a histogram's buckets.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    /// They ascend.
+    /// The bounds, in ascending order.
     values: &'static [u64],
-    /// What values are divided by to be told.
+    /// Divisor that converts recorded values to the exported unit.
     unit: f64,
-    /// The bounds as they are told, and infinity.
+    /// The bounds as exported, and infinity.
     told: OnceLock<Vec<String>>,
 }
 
 const NANOSECONDS: f64 = 1e9;
 
-/// Of durations in nanoseconds: 50 us to 10 s.
+/// Bounds of durations in nanoseconds: 50 us to 10 s.
 pub(super) static DURATIONS: Bounds = Bounds::new(
     &[
         50_000,
@@ -49,10 +49,10 @@ pub(super) static DURATIONS: Bounds = Bounds::new(
     NANOSECONDS,
 );
 
-/// Of durations that are counted and summed, and no more.
+/// Bounds of durations that are counted and summed, without buckets.
 pub(super) static NO_DURATIONS: Bounds = Bounds::new(&[], NANOSECONDS);
 
-/// Of rows in a batch.
+/// Bounds of the rows in a batch.
 pub(super) static ROWS: Bounds = Bounds::new(&[1, 2, 4, 8, 16, 32, 64, 128, 256, 512], 1.0);
 
 impl Bounds {
@@ -82,7 +82,7 @@ impl Histogram {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Adds what another with the same bounds holds.
+    /// Adds the values of another histogram with the same bounds.
     pub(super) fn add(&mut self, other: &Histogram) {
         for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
             *to.get_mut() += from.load(Relaxed);
@@ -95,7 +95,7 @@ impl Histogram {
         self.sum.load(Relaxed)
     }
 
-    /// The same as it is told.
+    /// Sum of all values in the exported unit.
     pub(super) fn sum_in_units(&self) -> f64 {
         self.sum() as f64 / self.bounds.unit
     }
@@ -105,7 +105,7 @@ impl Histogram {
         self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
     }
 
-    /// Each upper bound, as it is told, with the number of values at or below it; the last has no bound.
+    /// Each upper bound, as exported, with the number of values at or below it; the last has no bound.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.buckets.iter().scan(0, |total, bucket| {
             *total += bucket.load(Relaxed);

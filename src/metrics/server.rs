@@ -1,4 +1,4 @@
-//! What is counted of the server as a whole, and what is read of it when Prometheus asks.
+//! Metrics of the server as a whole: counters, and gauges that are sampled at each scrape.
 
 use std::{
     sync::{
@@ -20,14 +20,14 @@ use super::{
 };
 use crate::error::Code;
 
-/// What is counted for the server as a whole. Copies are the same.
+/// Counters of the server as a whole. Clones share them.
 #[derive(Debug, Clone)]
 pub struct ServerMetrics {
-    /// Of connections.
+    /// Counters of connections.
     pub transport: TransportMetrics,
-    /// Of the access log.
+    /// Counters of the access log.
     pub access_log: AccessLogMetrics,
-    /// Jobs of the codec threads.
+    /// Counters of the codec threads' jobs.
     pub codecs: CodecMetrics,
     unrouted: Arc<[AtomicU64; Code::OF_INFERENCES.len()]>,
     io_delay: Arc<Histogram>,
@@ -45,51 +45,51 @@ impl ServerMetrics {
         }
     }
 
-    /// A request ended before it reached a version: it could not be decoded, or names no model that there is.
+    /// Counts a request that ended before it reached a version: it could not be decoded, or names no model that exists.
     pub fn unrouted(&self, code: Code) {
         self.unrouted[code as usize].fetch_add(1, Relaxed);
     }
 
-    /// An I/O thread came late to what was due.
+    /// Records the delay of an I/O thread behind its schedule.
     pub fn io_delayed(&self, delay: Duration) {
         self.io_delay.record(nanoseconds(delay));
     }
 }
 
-/// What is read when Prometheus asks.
+/// Gauges that are sampled at each scrape.
 #[derive(Debug, Default)]
 pub struct Readings {
-    /// Whether new clients should come.
+    /// True if the server is ready for new clients.
     pub ready: bool,
-    /// Of the settings; as many bits as a float holds exactly.
+    /// Hash of the settings; as many bits as a float holds exactly.
     pub config_hash: u64,
     /// CPUs that the server uses at once at most.
     pub cpus: usize,
-    /// Runs that were abandoned and go on.
+    /// Runs that were abandoned and still go on.
     pub abandoned_runs: usize,
     /// Bytes that are held for clients.
     pub request_memory: usize,
-    /// Bytes that may be held for them.
+    /// Limit of these bytes.
     pub request_memory_limit: usize,
-    /// Requests that found no room among them.
+    /// Requests that were refused because of that limit.
     pub request_memory_refused: u64,
     /// Bytes that versions take, by the estimate.
     pub model_memory: u64,
-    /// Bytes that they may take, where there is a limit.
+    /// Limit of these bytes, if there is one.
     pub model_memory_limit: Option<u64>,
-    /// Connections that may be open at once.
+    /// Limit of open connections.
     pub connections_limit: usize,
     /// Log lines that were dropped, as stderr was not read in time or could not be written.
     pub log_lines_dropped: u64,
-    /// How long each I/O thread has been busy.
+    /// Time that each I/O thread has been busy.
     pub io_busy: Vec<Duration>,
-    /// Of the operating system, where it tells.
+    /// Figures from the operating system, if it reports them.
     pub process: Option<Process>,
-    /// Of GPUs, where there is a driver.
+    /// Figures of GPUs, if there is a driver.
     pub gpus: Vec<Gpu>,
 }
 
-/// What the operating system says of the process.
+/// Figures of the process from the operating system.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Process {
     /// CPU time, user and system.
@@ -98,15 +98,15 @@ pub struct Process {
     pub resident: u64,
     /// Virtual memory in bytes.
     pub virtual_memory: u64,
-    /// Descriptors that are open.
+    /// Open descriptors.
     pub descriptors: u64,
-    /// Descriptors that may be open; `None`: as many as one likes.
+    /// Limit of open descriptors; `None`: no limit.
     pub descriptors_limit: Option<u64>,
     /// Threads.
     pub threads: u64,
 }
 
-/// All that there is to tell of the server.
+/// All sources of the server's metrics.
 pub(super) struct Server {
     pub metrics: ServerMetrics,
     pub readings: Readings,
@@ -115,7 +115,7 @@ pub(super) struct Server {
     pub started: f64,
 }
 
-/// Writes what the operating system tells.
+/// Writes a figure of the process, if the operating system reports it.
 fn process<N: Number>(series: &mut Series<'_>, server: &Server, value: impl Fn(&Process) -> N) {
     server.readings.process.iter().for_each(|process| series.value(value(process)));
 }
@@ -278,12 +278,12 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     ),
 ];
 
-/// A limit, if there is one.
+/// A limit as a number: infinity if there is none.
 fn limit(limit: Option<u64>) -> f64 {
     limit.map_or(f64::INFINITY, |limit| limit as f64)
 }
 
-/// The family whose labels say it all.
+/// Info metric of the build: its labels carry all the information.
 pub(super) const BUILD: &[Family<()>] = &[Family::gauge(
     "onnxd_build_info",
     "The server's version and what ONNX Runtime says of its build, as labels; always 1.",

@@ -1,10 +1,10 @@
-//! Prometheus' text format, version 0.0.4, as it is written.
+//! Writer of Prometheus' text format, version 0.0.4.
 
 use std::fmt::Write as _;
 
 use super::histogram::Histogram;
 
-/// Metrics of one name: what they are, and how the series of one thing that has them are written.
+/// A metric family: its name, type and help, and the function that writes its series.
 pub(super) struct Family<T> {
     name: &'static str,
     kind: &'static str,
@@ -12,7 +12,7 @@ pub(super) struct Family<T> {
     write: Write<T>,
 }
 
-/// Writes the series of a thing.
+/// Function that writes the series of a thing.
 type Write<T> = fn(&mut Series<'_>, &T);
 
 impl<T> Family<T> {
@@ -28,13 +28,13 @@ impl<T> Family<T> {
         Family { name, kind: "histogram", help, write }
     }
 
-    /// One that has no quantiles.
+    /// A summary without quantiles.
     pub(super) const fn summary(name: &'static str, help: &'static str, write: Write<T>) -> Self {
         Family { name, kind: "summary", help, write }
     }
 }
 
-/// A text that is given away piece by piece, so that it is never there as a whole.
+/// A text that is passed on piece by piece, so that it never exists as a whole.
 pub(super) struct Text<'a> {
     piece: String,
     give: &'a mut dyn FnMut(&str),
@@ -48,7 +48,7 @@ impl<'a> Text<'a> {
         Text { piece: String::with_capacity(PIECE + PIECE / 8), give }
     }
 
-    /// Writes families of things, each of which stands behind its labels.
+    /// Writes families of things, each with its labels.
     pub(super) fn write<T>(&mut self, families: &[Family<T>], things: &[(String, &T)]) {
         for Family { name, kind, help, write } in families {
             // Writing into memory can't fail.
@@ -62,14 +62,14 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Gives away what has been written.
+    /// Passes on the text that has been written.
     pub(super) fn give(&mut self) {
         (self.give)(&self.piece);
         self.piece.clear();
     }
 }
 
-/// The series that one thing has of a name.
+/// The series of one thing in a family.
 pub(super) struct Series<'a> {
     text: &'a mut String,
     name: &'static str,
@@ -87,13 +87,13 @@ impl Series<'_> {
         }
     }
 
-    /// A series with one label more.
+    /// Writes a series with one more label.
     pub(super) fn labelled(&mut self, label: &str, is: &str, value: impl Number) {
         self.line("", Some((label, is)), value);
     }
 
     pub(super) fn histogram(&mut self, histogram: &Histogram) {
-        // The count is that of the last bucket: they must agree while others record.
+        // The count is that of the last bucket: they must agree while other threads record.
         let mut count = 0;
         for (bound, cumulative) in histogram.cumulative() {
             self.line("_bucket", Some(("le", bound)), cumulative);
@@ -134,7 +134,7 @@ impl Series<'_> {
     }
 }
 
-/// A number as the format has it.
+/// A number in the text format.
 pub(super) trait Number {
     fn write(self, text: &mut String);
 }
@@ -161,7 +161,7 @@ impl Number for f64 {
     }
 }
 
-/// Labels as they stand between the braces. Values may hold anything.
+/// Labels as written between the braces. Values may contain any character.
 pub(super) fn labels<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (label, value) in labels {

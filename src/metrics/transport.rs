@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-/// What is counted of connections.
+/// Counters of connections.
 #[derive(Debug, Clone, Default)]
 pub struct TransportMetrics(Arc<Counts>);
 
@@ -14,18 +14,18 @@ struct Counts {
     closed: [AtomicU64; Closed::ALL.len()],
 }
 
-/// Why a connection was closed that its client would have kept.
+/// Reason why the server closed a connection that its client would have kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// The head of a request, or what HTTP/2 begins with, did not come in time.
+    /// The head of a request, or the beginning of HTTP/2, did not come in time.
     Headers,
-    /// Nothing was asked for a while.
+    /// No request came for the idle timeout.
     Idle,
     /// An answer was not read in time.
     Unread,
     /// The client flooded the connection with HTTP/2 frames.
     Flood,
-    /// The connection was idle, and its place was needed.
+    /// The connection was idle, and was evicted for another.
     Evicted,
 }
 
@@ -66,22 +66,22 @@ impl ConnectionLimit {
 }
 
 impl TransportMetrics {
-    /// A connection was opened, which ends by [`TransportMetrics::ended`].
+    /// Counts a connection that was opened. [`TransportMetrics::ended`] counts its end.
     pub fn opened(&self) {
         self.0.open.fetch_add(1, Relaxed);
     }
 
-    /// A connection has ended.
+    /// Counts the end of a connection.
     pub fn ended(&self) {
         self.0.open.fetch_sub(1, Relaxed);
     }
 
-    /// A connection was refused, or admitted for health checks only, because there were as many as there may be.
+    /// Counts a connection that was refused, or admitted for health checks only, because a limit was reached.
     pub fn refused(&self, limit: ConnectionLimit) {
         self.0.refused[limit as usize].fetch_add(1, Relaxed);
     }
 
-    /// A connection was closed.
+    /// Counts a connection that the server closed.
     pub fn closed(&self, why: Closed) {
         self.0.closed[why as usize].fetch_add(1, Relaxed);
     }

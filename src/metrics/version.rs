@@ -16,7 +16,7 @@ use crate::{
     traffic::Reason,
 };
 
-/// What one loaded version counts.
+/// Metrics of one loaded version.
 #[derive(Debug)]
 pub struct VersionMetrics {
     load_nanoseconds: AtomicU64,
@@ -28,7 +28,7 @@ pub struct VersionMetrics {
     counts: PerThread<Counts>,
 }
 
-/// What one thread has counted, or all of them.
+/// Counters of one thread, or the sum of all threads.
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) succeeded: AtomicU64,
@@ -44,13 +44,13 @@ pub(super) struct Counts {
     phases: [PhaseMetrics; Phase::ALL.len()],
 }
 
-/// What there is to tell of a version's requests.
+/// All figures of a version's requests.
 #[derive(Debug)]
 pub(super) struct Total {
     pub(super) counts: Counts,
     pub(super) queued_requests: u64,
     pub(super) queued_rows: u64,
-    /// The longest of its queues.
+    /// Predicted time of its longest queue.
     pub(super) queued_work: Duration,
     pub(super) queue_limit: u64,
     pub(super) worker_deaths: u64,
@@ -59,7 +59,8 @@ pub(super) struct Total {
     pub(super) run_memory_refused: u64,
 }
 
-/// What waits in a queue now, as it was told last. Threads have queues of their own: each apart in memory, as in `per_thread`.
+/// Gauge of the requests that wait in a queue, as last reported. Each thread has a queue of its own. Their gauges lie apart in
+/// memory, as in `per_thread`.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct QueueGauge {
@@ -68,31 +69,31 @@ pub struct QueueGauge {
     rates: Mutex<QueueRates>,
 }
 
-/// Rates at which a queue is worked off, in nanoseconds.
+/// Time that a queue's work takes, in nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct QueueRates {
-    /// For every request in it.
+    /// For every request in the queue.
     pub per_request: f64,
     /// For every row.
     pub per_row: f64,
-    /// For every batch of as many rows as it may have.
+    /// For every batch of `max_rows` rows.
     pub per_batch: f64,
     /// Rows of a batch at most.
     pub max_rows: usize,
 }
 
-/// Why a request never ran.
+/// Reason why a request never ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    /// As many wait as may.
+    /// The queue was full.
     QueueFull,
-    /// Its answer was predicted to come after its deadline.
+    /// The answer was predicted to come after the deadline.
     PredictedLate,
-    /// It waited, or was predicted to wait, longer than a request may.
+    /// The request waited, or was predicted to wait, longer than a request may.
     QueueTime,
-    /// Its deadline passed while it waited, or would have during its run.
+    /// The deadline passed while the request waited, or would have passed during its run.
     Deadline,
-    /// Its client left while it waited.
+    /// The client left while the request waited.
     Cancelled,
 }
 
@@ -118,16 +119,16 @@ impl Rejection {
     }
 }
 
-/// Why a run was stopped before it had ended.
+/// Reason why a run was stopped before it had ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
     /// The deadlines of all its requests passed.
     Deadline,
     /// All its clients left.
     Cancelled,
-    /// It took longer than the setting `max_run_time`.
+    /// The run took longer than the setting `max_run_time`.
     MaxRunTime,
-    /// It belongs to a load that was given up.
+    /// The run belongs to a load that was given up.
     LoadEnded,
 }
 
@@ -148,18 +149,18 @@ impl StopReason {
 }
 
 impl QueueGauge {
-    /// So many requests with so many rows wait. Only one thread at a time tells.
+    /// Reports the number of requests that wait, and of their rows. Only one thread at a time calls this.
     pub fn set(&self, requests: usize, rows: usize) {
         self.requests.store(requests as u64, Relaxed);
         self.rows.store(rows as u64, Relaxed);
     }
 
-    /// The queue is worked off like that.
+    /// Reports the queue's rates.
     pub fn set_rates(&self, rates: QueueRates) {
         *self.rates() = rates;
     }
 
-    /// Predicted time for what waits, in nanoseconds.
+    /// Predicted time for the requests that wait, in nanoseconds.
     fn work(&self) -> u64 {
         let (requests, rows) = (self.requests.load(Relaxed), self.rows.load(Relaxed));
         if requests == 0 {
@@ -176,16 +177,16 @@ impl QueueGauge {
     }
 }
 
-/// One phase's time, told per batch and summed over requests.
+/// One phase's time, recorded per batch and summed over requests.
 #[derive(Debug)]
 struct PhaseMetrics {
     /// Each batch once; the queue phase: each request once.
     duration: Histogram,
-    /// The batch's time counted for every request in it, in nanoseconds: what Triton's counters hold.
+    /// The batch's time counted for every request in it, in nanoseconds, as Triton's counters are defined.
     request_nanoseconds: AtomicU64,
 }
 
-/// Where a request's time goes.
+/// Phase of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Waiting for an instance.
@@ -202,14 +203,14 @@ impl Phase {
     /// Every phase, in the order of a request's life.
     pub const ALL: [Phase; 4] = [Phase::Queue, Phase::Input, Phase::Run, Phase::Output];
 
-    /// Whether its times are told by buckets: what is copied takes what its bytes take.
+    /// True if its times are exported in buckets: the time of a copy follows from its bytes.
     fn has_distribution(self) -> bool {
         matches!(self, Phase::Queue | Phase::Run)
     }
 }
 
 impl VersionMetrics {
-    /// Counters at zero.
+    /// Metrics with all counters at zero.
     pub(super) fn new() -> Self {
         VersionMetrics {
             load_nanoseconds: AtomicU64::new(0),
@@ -221,11 +222,11 @@ impl VersionMetrics {
         }
     }
 
-    /// What all threads have counted.
+    /// Sum of all threads' counters.
     pub(super) fn total(&self) -> Total {
         let mut counts = Counts::new();
         self.counts.all().for_each(|of_thread| counts.add(of_thread));
-        // One that began after its thread was read, and ended before the other was.
+        // Negative if a request began after its thread was read, and ended on another thread before that one was read.
         let in_flight = counts.in_flight.get_mut();
         *in_flight = in_flight.cast_signed().max(0).cast_unsigned();
         let queues: Vec<_> = self.queues().iter().filter_map(Weak::upgrade).collect();
@@ -247,7 +248,7 @@ impl VersionMetrics {
         &self.memory
     }
 
-    /// Tells of a queue of the version as long as that lives.
+    /// Adds a queue to the version's gauges, for as long as the queue lives.
     pub fn queue(&self) -> Arc<QueueGauge> {
         let queue = Arc::default();
         let mut queues = self.queues();
@@ -260,45 +261,45 @@ impl VersionMetrics {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request is not going to run.
+    /// Counts a request that will not run.
     pub fn rejected(&self, why: Rejection) {
         self.counts.here().rejected[why as usize].fetch_add(1, Relaxed);
     }
 
-    /// A run was stopped before it had ended.
+    /// Counts a run that was stopped before it had ended.
     pub fn run_stopped(&self, why: StopReason) {
         self.counts.here().stopped[why as usize].fetch_add(1, Relaxed);
     }
 
-    /// A run that was stopped did not end, and is not waited for any more.
+    /// Counts a run that was stopped, did not end, and is not waited for any more.
     pub fn run_abandoned(&self) {
         self.counts.here().abandoned.fetch_add(1, Relaxed);
     }
 
-    /// A request has left the queue after `waited`.
+    /// Counts a request that has left the queue after `waited`.
     pub fn left_queue(&self, waited: Duration) {
         self.counts.here().phase_took(Phase::Queue, waited, 1);
     }
 
-    /// A load of the version took `duration`; in each of its queues so many requests may wait.
+    /// Records the duration of a load of the version, and the limit of requests in each of its queues.
     pub fn loaded(&self, duration: Duration, queue_limit: usize) {
         self.load_nanoseconds.store(nanoseconds(duration), Relaxed);
         self.queue_limit.store(queue_limit as u64, Relaxed);
     }
 
-    /// A worker process of the version died.
+    /// Counts a worker process of the version that died.
     pub fn worker_died(&self) {
         self.worker_deaths.fetch_add(1, Relaxed);
     }
 
-    /// ONNX Runtime was given a batch of `rows`.
+    /// Counts a batch of `rows` that ONNX Runtime was given.
     pub fn batch_ran(&self, rows: u64) {
         let counts = self.counts.here();
         counts.rows.fetch_add(rows, Relaxed);
         counts.batch_rows.record(rows);
     }
 
-    /// A batch of `requests` spent `duration` in a phase.
+    /// Records that a batch of `requests` spent `duration` in a phase.
     pub fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
         self.counts.here().phase_took(phase, duration, requests);
     }
@@ -325,12 +326,12 @@ impl Counts {
         }
     }
 
-    /// How long a phase took.
+    /// Times of a phase.
     pub(super) fn duration(&self, phase: Phase) -> &Histogram {
         &self.phases[phase as usize].duration
     }
 
-    /// How long all requests were in a phase together.
+    /// Time of all requests in a phase together, in microseconds.
     pub(super) fn microseconds(&self, phase: Phase) -> u64 {
         self.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000
     }
@@ -344,7 +345,7 @@ impl Counts {
 
     fn add(&mut self, other: &Counts) {
         let add = |to: &mut AtomicU64, from: &AtomicU64| {
-            // A request may end on another thread than it began on: what is in flight of one thread can be below zero.
+            // A request may end on another thread than it began on: one thread's count of requests in flight can be negative.
             *to.get_mut() = to.get_mut().wrapping_add(from.load(Relaxed));
         };
         add(&mut self.succeeded, &other.succeeded);
@@ -364,8 +365,7 @@ impl Counts {
     }
 }
 
-/// Counts one request from its arrival to its end, whichever way it ends: dropped without [`RequestTimer::finish`] it was
-/// cancelled.
+/// Counts one request from its arrival to its end. A request that is dropped without [`RequestTimer::finish`] was cancelled.
 #[derive(Debug)]
 pub struct RequestTimer {
     metrics: Arc<VersionMetrics>,
@@ -374,7 +374,7 @@ pub struct RequestTimer {
 }
 
 impl RequestTimer {
-    /// A request has been sent to the version, for that reason.
+    /// Counts a request that was sent to the version, with the routing reason.
     pub fn start(metrics: &Arc<VersionMetrics>, reason: Reason, now: Instant) -> Self {
         let counts = metrics.counts.here();
         counts.routed[reason as usize].fetch_add(1, Relaxed);
@@ -382,7 +382,7 @@ impl RequestTimer {
         RequestTimer { metrics: metrics.clone(), started: now, finished: false }
     }
 
-    /// The request has been answered.
+    /// Counts the answer of the request.
     pub fn finish(mut self, answer: Result<(), &Error>) {
         self.finished = true;
         match answer {

@@ -1,4 +1,4 @@
-//! Where the lines of the access log go: a file, which may be moved away at any time, a pipe, or stdout.
+//! Destination of the access log's lines: a file, which may be moved away at any time, a pipe, or stdout.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,7 +16,7 @@ use std::{
 
 use crate::api::AccessLog;
 
-/// How long the last lines may take to be written when the server ends.
+/// Time that writing the last lines may take when the server ends.
 const LAST: Duration = Duration::from_secs(1);
 
 /// The thread that writes the lines.
@@ -25,16 +25,16 @@ pub(super) struct Writer {
     ended: mpsc::Receiver<()>,
 }
 
-/// Where lines go.
+/// Destination of the lines.
 struct Sink {
     /// `None` is stdout.
     path: Option<PathBuf>,
     file: File,
-    /// What was written ends in the middle of a line.
+    /// True if the file ends in the middle of a line.
     is_torn: bool,
-    /// That it can't be opened anew has been told.
+    /// True if a failure to reopen the file has been logged.
     is_adrift: bool,
-    /// That it can't be written has been told.
+    /// True if a failure to write has been logged.
     has_failed: bool,
 }
 
@@ -56,7 +56,7 @@ impl Writer {
                 }
                 lines.lost(sink.write(&taken.bytes));
                 if taken.closed {
-                    // It is waited for, or nobody wants to know.
+                    // An error means that `end` gave up waiting, or that nothing ever called it.
                     let _ = end.send(());
                     return;
                 }
@@ -67,10 +67,10 @@ impl Writer {
         Ok(Writer { log, ended })
     }
 
-    /// Writes what there is, as far as that gets on.
+    /// Closes the log and waits until the remaining lines are written, for `LAST` at most.
     pub(super) fn end(self) {
         self.log.close();
-        // Who should read a pipe may never do so.
+        // The reader of a pipe may never read.
         if self.ended.recv_timeout(LAST).is_err() {
             tracing::warn!("the last lines of the access log are lost: they could not be written within {LAST:?}");
         }
@@ -85,14 +85,15 @@ impl Sink {
         Ok(Sink { path, file, is_torn: false, is_adrift: false, has_failed: false })
     }
 
-    /// Whether the path names another file by now, or none.
+    /// True if the path names another file by now, or none.
     fn has_moved(&self) -> bool {
         let Some(path) = &self.path else { return false };
         let Ok(open) = self.file.metadata() else { return false };
         path.metadata().map_or(true, |named| (named.dev(), named.ino()) != (open.dev(), open.ino()))
     }
 
-    /// Goes on in the file that the path names now; where that can't be opened, in the one that it named before.
+    /// Continues in the file that the path names now. Where that can't be opened, continues in the file that the path named
+    /// before.
     fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         match open(path) {
@@ -108,13 +109,13 @@ impl Sink {
         }
     }
 
-    /// Writes lines, and tells how many of them are lost.
+    /// Writes lines. Returns how many of them are lost.
     fn write(&mut self, mut lines: &[u8]) -> u64 {
         if lines.is_empty() {
             return 0;
         }
         if self.is_torn {
-            // The rest of the line is lost, not the next too.
+            // Only the rest of that line is lost, not the next line too.
             match self.file.write_all(b"\n") {
                 Ok(()) => self.is_torn = false,
                 Err(error) => return self.lose(lines, &error),
@@ -146,12 +147,12 @@ impl Sink {
     }
 }
 
-/// Opens a file to be written to at its end. A pipe that nobody reads is not waited for.
+/// Opens a file for appending. A pipe that nobody reads is an error, not a wait.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o640);
     let file = options.clone().custom_flags(libc::O_NONBLOCK).open(path)?;
-    // Later it is: then it has a reader, who may be slow.
+    // Later writes may block: by then the pipe has a reader, which may be slow.
     if file.metadata()?.is_file() { Ok(file) } else { options.open(path) }
 }
 

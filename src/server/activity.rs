@@ -1,4 +1,5 @@
-//! Whether the client of a connection goes on: it has to, unless it waits for an answer or rests between requests.
+//! Activity of a connection, and its timeouts. The client has to make progress, unless it waits for an answer or rests between
+//! requests.
 
 use std::{
     sync::{
@@ -12,15 +13,15 @@ use tokio::{sync::Notify, time::sleep};
 use super::connection_limits::ConnectionLimits;
 use crate::{api::PendingResponses, clock, metrics::Closed};
 
-/// What happens on a connection.
+/// Activity of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Answers that are on their way.
+    /// Answers that are being sent.
     pub pending: Arc<PendingResponses>,
     /// Bytes read and written.
     pub(super) read: AtomicU64,
     pub(super) written: AtomicU64,
-    /// Whether the last write found no room.
+    /// True if the last write found no room in the socket's send buffer.
     pub(super) blocked: AtomicBool,
     pub(super) http2: AtomicBool,
     /// The client speaks HTTP/1.0, which has no interim responses.
@@ -28,21 +29,21 @@ pub(super) struct Activity {
     /// Requests that have begun, and those of them that are not answered.
     begun: AtomicU64,
     open: AtomicUsize,
-    /// An answer goes on for as long as things happen.
+    /// True if the answer has no end of its own: it continues for as long as there are events to send.
     pub(super) endless: AtomicBool,
     /// Bytes that were written when the latest request began.
     written_before: AtomicU64,
     /// Milliseconds of the coarse clock at which the last open request was answered.
     idle_since: AtomicU64,
-    /// The client does not go on.
+    /// True if the connection is closed because its client makes no progress.
     pub(super) given_up: AtomicBool,
-    /// The next answer is the last.
+    /// True if the next answer is the last.
     closing: AtomicBool,
-    /// The client floods the connection with HTTP/2 frames.
+    /// The client's flood of HTTP/2 frames, once there is one.
     pub(super) flood: OnceLock<Flood>,
-    /// Has the connection close once it is idle, as its place is needed.
+    /// Requests that the connection close once it is idle, as its place is needed.
     pub(super) close_requested: Notify,
-    /// Has the connection end soon after that, if it is idle.
+    /// Requests that the connection end soon after that, if it is idle.
     pub(super) end_requested: Notify,
 }
 
@@ -51,18 +52,18 @@ pub(super) struct Activity {
 pub(super) struct Flood {
     /// The stream of the client's last request.
     pub last_request: u32,
-    /// Whether the last frame to the client was written whole.
+    /// True if the last frame to the client was written whole.
     pub between_frames: bool,
 }
 
 /// The answer to the open request of an HTTP/1 connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerState {
-    /// There is none, or it is being written.
+    /// There is no answer, or it is being written.
     Other,
-    /// Nothing of it has been written.
+    /// Nothing of the answer has been written.
     Waiting,
-    /// It goes on for as long as things happen.
+    /// The answer continues for as long as there are events to send.
     Endless,
 }
 
@@ -77,7 +78,8 @@ impl Activity {
         Open(self.clone())
     }
 
-    /// Has the connection end with the answer to what is open. False where nothing is.
+    /// Marks the next answer as the last, so that the connection ends with the answer to the open request. False if no request is
+    /// open.
     pub(super) fn close(&self) -> bool {
         self.closing.store(true, Relaxed);
         self.open.load(Relaxed) > 0
@@ -104,26 +106,27 @@ impl Activity {
         }
     }
 
-    /// The connection begins, or a request has been answered: it is idle from now on, if no other is open.
+    /// Starts the idle time: the connection has begun, or a request has been answered. It counts only if no other request is
+    /// open.
     pub(super) fn rest(&self) {
         let now = u64::try_from(clock::coarse::now().as_millis()).unwrap_or(u64::MAX);
         self.idle_since.store(now, Relaxed);
     }
 
-    /// How long no request has been open, and no answer on its way; `None` where one is.
+    /// Time since a request was last open or an answer on its way; `None` while one is.
     pub(super) fn idle_time(&self) -> Option<Duration> {
         let since = Duration::from_millis(self.idle_since.load(Relaxed));
         (!self.is_busy()).then(|| clock::coarse::now().saturating_sub(since))
     }
 
-    /// Whether a request is open, or an answer on its way. What a client waits for is not its fault.
+    /// True if a request is open, or an answer on its way. The client is not to blame for the time that it waits for the server.
     fn is_busy(&self) -> bool {
         self.blocked.load(Relaxed) || self.open.load(Relaxed) > 0 || !self.pending.is_empty()
     }
 }
 
 impl Open {
-    /// The answer goes on for as long as things happen.
+    /// Marks the answer as one that continues for as long as there are events to send.
     pub(super) fn endless(self) -> Self {
         self.0.endless.store(true, Relaxed);
         self
@@ -139,10 +142,10 @@ impl Drop for Open {
     }
 }
 
-/// What HTTP/2 begins with: the preface, and the head of the first frame.
+/// Length of the beginning of HTTP/2: the preface, and the header of the first frame.
 const HTTP2_BEGIN: u64 = 24 + 9;
 
-/// Ends when the client has begun to say what it wants, which may be on its way: after `grace` at the latest.
+/// Ends once the client has sent the beginning of its request, which may be in transit; after `grace` at the latest.
 pub(super) async fn until_greeted(activity: &Activity, grace: Duration) {
     let end = Instant::now() + grace;
     while activity.read.load(Relaxed) < HTTP2_BEGIN && Instant::now() < end {
@@ -152,7 +155,7 @@ pub(super) async fn until_greeted(activity: &Activity, grace: Duration) {
 
 /// Ends when the connection is to be closed, with the reason.
 pub(super) async fn until_closed(activity: &Activity, limits: &ConnectionLimits) -> Closed {
-    // Often enough that no timeout is exceeded by much, seldom enough for ten thousand connections.
+    // Often enough that no timeout is exceeded by much. Seldom enough for ten thousand connections.
     let shortest = limits.header_timeout.min(limits.idle_timeout).min(limits.write_timeout);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
     let mut watch = Watch { rest: Rest::new(activity, Instant::now()), stalled: None };
@@ -165,19 +168,19 @@ pub(super) async fn until_closed(activity: &Activity, limits: &ConnectionLimits)
     }
 }
 
-/// What was seen so far.
+/// State of the watch over a connection.
 struct Watch {
     rest: Rest,
-    /// Since when nothing can be written, and the bytes written by then.
+    /// Time since which nothing can be written, and the bytes written by then.
     stalled: Option<(Instant, u64)>,
 }
 
-/// The client has no request open.
+/// A time without an open request.
 struct Rest {
     since: Instant,
     begun: u64,
     read: u64,
-    /// Since when it has been sending the next.
+    /// Time since which the client has been sending the next request.
     sending: Option<Instant>,
 }
 
@@ -205,7 +208,7 @@ impl Watch {
         let busy = activity.is_busy();
         let (begun, read) = (activity.begun.load(Relaxed), activity.read.load(Relaxed));
         if begun == 0 {
-            // The first request has to come; over HTTP/2 the client may take its time once it has said what it speaks.
+            // The first request has a timeout. Over HTTP/2 it ends once the client has sent the beginning of the protocol.
             let greeted = activity.http2.load(Relaxed) && read >= HTTP2_BEGIN;
             return (!greeted && now - self.rest.since >= limits.header_timeout).then_some(Closed::Headers);
         }
@@ -214,7 +217,7 @@ impl Watch {
             return None;
         }
         if activity.http2.load(Relaxed) {
-            // Pinged.
+            // HTTP/2 connections have no idle timeout: pings check them.
             return None;
         }
         if read > self.rest.read {

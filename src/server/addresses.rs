@@ -15,7 +15,7 @@ pub(crate) fn unbound(protocol: &str, address: &str, error: &io::Error) -> Strin
     format!("{protocol}: can't listen on {address}: {error}; choose another with --{protocol} HOST:PORT, or off")
 }
 
-/// Checks that the admin API, if it can be reached from other machines, asks for a token.
+/// Checks that the admin API requires a token if other machines can reach it.
 ///
 /// # Errors
 /// Nothing keeps other machines from the admin API.

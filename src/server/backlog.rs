@@ -1,20 +1,20 @@
-//! The end of a port. What the kernel has let in counts as let in: who closes a port at once resets the connections that wait to
-//! be accepted, and their clients can't tell that from a request that was lost.
+//! Drains the accept queue of a port that closes. Connections that the kernel has accepted count as accepted: closing the socket
+//! at once would reset them. To their clients that looks like a lost request.
 
 use std::{net::SocketAddr, time::Duration};
 use tokio::{net::TcpListener, time::Instant};
 
-/// How long handshakes that have begun are given to be completed.
+/// Time for handshakes that have begun to complete.
 const HANDSHAKE: Duration = Duration::from_millis(100);
 
-/// Gives every connection that comes to the port, until none comes any more, and closes it. Clients that begin to connect
-/// meanwhile get no answer; they ask again, a second later by RFC 6298 section 2, and are refused, or have come to the server
-/// that took the port's place.
+/// Passes every remaining connection of the port to `serve`, until no more come, and closes the port. Clients that begin to
+/// connect meanwhile get no answer. They retry a second later (RFC 6298 section 2). By then they are refused, or reach the server
+/// that took over the port.
 pub(super) async fn empty(
     listener: TcpListener,
     mut serve: impl FnMut(std::net::TcpStream, SocketAddr),
 ) -> std::io::Result<()> {
-    // Where the system can't, the gap is short: what comes between the last look and the end is reset.
+    // Without the filter the gap is short: only connections between the last `accept` and the close are reset.
     let _ = refuse_first_packets(&listener);
     let end = Instant::now() + HANDSHAKE;
     while let Ok(accepted) = tokio::time::timeout_at(end, listener.accept()).await {
@@ -24,12 +24,12 @@ pub(super) async fn empty(
     Ok(())
 }
 
-/// Has the kernel drop packets to the port that begin a connection (SYN), and no others.
+/// Has the kernel drop packets that begin a connection to the port (SYN), and no others.
 #[cfg(target_os = "linux")]
 fn refuse_first_packets(listener: &TcpListener) -> std::io::Result<()> {
     use socket2::{SockFilter, SockRef};
 
-    /// The byte of TCP's head that has the flags, and the flag, by RFC 9293 section 3.1.
+    /// Offset of the flags in the TCP header, and the SYN flag, by RFC 9293 section 3.1.
     const FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
     let [load, jump_if_set, give] =

@@ -1,15 +1,15 @@
-//! Runtimes whose blocking calls work where the system has no thread left.
+//! Runtimes whose blocking calls work even if the system has no thread left.
 //!
-//! A runtime starts a thread for a blocking call, and panics where it can't start the first. So each has one from its beginning,
-//! and keeps those that it starts: later calls wait for one of them.
+//! A runtime starts a thread for a blocking call, and panics if it can't start the first. So each runtime here starts one at its
+//! beginning. It keeps all threads that it starts: later calls wait for one of them.
 
 use std::{io, thread, time::Duration};
 use tokio::runtime::{Builder, Runtime};
 
-/// For ever, as far as a process lives.
+/// Longer than any process lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Builds the runtime of a thread, with its first thread for blocking calls, and so many of those at most. They are kept.
+/// Builds the runtime of a thread, with its first thread for blocking calls, and `max_threads` of those at most. They are kept.
 pub(super) fn build(builder: &mut Builder, max_threads: usize) -> io::Result<Runtime> {
     let runtime = builder.enable_all().max_blocking_threads(max_threads).thread_keep_alive(KEEP_ALIVE).build()?;
     // The runtime would panic where this fails.

@@ -1,4 +1,4 @@
-//! The TCP stream of a client: counts its bytes, tells HTTP/2 by its first bytes, and meters its frames.
+//! The TCP stream of a client: counts its bytes, detects HTTP/2 by its first bytes, and meters its frames.
 
 use bytes::Bytes;
 use socket2::SockRef;
@@ -27,20 +27,20 @@ pub(super) struct ClientStream {
     reading: OwnedReadHalf,
     writing: Arc<OwnedWriteHalf>,
     activity: Arc<Activity>,
-    /// The first bytes, as far as they tell the protocols apart.
+    /// The first bytes, as many as are needed to detect the protocol.
     first: Vec<u8>,
-    /// What was read before and is read once more.
+    /// Bytes that were read before, and are read again.
     again: Bytes,
     meter: FrameMeter,
-    /// Whether the last write wrote all that it was given, which is whole frames of HTTP/2.
+    /// True if the last write wrote all its bytes. Those are whole frames of HTTP/2.
     wrote_all: bool,
 }
 
-/// A client of HTTP/2 begins so, and no method of HTTP/1.1 does.
+/// The first bytes of HTTP/2. No method of HTTP/1.1 begins so.
 pub(super) const HTTP2: &[u8] = b"PRI ";
 
 impl ClientStream {
-    /// The stream of a connection on which so many streams of HTTP/2 may be open.
+    /// The stream of a connection on which `http2_streams` streams of HTTP/2 may be open.
     pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, http2_streams: u32) -> Self {
         let (reading, writing) = stream.into_split();
         ClientStream {
@@ -54,12 +54,12 @@ impl ClientStream {
         }
     }
 
-    /// The stream for whoever watches it, or has the last word.
+    /// The writing half, for the futures that watch the stream and for the last bytes written to it.
     pub(super) fn handle(&self) -> Arc<OwnedWriteHalf> {
         self.writing.clone()
     }
 
-    /// Has these bytes, which were read, read once more.
+    /// Returns these bytes, which were read before, to the next reads.
     pub(super) fn read_again(&mut self, bytes: Bytes) {
         self.again = bytes;
     }
@@ -80,7 +80,7 @@ impl ClientStream {
         written
     }
 
-    /// Counts what was read. False where the client floods.
+    /// Counts bytes that were read. False if the client floods.
     fn has_read(&mut self, new: &[u8]) -> bool {
         let activity = &*self.activity;
         activity.read.fetch_add(new.len() as u64, Relaxed);
@@ -93,7 +93,7 @@ impl ClientStream {
             return true;
         }
         let fits = self.meter.read(new, activity.written.load(Relaxed), Instant::now);
-        // Where the protocol is not known yet there are few bytes.
+        // Until the protocol is known there are few bytes.
         if fits || !activity.http2.load(Relaxed) {
             return true;
         }
@@ -106,7 +106,8 @@ impl ClientStream {
 impl Drop for ClientStream {
     fn drop(&mut self) {
         if self.activity.given_up.load(Relaxed) {
-            // The system would go on offering what it has to a client that does not read. Where it refuses, it does that.
+            // Resets the connection. Otherwise the system would go on sending its buffer to a client that does not read. Where
+            // the option can't be set, the system does so.
             let _ = SockRef::from(self.reading.as_ref()).set_linger(Some(Duration::ZERO));
         }
     }
@@ -139,7 +140,7 @@ fn poll_write(
     loop {
         ready!(stream.poll_write_ready(cx))?;
         match write(stream) {
-            // That there is no room has been noted: the next turn waits for it.
+            // The missing room has been registered: the next turn of the loop waits for it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             written => return Poll::Ready(written),
         }
@@ -168,7 +169,7 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // There is no buffer.
+        // Nothing to flush: there is no buffer.
         Poll::Ready(Ok(()))
     }
 

@@ -1,4 +1,4 @@
-//! The timer that hyper is given for HTTP/2.
+//! hyper's timer for HTTP/2.
 
 use hyper::rt::{Sleep, Timer};
 use hyper_util::rt::TokioTimer;
@@ -9,8 +9,8 @@ use std::{
 
 use crate::clock;
 
-/// Tokio's timer with the coarse clock. For its pings hyper notes the time of every frame, and a tenth of a second is nothing to
-/// these.
+/// Tokio's timer with the coarse clock. hyper notes the time of every frame for its pings. For pings a tenth of a second does not
+/// matter.
 #[derive(Debug, Clone, Default)]
 pub(super) struct CoarseTimer(TokioTimer);
 

@@ -1,4 +1,4 @@
-//! Configuration of a server: plain values, which know no command line and no file of settings.
+//! Configuration of a server: plain values, independent of the command line and of the settings file.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -37,11 +37,11 @@ pub struct ServerConfig {
 pub struct RepositoryConfig {
     /// A folder of models, the folder of one model, or a model file.
     pub path: PathBuf,
-    /// Name of the model where there is one only.
+    /// Name of the model if there is one only.
     pub model_name: Option<String>,
     /// Folders outside of the repository that links in it may lead to.
     pub link_targets: Vec<PathBuf>,
-    /// File that the folder of a complete version holds, where there is such a rule.
+    /// File that marks the folder of a version as complete; `None`: no marker is needed.
     pub ready_marker: Option<String>,
 }
 
@@ -61,7 +61,7 @@ pub struct PortAddresses {
 /// Access to the admin API.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// File of the tokens that calls have to show, if they have to.
+    /// File of the tokens that calls have to present; `None`: calls need no token.
     pub token_file: Option<PathBuf>,
     /// True if calls need no token on any address.
     pub is_insecure: bool,
@@ -78,7 +78,7 @@ pub struct LoadConfig {
     pub poll_interval: Duration,
     /// Time after which a load has failed.
     pub timeout: Duration,
-    /// Memory of all versions, where that is limited.
+    /// Limit of the memory of all versions, if there is one.
     pub memory: Option<MemoryLimit>,
 }
 
@@ -87,7 +87,7 @@ pub struct LoadConfig {
 pub struct ModelDefaults {
     /// The device.
     pub device: Device,
-    /// Time that one run may take; zero: any.
+    /// Time that one run may take; zero: no limit.
     pub max_run_time: Duration,
     /// Bytes that one run may hold; `None`: by the memory that the process may use.
     pub max_run_memory: Option<ByteSize>,

@@ -1,4 +1,4 @@
-//! One connection: what it may do, and the watch over it.
+//! Serves one connection: its protocol, its limits, and its end.
 
 use axum::{
     body::{Body, HttpBody},
@@ -44,38 +44,38 @@ use crate::{
     metrics::{Closed, TransportMetrics},
 };
 
-/// Flow-control windows: what a client may send before it is read. Bodies are read as they come, so that large ones are not
-/// held up; but what came in one go waits for its reader uncounted, and hostile clients see to it that it is much. And frames
-/// large enough that a tensor does not come in thousands of pieces.
+/// Flow-control windows: bytes that a client may send before they are read. Bodies are read as they come, so that large ones are
+/// not held up. But bytes that come in one read wait for their reader uncounted, and hostile clients make sure that those are
+/// many. The frame size is large enough that a tensor does not come in thousands of pieces.
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const MAX_FRAME: u32 = 256 << 10;
 
-/// What HTTP/1.1 reads ahead at most.
+/// Bytes that HTTP/1.1 reads ahead at most.
 const READ_AHEAD: usize = 128 << 10;
 
-/// A client that has not answered a ping by then has gone.
+/// Time until a ping is answered. A client that takes longer has gone.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a client that has just connected is given to begin when the port closes.
+/// Time for a client that has just connected to begin its request when the port closes.
 const GREETING_GRACE: Duration = Duration::from_millis(500);
 
-/// How long a connection that is to make room may take to close: a request may have been on its way.
+/// Time for an evicted connection to close: a request may have been on its way.
 const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// The answer to the preface of HTTP/2 in the middle of a connection over HTTP/1.1.
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How long a connection for health checks lives.
+/// Lifetime of a connection for health checks.
 const HEALTH_ONLY_LIFETIME: Duration = Duration::from_secs(5);
 
-/// What the connections of one port have in common.
+/// Settings that the connections of one port share.
 #[derive(Clone)]
 pub(super) struct Terms {
     service: Service,
-    /// Takes whichever protocol the client begins with.
+    /// Accepts the protocol that the client begins with.
     builder: Arc<auto::Builder<AtOnce>>,
-    /// Takes HTTP/1.1, for connections that have begun with it.
+    /// Accepts HTTP/1.1 only, for connections that have begun with it.
     http1_builder: Arc<auto::Builder<AtOnce>>,
     limits: Arc<ConnectionLimits>,
     lifecycle: watch::Receiver<Lifecycle>,
@@ -86,11 +86,11 @@ pub(super) struct Terms {
 pub(super) struct Peer {
     pub client: SocketAddr,
     pub activity: Arc<Activity>,
-    /// Why the connection answers health checks only, where it does.
+    /// Reason why the connection answers health checks only, if it does.
     pub health_only: Option<Full>,
 }
 
-/// What the requests of one connection have in common.
+/// Context that the requests of one connection share.
 struct Requests {
     service: Service,
     limits: Arc<ConnectionLimits>,
@@ -111,12 +111,12 @@ impl Terms {
         builder
             .http1()
             .max_buf_size(READ_AHEAD.max(limits.header_bytes))
-            // A client may close its side once it has sent its request. Whether it is gone is found elsewhere.
+            // A client may close its side once it has sent its request. `until_gone` detects whether the client has gone.
             .half_close(true)
-            // Its own panics where the clock is before 1970.
+            // hyper's own header panics if the clock is before 1970.
             .auto_date_header(false);
         if limits.headers != 100 {
-            // Its own default costs it no allocation.
+            // hyper's own default costs no allocation.
             builder.http1().max_headers(limits.headers);
         }
         builder
@@ -126,8 +126,8 @@ impl Terms {
             .keep_alive_timeout(PING_TIMEOUT)
             .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
             .max_concurrent_streams(limits.streams)
-            // As many may be cancelled before they are looked at: a burst of deadlines is no attack, and the connection that
-            // would be closed carries others' requests too.
+            // As many streams may be cancelled before they are accepted. A burst of deadlines is no attack, and the connection
+            // that would be closed carries other requests too.
             .max_pending_accept_reset_streams(limits.streams as usize)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -137,7 +137,8 @@ impl Terms {
         Terms { service, builder: Arc::new(builder), http1_builder, limits, lifecycle, metrics }
     }
 
-    /// Serves a connection of a client until it ends. Once `closing` ends it is given what it has begun.
+    /// Serves a connection of a client until it ends. After `closing` ends, the connection ends with the requests that have
+    /// begun.
     pub(super) async fn serve(self, stream: TcpStream, peer: Peer, closing: impl Future<Output = ()>) {
         let Peer { client, activity, health_only } = peer;
         let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
@@ -146,7 +147,7 @@ impl Terms {
             Requests { service: self.service, limits, lifecycle, client, activity: activity.clone(), health_only };
         let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
         let handle = stream.handle();
-        // Each is polled only when it has something to say, not whenever the connection goes on.
+        // Each event is polled only when it is woken, not whenever the connection makes progress.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
         let closing = async {
             let closing = async {
@@ -180,7 +181,7 @@ impl Terms {
             }
         }
         let service = service_fn(move |request| requests.answer(request));
-        // Aside: most connections over HTTP/1.1 don't come here.
+        // Boxed apart: most connections over HTTP/1.1 never reach this point.
         let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
         if activity.is_closing() {
             connection.as_mut().graceful_shutdown();
@@ -189,25 +190,25 @@ impl Terms {
             auto::Connection::graceful_shutdown(connection);
             true
         };
-        // How a connection ended is the client's affair: it may just have gone.
+        // The error of a connection is not logged: its client may just have gone.
         let ended = until_ended(connection.as_mut(), &mut events, &self.metrics, close).await;
-        // With it go its requests.
+        // Its requests are dropped with it.
         drop(connection);
         if ended.is_some_and(|ended| ended.is_err_and(|error| is_late_preface(&*error))) {
-            // hyper leaves the answer to whoever might go on with HTTP/2.
+            // hyper sends no response here, as its caller might go on with HTTP/2.
             let _ = handle.try_write(BAD_REQUEST);
         }
         http2_flood::end(&activity, (*handle).as_ref(), &self.metrics).await;
     }
 }
 
-/// Whether a connection over HTTP/1.1 ended because its client went on with the preface of HTTP/2. Only a connection may begin
-/// with it: whoever looked at the requests before it took them for HTTP/1.1.
+/// True if a connection over HTTP/1.1 ended because its client continued with the preface of HTTP/2. The preface is valid only at
+/// the beginning of a connection: any reader of the requests before it took them for HTTP/1.1.
 fn is_late_preface(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_version_h2)
 }
 
-/// Ends when a connection that is to close has had its time.
+/// Ends when a connection that has to close has used up its time.
 async fn until_overdue(activity: &Activity, health_only: bool) {
     if health_only {
         return sleep(HEALTH_ONLY_LIFETIME).await;
@@ -221,8 +222,8 @@ async fn until_overdue(activity: &Activity, health_only: bool) {
     }
 }
 
-/// Serves a connection until it has ended, or has to. `close` has it end with what it has begun; false means that there is
-/// nothing.
+/// Serves a connection until it has ended, or has to. `close` has it end with the requests that have begun. `close` returns false
+/// if there are none.
 async fn until_ended<F: Future>(
     mut serving: Pin<&mut F>,
     events: &mut (impl Stream<Item = Event> + Unpin),
@@ -247,13 +248,13 @@ async fn until_ended<F: Future>(
     }
 }
 
-/// What ends a connection.
+/// Event that ends a connection.
 enum Event {
-    /// The client does not go on.
+    /// The client makes no progress.
     Watched(Closed),
-    /// The server does not.
+    /// The server closes the connection.
     Closing,
-    /// The client has gone, or had its time.
+    /// The client has gone, or its time is over.
     End,
 }
 
@@ -275,7 +276,7 @@ impl ConnectionRules for Requests {
 impl Requests {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<HttpResponse, Infallible>> + use<> {
         let open = self.activity.begin();
-        // Over HTTP/2 a message of the protocol says so.
+        // HTTP/2 announces the end by GOAWAY instead of a header.
         let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
         if request.version() < Version::HTTP_11 {
             self.activity.http10.store(true, Relaxed);
@@ -285,7 +286,7 @@ impl Requests {
             Some(refused) => Either::Left(ready(refused)),
             None => Either::Right(self.service.answer(request, &self.activity.pending, self.client)),
         };
-        // Not `async`, which would keep the future twice.
+        // Not `async`, which would store the future twice.
         answering.map(move |answer| {
             let mut answer = keeping_open(answer, open);
             answer.headers_mut().entry(DATE).or_insert_with(date_header);
@@ -305,7 +306,8 @@ impl Requests {
     }
 }
 
-/// The answer to a request that is open until then; or, where the answer goes on for as long as things happen, until its end.
+/// Keeps a request open until its answer is returned. If the answer continues for as long as there are events to send, its
+/// request stays open until the answer's end.
 fn keeping_open(answer: HttpResponse, open: Open) -> HttpResponse {
     match answer.body() {
         AnswerBody::Other(body) if body.size_hint().exact().is_none() => answer.map(|body| {
@@ -329,7 +331,7 @@ fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<Ht
         let message = format!("path and query have {uri} bytes, more than the limit of {most} bytes (--max-uri-bytes)");
         return refusal(StatusCode::URI_TOO_LONG, message);
     }
-    // HTTP/2 does so itself.
+    // hyper checks this limit itself for HTTP/2.
     let headers = (request.version() <= Version::HTTP_11).then(|| size(request.headers()))?;
     let most = limits.header_bytes;
     if headers <= most {
@@ -339,7 +341,7 @@ fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<Ht
     refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message)
 }
 
-/// As HTTP/1.1 writes them.
+/// Size of the headers as HTTP/1.1 writes them.
 fn size(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }

@@ -1,4 +1,4 @@
-//! Admission of connections: how many may be open, of all clients and of one, and which idle one makes room for a new one.
+//! Admission of connections: the limits of all clients and of one, and the eviction of idle connections for new ones.
 //!
 //! Where no connection is idle, a few more are admitted for health checks alone: a full server must not look like a dead one.
 
@@ -16,16 +16,16 @@ use crate::metrics::{Closed, ConnectionLimit, TransportMetrics};
 const HEALTH_PLACES: usize = 64;
 const HEALTH_PLACES_OF_CLIENT: usize = 16;
 
-/// Connections that have been asked to close and are not closed yet, at most. So many may be open beyond the limit.
+/// Evicted connections that are not closed yet, at most. That many may be open beyond the limit.
 const MAX_CLOSING: usize = 64;
 
 /// Descriptors that connections may take beyond the limit.
 pub(super) const BEYOND_LIMIT: u64 = (HEALTH_PLACES + MAX_CLOSING) as u64;
 
-/// How long a connection has to be idle before it is closed for another: a client that works sends its next request sooner.
+/// Time that a connection has to be idle before it may be evicted: an active client sends its next request sooner.
 const MIN_IDLE: Duration = Duration::from_secs(1);
 
-/// Idle connections that one search finds, and the pause after one that finds none.
+/// Idle connections that one search finds at most, and the pause after a search that finds none.
 const MAX_FOUND: usize = 64;
 const SEARCH_PAUSE: Duration = Duration::from_millis(100);
 
@@ -35,38 +35,38 @@ const WARNING_PAUSE: Duration = Duration::from_secs(10);
 /// Connections that may be open at once.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlaceLimits {
-    /// Of all clients.
+    /// Limit of all clients.
     pub total: usize,
-    /// Of one address.
+    /// Limit of one address.
     pub per_client: usize,
-    /// Whether more are admitted for health checks.
+    /// True if a few more connections are admitted for health checks.
     pub health: bool,
 }
 
 /// Places for connections, of one port or of several.
 pub(super) struct Places {
     limits: PlaceLimits,
-    /// Where they are counted, if they are.
+    /// Counters of the connections, if they are counted.
     metrics: Option<TransportMetrics>,
     state: Mutex<State>,
 }
 
-/// Why a connection has no place of its own.
+/// Reason why a connection has no regular place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// As many connections are open as there may be.
+    /// The limit of all clients is reached.
     Total(usize),
-    /// As many are open of the client's address.
+    /// The limit of the client's address is reached.
     Client(usize),
 }
 
-/// What a new connection is given.
+/// Outcome of admitting a new connection.
 pub(super) enum Admission {
     /// A place.
     Place(Place),
     /// A place for health checks only.
     HealthOnly(Place, Full),
-    /// Nothing: it is closed.
+    /// No place: the connection is closed.
     Refused,
 }
 
@@ -80,9 +80,9 @@ pub(super) struct Place {
 struct State {
     connections: HashMap<u64, Connection>,
     next: u64,
-    /// Connections of each use, and of each client and use.
+    /// Number of connections of each use, and of each client and use.
     counts: HashMap<(Use, Option<IpAddr>), usize>,
-    /// Idle connections that the last search found, the longest idle last, and of which client they had to be.
+    /// Idle connections that the last search found, the longest idle last, and the client that the search was limited to.
     found: Vec<u64>,
     found_for: Option<IpAddr>,
     searched_in_vain: Option<Instant>,
@@ -95,12 +95,12 @@ struct Connection {
     activity: Arc<Activity>,
 }
 
-/// How a connection counts.
+/// Use that a connection is counted under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Use {
     Usual,
     Health,
-    /// It has been asked to close.
+    /// The connection has been evicted, and is not closed yet.
     Closing,
 }
 
@@ -113,7 +113,7 @@ impl Places {
         self.limits
     }
 
-    /// Admits a connection of a client, if there is room or can be made.
+    /// Admits a connection of a client, if there is room or if an idle connection can be evicted.
     pub(super) fn admit(places: &Arc<Places>, client: IpAddr, activity: &Arc<Activity>) -> Admission {
         let client = network(client);
         activity.rest();
@@ -146,7 +146,7 @@ impl Places {
         }
     }
 
-    /// Makes room for a connection of a client where that is needed, or says why there is none.
+    /// Evicts an idle connection for a new one of a client if that is needed. Returns the limit that is reached if that fails.
     fn make_room(&self, state: &mut State, client: IpAddr) -> Option<Full> {
         let PlaceLimits { total, per_client, .. } = self.limits;
         let of_client = state.count(Use::Usual, Some(client));
@@ -157,7 +157,7 @@ impl Places {
         (all >= total && !self.evict(state, None)).then_some(Full::Total(total))
     }
 
-    /// Asks the connection that has been idle for the longest to close, of all or of one client. False where none is idle.
+    /// Evicts the connection that has been idle for the longest, of all clients or of one. False if none is idle.
     fn evict(&self, state: &mut State, client: Option<IpAddr>) -> bool {
         if state.count(Use::Closing, None) >= MAX_CLOSING {
             return false;
@@ -167,7 +167,7 @@ impl Places {
             state.found.clear();
         }
         let evicted = state.next_found().or_else(|| {
-            // A search looks at every connection.
+            // A search visits every connection.
             if state.searched_in_vain.is_some_and(|at| at.elapsed() < SEARCH_PAUSE) {
                 return None;
             }
@@ -202,7 +202,7 @@ impl Places {
 }
 
 impl Full {
-    /// The state, and the setting that bounds it.
+    /// The limit that is reached, and the setting that raises it.
     pub(super) fn reason(self) -> String {
         match self {
             Full::Total(limit) => format!("{limit} connections are open and none is idle (--max-connections)"),
@@ -251,7 +251,7 @@ impl State {
         self.found = idle.into_iter().map(|(_, id)| id).collect();
     }
 
-    /// The next connection that was found and is idle still.
+    /// The next connection that the search found and that is still idle.
     fn next_found(&mut self) -> Option<u64> {
         while let Some(id) = self.found.pop() {
             if self.connections.get(&id).is_some_and(|connection| connection.idle_time().is_some()) {
@@ -261,7 +261,7 @@ impl State {
         None
     }
 
-    /// Asks a connection to close. Its place is free from now on.
+    /// Notifies a connection to close. Its place is free from now on.
     fn close(&mut self, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.placed = Use::Closing;
@@ -274,7 +274,7 @@ impl State {
 }
 
 impl Connection {
-    /// How long the connection has been idle; `None` where it may not be closed for that.
+    /// Time that the connection has been idle; `None` if it may not be evicted for that.
     fn idle_time(&self) -> Option<Duration> {
         let time = (self.placed == Use::Usual).then(|| self.activity.idle_time())?;
         time.filter(|time| *time >= MIN_IDLE)
@@ -294,7 +294,7 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one client: an address, and of IPv6 its network of 64 bits, of which a client may use every address.
+/// The address that a client is counted by. For IPv6 it is the network of 64 bits, as a client may use every address of it.
 fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        /// Connections that came a moment ago are not idle yet: none is closed for another.
+        /// Connections that were opened a moment ago are not idle yet: none is evicted for another.
         #[test]
         fn places_are_bounded_and_come_back(
             changes in prop::collection::vec((0..4u8, any::<bool>(), any::<prop::sample::Index>()), 0..400),

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Limits of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionLimits {
-    /// Streams that may be open at once. Batches form out of them.
+    /// Streams that may be open at once. Batches form out of their requests.
     pub streams: u32,
     pub header_bytes: usize,
     pub headers: usize,

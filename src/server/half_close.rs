@@ -1,25 +1,25 @@
-//! Tells clients that have gone from those that have only finished sending.
+//! Detects clients that have gone, as opposed to clients that have only finished sending.
 //!
-//! A client that closes its side of a connection (FIN) may still read: it has half-closed it, and is owed its answer. A client
-//! that is gone altogether sends the same FIN, and no more until it is sent something: then its system answers with RST. So where
-//! a request is open after FIN, the client is sent an interim response, `100 Continue`, which every client of HTTP/1.1 has to
-//! expect at any time (RFC 9110 section 15.2). RST ends the connection at once, and cancels its requests.
+//! A client that closes its side of a connection (FIN) may still read: it has half-closed the connection, and is owed its answer.
+//! A client that has gone sends the same FIN, and nothing more until the server sends something. Then the client's system answers
+//! with RST. So where a request is open after FIN, the server sends an interim response, `100 Continue`. Every client of HTTP/1.1
+//! has to expect it at any time (RFC 9110 section 15.2). RST ends the connection at once, and cancels its requests.
 
 use std::{future::pending, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::{io::Interest, net::TcpStream, time::timeout};
 
 use super::activity::{Activity, AnswerState};
 
-/// How long an answer may take after FIN before the client is sent something. Most come sooner.
+/// Time that an answer may take after FIN before the client is sent a probe. Most answers come sooner.
 const PROBE_DELAY: Duration = Duration::from_millis(100);
 
-/// How long nothing may be written of an answer that has no end, after FIN.
+/// Time after FIN in which nothing is written of an answer that has no end, before its client counts as gone.
 const MAX_SILENCE: Duration = Duration::from_secs(5);
 
 const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Ends when the client of a connection over HTTP/1 has gone. Over HTTP/2 the end of either direction is the end of both, and
-/// whoever reads finds it.
+/// Ends when the client of a connection over HTTP/1 has gone. Over HTTP/2 the end of either direction is the end of both, and the
+/// next read finds it.
 pub(super) async fn until_gone(activity: &Activity, stream: &TcpStream) {
     if !finished_sending(stream).await {
         return;
@@ -30,9 +30,9 @@ pub(super) async fn until_gone(activity: &Activity, stream: &TcpStream) {
     let (mut probed, mut written_before, mut silent) = (0, 0, Duration::ZERO);
     while timeout(PROBE_DELAY, stream.ready(Interest::ERROR)).await.is_err() {
         match activity.answer_state() {
-            // Whoever reads the next request finds that there is none.
+            // The read of the next request finds the end.
             AnswerState::Other => {}
-            // Nothing may be sent for long, and so a client that is gone would keep its place.
+            // An answer without an end may be silent for long, and a client that has gone would keep its place.
             AnswerState::Endless => {
                 let written = activity.written.load(Relaxed);
                 silent = if written == written_before { silent + PROBE_DELAY } else { Duration::ZERO };
@@ -44,7 +44,7 @@ pub(super) async fn until_gone(activity: &Activity, stream: &TcpStream) {
             AnswerState::Waiting => {
                 let is_due = probed != activity.begun() && !activity.http10.load(Relaxed);
                 probed = activity.begun();
-                // A part of it would spoil the answer.
+                // A probe that is written in part would corrupt the answer.
                 if is_due && !stream.try_write(PROBE).is_ok_and(|written| written == PROBE.len()) {
                     return;
                 }
@@ -63,7 +63,7 @@ async fn finished_sending(stream: &TcpStream) -> bool {
     match stream.ready(interest).await {
         Ok(ready) if ready.is_error() => false,
         Ok(ready) if ready.is_read_closed() => true,
-        // Urgent data, of which the protocol has none.
+        // Urgent data, which HTTP does not use.
         Ok(_) => pending().await,
         Err(_) => false,
     }

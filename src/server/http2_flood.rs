@@ -10,22 +10,22 @@ use super::{
 };
 use crate::metrics::{Closed, TransportMetrics};
 
-/// How often what the client still sends is read and thrown away, the pause before each time, and how much is read.
+/// Number of reads that discard the rest of the client's data, the pause before each read, and its size.
 ///
-/// A connection that is closed with bytes unread is reset, and a client that is reset may not see why. The pauses keep the client
-/// waiting, and not the thread busy.
+/// Closing a connection with unread bytes resets it, and a client that is reset may not see the reason. The pauses keep the
+/// client waiting, and the thread free.
 const READS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 64 << 10;
 
-/// Ends a connection whose client floods it, if it does: says why, and gives the client a moment to read that.
+/// Ends a connection whose client floods it, if it does. Sends the reason, and gives the client a moment to read it.
 pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &TransportMetrics) {
     let Some(flood) = activity.flood.get() else { return };
     tracing::debug!(reason = Closed::Flood.label(), "a connection is closed");
     metrics.closed(Closed::Flood);
-    // In the middle of a frame it would not be understood; then the client does not read either.
+    // In the middle of a frame GOAWAY would not be understood. A client there does not read either.
     if flood.between_frames {
-        // The settings come first, whatever follows.
+        // SETTINGS has to be the first frame.
         let begun = activity.written.load(Relaxed) > 0;
         let settings: &[u8] = if begun { &[] } else { &EMPTY_SETTINGS };
         let _ = stream.try_write(&[settings, &goaway(flood.last_request)].concat());

@@ -1,24 +1,24 @@
-//! Meters the frames that an HTTP/2 client sends, to end connections that flood the server with frames that ask for nothing.
+//! Meters the frames of an HTTP/2 client, to end connections that flood the server with frames that carry no request.
 //!
 //! PING, SETTINGS, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA, and frames of unknown types cost the server time and cost the
-//! client nine bytes. Clients that work send them too, in proportion to their requests and to what they read: so requests and
-//! bytes of bodies and answers earn what such frames cost, and beyond that there is a rate.
+//! client nine bytes. Honest clients send them too, in proportion to their requests and to the bytes that they read. So requests
+//! and bytes of bodies and answers earn credit for such frames. Beyond that there is a rate limit.
 
 use std::time::Instant;
 
-/// What a frame costs that carries nothing, in bytes of bodies and answers that earn as much.
+/// Cost of a frame that carries nothing, in the bytes of bodies and answers that earn as much.
 const FRAME_COST: i64 = 64;
 
-/// What a request earns: enough for the ping that measures its round trip, for updates of two windows, and for its cancellation.
+/// Credit for a request: enough for the ping that measures its round trip, for updates of two windows, and for its cancellation.
 const REQUEST_EARNS: i64 = 8 * FRAME_COST;
 
-/// Frames without anything else that a client may send at once. All of them are looked at before a flood is noticed.
+/// Frames without content that a client may send in one burst. The server processes all of them before it detects a flood.
 const BURST: i64 = 500 * FRAME_COST;
 
-/// Frames without anything else that a client may send for ever, per second.
+/// Frames without content that a client may send for ever, per second.
 const PER_SECOND: f64 = 1_000.0 * FRAME_COST as f64;
 
-/// Bytes of a frame's header (RFC 9113 section 4.1), and of what a client sends before its first frame (section 3.4).
+/// Bytes of a frame's header (RFC 9113 section 4.1), and of the preface that a client sends before its first frame (section 3.4).
 const HEADER: usize = 9;
 const PREFACE: usize = 24;
 
@@ -33,7 +33,7 @@ pub(super) struct FrameMeter {
     /// Bytes until the next frame begins.
     skip: usize,
     header: [u8; HEADER],
-    /// Bytes of the header that have come.
+    /// Bytes of the header that have arrived.
     header_bytes: usize,
     credit: i64,
     max_credit: i64,
@@ -44,7 +44,7 @@ pub(super) struct FrameMeter {
 }
 
 impl FrameMeter {
-    /// The meter of a connection on which so many streams may be open: a client may cancel all its requests in one go.
+    /// The meter of a connection on which `streams` streams may be open: a client may cancel all its requests in one burst.
     pub(super) fn new(now: Instant, streams: u32) -> Self {
         FrameMeter {
             skip: PREFACE,
@@ -63,7 +63,8 @@ impl FrameMeter {
         self.last_request
     }
 
-    /// Meters what was read. `written` is how many bytes the server has written so far. False where the client floods.
+    /// Meters bytes that were read. `written` is the number of bytes that the server has written so far. False if the client
+    /// floods.
     #[must_use]
     pub(super) fn read(&mut self, mut bytes: &[u8], written: u64, now: impl Fn() -> Instant) -> bool {
         while !bytes.is_empty() {
@@ -101,22 +102,23 @@ impl FrameMeter {
         self.credit = (self.credit + earned).min(self.max_credit);
     }
 
-    /// Gives credit for time and for what was written. False where that does not suffice.
+    /// Gives credit for time and for bytes that were written. False if that does not suffice.
     fn earn(&mut self, written: u64, now: Instant) -> bool {
         let bytes = i64::try_from(written - self.written.min(written)).unwrap_or(i64::MAX);
         let time = now.saturating_duration_since(self.refilled).as_secs_f64() * PER_SECOND;
         (self.written, self.refilled) = (written, now);
         let earned = self.credit.saturating_add(bytes).min(self.max_credit);
-        // Whoever waits may send a burst, and no more than that.
+        // A client that waits may send a burst, and no more than that.
         self.credit = earned.max(earned.saturating_add(time as i64).min(BURST));
         self.credit >= 0
     }
 }
 
-/// The frame that a server sends first, with nothing in it.
+/// The first frame of a server, an empty SETTINGS.
 pub(super) const EMPTY_SETTINGS: [u8; HEADER] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
-/// The frame that ends a connection for a flood (RFC 9113 section 6.8): requests up to this stream may have been processed.
+/// GOAWAY, the frame that ends a connection for a flood (RFC 9113 section 6.8). Requests up to this stream may have been
+/// processed.
 pub(super) fn goaway(last_request: u32) -> Vec<u8> {
     const GOAWAY: u8 = 7;
     const ENHANCE_YOUR_CALM: u32 = 11;
@@ -194,7 +196,7 @@ mod tests {
     fn clients_that_work_may_send_control_frames() {
         let now = Instant::now();
         let mut meter = begun(now);
-        // A ping, two updates of windows and a cancellation for each request, in no time at all.
+        // A ping, two updates of windows and a cancellation for each request, without any pause.
         for number in 0..100_000 {
             let stream = 2 * number + 1;
             let frames = [
@@ -223,7 +225,7 @@ mod tests {
     }
 
     proptest! {
-        /// How bytes are cut into reads makes no difference.
+        /// Any division of the bytes into reads gives the same result.
         #[test]
         fn frames_come_in_any_pieces(
             frames in prop::collection::vec((0..12u8, 0..20usize), 0..50),

@@ -1,7 +1,7 @@
-//! The threads that connections live on: one runtime of its own per CPU.
+//! I/O threads, which serve the connections: one per CPU, each with a runtime of its own.
 //!
-//! A connection and all its streams stay on one thread. Nothing is handed to another thread, or stolen by one, between reading
-//! a request and queueing it; and requests that came together are queued together.
+//! A connection and all its streams stay on one thread. Nothing is handed to another thread, or stolen by one, between reading a
+//! request and queueing it. Requests that arrived together are queued together.
 
 use std::{
     io,
@@ -25,10 +25,10 @@ use crate::{
     metrics::ServerMetrics,
 };
 
-/// Threads for blocking calls of each I/O thread at most, as for freeing large bodies.
+/// Threads for blocking calls of each I/O thread at most, for example to free large bodies.
 const BLOCKING_THREADS: usize = 4;
 
-/// How often it is looked whether a thread is late.
+/// Interval at which the delay of a thread is measured.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The threads. They end when the last handle to them is gone.
@@ -44,12 +44,12 @@ struct Shared {
 
 struct IoThread {
     runtime: Handle,
-    /// Dropped, it ends the thread, if that was started here.
+    /// Dropping it ends the thread, if the thread was started here.
     _stop: Option<oneshot::Sender<()>>,
 }
 
 impl IoThreads {
-    /// Starts so many, at least one, which look for so long for what comes next before they rest.
+    /// Starts `count` threads, at least one. Each polls for the next event for the time `look` before it sleeps.
     pub(super) fn start(count: usize, look: Duration, metrics: &ServerMetrics) -> io::Result<Self> {
         let start = |number| IoThread::start(number, look, metrics.clone());
         let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
@@ -62,12 +62,12 @@ impl IoThreads {
         IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) }
     }
 
-    /// The threads' runtimes. They don't keep the threads.
+    /// Runtimes of the threads. The handles don't keep the threads alive.
     pub(super) fn runtimes(&self) -> Vec<Handle> {
         self.shared.threads.iter().map(|thread| thread.runtime.clone()).collect()
     }
 
-    /// The thread for the next connection: they take turns.
+    /// The thread for the next connection, by round robin.
     pub(super) fn next(&self) -> &Handle {
         let turn = self.shared.next.fetch_add(1, Relaxed);
         &self.shared.threads[turn % self.shared.threads.len()].runtime
@@ -85,7 +85,7 @@ impl IoThread {
             runtime.spawn(busy_poll(look));
         }
         thread::Builder::new().name(format!("io-{number}")).spawn(move || {
-            // Either way the sender is gone.
+            // The sender was dropped, whatever the result is.
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
@@ -93,8 +93,8 @@ impl IoThread {
     }
 }
 
-/// Tells how late the thread that polls this comes to what is due, which is how long its connections are held up. What was
-/// due meanwhile is told too, so that a thread that was held up for a second does not count as if it had been late once.
+/// Records the delay of the thread that polls this, which is the delay of its connections. Ticks that were missed meanwhile are
+/// recorded too, so that a delay of a second does not count as one late tick.
 async fn watch_delay(metrics: ServerMetrics) {
     let mut looks = interval(LOOK);
     loop {

@@ -1,4 +1,4 @@
-//! Limits of clients and runs: those that are configured, and defaults by what the process may use.
+//! Limits of clients and runs: configured ones, and defaults by the resources that the process may use.
 
 use super::{
     config::ClientLimits,
@@ -11,13 +11,13 @@ use crate::{
     host,
 };
 
-/// Descriptors that connections leave to the rest: files of models, epoll, the ports.
+/// Descriptors that connections leave to everything else: files of models, epoll, the ports.
 const OTHER_DESCRIPTORS: u64 = 256;
 
-/// What the process may have where nothing says.
+/// Memory that is assumed if the system reports none.
 const SOME_MEMORY: u64 = 4 << 30;
 
-/// What clients may do at most.
+/// Limits of a client's requests.
 pub(super) fn limits(clients: &ClientLimits) -> Limits {
     Limits {
         grpc_message: clients.grpc_message.0,
@@ -36,23 +36,24 @@ pub(crate) fn request_memory(setting: Option<ByteSize>) -> usize {
     setting.map_or_else(|| usable() / 4, |ByteSize(bytes)| bytes)
 }
 
-/// Bytes that one run may hold, and what all weights and runs may hold together, by `--max-run-memory` and `--request-memory`.
+/// Memory limits from `--max-run-memory` and `--request-memory`: the bytes of one run, and those of all weights and runs
+/// together.
 pub(crate) fn run_memory(one_run: Option<ByteSize>, requests: Option<ByteSize>) -> (usize, usize) {
     let usable = usize::try_from(host::memory().usable().unwrap_or(SOME_MEMORY)).unwrap_or(usize::MAX);
     let one_run = one_run.map_or_else(|| default_run_memory(usable), |ByteSize(bytes)| bytes);
-    // The code, connections and what ONNX Runtime takes beside tensors have to be somewhere.
+    // The code, connections, and the memory of ONNX Runtime beside tensors need room too.
     let rest = (usable - usable / 16).saturating_sub(request_memory(requests));
     (one_run, rest.max(usable / 8))
 }
 
-/// Bytes that one run may hold, of so many that the process may use: far more than runs of most models take, and so few that
-/// several at once leave room for everything else.
+/// Bytes that one run may hold, by the bytes that the process may use. Runs of most models take far less, and several runs at
+/// once leave room for everything else.
 fn default_run_memory(usable: usize) -> usize {
     const USUAL_RUN_BYTES: usize = 1 << 30;
     (usable / 16).max(USUAL_RUN_BYTES).min(usable / 4)
 }
 
-/// What each connection may do at most.
+/// Limits of each connection.
 pub(super) fn connection_limits(clients: &ClientLimits) -> ConnectionLimits {
     ConnectionLimits {
         streams: u32::try_from(clients.streams).unwrap_or(u32::MAX),
@@ -66,12 +67,12 @@ pub(super) fn connection_limits(clients: &ClientLimits) -> ConnectionLimits {
     }
 }
 
-/// How many connections a limit of open files leaves room for.
+/// Number of connections that fit into a limit of open files.
 pub(crate) fn room_for_connections(files: u64) -> usize {
     usize::try_from(files.saturating_sub(OTHER_DESCRIPTORS + BEYOND_LIMIT)).unwrap_or(usize::MAX).max(16)
 }
 
-/// How many connections may be open at once. Raises the limit of open files as far as the process may.
+/// Limit of open connections. Raises the limit of open files as far as the process may.
 fn max_connections(clients: &ClientLimits) -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let room = room_for_connections(files);
@@ -82,10 +83,10 @@ fn max_connections(clients: &ClientLimits) -> usize {
     most.min(room)
 }
 
-/// Connections that one client may have where no setting says so, if that many may be open: a proxy brings many clients' requests.
+/// Connections that one client may have by default, if that many may be open: a proxy sends the requests of many clients.
 const MIN_PER_CLIENT: usize = 1_000;
 
-/// How many connections over HTTP and gRPC may be open at once, of all clients and of one.
+/// Limits of open connections over HTTP and gRPC, of all clients and of one.
 pub(super) fn place_limits(clients: &ClientLimits) -> PlaceLimits {
     let total = max_connections(clients);
     let per_client = clients.connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));

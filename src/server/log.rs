@@ -1,4 +1,4 @@
-//! Stderr: log lines, panics, and on a terminal a progress bar while models load. One thread writes them all.
+//! Stderr: log lines, panics, and on a terminal a progress bar while models load. One thread writes all of them.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -17,13 +17,13 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use super::log_queue::{Bar, Importance, LogQueue};
 use crate::registry::Progress;
 
-/// How long the end of the process waits for the last lines to be written.
+/// Time that the end of the process waits for the last lines to be written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a panic waits for its message to be written, as the process may abort right after it.
+/// Time that a panic waits for its message to be written, as the process may abort right after it.
 const PANIC_MESSAGE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Pause before a pipe in non-blocking mode that is full is written to again.
+/// Pause before the next write to a full pipe in non-blocking mode.
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(20);
 
 /// The target of the lines that report panics.
@@ -53,7 +53,7 @@ pub struct LogConfig {
 /// Starts the log of the process, panics included. A process has one.
 ///
 /// # Errors
-/// The level is none, or the system gives no thread.
+/// The level is invalid, or the system gives no thread.
 pub fn start(config: &LogConfig) -> Result<Console, String> {
     Console::start(config)
 }
@@ -66,7 +66,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Starts logging, and has panics logged.
+    /// Starts logging, and installs a hook that logs panics.
     fn start(config: &LogConfig) -> Result<Self, String> {
         let level = &config.level;
         let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level '{level}': {error}"))?;
@@ -89,7 +89,7 @@ impl Console {
         Ok(Console { queue, has_bar: is_terminal })
     }
 
-    /// Shows how far the loading is.
+    /// Shows the progress of the loads.
     pub(super) fn progress(&self, event: &Progress<'_>) {
         if !self.has_bar {
             return;
@@ -111,7 +111,7 @@ pub(super) fn dropped_lines() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.dropped())
 }
 
-/// Waits until the log is written, as long as the end of the process may wait for it.
+/// Waits until the log is written, for as long as the end of the process may wait for it.
 pub(super) fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.flush(LAST_LINES_TIMEOUT);
@@ -126,12 +126,12 @@ pub fn report(why: &str) {
             queue.push(line.as_bytes(), Importance::Warning);
             flush();
         }
-        // Where nobody reads, the exit code has to say it.
+        // Without a reader, the exit code is the only report.
         None => drop(io::stderr().write_all(line.as_bytes())),
     }
 }
 
-/// Logs a panic. Rust's own hook would write to stderr, and wait for it, on the thread that panicked.
+/// Logs a panic. Rust's own hook would block the thread that panicked until stderr is written.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message = panic.payload_as_str().unwrap_or("its payload is no text");
     let location = panic.location().map_or_else(String::new, ToString::to_string);
@@ -200,7 +200,7 @@ fn write(mut stderr: &File, mut lines: &[u8]) -> io::Result<()> {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => lines = &lines[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Another process may have put the pipe that it shares with this one into non-blocking mode.
+            // Another process may have set the pipe that it shares with this one to non-blocking mode.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(FULL_PIPE_PAUSE),
             Err(error) => return Err(error),
         }

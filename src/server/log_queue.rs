@@ -1,7 +1,7 @@
-//! The bounded queue between whoever logs and the thread that writes to stderr.
+//! The bounded queue between the threads that log and the thread that writes to stderr.
 //!
-//! A pipe that nobody reads blocks its writer. Only the log thread may wait for it; everybody else appends to this queue, and
-//! where the queue is full the line is dropped and counted.
+//! A pipe that nobody reads blocks its writer. Only the log thread may wait for it. Every other thread appends to this queue. If
+//! the queue is full, the line is dropped and counted.
 
 use std::{
     mem,
@@ -12,21 +12,21 @@ use std::{
 /// Bytes that may wait to be written.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 
-/// Bytes of those that only warnings and errors may use, so that a flood of other lines does not hide them.
+/// Bytes of the queue that only warnings and errors may use, so that a flood of other lines does not hide them.
 const BYTES_FOR_WARNINGS: usize = 128 << 10;
 
-/// How much of the queue a line may use.
+/// Importance of a line, which limits the part of the queue that it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Importance {
-    /// Information, and all that is less.
+    /// Information, and every lower level.
     Usual,
     /// Warnings and errors.
     Warning,
-    /// The count of lines that were dropped, of which there is one at a time.
+    /// The count of dropped lines. One is queued at a time.
     DropNotice,
 }
 
-/// A progress bar: the loads that are done, of how many.
+/// A progress bar: the number of finished loads, and of all loads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Bar {
     pub total: u64,
@@ -57,12 +57,12 @@ struct State {
     unnoticed: u64,
 }
 
-/// What the log thread has to write.
+/// Lines and progress bar that the log thread writes next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Batch {
     pub lines: Vec<u8>,
     pub bar: Option<Bar>,
-    /// Lines that were dropped before these were taken.
+    /// Lines that were dropped before this batch was taken.
     pub dropped: u64,
 }
 
@@ -95,7 +95,7 @@ impl LogQueue {
         self.pushed.notify_one();
     }
 
-    /// Waits for something to write. It counts as written from the next call on.
+    /// Waits for something to write. The batch counts as written once the next call begins.
     pub(super) fn take(&self) -> Batch {
         let mut state = self.lock();
         state.written = state.taken;
@@ -118,7 +118,7 @@ impl LogQueue {
         self.lock().dropped
     }
 
-    /// Waits until what is queued now has been written. False where that takes longer than the limit.
+    /// Waits until all bytes queued now have been written. False if that takes longer than the limit.
     pub(super) fn flush(&self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut state = self.lock();
@@ -156,7 +156,7 @@ mod tests {
         queue.push(&line, Importance::DropNotice);
         let batch = queue.take();
         assert_eq!((batch.lines.len(), batch.dropped), (MAX_QUEUED_BYTES + line.len(), 4096 - both));
-        // What was counted in a notice is not counted in the next.
+        // Lines that one notice has counted are not counted in the next.
         queue.push(&line, Importance::Usual);
         assert_eq!(queue.take().dropped, 0);
         assert_eq!(queue.dropped(), 4096 - both);

@@ -1,4 +1,4 @@
-//! What runs the streams of connections over HTTP/2.
+//! Executor of the streams of HTTP/2 connections. It polls each stream once before it spawns a task.
 
 use hyper::rt::Executor;
 use std::{
@@ -6,17 +6,17 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// Runs a stream at once, in the poll of its connection that has found it, as far as it gets. Most requests have come whole by
-/// then, and one that nothing has to be waited for is answered in that poll: it needs no task. Others go on in one.
+/// Polls a stream at once, in the poll of its connection that accepted it. Most requests have arrived whole by then. One that has
+/// to wait for nothing is answered in that poll, and needs no task. Others continue in a task.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AtOnce;
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
-        // A task begins with a poll, so that nobody has to be woken for this one.
+        // A task begins with a poll, so that this poll needs no waker.
         let mut nobody = Context::from_waker(Waker::noop());
-        // A panic would be a defect, but not one that may take the connection's other streams away.
+        // A panic is a defect, but must not end the connection's other streams.
         let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(&mut nobody)));
         if let Ok(Poll::Pending) = polled {
             tokio::spawn(stream);
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn what_has_not_to_wait_needs_no_task() {
-        // There is no runtime, which a task would need.
+        // There is no runtime here, which a task would need.
         let (sender, mut receiver) = unbounded_channel();
         AtOnce.execute(async move { sender.send(1).unwrap() });
         assert_eq!(receiver.try_recv(), Ok(1));

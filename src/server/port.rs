@@ -1,4 +1,4 @@
-//! Ports: accepts connections, and closes them in order.
+//! Ports: accept connections, and close them in order.
 
 use std::{
     net::SocketAddr,
@@ -19,18 +19,18 @@ use super::{
     io_threads::IoThreads,
 };
 
-/// An open port: HTTP/1.1 and HTTP/2 without TLS, whichever the client begins with.
+/// An open port. It serves HTTP/1.1 and HTTP/2 without TLS; the client's first bytes select the protocol.
 pub(super) struct Door {
     close: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// How often it is logged at most that connections can't be accepted, which may happen many times a second.
+/// Least time between two log lines about failed accepts, which may happen many times a second.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Door {
-    /// Serves connections on the port by these terms, as far as there are places. When it closes, they are given `grace` to
-    /// end by themselves.
+    /// Serves connections on the port by these terms, as far as there are places. When the port closes, clients have `grace` to
+    /// end their connections themselves.
     pub(super) fn open(
         protocol: &'static str,
         listener: TcpListener,
@@ -49,7 +49,7 @@ impl Door {
     /// Stops accepting and waits until every connection has ended.
     pub(super) async fn close(self) {
         let _ = self.close.send(());
-        // A panic in there has been reported; the door is closed all the same.
+        // A panic of the task has been logged; the port is closed all the same.
         let _ = self.task.await;
     }
 }
@@ -69,7 +69,8 @@ async fn run(
                     Err(error) => tracing::warn!(protocol, "a connection is lost: {error}"),
                 },
                 Err(error) => {
-                    // Out of descriptors, most likely: it passes when connections end, and must not become a busy loop.
+                    // Most likely the process has no descriptors left. That passes when connections end, and must not become a
+                    // busy loop.
                     if told.is_none_or(|told| told.elapsed() >= QUIET) {
                         tracing::warn!(protocol, "a connection can't be accepted: {error}");
                         told = Some(Instant::now());
@@ -101,9 +102,9 @@ struct Connections {
 impl Connections {
     /// Serves a connection of a client, which is in non-blocking mode.
     fn serve(&mut self, stream: std::net::TcpStream, client: SocketAddr) {
-        // The same client may come by IPv4 to a socket of IPv6.
+        // The same client may connect by IPv4 to a socket of IPv6.
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
-        // Answers are small and awaited; an error here shows on the first read.
+        // Answers are small, and clients wait for them. An error here shows on the first read.
         let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity::default());
         let (place, health_only) = match Places::admit(&self.places, client.ip(), &activity) {
@@ -114,12 +115,12 @@ impl Connections {
         let peer = Peer { client, activity, health_only };
         let (terms, mut close, grace) = (self.terms.clone(), self.close.subscribe(), self.grace);
         let connection = async move {
-            // Registered with the thread that it will live on.
+            // Registered with the thread that serves the connection.
             let Ok(stream) = TcpStream::from_std(stream) else {
                 return;
             };
             let closing = async {
-                // An error would mean that the port is gone, which is as good a reason.
+                // An error would mean that the port is gone, which is a reason to close too.
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };

@@ -22,17 +22,17 @@ use crate::{
     metrics::TransportMetrics,
 };
 
-/// How long clients of HTTP/1.1 that keep a connection open are given to send one more request on it, whose answer then tells
-/// them that the connection closes. Closing at once could meet a request on its way.
+/// Time for clients with idle HTTP/1.1 connections to send one more request when the server closes. The answer announces that the
+/// connection closes. Closing at once could meet a request on its way.
 const KEEP_ALIVE_GRACE: Duration = Duration::from_secs(1);
 
-/// Connections to the port of metrics at most.
+/// Connections to the metrics port at most.
 const MAX_METRICS_CONNECTIONS: usize = 64;
 
-/// Connections to the port of the admin API at most.
+/// Connections to the admin port at most.
 const MAX_ADMIN_CONNECTIONS: usize = 256;
 
-/// Sockets that listen already, in the place of addresses.
+/// Sockets that listen already, to be used instead of addresses.
 #[derive(Debug, Default)]
 pub struct Sockets {
     /// Inference over HTTP.
@@ -80,7 +80,7 @@ pub(super) async fn open(
     // Limits of their own: clients that fill the server lock out neither Prometheus nor an operator.
     let of = |total| Places::new(PlaceLimits { total, per_client: total, health: false }, None);
     let (scrapers, admins) = (of(MAX_METRICS_CONNECTIONS), of(MAX_ADMIN_CONNECTIONS));
-    // Nobody's requests wait for what admin calls take.
+    // On the caller's runtime: no inference waits for the work of an admin call.
     let here = IoThreads::on(Handle::current());
     let services: [(Service, Duration, &Arc<Places>, &IoThreads); 4] = [
         (http, KEEP_ALIVE_GRACE, places, io),
@@ -107,7 +107,7 @@ pub(super) async fn open(
         metrics: address("metrics"),
         admin: address("admin"),
     };
-    // Before the first of them answers.
+    // Set before the first port answers.
     context.ports.set(bound);
     let limits = Arc::new(limit_settings::connection_limits(&config.clients));
     let open = |(protocol, _, listener, (service, grace, places, io)): (_, _, _, (_, _, &Arc<Places>, &IoThreads))| {
@@ -117,7 +117,7 @@ pub(super) async fn open(
     Ok((addresses, listeners.into_iter().map(open).collect()))
 }
 
-/// The listener of a port with its address in words; `None` where the port is off.
+/// The listener of a port with its address as text; `None` if the port is off.
 async fn listener(
     protocol: &str,
     configured: &Listen,
@@ -133,7 +133,7 @@ async fn listener(
     Ok(Some((address.clone(), bound)))
 }
 
-/// Closes every port and waits for the requests in flight. False where they did not end in time.
+/// Closes every port and waits for the requests in flight. False if they did not end in time.
 pub(super) async fn close(ports: Vec<Door>, limit: Duration) -> bool {
     let mut closing = JoinSet::new();
     for port in ports {

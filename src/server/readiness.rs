@@ -1,4 +1,4 @@
-//! Log lines about the readiness of the server, and a first command for whoever reads the log.
+//! Log lines about the readiness of the server, with a first command to try.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
 /// Target of the lines: they are about the server as a whole.
 const TARGET: &str = "onnxd::server";
 
-/// Logs whether the server is ready once the first loads are over, a command to try then, and every change until it drains.
+/// Logs the readiness of the server after the first loads, a command to try then, and every change until the server drains.
 pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
     let mut tables = context.router.changes();
     let mut reported: Option<bool> = None;
@@ -50,7 +50,7 @@ pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
     }
 }
 
-/// Shell command that asks for the metadata of a model that serves; `None` where there is none, or no HTTP port.
+/// Shell command that requests the metadata of a model that serves; `None` if no model serves, or if there is no HTTP port.
 fn command(table: &Table, http: Option<SocketAddr>) -> Option<String> {
     let serving = table.models.iter().filter(|(_, model)| model.ready().next().is_some());
     let model = serving.map(|(name, _)| name).min()?;

@@ -1,4 +1,4 @@
-//! The life of a process that is a server: it serves until a signal comes, drains, and ends.
+//! The life of a server process: it serves until a signal arrives, drains, and ends.
 
 use std::process::ExitCode;
 
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::{clock, host::use_long_slice};
 
-/// Admin calls that take locks or write to the disk at once, at most.
+/// Concurrent admin calls that take locks or write to the disk, at most.
 const MAX_ADMIN_THREADS: usize = 64;
 
-/// Serves until a signal comes. Returns the exit code of an orderly end.
+/// Serves until a signal arrives. Returns the exit code of an orderly end.
 ///
 /// # Errors
-/// The server can't start; the message says why and what to do.
+/// The server can't start; the message names the cause and the fix.
 pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> {
     clock::check()?;
     let runtime =
@@ -34,7 +34,7 @@ pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> 
             Some(log) => log.reopen(),
             None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
         }));
-        // Once it has started the threads that serve, which would inherit it.
+        // Called after the serving threads have been started, as those would inherit it.
         use_long_slice();
         let signal = signals.next().await;
         tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
@@ -45,9 +45,9 @@ pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> 
     log::flush();
     match ended {
         Ended::Done { abandoned: 0 } => {}
-        // What was abandoned long ago is no reason to call the end disorderly.
+        // Threads that were abandoned long ago don't make the end disorderly.
         Ended::Done { .. } => signals::exit_now(0),
-        // What still runs is not waited for; it may run for ever.
+        // Runs that still go on are not waited for; they may run for ever.
         Ended::CutOff => signals::exit_now(1),
     }
     runtime.shutdown_background();

@@ -45,29 +45,29 @@ pub(super) fn reader(
     })
 }
 
-/// A number that servers with the same settings have in common, of as many bits as a float holds.
+/// Hash of the settings, equal for servers with equal settings, of as many bits as a float holds.
 fn hash(config: &ServerConfig) -> u64 {
     let mut hasher = XxHash64::with_seed(0);
-    // The path of the repository is where the models are, and no setting.
+    // The path of the repository is the location of the models, and no setting.
     let mut config = config.clone();
     config.repository.path = PathBuf::new();
     hasher.write(format!("{config:?}").as_bytes());
     hasher.finish() >> 12
 }
 
-/// What Linux says of this process.
+/// Figures of this process from Linux.
 fn process() -> Option<Process> {
     let (stat, status) = (fs::read_to_string("/proc/self/stat").ok()?, fs::read_to_string("/proc/self/status").ok()?);
-    // Where there is no limit, it is the largest number.
+    // The largest number stands for no limit.
     let limit = Resource::NOFILE.get_soft().ok().filter(|limit| *limit != rlimit::INFINITY);
     Some(Process { descriptors: descriptors()?, descriptors_limit: limit, ..parse(&stat, &status)? })
 }
 
-/// Ticks per second of the times in /proc: they are told by this clock, whatever the kernel's own is.
+/// Ticks per second of the times in /proc: Linux reports them by this clock, whatever the kernel's own is.
 const TICKS: u64 = 100;
 
 fn parse(stat: &str, status: &str) -> Option<Process> {
-    // The program's name comes first, in parentheses, and may hold anything.
+    // The program's name comes first, in parentheses, and may contain any character.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let field = |index: usize| fields.get(index)?.parse::<u64>().ok();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -82,10 +82,10 @@ fn parse(stat: &str, status: &str) -> Option<Process> {
     })
 }
 
-/// Descriptors that are open.
+/// Number of open descriptors.
 fn descriptors() -> Option<u64> {
     let folder = "/proc/self/fd";
-    // Since Linux 6.2 the folder's size tells; there may be many.
+    // Since Linux 6.2 the folder's size is the count; there may be many.
     match fs::metadata(folder).ok()?.len() {
         0 => Some(fs::read_dir(folder).ok()?.count() as u64),
         number => Some(number),

@@ -11,13 +11,13 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on they don't end the process by themselves.
+    /// Installs the handlers. From now on the signals don't end the process by themselves.
     pub(super) fn listen() -> Result<Self, String> {
         let listen = |kind| signal(kind).map_err(|error| format!("signals can't be handled: {error}"));
         Ok(Signals { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
     }
 
-    /// The name of the next signal.
+    /// Name of the next signal.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
@@ -25,7 +25,7 @@ impl Signals {
         }
     }
 
-    /// Ends the process at once at the next signal, with the exit code that shells give to one that a signal ended.
+    /// Ends the process at once at the next signal, with the exit code that shells use for a process ended by that signal.
     pub(super) async fn exit_at_next(mut self) {
         let signal = self.next().await;
         tracing::warn!(signal, "ending at once");
@@ -34,19 +34,19 @@ impl Signals {
     }
 }
 
-/// SIGHUP, whose default is to end the process. From now on it does not.
+/// Handles SIGHUP, whose default is to end the process. From now on it does not.
 pub(super) fn hangup() -> Result<Signal, String> {
     signal(SignalKind::hangup()).map_err(|error| format!("signals can't be handled: {error}"))
 }
 
-/// Acts at each signal.
+/// Runs `act` at each signal.
 pub(super) async fn at_each(mut signal: Signal, act: impl Fn()) {
     while signal.recv().await.is_some() {
         act();
     }
 }
 
-/// Ends the process without running destructors: those of ONNX Runtime would pull memory away from under runs.
+/// Ends the process without running destructors: those of ONNX Runtime would free memory that runs still use.
 #[allow(unsafe_code, reason = "a system call")]
 pub(super) fn exit_now(code: i32) -> ! {
     // SAFETY: _exit takes any code, does not return and touches no memory of the process.

@@ -38,7 +38,7 @@ use crate::{
     state::default_folder,
 };
 
-/// A running server. Where it is dropped without [`Server::shutdown`], its ports close and nothing new is loaded.
+/// A running server. If it is dropped without [`Server::shutdown`], its ports close and nothing new is loaded.
 pub struct Server {
     addresses: Addresses,
     ports: Vec<Door>,
@@ -56,45 +56,47 @@ pub struct Server {
 pub enum Ended {
     /// Every request in flight was answered.
     Done {
-        /// Runs and loads that were given up long ago and still hold a thread.
+        /// Runs and loads that were abandoned long ago and still hold a thread.
         abandoned: usize,
     },
-    /// Requests, loads or runs went on for longer than the drain may take.
+    /// Requests, loads or runs took longer than the drain timeout.
     CutOff,
 }
 
 impl Server {
     /// Starts a server. Models are loaded after it returns, on a thread of the server.
     ///
-    /// Connections to the ports of metrics and of the admin API live on the runtime of the caller, which must have blocking
-    /// threads to spare. Inferences have threads of their own.
+    /// Connections to the metrics and admin ports live on the runtime of the caller, which must have blocking threads to spare.
+    /// Inferences have threads of their own.
     ///
     /// # Errors
-    /// The repository, ONNX Runtime or a port can't be used, or the system gives no more threads. For people, with the way out.
+    /// The repository, ONNX Runtime or a port can't be used, or the system gives no more threads. The message is for people, with
+    /// the fix.
     pub async fn start(config: ServerConfig) -> Result<Self, String> {
         Server::start_on(Sockets::default(), config, |_| ()).await
     }
 
-    /// Starts a server as [`Server::start`] does, on sockets that are open already where there are some, and reports the progress of
-    /// the first loads.
+    /// Starts a server as [`Server::start`] does, on the sockets that are open already, if any. Reports the progress of the first
+    /// loads.
     ///
     /// # Errors
-    /// Those of [`Server::start`].
+    /// The errors of [`Server::start`].
     pub async fn start_on(
         sockets: Sockets,
         config: ServerConfig,
         progress: impl Fn(Progress<'_>) + Send + 'static,
     ) -> Result<Self, String> {
-        // Before anything is built: a wrong folder is the commonest mistake.
+        // Opened before anything else: a wrong folder is the commonest mistake.
         let repository = open_repository(&config.repository)?;
         let engine = start_engine(&config)?;
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         tracing::info!(version = SERVER_VERSION, cpus, library = %engine.library().display(), "{}", engine.build_info());
-        // Its own word: the library may be another than the one that the build fetched.
+        // The library's own report: it may be another than the one that the build fetched.
         let exposition =
             Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
         let metrics = exposition.server().clone();
-        // One CPU is better spent on whoever sends the next request, and what a control group allows on answers.
+        // A single CPU is better spent on the client that sends the next request. The CPU time of a control group is better spent
+        // on answers.
         let may_poll = cpus > 1 && host::cpus().limit.is_none();
         let busy_poll = if may_poll { config.busy_poll } else { Duration::ZERO };
         let started = |what: &str, error: &dyn std::fmt::Display| format!("{what} can't be started: {error}");
@@ -150,7 +152,7 @@ impl Server {
         &self.addresses
     }
 
-    /// Waits until the server is ready: the first loads are over, and the models serve that have to.
+    /// Waits until the server is ready: the first loads are over, and all required models serve.
     pub async fn ready(&self) {
         let mut context = self.context.clone();
         let mut tables = context.router.changes();
@@ -182,14 +184,14 @@ impl Server {
             Ended::CutOff
         };
         if let Some((_, writer)) = access_log {
-            // It waits for the last lines to be written.
+            // Blocking: `end` waits for the last lines to be written.
             let _ = tokio::task::spawn_blocking(move || writer.end()).await;
         }
         ended
     }
 }
 
-/// Has the registry begin nothing new, once dropped.
+/// Guard that stops the registry from starting anything new, once it is dropped.
 struct StopGuard {
     stop: Arc<AtomicBool>,
     control: Control,
@@ -202,8 +204,8 @@ impl Drop for StopGuard {
     }
 }
 
-/// ONNX Runtime, with the limits of memory. A process has one environment of it, which its servers share; so they share the
-/// limit of all weights and runs, which the last server sets.
+/// Starts ONNX Runtime, with the limits of memory. A process has one environment of it, which all its servers share. So they
+/// share the limit of all weights and runs, which the last server sets.
 fn start_engine(config: &ServerConfig) -> Result<Engine, String> {
     static ENGINE: Mutex<Option<Engine>> = Mutex::new(None);
     let mut started = ENGINE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,7 +221,7 @@ fn start_engine(config: &ServerConfig) -> Result<Engine, String> {
     Ok(engine.with_memory_limits(one_run, together))
 }
 
-/// A loader with the settings of models that `config.toml` does not give.
+/// Applies the settings of models that `config.toml` does not give to a loader.
 fn with_defaults(loader: Loader, models: &ModelDefaults, options: &Options) -> Loader {
     let trials = models.has_trials.then(|| Trials::open(&options.state_folder));
     loader
@@ -230,7 +232,7 @@ fn with_defaults(loader: Loader, models: &ModelDefaults, options: &Options) -> L
         .with_max_queue_time(models.max_queue_time)
 }
 
-/// Has the registry load the models and follow the repository, on a thread of its own.
+/// Starts the thread on which the registry loads the models and follows the repository.
 fn follow(
     mut registry: Registry,
     config: &ServerConfig,
@@ -242,7 +244,7 @@ fn follow(
         if let Err(why) = registry.load_all(&progress) {
             tracing::error!("{why}; it is tried again");
         }
-        // Unless the end has begun meanwhile.
+        // Unless the server has begun to drain meanwhile.
         lifecycle.send_if_modified(|now| {
             let starting = *now == Lifecycle::Starting;
             if starting {
@@ -256,14 +258,14 @@ fn follow(
     thread.map_err(|error| format!("the registry's thread can't be started: {error}"))
 }
 
-/// The access log with its writer.
+/// Starts the access log with its writer.
 fn start_access_log(config: &AccessLogConfig, metrics: AccessLogMetrics) -> Result<(Arc<AccessLog>, Writer), String> {
     let log = Arc::new(AccessLog::new(config.sample, metrics));
     let writer = Writer::start(log.clone(), &config.path)?;
     Ok((log, writer))
 }
 
-/// The repository at a path. A model that is served alone is logged: it may not be what was meant.
+/// Opens the repository at a path. A model that is served alone is logged, as that may be unintended.
 fn open_repository(config: &RepositoryConfig) -> Result<Repository, String> {
     let mut repository = Repository::open(&config.path, config.ready_marker.clone(), &config.link_targets)
         .map_err(|why| format!("the model repository {why}"))?;
@@ -287,7 +289,7 @@ fn registry_options(repository: Repository, config: &ServerConfig) -> Options {
     }
 }
 
-/// Waits for the loads and the runs that are going on, though nobody waits for their answers any more.
+/// Waits for the loads and runs that still go on, though no client waits for their answers any more.
 async fn end_threads(registry: JoinHandle<usize>, compute: Compute, limit: Duration) -> Ended {
     let end = move || {
         // A registry that panicked has ended too.

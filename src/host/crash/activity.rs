@@ -1,4 +1,4 @@
-//! Activities: what a thread does with which model.
+//! Activities: the work of a thread with a model.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,16 +10,16 @@ const MAX_NAME: usize = 160;
 /// Kind of work that a thread does with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It makes a session of it.
+    /// The thread makes a session of the model.
     Load = 1,
-    /// It runs it.
+    /// The thread runs the model.
     Run = 2,
 }
 
 /// A model to be named in a record: its name, version and the SHA-256 of its files.
 #[derive(Debug)]
 pub struct Activity {
-    /// Tells activities apart without a look at the text; never 0.
+    /// Number that identifies the activity without its text; never 0.
     id: u64,
     text: Box<[u64]>,
     length: usize,
@@ -42,7 +42,7 @@ impl Activity {
         Activity { id: NEXT_ID.fetch_add(1, Relaxed), text: words, length }
     }
 
-    /// Notes that this thread does it, until the result is dropped. A thread does one thing at a time.
+    /// Notes that this thread works on the activity, until the result is dropped. A thread has one activity at a time.
     pub fn begin(&self, phase: Phase) -> Doing {
         let slot = slots::of_this_thread();
         if let Some(slot) = slot {
@@ -52,7 +52,7 @@ impl Activity {
     }
 }
 
-/// The name of a model as records have it: in one field, and not too long.
+/// The name of a model as records have it: in one field, and of limited length.
 pub fn recorded_name(model: &str) -> String {
     model.escape_default().take(MAX_NAME).collect()
 }

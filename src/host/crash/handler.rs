@@ -16,7 +16,7 @@ use std::{
 
 use super::slots::{self, MAX_TEXT, Slot};
 
-/// The signals that a fault in a library ends the process by, with their names.
+/// The signals by which a fault in a library ends the process, with their names.
 pub const SIGNALS: [(i32, &str); 5] = [
     (libc::SIGSEGV, "SIGSEGV"),
     (libc::SIGBUS, "SIGBUS"),
@@ -25,13 +25,13 @@ pub const SIGNALS: [(i32, &str); 5] = [
     (libc::SIGABRT, "SIGABRT"),
 ];
 
-/// Where records go; -1: nowhere.
+/// Descriptor that records are written to; -1: none.
 static FILE: AtomicI32 = AtomicI32::new(-1);
 
-/// Whether a record was written: one death may raise two signals, as where a stack overflow aborts.
+/// True once a record was written: one death may raise two signals, for example if a stack overflow aborts.
 static IS_RECORDED: AtomicBool = AtomicBool::new(false);
 
-/// What the signals did before.
+/// Actions of the signals before `install`.
 struct Before([UnsafeCell<MaybeUninit<libc::sigaction>>; SIGNALS.len()]);
 
 // SAFETY: written by `install` before the handler is there, and only read from then on.
@@ -40,7 +40,8 @@ unsafe impl Sync for Before {}
 
 static BEFORE: Before = Before([const { UnsafeCell::new(MaybeUninit::zeroed()) }; SIGNALS.len()]);
 
-/// Has deaths of the process recorded in a file that was opened for appending. Only the first call has an effect.
+/// Installs handlers that record deaths of the process in a file that was opened for appending. Only the first call has an
+/// effect.
 #[allow(unsafe_code, reason = "installs signal handlers")]
 pub fn install(file: File) {
     if FILE.compare_exchange(-1, file.into_raw_fd(), SeqCst, Relaxed).is_err() {
@@ -48,12 +49,12 @@ pub fn install(file: File) {
     }
     for ((signal, _), before) in SIGNALS.iter().zip(&BEFORE.0) {
         // SAFETY: a zeroed `sigaction` is a valid one, all of whose fields are set then. The handler has the signature that
-        // SA_SIGINFO asks for, and does only what is allowed in one. What was before is written to memory of ours.
+        // SA_SIGINFO requires, and does only what is allowed in a handler. The previous action is written to memory of ours.
         unsafe {
             let before = (*before.get()).as_mut_ptr();
             let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
             action.sa_sigaction = handle as *const () as usize;
-            // Threads of Rust have a stack for this, on which a stack overflow can be handled.
+            // Threads of Rust have an alternate stack, on which a stack overflow can be handled.
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigemptyset(&raw mut action.sa_mask);
             libc::sigaction(*signal, ptr::null(), before);
@@ -68,18 +69,18 @@ extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_vo
         record(signal);
     }
     let Some(index) = SIGNALS.iter().position(|(known, _)| *known == signal) else { return };
-    // SAFETY: `install` has written what was before. The system passes information that lives as long as this call. To raise
-    // a signal that is blocked until the handler returns has it delivered then.
+    // SAFETY: `install` has written the previous action. The system passes information that lives as long as this call. A signal
+    // raised while it is blocked is delivered after the handler returns.
     unsafe {
         libc::sigaction(signal, (*BEFORE.0[index].get()).as_ptr(), ptr::null_mut());
-        // One that a process has sent does not come again by itself; one of a fault does, when the instruction is repeated.
+        // A signal that a process has sent does not come again by itself. One of a fault does, when the instruction is repeated.
         if info.is_null() || (*info).si_code <= 0 {
             libc::raise(signal);
         }
     }
 }
 
-/// Writes what the present thread does, or else all that may be to blame.
+/// Writes the activity of the present thread, or else all activities that may be to blame.
 fn record(signal: i32) {
     if slots::existing().is_some_and(|slot| write_line(signal, slot, b"certain")) {
         return;
@@ -89,7 +90,7 @@ fn record(signal: i32) {
     }
 }
 
-/// Writes a line about a slot: false where its thread does nothing.
+/// Writes a line about a slot: false if its thread has no activity.
 fn write_line(signal: i32, slot: &Slot, attribution: &[u8]) -> bool {
     let mut text = [0; MAX_TEXT];
     let Some((phase, length)) = slot.read(&mut text) else { return false };
@@ -118,7 +119,7 @@ fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0)
 }
 
-/// A line that is put together on the stack.
+/// A line that is built on the stack.
 struct Line {
     bytes: [u8; MAX_TEXT + 128],
     length: usize,
@@ -150,7 +151,7 @@ impl Line {
 
     #[allow(unsafe_code, reason = "a system call")]
     fn write(&self) {
-        // SAFETY: the bytes are this line's. A file that is not there is an error that nobody could be told of.
+        // SAFETY: the bytes are this line's. If there is no file, the write fails, and there is nowhere to report it.
         unsafe { libc::write(FILE.load(Relaxed), self.bytes.as_ptr().cast(), self.length) };
     }
 }

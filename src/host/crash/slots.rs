@@ -1,4 +1,4 @@
-//! What each thread does now, where a signal handler can read it: in static memory, without locks.
+//! Slots with the activity of each thread, readable by a signal handler: in static memory, without locks.
 
 use std::{
     cell::Cell,
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// Threads that have a slot at most. Those beyond are not recorded.
+/// Threads that have a slot, at most. Those beyond are not recorded.
 const MAX_SLOTS: usize = 512;
 
 /// Bytes of a text at most.
@@ -16,13 +16,13 @@ pub(super) const MAX_TEXT: usize = 256;
 
 const MAX_WORDS: usize = MAX_TEXT / size_of::<u64>();
 
-/// What one thread does. Written by that thread only; a handler may read it on another thread while it is written, and gets a
-/// mixture then.
+/// Activity of one thread. Only that thread writes it. A handler may read it on another thread during a write, and gets a mixture
+/// then.
 #[repr(align(128))]
 pub(super) struct Slot {
-    /// Which activity the text is of.
+    /// Identifier of the activity that the text belongs to.
     id: AtomicU64,
-    /// 0: nothing.
+    /// The phase; 0: no activity.
     phase: AtomicU64,
     length: AtomicUsize,
     text: [AtomicU64; MAX_WORDS],
@@ -32,13 +32,13 @@ static SLOTS: [Slot; MAX_SLOTS] = [const { Slot::new() }; MAX_SLOTS];
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The number of this thread's slot and one; 0: none yet; `usize::MAX`: there is none left. Without a destructor, so that a
+    /// The index of this thread's slot plus one; 0: none yet; `usize::MAX`: there is none left. Without a destructor, so that a
     /// handler may read it at any time.
     static OWN: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The slot of this thread, which it gets with the first call. Threads that end keep theirs: those that run models live as long as
-/// the process.
+/// The slot of this thread, which it gets with the first call. Threads that end keep theirs: those that run models live as long
+/// as the process.
 pub(super) fn of_this_thread() -> Option<&'static Slot> {
     if OWN.get() == 0 {
         OWN.set(USED.fetch_add(1, Relaxed).checked_add(1).filter(|number| *number <= MAX_SLOTS).unwrap_or(usize::MAX));
@@ -46,7 +46,7 @@ pub(super) fn of_this_thread() -> Option<&'static Slot> {
     existing()
 }
 
-/// The slot that this thread has.
+/// The slot that this thread has, if any.
 pub(super) fn existing() -> Option<&'static Slot> {
     SLOTS.get(OWN.get().checked_sub(1)?)
 }
@@ -81,7 +81,8 @@ impl Slot {
         self.phase.store(0, Release);
     }
 
-    /// The phase, and the bytes of the text that are copied to `to`; `None` where the thread does nothing. For signal handlers.
+    /// Reads the phase, and copies the text to `to`. Returns the phase and the number of bytes; `None` if the thread has no
+    /// activity. For signal handlers.
     pub(super) fn read(&self, to: &mut [u8; MAX_TEXT]) -> Option<(u64, usize)> {
         let phase = self.phase.load(Acquire);
         if phase == 0 {

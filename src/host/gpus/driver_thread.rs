@@ -1,5 +1,4 @@
-//! What may take long to answer is asked by a thread of its own, and waited for no longer than somebody wants to: a call of a
-//! broken driver may take minutes, or never end.
+//! Calls the GPU driver on a thread of its own, with a timeout: a call of a broken driver may take minutes, or never end.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -7,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A thread that asks when somebody wants to know. Who wants to know at the same time gets the same answer.
+/// A thread that makes a call at each request. Requests at the same time share one answer.
 pub(super) struct Aside<T> {
     shared: Arc<Shared<T>>,
 }
@@ -18,27 +17,26 @@ struct Shared<T> {
 }
 
 struct State<T> {
-    /// How often somebody wanted to know, and how many of those have their answer: an answer is for those who wanted it before
-    /// it was asked for.
+    /// Number of requests, and of those that have their answer. An answer is for the requests that came before its call began.
     wanted: u64,
     answered: u64,
-    /// The last one; or why there is nobody to ask.
+    /// The last answer; or the reason why the calls can't be made.
     answer: Option<Result<Arc<T>, Arc<str>>>,
-    /// Since when the thread has been waiting for an answer.
+    /// Time since which the thread has been waiting for an answer.
     waiting: Option<Instant>,
 }
 
-/// Why there is no answer.
+/// Reason why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Silence {
-    /// There is nobody to ask; why, for people.
+    /// Calls can't be made; the reason, for people.
     Nobody(Arc<str>),
-    /// It has not come in time.
+    /// The answer has not come in time.
     Late,
 }
 
 impl<T: Send + Sync + 'static> Aside<T> {
-    /// Starts the thread. What it asks by is opened once.
+    /// Starts the thread. `open` runs once, and returns the function that makes the calls.
     pub(super) fn start<A: FnMut() -> T>(
         name: &str,
         open: impl FnOnce() -> Result<A, String> + Send + 'static,
@@ -53,10 +51,11 @@ impl<T: Send + Sync + 'static> Aside<T> {
         Aside { shared }
     }
 
-    /// What is so now. An answer that others have waited for so long is not waited for.
+    /// Requests a call and returns its answer. The time that earlier requests have waited for a running call counts against
+    /// `patience`.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no answer.
     pub(super) fn ask(&self, patience: Duration) -> Result<Arc<T>, Silence> {
         let mut state = self.shared.state();
         state.wanted += 1;
@@ -116,7 +115,7 @@ mod tests {
         let aside = Aside::start("test", move || {
             let mut number = 0;
             Ok(move || {
-                // Until the test says so.
+                // The call ends when the test lets it.
                 let () = given.recv().unwrap();
                 number += 1;
                 number
@@ -128,13 +127,13 @@ mod tests {
         }
         let short = Duration::from_millis(1);
         assert_eq!(aside.ask(short), Err(Silence::Late));
-        // It is asked already, and has been for so long.
+        // The call is running already, and has been for longer than the timeout.
         let started = Instant::now();
         for _ in 0..1000 {
             assert_eq!(aside.ask(short), Err(Silence::Late));
         }
         assert!(started.elapsed() < LONG);
-        // Two for those who have gone, at most, and a new one.
+        // At most two answers for requests that timed out, and a new one.
         for _ in 0..3 {
             give.send(()).unwrap();
         }

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 /// The library of CUDA's runtime that ONNX Runtime's providers need.
 const RUNTIME: &str = "libcudart.so.13";
 
-/// That of cuDNN.
+/// The library of cuDNN.
 const CUDNN: &str = "libcudnn.so.9";
 
 /// The version of CUDA's runtime, where it has been loaded.
@@ -33,7 +33,7 @@ pub fn cudnn_version() -> Option<String> {
     Some(format!("{}.{}.{}", version / 10_000, version % 10_000 / 100, version % 100))
 }
 
-/// Asks a library that is in the process already.
+/// Calls a library that has been loaded into the process already.
 #[allow(unsafe_code, reason = "the loader's interface")]
 fn ask<T>(name: &str, ask: impl FnOnce(&Library) -> Option<T>) -> Option<T> {
     // SAFETY: the library is only looked for among those that have been loaded: none of its code runs.

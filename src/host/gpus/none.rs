@@ -4,12 +4,12 @@ use std::convert::Infallible;
 
 use super::reading::Reading;
 
-/// There are none.
+/// GPUs on a system without NVML: none.
 #[derive(Debug)]
 pub(super) struct Gpus(Infallible);
 
 impl Gpus {
-    /// There are none.
+    /// Fails: there are no GPUs.
     ///
     /// # Errors
     /// Always.
@@ -17,7 +17,7 @@ impl Gpus {
         Err("GPUs are known on Linux only".into())
     }
 
-    /// What it says.
+    /// Reads the figures.
     pub(super) fn read(&self) -> Reading {
         match self.0 {}
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::metrics::{Gpu, GpuMemory};
 
-/// The library, which comes with the driver. It is looked for where the system looks for libraries.
+/// The library, which comes with the driver. It is found on the system's search path for libraries.
 const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// The GPUs that CUDA sees in this process, in its order.
@@ -21,11 +21,11 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 pub(super) struct Gpus {
     nvml: Nvml,
     known: Vec<Known>,
-    /// Whether it has been told that one can't be read.
+    /// True if a warning about an unreadable GPU has been logged.
     told: AtomicBool,
 }
 
-/// A GPU, and what of it stays.
+/// A GPU, with its properties that never change.
 #[derive(Debug)]
 struct Known {
     handle: Handle,
@@ -33,7 +33,7 @@ struct Known {
     name: String,
 }
 
-/// What NVML knows a GPU by.
+/// Identifier of a GPU for NVML.
 #[derive(Debug)]
 enum Handle {
     Number(u32),
@@ -44,7 +44,7 @@ impl Gpus {
     /// Loads NVML and looks for GPUs.
     ///
     /// # Errors
-    /// There is no driver, or it can't be asked; the message says why.
+    /// There is no driver, or it can't be read; the message names the cause.
     pub(super) fn open() -> Result<Self, String> {
         Gpus::by(LIBRARY)
     }
@@ -63,7 +63,7 @@ impl Gpus {
         let seen = seen(list.as_deref(), &uuids);
         let mut by_bus: Vec<_> = by_bus.into_iter().map(|(_, known)| Some(known)).collect();
         let known = seen.into_iter().filter_map(|seen| match seen {
-            // None is there twice.
+            // No GPU is listed twice.
             Seen::Whole(index) => by_bus[index].take(),
             Seen::Part(uuid) => part(&nvml, uuid),
         });
@@ -71,7 +71,7 @@ impl Gpus {
         Ok(Gpus { nvml, known, told: AtomicBool::new(false) })
     }
 
-    /// What it says now. A GPU that can't be asked any more is left out, and the log tells it once.
+    /// Reads the current figures. A GPU that can't be read any more is left out, and logged once.
     pub(super) fn read(&self) -> Reading {
         let mut gpus = Vec::new();
         let mut lost = false;
@@ -122,7 +122,7 @@ impl Gpus {
     }
 }
 
-/// What can be had of an answer. Not every GPU tells everything; one that is lost tells nothing.
+/// The value of a reply, if there is one. Not every GPU reports every figure; a lost GPU is an error.
 fn told<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     match answer {
         Err(error @ NvmlError::GpuLost) => Err(error),
@@ -134,11 +134,11 @@ fn told<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 fn whole(nvml: &Nvml, number: u32) -> Option<((u32, u32, u32), Known)> {
     let found = || -> Result<_, NvmlError> {
         let device = nvml.device_by_index(number)?;
-        // Where it is not told, NVML's own order is likely to be the same.
+        // Without a place, NVML's own order is likely to be the same.
         let place = device.pci_info().map_or((0, 0, 0), |place| (place.domain, place.bus, place.device));
         Ok((place, known(&device, Handle::Number(number))?))
     };
-    // One that this process may not use is none for CUDA either.
+    // A GPU that this process may not use is none for CUDA either.
     found().inspect_err(|why| tracing::debug!("the NVIDIA driver's GPU {number} can't be used: {why}")).ok()
 }
 

@@ -1,18 +1,18 @@
-//! Which GPUs CUDA sees in this process, and how it numbers them.
+//! The GPUs that CUDA sees in this process, and their numbers.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "there are no GPUs to number"))]
 
 use std::env;
 
-/// The variable that says how CUDA numbers GPUs.
+/// The variable that sets how CUDA numbers GPUs.
 pub const NUMBERING: &str = "CUDA_DEVICE_ORDER";
 
-/// How it is told to number them by their place on the bus.
+/// Value that has CUDA number GPUs by their place on the bus.
 const BY_BUS: &str = "PCI_BUS_ID";
 
-/// Has CUDA number GPUs by their place on the bus, unless the environment says otherwise. By itself it puts what it takes for
-/// the fastest first, and nothing else tells which that is.
+/// Has CUDA number GPUs by their place on the bus, unless the environment sets another order. By default CUDA numbers first the
+/// GPU that it takes for the fastest, and nothing else reports which GPU that is.
 ///
-/// Must be called before any thread is there.
+/// Must be called before any thread is started.
 #[allow(unsafe_code, reason = "CUDA has no other switch for it")]
 pub fn number_by_bus() {
     if env::var_os(NUMBERING).is_none() {
@@ -22,7 +22,7 @@ pub fn number_by_bus() {
     }
 }
 
-/// Whether CUDA does so.
+/// True if CUDA numbers GPUs by their place on the bus.
 pub fn numbered_by_bus() -> bool {
     env::var_os(NUMBERING).is_some_and(|order| order == BY_BUS)
 }
@@ -36,8 +36,8 @@ pub(super) enum Seen {
     Part(String),
 }
 
-/// What CUDA sees of the GPUs with these identifiers, in its order: all, or those that `CUDA_VISIBLE_DEVICES` lists by number
-/// or identifier. What is none ends the list, and where one stands twice CUDA sees none at all.
+/// The GPUs that CUDA sees, of the GPUs with these identifiers, in its order. CUDA sees all, or those that `CUDA_VISIBLE_DEVICES`
+/// lists by number or identifier. An invalid entry ends the list. If a GPU is listed twice, CUDA sees none at all.
 pub(super) fn seen(list: Option<&str>, uuids: &[&str]) -> Vec<Seen> {
     let Some(list) = list else { return (0..uuids.len()).map(Seen::Whole).collect() };
     let mut seen = Vec::new();
@@ -56,7 +56,7 @@ fn one(entry: &str, uuids: &[&str]) -> Option<Seen> {
         return Some(Seen::Part(entry.into()));
     }
     if entry.starts_with("GPU-") {
-        // The beginning is enough where it is that of one only.
+        // A prefix of an identifier is enough if it matches one GPU only.
         let mut found = uuids.iter().enumerate().filter(|(_, uuid)| uuid.starts_with(entry));
         let (index, _) = found.next()?;
         return found.next().is_none().then_some(Seen::Whole(index));

@@ -5,11 +5,11 @@ use crate::metrics::Gpu;
 /// Figures of the driver and its GPUs.
 #[derive(Debug)]
 pub struct Reading {
-    /// Its version.
+    /// Version of the driver.
     pub driver: Option<String>,
-    /// The newest CUDA that it can run.
+    /// The newest CUDA that the driver supports.
     pub cuda: Option<String>,
-    /// The GPUs of this process. One that can't be asked any more is left out.
+    /// The GPUs of this process. One that can't be read any more is left out.
     pub gpus: Vec<Gpu>,
 }
 

@@ -1,12 +1,12 @@
-//! Whether something has room on a GPU: pure.
+//! Checks that a GPU has room for an allocation: pure.
 
 use crate::config::ByteSize;
 use crate::metrics::Gpu;
 
-/// Whether a GPU has room for so many bytes. One that does not tell how much is free may.
+/// Checks that a GPU has `needed` bytes of free memory. A GPU that does not report its free memory passes.
 ///
 /// # Errors
-/// It has none; for people, with what there is, what is taken and what is needed.
+/// The GPU has no room. The message is for people, and gives the total, the used and the needed bytes.
 pub fn fits(gpu: &Gpu, needed: u64) -> Result<(), String> {
     let Some(memory) = gpu.memory.filter(|memory| memory.free < needed) else { return Ok(()) };
     let size = |bytes: u64| ByteSize(usize::try_from(bytes).unwrap_or(usize::MAX) >> 20 << 20);

@@ -1,4 +1,4 @@
-//! The requests of one connection, one after the other, for as long as the fast path knows them.
+//! Serves the requests of one connection, one after the other, for as long as the fast path knows them.
 
 use bytes::{Buf, Bytes, BytesMut};
 use std::{
@@ -23,18 +23,18 @@ use crate::server::{
     client_stream::ClientStream,
 };
 
-/// Bytes of a request on the fast path, at most. Larger ones gain nothing.
+/// Bytes of a request on the fast path, at most. Larger requests gain nothing.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 
-/// Time that a body may take to come. One that takes longer has timeouts of its own, which are hyper's.
+/// Time that a body may take to arrive. A slower request goes to hyper, which has timeouts for it.
 const BODY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Times that an incomplete head is parsed, each time from its beginning.
 const MAX_HEAD_PARSES: usize = 16;
 
 thread_local! {
-    /// The buffer that the connections of a thread read into, one after the other: so one that rests takes no memory, and what
-    /// is read is in the cache.
+    /// The buffer that all connections of a thread read into, one after the other. So an idle connection takes no memory, and
+    /// bytes that were read are in the cache.
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_REQUEST_BYTES].into());
 }
 
@@ -46,12 +46,12 @@ pub(crate) trait ConnectionRules {
     /// True if the connection ends with the answer to the request that is open.
     fn is_last(&self) -> bool;
 
-    /// The record of what happens on the connection.
+    /// The activity of the connection.
     fn activity(&self) -> &Arc<Activity>;
 }
 
-/// Answers requests for as long as the fast path knows them. Gives what was read of the first that it does not know; `None`
-/// where the connection has ended.
+/// Answers requests for as long as the fast path knows them. Returns the bytes that were read of the first unknown request;
+/// `None` if the connection has ended.
 pub(crate) async fn serve(
     stream: &mut ClientStream,
     fast_path: &FastPath,
@@ -82,26 +82,26 @@ pub(crate) async fn serve(
 enum Received {
     /// A whole request that the fast path knows.
     Request(Started, Open),
-    /// Something else.
+    /// Anything else.
     Other,
     /// The end: the client has gone.
     End,
 }
 
-/// The next request, as it comes.
+/// Future of the next request.
 struct Next<'a, R> {
     stream: &'a mut ClientStream,
     fast_path: &'a FastPath,
     rules: &'a R,
-    /// Bytes that were read and belong to no request that is answered.
+    /// Bytes that were read and belong to no answered request.
     kept: &'a mut BytesMut,
-    /// True if those have been parsed.
+    /// True if `kept` has been parsed.
     parsed: bool,
-    /// Parses of a head that was not whole.
+    /// Parses of an incomplete head.
     parses: usize,
-    /// The head, once it is whole.
+    /// The head, once it is complete.
     begun: Option<(Head, Open)>,
-    /// Ends when the body should have come.
+    /// Timer of the body.
     late: Option<Pin<Box<Sleep>>>,
 }
 
@@ -142,7 +142,7 @@ impl<R: ConnectionRules> Next<'_, R> {
         }
         let new = read.filled();
         if new.is_empty() {
-            // In the middle of a request hyper sees it too, and answers what there is to answer.
+            // In the middle of a request hyper sees the end too, and sends the answer that is due.
             return Poll::Ready(Some(if self.kept.is_empty() { Received::End } else { Received::Other }));
         }
         if !self.kept.is_empty() {
@@ -157,7 +157,7 @@ impl<R: ConnectionRules> Next<'_, R> {
         Poll::Ready(received.map(|(received, _)| received))
     }
 
-    /// Parses all that has come. Gives what it is, with its bytes; `None` where more has to come.
+    /// Parses all bytes that have arrived. Returns the result, with the number of its bytes; `None` if more have to arrive.
     fn parse(&mut self, bytes: &[u8]) -> Option<(Received, usize)> {
         let (head, open) = match self.begun.take() {
             Some(begun) => begun,
@@ -188,8 +188,8 @@ fn is_small(head: &Head) -> bool {
     head.length.saturating_add(head.body) <= MAX_REQUEST_BYTES
 }
 
-/// Waits for an answer as long as the client does. What it sends meanwhile is kept; not more than one read of it. That a client
-/// has gone which has closed its side before is found by `until_gone`.
+/// Waits for an answer for as long as the client does. Bytes that the client sends meanwhile are kept, but no more than one read
+/// of them. `until_gone` detects a client that has gone after it closed its side.
 async fn unless_gone<T>(
     stream: &mut ClientStream,
     kept: &mut BytesMut,
@@ -209,7 +209,7 @@ async fn unless_gone<T>(
             match ready!(Pin::new(&mut *stream).poll_read(context, &mut read)) {
                 Ok(()) => {
                     kept.extend_from_slice(read.filled());
-                    // Where nothing was read the client has finished sending, and may still read.
+                    // An empty read means that the client has finished sending. It may still read.
                     finished = read.filled().is_empty();
                     Poll::Pending
                 }
@@ -220,7 +220,7 @@ async fn unless_gone<T>(
     .await
 }
 
-/// Writes an answer. Most of the time all of it goes out at once; what does not is watched.
+/// Writes an answer. Most answers go out in one write. The rest of any other answer is watched by the connection's timeouts.
 async fn write(
     stream: &mut ClientStream,
     fast_path: &FastPath,

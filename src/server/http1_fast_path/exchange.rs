@@ -27,20 +27,20 @@ pub(crate) struct FastPath {
     client: SocketAddr,
 }
 
-/// A request that has begun. Dropped, it is cancelled.
+/// A request that has begun. Dropping it cancels the request.
 pub(super) enum Started {
     Inference { submitted: Result<Submitted<OipHttp>, Refusal>, encoding: Option<Encoding>, record: RequestRecord },
     Get(Uri),
 }
 
 impl FastPath {
-    /// The fast path of a port, if it is one over HTTP, for a client.
+    /// The fast path of a port for a client; `None` if the port is not for inference over HTTP.
     pub(crate) fn of(service: &Service, client: SocketAddr) -> Option<Self> {
         let (context, rest) = service.http_parts()?;
         Some(FastPath { context: context.clone(), rest: rest.clone(), client })
     }
 
-    /// Parses what comes next on a connection.
+    /// Parses the next bytes of a connection.
     pub(super) fn parse(&self, bytes: &[u8]) -> ParseOutcome {
         match head::parse(bytes) {
             ParseOutcome::Known(head) if !self.takes(&head) => ParseOutcome::Other,
@@ -59,7 +59,7 @@ impl FastPath {
         }
     }
 
-    /// Begins a request that has come whole: these are the bytes of its head and body.
+    /// Starts a request that has arrived whole: these are the bytes of its head and body.
     pub(super) fn start(&self, head: Head, bytes: &[u8]) -> Started {
         let (head_bytes, body) = bytes.split_at(head.length.min(bytes.len()));
         let InferHead { target, json_length, encoding, found } = match head.call {
@@ -79,7 +79,7 @@ impl FastPath {
         Started::Inference { submitted, encoding, record }
     }
 
-    /// Copies a body that is counted, with the binary tensors behind its JSON aligned.
+    /// Copies a body that is counted, and aligns the binary tensors behind its JSON.
     fn copy(&self, body: &[u8], json_length: Option<usize>) -> Result<Bytes, Refusal> {
         let limits = &self.context.limits;
         let mut share = Share::new(&limits.budget);
@@ -108,7 +108,7 @@ impl FastPath {
         }
     }
 
-    /// The answer to a request that depends on nothing but the path.
+    /// The answer to a request that depends on the path alone.
     async fn get(&self, uri: Uri) -> Reply {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = uri;
@@ -116,8 +116,8 @@ impl FastPath {
         Reply::of(response, &self.context.limits).await
     }
 
-    /// The rest of an answer that is not written at once, known to its connection until it is. What was not written together with
-    /// its head is counted with its bytes.
+    /// The rest of an answer that was not written at once; its connection tracks it until it is written. A body that was not
+    /// joined with its head needs no share here: its bytes carry their own.
     pub(super) fn outgoing(&self, rest: Bytes, pending: &Arc<PendingResponses>) -> Outgoing {
         outgoing(rest, Share::new(&self.context.limits.budget), pending, &self.context.limits)
     }

@@ -1,8 +1,8 @@
 //! Heads of requests that the fast path knows, read from the bytes of a connection.
 //!
-//! The fast path takes a part of what hyper takes, and it means the same there: the parser is the one that hyper uses, the end
-//! of a request is one Content-Length, and headers are an *allowlist* ([`KnownHeader::of`]). A head with any other header goes
-//! to hyper. So no two readers can see two requests in the same bytes, and no header can be bypassed.
+//! The fast path accepts a subset of what hyper accepts, with the same meaning. The parser is the one that hyper uses, the end of
+//! a request is one Content-Length, and headers are an *allowlist* ([`KnownHeader::of`]). A head with any other header goes to
+//! hyper. So no two readers can see two requests in the same bytes, and no header can be bypassed.
 
 use axum::http::Uri;
 use std::mem::MaybeUninit;
@@ -18,13 +18,13 @@ use crate::{
     traffic::ROUTING_KEY_HEADER,
 };
 
-/// The outcome of parsing the bytes that come next on a connection.
+/// The outcome of parsing the next bytes of a connection.
 pub(super) enum ParseOutcome {
-    /// They are the beginning of a request that the fast path may know.
+    /// The beginning of a head that the fast path may know.
     Partial,
-    /// They begin with the head of a request that the fast path knows.
+    /// A complete head that the fast path knows, perhaps with more bytes behind it.
     Known(Head),
-    /// They are something else, or may be.
+    /// Anything else, or bytes that may become so.
     Other,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Head {
 #[derive(Debug)]
 pub(super) enum Call {
     Infer(InferHead),
-    /// A request whose answer depends on nothing but the path.
+    /// A request whose answer depends on the path alone.
     Get(Uri),
 }
 
@@ -56,17 +56,17 @@ pub(super) enum Call {
 #[derive(Debug)]
 pub(super) struct InferHead {
     pub target: Target,
-    /// Length of the JSON where binary tensors stand behind it.
+    /// Length of the JSON if binary tensors follow it.
     pub json_length: Option<usize>,
-    /// The encoding that the client wants most.
+    /// The encoding that the client prefers.
     pub encoding: Option<Encoding>,
     pub found: FoundHeaders,
 }
 
-/// The headers that a head has, of those that are read a second time.
+/// Headers present in a head, of those that are parsed a second time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct FoundHeaders {
-    /// The request's id, or the wish for its times.
+    /// The request's id, or the request for its timings.
     pub trace: bool,
     /// The client's trace, which the access log reads.
     pub traceparent: bool,
@@ -88,25 +88,25 @@ enum KnownHeader {
     Accept,
     /// Known at inferences with the value that clients send by habit: the body's form is in its JSON length.
     ContentType,
-    /// The request's id, or the wish for its times.
+    /// The request's id, or the request for its timings.
     Trace,
     Traceparent,
     Priority,
     /// Read where a model's traffic is divided.
     RoutingKey,
-    /// Read nowhere: it changes nothing about any answer.
+    /// Ignored: no answer depends on it.
     WithoutEffect,
 }
 
 impl KnownHeader {
     /// The allowlist. A header belongs here only if the pipeline reads it from this head too, or if no part of the server reads
-    /// it: one that comes to mean something elsewhere is to leave this list first.
+    /// it. Before any other part begins to read a header, the header has to leave this list.
     fn of(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         Some(match name.len() {
             14 if is("content-length") => KnownHeader::ContentLength,
             31 if is(JSON_LENGTH_NAME) => KnownHeader::JsonLength,
-            // Models are told apart by path, and ports by address.
+            // Models are selected by path, and ports by address.
             4 if is("host") => KnownHeader::WithoutEffect,
             // Every library sends one.
             10 if is("user-agent") => KnownHeader::WithoutEffect,
@@ -117,11 +117,11 @@ impl KnownHeader {
             12 if is(REQUEST_ID_NAME) => KnownHeader::Trace,
             19 if is(TIMING_WANTED_NAME) => KnownHeader::Trace,
             11 if is(TRACEPARENT_NAME) => KnownHeader::Traceparent,
-            // Comes with `traceparent`; only the id of the trace is kept.
+            // Sent with `traceparent`; only the id of the trace is kept.
             10 if is("tracestate") => KnownHeader::WithoutEffect,
             14 if is(PRIORITY_NAME) => KnownHeader::Priority,
             17 if is(ROUTING_KEY_HEADER) => KnownHeader::RoutingKey,
-            // Both are sent by `fetch` of Node.js. Messages have one language, and nothing depends on how a page asks.
+            // `fetch` of Node.js sends both. Messages have one language, and nothing depends on the mode of a page's request.
             15 if is("accept-language") => KnownHeader::WithoutEffect,
             14 if is("sec-fetch-mode") => KnownHeader::WithoutEffect,
             _ => return None,
@@ -129,7 +129,7 @@ impl KnownHeader {
     }
 }
 
-/// Parses the bytes that come next.
+/// Parses the next bytes.
 pub(super) fn parse(bytes: &[u8]) -> ParseOutcome {
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(one, other)| one == other);
     if !begins(b"POST /v2/models/") && !begins(b"GET /") {
@@ -145,8 +145,8 @@ pub(super) fn parse(bytes: &[u8]) -> ParseOutcome {
     head(length, &request).map_or(ParseOutcome::Other, ParseOutcome::Known)
 }
 
-/// The headers of an inference, by the bytes of its head. Those that are asked for are parsed once more: few requests have any,
-/// and only where a model's traffic is divided is a routing key asked for.
+/// The headers of an inference, by the bytes of its head. Headers that the pipeline reads are parsed once more. Few requests have
+/// any, and a routing key is read only where a model's traffic is divided.
 pub(super) struct HeadBytes<'a> {
     pub bytes: &'a [u8],
     pub found: FoundHeaders,
@@ -175,7 +175,7 @@ impl RequestHeaders for HeadBytes<'_> {
     }
 }
 
-/// The values of headers in a head that was parsed before; of several of one name the first.
+/// The values of headers in a head that was parsed before; the first value if a header is repeated.
 fn values<'a, const N: usize>(head: &'a [u8], names: [&str; N]) -> [Option<&'a [u8]>; N] {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut []);
@@ -196,7 +196,7 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
     for header in request.headers.iter() {
         match KnownHeader::of(header.name)? {
             KnownHeader::WithoutEffect | KnownHeader::RoutingKey => {}
-            // Not given before, and nothing but digits.
+            // Refuses a second length, and anything but digits.
             KnownHeader::ContentLength => body = Some(only(body, number(header.value)?)?),
             KnownHeader::JsonLength => json_length = Some(only(json_length, number(header.value)?)?),
             KnownHeader::AcceptEncoding => accepted = Some(only(accepted, ascii(header.value)?)?),
@@ -253,13 +253,13 @@ fn without_parameters(value: &[u8]) -> &[u8] {
     value[..end].trim_ascii()
 }
 
-/// The value of a header that may stand there once.
+/// The value of a header that may occur once.
 fn only<T>(before: Option<T>, value: T) -> Option<T> {
     before.is_none().then_some(value)
 }
 
 fn number(digits: &[u8]) -> Option<usize> {
-    // Read as a number they might have a sign.
+    // A number that is parsed may have a sign, so all bytes have to be digits.
     ascii(digits)?.parse().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
 }
 
@@ -267,7 +267,7 @@ fn ascii(value: &[u8]) -> Option<&str> {
     str::from_utf8(value).ok().filter(|text| text.is_ascii())
 }
 
-/// True if a path has no query, and nothing that is no URI.
+/// True if a path has no query, and only characters that a URI may have.
 fn is_simple(path: &str) -> bool {
     path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._~%+:@".contains(&byte))
 }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every name that is not in the allowlist, however it is written.
+        /// Every name that is not in the allowlist, in any case.
         #[test]
         fn any_other_name_is_not_known(name in "[a-zA-Z][a-zA-Z0-9-]{0,40}") {
             prop_assume!(KnownHeader::of(&name).is_none());
@@ -390,7 +390,7 @@ mod tests {
             prop_assert!(!is_known(&head));
         }
 
-        /// Whatever comes: a known head ends in an empty line, and its beginnings are the beginning of something.
+        /// For any bytes: a known head ends in an empty line, and each of its prefixes parses as partial.
         #[test]
         fn heads_of_any_bytes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
             let good = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
@@ -400,7 +400,7 @@ mod tests {
             }
             if let ParseOutcome::Known(head) = parse(&bytes) {
                 prop_assert!(bytes[..head.length].ends_with(b"\n"));
-                // What is changed may be a digit more.
+                // The change may have added a digit.
                 prop_assert!(head.body < 10_000);
                 for end in 1..head.length {
                     prop_assert!(matches!(parse(&bytes[..end]), ParseOutcome::Partial), "{end}");

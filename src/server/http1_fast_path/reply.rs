@@ -24,7 +24,7 @@ use crate::api::{
 
 /// A response.
 pub(super) struct Reply {
-    /// All of the head but what the connection adds.
+    /// The whole head, except for the part that the connection adds.
     head: HeadWriter,
     body: Bytes,
 }
@@ -43,7 +43,7 @@ impl Responder for Http1Responder {
         put_answer_headers(&completed, &mut head);
         let Completed { data, mut share, .. } = completed;
         share.shrink_to(data.len());
-        // What is written at once need not be counted.
+        // Bytes that are written at once need not be counted.
         let body = if data.len() > MAX_JOINED_BODY_BYTES { guarded(data, share) } else { data.into() };
         Ok(Reply { head, body })
     }
@@ -72,7 +72,7 @@ impl Reply {
     /// The reply with a response of axum's router.
     pub(super) async fn of(response: Response, limits: &Limits) -> Self {
         let (parts, body) = response.into_parts();
-        // It lies there in one piece.
+        // The body is in memory, in one piece.
         let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
         let mut head = HeadWriter::new(parts.status, body.len());
         for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
@@ -86,7 +86,7 @@ impl Reply {
         Reply { head, body: guarded(body, share) }
     }
 
-    /// The bytes of the response, in two parts of which the second may be empty. `closes`: the connection ends with it.
+    /// The bytes of the response, in two parts of which the second may be empty. `closes`: the connection ends with the response.
     pub(super) fn into_bytes(self, closes: bool) -> (Vec<u8>, Bytes) {
         let Reply { mut head, body } = self;
         if closes {
@@ -102,7 +102,7 @@ impl Reply {
     }
 }
 
-/// Writes a head.
+/// Writer of a head.
 struct HeadWriter(Vec<u8>);
 
 impl HeadWriter {
