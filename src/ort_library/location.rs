@@ -13,7 +13,7 @@ pub(super) const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
     ["libonnxruntime.so.1.31.1", "libonnxruntime.so"]
 };
 
-/// What a place is.
+/// Kind of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// `ORT_DYLIB_PATH` names it.
@@ -31,7 +31,7 @@ pub enum Origin {
 /// A place where the library may be.
 #[derive(Debug)]
 pub struct Place {
-    /// What it is.
+    /// Kind of the place.
     pub origin: Origin,
     /// The paths that it may have there.
     pub candidates: Vec<PathBuf>,

@@ -99,7 +99,7 @@ impl Judge<'_> {
             return Ok(BTreeMap::from([(taker(traffic, &self.all_ready()).ok_or_else(none)?, ALL_POINTS)]));
         }
         let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
-        // What is right already stays exactly so.
+        // Weights that add up already stay exactly so.
         if (total - ALL_POINTS).abs() < NO_POINTS {
             return Ok(traffic.weights.iter().collect());
         }

@@ -45,7 +45,7 @@ pub struct Store {
     current: Option<String>,
     /// The last change that is in the audit log.
     audited: u64,
-    /// Which file was read or written last.
+    /// The file that was read or written last.
     seen: Option<Stamp>,
 }
 
@@ -364,7 +364,7 @@ fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 /// Gives a file a second name, which may have been another's. Not every file system can.
 fn link_beside(folder: &Path, name: &str, other: &str) -> io::Result<()> {
     let beside = folder.join(format!("{other}.new"));
-    // What a server that was killed may have left.
+    // A server that was killed may have left it.
     let _ = fs::remove_file(&beside);
     fs::hard_link(folder.join(name), &beside)?;
     fs::rename(beside, folder.join(other))

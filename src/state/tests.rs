@@ -271,7 +271,7 @@ fn what_is_saved_is_there_and_one_server_writes() {
     assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
 }
 
-/// A log that has become large is put aside, whole, and nothing is written twice.
+/// A log that has become large is renamed, whole, and nothing is written twice.
 #[test]
 fn a_large_audit_log_is_put_aside() {
     let (_parent, path, [_, last]) = folder();

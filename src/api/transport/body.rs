@@ -157,7 +157,7 @@ impl Pieces {
 
     async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
         // Where the length is announced, nobody has to wait for what is refused. (Packed, it would be larger still, or
-        // it is not worth telling apart.)
+        // the difference does not matter.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
             return Err(limit.exceeded(&by));
@@ -338,7 +338,7 @@ impl Collected {
             return Ok(());
         }
         let first = self.piece.take().unwrap_or_default();
-        // Who announces much has not sent it yet.
+        // A client that announces much has not sent it yet.
         let more = if self.announced <= LARGE_BYTES { self.announced.saturating_sub(before) } else { 0 };
         let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
         self.data.make_room(first.len() + more.max(piece.len()), most);
