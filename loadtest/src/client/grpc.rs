@@ -124,7 +124,7 @@ async fn exchange(mut sender: SendRequest<Bytes>, request: &Request<()>, message
     Ok(message)
 }
 
-/// Whether the status in the trailers is OK.
+/// Fails unless the status in the trailers is OK.
 fn succeeded(trailers: &HeaderMap) -> Result<(), Failure> {
     let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok());
     if status == Some("0") {
