@@ -77,7 +77,7 @@ impl<'t> Document<'t> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Notes what is wrong at a place of the text.
+    /// Notes a problem at a place of the text.
     pub fn problem(&mut self, at: usize, what: impl Into<String>) {
         self.problems.push((at, what.into()));
     }

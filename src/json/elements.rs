@@ -180,7 +180,7 @@ fn float<W: FromStr, T>(
         Kind::Null => return Err(reader.error("expected a number, got null (a missing one is sent as NaN)")),
         _ => return Err(reader.unexpected("a number")),
     };
-    // Rust's words for what is no number are the protocol's too. In quotes stands nothing else.
+    // Rust's words for values that are no numbers are the protocol's too. In quotes stands nothing else.
     let is_allowed = kind == Kind::Number || matches!(text, "NaN" | "Infinity" | "-Infinity");
     match text.parse().ok().filter(|_| is_allowed).map(convert) {
         Some((_, true)) if !text.ends_with("Infinity") => {

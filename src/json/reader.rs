@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
         self.text.len() - self.at
     }
 
-    /// A message that says where it happened: at what is read next.
+    /// A message that says where it happened: at the place that is read next.
     pub fn error(&self, what: impl Display) -> String {
         let before = &self.text[..self.text.floor_char_boundary(self.at)];
         let line = before.matches('\n').count() + 1;

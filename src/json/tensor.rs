@@ -70,8 +70,8 @@ impl<'a> TensorObject<'a> {
     }
 }
 
-/// Reads the value of a key that stands in an object once at most, and not where it is null: so do serializers write what is
-/// not there.
+/// Reads the value of a key that stands in an object once at most, and not where it is null: serializers write a missing value
+/// as null.
 ///
 /// # Errors
 /// The key stands there twice, or what `read` says.

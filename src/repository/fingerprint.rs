@@ -128,7 +128,8 @@ impl Fingerprint {
 }
 
 impl FileState {
-    /// The state of what is at a path, if anything is: of a link the state of what it leads to, unless that is not there.
+    /// The state of the file or folder at a path, if there is one. The state of a link is that of its target; its own where
+    /// the target is not there.
     pub(super) fn take(path: &Path) -> Option<FileState> {
         let metadata = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
         let nanoseconds =

@@ -276,7 +276,7 @@ fn beside(path: &Path, up: &str) -> PathBuf {
     }
 }
 
-/// The name of what is at a path, also where the path ends in dots.
+/// The name of the file or folder at a path, also where the path ends in dots.
 fn name(path: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     name(path).or_else(|| name(&fs::canonicalize(path).ok()?)).unwrap_or_else(|| "model".into())

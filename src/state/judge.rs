@@ -14,7 +14,7 @@ use crate::{
 /// Sum of all weights where they are points.
 pub(super) const ALL_POINTS: f64 = 100.0;
 
-/// Points below this are none: what is left of them is what floating point numbers can't say exactly.
+/// Points below this are none: they are what floating point numbers can't express exactly.
 const NO_POINTS: f64 = 1e-9;
 
 /// Checks of the changes of one model.

@@ -337,7 +337,7 @@ fn what_comes_between_is_taken_over_by_the_next_change() {
     assert_eq!(store.catch_up().unwrap(), Some(last));
 }
 
-/// Where the folder goes, what is known is not lost.
+/// Where the folder goes, the known state is not lost.
 #[test]
 fn a_folder_that_is_removed_is_made_again() {
     let (_parent, path, [_, last]) = folder();

@@ -1,4 +1,4 @@
-//! gRPC, straight on HTTP/2 frames: a client library's own work would be a good part of what is measured.
+//! gRPC, straight on HTTP/2 frames: a client library's own work would be a good part of the measured work.
 
 use ::http::{HeaderMap, Method, Request, Uri, header::CONTENT_TYPE};
 use bytes::{Buf, Bytes, BytesMut};

@@ -156,7 +156,7 @@ impl Pieces {
     }
 
     async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
-        // Where the length is announced, nobody has to wait for what is refused. (Packed, it would be larger still, or
+        // Where the length is announced, nobody has to wait for a body that is refused. (Packed, it would be larger still, or
         // the difference does not matter.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
@@ -225,8 +225,8 @@ impl Buffer {
         self.place();
     }
 
-    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: what is large has
-    /// pages of its own.
+    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: a large block
+    /// has pages of its own.
     fn place(&mut self) {
         let Buffer { memory, start, aligned } = self;
         let place = memory.as_ptr().addr().wrapping_add(*aligned);

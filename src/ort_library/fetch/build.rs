@@ -20,7 +20,7 @@ pub struct Build {
     pub wheels: &'static [Wheel],
 }
 
-/// A wheel, and what is taken out of it.
+/// A wheel, and the files that are taken out of it.
 ///
 /// Any Python's wheel of ONNX Runtime would do, since only libraries are used: these are the ones for CPython 3.11.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Build {
 }
 
 impl Wheel {
-    /// File name of the list of what was taken out of it.
+    /// File name of the list of the files that were taken out of it.
     pub fn list(&self) -> String {
         format!("{}-{}.sha256", self.package, self.version)
     }

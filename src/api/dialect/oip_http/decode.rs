@@ -40,7 +40,7 @@ impl BinaryOutputs {
 /// few thousand.
 const MAX_TENSORS: usize = 1 << 16;
 
-/// The body's JSON, with what is missing or wrong in it left for its reader to judge.
+/// The body's JSON. Missing and wrong members are left for its reader to judge.
 #[derive(Default)]
 struct InferRequest<'a> {
     id: Option<String>,
@@ -116,7 +116,7 @@ fn requested_output(reader: &mut Reader<'_>) -> Result<RequestedOutput, String> 
     Ok(RequestedOutput { name, parameters: read.unwrap_or_default() })
 }
 
-/// Parameters, as every protocol has them. What is no scalar is not for this server.
+/// Parameters, as every protocol has them. A value that is no scalar is not for this server.
 fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, String> {
     let mut parameters = Parameters::new();
     reader.object(|reader, key| {
