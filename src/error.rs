@@ -8,7 +8,7 @@ pub use lost::Lost;
 
 use std::borrow::Cow;
 
-/// What kind of failure it is. The client's faults are 4xx, the server's 5xx.
+/// Kind of a failure. The client's faults are 4xx, the server's 5xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
     /// The request can't be right, whatever the server's state.
@@ -27,7 +27,7 @@ pub enum Code {
     Unavailable,
     /// The model's run failed, or the server has a defect.
     Internal,
-    /// What is asked for can't be done as things are; they have to be changed first. Admin calls only.
+    /// The call can't be carried out as things are; they have to be changed first. Admin calls only.
     FailedPrecondition,
     /// Somebody else was faster: what the call was based on has changed. Admin calls only.
     Aborted,
@@ -129,7 +129,7 @@ impl Error {
         self.retry_after.max(1)
     }
 
-    /// What kind of failure it is.
+    /// Kind of the failure.
     pub fn code(&self) -> Code {
         self.code
     }

@@ -1,4 +1,4 @@
-//! Where ONNX Runtime's library is, and what has to be settled before it is loaded.
+//! Finds ONNX Runtime's library, and settles its requirements before it is loaded.
 
 use std::env;
 use std::fmt;
@@ -24,7 +24,7 @@ fn first(places: Vec<Place>) -> Result<PathBuf, NotFound> {
     for place in places {
         match (place.origin, place.found) {
             (_, Some(path)) => return Ok(path),
-            // Who names one wants no other.
+            // A user who names one wants no other.
             (Origin::Named, None) => return Err(NotFound::Named(place.candidates.into_iter().collect())),
             (_, None) => candidates.extend(place.candidates),
         }
@@ -37,7 +37,7 @@ fn first(places: Vec<Place>) -> Result<PathBuf, NotFound> {
 pub enum NotFound {
     /// `ORT_DYLIB_PATH` names no file: the path.
     Named(PathBuf),
-    /// It is in no place: those that were looked at.
+    /// It is in none of these places, all of which were searched.
     Anywhere(Vec<PathBuf>),
 }
 

@@ -1,5 +1,5 @@
-//! What threads keep apart: to write to what another thread has just written to takes the memory from its cache, ten times as
-//! long as the writing.
+//! Values that each thread has to itself, to avoid false sharing. A write to memory that another thread has just written to
+//! fetches it from that thread's cache, which takes ten times as long as the write.
 
 use std::{cell::Cell, num::NonZeroUsize, thread};
 
@@ -38,7 +38,7 @@ impl<T> PerThread<T> {
         &self.slots[NUMBER.get() % self.slots.len()].0
     }
 
-    /// Those of all threads.
+    /// The values of all threads.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().map(|slot| &slot.0)
     }

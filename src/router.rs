@@ -1,4 +1,4 @@
-//! Which version answers a request, and the table that says so.
+//! Picks the version that answers a request, from a routing table.
 //!
 //! There is one immutable table in one `ArcSwap`: what changes together is swapped together. Control builds a whole new table
 //! and publishes it; requests load it once. A request that has picked a version keeps it alive until it is answered.

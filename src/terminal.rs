@@ -1,4 +1,4 @@
-//! What others have written, as a terminal may show it.
+//! Escapes untrusted text for terminals.
 
 /// A text in which nothing moves the cursor, breaks the line, or turns the direction of what follows.
 pub fn printable(text: &str) -> String {
@@ -13,7 +13,7 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// Whether a terminal would do something else with a character than show it where it stands.
+/// True if a terminal would do something else with a character than show it where it stands.
 pub fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(

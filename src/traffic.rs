@@ -1,5 +1,5 @@
-//! How a model's requests are divided over its versions, in words: weights, aliases, and what a request says of the version
-//! that it wants.
+//! Traffic of a model: the weights and aliases that divide its requests over versions, and the selector by which a request
+//! names the version that it wants.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,19 +40,19 @@ impl Traffic {
         self.aliases.get(STABLE).copied()
     }
 
-    /// Whether anything says where requests without a version go: then a new version takes none by itself.
+    /// True if weights or an alias decide where requests without a version go. Then a new version takes none by itself.
     pub fn is_decided(&self) -> bool {
         !self.weights.is_empty() || self.stable().is_some()
     }
 }
 
-/// How many aliases there are of which there may not be more than [`MAX_ALIASES`].
+/// Number of aliases that count towards [`MAX_ALIASES`].
 pub fn count_aliases(aliases: &BTreeMap<String, u64>) -> usize {
     aliases.len() - usize::from(aliases.contains_key(STABLE))
 }
 
 /// The weights of versions: none at all, or numbers of which each is finite and not negative and the sum is neither zero nor
-/// infinite. What is not named weighs nothing.
+/// infinite. A version that is not named weighs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<u64, f64>", into = "BTreeMap<u64, f64>")]
 pub struct Weights(BTreeMap<u64, f64>);
@@ -75,12 +75,12 @@ impl Weights {
         Ok(Weights(weights))
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many versions are named.
+    /// Number of versions that are named.
     pub fn count(&self) -> usize {
         self.0.len()
     }
@@ -90,7 +90,7 @@ impl Weights {
         self.0.get(&version).copied().unwrap_or(0.0)
     }
 
-    /// Whether a version is named, be it with nothing.
+    /// True if a version is named, even with the weight 0.
     pub fn names(&self, version: u64) -> bool {
         self.0.contains_key(&version)
     }
@@ -118,7 +118,7 @@ impl From<Weights> for BTreeMap<u64, f64> {
     }
 }
 
-/// Whether a number may be the weight of a version.
+/// Checks that a number may be the weight of a version.
 ///
 /// # Errors
 /// For people: what a weight is.
@@ -142,7 +142,7 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// What stands in a request for `model` where a version may stand: a version, an alias, or nothing.
+    /// Parses the place for a version in a request for `model`: a version, an alias, or nothing.
     ///
     /// # Errors
     /// It is neither.
@@ -224,7 +224,7 @@ pub fn unknown_alias(model: &str, alias: &str, traffic: &Traffic) -> Error {
     Error::new(Code::NotFound, format!("model '{model}' has no alias '{alias}'; its aliases are: {known}"))
 }
 
-/// Whether a text may be an alias.
+/// Checks that a text may be an alias.
 ///
 /// # Errors
 /// For people: what an alias is.

@@ -1,4 +1,4 @@
-//! Answers, and whether they are what was expected.
+//! Answers, and their comparison with the expected ones.
 
 use bytes::Bytes;
 use onnxd::{
@@ -18,7 +18,7 @@ pub(crate) struct Reply {
     pub json_length: Option<usize>,
 }
 
-/// What a request must be answered.
+/// Expected answer to a request.
 #[derive(Debug)]
 pub(crate) struct Expected {
     /// An answer that was right: equal bytes need no look at what they say.
@@ -37,7 +37,7 @@ impl Expected {
         Expected { bytes: None, outputs }
     }
 
-    /// Holds an answer against what is expected.
+    /// Compares an answer with the expected one.
     ///
     /// # Errors
     /// What differs, for people.

@@ -1,8 +1,8 @@
-//! How large a server's batches are, by its metrics.
+//! Mean batch size of a server, by its metrics.
 
 use crate::{client, tally::Failure};
 
-/// What the metrics of a server say at a moment, over all its models.
+/// Counters of a server's metrics at a moment, over all its models.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Batches {
     rows: f64,

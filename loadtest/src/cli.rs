@@ -42,7 +42,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Run {
-    /// What is asked; several make a mix.
+    /// Targets of the requests; several make a mix.
     #[arg(required = true)]
     pub targets: Vec<Target>,
     #[command(flatten)]
@@ -57,13 +57,13 @@ pub(crate) struct Run {
 
 #[derive(Args)]
 pub(crate) struct Compare {
-    /// What is measured.
+    /// Target that is measured.
     pub a: Target,
-    /// What it is measured against: ratios are those of A to B.
+    /// Target that A is measured against: ratios are those of A to B.
     pub b: Target,
     #[command(flatten)]
     pub load: Load,
-    /// How often each is measured.
+    /// Number of times that each is measured.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]
     pub rounds: u32,
     /// Prints every round and the ratios as JSON.
@@ -71,7 +71,7 @@ pub(crate) struct Compare {
     pub json: bool,
 }
 
-/// What is sent, and how much of it.
+/// Requests that are sent, and their number.
 #[derive(Args)]
 pub(crate) struct Load {
     /// Closed loop: clients, each of which sends its next request when it has the answer to the last. Several numbers
@@ -82,19 +82,19 @@ pub(crate) struct Load {
     /// --clients. Latency counts from when a request was due.
     #[arg(long, value_name = "R|R,R|R..R")]
     pub rate: Option<Ramps<f64>>,
-    /// How the requests of an open loop lie apart.
+    /// Spacing of the requests of an open loop.
     #[arg(long, value_enum, default_value = "poisson", value_name = "SPACING")]
     pub arrivals: Spacing,
     /// Connections to each target [default: 4 over gRPC, over HTTP one for each client, 256 with --rate].
     #[arg(long, value_name = "N")]
     pub connections: Option<usize>,
-    /// How long each number of clients or rate is measured.
+    /// Time for which each number of clients or rate is measured.
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// How long the load runs before it is measured.
+    /// Time for which the load runs before it is measured.
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub warm_up: Duration,
-    /// How long an answer may take; later is a failure.
+    /// Time that an answer may take; later is a failure.
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub timeout: Duration,
     /// Goodput: counts the requests that are answered within this time.
@@ -117,7 +117,7 @@ pub(crate) struct Load {
     /// Threads that send [default: one per CPU, and not more than connections]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: Option<u16>,
-    /// Requests under way at once in an open loop; what is due beyond is counted as not sent.
+    /// Requests under way at once in an open loop; requests that are due beyond are counted as not sent.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub max_open: usize,
     /// Metrics of the server, for the mean batch: nv_inference_count and nv_inference_exec_count, as onnxd and Triton have
@@ -131,7 +131,7 @@ pub(crate) struct Load {
 
 #[derive(Args)]
 pub(crate) struct Echo {
-    /// Whose answers are served.
+    /// Targets whose answers are served.
     #[arg(required = true)]
     pub like: Vec<Target>,
     /// Address for gRPC.
@@ -155,7 +155,7 @@ pub(crate) struct Raw {
     /// Threads of ONNX Runtime within a run.
     #[arg(long, value_delimiter = ',', default_value = "1")]
     pub threads: Vec<usize>,
-    /// How long each batch size is run.
+    /// Time for which each batch size is run.
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
     /// Shape of an input whose axes the model leaves open.
@@ -192,7 +192,7 @@ impl Load {
         self.limit.or(self.deadline)
     }
 
-    /// What is measured, one after the other.
+    /// Levels that are measured, one after the other.
     pub(crate) fn levels(&self) -> Vec<Level> {
         match (&self.rate, &self.clients) {
             (Some(Ramps(rates)), _) => {

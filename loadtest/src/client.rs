@@ -50,7 +50,7 @@ impl Client {
         }
     }
 
-    /// What the server says of the model.
+    /// Fetches the server's metadata of the model.
     pub(crate) async fn metadata(&self) -> Result<Metadata, Failure> {
         match self {
             Client::Grpc(client) => client.metadata().await,
@@ -59,7 +59,7 @@ impl Client {
     }
 }
 
-/// What stands at an HTTP URL.
+/// Fetches the contents of an HTTP URL.
 pub(crate) async fn fetch(url: &::http::Uri) -> Result<bytes::Bytes, Failure> {
     http::fetch(url).await
 }

@@ -13,7 +13,7 @@ use crate::{
     target::Target,
 };
 
-/// What was measured.
+/// Results of a comparison.
 #[derive(Serialize)]
 struct Comparison {
     a: String,
@@ -28,7 +28,7 @@ struct Compared {
     rounds: Vec<(LevelReport, LevelReport)>,
 }
 
-/// How A stands to B in something.
+/// Ratio of A to B in one measure.
 #[derive(Serialize)]
 struct Ratio {
     measure: &'static str,
@@ -42,7 +42,7 @@ struct Ratio {
     high: f64,
 }
 
-/// What is compared.
+/// Name of a compared figure, and its value in a report.
 type Measure = (&'static str, fn(&LevelReport) -> Option<f64>);
 const MEASURES: [Measure; 6] = [
     ("requests per second", |level| Some(level.requests_per_second)),

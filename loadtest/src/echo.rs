@@ -28,7 +28,7 @@ use crate::{
     target::{Protocol, Target},
 };
 
-/// What is answered.
+/// Recorded answers that are served.
 #[derive(Clone)]
 struct Canned {
     protocol: Protocol,
@@ -37,7 +37,7 @@ struct Canned {
     reply: Reply,
 }
 
-/// How long the server whose answers are taken may take for one.
+/// Time that the server whose answers are recorded may take for one.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As onnxd has them, and large enough for every tensor that is measured.

@@ -14,16 +14,16 @@ use std::{
 
 use crate::{message::Message, tally::Tally, target::Target};
 
-/// What is sent, whatever the rate.
+/// Requests that are sent, whatever the rate.
 #[derive(Debug)]
 pub(crate) struct Mix {
     /// The targets, with the requests for each.
     pub parts: Vec<Part>,
-    /// How long an answer may take.
+    /// Time that an answer may take.
     pub timeout: Duration,
-    /// How fast an answer must be to be counted as good.
+    /// Latency within which an answer counts as good.
     pub limit: Option<Duration>,
-    /// Seed of what is random: the choice of targets and messages, and arrivals.
+    /// Seed of everything random: the choice of targets and messages, and arrivals.
     pub seed: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Part {
     pub messages: Vec<Message>,
 }
 
-/// How much load there is.
+/// Level of load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Level {
     /// So many clients, each of which sends its next request when it has the answer to the last; they begin one after the
@@ -44,7 +44,7 @@ pub(crate) enum Level {
     Open { from: f64, to: f64, spacing: Spacing },
 }
 
-/// What holds for all levels of a load.
+/// Settings for all levels of a load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms {
     pub threads: usize,
@@ -52,7 +52,7 @@ pub(crate) struct Terms {
     pub connections: usize,
     pub warm_up: Duration,
     pub duration: Duration,
-    /// Requests under way at once in an open loop, of all threads; what is due beyond is counted as not sent.
+    /// Requests under way at once in an open loop, of all threads; requests that are due beyond are counted as not sent.
     pub most_open: usize,
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Terms {
 pub(crate) struct Window {
     /// The load begins.
     pub begin: Instant,
-    /// What is measured begins.
+    /// The measured part begins.
     pub from: Instant,
     /// It ends, and so does the load.
     pub to: Instant,
@@ -107,13 +107,13 @@ impl Running {
         let from = begin + terms.warm_up;
         running.window = Window { begin, from, to: from + terms.duration };
         for begin in begins {
-            // A thread that has gone tells why when it is joined.
+            // A thread that has gone gives its reason when it is joined.
             let _ = begin.send(running.window);
         }
         Ok(running)
     }
 
-    /// What was counted since this was last asked.
+    /// Takes the counts since the last call.
     pub(crate) fn take(&self) -> Tally {
         let mut sum = Tally::default();
         for tally in &self.tallies {
@@ -122,7 +122,7 @@ impl Running {
         sum
     }
 
-    /// Waits for the last answers, and gives what was counted since `take` was last asked.
+    /// Waits for the last answers, and gives the counts since the last call of `take`.
     pub(crate) fn finish(mut self) -> Result<Tally, String> {
         for thread in std::mem::take(&mut self.threads) {
             thread.join().map_err(|_| "a thread of the load panicked".to_owned())??;

@@ -5,8 +5,8 @@
 //! A file imports only from those above it here.
 //!
 //! ```text
-//! target, tally                    what is asked; what is counted
-//! tensors, answer, message         requests, encoded once, and whether answers are right
+//! target, tally                    targets of requests; counts of their outcomes
+//! tensors, answer, message         requests, encoded once, and checks of their answers
 //! client                           the ways to a server: gRPC and HTTP/1.1
 //! processes, batches               CPU times and batch sizes of a server
 //! load                             threads with clients (closed loop) or arrivals (open loop)

@@ -13,17 +13,17 @@ use crate::{
     tally::Tally,
 };
 
-/// What is looked at while a load runs.
+/// Sources that are read while a load runs.
 pub(crate) struct Observed<'a> {
     /// The server's processes, where it is on this machine.
     pub server: Option<Processes>,
     /// Metrics of the server.
     pub metrics: Option<&'a http::Uri>,
-    /// Is told what came in the last second, and how much of the level is over, from 0 to 1.
+    /// Gets the figures of the last second, and the part of the level that is over, from 0 to 1.
     pub progress: &'a mut dyn FnMut(&Moment, f64),
 }
 
-/// How often is counted what came.
+/// Interval at which the counts are taken.
 const STEP: Duration = Duration::from_secs(1);
 
 /// CPU times and batches at a moment.

@@ -1,4 +1,4 @@
-//! Requests, encoded once, and what is expected of their answers.
+//! Requests, encoded once, and their expected answers.
 
 use bytes::{BufMut, Bytes};
 use onnxd::{
@@ -23,7 +23,7 @@ pub(crate) struct Message {
     pub json_length: Option<usize>,
     /// Rows in it: what the inputs have on axis 0.
     pub rows: u64,
-    /// What must be answered, once that is known.
+    /// Expected answer, once that is known.
     pub expected: OnceLock<Expected>,
 }
 

@@ -93,7 +93,7 @@ pub(crate) async fn ask(client: &Client, message: &Message, timeout: Duration) -
     answered.map_err(|failure| format!("the first request failed: {}: {}", failure.kind, failure.message))
 }
 
-/// What holds for all levels of a load.
+/// Settings for all levels of a load.
 pub(crate) fn terms(load: &Load, targets: &[Target], level: Level) -> Terms {
     let is_grpc = targets.iter().all(|target| target.protocol == Protocol::Grpc);
     let (clients, default) = match level {

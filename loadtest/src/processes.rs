@@ -16,7 +16,7 @@ pub(crate) struct Processes {
 const LISTEN: &str = "0A";
 
 impl Processes {
-    /// Those that listen on a port; `None` where none do, or none that may be looked into.
+    /// Processes that listen on a port; `None` where none do, or none that may be looked into.
     pub(crate) fn listening_on(port: u16) -> Option<Self> {
         let mut sockets = BTreeSet::new();
         for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -64,7 +64,7 @@ fn pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// Whether a process holds one of these sockets.
+/// True if a process holds one of these sockets.
 fn holds(pid: u32, sockets: &BTreeSet<String>) -> bool {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());

@@ -1,4 +1,4 @@
-//! What came of a load: figures, for people and for scripts.
+//! Results of a load: figures, for people and for scripts.
 
 mod html;
 mod text;
@@ -15,11 +15,11 @@ use crate::{
     tally::Tally,
 };
 
-/// What was measured of one level, as it was counted.
+/// Measurements of one level, as they were counted.
 pub(crate) struct Figures {
     pub tally: Tally,
     pub moments: Vec<Moment>,
-    /// How long it was measured.
+    /// Time for which it was measured.
     pub duration: Duration,
     /// CPU time of the server per second.
     pub server_cpu: Option<Duration>,
@@ -30,7 +30,7 @@ pub(crate) struct Figures {
     pub threads: usize,
 }
 
-/// What came of a load, in the units of its names.
+/// Results of a load, in the units of its names.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Version of this program.
@@ -42,7 +42,7 @@ pub(crate) struct Report {
     pub levels: Vec<LevelReport>,
 }
 
-/// What came of one number of clients, or of one rate.
+/// Results of one number of clients, or of one rate.
 #[derive(Debug, Serialize)]
 pub(crate) struct LevelReport {
     #[serde(flatten)]
@@ -57,7 +57,7 @@ pub(crate) struct LevelReport {
     /// Requests per second that were answered within the latency limit.
     pub goodput_per_second: Option<f64>,
     pub latency_ms: Latency,
-    /// Time until a failed request had failed; of requests that a server refuses it shows how soon that is told.
+    /// Time until a failed request had failed; of requests that a server refuses it shows how soon the refusal comes.
     pub failure_latency_ms: Option<Latency>,
     pub errors: BTreeMap<String, Errors>,
     /// CPU time of the server for each answered request.
@@ -66,7 +66,8 @@ pub(crate) struct LevelReport {
     pub loadtest_cpu_us_per_request: Option<f64>,
     /// Share of its threads' time that this program took.
     pub loadtest_busy_ratio: Option<f64>,
-    /// How late the 99th of 100 requests of an open loop was sent: the load generator's own lag, which is in the latencies.
+    /// Delay with which the 99th of 100 requests of an open loop was sent: the load generator's own lag, which is in the
+    /// latencies.
     pub sent_late_p99_ms: Option<f64>,
     pub mean_batch: Option<f64>,
     pub moments: Vec<Moment>,
@@ -74,7 +75,7 @@ pub(crate) struct LevelReport {
     pub distribution: Vec<(f64, f64)>,
 }
 
-/// How much load there was.
+/// Level of the load.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Load {
@@ -98,14 +99,14 @@ pub(crate) struct Latency {
 #[derive(Debug, Serialize)]
 pub(crate) struct Errors {
     pub count: u64,
-    /// What was said of the first.
+    /// Message of the first.
     pub first: String,
 }
 
-/// What came in a second or so.
+/// Figures of a second or so.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Moment {
-    /// When it ended, from the beginning of what is measured.
+    /// When it ended, from the beginning of the measured time.
     pub at_seconds: f64,
     pub requests_per_second: f64,
     pub p50_ms: f64,
@@ -114,7 +115,7 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// What was counted in a while that ended at `at`.
+    /// The figures of an interval that ended at `at`.
     pub(crate) fn new(at: Duration, took: Duration, tally: &Tally) -> Self {
         Moment {
             at_seconds: at.as_secs_f64(),

@@ -56,7 +56,7 @@ pub(crate) fn server(targets: &[Target]) -> Option<Processes> {
         target.host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     };
     let first = targets.first().filter(|_| targets.iter().all(is_local))?;
-    // Of several servers, none can be told what it took.
+    // CPU time can't be assigned to one of several servers.
     targets.iter().all(|target| target.port == first.port).then(|| Processes::listening_on(first.port))?
 }
 

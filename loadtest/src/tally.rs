@@ -1,4 +1,4 @@
-//! What is counted while a load runs.
+//! Counts of a load while it runs.
 
 use hdrhistogram::Histogram;
 use std::{collections::BTreeMap, time::Duration};
@@ -8,12 +8,12 @@ const LOWEST: u64 = 1_000;
 const HIGHEST: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
 
-/// Why a request failed: what kind of failure, and what was said of this one.
+/// Reason why a request failed: its kind, and the message.
 #[derive(Debug, Clone)]
 pub(crate) struct Failure {
-    /// What it is counted as.
+    /// Kind that it is counted as.
     pub kind: String,
-    /// What was said, for people.
+    /// Message, for people.
     pub message: String,
     /// Nothing can be sent on the connection any more.
     pub disconnected: bool,
@@ -32,14 +32,14 @@ impl Failure {
     }
 }
 
-/// What requests came to.
+/// Counts of ended requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
     /// Requests that ended well within the time that is measured.
     pub completed: u64,
     /// Rows of those.
     pub rows: u64,
-    /// Those of them that were answered within the latency limit.
+    /// Completed requests that were answered within the latency limit.
     pub good: u64,
     /// Nanoseconds from when each well-ended request was due until its answer was there.
     pub latencies: Histogram<u64>,
@@ -47,7 +47,7 @@ pub(crate) struct Tally {
     pub failure_latencies: Histogram<u64>,
     /// Nanoseconds from when requests were due until they were sent.
     pub lateness: Histogram<u64>,
-    /// Failures by kind: how many, and what was said of the first.
+    /// Failures by kind: the count, and the message of the first.
     pub failures: BTreeMap<String, (u64, String)>,
 }
 

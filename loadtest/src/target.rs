@@ -1,4 +1,4 @@
-//! What is asked, and how: one model of one server over one protocol.
+//! Target of requests: one model of one server over one protocol.
 
 use percent_encoding::percent_decode_str;
 use std::{
@@ -9,7 +9,7 @@ use std::{
 /// A model to be asked, written as a URL: `grpc://HOST:PORT/MODEL?version=2&rows=4&weight=3`.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// How it is asked.
+    /// Protocol of the requests.
     pub protocol: Protocol,
     /// Name or address of the host.
     pub host: String,
@@ -26,7 +26,7 @@ pub(crate) struct Target {
     text: String,
 }
 
-/// How a server is asked.
+/// Protocol of requests to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// gRPC with raw tensors.

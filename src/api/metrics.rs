@@ -26,7 +26,7 @@ use crate::{
     metrics::{Exposition, Readings},
 };
 
-/// Reads what is read when Prometheus asks.
+/// Takes the readings of one scrape.
 pub type Read = Box<dyn Fn() -> Readings + Send>;
 
 /// Time for which the thread leaves the CPU to others, again and again. The system lets a thread go on for milliseconds once it has
@@ -89,7 +89,7 @@ fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: Readings) ->
     let bodies = written.into_iter().map(Written::finish).collect::<io::Result<Vec<_>>>()?;
     for Scraper { encoding, answer } in waiting {
         let body = bodies.iter().find(|body| body.encoding == encoding);
-        // Who has gone does not mind.
+        // A client that has gone needs no body.
         let _ = body.cloned().map(|body| answer.send(body));
     }
     Ok(())

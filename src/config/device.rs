@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use super::document;
 
-/// What a model runs on, as it is asked for.
+/// Device that a model is configured to run on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
     /// NVIDIA GPUs where they work, else the CPU.
@@ -45,7 +45,7 @@ const WORDS: [(&str, Device); 9] = [
 ];
 
 impl Device {
-    /// Whether a GPU of NVIDIA's is asked for, or taken where there is one.
+    /// True if an NVIDIA GPU is requested, or taken where there is one.
     pub fn may_be_nvidia(self) -> bool {
         matches!(self, Device::Auto | Device::Cuda(_) | Device::TensorRt(_))
     }

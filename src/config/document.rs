@@ -10,11 +10,11 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// A file of settings is no larger; what is larger is something else, such as a model under a wrong name.
+/// Size limit of a file of settings. A larger file is something else, such as a model under a wrong name.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Problems that are told one by one at most. What is no configuration at all has one on every line, each of which would be
-/// searched for from the file's beginning.
+/// Problems that are reported one by one at most. A file that is no configuration at all has one on every line. Each of them
+/// would be searched for from the file's beginning.
 const TOLD: usize = 16;
 
 /// The text of a configuration file.
@@ -54,7 +54,8 @@ pub struct Entry<'t> {
 }
 
 impl<'t> Document<'t> {
-    /// Reads the text of the file of that name, which may have these keys at its top. What is no TOML is a problem; no key of it counts then.
+    /// Reads the text of the file of that name, which may have these keys at its top. Invalid TOML is a problem, and none of
+    /// the keys count then.
     pub fn parse(name: &dyn Display, text: &'t str, keys: &'static [&'static str]) -> Self {
         let (table, errors) = DeTable::parse_recoverable(text);
         let entries = if errors.is_empty() { entries(table.into_inner()) } else { Vec::new() };
@@ -76,7 +77,7 @@ impl<'t> Document<'t> {
         std::mem::take(&mut self.entries)
     }
 
-    /// Notes what is wrong at a place of the text.
+    /// Notes a problem at a place of the text.
     pub fn problem(&mut self, at: usize, what: impl Into<String>) {
         self.problems.push((at, what.into()));
     }
@@ -155,7 +156,7 @@ pub fn integer(value: &DeValue<'_>, range: RangeInclusive<u64>) -> Result<u64, S
     })
 }
 
-/// The known word that is meant, as far as one can tell: most often a letter is wrong, or an underscore is a hyphen.
+/// The known word that is most likely meant: most often a letter is wrong, or an underscore is a hyphen.
 pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let plain = |word: &str| word.to_lowercase().replace('-', "_");
     let word = plain(word);
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!(read(b""), Ok(String::new()));
         assert!(read(b"a = 1\n\xff").unwrap_err().starts_with("f:2: it is not UTF-8"));
         assert!(read(&vec![b'#'; 2 << 20]).unwrap_err().contains("larger than 1 MiB"));
-        // What never ends is not read to its end.
+        // An endless file is not read to its end.
         assert!(super::read(&"f", Ok(io::repeat(b'#'))).unwrap_err().contains("larger than 1 MiB"));
         let missing: io::Result<&[u8]> = Err(io::ErrorKind::NotFound.into());
         assert!(super::read(&"f", missing).unwrap_err().starts_with("f can't be read: "));

@@ -5,7 +5,7 @@ use std::{convert::Infallible, path::PathBuf, str::FromStr};
 pub struct Folders(pub Vec<PathBuf>);
 
 impl Folders {
-    /// Those of a setting, which may not be given.
+    /// Folders of an optional setting; none if it is not given.
     pub fn of(setting: Option<&Self>) -> &[PathBuf] {
         setting.map_or(&[], |folders| &folders.0)
     }

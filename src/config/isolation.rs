@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr};
 
-/// Whether a version's sessions live in the server's process or in worker processes.
+/// Process that a version's sessions live in: the server's own, or worker processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Isolation {
     /// In workers where a request is known to be able to end the process, else in the server's.

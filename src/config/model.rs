@@ -91,16 +91,16 @@ settings! {
         /// Rows that a batch holds at most. Larger requests are split and rejoined.
         max_batch_size: usize = 64, at most 1 << 24;
 
-        /// How long a request may wait for others to join it while an instance is free, such as "2ms"; at most 1 day.
+        /// Time for which a request may wait for others to join it while an instance is free, such as "2ms"; at most 1 day.
         /// While all instances run, requests gather anyway.
         max_queue_delay: Duration = Duration::ZERO;
 
         /// Requests that wait at most; one more is refused (RESOURCE_EXHAUSTED, 429).
         max_queue_size: usize = 1024, at most 1 << 32;
 
-        /// How long one run may take, such as "10s"; at most 1 day. A longer one is stopped, and its requests get
-        /// DEADLINE_EXCEEDED (504); one that can't be stopped takes the version out of service. A version whose runs take longer
-        /// while it is loaded fails to load. "0s": for ever. Without it: what the server's --max-run-time says.
+        /// Time that one run may take, such as "10s"; at most 1 day. A longer run is stopped, and its requests get
+        /// DEADLINE_EXCEEDED (504). A run that can't be stopped takes the version out of service. A version whose runs take
+        /// longer while it is loaded fails to load. "0s": for ever. Without it: what the server's --max-run-time says.
         max_run_time: Option<Duration> = None;
         /// Time for which a request may wait in the queue: "auto" (2s, or 20 runs of one request, or 4 of the longest runs of late,
         /// whichever is longest), "none", or a duration. A request is refused at once when its wait is predicted to be longer,
@@ -127,28 +127,28 @@ settings! {
         /// --max-run-memory says.
         max_run_memory: Option<ByteSize> = None;
 
-        /// What it runs on: "auto" (NVIDIA GPUs where they work, else the CPU), "cpu", "cuda" (every GPU) or "cuda:0" (that one),
-        /// "tensorrt" or "tensorrt:0"; and "openvino", "migraphx", "coreml" or "xnnpack", where the library of ONNX Runtime has it.
-        /// Without it: what the server's --device says.
+        /// Device that the model runs on: "auto" (NVIDIA GPUs where they work, else the CPU), "cpu", "cuda" (every GPU) or
+        /// "cuda:0" (that one), "tensorrt" or "tensorrt:0"; and "openvino", "migraphx", "coreml" or "xnnpack", where the
+        /// library of ONNX Runtime has it. Without it: what the server's --device says.
         device: Option<Device> = None;
 
-        /// Whether runs on an NVIDIA GPU are recorded once for each size of batch and then replayed (CUDA graphs), which saves the
+        /// Records runs on an NVIDIA GPU once for each size of batch and then replays them (CUDA graphs), which saves the
         /// launch of every kernel. The model must run on the GPU as a whole. Without it: where a batch of another size than the
         /// last has to be prepared for long, as convolutions are.
         cuda_graphs: Option<bool> = None;
 
-        /// Whether the threads that read requests run the model themselves. "auto": where its inputs have one size and a full
-        /// batch (of 64 rows at most; a row where they are not joined) takes no more than 100 us, which is less than to hand it to another thread and back.
-        /// "off": never.
+        /// Runs the model on the threads that read requests. "auto": where its inputs have one size and a full batch (of 64
+        /// rows at most; a row where they are not joined) takes no more than 100 us, which is less than to hand it to another
+        /// thread and back. "off": never.
         in_place: InPlace = InPlace::Auto;
 
-        /// Whether the model runs in a worker process, so that a request that makes ONNX Runtime crash ends that only. "process":
-        /// it does, for some tens of microseconds more a run. "none": it does not. "auto": it does where the graph shows that values
-        /// of a request can end the process. On the CPU only. Without it: what the server's --isolation says.
+        /// Runs the model in a worker process, so that a request that makes ONNX Runtime crash ends only that process.
+        /// "process": always, for some tens of microseconds more a run. "none": never. "auto": where the graph shows that
+        /// values of a request can end the process. On the CPU only. Without it: what the server's --isolation says.
         isolation: Option<Isolation> = None;
 
-        /// Which versions are loaded: "all", the latest { latest = 2 }, or [1, 3]. One that a weight or a name below names, or
-        /// would after a rollback or an abort, or that an admin call has loaded, is loaded too.
+        /// Versions that are loaded: "all", the latest { latest = 2 }, or [1, 3]. A version that a weight or a name below
+        /// names, or would name after a rollback or an abort, is loaded too. So is one that an admin call has loaded.
         versions: Versions = Versions::All;
 
         /// Headers (metadata over gRPC) that a request's routing key is taken from, where it has neither the parameter
@@ -166,7 +166,7 @@ settings! {
         /// to the one that `stable` names; without that too, to the highest version that is ready.
         aliases: BTreeMap<String, u64> = BTreeMap::new();
 
-        /// How requests without a version are divided over versions: any numbers, of which those count whose versions are
+        /// Weights that divide requests without a version over versions: any numbers, of which those count whose versions are
         /// ready. Versions that are not named get none. Requests with a routing key stay with their version.
         weights: Weights = Weights::default();
     }
@@ -193,7 +193,7 @@ impl ModelConfig {
     }
 
     /// The settings that a version is loaded with: all but those that say which versions are loaded and where requests go. Where
-    /// they change, versions are loaded anew.
+    /// they change, versions are reloaded.
     pub fn for_load(&self) -> ModelConfig {
         let (aliases, weights, routing_key_headers) = Default::default();
         ModelConfig { aliases, weights, routing_key_headers, versions: Versions::All, ..self.clone() }

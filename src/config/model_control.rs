@@ -1,11 +1,11 @@
 use std::{fmt, str::FromStr};
 
-/// What decides which versions are loaded, where no admin call has.
+/// Source of the set of loaded versions, where no admin call has decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ModelControl {
-    /// What the repository holds at the start.
+    /// The repository's contents at the start.
     None,
-    /// What the repository holds, whenever it changes.
+    /// The repository's contents, whenever they change.
     #[default]
     Poll,
     /// Nothing: only admin calls load.

@@ -25,7 +25,8 @@ const CUDA: Known = &[
     "use_tf32",
 ];
 
-/// All begin with [`TENSORRT_PREFIX`]: so are they told from those of CUDA, which runs what TensorRT does not take.
+/// All begin with [`TENSORRT_PREFIX`]. The prefix distinguishes them from the options of CUDA, which runs what TensorRT does
+/// not take.
 const TENSORRT: Known = &[
     "trt_auxiliary_streams",
     "trt_bf16_enable",
@@ -70,7 +71,7 @@ const TENSORRT: Known = &[
     "trt_weight_stripped_engine_enable",
 ];
 
-/// How the options of TensorRT begin.
+/// Prefix of TensorRT's options.
 pub const TENSORRT_PREFIX: &str = "trt_";
 
 const OPENVINO: Known = &[
@@ -138,10 +139,10 @@ const RESERVED: [(&str, &str); 12] = [
 
 const AN_ADDRESS: &str = "it is about memory of the process, which a file can't name";
 
-/// How ONNX Runtime writes that something is off.
+/// ONNX Runtime's spellings of "off".
 const OFF: [&str; 3] = ["0", "false", "False"];
 
-/// Whether an option may be given for a device, with this value.
+/// Checks that an option may be given for a device, with this value.
 ///
 /// # Errors
 /// For people: why not, and what was meant.

@@ -1,6 +1,6 @@
 use std::{fmt, str::FromStr, time::Duration};
 
-/// How long a request may wait in the queue.
+/// Longest time for which a request may wait in the queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum QueueTime {
     /// In relation to the measured time of runs.

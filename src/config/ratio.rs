@@ -8,7 +8,7 @@ pub struct Ratio(f64);
 impl Eq for Ratio {}
 
 impl Ratio {
-    /// Whether one is of this part of all: `random` gives numbers below 1, each as likely as the others.
+    /// True for this part of all calls: `random` gives numbers below 1, each as likely as the others.
     pub fn takes(self, random: impl FnOnce() -> f64) -> bool {
         // All and none are exact, and leave nothing to chance.
         self.0 >= 1.0 || self.0 > 0.0 && random() < self.0

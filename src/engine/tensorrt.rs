@@ -66,7 +66,7 @@ fn options(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFile) -> BTree
 }
 
 /// The failure of a load that ONNX Runtime refused. An engine that is cached and can't be read is removed, so that the next try
-/// builds it anew: whoever wrote it was killed or had no room on the disk, or another server is just writing it.
+/// builds it again: whoever wrote it was killed or had no room on the disk, or another server is just writing it.
 pub(super) fn failure(error: &ort::Error, target: &Target) -> Failure {
     let failure = explain::failure(error);
     let removed = target.cache.as_deref().and_then(|cache| remove_unreadable(&error.to_string(), cache));
@@ -134,7 +134,7 @@ fn folder_name(gpu: &str) -> String {
 
 /// The shapes of the inputs in an engine's one profile: the least, those that it is fastest for, and the greatest. Batches have
 /// any number of rows up to a power of two, and mostly few: it is fastest for the one in the middle. `None` where more than
-/// the batch is open: then TensorRT goes by the shapes that come, and builds anew for those that it has not seen.
+/// the batch is open: then TensorRT goes by the shapes that come, and builds again for those that it has not seen.
 fn profile(inputs: &[ValueInfo], max_batch_size: usize) -> Option<[(&'static str, String); 3]> {
     let most = i64::try_from(max_batch_size.next_power_of_two().max(PROBED)).ok()?;
     let best = 1 << (most.ilog2() / 2);

@@ -251,7 +251,7 @@ fn errors_of_runs_are_told_as_ever() {
     }
 }
 
-/// Runs lone requests, in turns, until one of them is kept if any ever is, and holds each against a run that is made anew.
+/// Runs lone requests, in turns, until one of them is kept if any ever is, and holds each against a second run.
 fn lone(instance: &mut Instance, requests: &[ModelInputs]) -> bool {
     for round in 0..1000 {
         let request = &requests[round / 250 % requests.len()];

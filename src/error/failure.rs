@@ -5,7 +5,7 @@ use std::{fmt::Display, io, path::Path};
 pub struct Failure {
     /// For people: the file, what was expected, what came, and what to do where that is known.
     pub why: String,
-    /// Whether the same files may load later: the cause lies outside of them.
+    /// True if the same files may load later: the cause lies outside of them.
     pub may_pass: bool,
 }
 

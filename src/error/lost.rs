@@ -3,7 +3,7 @@
 pub struct Lost {
     /// The cause and the way out, for people. It follows "model 'm' version 1 is out of service: ".
     pub why: String,
-    /// Whether the version is quarantined: only an admin call or other files load it again. Otherwise it is loaded again with
+    /// True if the version is quarantined: only an admin call or other files load it again. Otherwise it is reloaded with
     /// back-off.
     pub is_final: bool,
 }

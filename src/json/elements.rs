@@ -162,7 +162,7 @@ fn integer<T: FromStr>(reader: &mut Reader<'_>, datatype: Datatype) -> Result<T,
     })
 }
 
-/// A float, as `convert` makes it of a wider one; it tells whether that is infinite.
+/// A float, as `convert` makes it of a wider one; `convert` also reports if the float is infinite.
 fn float<W: FromStr, T>(
     reader: &mut Reader<'_>,
     datatype: Datatype,
@@ -180,7 +180,7 @@ fn float<W: FromStr, T>(
         Kind::Null => return Err(reader.error("expected a number, got null (a missing one is sent as NaN)")),
         _ => return Err(reader.unexpected("a number")),
     };
-    // Rust's words for what is no number are the protocol's too. In quotes stands nothing else.
+    // Rust's words for values that are no numbers are the protocol's too. In quotes stands nothing else.
     let is_allowed = kind == Kind::Number || matches!(text, "NaN" | "Infinity" | "-Infinity");
     match text.parse().ok().filter(|_| is_allowed).map(convert) {
         Some((_, true)) if !text.ends_with("Infinity") => {

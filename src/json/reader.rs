@@ -16,7 +16,7 @@ pub struct Reader<'a> {
     depth: usize,
 }
 
-/// What a value is.
+/// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `null`
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
         Reader { text: text.strip_prefix('\u{feff}').unwrap_or(text), at: 0, depth: 0 }
     }
 
-    /// What the next value is, as its first character tells.
+    /// Kind of the next value, by its first character.
     pub fn peek(&mut self) -> Result<Kind, String> {
         match self.next_byte() {
             Some(b'n') => Ok(Kind::Null),
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether nothing but white space is left.
+    /// True if nothing but white space is left.
     pub fn is_at_end(&mut self) -> bool {
         self.next_byte().is_none()
     }
@@ -199,7 +199,7 @@ impl<'a> Reader<'a> {
         self.text.len() - self.at
     }
 
-    /// A message that says where it happened: at what is read next.
+    /// A message that says where it happened: at the place that is read next.
     pub fn error(&self, what: impl Display) -> String {
         let before = &self.text[..self.text.floor_char_boundary(self.at)];
         let line = before.matches('\n').count() + 1;
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         format!("{what} at line {line} column {column}")
     }
 
-    /// What was expected, and what comes instead.
+    /// An error that names the expected text, and the text that comes instead.
     pub(super) fn unexpected(&self, expected: &str) -> String {
         let rest = &self.text[self.at..];
         let got = match rest.chars().next() {

@@ -25,8 +25,8 @@ impl<'a> TensorObject<'a> {
     /// Reads a tensor. `other` is given the keys that are none of a tensor's own, and reads their values.
     ///
     /// # Errors
-    /// For people: this is not JSON, a key stands there twice, or a value is of the wrong kind. That elements don't fit the
-    /// datatype is told by [`TensorObject::elements`], when it is known whose they are.
+    /// For people: this is not JSON, a key stands there twice, or a value is of the wrong kind. Elements that don't fit the
+    /// datatype are reported by [`TensorObject::elements`], when it is known whose they are.
     pub fn read(
         reader: &mut Reader<'a>,
         mut other: impl FnMut(&mut Reader<'a>, &str) -> Result<(), String>,
@@ -46,7 +46,7 @@ impl<'a> TensorObject<'a> {
         Ok(tensor)
     }
 
-    /// Whether the tensor has `data`.
+    /// True if the tensor has `data`.
     pub fn has_data(&self) -> bool {
         self.data.is_some()
     }
@@ -70,8 +70,8 @@ impl<'a> TensorObject<'a> {
     }
 }
 
-/// Reads the value of a key that stands in an object once at most, and not where it is null: so do serializers write what is
-/// not there.
+/// Reads the value of a key that stands in an object once at most, and not where it is null: serializers write a missing value
+/// as null.
 ///
 /// # Errors
 /// The key stands there twice, or what `read` says.

@@ -1,4 +1,4 @@
-//! Whose a missing library is, and how to get it.
+//! Advice for missing libraries: the origin of each, and how to get it.
 
 use super::fetch::{self, Wheel};
 
@@ -37,7 +37,7 @@ const TENSORRT_PROVIDER: &str = if cfg!(target_arch = "x86_64") {
     "this is a build of ONNX Runtime without TensorRT: PyPI has none with it for this processor, set ORT_DYLIB_PATH to one"
 };
 
-/// Whose the library is and how to get it.
+/// The library's origin and how to get it.
 pub(super) fn advice(library: &str) -> &'static str {
     if library.starts_with("libcudnn") || CUDA.iter().any(|prefix| library.starts_with(prefix)) {
         let mut fetched = fetch::cuda_build("linux", "x86_64").into_iter().flat_map(|build| build.wheels);

@@ -1,4 +1,4 @@
-//! Which libraries a provider's library needs.
+//! Reads the libraries that a provider's library needs.
 
 use std::fs::File;
 use std::path::Path;

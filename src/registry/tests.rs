@@ -319,7 +319,7 @@ fn change_does_not_wait_for_a_load() {
     running.change(Change::Rollback).unwrap();
     running.eventually("what answered is loaded again", || running.picked() == Ok(2));
     assert_eq!(running.state(3), Some(VersionState::Loading));
-    // What is unloaded while it is loaded does not come.
+    // A version that is unloaded while it is loaded does not come.
     running.change(Change::Unload(Some(3))).unwrap();
     fs::File::options().write(true).open(&endless).unwrap().set_len(0).unwrap();
     assert_eq!(running.state(3), Some(VersionState::Unloaded));

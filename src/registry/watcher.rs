@@ -13,7 +13,7 @@ use crate::repository::Repository;
 /// polling alone finds changes.
 pub(super) fn watch(repository: &Repository, inbox: Sender<Message>) -> Option<RecommendedWatcher> {
     let send = move |event: notify::Result<notify::Event>| {
-        // What is only read does not change; the registry itself reads.
+        // A read changes nothing; the registry itself reads.
         let is_read = event.is_ok_and(|event| match event.kind {
             EventKind::Access(access) => access != AccessKind::Close(AccessMode::Write),
             _ => false,

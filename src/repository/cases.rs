@@ -1,4 +1,4 @@
-//! The files of a version's test cases: `tests/*.json` in its folder. What is in them is read by the registry.
+//! The files of a version's test cases: `tests/*.json` in its folder. The registry reads their contents.
 
 use std::{
     fs, io,

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{engine::weights_files, host::files::ModelPath};
 
-/// The state of a version's files: two that are equal were taken of the same contents, as far as sizes, times and inodes can
-/// tell. Links are followed, so that turning a link counts as a change.
+/// The state of a version's files: two that are equal were taken of the same contents, as far as sizes, times and inodes
+/// show. Links are followed, so that turning a link counts as a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fingerprint {
     /// The model file first, where it is there.
@@ -48,7 +48,7 @@ impl Fingerprint {
             // One that can't be read has another state once it can.
             None => Arc::new(weights_files(model).unwrap_or_default()),
         };
-        // The model first, so that it is told whatever else there is.
+        // The model file comes first, so that it is reported whatever else there is.
         let mut fingerprint = Fingerprint { files: state.into_iter().collect(), weights };
         if let Some(folder) = folder {
             fingerprint.add_folder(folder, model, DEEPEST);
@@ -128,7 +128,8 @@ impl Fingerprint {
 }
 
 impl FileState {
-    /// The state of what is at a path, if anything is: of a link the state of what it leads to, unless that is not there.
+    /// The state of the file or folder at a path, if there is one. The state of a link is that of its target; its own where
+    /// the target is not there.
     pub(super) fn take(path: &Path) -> Option<FileState> {
         let metadata = fs::metadata(path).or_else(|_| fs::symlink_metadata(path)).ok()?;
         let nanoseconds =

@@ -1,5 +1,5 @@
-//! A first look at a model file: what is no model at all is told in better words than ONNX Runtime has, and is not handed to
-//! it, which would wait for a pipe and read any number of bytes.
+//! First checks of a model file. A file that is no model at all gets a better message than ONNX Runtime's. ONNX Runtime does
+//! not get such a file: it would wait for a pipe and read any number of bytes.
 
 use std::{fs, io::Read, path::Path};
 
@@ -13,11 +13,11 @@ use crate::{error::Failure, host::files::Roots};
 /// Bytes that a protobuf message, which a model file is, can have.
 const MAX_MODEL_FILE_BYTES: u64 = (1 << 31) - 1;
 
-/// Entries of a folder that are told where the model file is missing.
+/// Entries of a folder that are listed where the model file is missing.
 const TOLD: usize = 8;
 
 impl Source {
-    /// Whether the model file may be a model.
+    /// Checks that the model file may be a model.
     ///
     /// # Errors
     /// What it is instead; the path is in the message.
@@ -49,7 +49,7 @@ impl Source {
         Ok(())
     }
 
-    /// The model file is not there: what is instead.
+    /// The failure for a missing model file, which names what is there instead.
     fn missing(&self) -> Failure {
         if let Ok(target) = fs::read_link(&self.path) {
             return Failure::lasting(format!("it is a link to {}, which is not there", target.display()));

@@ -133,7 +133,7 @@ impl Found {
             "MLmodel" => drop(self.mlmodel.get_or_insert_with(|| path.to_owned())),
             PBTXT_FILE => self.has_pbtxt = true,
             name if is_onnx(name) => {
-                // What a link serves under another name is served.
+                // A file that a link serves under another name is served.
                 let inode = fs::metadata(path).map(|metadata| metadata.ino());
                 let mut sources = scan.models.values().flat_map(|model| model.versions.values());
                 if !inode.is_ok_and(|inode| sources.any(|source| source.fingerprint.is_of(inode))) {
@@ -145,7 +145,7 @@ impl Found {
         }
     }
 
-    /// The file that is told: the one with the usual name, else the first.
+    /// The file that is reported: the one with the usual name, else the first.
     fn onnx(&self) -> Option<&Path> {
         let usual = self.onnx.iter().find(|path| path.file_name().is_some_and(|name| name == MODEL_FILE));
         usual.or(self.onnx.first()).map(PathBuf::as_path)

@@ -56,7 +56,7 @@ impl Source {
         Source { path, folder, fingerprint }
     }
 
-    /// Whether the files are still as they were.
+    /// True if the files are still as they were.
     pub fn is_current(&self) -> bool {
         self.fingerprint == Fingerprint::take(&self.path, self.folder.as_deref(), Some(&self.fingerprint))
     }

@@ -1,15 +1,15 @@
-//! What a file seems to be that is no ONNX model, by how it begins. Pure.
+//! Recognises the format of a file that is no ONNX model, by its beginning. Pure.
 
 use std::fmt::{self, Display};
 
 /// Bytes of a file's beginning that are looked at.
 pub(super) const HEAD: usize = 4096;
 
-/// What a file seems to be.
+/// Format that a file seems to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seems {
     what: String,
-    /// How to come from there to an ONNX model.
+    /// Advice on the way from there to an ONNX model.
     advice: &'static str,
 }
 
@@ -23,7 +23,7 @@ impl Seems {
         self.advice
     }
 
-    /// What it is, without advice.
+    /// The format, without advice.
     pub(super) fn what(&self) -> &str {
         &self.what
     }
@@ -80,8 +80,8 @@ pub(super) fn by_name(name: &str) -> Option<Seems> {
     Seems::new(*what, advice)
 }
 
-/// What a file of `size` bytes that begins with `head` seems to be; `None` where it may be an ONNX model. Nothing that is told
-/// here can be one: the beginnings are not those of its messages.
+/// The format that a file of `size` bytes that begins with `head` seems to have; `None` where it may be an ONNX model. No file
+/// that is recognised here can be one: the beginnings are not those of its messages.
 pub(super) fn recognise(head: &[u8], size: u64) -> Option<Seems> {
     let starts = |magic: &[u8]| head.starts_with(magic);
     let holds = |part: &[u8]| head.windows(part.len()).any(|window| window == part);
@@ -205,7 +205,7 @@ fn text(head: &[u8]) -> Option<Seems> {
     Seems::new(format!("text, which begins with {beginning:?}"), "put the .onnx file there")
 }
 
-/// What comes behind a number in protobuf's encoding.
+/// The bytes behind a number in protobuf's encoding.
 fn varint(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().take(10).position(|byte| byte & 0x80 == 0)?;
     bytes.get(end + 1..)

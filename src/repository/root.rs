@@ -148,7 +148,7 @@ impl Repository {
     /// Reads the repository as it is now. Of what has not changed since the scan `before` no file is read.
     ///
     /// # Errors
-    /// The folder itself can't be read; the message names it. What is wrong inside is told per model.
+    /// The folder itself can't be read; the message names it. Problems inside are reported per model.
     pub fn scan(&self, before: &Scan) -> Result<Scan, String> {
         let failed = |error| format!("the model repository {} can't be read: {error}", self.path.display());
         let device = fs::metadata(self.watched().0).map_err(failed)?.dev();
@@ -159,7 +159,7 @@ impl Repository {
                 let mut scan = Scan::default();
                 if let Some(mut model) = rules.scan_model(name, folder, &mut scan.strays) {
                     if let Some(only) = only {
-                        // One that is no version has been told as the model's problem.
+                        // One that is no version has been reported as the model's problem.
                         model.versions.retain(|version, _| version == only);
                         scan.strays.clear();
                     }
@@ -220,7 +220,7 @@ impl Repository {
         let path = &self.path;
         let metadata = fs::symlink_metadata(path)?;
         let name = name(path);
-        // What can't be followed is a file that can't be loaded.
+        // A path that can't be followed is a file that can't be loaded.
         if !fs::metadata(path).map_or(metadata.is_dir(), |metadata| metadata.is_dir()) {
             return Ok(file_shape(path, name));
         }
@@ -267,7 +267,7 @@ fn file_with_settings(rules: &Rules<'_>, name: &str, file: &Path) -> Option<Mode
     Some(model)
 }
 
-/// The folder that a path lies in. Where its own words don't tell, `up` leads there.
+/// The folder that a path lies in. Where the path itself doesn't name it, `up` leads there.
 fn beside(path: &Path, up: &str) -> PathBuf {
     match path.parent() {
         Some(parent) if path.file_name().is_some() && parent != Path::new("") => parent.to_owned(),
@@ -276,7 +276,7 @@ fn beside(path: &Path, up: &str) -> PathBuf {
     }
 }
 
-/// The name of what is at a path, also where the path ends in dots.
+/// The name of the file or folder at a path, also where the path ends in dots.
 fn name(path: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     name(path).or_else(|| name(&fs::canonicalize(path).ok()?)).unwrap_or_else(|| "model".into())

@@ -59,7 +59,7 @@ impl Rules<'_> {
 
     /// The model of that name in a folder of models; `None` where there is none.
     pub(super) fn scan_one(&self, folder: &Path, name: &str) -> Option<Model> {
-        // What clients name is no path.
+        // Names from clients are no paths.
         if name.contains('/') || visible_name(Path::new(name)) != Some(name) {
             return None;
         }
@@ -118,7 +118,8 @@ impl Rules<'_> {
                 let before = self.before.models.get(model_name).and_then(|model| model.ignored.as_ref());
                 model.ignored = Some(IgnoredConfig::read(&path, &self.roots, before));
             } else if is_number(name) {
-                // What can't be read counts as a folder: loading it will tell, and what is loaded of it goes on serving.
+                // An entry that can't be read counts as a folder: loading it will report that, and loaded versions of it go on
+                // serving.
                 if !is_folder(&entry).unwrap_or(true) {
                     continue;
                 }

@@ -6,7 +6,7 @@ use crate::{
     traffic::{Reason, Selector},
 };
 
-/// Which version a request would get, and why.
+/// Version that a request would get, and the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explanation {
     /// The version; `None`: chance decides, by the shares.
@@ -18,7 +18,7 @@ pub struct Explanation {
 }
 
 impl Table {
-    /// Which version a request with or without a routing key would get.
+    /// The version that a request with or without a routing key would get.
     ///
     /// # Errors
     /// Those of [`Table::pick`].

@@ -16,7 +16,7 @@
 //!
 //! and the least score wins, of equal ones the lowest version. Each version wins its share of keys, and a change of one
 //! weight changes one score: the keys that move, move into that version when it is raised, and out of it when it is lowered
-//! or gone. Nothing is remembered: replicas, and clients, find the same version without asking each other. What is computed
+//! or gone. Nothing is remembered: replicas, and clients, find the same version without asking each other. The result
 //! is the same to the last bit everywhere: `u` is exact and never 0 or 1, and `ln` is the one of the `libm` crate on every
 //! platform.
 

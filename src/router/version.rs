@@ -22,11 +22,11 @@ pub struct Version {
     pub version: u64,
     /// The same as text, for answers.
     pub number: Bytes,
-    /// Which loading of the version this is; counts up over the server's life.
+    /// Number of this load of the version; counts up over the server's life.
     pub generation: u64,
     /// Its inputs and outputs.
     pub signature: Signature,
-    /// Which axes of its inputs may be empty.
+    /// Axes of its inputs that may be empty.
     pub zero_extents: ZeroExtents,
     /// The settings that were derived for it.
     pub derived: Derived,

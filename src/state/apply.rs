@@ -25,7 +25,7 @@ impl ModelState {
         self.traffic.as_ref().unwrap_or(configured)
     }
 
-    /// The state after a change. `record` is what is kept of it, without `before`, `after` and `origin`.
+    /// The state after a change. `record` is kept of it, without `before`, `after` and `origin`.
     ///
     /// # Errors
     /// The change can't be made, and nothing is changed; the message names the model, what was expected and what came.

@@ -1,5 +1,5 @@
-//! The audit log: `audit.jsonl`, a line for each change, never rewritten. One that has become large is put aside under the number
-//! of its last change.
+//! The audit log: `audit.jsonl`, a line for each change, never rewritten. A log that has become large is renamed: the new name
+//! holds the number of its last change.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -84,7 +84,7 @@ pub(super) fn last_revision(folder: &Path, mend: bool) -> io::Result<u64> {
     }
 }
 
-/// The revision of the last line of what was put aside; 0: there is none.
+/// The revision of the last line of the full log files; 0: there are none.
 fn last_aside(folder: &Path) -> io::Result<u64> {
     let mut last = 0;
     for entry in fs::read_dir(folder)? {

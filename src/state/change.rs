@@ -15,7 +15,7 @@ pub enum Change {
     Unload(Option<u64>),
     /// The same where one gets requests.
     ForceUnload(Option<u64>),
-    /// Load a version anew from its files, and swap it in; without one: all that are loaded.
+    /// Reload a version from its files, and swap it in; without one: all that are loaded.
     Reload(Option<u64>),
     /// The weights are these from now on.
     SetWeights(Weights),

@@ -17,7 +17,7 @@ const DIGITS: usize = 16;
 /// The folder for the state of a repository: named after it, in `$XDG_STATE_HOME`, else `~/.local/state`, else `/var/lib`.
 /// `variable` reads the environment.
 pub fn default_folder(repository: &Path, variable: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
-    // What can't be followed now is known by how it is written.
+    // A path that can't be followed now is known by how it is written.
     let path = fs::canonicalize(repository).or_else(|_| std::path::absolute(repository));
     let path: PathBuf = path.unwrap_or_else(|_| repository.to_owned()).components().collect();
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

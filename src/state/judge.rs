@@ -14,7 +14,7 @@ use crate::{
 /// Sum of all weights where they are points.
 pub(super) const ALL_POINTS: f64 = 100.0;
 
-/// Points below this are none: what is left of them is what floating point numbers can't say exactly.
+/// Points below this are none: they are what floating point numbers can't express exactly.
 const NO_POINTS: f64 = 1e-9;
 
 /// Checks of the changes of one model.
@@ -99,7 +99,7 @@ impl Judge<'_> {
             return Ok(BTreeMap::from([(taker(traffic, &self.all_ready()).ok_or_else(none)?, ALL_POINTS)]));
         }
         let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
-        // What is right already stays exactly so.
+        // Weights that add up already stay exactly so.
         if (total - ALL_POINTS).abs() < NO_POINTS {
             return Ok(traffic.weights.iter().collect());
         }

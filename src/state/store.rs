@@ -1,7 +1,7 @@
 //! The store of the desired state: a folder whose `state.json` is replaced as a whole.
 //!
 //! At any moment the disk holds the state before a change or the one after it: a file is written beside, flushed, and renamed.
-//! `state.previous.json` is what was before, for the day on which the disk returns something else than was written.
+//! `state.previous.json` is the state before, for the day on which the disk returns something else than was written.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -45,7 +45,7 @@ pub struct Store {
     current: Option<String>,
     /// The last change that is in the audit log.
     audited: u64,
-    /// Which file was read or written last.
+    /// The file that was read or written last.
     seen: Option<Stamp>,
 }
 
@@ -201,7 +201,7 @@ impl Store {
         write_beside(&self.folder, PREVIOUS, state)
     }
 
-    /// Adds to the audit log what is missing there.
+    /// Adds the missing changes to the audit log.
     fn audit(&mut self, desired: &Desired) -> io::Result<()> {
         let missing = audit::since(desired, self.audited);
         if !missing.is_empty() {
@@ -211,7 +211,7 @@ impl Store {
         Ok(())
     }
 
-    /// Reads what the folder holds; `None`: there is no state. With `mend` what is wrong there is put right.
+    /// Reads what the folder holds; `None`: there is no state. With `mend`, damage there is repaired.
     fn read(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
         self.current = None;
         // Before it is read: what comes meanwhile is another.
@@ -364,7 +364,7 @@ fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
 /// Gives a file a second name, which may have been another's. Not every file system can.
 fn link_beside(folder: &Path, name: &str, other: &str) -> io::Result<()> {
     let beside = folder.join(format!("{other}.new"));
-    // What a server that was killed may have left.
+    // A server that was killed may have left it.
     let _ = fs::remove_file(&beside);
     fs::hard_link(folder.join(name), &beside)?;
     fs::rename(beside, folder.join(other))

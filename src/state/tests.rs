@@ -271,7 +271,7 @@ fn what_is_saved_is_there_and_one_server_writes() {
     assert_eq!(audited(&path), [1, 2, 3, 4, 5]);
 }
 
-/// A log that has become large is put aside, whole, and nothing is written twice.
+/// A log that has become large is renamed, whole, and nothing is written twice.
 #[test]
 fn a_large_audit_log_is_put_aside() {
     let (_parent, path, [_, last]) = folder();
@@ -337,7 +337,7 @@ fn what_comes_between_is_taken_over_by_the_next_change() {
     assert_eq!(store.catch_up().unwrap(), Some(last));
 }
 
-/// Where the folder goes, what is known is not lost.
+/// Where the folder goes, the known state is not lost.
 #[test]
 fn a_folder_that_is_removed_is_made_again() {
     let (_parent, path, [_, last]) = folder();

@@ -44,7 +44,7 @@ impl ModelState {
         self.undo.iter().rposition(Snapshot::begins_series).or(first)
     }
 
-    /// The traffic now, as what was before the change that is about to be made.
+    /// The traffic now, as the state before the change that is about to be made.
     pub(super) fn snapshot(&self, judge: &Judge<'_>, revision: u64) -> Snapshot {
         let traffic = self.traffic_or(&judge.facts.configured);
         let highest = if traffic.is_decided() { None } else { judge.all_ready().last().copied() };

@@ -1,5 +1,5 @@
-//! How the elements of BYTES stand in memory and on the wire: each is its length, 32 bits little-endian, and so many bytes
-//! (Triton's binary tensor data extension).
+//! Encoding of BYTES elements in memory and on the wire: the length of each, 32 bits little-endian, and so many bytes (Triton's
+//! binary tensor data extension).
 
 use bytes::Bytes;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! Whether two tensors are the same answer.
+//! Compares two tensors as answers.
 
 use half::{bf16, f16};
 
 use super::{BytesElements, Datatype, Tensor};
 
-/// How far floats may lie apart and still be the same answer: `absolute + relative * |expected|`. Integers, booleans and BYTES
-/// must be equal.
+/// Largest distance between floats that are still the same answer: `absolute + relative * |expected|`. Integers, booleans and
+/// BYTES must be equal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
     /// Whatever the size of the value.
@@ -19,9 +19,9 @@ pub struct Tolerance {
 pub struct Difference {
     /// Index of the element, in row-major order.
     pub element: usize,
-    /// What was expected, for people.
+    /// The expected value, for people.
     pub expected: String,
-    /// What came.
+    /// The value that came.
     pub got: String,
 }
 

@@ -9,9 +9,9 @@ use crate::traffic::Selector;
 pub struct Request {
     /// The model's name.
     pub model: String,
-    /// Which version.
+    /// Selector of the version.
     pub selector: Selector,
-    /// What the choice of a version goes by, if the request gives it itself.
+    /// Key for the choice of a version, if the request gives one itself.
     pub routing_key: Option<String>,
     /// The input tensors.
     pub inputs: Inputs,
@@ -42,12 +42,12 @@ pub struct NamedTensor {
     pub tensor: Tensor,
 }
 
-/// What a model is run with: the tensors of a request, checked against its signature.
+/// Inputs of a run: the tensors of a request, checked against the model's signature.
 #[derive(Debug, Clone)]
 pub struct ModelInputs {
     /// One for each input that must be given, in the model's order.
     pub required: Vec<Tensor>,
-    /// Those that were given of the optional inputs, each with its index among them.
+    /// Optional inputs that were given, each with its index among the optional inputs.
     pub optional: Vec<(usize, Tensor)>,
 }
 

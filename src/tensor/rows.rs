@@ -12,7 +12,7 @@ pub struct RowCutter<'a> {
     start: usize,
     /// Elements before the next piece, where rows differ.
     elements: usize,
-    /// What a row takes of it; `None` where rows differ (BYTES).
+    /// Bytes of a row in the data; `None` where rows differ (BYTES).
     row_bytes: Option<usize>,
 }
 

@@ -7,7 +7,7 @@ use std::{
 use super::{Datatype, Inputs, ModelInputs, NamedTensor, Shape, Tensor, push_bytes_element, write_list};
 use crate::error::{Error, Result};
 
-/// What a model takes and gives.
+/// Inputs and outputs of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// The inputs that every request must give, in the model's order.
@@ -27,10 +27,10 @@ pub struct TensorSpec {
     pub name: Arc<str>,
     /// Type of the elements.
     pub datatype: Datatype,
-    /// The axes; `None` where the model does not say how many there are. Declared output shapes can be wrong: they are told
+    /// The axes; `None` where the model does not say how many there are. Declared output shapes can be wrong: they are shown
     /// to clients, never relied on.
     pub shape: Option<Vec<Dimension>>,
-    /// Names of the classes along the last axis, where the model tells them.
+    /// Names of the classes along the last axis, where the model has them.
     pub labels: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ impl Display for Dimension {
 }
 
 impl Signature {
-    /// What a model takes and gives, as it says.
+    /// Builds the signature of the inputs and outputs that a model declares.
     pub fn new(inputs: Vec<TensorSpec>, optional_inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>) -> Self {
         let mut named: HashMap<&str, (usize, usize)> = HashMap::new();
         let mut same_extent = Vec::new();
@@ -101,7 +101,7 @@ impl Signature {
         rows.chain(named.copied()).collect()
     }
 
-    /// Whether axis 0 of every input can be the batch: there is one, and its extent is not fixed.
+    /// Checks that axis 0 of every input can be the batch: there is such an axis, and its extent is not fixed.
     ///
     /// # Errors
     /// The reason why not, for people.
@@ -112,7 +112,7 @@ impl Signature {
         self.inputs.iter().try_for_each(TensorSpec::open_batch_axis)
     }
 
-    /// Whether axis 0 of every input and output is the batch, by the model's own word: one symbolic dimension that all share.
+    /// Checks that the model declares axis 0 of every input and output as the batch: one symbolic dimension that all share.
     ///
     /// # Errors
     /// The reason why not, for people.
@@ -257,7 +257,7 @@ impl Signature {
 }
 
 impl TensorSpec {
-    /// The shape as the wire has it: -1 for an axis of any extent. A tensor of any rank is told as one open axis, since the
+    /// The shape as the wire has it: -1 for an axis of any extent. A tensor of any rank is shown as one open axis, since the
     /// protocol has no word for it.
     pub fn wire_shape(&self) -> Vec<i64> {
         self.shape.as_ref().map_or_else(|| vec![-1], |shape| shape.iter().map(Dimension::to_wire).collect())

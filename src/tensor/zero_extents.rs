@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Dimension, ModelInputs, Signature};
 use crate::error::{Error, Result};
 
-/// Which axes of a model's inputs may have the extent 0.
+/// Axes of a model's inputs that may have the extent 0.
 ///
 /// Some kernels of ONNX Runtime end the process where an extent is 0. So an empty axis is refused unless a run at load has shown
 /// that the model takes it, or the model declares it.
@@ -33,7 +33,7 @@ impl ZeroExtents {
         }
     }
 
-    /// Whether the request may run as far as empty axes go.
+    /// Checks that the request may run as far as empty axes go.
     ///
     /// # Errors
     /// Names the input and the axis.

@@ -1,4 +1,4 @@
-//! What is told of requests beside their answers: ids, times, and the access log. Over HTTP both ways of a request tell the same.
+//! Reports on requests beside their answers: ids, times, and the access log. Both ways of a request over HTTP report the same.
 
 mod ids;
 mod log;
@@ -20,7 +20,7 @@ use crate::support::{
     server::{Server, eventually},
 };
 
-/// How a request comes to where it is answered.
+/// Way of a request to its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// Past hyper.
@@ -31,7 +31,7 @@ enum Way {
 
 const WAYS: [Way; 3] = [Way::Plain, Way::Hyper, Way::Grpc];
 
-/// What came back: the status as the log has it, and what was told beside the answer.
+/// Response: the status as the log has it, and the headers or metadata beside the answer.
 #[derive(Debug)]
 struct Told {
     status: u64,

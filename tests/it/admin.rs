@@ -71,7 +71,7 @@ async fn change(server: &Server, path: &str, body: impl Into<Body>) -> Value {
     answer.json()
 }
 
-/// The model `add` as it is told.
+/// The model `add` as the admin API reports it.
 async fn model(server: &Server) -> Value {
     get(server.admin, "/admin/v1/models/add").await.json()
 }

@@ -76,7 +76,7 @@ async fn requests_that_would_be_late_are_refused_at_once() {
     assert!(answer.error().contains("the request's deadline is in"), "{answer:?}");
     assert_eq!(rejected(&server, "predicted_late").await, 2.0);
 
-    // Who has more time is let in, and who has no deadline.
+    // Requests with more time are let in, and those without a deadline.
     let patient = send(&client, with(request(7), "timeout", 3_600_000_000));
     queued(&server, 1.0 + WAITING as f64).await;
     busy.release().await;
@@ -109,7 +109,7 @@ async fn requests_wait_no_longer_than_the_queue_time() {
     })
     .await;
     assert!(rejected(&server, "queue_time").await > 0.0, "some are refused at once");
-    // What waits now has waited too long then.
+    // Requests that wait now have waited too long then.
     tokio::time::sleep(2 * limit).await;
     busy.release().await;
     let error = first.await.unwrap().unwrap_err();
@@ -161,7 +161,7 @@ async fn the_higher_level_goes_first_and_finds_room() {
     let (parameter, metadata) = timeout(WAIT_TIMEOUT, higher).await.expect("the lower level goes first");
     assert_eq!((parameter, int64s(&metadata)), (5, vec![6]));
     runs(&server, begun + 3.0).await;
-    // What the request itself says counts.
+    // The request's own parameter counts.
     let address = server.http;
     let higher = tokio::spawn(async move { post_with(address, PATH, &header, json("\"priority\":1")).await });
     queued(&server, 3.0).await;

@@ -50,7 +50,7 @@ async fn answers(server: &Server) -> HashSet<Vec<u8>> {
             with_binary(&json!({"id": id, "inputs": [input], "parameters": {"binary_data_output": true}}), &numbers());
         let answer = post_with(server.http, "/v2/models/http/infer", &headers, body.clone()).await;
         answers.insert(answer.binary().1.to_vec());
-        // What the path for plain requests does not take.
+        // Requests that the path for plain requests does not take.
         let unusual = [headers[0].clone(), ("x-unusual", "1".into()), ("expect", "100-continue".into())];
         let answer = post_with(server.http, "/v2/models/both/infer", &unusual, body).await;
         answers.insert(answer.binary().1.to_vec());

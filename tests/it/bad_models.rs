@@ -1,4 +1,4 @@
-//! What can't be loaded: the reason is told where it is looked for, and everything else is served.
+//! Models that can't be loaded: the reason stands where people look for it, and everything else is served.
 
 use onnxd::api::proto::ModelMetadataRequest;
 use prost::Message;
@@ -232,7 +232,7 @@ fn a_check_tells_why_and_checks_the_others() {
     assert_eq!(version("good")["ok"], true);
 }
 
-/// What can't take the place of a version that serves leaves it in its place, whatever it is, and costs no memory.
+/// A reload that can't replace a serving version leaves it in its place, whatever is wrong, and costs no memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_reload_keeps_what_serves() {
     let folder = TempDir::new().unwrap();
@@ -287,7 +287,7 @@ async fn a_failed_reload_keeps_what_serves() {
     .await;
 }
 
-/// What lies outside of the files that are watched may come later: it is tried again, and told once.
+/// A file outside of the watched files may come later: the load is retried, and logged once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_pass_is_tried_again() {
     let folder = TempDir::new().unwrap();
@@ -356,7 +356,7 @@ async fn pipes_are_not_waited_for() {
     }
 }
 
-/// Nothing that a client can ask tells where files lie, or what is in them.
+/// No answer to a client shows where files lie, or what is in them.
 #[tokio::test(flavor = "multi_thread")]
 async fn data_ports_tell_nothing_of_the_host() {
     let (folder, all) = repository();
@@ -406,7 +406,7 @@ fn slow_to_load(number: f32) -> Graph {
         raw_data: ROUNDS.to_le_bytes().to_vec(),
         ..onnx::Tensor::default()
     });
-    // What follows the loop is replaced.
+    // The nodes behind the loop are replaced.
     graph.node.truncate(5);
     graph.node.push(node("Add", &["floor", "number"], &["sum"]));
     graph.node.push(node("Add", &["x", "sum"], &["y"]));
@@ -414,7 +414,7 @@ fn slow_to_load(number: f32) -> Graph {
     Graph { initializer: [graph.initializer, add.initializer].concat(), input: add.input, output: add.output, ..graph }
 }
 
-/// What changes or goes while it is loaded is not served, and what takes its place is.
+/// A version that changes or goes while it is loaded is not served, and the one that takes its place is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_while_it_loads_is_loaded_again() {
     let folder = TempDir::new().unwrap();
@@ -440,12 +440,12 @@ async fn what_changes_while_it_loads_is_loaded_again() {
     }
     eventually("what is there now serves", async || serves(&server, "changes").await).await;
     eventually("what is not there is told", async || reasons(&server, "vanishes").await.contains("no such file")).await;
-    // What was loaded of them first was never said to be ready.
+    // A version that was loaded of the first files was never reported ready.
     server.wait_for_logs(1, |line| line["message"] == "ready" && line["model"] == "changes");
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);
 }
 
-/// What ONNX Runtime says of every run that fails must not fill the log as fast as a client can ask.
+/// Messages of ONNX Runtime on failing runs must not fill the log as fast as a client can ask.
 #[tokio::test]
 async fn failing_requests_do_not_fill_the_log() {
     let repository = TempDir::new().unwrap();

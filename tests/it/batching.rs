@@ -277,7 +277,7 @@ async fn rows_without_end_are_refused() {
     assert_eq!(answer.outputs[0].shape, [9, 0]);
 }
 
-/// What waits goes to every instance that is free, though it came with one push or waited for company.
+/// Waiting requests go to every free instance, though they came with one push or waited for company.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_instance_stays_free_while_something_waits() {
     if std::thread::available_parallelism().unwrap().get() < 2 {
@@ -322,7 +322,7 @@ async fn versions_run_where_their_cost_allows() {
         let server = Server::start(repository.path());
         let metadata = get(server.http, "/v2/models/m").await.json();
         let told = metadata["properties"]["in_place"].as_str().unwrap_or_default();
-        // How fast the machine is decides too; nothing else may speak against it.
+        // The speed of the machine decides too; nothing else may speak against it.
         let is_slow = |text: &str| text.starts_with("off: a batch of") || text.starts_with("off: a row takes");
         let by_speed = (expected.starts_with("on") || is_slow(expected)) && is_slow(told);
         assert!(told.starts_with(expected) || by_speed, "{config}: {told}");

@@ -83,7 +83,7 @@ async fn the_printed_requests_work() {
     }
 }
 
-/// A repository with much to tell.
+/// A repository with much to report.
 fn talkative() -> TempDir {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
@@ -279,7 +279,7 @@ fn any_part_of_a_repository_can_be_checked() {
     }
 }
 
-/// What would not serve, and what can't be checked: the exit code and what is said.
+/// Versions that would not serve, and paths that can't be checked: the exit code and the messages.
 #[test]
 fn what_would_not_serve_is_told() {
     let folder = TempDir::new().unwrap();

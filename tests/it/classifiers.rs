@@ -36,7 +36,7 @@ async fn served(nodes: Vec<Node>, element: i32, output: onnx::ValueInfo) -> (Val
     let datatype = if element == DOUBLE { "FP64" } else { "FP32" };
     let input = json!({"name": "x", "datatype": datatype, "shape": [1, 2], "data": [1, 2]});
     let answer = post(server.http, "/v2/models/classifier/infer", json!({ "inputs": [input] }).to_string()).await;
-    // Both protocols tell the same of it.
+    // Both protocols show the same of it.
     let asked = ModelMetadataRequest { name: "classifier".into(), version: String::new() };
     let outputs = inference(&server).await.model_metadata(asked).await.unwrap().into_inner().outputs;
     let metadata = get(server.http, "/v2/models/classifier").await.json();

@@ -140,7 +140,7 @@ fn mistakes_are_told_at_once() {
         let output = ended(&mut command);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         let unsaid: Vec<_> = says.iter().filter(|part| !err.contains(&filled(part))).collect();
-        // Usage errors are told by the parser of the command line, in its own form.
+        // Usage errors are reported by the parser of the command line, in its own form.
         let messages = err.lines().filter(|line| line.starts_with("onnxd: ")).count();
         let told = unsaid.is_empty() && out.is_empty() && (messages == 1 || *code == 2) && !err.contains("panicked");
         if output.status.code() != Some(*code) || !told {

@@ -1,4 +1,4 @@
-//! Settings: what is told about wrong ones, where they come from, and that their documentation is true.
+//! Settings: messages about wrong ones, where they come from, and that their documentation is true.
 
 use std::{fs, process::Command};
 use tempfile::TempDir;
@@ -8,7 +8,7 @@ use crate::{
     support::{onnx, server::Server, server::onnxd},
 };
 
-/// What `onnxd config` prints; it must succeed.
+/// Output of `onnxd config`; it must succeed.
 fn printed(command: &mut Command) -> String {
     let output = ended(command);
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
@@ -21,7 +21,7 @@ fn config(arguments: &[&str]) -> Command {
     command
 }
 
-/// Files with mistakes, and what is told about each of them, in order.
+/// Files with mistakes, and the message about each of them, in order.
 #[rustfmt::skip]
 const WRONG: &[(&[u8], &[&str])] = &[
     (b"http = \"off\"\nhtpp = \"off\"", &["2:1: unknown key 'htpp'; did you mean 'http'? known keys: http, grpc, "]),
@@ -60,7 +60,7 @@ fn every_problem_of_a_file_is_told_in_a_line_with_its_place() {
     };
     for (contents, says) in WRONG {
         fs::write(&file, contents).unwrap();
-        // Whether it is only shown or served with.
+        // Both where it is only shown and where it is served with.
         for command in [&["config"][..], &["serve", "."]] {
             let lines = told(onnxd().args(command).arg("--config").arg(&file));
             assert_eq!(lines.len(), says.len(), "{lines:#?}");
@@ -151,7 +151,7 @@ fn what_holds_is_shown_with_its_origin() {
     assert_eq!(before, after);
 }
 
-/// What is documented is complete and true: given back, it changes nothing.
+/// The documentation is complete and true: given back, it changes nothing.
 #[test]
 fn the_documented_defaults_are_the_defaults() {
     let folder = TempDir::new().unwrap();
@@ -176,7 +176,7 @@ fn the_documented_defaults_are_the_defaults() {
     let help = printed(onnxd().args(["serve", "--help"]));
     for line in defaults.lines().filter(|line| !line.starts_with('#')) {
         let value = line.split_once(" = ").unwrap().1.split("  #").next().unwrap().trim_end().trim_matches('"');
-        // What is switched on by being named is off by default.
+        // An option that is switched on by its name is off by default.
         assert!(value == "false" || help.contains(&format!("[default: {value}]")), "{value} is not in\n{help}");
     }
 }

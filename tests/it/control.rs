@@ -1,4 +1,4 @@
-//! What the server loads, by its options and by the models' settings, and what is told of it.
+//! Versions that the server loads, by its options and by the models' settings, and the reports on them.
 
 use std::{fs, path::Path};
 use tempfile::TempDir;
@@ -76,7 +76,7 @@ async fn a_version_counts_when_its_marker_is_there() {
     assert!(answer.error().contains("marker"), "{answer:?}");
     fs::write(root.join("add/2/READY"), "").unwrap();
     becomes_ready(&server, 2).await;
-    // While it is written anew, the one before serves.
+    // While it is rewritten, the one before serves.
     fs::remove_file(root.join("add/2/READY")).unwrap();
     onnx::add(5.0).save(&root.join("add/2/model.onnx"));
     add(root, 3);
@@ -153,7 +153,7 @@ async fn what_went_first_for_a_load_that_fails_says_so() {
     let limit = (size * 5 / 2).to_string();
     let server = Server::start_with(root, &["--model-memory", &limit, "--model-memory-full", "unload-first"]);
     let size = usize::try_from(size).unwrap();
-    // What is no model at all is seen before.
+    // A file that is no model at all is seen before.
     fs::write(root.join("add/2/model.onnx"), "no model".repeat(size).split_at(size).0).unwrap();
     error(&server, "it seems to be text");
     assert!(is_ready(&server, 2).await);

@@ -168,7 +168,7 @@ async fn every_datatype_in_every_form() {
         expect_back(&server, &client, elements.datatype, &shape, elements).await;
     }
 
-    // What JSON has no number for goes out as Python's clients read it, and comes in as they write it, or in quotes.
+    // Numbers that JSON does not have go out as Python's clients read them. They come in as those write them, or in quotes.
     let wide = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
     let narrow = wide.map(|value| value as f32);
     for (datatype, raw) in

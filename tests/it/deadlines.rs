@@ -1,4 +1,4 @@
-//! Requests whose answer would come too late are told so in time, whichever way they say when that is.
+//! Requests whose answer would come too late are refused in time, whichever way they give the deadline.
 
 use http::StatusCode;
 use hyper_util::{

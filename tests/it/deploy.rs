@@ -1,5 +1,5 @@
-//! What people run the server with holds to the rules of its kind, and to what the server has: the Dockerfile, the manifests
-//! of Kubernetes, the unit of systemd.
+//! Deployment files follow the rules of their kind, and fit what the server has: the Dockerfile, the manifests of Kubernetes,
+//! the unit of systemd.
 
 use std::{
     collections::BTreeSet,
@@ -99,7 +99,7 @@ fn the_manifests_are_valid_and_fit_together() {
     let Some(packages) = python::packages_of(TEST, REQUIREMENTS) else { return };
     let folder = root().join("deploy/kubernetes");
     let printed = python::run_with(TEST, &packages, "manifests.py", &[folder.to_str().unwrap()]);
-    // What it skips is told, as what is skipped here is.
+    // Skips of the script are reported, as skips of this test are.
     for line in printed.lines().filter(|line| line.starts_with("SKIPPED")) {
         let _ = writeln!(io::stderr(), "{TEST}: {line}");
     }

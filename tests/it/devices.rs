@@ -1,4 +1,4 @@
-//! What models run on: the default, what can't be had, and what is told of it. What needs a GPU is not here.
+//! Devices that models run on: the default, missing devices, and the reports on them. Tests that need a GPU are not here.
 
 use serde_json::{Value, json};
 use std::{fs, path::Path};
@@ -114,7 +114,7 @@ async fn a_machine_without_gpus_is_no_news() {
     }
 }
 
-/// Somebody who has GPUs is told why nothing runs on them, once. CUDA's part of the driver is not loaded for that.
+/// The log reports once to somebody who has GPUs why nothing runs on them. CUDA's part of the driver is not loaded for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn gpus_that_nothing_runs_on_are_told_once() {
     let repository =

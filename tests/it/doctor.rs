@@ -169,7 +169,7 @@ fn gpus_are_told_with_their_driver() {
     );
 }
 
-/// What the process may have at most is no more than its own limits allow.
+/// Memory that the process may have at most is no more than its own limits allow.
 #[test]
 fn limits_of_the_process_bound_the_memory_of_requests() {
     const LIMIT: u64 = 6 << 30;

@@ -23,7 +23,7 @@ fn config(repository: &Path, state: &TempDir) -> ServerConfig {
     config
 }
 
-/// What the model makes of 1.
+/// The model's answer to 1.
 async fn ask(addresses: &Addresses) -> f64 {
     let body = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1.0, 1.0]}]});
     let answer = client::post(addresses.http.unwrap(), "/v2/models/add/infer", body.to_string()).await;

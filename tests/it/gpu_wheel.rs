@@ -67,7 +67,7 @@ fn unpacked_where(gpu: bool, test: &str) -> Option<Unpacked> {
     None
 }
 
-/// Whether this machine has a GPU that the driver knows.
+/// True if this machine has a GPU that the driver knows.
 fn has_gpu() -> bool {
     fs::read_dir("/proc/driver/nvidia/gpus").is_ok_and(|mut gpus| gpus.next().is_some())
 }
@@ -282,7 +282,7 @@ async fn reloads_leave_nothing_behind() {
             let threads = metric(&server, "process_threads", &[]).await;
             (threads, metric(&server, "process_open_fds", &[]).await)
         };
-        // What was replaced goes in its own time, and ends of threads take theirs.
+        // Replaced generations go in their own time, and ends of threads take theirs.
         match before {
             None if round == 2 => before = Some(now().await),
             None => {}
@@ -297,7 +297,7 @@ async fn reloads_leave_nothing_behind() {
     }
 }
 
-/// What others have taken of a GPU's memory when the server starts, they may give back.
+/// GPU memory that other processes have taken when the server starts may be given back later.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_was_full_at_the_start_is_used_later() {
     let Some(unpacked) = unpacked_where(false, "a_gpu_that_was_full_at_the_start_is_used_later") else { return };

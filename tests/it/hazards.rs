@@ -1,4 +1,4 @@
-//! What a client sends that ONNX Runtime can't take: refusals, and who is told to be at fault.
+//! Requests that ONNX Runtime can't take: refusals, and the party that they name at fault.
 
 mod operators;
 
@@ -121,7 +121,7 @@ async fn runs_that_fail_for_their_inputs_are_the_clients_fault() {
             ["onnxruntime", "::", ".cc", ".h:", "was false"].iter().filter(|part| told.contains(**part)).collect();
         assert!(cpp.is_empty(), "{cpp:?} in {told}");
     }
-    // Nothing shows that this model works: its failure is not told as the client's.
+    // Nothing shows that this model works: its failure is not reported as the client's.
     expect(&ask(&server, "seven", &[("x", "FP32", &[2], json!([1, 2]))]).await, 500, &["operator Reshape"]);
     expect(&ask(&server, "seven", &[("x", "FP32", &[7], json!([1, 2, 3, 4, 5, 6, 7]))]).await, 200, &[]);
     // Now it is shown.

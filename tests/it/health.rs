@@ -141,7 +141,7 @@ async fn next(watch: &mut Streaming<onnxd::api::proto::health::HealthCheckRespon
     watch.message().await.unwrap().map(|response| response.status())
 }
 
-/// What `grpcurl` and its like ask before they can call.
+/// Calls that `grpcurl` and its like make before they can call.
 #[tokio::test(flavor = "multi_thread")]
 async fn reflection_describes_the_services() {
     use pb::v1::{

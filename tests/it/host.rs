@@ -1,4 +1,4 @@
-//! What the host does to a server: logs that nobody reads, signals, clocks that are wrong, and no threads left.
+//! Conditions of the host: logs that nobody reads, signals, clocks that are wrong, and no threads left.
 
 mod clock;
 mod log;

@@ -68,7 +68,7 @@ async fn answers_in_json_name_what_answered() {
     let mut request = good();
     request["id"] = json!("a \"quoted\" id \u{1f980}");
     request["outputs"] = json!([{ "name": "difference" }]);
-    // What the server does not know is not its business.
+    // Unknown members are not the server's business.
     request["parameters"] = json!({ "timeout": u64::MAX, "priority": 1, "mine": { "any": ["thing"] } });
     request["mine"] = json!(null);
     let answer = post(server.http, "/v2/models/pair/versions/1/infer", request.to_string()).await;
@@ -142,7 +142,7 @@ async fn tensors_travel_in_binary_as_asked() {
     }
 }
 
-/// What other programs write: a byte order mark in front, and base64 without padding.
+/// JSON of other programs: a byte order mark in front, and base64 without padding.
 #[tokio::test(flavor = "multi_thread")]
 async fn json_of_other_writers_is_read() {
     let repository = repository();
@@ -227,7 +227,7 @@ async fn connections_are_kept_and_may_be_http2() {
     assert_eq!(send(request.unwrap()).await.status, StatusCode::OK);
 }
 
-/// A body that is too large is refused by the length that it is told to have, before any of it has come.
+/// A body that is too large is refused by the length that its header gives, before any of it has come.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_bodies_are_refused_at_once() {
     let repository = repository();

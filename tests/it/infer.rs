@@ -166,7 +166,7 @@ fn routing_keys_and_headers_are_sent() {
     }
 }
 
-/// What `numpy.save` writes.
+/// A file as `numpy.save` writes it.
 fn npy(descr: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let length = u16::try_from(header.len()).unwrap().to_le_bytes();
@@ -235,7 +235,7 @@ fn an_answer_is_a_table_or_the_protocols_json() {
         assert!(text(&output.stdout).starts_with(&format!("add version 1 ({heading})\n")), "{line}: {output:?}");
     }
 
-    // Who has seen enough ends nothing in disorder.
+    // A reader that has seen enough ends nothing in disorder.
     setting.file("many.csv", "1,2\n".repeat(200_000));
     let mut child = setting.command("add many.csv").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut beginning = [0; 10];
@@ -356,7 +356,7 @@ fn what_is_no_server_is_told() {
     assert!(told(&address, &[]).starts_with(&format!("onnxd: http://{address}/: ")));
 }
 
-/// What NumPy really writes.
+/// Files that NumPy really writes.
 #[test]
 fn files_of_numpy_are_read() {
     const WRITE: &str = "

@@ -139,7 +139,7 @@ fn reader_of_imports_sees_every_form() {
         let file = sources.files().find(|file| file.module.join("/") == name).unwrap();
         sources.imports(file).into_keys().map(|module| module.join("/")).collect::<Vec<_>>()
     };
-    // What is exported again counts where it is defined.
+    // A name that is exported again counts where it is defined.
     assert_eq!(imports("a"), ["b", "b/c"]);
     assert_eq!(imports("a/deep"), ["d"]);
     assert_eq!(imports("a/own"), ["a/deep", "b/c", "d"]);

@@ -20,7 +20,7 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
     fs::write(path, contents).unwrap();
 }
 
-/// What a model that adds a number adds, and the version that answered; else the status.
+/// Number that a model adds, and the version that answered; else the status.
 async fn added(server: &Server, model: &str) -> Result<(f64, String), u16> {
     let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0] });
     let request = json!({ "inputs": [input] }).to_string();
@@ -37,7 +37,7 @@ fn check(arguments: &[&str], path: &Path) -> Output {
     onnxd().arg("check").args(arguments).arg(path).output().unwrap()
 }
 
-/// What `onnxd check` says of a path, on both streams.
+/// Output of `onnxd check` for a path, on both streams.
 fn said(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
 }
@@ -68,7 +68,7 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
     write(&root.join("torch/model.pt"), "PK\x03\x04archive/data.pkl");
     write(&root.join("tf/model.savedmodel/saved_model.pb"), "x");
     write(&root.join("steps/config.pbtxt"), "platform: \"ensemble\"");
-    // What a model was made from may lie beside it.
+    // The source of a model may lie beside it.
     write(&root.join("good/model.pt"), "PK\x03\x04archive/data.pkl");
     write(&root.join("good.pkl"), "\u{80}\x04");
     write(&root.join("notes/README.md"), "nothing");
@@ -115,7 +115,7 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
         assert!(page.lines().any(all), "{parts:?}: {page}");
     }
 
-    // What it advises works, one after the other.
+    // Its advice works, one sentence after the other.
     for sentence in unserved {
         let advice = sentence.as_str().unwrap();
         let Some(start) = ["ln -s ", "mv ", "mkdir "].iter().filter_map(|word| advice.find(word)).min() else {
@@ -131,7 +131,7 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
     crate::support::server::eventually("good", async || added(&server, "good").await == Ok((1.0, "2".into()))).await;
 }
 
-/// What comes while the server runs is named too, once.
+/// An unserved file that comes while the server runs is named too, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn layouts_that_match_nothing_are_named_when_they_come() {
     let folder = TempDir::new().unwrap();
@@ -215,7 +215,7 @@ async fn strays_of_a_model_that_is_served_alone_are_named() {
     assert!(!output.status.success() && said(&output).contains("mv m/v1 m/2,"), "{output:?}");
 }
 
-/// What is served alone is followed as a repository is.
+/// A file that is served alone is followed as a repository is.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_a_file_that_is_served_alone_are_followed() {
     let folder = TempDir::new().unwrap();
@@ -302,7 +302,7 @@ async fn ignored_settings_of_triton_are_named() {
     assert!(said.contains("rename other.onnx to model.onnx") && said.contains("default_model_filename"), "{said}");
 }
 
-/// What a path leads to by links is read as far as that was named, and no further.
+/// Links of a path are followed as far as the path was named, and no further.
 #[tokio::test(flavor = "multi_thread")]
 async fn links_out_of_what_is_served_alone_are_refused() {
     let (folder, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());

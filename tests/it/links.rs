@@ -10,7 +10,7 @@ use crate::support::{
     server::{Server, onnxd},
 };
 
-/// What `x + number` adds to zero; else the status.
+/// Number that `x + number` adds to zero; else the status.
 async fn added(server: &Server, model: &str) -> Result<f64, u16> {
     let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0] });
     let answer =
@@ -37,7 +37,7 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
     fs::write(path, contents).unwrap();
 }
 
-/// What `onnxd check` says of a path.
+/// Output of `onnxd check` for a path.
 fn check(path: &Path, options: &[&str]) -> (bool, Value) {
     let output = onnxd().args(["check", "--json"]).args(options).arg(path).output().unwrap();
     (output.status.success(), serde_json::from_slice(&output.stdout).unwrap())
@@ -116,7 +116,7 @@ async fn links_out_of_the_repository_are_refused() {
         "{document:#}"
     );
 
-    // Where they are allowed, what they lead to is served; what is wrong in it is told as ever.
+    // Where they are allowed, what they lead to is served; errors in it are reported as ever.
     let allowed = elsewhere.to_str().unwrap();
     let server = Server::start_with(root, &["--allow-links-to", &format!("/nowhere,{allowed}")]);
     for (model, expected) in [

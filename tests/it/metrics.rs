@@ -1,4 +1,4 @@
-//! What Prometheus scrapes.
+//! Metrics that Prometheus scrapes.
 
 use axum::body::Body;
 use http::Request;
@@ -18,7 +18,7 @@ use crate::support::{
     server::{WAIT_TIMEOUT, Server, eventually, onnxd},
 };
 
-/// A metric as docs/metrics.md has it, or as the server tells it.
+/// A metric as docs/metrics.md has it, or as the server exports it.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Family<'a> {
     name: &'a str,
@@ -42,7 +42,7 @@ fn documented() -> BTreeSet<Family<'static>> {
     rows.filter_map(family).collect()
 }
 
-/// What a text exports.
+/// Families that a text exports.
 fn exported(text: &str) -> BTreeSet<Family<'_>> {
     let mut families = BTreeSet::new();
     let mut lines = text.lines().peekable();
@@ -65,7 +65,7 @@ fn exported(text: &str) -> BTreeSet<Family<'_>> {
             assert!(labels.is_empty() || labels == of_line, "{line}: all series of a name have the same labels");
             labels = of_line;
         }
-        // Not everything has something to tell.
+        // Not everything has something to report.
         assert!(seen.is_empty() || seen == suffixes.iter().copied().collect(), "{name}: {seen:?}");
         assert!(families.insert(Family { name, kind, help, labels }), "{name} is there twice");
     }
@@ -81,7 +81,7 @@ fn only(families: BTreeSet<Family<'_>>, wanted: impl Fn(&str) -> bool) -> BTreeS
     families.into_iter().filter(|family| wanted(family.name)).collect()
 }
 
-/// Whether a family has series.
+/// True if a family has series.
 fn told(text: &str, name: &str) -> bool {
     text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', '_'])))
 }
@@ -104,7 +104,7 @@ async fn scrape(server: &Server) -> String {
     String::from_utf8(answer.body.to_vec()).unwrap()
 }
 
-/// The same once this is told: a driver that is late with its answer has none.
+/// The same once this series is exported: a driver that is late with its answer has none.
 async fn scrape_with(server: &Server, series: &str) -> String {
     let mut text = String::new();
     let told = async || {
@@ -220,7 +220,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
     }
     assert!(told[r#"onnxd_gpu_energy_joules_total{gpu="0"}"#] >= 5000.0, "{text}");
 
-    // It falls off the bus: there is nothing to tell of it, and all else goes on.
+    // It falls off the bus: there is nothing to report of it, and all else goes on.
     fs::write(&lost, "").unwrap();
     let text = scrape_with(&server, r#"onnxd_gpu_info{gpu="0""#).await;
     assert!(!text.contains(r#"{gpu="1""#), "{text}");
@@ -341,7 +341,7 @@ async fn what_does_not_serve_is_seen() {
         assert_eq!(told.get(series), Some(&expected), "{series} in\n{text}");
     }
 
-    // What fails to be loaded anew goes on serving.
+    // A version that fails to be reloaded goes on serving.
     fs::write(&file, "no model").unwrap();
     let labels = ["model=\"add\"", "version=\"1\""];
     eventually("the failure is told", async || {
@@ -462,7 +462,7 @@ async fn series_live_as_long_as_their_version() {
     infer(&client, request()).await.unwrap();
     assert_eq!(count(&["version=\"2\""]).await, 1.0);
 
-    // Loaded anew it goes on counting where it was: rates see no reset.
+    // Reloaded it goes on counting where it was: rates see no reset.
     onnx::add(5.0).save(&repository.path().join("add/2/model.onnx"));
     let mut asked = 1.0;
     eventually("the new file answers", async || {

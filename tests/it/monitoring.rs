@@ -1,5 +1,5 @@
-//! What an operator watches the server with, `deploy/prometheus` and `deploy/grafana`: held against Prometheus' own tools, Grafana's
-//! own types, and a server under load.
+//! Monitoring of the server, `deploy/prometheus` and `deploy/grafana`: held against Prometheus' own tools, Grafana's own types,
+//! and a server under load.
 
 mod dashboards;
 mod demo;
@@ -94,7 +94,7 @@ fn every_alert_has_a_runbook_and_a_test() {
     let tests = fs::read_dir(configuration().join("tests")).unwrap();
     let tests: String = tests.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap()).collect();
     for alert in alerts {
-        // The name is followed by what is expected, or by nothing where it must not be told of.
+        // The name is followed by the expectation, or by nothing where it must not fire.
         let name = format!("alertname: {alert}\n");
         let cases = tests.split(&name).skip(1);
         let (told, not): (Vec<_>, Vec<_>) = cases.partition(|case| case.trim_start().starts_with("exp_alerts"));

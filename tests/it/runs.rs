@@ -143,7 +143,7 @@ async fn short_runs_pass_a_version_that_waits_for_more_cpus() {
     assert_eq!(floats(&wide.await.unwrap().unwrap()), [2.0, 3.0]);
 }
 
-/// Who shares a batch with a run without end gets an answer once that is stopped.
+/// A request that shares a batch with a run without end gets an answer once that is stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_request_costs_its_batch_nothing_but_time() {
     let repository =
@@ -293,7 +293,7 @@ async fn load_without_end_fails_and_holds_up_none_at_the_start() {
     }
 }
 
-/// What is loaded is published though other loads go on.
+/// A loaded version is published though other loads go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn loaded_version_serves_while_another_load_goes_on() {
     let repository = repository("");

@@ -34,9 +34,9 @@ fn start(options: &[&str]) -> (TempDir, Server) {
     (repository, server)
 }
 
-/// Whether nothing of the request was processed, by the protocol's own word: the server did not take the connection; or it
-/// had said that the connection ends before the request went out on it (what hyper's client calls cancelled), or while it was
-/// on its way (GOAWAY with NO_ERROR, RFC 9113 section 6.8).
+/// True if nothing of the request was processed, by the protocol's own word: the server did not take the connection; or it had
+/// said that the connection ends before the request went out on it (what hyper's client calls cancelled), or while it was on
+/// its way (GOAWAY with NO_ERROR, RFC 9113 section 6.8).
 fn is_refused(status: &Status) -> bool {
     let mut source = status.source();
     while let Some(error) = source {
@@ -177,7 +177,7 @@ async fn what_is_in_flight_is_finished_while_readiness_is_off() {
     assert_eq!(get(server.http, "/v2/health/ready").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(get(server.http, "/v2/health/live").await.status, StatusCode::OK);
     assert!(!client.clone().server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
-    // Who has not noticed yet is still answered.
+    // A client that has not noticed yet is still answered.
     let request = raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
     assert_eq!(floats(&infer(&client, request).await.unwrap()), [2.0, 3.0]);
     busy.release().await;

@@ -1,4 +1,4 @@
-//! What the tests have in common.
+//! Code that the tests share.
 
 pub mod client;
 pub mod h1;

@@ -148,7 +148,7 @@ async fn what_is_written_over_weights_does_not_reach_the_version_that_serves() {
     graph.save(&repository.path().join("add/1/model.onnx"));
     fs::write(&weights, float_bytes(&[1.0; SIZE])).unwrap();
     let server = Server::start(repository.path());
-    // Nothing of the model is loaded anew meanwhile.
+    // Nothing of the model is reloaded meanwhile.
     fs::write(repository.path().join("add/config.toml"), "[").unwrap();
     server.wait_for_log(|line| line["level"] == "ERROR" && line["model"] == "add");
     let client = inference(&server).await;

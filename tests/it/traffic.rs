@@ -49,7 +49,7 @@ fn with_parameter(mut request: ModelInferRequest, value: ParameterChoice) -> Mod
     request
 }
 
-/// The version that answers a request over gRPC, by all that tells it, and why.
+/// The version that answers a request over gRPC, by all that shows it, and why.
 async fn ask(
     client: &Client,
     request: ModelInferRequest,
@@ -76,7 +76,7 @@ async fn post(server: &Server, version: &str, parameters: Value, headers: &[(&st
     post_with(server.http, &path, headers, json!({ "inputs": inputs, "parameters": parameters }).to_string()).await
 }
 
-/// The version that an answer over HTTP comes from, by all that tells it, and why.
+/// The version that an answer over HTTP comes from, by all that shows it, and why.
 fn told(answer: &Answer) -> (u64, String) {
     assert_eq!(answer.status, 200, "{answer:?}");
     let told = |name| answer.headers[name].to_str().unwrap().to_owned();
@@ -239,7 +239,7 @@ async fn every_process_sends_a_key_to_the_same_version() {
     assert_eq!(canary, CANARY_KEYS);
 }
 
-/// Those of the keys user-0 to user-199 that Python sends to version 3 of `add` with weights 9 and 1.
+/// Keys, of user-0 to user-199, that Python sends to version 3 of `add` with weights 9 and 1.
 const CANARY_KEYS: [usize; 19] = [0, 4, 5, 20, 25, 79, 80, 99, 108, 113, 119, 123, 124, 144, 159, 171, 175, 189, 190];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -333,7 +333,7 @@ async fn where_nothing_that_is_ready_has_weight_nothing_answers() {
     let answer = post(&server, "", json!({ "routing_key": "k" }), &[]).await;
     assert!(answer.status == 503 && answer.error() == status.message(), "{answer:?}");
     assert_eq!(get(server.http, "/v2/models/add/ready").await.status, 503);
-    // What is named answers.
+    // A version or an alias that is named answers.
     assert_eq!(ask(&client, request("2"), &[]).await.unwrap(), (2, "pinned".into()));
     assert_eq!(ask(&client, request("stable"), &[]).await.unwrap(), (1, "alias".into()));
     // Without weights, stable takes all; without that, the highest that is ready.

@@ -1,4 +1,4 @@
-//! What carries requests: encodings, limits, timeouts, and memory, over HTTP/1.1, HTTP/2 and gRPC.
+//! Transport of requests: encodings, limits, timeouts, and memory, over HTTP/1.1, HTTP/2 and gRPC.
 
 mod connections;
 mod encodings;
@@ -123,7 +123,7 @@ async fn ask(
     Answer { status: head.status, headers: head.headers, body: body.collect().await.unwrap().to_bytes() }
 }
 
-/// How a call over gRPC ended: its status, the headers of the response, and the body.
+/// End of a call over gRPC: its status, the headers of the response, and the body.
 async fn call(
     server: &Server,
     path: &str,
@@ -144,13 +144,13 @@ async fn call(
     (status, head.headers, body.to_bytes())
 }
 
-/// What `call` ends with for one message to ModelInfer.
+/// End of `call` for one message to ModelInfer.
 async fn infer_framed(server: &Server, headers: &[(&str, String)], body: Vec<u8>) -> (Status, HeaderMap) {
     let (status, headers, _) = call(server, MODEL_INFER, headers, body).await;
     (status, headers)
 }
 
-/// That the server answers as ever, over every protocol.
+/// Asserts that the server answers as ever, over every protocol.
 async fn assert_well(server: &Server) {
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let (body, headers) = echo_binary(4);

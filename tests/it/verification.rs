@@ -1,4 +1,4 @@
-//! What a version brings along to be held to: the manifest of its files, and its test cases.
+//! Verification of a version by its own files: the manifest of its files, and its test cases.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -23,7 +23,7 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
     fs::write(path, contents).unwrap();
 }
 
-/// What `x + number` gives for [0, 0], and the version that answered; else why not.
+/// Sum that `x + number` gives for [0, 0], and the version that answered; else why not.
 async fn added(server: &Server, model: &str) -> Result<(f64, String), String> {
     let request = json!({ "inputs": [{ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0] }] });
     let answer = post(server.http, &format!("/v2/models/{model}/infer"), request.to_string()).await;
@@ -100,7 +100,8 @@ async fn a_manifest_that_does_not_hold_is_told() {
     .await;
 }
 
-/// As `sha256sum` makes it. What it does not list is told; a version whose files are swapped without it does not serve.
+/// As `sha256sum` makes it. A file that it does not list is reported; a version whose files are swapped without it does not
+/// serve.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_guards_a_version() {
     let folder = TempDir::new().unwrap();
@@ -226,7 +227,7 @@ async fn a_test_case_that_fails_is_told() {
     .await;
 }
 
-/// What is recorded with curl is a test case: request and answer in one object.
+/// A recording with curl is a test case: request and answer in one object.
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_requests_and_answers_pass() {
     let folder = TempDir::new().unwrap();

@@ -15,7 +15,7 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
     fs::write(path, contents).unwrap();
 }
 
-/// What a model answers to zeros, or to ones; else the status.
+/// A model's answer to zeros, or to ones; else the status.
 async fn answered(server: &Server, model: &str, x: f64) -> Result<f64, u16> {
     let input = json!({ "name": "x", "datatype": "FP32", "shape": [1, 2], "data": [x, x] });
     let request = json!({ "inputs": [input] }).to_string();

@@ -1,4 +1,4 @@
-//! Who comes to the wrong port, or speaks another form of a protocol, is told where and how to speak.
+//! Clients of the wrong port, or of another form of a protocol, get an error that says where and how to speak.
 
 use axum::body::Body;
 use http::{Method, Request, StatusCode};

@@ -1,4 +1,4 @@
-//! gRPC, straight on HTTP/2 frames: a client library's own work would be a good part of what is measured.
+//! gRPC, straight on HTTP/2 frames: a client library's own work would be a good part of the measured work.
 
 use ::http::{HeaderMap, Method, Request, Uri, header::CONTENT_TYPE};
 use bytes::{Buf, Bytes, BytesMut};
@@ -124,7 +124,7 @@ async fn exchange(mut sender: SendRequest<Bytes>, request: &Request<()>, message
     Ok(message)
 }
 
-/// Whether the status in the trailers is OK.
+/// Fails unless the status in the trailers is OK.
 fn succeeded(trailers: &HeaderMap) -> Result<(), Failure> {
     let status = trailers.get("grpc-status").and_then(|status| status.to_str().ok());
     if status == Some("0") {

@@ -64,7 +64,7 @@ impl Client {
             Some(idle) => idle,
             None => connection(&self.target).await?,
         };
-        // A connection closed by the server between requests is told by `ready`, before anything is lost.
+        // `ready` reports a connection that the server has closed between requests, before anything is lost.
         connection.ready().await.map_err(|error| broken(&error))?;
         let response = connection.send_request(request).await.map_err(|error| broken(&error))?;
         let reply = reply(response).await;

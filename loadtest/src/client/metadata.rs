@@ -1,4 +1,4 @@
-//! What a server says of a model.
+//! A server's metadata of a model.
 
 use bytes::Bytes;
 use onnxd::{
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::{tally::Failure, tensors::Input};
 
-/// What requests are made of.
+/// Metadata that requests are made from.
 #[derive(Debug)]
 pub(crate) struct Metadata {
-    /// What the model takes.
+    /// Inputs of the model.
     pub inputs: Vec<Input>,
     /// The answer as it came.
     pub body: Bytes,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How arrivals lie apart.
+/// Spacing of arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Spacing {
     /// Independent of each other, as those of many users: exponential gaps.
@@ -21,7 +21,7 @@ pub(crate) struct Arrivals {
     duration: f64,
     spacing: Spacing,
     random: fastrand::Rng,
-    /// How many are expected until the last arrival.
+    /// Number of arrivals that are expected until the last one.
     expected: f64,
 }
 

@@ -8,7 +8,7 @@ pub(super) use precise::Timer;
 #[cfg(not(target_os = "linux"))]
 pub(super) use coarse::Timer;
 
-/// The kernel's timer: the runtime's own has a resolution of a millisecond, which would make bursts of what is due evenly.
+/// The kernel's timer: the runtime's own has a resolution of a millisecond, which would make bursts of evenly spaced requests.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "registers a descriptor with the runtime")]
 mod precise {

@@ -20,7 +20,7 @@ use crate::{
 /// Arrivals after which others get their turn, where many are due at once.
 const BURST: u32 = 32;
 
-/// How long a client that can't connect waits before it tries again.
+/// Time for which a client that can't connect waits before it retries.
 const RECONNECT: Duration = Duration::from_millis(10);
 
 pub(super) struct Worker {
@@ -32,7 +32,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Connects, tells so, and loads once it is told when.
+    /// Connects, reports that, and loads once the time window has come.
     pub(super) fn run(
         self,
         connected: &mpsc::Sender<Result<(), String>>,
@@ -146,7 +146,7 @@ async fn closed(sender: Rc<Sender>, from: usize, to: usize) {
     while clients.join_next().await.is_some() {}
 }
 
-/// What the requests of a thread have in common.
+/// State that the requests of a thread share.
 struct Sender {
     mix: Arc<Mix>,
     clients: Vec<Client>,

@@ -81,7 +81,7 @@ fn row(level: &LevelReport) -> [String; 15] {
     ]
 }
 
-/// What failed, by kind, with what was said of the first; empty where nothing did.
+/// Failures by kind, with the message of the first; empty where nothing failed.
 pub(crate) fn errors<'a>(levels: impl IntoIterator<Item = &'a LevelReport>) -> String {
     let mut text = String::new();
     for level in levels {

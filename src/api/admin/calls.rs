@@ -184,7 +184,7 @@ impl Admin {
         }
         let actor = match &self.caller {
             Some(caller) if actor.is_empty() || actor == **caller => caller.to_string(),
-            // Who they say they are, and who the token says they are.
+            // The actor that the caller names, and the bearer of the token.
             Some(caller) => format!("{actor} (token of {caller})"),
             None => actor,
         };

@@ -72,7 +72,7 @@ pub(super) fn infer<E: Endpoint>(
         };
         let submitted = submit::<E::Dialect>(&context, decoded, &headers, &mut record);
         let encoding = endpoint.encoding(&headers);
-        // They lie in what was read, which is read into again while the answer is waited for.
+        // They lie in the read buffer, which is read into again while the answer is waited for.
         drop(headers);
         let completed = match submitted {
             Ok(Submitted { pending, id, form }) => {

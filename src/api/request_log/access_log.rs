@@ -47,7 +47,7 @@ pub struct AccessLog {
 pub struct Lines {
     /// Their bytes.
     pub bytes: Vec<u8>,
-    /// The file is to be opened anew.
+    /// The file is to be reopened.
     pub reopen: bool,
     /// There will be no more.
     pub closed: bool,
@@ -60,7 +60,7 @@ pub struct Lines {
 struct Second {
     began: Option<Instant>,
     taken: u32,
-    /// Those without a line since the last that had one.
+    /// Failed requests without a line since the last one that had a line.
     left_out: u64,
 }
 
@@ -136,7 +136,7 @@ impl AccessLog {
         Lines { bytes: mem::take(&mut lines.bytes), reopen: mem::take(&mut lines.reopen), ..*lines }
     }
 
-    /// Has the file opened anew.
+    /// Has the file reopened.
     pub fn reopen(&self) {
         self.lines().reopen = true;
         self.changed.notify_one();
@@ -197,7 +197,7 @@ mod tests {
         assert!((820..=1180).contains(&part), "{part}");
         let none = log("0");
         assert_eq!(count(&none, 5, Some(Code::Internal)), 5);
-        // Those are the client's, and have their own hundred.
+        // Errors of the client have their own hundred.
         assert_eq!(count(&none, 50, Some(Code::NotFound)), 50);
         assert_eq!(count(&log("1"), 500, Some(Code::NotFound)), 500);
     }

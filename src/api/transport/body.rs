@@ -156,8 +156,8 @@ impl Pieces {
     }
 
     async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
-        // Where the length is announced, nobody has to wait for what is refused. (Packed, it would be larger still, or
-        // it is not worth telling apart.)
+        // Where the length is announced, nobody has to wait for a body that is refused. (Packed, it would be larger still, or
+        // the difference does not matter.)
         if self.announced() > limit.bytes as u64 {
             let by = format!("of {} bytes", self.announced());
             return Err(limit.exceeded(&by));
@@ -225,8 +225,8 @@ impl Buffer {
         self.place();
     }
 
-    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: what is large has
-    /// pages of its own.
+    /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: a large block
+    /// has pages of its own.
     fn place(&mut self) {
         let Buffer { memory, start, aligned } = self;
         let place = memory.as_ptr().addr().wrapping_add(*aligned);
@@ -338,7 +338,7 @@ impl Collected {
             return Ok(());
         }
         let first = self.piece.take().unwrap_or_default();
-        // Who announces much has not sent it yet.
+        // A client that announces much has not sent it yet.
         let more = if self.announced <= LARGE_BYTES { self.announced.saturating_sub(before) } else { 0 };
         let most = if self.announced == 0 { self.limit.bytes } else { self.announced.max(before + piece.len()) };
         self.data.make_room(first.len() + more.max(piece.len()), most);

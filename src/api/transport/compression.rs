@@ -175,7 +175,7 @@ fn inflate_step(inflate: &mut Decompress, input: &[u8], output: &mut Vec<u8>, en
     Ok((inflate.total_in() - before) as usize)
 }
 
-/// Much of what is answered is noise to a packer. A sample shows it before all of it has been tried.
+/// Many answers are noise to a packer. A sample shows that before a whole answer has been tried.
 const SAMPLE_BYTES: usize = 16 << 10;
 
 /// Compresses the data behind its first `prefix` bytes, if it is large enough, that pays, and `share` finds room for both. Gives

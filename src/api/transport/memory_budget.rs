@@ -132,7 +132,7 @@ impl Share {
         fits
     }
 
-    /// Gives back what is beyond so many bytes.
+    /// Gives back the memory beyond so many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         if let Some(extra @ 1..) = self.bytes.checked_sub(bytes) {
             self.budget.give_back(extra);
@@ -145,7 +145,7 @@ impl Share {
         self.bytes
     }
 
-    /// Takes more, whether or not there is as much: what is there already has to be counted.
+    /// Takes more, whether or not there is as much: memory that is taken already has to be counted.
     pub(crate) fn add(&mut self, bytes: usize) {
         if !self.budget.take_kept(bytes) {
             self.budget.taken.fetch_add(bytes, Relaxed);

@@ -16,12 +16,12 @@ pub(super) const MAX_PRIORITY_LEVELS: u64 = 64;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PriorityLimits(pub BTreeMap<u64, PriorityLimit>);
 
-/// Limits of one priority level. What is `None` is that of the model.
+/// Limits of one priority level. A limit that is `None` is that of the model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PriorityLimit {
     /// Requests of the level that wait at most.
     pub max_queue_size: Option<usize>,
-    /// How long one may wait.
+    /// Time for which such a request may wait.
     pub max_queue_time: Option<QueueTime>,
 }
 

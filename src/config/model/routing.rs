@@ -59,7 +59,7 @@ impl Setting for Weights {
             }
             Ok(weights) => *self = weights,
             Err(why) if all_well => file.problem(value.span().start, why),
-            // It follows from what has been told.
+            // It follows from a problem that is reported already.
             Err(_) => {}
         }
     }
@@ -118,7 +118,7 @@ impl Setting for Vec<String> {
     }
 }
 
-/// Whether a byte may stand in the name of a header (RFC 9110, 5.6.2).
+/// True if a byte may stand in the name of a header (RFC 9110, 5.6.2).
 fn is_of_a_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -19,7 +19,7 @@ pub enum Versions {
 }
 
 impl Versions {
-    /// Those of the versions, lowest first, that are loaded.
+    /// Selects the versions to load from all versions, which come lowest first.
     pub fn chosen(&self, versions: impl DoubleEndedIterator<Item = u64>) -> BTreeSet<u64> {
         match self {
             Versions::All => versions.collect(),

@@ -152,7 +152,7 @@ impl Drop for Block {
     #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
     fn drop(&mut self) {
         let allocator = self.memory.allocator.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: it is of this allocator, and given back once. The allocator outlives the session that it was asked of.
+        // SAFETY: it is of this allocator, and given back once. The allocator outlives the session that provided it.
         let freed =
             checked(unsafe { (ort::api().AllocatorFree)(allocator.ptr().cast_mut(), self.start.as_ptr().cast()) });
         if let Err(error) = freed {

@@ -34,7 +34,7 @@ pub struct NeedsElements {
     pub features: Option<String>,
 }
 
-/// Which extents of a request may not be zero.
+/// Extents of a request that may not be zero.
 pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> NeedsElements {
     let look = |needed| needing(graph, functions, needed);
     NeedsElements { all: look(Needed::All), rows: look(Needed::Rows), features: look(Needed::Features) }

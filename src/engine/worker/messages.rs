@@ -122,7 +122,7 @@ pub(super) struct Tensor {
     pub length: u64,
     #[prost(uint64, repeated, tag = "3")]
     pub extents: Vec<u64>,
-    /// Which input it is: the required ones first, then the optional ones.
+    /// Index of the input: the required ones first, then the optional ones.
     #[prost(uint32, tag = "4")]
     pub index: u32,
 }

@@ -8,7 +8,7 @@ pub const VERSION: &str = "1.31.1";
 /// A build of ONNX Runtime for one platform, with the libraries that it needs beside the system's.
 #[derive(Debug)]
 pub struct Build {
-    /// What its folder is called, before the version and the platform.
+    /// Name of its folder, before the version and the platform.
     pub name: &'static str,
     /// Operating system, as `std::env::consts::OS` names it.
     pub os: &'static str,
@@ -20,7 +20,7 @@ pub struct Build {
     pub wheels: &'static [Wheel],
 }
 
-/// A wheel, and what is taken out of it.
+/// A wheel, and the files that are taken out of it.
 ///
 /// Any Python's wheel of ONNX Runtime would do, since only libraries are used: these are the ones for CPython 3.11.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Build {
         self.folder(cache).join(self.library)
     }
 
-    /// Whether all of it is in a cache. Files are not looked into: what is listed was found right before.
+    /// True if all of it is in a cache. Files are not read: what is listed was found right before.
     pub fn is_complete(&self, cache: &Path) -> bool {
         let folder = self.folder(cache);
         self.wheels.iter().all(|wheel| folder.join(wheel.list()).is_file()) && folder.join(self.library).is_file()
@@ -61,7 +61,7 @@ impl Build {
 }
 
 impl Wheel {
-    /// File name of the list of what was taken out of it.
+    /// File name of the list of the files that were taken out of it.
     pub fn list(&self) -> String {
         format!("{}-{}.sha256", self.package, self.version)
     }

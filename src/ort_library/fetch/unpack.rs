@@ -34,8 +34,8 @@ pub(super) fn unpack(wheel: &Wheel, archive: &Path, incoming: &Path, folder: &Pa
     written.map(drop).map_err(|error| FetchError::file("write", &named, error))
 }
 
-/// Whether what is needed of the wheel is in the folder, to the last byte. Only an installation asks that: a server that starts
-/// trusts the list.
+/// True if everything that is needed of the wheel is in the folder, to the last byte. Only an installation checks that: a
+/// server that starts trusts the list.
 pub(super) fn is_whole(wheel: &Wheel, folder: &Path) -> bool {
     let Ok(list) = open(&folder.join(wheel.list())).and_then(io::read_to_string) else { return false };
     let hashes: BTreeMap<&str, &str> =
@@ -56,7 +56,7 @@ fn open(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Whether there is a file, and nothing else.
+/// Fails unless the path is a regular file.
 pub(super) fn must_be_file(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) }
 }

@@ -152,7 +152,7 @@ fn format_1_is_read() {
     let twice = made(&once, &Change::Rollback, &facts, 5);
     assert_eq!(held(&twice), "config");
     assert_eq!(held(&made(state, &Change::RollbackTo(0), &facts, 4)), "config");
-    // What is written is read again.
+    // The written state is read again.
     assert_eq!(document::decode(document::encode(&desired).unwrap().as_bytes()), Ok(desired));
 }
 

@@ -1,4 +1,4 @@
-//! What the access log says.
+//! The lines of the access log.
 
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -167,7 +167,7 @@ async fn floods_of_failures_are_told_in_part_and_counted() {
     let lines = lines(&path, told).await;
     let most = 100 * (began.elapsed().as_secs() as usize + 2);
     assert!(told >= 100 && told <= most, "{told} of {most}");
-    // As many as were left out are told of in the next line, but for those behind the last.
+    // The next line reports how many were left out, but for those behind the last.
     let known: u64 = lines.iter().filter_map(|line| line["errors_left_out"].as_u64()).sum();
     assert!(known as f64 <= left_out, "{known} of {left_out}");
     eventually("the next second", async || {

@@ -15,7 +15,7 @@ use crate::support::{
     server::{Server, eventually, onnxd},
 };
 
-/// What a server that can't start says, with code 1.
+/// Message of a server that can't start, with exit code 1.
 fn refused(repository: &Path, log: &Path) -> String {
     let mut command = onnxd();
     command.arg("serve").arg(repository).args([
@@ -115,7 +115,7 @@ async fn a_log_that_is_moved_away_begins_anew() {
     fs::rename(&path, folder.path().join("first")).unwrap();
     request("2").await;
     assert_eq!(lines(&path, 1).await[0]["request_id"], "2");
-    // And at once where it is told to, as rotating programs do.
+    // At once on a signal, as rotating programs send it.
     fs::rename(&path, folder.path().join("second")).unwrap();
     server.signal("HUP");
     eventually("the file is there", async || path.exists()).await;

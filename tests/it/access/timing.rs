@@ -1,4 +1,4 @@
-//! Where the time of a request went, told to the client who asks.
+//! Times of a request's phases, reported to the client who asks.
 
 use axum::body::Body;
 use http::{Request, Version};
@@ -51,7 +51,7 @@ async fn who_asks_is_told() {
             assert!(model == "split" || phases <= metrics["total"] + 0.005, "{way:?} {model} {metrics:?}");
             assert!(metrics["run"] > 0.0 && metrics["total"] > 0.0, "{way:?} {model} {metrics:?}");
         }
-        // What fails has not run.
+        // A request that fails has not run.
         let told = ask(&server, way, "missing", 1, &[ASKS]).await;
         assert_eq!(metrics(told.get("server-timing").unwrap()).keys().copied().collect::<Vec<_>>(), ["total"]);
         for (headers, is_told) in [

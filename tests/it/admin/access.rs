@@ -1,4 +1,4 @@
-//! Who may call.
+//! Admin authentication.
 
 use http::{Method, Request, header};
 use onnxd::api::proto::admin::{ListModelsRequest, RollbackRequest, admin_service_client::AdminServiceClient};
@@ -63,10 +63,10 @@ async fn a_token_is_asked_for_and_may_change() {
     assert_eq!(with(&server, Some("Bearer first-token")).await.status, 200);
     assert_eq!(over_grpc(&server, Some("bearer first-token")).await, Code::Ok);
 
-    // What tells nothing of traffic and changes nothing is open.
+    // A path that shows nothing of traffic and changes nothing is open.
     assert_eq!(get(server.admin, "/admin/v1/openapi.json").await.status, 200);
 
-    // Rotated: what is new counts at once, and what is gone does not.
+    // Rotated: new tokens count at once, and removed ones do not.
     write(&file, "ann:second-token\nbob:third-token\n");
     assert_eq!(with(&server, Some("Bearer first-token")).await.status, 401);
     assert_eq!(with(&server, Some("Bearer third-token")).await.status, 200);
@@ -83,7 +83,7 @@ async fn a_token_is_asked_for_and_may_change() {
         });
     }
 
-    // The name that a token has is told as who makes a change.
+    // The name that a token has is recorded as the actor of a change.
     for (actor, told) in [("", "ann"), ("carl", "carl (token of ann)")] {
         let path = format!("http://{}/admin/v1/models/add/weights", server.admin);
         let body = format!(r#"{{"weights": {{"2": 1}}, "actor": "{actor}"}}"#);
@@ -198,7 +198,7 @@ fn a_door_to_others_takes_a_token() {
         assert_eq!(code, Some(1), "{told}");
         assert!(told.contains(token.to_str().unwrap()) && told.contains(says), "{told}");
     }
-    // With a token, or told so, it opens.
+    // With a token, or the option to do without, it opens.
     fs::write(&token, "a-token").unwrap();
     for options in [["--admin-token-file", token.to_str().unwrap()].as_slice(), &["--admin-insecure"]] {
         let options = [["--admin", "0.0.0.0:0"].as_slice(), options].concat();

@@ -27,7 +27,7 @@ pub(super) fn run(server: &Server, line: &str) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// What a command prints that must be done.
+/// Output of a command that must succeed.
 pub(super) fn printed(server: &Server, line: &str) -> String {
     let (code, out, err) = run(server, line);
     assert_eq!((code, err.as_str()), (0, ""), "{line}: {out}");

@@ -52,7 +52,7 @@ async fn what_was_acknowledged_outlives_kill_9() {
         let model = model(&server).await;
         let number = acknowledged.load(SeqCst);
         let weight = &model["traffic"]["weights"]["2"];
-        // What was on its way may have been made too.
+        // A change that was on its way may have been made too.
         assert!(
             [json!(number as f64), json!((number + 1) as f64)].contains(weight),
             "{number} was acknowledged: {model}"

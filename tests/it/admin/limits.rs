@@ -1,4 +1,4 @@
-//! What callers of the admin API can't do, however they try: fill the state, take every place, or write to others' terminals.
+//! Limits of callers of the admin API: they can't fill the state, take every place, or write to others' terminals.
 
 use http::Method;
 use onnxd::api::proto::admin::{WatchRequest, admin_service_client::AdminServiceClient};
@@ -49,7 +49,7 @@ async fn weights_and_aliases_are_bounded() {
     let refused = alias(65, 1).await;
     assert_eq!((refused.status.as_u16(), refused.json()["code"].as_str()), (400, Some("invalid_argument")));
     assert!(refused.error().contains("'add'") && refused.error().contains("64"), "{refused:?}");
-    // Those that there are move.
+    // Aliases that exist move.
     assert_eq!(alias(64, 2).await.status, 200);
 }
 
@@ -70,7 +70,7 @@ async fn a_weight_needs_a_version() {
     }
 }
 
-/// Who watches leaves places for who would help.
+/// Watchers leave places for callers who would help.
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_leave_places_for_calls() {
     let repository = repository();
@@ -110,7 +110,7 @@ async fn bodies_are_read_no_deeper_than_they_can_mean_anything() {
     assert!(refused.error().contains("recursion limit"), "{refused:?}");
 }
 
-/// What one caller writes, others read on their terminals and in their logs.
+/// Text of one caller is read by others on their terminals and in their logs.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_and_why_are_plain_text() {
     let repository = repository();

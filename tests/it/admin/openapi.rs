@@ -20,7 +20,7 @@ async fn every_route_that_is_described_answers() {
             routes += 1;
             calls.insert(operation["operationId"].as_str().unwrap().to_owned());
             assert!(operation["summary"].as_str().unwrap().len() > 10, "{path}");
-            // What it does is told elsewhere: here it is there.
+            // Other tests cover the effect of a call; here it exists.
             let path = path.replace("{model}", "add").replace("{version}", "3").replace("{alias}", "canary");
             if path.ends_with("/watch") {
                 continue;

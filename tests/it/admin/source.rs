@@ -1,4 +1,4 @@
-//! What decides a model's traffic: shown, warned of where config.toml does not count, and given back to it.
+//! Source of a model's traffic: shown, warned of where config.toml does not count, and given back to it.
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ async fn source_is_shown_and_reset_gives_traffic_back() {
     let server = Server::start(root);
     let source = async || model(&server).await["source"].clone();
     assert_eq!(source().await, "default");
-    // What was never taken can be given back as well.
+    // Traffic that was never taken can be given back as well.
     change(&server, "/models/add/traffic/reset", "").await;
     edit(&server, root, "[weights]\n1 = 100").await;
     assert_eq!(source().await, "config.toml");

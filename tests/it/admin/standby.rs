@@ -26,7 +26,7 @@ async fn the_second_follows_and_takes_over() {
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.error().contains(&format!("process {}", first.id())), "{refused:?}");
 
-    // What the first changes, the second does.
+    // The second follows the changes of the first.
     change(&first, "/models/add/weights", r#"{"weights": {"2": 1}}"#).await;
     change(&first, "/models/add/versions/3/unload", "").await;
     eventually("the second follows", async || answering(&second).await == "2").await;

@@ -131,7 +131,7 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
     assert!(server.wait().success());
 }
 
-/// What was replaced is told of until its last request is answered, beside the version that goes on.
+/// A replaced generation is reported until its last request is answered, beside the version that goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn generations_that_drain_are_told_of() {
     let repository = TempDir::new().unwrap();
@@ -150,7 +150,7 @@ async fn generations_that_drain_are_told_of() {
         told.push(json!([event["kind"], event["version"]["state"], event["version"]["generation"]]));
     }
     assert_eq!(json!(told), json!([["version", "READY", 2], ["generation", "RETIRING", 1]]));
-    // Who comes now is told of it too.
+    // A watcher that comes now gets a report of it too.
     let mut later = Events::open(&server, "").await;
     let seen = later.until(|event| event["kind"] == "generation").await;
     assert_eq!((&seen["version"]["state"], &seen["version"]["generation"]), (&json!("RETIRING"), &json!(1)));
@@ -163,7 +163,7 @@ async fn generations_that_drain_are_told_of() {
     );
 }
 
-/// Nothing is kept for a client that does not read: it is told that it has missed something, and gets the state anew.
+/// Nothing is kept for a client that does not read: it gets a report that it has missed something, and the state again.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_falls_behind_begins_anew() {
     let repository = repository();

@@ -1,4 +1,4 @@
-//! What bad input gets: a clear error, and nothing is changed.
+//! Bad input gets a clear error, and nothing is changed.
 
 use http::Method;
 use onnxd::api::proto::admin::{SetWeightsRequest, ShiftTrafficRequest};
@@ -137,7 +137,7 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
     assert_eq!((large.status.as_u16(), large.json()["code"].as_str()), (413, Some("resource_exhausted")));
 }
 
-/// Two admins who both act on what they saw: the second is told what the first has done.
+/// Two admins both act on the state that they saw: the second gets a report of the first one's change.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_admins_the_second_is_told() {
     let repository = repository();

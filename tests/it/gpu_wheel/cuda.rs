@@ -10,7 +10,7 @@ use std::{
 
 const SOURCE: &str = include_str!("cuda.c");
 
-/// Those that it names, and those that it opens later.
+/// Libraries that the provider's library names, and those that it opens later.
 const LIBRARIES: [&str; 9] = [
     "libcuda.so.1",
     "libcudart.so.13",

@@ -127,7 +127,7 @@ async fn server_ends_though_nobody_reads_its_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closed_stderr_pipe_stops_nothing() {
     let mut server = Unread::start();
-    // Who read the log ends.
+    // The reader of the log ends.
     drop(std::mem::replace(&mut server.log, BufReader::new(empty_stderr())));
     server.fill().await;
     assert_eq!(get(server.addresses["http"], "/v2/health/ready").await.status, StatusCode::OK);

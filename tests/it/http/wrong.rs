@@ -1,4 +1,4 @@
-//! What is wrong over HTTP, and what is said about it.
+//! Wrong requests over HTTP, and the messages about them.
 
 use axum::body::Body;
 use http::{Method, Request};
@@ -146,7 +146,7 @@ const WRONG: &[Wrong] = &[
     Wrong { what: "fractional timeout", change: |c| c.json["parameters"] = json!({ "timeout": 0.5 }), status: 400, says: &["'pair'", "'timeout'", "integer", "got 0.5"] },
 ];
 
-/// What never comes as far as an inference.
+/// Requests that never come as far as an inference.
 #[rustfmt::skip]
 const ASIDE: &[Wrong] = &[
     Wrong { what: "unknown path", change: |c| c.to("/v2/models/pair/infers"), status: 404, says: &["/v2/models/pair/infers"] },

@@ -34,7 +34,7 @@ async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on
     assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 1.0);
     assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["add"]).await, 0.0);
 
-    // A client's mistake is told as in process, and ends nothing.
+    // A client's mistake is reported as in process, and ends nothing.
     assert_eq!(
         modulo_of(&server, 1, 0).await.status,
         StatusCode::BAD_REQUEST.max(modulo_of(&server, 1, 0).await.status)
@@ -56,7 +56,7 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
         model["versions"][0]["state"] == "FAILED" && problem.contains("died 3 times") && problem.contains("SIGFPE")
     })
     .await;
-    // It was loaded, and lost after that: alerts tell the two apart.
+    // It was loaded, and lost after that: alerts distinguish the two.
     assert_eq!(metric(&server, "onnxd_version_state", &["modulo", "FAILED"]).await, 1.0);
     assert_eq!(metric(&server, "onnxd_version_last_load_successful", &["modulo"]).await, 1.0);
     let refused = modulo_of(&server, 7, 4).await;

@@ -77,7 +77,7 @@ impl Sources {
         let mut wanted = Vec::new();
         for used in &file.uses {
             let Some(path) = self.absolute(file, &used.named) else { continue };
-            // What is exported again counts where it is used.
+            // A name that is exported again counts where it is used.
             if !used.is_public {
                 wanted.push(path.clone());
             }

@@ -18,7 +18,7 @@ pub struct Query {
     pub expression: String,
 }
 
-/// A dashboard with what has been chosen in it.
+/// A dashboard with the choices that have been made in it.
 pub struct Dashboard {
     name: &'static str,
     json: Value,
@@ -50,7 +50,7 @@ impl Dashboard {
             let (selector, label) = asked.rsplit_once(", ").unwrap();
             prometheus.label_values(selector, label).await
         } else {
-            // What the variable's expression takes out of a series.
+            // The part of a series that the variable's expression takes.
             assert_eq!(variable["regex"], "/version=\"([^\"]+)\"/");
             let found = prometheus.query(inner("query_result(").unwrap()).await;
             found.into_iter().filter_map(|mut sample| sample.labels.remove("version")).collect()
@@ -65,7 +65,7 @@ impl Dashboard {
         self.chosen.insert(name.into(), first);
     }
 
-    /// What has been chosen for a variable.
+    /// The choice for a variable.
     pub fn chosen(&self, name: &str) -> Option<&str> {
         self.chosen.get(name).map(String::as_str)
     }

@@ -36,7 +36,7 @@ const EMPTY: [&str; 9] = [
     "model | Requests that never ran A",
 ];
 
-/// How a model is asked for the `number`th time.
+/// The `number`th request to a model.
 type Ask = fn(u64, i64) -> ModelInferRequest;
 
 const MODELS: [(&str, Ask); 4] = [
@@ -70,7 +70,7 @@ fn fill(repository: &Path) {
     }
 }
 
-/// What clients have counted: by model and version, or by model where they got an error.
+/// Counts of clients: by model and version, or by model where they got an error.
 type Counts = BTreeMap<(&'static str, Option<String>), u64>;
 
 /// Clients that ask all models at a steady pace.
@@ -162,12 +162,12 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
     }
     let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     fill(repository.path());
-    // So that there is something to tell of GPUs.
+    // So that there is something to report of GPUs.
     libraries::driver(libraries.path());
     let mut command = onnxd();
     command.env("LD_LIBRARY_PATH", libraries.path());
     let server = Server::start_command(command, repository.path(), &[]);
-    // By admin calls, which tell when.
+    // By admin calls, whose answers show when.
     change(&server, "PUT", "aliases/stable", r#"{"version": 1}"#).await;
     let rounds = load::measure(&server).await.rounds_of(Duration::from_millis(1));
     change(&server, "PUT", "aliases/canary", r#"{"version": 2}"#).await;
@@ -216,7 +216,7 @@ async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
         _ => model == "fails",
     };
     assert!(canaries.iter().all(|(alert, model, version)| bad(alert, model) && version == "2"), "{canaries:?}");
-    // How fast a request or a scrape is depends on the machine; all else does not.
+    // The speed of a request or a scrape depends on the machine; all else does not.
     let fired: BTreeSet<_> = fired(&prometheus, ".*").await;
     let others: Vec<_> = fired
         .difference(&expected)
@@ -246,7 +246,7 @@ async fn all_queries_answer(prometheus: &Prometheus, opened: &[Dashboard]) {
     }
 }
 
-/// Rules are well, what is recorded has series, and every selector of an alert selects something.
+/// Rules are well, recorded names have series, and every selector of an alert selects something.
 async fn all_rules_answer(prometheus: &Prometheus) {
     let rules = prometheus.rules().await;
     assert!(rules.len() > 40, "{}", rules.len());

@@ -127,7 +127,7 @@ pub async fn reasons(server: &Server, model: &str) -> String {
     reasons.join("; ").replace("\\\"", "\"")
 }
 
-/// A body of JSON with binary tensors behind it, and the header that tells where they begin.
+/// A body of JSON with binary tensors behind it, and the header that gives their beginning.
 pub fn with_binary(json: &Value, binary: &[u8]) -> (Vec<u8>, [(&'static str, String); 1]) {
     let mut body = json.to_string().into_bytes();
     let header = ("inference-header-content-length", body.len().to_string());

@@ -105,7 +105,7 @@ pub struct Tensor {
     pub raw_data: Vec<u8>,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<Entry>,
-    /// 1: external_data tells where the elements are.
+    /// 1: external_data says where the elements are.
     #[prost(int32, tag = "14")]
     pub data_location: i32,
 }

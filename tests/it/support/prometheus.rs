@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::client::get;
 
-/// How many times faster it evaluates and forgets than with the files as they are.
+/// Factor by which it evaluates and forgets faster than with the files as they are.
 pub const TIMES_FASTER: u64 = 30;
 
 /// The folder with its configuration and rules.
@@ -23,7 +23,7 @@ pub fn configuration() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus")
 }
 
-/// Whether Prometheus and promtool are there. Where they are not the test is skipped by name, or fails where
+/// True if Prometheus and promtool are there. Where they are not the test is skipped by name, or fails where
 /// `ONNXD_TEST_REQUIRE` is set.
 pub fn installed(test: &str) -> bool {
     let runs = |program: &str| Command::new(program).arg("--version").output();
@@ -92,12 +92,12 @@ impl Prometheus {
         Prometheus { child, _folder: folder, address }
     }
 
-    /// What an expression is now.
+    /// Value of an expression now.
     pub async fn query(&self, expression: &str) -> Vec<Sample> {
         self.ask(&format!("query?query={}", encoded(expression)), expression).await
     }
 
-    /// What an expression is at a time, in seconds since the Unix epoch.
+    /// Value of an expression at a time, in seconds since the Unix epoch.
     pub async fn query_at(&self, expression: &str, time: f64) -> Vec<Sample> {
         self.ask(&format!("query?time={time:.3}&query={}", encoded(expression)), expression).await
     }

@@ -62,7 +62,7 @@ pub fn package(test: &str, name: &str, version: &str, sha256: &str) -> Option<Pa
     required(test, name, installed(&requirement, &["--no-deps", "--require-hashes"]))
 }
 
-/// What a test needs, unless it is skipped for lack of it.
+/// Dependency of a test, unless the test is skipped for lack of it.
 fn required(test: &str, what: &str, had: Result<PathBuf, String>) -> Option<PathBuf> {
     match had {
         Ok(folder) => Some(folder),
@@ -110,7 +110,7 @@ fn installed(requirements: &str, options: &[&str]) -> Result<PathBuf, String> {
     Ok(folder)
 }
 
-/// What compiled packages depend on: implementation, version, system and processor.
+/// Kind of Python that compiled packages depend on: implementation, version, system and processor.
 fn python_kind() -> Result<String, String> {
     const SCRIPT: &str = "import sys, sysconfig; print(sys.implementation.cache_tag, sysconfig.get_platform())";
     let printed = Command::new("python3").args(["-S", "-c", SCRIPT]).output();

@@ -14,7 +14,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// How long anything that must happen may take, however slow the machine.
+/// Time that anything that must happen may take, however slow the machine.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server; killed when dropped.

@@ -16,7 +16,7 @@ use crate::support::{
     server::{WAIT_TIMEOUT, Server, eventually},
 };
 
-/// Whether the server closes the connection without a word, whatever is in the way.
+/// True if the server closes the connection without a word, whatever is in the way.
 fn is_closed(mut stream: TcpStream) -> bool {
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut byte = [0];
@@ -36,7 +36,7 @@ async fn evicted(server: &Server) -> f64 {
     metric(server, "onnxd_connections_closed_total", &["evicted"]).await
 }
 
-/// How long the server waits for bodies, so that `busy` keeps its places.
+/// Timeout of the server for bodies, so that `busy` keeps its places.
 const PATIENT: [&str; 2] = ["--body-timeout", "10m"];
 
 /// Connections that keep their places: the body of a request is on its way on each.
@@ -119,7 +119,7 @@ async fn health_places_are_not_kept_by_one_client() {
     let (_repository, server) = start(&[&["--max-connections", "2"], &PATIENT[..]].concat());
     let _busy = busy(&server, 2);
     eventually("all are there", async || open(&server).await == 2.0).await;
-    // Who connects and says nothing has few of them, and not for long.
+    // Clients that connect and say nothing have few of them, and not for long.
     let silent: Vec<_> = (0..16).map(|_| TcpStream::connect(server.http).unwrap()).collect();
     eventually("they are there", async || open(&server).await == 18.0).await;
     assert!(is_closed(TcpStream::connect(server.http).unwrap()));

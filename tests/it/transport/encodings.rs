@@ -83,10 +83,10 @@ async fn grpc_reads_every_encoding_and_answers_alike() {
         let small = client.model_infer(echo(4)).await.unwrap();
         assert!(small.metadata().get("grpc-encoding").is_none(), "it would not pay");
         assert!(client.server_live(ServerLiveRequest {}).await.unwrap().get_ref().live, "{name}");
-        // What the other methods take may be packed too.
+        // Messages to the other methods may be packed too.
         let mut health = health(&server).await.send_compressed(encoding);
         assert!(health.check(HealthCheckRequest { service: "echo".into() }).await.is_ok(), "{name}");
-        // Who sends packed messages need not read them.
+        // A client that sends packed messages need not read them.
         let mut sends =
             onnxd::api::proto::grpc_inference_service_client::GrpcInferenceServiceClient::new(channel(&server).await)
                 .send_compressed(encoding);

@@ -97,7 +97,7 @@ async fn large_typed_contents_hold_up_no_other_connection() {
     });
 }
 
-/// What a large body says wrong is told as for a small one, and a client that has gone costs nothing.
+/// Errors of a large body are reported as for a small one, and a client that has gone costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn large_requests_are_refused_as_small_ones_are() {
     let (_repository, server) = start(&[]);
@@ -188,7 +188,7 @@ async fn answers_have_to_fit_into_the_budget() {
     // The tensors themselves are there once: 12 bytes an element, and of each run's the allocator keeps some.
     let grown = server.peak_memory() - before;
     assert!(grown < 3 * 12 * 4 * MIB, "the server has grown by {} MiB", grown / MIB);
-    // What fits is answered, whole.
+    // A request that fits is answered, whole.
     let answer = ask(300_000, "").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["outputs"][1]["data"][299_999], json!(299_999.0));

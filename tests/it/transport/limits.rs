@@ -1,4 +1,4 @@
-//! What is too large is refused, and said to be, and nothing else suffers.
+//! Requests that are too large are refused with that reason, and nothing else suffers.
 
 use axum::body::Body;
 use futures_util::stream;
@@ -29,7 +29,7 @@ const LIMITS: [&str; 12] = [
 /// Numbers of which a request takes more than 100 KiB.
 const TOO_MANY: usize = 30_000;
 
-/// A body that does not tell its length.
+/// A body that does not give its length.
 fn chunked(body: Vec<u8>) -> Body {
     let pieces: Vec<_> = body.chunks(10_000).map(<[u8]>::to_vec).collect();
     Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>)))

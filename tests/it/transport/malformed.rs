@@ -1,4 +1,4 @@
-//! What is no call, or no message, is the client's fault, and it is told so.
+//! Requests that are no call, or no message, are reported as the client's fault.
 
 use http::{Request, StatusCode};
 use prost::Message;
@@ -41,7 +41,7 @@ async fn malformed_calls_are_told_what_is_wrong() {
         assert!(status.message().contains(says), "{what}: {status}");
     }
     assert_eq!(metric(&server, "onnxd_unrouted_requests_total", &["invalid_argument"]).await, count);
-    // What names an encoding need not use it.
+    // A message with a named encoding need not use it.
     let (status, _) = infer_framed(&server, &gzip(), good).await;
     assert_eq!(status.code(), Code::Ok);
     assert_well(&server).await;
@@ -84,7 +84,7 @@ async fn wrong_lengths_hurt_nobody_else() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.starts_with("HTTP/1.1 400 "), "{what}: {answer}");
     }
-    // What is behind a body is the next request, right or wrong.
+    // The bytes behind a body are the next request, right or wrong.
     let mut connection = Connection::open(server.http).unwrap();
     connection
         .send(format!("POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{{}}and more\r\n\r\n").as_bytes())
@@ -92,7 +92,7 @@ async fn wrong_lengths_hurt_nobody_else() {
     for _ in 0..2 {
         assert_eq!(connection.reply().unwrap().status, 400);
     }
-    // Who goes in the middle is not waited for.
+    // A client that goes in the middle is not waited for.
     for _ in 0..3 {
         let mut stream = TcpStream::connect(server.http).unwrap();
         write!(stream, "POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{{").unwrap();

@@ -44,7 +44,7 @@ async fn a_full_budget_refuses_at_once_and_is_given_back() {
         })
         .collect();
     eventually("they are counted", async || held(&server).await == (7 * MIB) as f64).await;
-    // What fits is served, what does not is refused.
+    // A request that fits is served, one that does not is refused.
     assert_well(&server).await;
     let count = MIB / 2;
     for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -106,7 +106,7 @@ async fn what_waits_in_a_queue_is_counted_though_its_client_has_gone() {
 async fn memory_stays_within_the_budget_under_hostile_clients() {
     const BUDGET: usize = 64;
     let (_repository, server) = start(&["--request-memory", "64MiB"]);
-    // What the process has without them, the first run's allocations included.
+    // Memory of the process without them, the first run's allocations included.
     assert_well(&server).await;
     let before = server.peak_memory();
     let http = server.http;
@@ -186,7 +186,7 @@ async fn messages_that_grow_when_they_are_decoded_are_refused() {
     assert_well(&server).await;
 }
 
-/// So does JSON: two characters are an input. And what is told of a long name is not as long.
+/// So does JSON: two characters are an input. And a message about a long name is not as long.
 #[tokio::test(flavor = "multi_thread")]
 async fn json_takes_little_beside_its_tensors() {
     let (_repository, server) = start(&["--request-memory", "64MiB"]);

@@ -1,4 +1,4 @@
-//! Plain requests over HTTP/1.1 are answered on a short way: nobody can tell.
+//! Plain requests over HTTP/1.1 are answered on a short way, and no client sees a difference.
 
 use std::{io::Write, net::TcpStream};
 
@@ -84,7 +84,7 @@ async fn requests_come_in_any_pieces() {
 fn told(server: &Server, request: &[u8]) -> (Vec<String>, String) {
     let mut stream = TcpStream::connect(server.http).unwrap();
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-    // What closes is not plain.
+    // A request that closes is not plain.
     let last = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     stream.write_all(&[request, last].concat()).unwrap();
     let mut answers = Vec::new();

@@ -24,7 +24,7 @@ use crate::support::{
 const TIMEOUTS: [&str; 8] =
     ["--header-timeout", "1s", "--idle-timeout", "2s", "--body-timeout", "1s", "--write-timeout", "1s"];
 
-/// What comes until the connection ends.
+/// Bytes that come until the connection ends.
 fn rest(mut stream: TcpStream) -> String {
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut rest = Vec::new();

@@ -111,7 +111,7 @@ fn fields(mut message: &[u8], known: &[(u64, Field)], bytes: &mut usize) -> Opti
                 let length = usize::try_from(varint(&mut message)?).ok()?;
                 message.split_off(..length)?
             }
-            // Groups, which are of the past, are skipped when it is decoded. What is in them may count here.
+            // Groups, which are of the past, are skipped when it is decoded. Their contents may count here.
             3 | 4 => continue,
             5 => message.split_off(..4)?,
             _ => return None,
@@ -194,7 +194,7 @@ mod tests {
         let parameters = (0..100).map(|number: i32| (number.to_string(), InferParameter::default())).collect();
         let message = ModelInferRequest { parameters, ..ModelInferRequest::default() }.encode_to_vec();
         assert!(decoded(&message) >= 100 * 100);
-        // Numbers that are not packed, and what is no message.
+        // Unpacked numbers, and bytes that are no message.
         assert_eq!(decoded(&[0x2a, 4, 0x18, 1, 0x18, 2]), one + 2 * 16);
         for wrong in [&[0x2a, 100][..], &[0xff; 20], &[0x08], &[0x0f]] {
             assert_eq!(decoded(wrong), 0);

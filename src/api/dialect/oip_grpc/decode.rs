@@ -47,7 +47,7 @@ fn nameless(model: &str, message: ModelInferRequest, now: Instant) -> Result<Req
 
 /// The inputs: either all of them have typed contents, or none has and the raw contents hold their bytes in order.
 fn inputs(model: &str, inputs: Vec<InferInputTensor>, raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
-    // Before the entries are counted: an input in shared memory has none, and that is not what is wrong with it.
+    // Before the entries are counted: an input in shared memory has none, and that is not its error.
     for input in inputs.iter().filter(|input| !input.parameters.is_empty()) {
         let what = format!("input '{}' of model '{model}'", input.name);
         TensorParameters::read(&what, parameters(input.parameters.clone()))?;

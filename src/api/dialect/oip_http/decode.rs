@@ -40,7 +40,7 @@ impl BinaryOutputs {
 /// few thousand.
 const MAX_TENSORS: usize = 1 << 16;
 
-/// The body's JSON, with what is missing or wrong in it left for its reader to judge.
+/// The body's JSON. Missing and wrong members are left for its reader to judge.
 #[derive(Default)]
 struct InferRequest<'a> {
     id: Option<String>,
@@ -116,11 +116,11 @@ fn requested_output(reader: &mut Reader<'_>) -> Result<RequestedOutput, String> 
     Ok(RequestedOutput { name, parameters: read.unwrap_or_default() })
 }
 
-/// Parameters, as every protocol has them. What is no scalar is not for this server.
+/// Parameters, as every protocol has them. A value that is no scalar is not for this server.
 fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, String> {
     let mut parameters = Parameters::new();
     reader.object(|reader, key| {
-        // Those that nobody asks for are not kept: a long list of them would take ten times as much as in JSON.
+        // Unknown parameters are not kept: a long list of them would take ten times as much as in JSON.
         if !is_known(key) {
             return reader.skip();
         }
@@ -197,7 +197,7 @@ pub(super) fn request(
     let inputs = Inputs::Named(inputs);
     let request = Request { model, selector, routing_key, inputs, outputs: wanted, priority, deadline };
     let form = BinaryOutputs { outputs, default: binary_data_output };
-    // What does not lie in the body was allocated while the body was there.
+    // Data outside of the body was allocated while the body was there.
     Ok(Decoded { request, id: parsed.id.unwrap_or_default(), form, keeps_message: true })
 }
 

@@ -36,7 +36,7 @@ pub(in crate::api) fn refused_form(headers: &HeaderMap) -> Option<HttpResponse> 
     }
 }
 
-/// Refuses what is not gRPC, as its specification has it.
+/// Refuses requests that are not gRPC, as its specification has it.
 pub(in crate::api) fn not_grpc(ports: &Ports, path: &str, headers: &HeaderMap) -> Option<HttpResponse> {
     if is_grpc(headers) {
         return refused_form(headers);

@@ -20,8 +20,8 @@ use crate::api::transport::{
 /// Bytes that a client may send on one of these calls; a question takes a few dozen.
 pub(in crate::api) const MAX_SMALL_BODY_BYTES: usize = 64 << 10;
 
-/// Reads the body whether or not the method asks for more of it. What is not read stays with the connection, up to its
-/// windows, where it is not counted: a client that asks and never reads the answers could fill them.
+/// Reads the body whether or not the method asks for more of it. An unread rest stays with the connection, up to its windows,
+/// where it is not counted: a client that asks and never reads the answers could fill them.
 pub(in crate::api) async fn read_small_bodies(State(limits): State<Arc<Limits>>, request: Request) -> Request {
     let (head, mut body) = request.into_parts();
     let (pieces, read) = mpsc::unbounded_channel::<Result<Bytes, Status>>();

@@ -1,6 +1,6 @@
 //! Memory of one instance's runs: blocks that a run frees are kept for the next.
 //!
-//! To get megabytes from the operating system and to give them back costs a page fault for every 4 KiB, each run anew. So a
+//! To get megabytes from the operating system and to give them back costs a page fault for every 4 KiB, in each run. So a
 //! pool keeps what was freed, and the sweeper releases what no run has used for some seconds.
 
 use std::{

@@ -131,7 +131,7 @@ fn rows_reshaped(
         let extent = whole.div_exact(product);
         extents[left] = match extent {
             Some(extent) => extent,
-            // It doesn't matter how long it is where the rows have been told apart before it.
+            // It doesn't matter how long it is where the rows have been separated before it.
             None if symbols.is_of_batch(product) => symbols.extent(),
             None => {
                 let name = op.name(0);
