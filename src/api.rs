@@ -14,7 +14,7 @@ mod service;
 mod text;
 pub(crate) mod transport;
 
-pub use context::{Context, Lifecycle};
+pub use context::{Context, ServerPhase};
 pub use metadata::SERVER_VERSION;
 pub use metrics::Read;
 pub use request_log::{AccessLog, Lines};

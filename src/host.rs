@@ -12,4 +12,4 @@ pub use control_groups::Limit;
 pub use cpus::{Cpus, cpus};
 pub use memory::{Memory, ProcessLimit, memory};
 
-pub use priority::{use_long_slice, lower_for_good, yield_to_small_requests};
+pub use priority::{lower_for_good, use_long_slice, yield_to_small_requests};

@@ -25,5 +25,5 @@ pub use gpu::{Gpu, GpuMemory};
 pub use held_memory::{HeldMemory, VersionMemory};
 pub use histogram::Histogram;
 pub use server::{Process, Readings, ServerMetrics};
-pub use transport::{Closed, ConnectionLimit, TransportMetrics};
+pub use transport::{Closed, ExceededLimit, TransportMetrics};
 pub use version::{Phase, QueueGauge, QueueRates, Rejection, RequestTimer, StopReason, VersionMetrics};

@@ -27,6 +27,7 @@ mod ports;
 mod readiness;
 mod run;
 mod scrape_gauges;
+mod shutdown;
 mod signals;
 mod start;
 
@@ -37,4 +38,5 @@ pub use config::{
 pub use log::{Console, LogConfig, LogFormat, report, start as start_log};
 pub use ports::{Addresses, Sockets};
 pub use run::run;
-pub use start::{Ended, Server};
+pub use shutdown::Ended;
+pub use start::Server;

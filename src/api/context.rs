@@ -1,4 +1,4 @@
-//! The parts of the server that every protocol needs to answer, and the server's readiness.
+//! Context of every request: the router, the limits, the log, and the readiness of the server.
 
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ pub struct Context {
     /// Where inference requests go.
     pub router: Arc<Router>,
     /// Where the server is in its life.
-    pub lifecycle: watch::Receiver<Lifecycle>,
+    pub phase: watch::Receiver<ServerPhase>,
     /// Models that must serve before the server is ready.
     pub ready_when: ReadyWhen,
     /// Limits on requests and answers.
@@ -38,7 +38,7 @@ pub struct Context {
 
 /// Where the server is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lifecycle {
+pub enum ServerPhase {
     /// The models are being loaded for the first time.
     Starting,
     /// Requests are answered.
@@ -55,13 +55,13 @@ impl Context {
 
     /// Reason why new clients should not come, for people; `None` where they should.
     pub fn not_ready(&self) -> Option<String> {
-        match *self.lifecycle.borrow() {
-            Lifecycle::Draining => Some("the server is shutting down".into()),
+        match *self.phase.borrow() {
+            ServerPhase::Draining => Some("the server is shutting down".into()),
             _ if !self.is_live() => Some("runs that can't be stopped hold every CPU".into()),
-            Lifecycle::Starting if self.ready_when != ReadyWhen::Any => {
+            ServerPhase::Starting if self.ready_when != ReadyWhen::Any => {
                 Some("the models are being loaded for the first time".into())
             }
-            Lifecycle::Starting | Lifecycle::Serving => self.router.table().readiness.not_ready(self.ready_when),
+            ServerPhase::Starting | ServerPhase::Serving => self.router.table().readiness.not_ready(self.ready_when),
         }
     }
 

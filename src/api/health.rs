@@ -7,7 +7,7 @@ use std::pin::Pin;
 use tonic::{Request, Response, Status, codec::CompressionEncoding, service::Routes};
 
 use super::{
-    context::{Context, Lifecycle},
+    context::{Context, ServerPhase},
     proto::{
         INFERENCE_SERVICE,
         admin::SERVICE as ADMIN_SERVICE,
@@ -77,10 +77,10 @@ fn status(context: &Context, service: &str) -> ServingStatus {
     let serving = match service {
         "" | INFERENCE_SERVICE => Some(context.is_ready()),
         // It answers while models are loaded for the first time, too.
-        ADMIN_SERVICE => Some(*context.lifecycle.borrow() != Lifecycle::Draining),
+        ADMIN_SERVICE => Some(*context.phase.borrow() != ServerPhase::Draining),
         // A model that is READY is so whatever the others are.
         model => {
-            let takes_clients = *context.lifecycle.borrow() != Lifecycle::Draining && context.is_live();
+            let takes_clients = *context.phase.borrow() != ServerPhase::Draining && context.is_live();
             context.model_ready(model, &Selector::Any).ok().map(|ready| ready && takes_clients)
         }
     };
@@ -104,18 +104,18 @@ fn changes(context: Context, service: String) -> impl Stream<Item = Result<Healt
     stream::unfold(watcher, async |mut watcher| {
         loop {
             // Marked as seen before the status is read: a change in between wakes the next wait.
-            let lifecycle = *watcher.context.lifecycle.borrow_and_update();
+            let phase = *watcher.context.phase.borrow_and_update();
             watcher.tables.mark_unchanged();
             let status = status(&watcher.context, &watcher.service);
             if watcher.last != Some(status) {
                 watcher.last = Some(status);
                 return Some((Ok(HealthCheckResponse { status: status.into() }), watcher));
             }
-            if lifecycle == Lifecycle::Draining {
+            if phase == ServerPhase::Draining {
                 return None;
             }
             let ended = tokio::select! {
-                changed = watcher.context.lifecycle.changed() => changed.is_err(),
+                changed = watcher.context.phase.changed() => changed.is_err(),
                 changed = watcher.tables.changed() => changed.is_err(),
             };
             if ended {

@@ -6,15 +6,15 @@
 //! whole way with it.
 
 mod endpoint;
-mod grpc;
-mod http;
+mod oip_grpc_endpoint;
+mod oip_http_endpoint;
 mod request_headers;
 mod respond;
 mod stages;
 
-pub(super) use grpc::infer as infer_grpc;
-pub(super) use http::infer as infer_http;
-pub(crate) use http::{http_status, put_answer_headers};
+pub(super) use oip_grpc_endpoint::infer as infer_grpc;
+pub(super) use oip_http_endpoint::infer as infer_http;
+pub(crate) use oip_http_endpoint::{http_status, put_answer_headers};
 pub(crate) use request_headers::RequestHeaders;
 pub(crate) use respond::{Completed, Responder, respond};
 pub(crate) use stages::{Submitted, complete, decode, submit};

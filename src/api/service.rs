@@ -1,4 +1,4 @@
-//! The answers of one port. Inferences are recognised by their path and go straight to the pipeline; everything else goes through
+//! Service of one port: dispatches requests by their path. Inferences are recognised by their path and go straight to the pipeline; everything else goes through
 //! axum's router.
 
 use axum::{body::Body, http::Request};

@@ -10,7 +10,7 @@ use super::{
     context::Loader,
     gpu_room::room_on,
     graphs,
-    placement::{WarmInstance, Placement},
+    placement::{Placement, WarmInstance},
     probe::{Probe, warm_up},
 };
 use crate::{
@@ -42,7 +42,11 @@ fn not_everywhere(why: String) -> String {
 
 impl Loader {
     /// All instances of a version.
-    pub(in crate::loader) fn instances(&self, request: &LoadRequest, placed: Placement) -> Result<WarmInstances, Failure> {
+    pub(in crate::loader) fn instances(
+        &self,
+        request: &LoadRequest,
+        placed: Placement,
+    ) -> Result<WarmInstances, Failure> {
         let Placement { first: WarmInstance { instance, target, probe, .. }, providers, refused, .. } = placed;
         let waits = target.provider.waits();
         let count = request.config.instances.unwrap_or(if waits { ON_A_DEVICE } else { 1 });

@@ -164,7 +164,8 @@ impl Loader {
             (probe.batching(), probe.row, probe.refused.clone(), probe.example.clone());
         let (threads_why, graphs, fallback) =
             (placed.first.threads_why, placed.first.graphs.clone(), placed.fallback.clone());
-        let WarmInstances { instances, providers, compute, warm_up, warnings: mut lacking } = self.instances(request, placed)?;
+        let WarmInstances { instances, providers, compute, warm_up, warnings: mut lacking } =
+            self.instances(request, placed)?;
         if config.batching == Batching::On {
             let why = disagreement.map(|why| format!("config.toml says batching = \"on\", and {why}"));
             lacking.extend(why);

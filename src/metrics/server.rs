@@ -15,7 +15,7 @@ use super::{
     gpu::Gpu,
     histogram::{DURATIONS, Histogram},
     text::{Family, Number, Series},
-    transport::{Closed, ConnectionLimit, TransportMetrics},
+    transport::{Closed, ExceededLimit, TransportMetrics},
     version::nanoseconds,
 };
 use crate::error::Code;
@@ -197,7 +197,7 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
         "onnxd_connections_refused_total",
         "Connections that found no place: closed at once, or answered health checks only.",
         |series, server| {
-            for limit in ConnectionLimit::ALL {
+            for limit in ExceededLimit::ALL {
                 series.labelled("limit", limit.label(), server.metrics.transport.all_refused(limit));
             }
         },

@@ -10,7 +10,7 @@ pub struct TransportMetrics(Arc<Counts>);
 #[derive(Debug, Default)]
 struct Counts {
     open: AtomicU64,
-    refused: [AtomicU64; ConnectionLimit::ALL.len()],
+    refused: [AtomicU64; ExceededLimit::ALL.len()],
     closed: [AtomicU64; Closed::ALL.len()],
 }
 
@@ -46,21 +46,21 @@ impl Closed {
 
 /// The limit that refused a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionLimit {
+pub enum ExceededLimit {
     /// `--max-connections`, of all clients.
     Total,
     /// `--max-connections-per-client`, of one client.
     Client,
 }
 
-impl ConnectionLimit {
-    pub(super) const ALL: [ConnectionLimit; 2] = [ConnectionLimit::Total, ConnectionLimit::Client];
+impl ExceededLimit {
+    pub(super) const ALL: [ExceededLimit; 2] = [ExceededLimit::Total, ExceededLimit::Client];
 
     /// Value of the metric label `limit`.
     pub fn label(self) -> &'static str {
         match self {
-            ConnectionLimit::Total => "total",
-            ConnectionLimit::Client => "client",
+            ExceededLimit::Total => "total",
+            ExceededLimit::Client => "client",
         }
     }
 }
@@ -77,7 +77,7 @@ impl TransportMetrics {
     }
 
     /// Counts a connection that was refused, or admitted for health checks only, because a limit was reached.
-    pub fn refused(&self, limit: ConnectionLimit) {
+    pub fn refused(&self, limit: ExceededLimit) {
         self.0.refused[limit as usize].fetch_add(1, Relaxed);
     }
 
@@ -90,7 +90,7 @@ impl TransportMetrics {
         self.0.open.load(Relaxed)
     }
 
-    pub(super) fn all_refused(&self, limit: ConnectionLimit) -> u64 {
+    pub(super) fn all_refused(&self, limit: ExceededLimit) -> u64 {
         self.0.refused[limit as usize].load(Relaxed)
     }
 

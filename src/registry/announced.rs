@@ -1,4 +1,4 @@
-//! The last events: the state of versions and traffic of which watchers know.
+//! Announced events: the state of versions and traffic of which watchers know.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

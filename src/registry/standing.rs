@@ -1,4 +1,4 @@
-//! The state that watchers, metrics and the routing table see of each version.
+//! Standing of each version: its state as watchers, metrics and the routing table see it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -34,11 +34,11 @@ use super::{
     half_close::until_gone,
     http1_fast_path::{self, ConnectionRules, FastPath, Head},
     http2_flood,
-    poll_once::AtOnce,
+    poll_once::PollOnceExecutor,
 };
 use crate::{
     api::{
-        AnswerBody, HttpResponse, Lifecycle, Service, refuse_unless_health,
+        AnswerBody, HttpResponse, ServerPhase, Service, refuse_unless_health,
         transport::http::{date_header, refusal},
     },
     metrics::{Closed, TransportMetrics},
@@ -71,14 +71,14 @@ const HEALTH_ONLY_LIFETIME: Duration = Duration::from_secs(5);
 
 /// Settings that the connections of one port share.
 #[derive(Clone)]
-pub(super) struct Terms {
+pub(super) struct PortConfig {
     service: Service,
     /// Accepts the protocol that the client begins with.
-    builder: Arc<auto::Builder<AtOnce>>,
+    builder: Arc<auto::Builder<PollOnceExecutor>>,
     /// Accepts HTTP/1.1 only, for connections that have begun with it.
-    http1_builder: Arc<auto::Builder<AtOnce>>,
+    http1_builder: Arc<auto::Builder<PollOnceExecutor>>,
     limits: Arc<ConnectionLimits>,
-    lifecycle: watch::Receiver<Lifecycle>,
+    phase: watch::Receiver<ServerPhase>,
     metrics: TransportMetrics,
 }
 
@@ -94,20 +94,20 @@ pub(super) struct Peer {
 struct Requests {
     service: Service,
     limits: Arc<ConnectionLimits>,
-    lifecycle: watch::Receiver<Lifecycle>,
+    phase: watch::Receiver<ServerPhase>,
     client: SocketAddr,
     activity: Arc<Activity>,
     health_only: Option<Full>,
 }
 
-impl Terms {
+impl PortConfig {
     pub(super) fn new(
         service: Service,
         limits: Arc<ConnectionLimits>,
-        lifecycle: watch::Receiver<Lifecycle>,
+        phase: watch::Receiver<ServerPhase>,
         metrics: TransportMetrics,
     ) -> Self {
-        let mut builder = auto::Builder::new(AtOnce);
+        let mut builder = auto::Builder::new(PollOnceExecutor);
         builder
             .http1()
             .max_buf_size(READ_AHEAD.max(limits.header_bytes))
@@ -134,17 +134,17 @@ impl Terms {
             .max_frame_size(MAX_FRAME)
             .auto_date_header(false);
         let http1_builder = Arc::new(builder.clone().http1_only());
-        Terms { service, builder: Arc::new(builder), http1_builder, limits, lifecycle, metrics }
+        PortConfig { service, builder: Arc::new(builder), http1_builder, limits, phase, metrics }
     }
 
     /// Serves a connection of a client until it ends. After `closing` ends, the connection ends with the requests that have
     /// begun.
     pub(super) async fn serve(self, stream: TcpStream, peer: Peer, closing: impl Future<Output = ()>) {
         let Peer { client, activity, health_only } = peer;
-        let (limits, lifecycle) = (self.limits.clone(), self.lifecycle);
+        let (limits, phase) = (self.limits.clone(), self.phase);
         let fast_path = FastPath::of(&self.service, client).filter(|_| health_only.is_none());
         let requests =
-            Requests { service: self.service, limits, lifecycle, client, activity: activity.clone(), health_only };
+            Requests { service: self.service, limits, phase, client, activity: activity.clone(), health_only };
         let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
         let handle = stream.handle();
         // Each event is polled only when it is woken, not whenever the connection makes progress.
@@ -265,7 +265,7 @@ impl ConnectionRules for Requests {
     }
 
     fn is_last(&self) -> bool {
-        self.activity.is_closing() || *self.lifecycle.borrow() == Lifecycle::Draining
+        self.activity.is_closing() || *self.phase.borrow() == ServerPhase::Draining
     }
 
     fn activity(&self) -> &Arc<Activity> {
@@ -277,7 +277,7 @@ impl Requests {
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Result<HttpResponse, Infallible>> + use<> {
         let open = self.activity.begin();
         // HTTP/2 announces the end by GOAWAY instead of a header.
-        let lifecycle = (request.version() <= Version::HTTP_11).then(|| self.lifecycle.clone());
+        let phase = (request.version() <= Version::HTTP_11).then(|| self.phase.clone());
         if request.version() < Version::HTTP_11 {
             self.activity.http10.store(true, Relaxed);
         }
@@ -290,7 +290,7 @@ impl Requests {
         answering.map(move |answer| {
             let mut answer = keeping_open(answer, open);
             answer.headers_mut().entry(DATE).or_insert_with(date_header);
-            if lifecycle.is_some_and(|lifecycle| is_last || *lifecycle.borrow() == Lifecycle::Draining) {
+            if phase.is_some_and(|phase| is_last || *phase.borrow() == ServerPhase::Draining) {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::activity::Activity;
-use crate::metrics::{Closed, ConnectionLimit, TransportMetrics};
+use crate::metrics::{Closed, ExceededLimit, TransportMetrics};
 
 /// Connections beyond the limit that are admitted for health checks, of all clients and of one.
 const HEALTH_PLACES: usize = 64;
@@ -34,7 +34,7 @@ const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Connections that may be open at once.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PlaceLimits {
+pub(super) struct ConnectionLimitConfig {
     /// Limit of all clients.
     pub total: usize,
     /// Limit of one address.
@@ -43,9 +43,9 @@ pub(super) struct PlaceLimits {
     pub health: bool,
 }
 
-/// Places for connections, of one port or of several.
-pub(super) struct Places {
-    limits: PlaceLimits,
+/// Limit of the connections of one port, or of several ports together.
+pub(super) struct ConnectionLimit {
+    limits: ConnectionLimitConfig,
     /// Counters of the connections, if they are counted.
     metrics: Option<TransportMetrics>,
     state: Mutex<State>,
@@ -63,16 +63,16 @@ pub(super) enum Full {
 /// Outcome of admitting a new connection.
 pub(super) enum Admission {
     /// A place.
-    Place(Place),
+    ConnectionPermit(ConnectionPermit),
     /// A place for health checks only.
-    HealthOnly(Place, Full),
+    HealthOnly(ConnectionPermit, Full),
     /// No place: the connection is closed.
     Refused,
 }
 
 /// The place of a connection, until it is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct ConnectionPermit {
+    places: Arc<ConnectionLimit>,
     id: u64,
 }
 
@@ -104,17 +104,17 @@ enum Use {
     Closing,
 }
 
-impl Places {
-    pub(super) fn new(limits: PlaceLimits, metrics: Option<TransportMetrics>) -> Arc<Self> {
-        Arc::new(Places { limits, metrics, state: Mutex::default() })
+impl ConnectionLimit {
+    pub(super) fn new(limits: ConnectionLimitConfig, metrics: Option<TransportMetrics>) -> Arc<Self> {
+        Arc::new(ConnectionLimit { limits, metrics, state: Mutex::default() })
     }
 
-    pub(super) fn limits(&self) -> PlaceLimits {
+    pub(super) fn limits(&self) -> ConnectionLimitConfig {
         self.limits
     }
 
     /// Admits a connection of a client, if there is room or if an idle connection can be evicted.
-    pub(super) fn admit(places: &Arc<Places>, client: IpAddr, activity: &Arc<Activity>) -> Admission {
+    pub(super) fn admit(places: &Arc<ConnectionLimit>, client: IpAddr, activity: &Arc<Activity>) -> Admission {
         let client = network(client);
         activity.rest();
         let mut state = places.state();
@@ -139,16 +139,16 @@ impl Places {
         if let Some(metrics) = &places.metrics {
             metrics.opened();
         }
-        let place = Place { places: places.clone(), id };
+        let place = ConnectionPermit { places: places.clone(), id };
         match full {
-            None => Admission::Place(place),
+            None => Admission::ConnectionPermit(place),
             Some(full) => Admission::HealthOnly(place, full),
         }
     }
 
     /// Evicts an idle connection for a new one of a client if that is needed. Returns the limit that is reached if that fails.
     fn make_room(&self, state: &mut State, client: IpAddr) -> Option<Full> {
-        let PlaceLimits { total, per_client, .. } = self.limits;
+        let ConnectionLimitConfig { total, per_client, .. } = self.limits;
         let of_client = state.count(Use::Usual, Some(client));
         if of_client >= per_client && per_client < total {
             return (!self.evict(state, Some(client))).then_some(Full::Client(per_client));
@@ -186,8 +186,8 @@ impl Places {
     fn refuse(&self, state: &mut State, full: Full) {
         if let Some(metrics) = &self.metrics {
             metrics.refused(match full {
-                Full::Total(_) => ConnectionLimit::Total,
-                Full::Client(_) => ConnectionLimit::Client,
+                Full::Total(_) => ExceededLimit::Total,
+                Full::Client(_) => ExceededLimit::Client,
             });
         }
         if state.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
@@ -281,7 +281,7 @@ impl Connection {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut state = self.places.state();
         if let Some(Connection { client, placed, .. }) = state.connections.remove(&self.id) {
@@ -331,10 +331,10 @@ mod tests {
             total in 1..20usize,
             per_client in 1..20usize,
         ) {
-            let limits = PlaceLimits { total, per_client: per_client.min(total), health: true };
-            let places = Places::new(limits, None);
+            let limits = ConnectionLimitConfig { total, per_client: per_client.min(total), health: true };
+            let places = ConnectionLimit::new(limits, None);
             // Each with its client, and whether it is for health checks only.
-            let mut open: Vec<(u8, bool, Place)> = Vec::new();
+            let mut open: Vec<(u8, bool, ConnectionPermit)> = Vec::new();
             for (number, opens, index) in changes {
                 if !opens {
                     if !open.is_empty() {
@@ -347,8 +347,8 @@ mod tests {
                 };
                 let room = count(false, None) < total && count(false, Some(number)) < limits.per_client;
                 let health_room = count(true, None) < HEALTH_PLACES && count(true, Some(number)) < HEALTH_PLACES_OF_CLIENT;
-                match Places::admit(&places, client(number), &Arc::default()) {
-                    Admission::Place(place) => {
+                match ConnectionLimit::admit(&places, client(number), &Arc::default()) {
+                    Admission::ConnectionPermit(place) => {
                         prop_assert!(room);
                         open.push((number, false, place));
                     }

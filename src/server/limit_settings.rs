@@ -2,7 +2,7 @@
 
 use super::{
     config::ClientLimits,
-    connection_limit::{BEYOND_LIMIT, PlaceLimits},
+    connection_limit::{BEYOND_LIMIT, ConnectionLimitConfig},
     connection_limits::ConnectionLimits,
 };
 use crate::{
@@ -87,8 +87,8 @@ fn max_connections(clients: &ClientLimits) -> usize {
 const MIN_PER_CLIENT: usize = 1_000;
 
 /// Limits of open connections over HTTP and gRPC, of all clients and of one.
-pub(super) fn place_limits(clients: &ClientLimits) -> PlaceLimits {
+pub(super) fn place_limits(clients: &ClientLimits) -> ConnectionLimitConfig {
     let total = max_connections(clients);
     let per_client = clients.connections_per_client.unwrap_or((total / 2).max(MIN_PER_CLIENT));
-    PlaceLimits { total, per_client: per_client.min(total), health: true }
+    ConnectionLimitConfig { total, per_client: per_client.min(total), health: true }
 }

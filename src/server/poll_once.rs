@@ -9,9 +9,9 @@ use std::{
 /// Polls a stream at once, in the poll of its connection that accepted it. Most requests have arrived whole by then. One that has
 /// to wait for nothing is answered in that poll, and needs no task. Others continue in a task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AtOnce;
+pub(super) struct PollOnceExecutor;
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for AtOnce {
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for PollOnceExecutor {
     fn execute(&self, stream: F) {
         let mut stream = Box::pin(stream);
         // A task begins with a poll, so that this poll needs no waker.
@@ -33,7 +33,7 @@ mod tests {
     fn what_has_not_to_wait_needs_no_task() {
         // There is no runtime here, which a task would need.
         let (sender, mut receiver) = unbounded_channel();
-        AtOnce.execute(async move { sender.send(1).unwrap() });
+        PollOnceExecutor.execute(async move { sender.send(1).unwrap() });
         assert_eq!(receiver.try_recv(), Ok(1));
     }
 
@@ -41,7 +41,7 @@ mod tests {
     async fn what_has_to_wait_goes_on() {
         let (sender, mut receiver) = unbounded_channel();
         let (others, mut waited_for) = unbounded_channel::<()>();
-        AtOnce.execute(async move {
+        PollOnceExecutor.execute(async move {
             sender.send(1).unwrap();
             waited_for.recv().await;
             yield_now().await;
@@ -54,9 +54,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_ends_nothing_else() {
-        AtOnce.execute(async { panic!("a test panics") });
+        PollOnceExecutor.execute(async { panic!("a test panics") });
         let (sender, mut receiver) = unbounded_channel();
-        AtOnce.execute(async move {
+        PollOnceExecutor.execute(async move {
             yield_now().await;
             sender.send(1).unwrap();
         });

@@ -14,13 +14,13 @@ use tokio::{
 use super::{
     activity::Activity,
     backlog,
-    connection::{Peer, Terms},
-    connection_limit::{Admission, Places},
+    connection::{Peer, PortConfig},
+    connection_limit::{Admission, ConnectionLimit},
     io_threads::IoThreads,
 };
 
 /// An open port. It serves HTTP/1.1 and HTTP/2 without TLS; the client's first bytes select the protocol.
-pub(super) struct Door {
+pub(super) struct Port {
     close: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
@@ -28,14 +28,14 @@ pub(super) struct Door {
 /// Least time between two log lines about failed accepts, which may happen many times a second.
 const QUIET: Duration = Duration::from_secs(10);
 
-impl Door {
+impl Port {
     /// Serves connections on the port by these terms, as far as there are places. When the port closes, clients have `grace` to
     /// end their connections themselves.
     pub(super) fn open(
         protocol: &'static str,
         listener: TcpListener,
-        terms: Terms,
-        places: Arc<Places>,
+        terms: PortConfig,
+        places: Arc<ConnectionLimit>,
         grace: Duration,
         io: IoThreads,
     ) -> Self {
@@ -43,7 +43,7 @@ impl Door {
         let connections =
             Connections { terms, places, tasks: JoinSet::new(), close: watch::Sender::new(false), grace, io };
         let task = tokio::spawn(run(protocol, listener, connections, closing));
-        Door { close, task }
+        Port { close, task }
     }
 
     /// Stops accepting and waits until every connection has ended.
@@ -91,8 +91,8 @@ async fn run(
 
 /// The connections of one port.
 struct Connections {
-    terms: Terms,
-    places: Arc<Places>,
+    terms: PortConfig,
+    places: Arc<ConnectionLimit>,
     tasks: JoinSet<()>,
     close: watch::Sender<bool>,
     grace: Duration,
@@ -107,8 +107,8 @@ impl Connections {
         // Answers are small, and clients wait for them. An error here shows on the first read.
         let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity::default());
-        let (place, health_only) = match Places::admit(&self.places, client.ip(), &activity) {
-            Admission::Place(place) => (place, None),
+        let (place, health_only) = match ConnectionLimit::admit(&self.places, client.ip(), &activity) {
+            Admission::ConnectionPermit(place) => (place, None),
             Admission::HealthOnly(place, full) => (place, Some(full)),
             Admission::Refused => return,
         };

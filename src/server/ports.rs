@@ -10,11 +10,11 @@ use tokio::{net::TcpListener, runtime::Handle, task::JoinSet};
 use super::{
     addresses,
     config::ServerConfig,
-    connection::Terms,
-    connection_limit::{PlaceLimits, Places},
+    connection::PortConfig,
+    connection_limit::{ConnectionLimit, ConnectionLimitConfig},
     io_threads::IoThreads,
     limit_settings,
-    port::Door,
+    port::Port,
 };
 use crate::{
     api::{Context, Service},
@@ -63,12 +63,12 @@ pub(super) async fn open(
     sockets: Sockets,
     config: &ServerConfig,
     context: &Context,
-    places: &Arc<Places>,
+    places: &Arc<ConnectionLimit>,
     transport: &TransportMetrics,
     [http, grpc, metrics, admin]: [Service; 4],
     io: &IoThreads,
-) -> Result<(Addresses, Vec<Door>), String> {
-    let PlaceLimits { total, per_client, .. } = places.limits();
+) -> Result<(Addresses, Vec<Port>), String> {
+    let ConnectionLimitConfig { total, per_client, .. } = places.limits();
     let (max_run_memory, _) = limit_settings::run_memory(config.models.max_run_memory, config.clients.request_memory);
     tracing::info!(
         request_memory = %ByteSize(context.limits.budget.limit()),
@@ -78,11 +78,11 @@ pub(super) async fn open(
         "limits"
     );
     // Limits of their own: clients that fill the server lock out neither Prometheus nor an operator.
-    let of = |total| Places::new(PlaceLimits { total, per_client: total, health: false }, None);
+    let of = |total| ConnectionLimit::new(ConnectionLimitConfig { total, per_client: total, health: false }, None);
     let (scrapers, admins) = (of(MAX_METRICS_CONNECTIONS), of(MAX_ADMIN_CONNECTIONS));
     // On the caller's runtime: no inference waits for the work of an admin call.
     let here = IoThreads::on(Handle::current());
-    let services: [(Service, Duration, &Arc<Places>, &IoThreads); 4] = [
+    let services: [(Service, Duration, &Arc<ConnectionLimit>, &IoThreads); 4] = [
         (http, KEEP_ALIVE_GRACE, places, io),
         (grpc, Duration::ZERO, places, io),
         (metrics, Duration::ZERO, &scrapers, &here),
@@ -110,9 +110,14 @@ pub(super) async fn open(
     // Set before the first port answers.
     context.ports.set(bound);
     let limits = Arc::new(limit_settings::connection_limits(&config.clients));
-    let open = |(protocol, _, listener, (service, grace, places, io)): (_, _, _, (_, _, &Arc<Places>, &IoThreads))| {
-        let terms = Terms::new(service, limits.clone(), context.lifecycle.clone(), transport.clone());
-        Door::open(protocol, listener, terms, places.clone(), grace, io.clone())
+    let open = |(protocol, _, listener, (service, grace, places, io)): (
+        _,
+        _,
+        _,
+        (_, _, &Arc<ConnectionLimit>, &IoThreads),
+    )| {
+        let terms = PortConfig::new(service, limits.clone(), context.phase.clone(), transport.clone());
+        Port::open(protocol, listener, terms, places.clone(), grace, io.clone())
     };
     Ok((addresses, listeners.into_iter().map(open).collect()))
 }
@@ -134,7 +139,7 @@ async fn listener(
 }
 
 /// Closes every port and waits for the requests in flight. False if they did not end in time.
-pub(super) async fn close(ports: Vec<Door>, limit: Duration) -> bool {
+pub(super) async fn close(ports: Vec<Port>, limit: Duration) -> bool {
     let mut closing = JoinSet::new();
     for port in ports {
         closing.spawn(port.close());

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
-    api::{Context, Lifecycle},
+    api::{Context, ServerPhase},
     router::Table,
     url::percent_encoded,
 };
@@ -17,12 +17,12 @@ pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
     let mut reported: Option<bool> = None;
     loop {
         // Marked as seen before the state is read: a change in between wakes the next wait.
-        let lifecycle = *context.lifecycle.borrow_and_update();
+        let phase = *context.phase.borrow_and_update();
         tables.mark_unchanged();
-        match lifecycle {
-            Lifecycle::Draining => return,
-            Lifecycle::Starting => {}
-            Lifecycle::Serving => {
+        match phase {
+            ServerPhase::Draining => return,
+            ServerPhase::Starting => {}
+            ServerPhase::Serving => {
                 let why = context.not_ready();
                 if reported != Some(why.is_none()) {
                     match &why {
@@ -41,7 +41,7 @@ pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
             }
         }
         let ended = tokio::select! {
-            changed = context.lifecycle.changed() => changed.is_err(),
+            changed = context.phase.changed() => changed.is_err(),
             changed = tables.changed() => changed.is_err(),
         };
         if ended {

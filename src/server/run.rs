@@ -7,8 +7,9 @@ use super::{
     config::ServerConfig,
     log::{self, Console},
     ports::Sockets,
+    shutdown::Ended,
     signals::{self, Signals},
-    start::{Ended, Server},
+    start::Server,
 };
 use crate::{clock, host::use_long_slice};
 
@@ -21,8 +22,10 @@ const MAX_ADMIN_THREADS: usize = 64;
 /// The server can't start; the message names the cause and the fix.
 pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> {
     clock::check()?;
-    let runtime =
-        blocking::build(tokio::runtime::Builder::new_current_thread().on_thread_start(use_long_slice), MAX_ADMIN_THREADS);
+    let runtime = blocking::build(
+        tokio::runtime::Builder::new_current_thread().on_thread_start(use_long_slice),
+        MAX_ADMIN_THREADS,
+    );
     let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::listen()?;

@@ -14,16 +14,16 @@ use tokio::sync::watch;
 use super::{
     access_log::Writer,
     config::{AccessLogConfig, DrainConfig, ModelDefaults, RepositoryConfig, ServerConfig},
-    connection_limit::Places,
+    connection_limit::ConnectionLimit,
     io_threads::IoThreads,
     limit_settings::{self, run_memory},
-    port::Door,
+    port::Port,
     ports::{self, Addresses, Sockets},
     readiness, scrape_gauges,
 };
 use crate::{
     api::{
-        AccessLog, CodecPool, Context, Lifecycle, SERVER_VERSION, Service,
+        AccessLog, CodecPool, Context, SERVER_VERSION, ServerPhase, Service,
         admin::{Callers, Tokens},
     },
     batcher::Compute,
@@ -40,27 +40,15 @@ use crate::{
 
 /// A running server. If it is dropped without [`Server::shutdown`], its ports close and nothing new is loaded.
 pub struct Server {
-    addresses: Addresses,
-    ports: Vec<Door>,
-    registry: JoinHandle<usize>,
-    stop: StopGuard,
-    compute: Compute,
-    context: Context,
-    lifecycle: watch::Sender<Lifecycle>,
-    access_log: Option<(Arc<AccessLog>, Writer)>,
-    drain: DrainConfig,
-}
-
-/// Result of a shutdown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Every request in flight was answered.
-    Done {
-        /// Runs and loads that were abandoned long ago and still hold a thread.
-        abandoned: usize,
-    },
-    /// Requests, loads or runs took longer than the drain timeout.
-    CutOff,
+    pub(super) addresses: Addresses,
+    pub(super) ports: Vec<Port>,
+    pub(super) registry: JoinHandle<usize>,
+    pub(super) stop: StopGuard,
+    pub(super) compute: Compute,
+    pub(super) context: Context,
+    pub(super) phase: watch::Sender<ServerPhase>,
+    pub(super) access_log: Option<(Arc<AccessLog>, Writer)>,
+    pub(super) drain: DrainConfig,
 }
 
 impl Server {
@@ -118,10 +106,10 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let registry = Registry::new(options, loader, router.clone(), stop.clone())?;
         let control = registry.control();
-        let lifecycle = watch::Sender::new(Lifecycle::Starting);
+        let phase = watch::Sender::new(ServerPhase::Starting);
         let context = Context {
             router,
-            lifecycle: lifecycle.subscribe(),
+            phase: phase.subscribe(),
             ready_when: config.ready,
             limits: Arc::new(limit_settings::limits(&config.clients)),
             codecs,
@@ -130,7 +118,7 @@ impl Server {
             ports: Arc::default(),
         };
         let transport = &exposition.server().transport;
-        let places = Places::new(limit_settings::place_limits(&config.clients), Some(transport.clone()));
+        let places = ConnectionLimit::new(limit_settings::place_limits(&config.clients), Some(transport.clone()));
         let read = scrape_gauges::reader(&config, &context, control.clone(), &io, places.limits().total, cpus);
         let scraped = Service::metrics(&context, exposition.clone(), read);
         let services = [
@@ -141,10 +129,10 @@ impl Server {
         ];
         let (addresses, ports) = ports::open(sockets, &config, &context, &places, transport, services, &io).await?;
         tokio::spawn(readiness::report(context.clone(), addresses.http));
-        let registry = follow(registry, &config, lifecycle.clone(), progress)?;
+        let registry = follow(registry, &config, phase.clone(), progress)?;
         let stop = StopGuard { stop, control };
         let drain = config.drain;
-        Ok(Server { addresses, ports, registry, stop, compute, context, lifecycle, access_log, drain })
+        Ok(Server { addresses, ports, registry, stop, compute, context, phase, access_log, drain })
     }
 
     /// Addresses that the ports are bound to.
@@ -158,7 +146,7 @@ impl Server {
         let mut tables = context.router.changes();
         while !context.is_ready() {
             let ended = tokio::select! {
-                changed = context.lifecycle.changed() => changed.is_err(),
+                changed = context.phase.changed() => changed.is_err(),
                 changed = tables.changed() => changed.is_err(),
             };
             if ended {
@@ -171,28 +159,10 @@ impl Server {
     pub(super) fn access_log(&self) -> Option<Arc<AccessLog>> {
         self.access_log.as_ref().map(|(log, _)| log.clone())
     }
-
-    /// Ends the server in order: readiness goes off, requests in flight are answered, ports close, threads end.
-    pub async fn shutdown(self) -> Ended {
-        let Server { ports, registry, stop, compute, lifecycle, access_log, drain, .. } = self;
-        lifecycle.send_replace(Lifecycle::Draining);
-        drop(stop);
-        tokio::time::sleep(drain.delay).await;
-        let ended = if ports::close(ports, drain.timeout).await {
-            end_threads(registry, compute, drain.timeout).await
-        } else {
-            Ended::CutOff
-        };
-        if let Some((_, writer)) = access_log {
-            // Blocking: `end` waits for the last lines to be written.
-            let _ = tokio::task::spawn_blocking(move || writer.end()).await;
-        }
-        ended
-    }
 }
 
 /// Guard that stops the registry from starting anything new, once it is dropped.
-struct StopGuard {
+pub(super) struct StopGuard {
     stop: Arc<AtomicBool>,
     control: Control,
 }
@@ -236,7 +206,7 @@ fn with_defaults(loader: Loader, models: &ModelDefaults, options: &Options) -> L
 fn follow(
     mut registry: Registry,
     config: &ServerConfig,
-    lifecycle: watch::Sender<Lifecycle>,
+    phase: watch::Sender<ServerPhase>,
     progress: impl Fn(Progress<'_>) + Send + 'static,
 ) -> Result<JoinHandle<usize>, String> {
     let period = config.loads.poll_interval;
@@ -245,10 +215,10 @@ fn follow(
             tracing::error!("{why}; it is tried again");
         }
         // Unless the server has begun to drain meanwhile.
-        lifecycle.send_if_modified(|now| {
-            let starting = *now == Lifecycle::Starting;
+        phase.send_if_modified(|now| {
+            let starting = *now == ServerPhase::Starting;
             if starting {
-                *now = Lifecycle::Serving;
+                *now = ServerPhase::Serving;
             }
             starting
         });
@@ -287,23 +257,4 @@ fn registry_options(repository: Repository, config: &ServerConfig) -> Options {
         load_timeout: config.loads.timeout,
         repository,
     }
-}
-
-/// Waits for the loads and runs that still go on, though no client waits for their answers any more.
-async fn end_threads(registry: JoinHandle<usize>, compute: Compute, limit: Duration) -> Ended {
-    let end = move || {
-        // A registry that panicked has ended too.
-        let loads = registry.join().unwrap_or(0);
-        compute.stop();
-        loads + compute.abandoned_runs()
-    };
-    let Ok(ended) = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await else {
-        tracing::error!("what is being loaded or run did not end within {limit:?} and is cut off");
-        return Ended::CutOff;
-    };
-    let abandoned = ended.unwrap_or(0);
-    if abandoned > 0 {
-        tracing::warn!(abandoned, "runs and loads that were abandoned are cut off");
-    }
-    Ended::Done { abandoned }
 }

@@ -14,7 +14,7 @@ use crate::support::{
     client::{infer, inference, int64s, metric, post, post_with},
     load::{Endless, NO_TIME_LIMITS, measure, occupy, queued, request, runs, runs_begun},
     onnx,
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 type Client = GrpcInferenceServiceClient<Channel>;

@@ -53,4 +53,5 @@ mod traffic;
 mod transport;
 mod verification;
 mod weights;
+mod words;
 mod wrong_port;

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::support::{
     client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
     libraries, onnx,
-    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
+    server::{Server, WAIT_TIMEOUT, eventually, onnxd},
 };
 
 /// A metric as docs/metrics.md has it, or as the server exports it.

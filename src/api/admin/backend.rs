@@ -1,11 +1,11 @@
-//! The parts of the server that answer admin calls.
+//! Backend of admin calls: the registry, the callers that are allowed, and the end of the server.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{
     api::{
-        context::{Context, Lifecycle},
+        context::{Context, ServerPhase},
         transport::Limits,
     },
     error::{Code, Error, Result},
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Admin {
     pub(super) control: Control,
-    pub(super) lifecycle: watch::Receiver<Lifecycle>,
+    pub(super) phase: watch::Receiver<ServerPhase>,
     pub(super) limits: Arc<Limits>,
     /// The caller, where the token names one.
     pub(super) caller: Option<Arc<str>>,
@@ -30,8 +30,8 @@ const MAX_LONG_CALLS: usize = 128;
 impl Admin {
     /// Answers calls by what controls the server.
     pub(super) fn new(context: &Context, control: Control) -> Self {
-        let (lifecycle, limits) = (context.lifecycle.clone(), context.limits.clone());
-        Admin { control, lifecycle, limits, caller: None, long_calls: Arc::new(Semaphore::new(MAX_LONG_CALLS)) }
+        let (phase, limits) = (context.phase.clone(), context.limits.clone());
+        Admin { control, phase, limits, caller: None, long_calls: Arc::new(Semaphore::new(MAX_LONG_CALLS)) }
     }
 
     /// Something that may wait for locks and disks, where no connection waits for it.
@@ -57,7 +57,7 @@ impl Admin {
     pub(super) async fn unless_draining<T>(&self, waiting: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             result = waiting => result,
-            () = draining(self.lifecycle.clone()) => {
+            () = draining(self.phase.clone()) => {
                 Err(Error::new(Code::Unavailable, "the server drains: what was waited for does not come any more"))
             }
         }
@@ -65,7 +65,7 @@ impl Admin {
 }
 
 /// Ends when the server drains.
-pub(super) async fn draining(mut lifecycle: watch::Receiver<Lifecycle>) {
+pub(super) async fn draining(mut phase: watch::Receiver<ServerPhase>) {
     // Where the sender is gone, the server has ended.
-    let _ = lifecycle.wait_for(|now| *now == Lifecycle::Draining).await;
+    let _ = phase.wait_for(|now| *now == ServerPhase::Draining).await;
 }

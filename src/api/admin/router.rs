@@ -1,4 +1,4 @@
-//! Everything that the admin port answers.
+//! Router of the admin port: gRPC, JSON over HTTP, health, reflection and the OpenAPI document.
 
 use axum::{
     extract::Request,

@@ -1,4 +1,4 @@
-//! Everything that happens, as a stream, until the server drains.
+//! Watch calls: a stream of events until the server drains.
 
 use futures_util::{Stream, stream};
 use std::collections::VecDeque;
@@ -47,7 +47,7 @@ struct Watcher {
 
 impl Watcher {
     async fn next(&mut self) -> Option<Event> {
-        let draining = draining(self.admin.lifecycle.clone());
+        let draining = draining(self.admin.phase.clone());
         tokio::select! {
             biased;
             () = draining => None,

@@ -1,4 +1,4 @@
-//! The whole way of a request whose message is still to come.
+//! Endpoint of inferences: receives the message of a request and takes it through every stage of the pipeline.
 
 use axum::http::HeaderMap;
 use bytes::Bytes;

@@ -12,7 +12,7 @@ use super::{change, client, repository};
 use crate::support::{
     client::{infer, inference, int64s},
     load, onnx,
-    server::{WAIT_TIMEOUT, Server},
+    server::{Server, WAIT_TIMEOUT},
 };
 
 /// Server-sent events.

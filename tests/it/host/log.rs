@@ -15,7 +15,7 @@ use super::{assert_infers, repository};
 use crate::support::{
     client::{get, metric},
     h2,
-    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
+    server::{Server, WAIT_TIMEOUT, eventually, onnxd},
 };
 
 /// A server whose log is read until it is ready, and then no more.

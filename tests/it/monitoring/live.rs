@@ -19,7 +19,7 @@ use crate::support::{
     client::{float_bytes, infer, inference, int64_bytes, raw_request, send},
     libraries, load, onnx,
     prometheus::{Prometheus, TIMES_FASTER, installed},
-    server::{WAIT_TIMEOUT, Server, eventually, onnxd},
+    server::{Server, WAIT_TIMEOUT, eventually, onnxd},
 };
 use onnxd::api::proto::ModelInferRequest;
 

@@ -13,7 +13,7 @@ use crate::support::{
     client::{get, health, infer, inference, metric, post},
     h1::Connection,
     h2,
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 /// True if the server closes the connection without a word, whatever is in the way.

@@ -11,7 +11,7 @@ use super::{INFER, assert_well, echo_binary, echo_json, start};
 use crate::support::{
     client::metric,
     load::{NO_TIME_LIMITS, occupy, pending, queued},
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 fn post(path: &str, version: &str, headers: &str, body: &[u8]) -> Vec<u8> {

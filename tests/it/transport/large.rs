@@ -20,7 +20,7 @@ use crate::support::{
     client::{infer, inference, input, metric, post, raw_request},
     h1::Connection,
     onnx::{self, FLOAT, Graph, INT64, node, value},
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 const MIB: usize = 1 << 20;

@@ -6,7 +6,7 @@ use super::{INFER, assert_well, echo_binary, echo_json, start};
 use crate::support::{
     client::metric,
     h1::{Connection, Reply},
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 const COUNT: usize = 4;

@@ -17,7 +17,7 @@ use crate::support::{
     client::{floats, infer, inference, metric},
     h1::Connection,
     load::{NO_TIME_LIMITS, occupy, queued, request},
-    server::{WAIT_TIMEOUT, Server, eventually},
+    server::{Server, WAIT_TIMEOUT, eventually},
 };
 
 /// Long enough for clients that go on though they have to wait for the CPU.

@@ -1,4 +1,4 @@
-//! The dialect as the pipeline sees it.
+//! Codec of the Open Inference Protocol over gRPC: its implementation of the dialect that the pipeline calls.
 
 use bytes::Bytes;
 use std::time::{Duration, Instant};
