@@ -4,6 +4,7 @@
 //! and publishes it; requests load it once. A request that has picked a version keeps it alive until it is answered.
 //! [`Router::submit`] is the only way into a version.
 
+mod default_route;
 mod dispatch;
 mod explain;
 mod pending;
@@ -13,6 +14,7 @@ mod table;
 mod ticket;
 mod version;
 
+pub use default_route::DefaultRoute;
 pub use dispatch::{Rejected, Router};
 pub use explain::Explanation;
 pub use pending::{Answer, Pending};

@@ -6,15 +6,17 @@
 //! whole way with it.
 
 mod endpoint;
+mod finish;
 mod oip_grpc_endpoint;
 mod oip_http_endpoint;
 mod request_headers;
 mod respond;
 mod stages;
 
+pub(crate) use finish::finish;
 pub(super) use oip_grpc_endpoint::infer as infer_grpc;
 pub(super) use oip_http_endpoint::infer as infer_http;
 pub(crate) use oip_http_endpoint::{http_status, put_answer_headers};
 pub(crate) use request_headers::RequestHeaders;
-pub(crate) use respond::{Completed, Responder, respond};
-pub(crate) use stages::{Submitted, complete, decode, submit};
+pub(crate) use respond::{Completed, Responder};
+pub(crate) use stages::{Submitted, decode, submit};

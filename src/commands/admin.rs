@@ -7,8 +7,10 @@ mod show;
 mod table;
 mod watch;
 
-use super::cli::admin::{Admin, Alias, Server, Traffic, split_version};
-use super::output::print;
+use super::{
+    cli::admin::{Admin, Alias, Server, Traffic, split_version},
+    output::print,
+};
 use crate::api::proto::admin::{GetHistoryResponse, ListModelsResponse, Model};
 use call::{Api, parse, path_of, text};
 

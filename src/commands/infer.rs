@@ -17,8 +17,10 @@ use super::{
     cli::Infer,
     http_client::{Client, Question},
 };
-use crate::tensor::{Datatype, Tensor};
-use crate::url::percent_encoded;
+use crate::{
+    tensor::{Datatype, Tensor},
+    url::percent_encoded,
+};
 use element::Spec;
 use headers::{JSON_LENGTH, ROUTING_KEY};
 use input::Source;

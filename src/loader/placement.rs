@@ -2,20 +2,20 @@
 
 use std::{num::NonZeroUsize, time::Duration};
 
-use super::request::LoadRequest;
 use super::{
     batching_gain::asks_for_batches,
     context::Loader,
     gpu_room::room_on,
     graphs,
     probe::{Probe, probe, warm_up},
+    request::LoadRequest,
     shape_change_cost::cost_of_changing,
 };
-use crate::host::priority;
 use crate::{
     config::{Batching, ByteSize, Device, ModelConfig},
     engine::{Instance, Provider, Target},
     error::Failure,
+    host::priority,
     ort_library::fetch,
 };
 

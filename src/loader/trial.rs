@@ -2,23 +2,23 @@
 
 use std::num::NonZeroUsize;
 
-use super::request::LoadRequest;
 use super::{
     batching_rule::may_batch,
     context::Loader,
     deaths::ADVICE,
     loading_version::version_in_load,
     probe::{Draw, OPEN_EXTENTS, Probe, ROWS, larger_rows, made_up, split, thorough},
+    request::LoadRequest,
     test_case,
     trials::{Passed, Trials},
     zero_extents::zero_extents,
 };
-use crate::host::priority;
 use crate::{
     config::{Batching, ModelConfig},
     engine::{Death, Instance, ModelFile, Provider, RowProof, Target, WorkerFailure},
     error::Failure,
     host,
+    host::priority,
     tensor::ModelInputs,
 };
 

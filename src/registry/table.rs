@@ -8,8 +8,10 @@ use super::{
     standing::is_public,
     status::{Standing, VersionState},
 };
-use crate::loader::VersionKey;
-use crate::router::{ModelEntry, Readiness, Routing, Table, VersionEntry};
+use crate::{
+    loader::VersionKey,
+    router::{ModelEntry, Readiness, Routing, Table, VersionEntry},
+};
 
 /// Reason for every client. Reasons that name files of the host, or quote them, stay with the log and the admin API.
 const FAILED: &str = "it failed to load; the server's log and its admin API (onnxd models) say why";

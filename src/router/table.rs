@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{readiness::Readiness, split::Split, ticket::Ticket, version::Version};
+use super::{default_route::DefaultRoute, readiness::Readiness, ticket::Ticket, version::Version};
 use crate::{
     error::{Code, Error, Result},
     traffic::{Reason, Selector, Traffic},
@@ -27,7 +27,7 @@ pub struct ModelEntry {
     versions: BTreeMap<u64, VersionEntry>,
     routing: Routing,
     problem: Option<String>,
-    unnamed: Unnamed,
+    default_route: DefaultRoute,
 }
 
 /// Rules by which a model's requests find their version.
@@ -50,20 +50,6 @@ pub enum VersionEntry {
     Retiring,
     /// It could not be loaded, for this reason.
     Failed(Arc<str>),
-}
-
-/// Where requests go that name no version.
-#[derive(Debug, Default)]
-enum Unnamed {
-    /// Nowhere.
-    #[default]
-    None,
-    /// All to the highest version that is ready.
-    Highest(u64),
-    /// All to the one that `stable` names, ready or not.
-    Stable(u64),
-    /// Over those that are ready and have weight.
-    Split(Split),
 }
 
 impl VersionEntry {
@@ -109,8 +95,8 @@ impl Table {
     /// No version would answer an inference either.
     pub fn shown(&self, model: &str, selector: &Selector) -> Result<&Arc<Version>> {
         let entry = self.model(model)?;
-        match (selector, &entry.unnamed) {
-            (Selector::Any, Unnamed::Split(split)) => {
+        match (selector, &entry.default_route) {
+            (Selector::Any, DefaultRoute::Split(split)) => {
                 let stable = entry.routing.traffic.stable().and_then(|stable| entry.versions.get(&stable)?.ready());
                 stable.map_or_else(|| entry.version(model, split.greatest(), &""), Ok)
             }
@@ -131,16 +117,9 @@ impl Table {
 impl ModelEntry {
     /// A model with the versions that the server knows of it. `problem` says why its folder can't be read as it is, if so.
     pub fn new(versions: BTreeMap<u64, VersionEntry>, routing: Routing, problem: Option<String>) -> Self {
-        let is_ready = |version| versions.get(&version).is_some_and(|entry| entry.ready().is_some());
-        let highest = || versions.keys().copied().rfind(|version| is_ready(*version));
-        let traffic = &routing.traffic;
-        let unnamed = if traffic.weights.is_empty() {
-            let stable = traffic.stable().map(Unnamed::Stable);
-            stable.or_else(|| highest().map(Unnamed::Highest)).unwrap_or_default()
-        } else {
-            Split::new(&traffic.weights, is_ready).map(Unnamed::Split).unwrap_or_default()
-        };
-        ModelEntry { versions, routing, problem, unnamed }
+        let ready = versions.iter().filter(|(_, entry)| entry.ready().is_some()).map(|(version, _)| *version).collect();
+        let default_route = DefaultRoute::of(&routing.traffic, &ready);
+        ModelEntry { versions, routing, problem, default_route }
     }
 
     /// The versions, lowest first.
@@ -155,27 +134,22 @@ impl ModelEntry {
 
     /// The part of the requests without a version that a version gets now, from 0 to 1.
     pub fn share(&self, version: u64) -> f64 {
-        match &self.unnamed {
-            Unnamed::Split(split) => split.share(version),
-            Unnamed::Highest(one) | Unnamed::Stable(one) if *one == version => {
-                if self.versions.get(one).and_then(VersionEntry::ready).is_some() { 1.0 } else { 0.0 }
-            }
-            Unnamed::Highest(_) | Unnamed::Stable(_) | Unnamed::None => 0.0,
-        }
+        let is_ready = self.versions.get(&version).and_then(VersionEntry::ready).is_some();
+        if is_ready { self.default_route.share(version) } else { 0.0 }
     }
 
     /// True if the ticket decides where a request without a version goes.
     pub(super) fn is_divided(&self) -> bool {
-        matches!(&self.unnamed, Unnamed::Split(split) if split.only().is_none())
+        matches!(&self.default_route, DefaultRoute::Split(split) if split.only().is_none())
     }
 
     /// The version of a request that names none.
     fn unnamed(&self, model: &str, ticket: &Ticket<'_, '_>) -> Result<(&Arc<Version>, Reason)> {
-        let (version, name, reason) = match &self.unnamed {
-            Unnamed::None => return Err(self.nothing_ready(model)),
-            Unnamed::Highest(version) => (*version, "", Reason::Default),
-            Unnamed::Stable(version) => (*version, " (its stable version)", Reason::Default),
-            Unnamed::Split(split) => match split.only() {
+        let (version, name, reason) = match &self.default_route {
+            DefaultRoute::None => return Err(self.nothing_ready(model)),
+            DefaultRoute::Highest(version) => (*version, "", Reason::Default),
+            DefaultRoute::Stable(version) => (*version, " (its stable version)", Reason::Default),
+            DefaultRoute::Split(split) => match split.only() {
                 Some(only) => (only, "", Reason::Weighted),
                 None => match ticket.routing_key(model, &self.routing.key_headers)? {
                     Some(key) => (split.sticky(model, key), "", Reason::Sticky),

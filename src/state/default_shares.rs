@@ -2,24 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{router::Split, traffic::Traffic};
-
-/// The one version that takes all of them, ready or not, where there are no weights.
-pub(super) fn taker(traffic: &Traffic, ready: &BTreeSet<u64>) -> Option<u64> {
-    if !traffic.weights.is_empty() {
-        return None;
-    }
-    traffic.stable().or_else(|| ready.last().copied())
-}
+use crate::{router::DefaultRoute, traffic::Traffic};
 
 /// The part that each version gets, from 0 to 1, of those that get any.
 pub fn shares(traffic: &Traffic, ready: &BTreeSet<u64>) -> BTreeMap<u64, f64> {
-    if let Some(version) = taker(traffic, ready) {
-        return ready.contains(&version).then_some((version, 1.0)).into_iter().collect();
-    }
-    let Some(split) = Split::new(&traffic.weights, |version| ready.contains(&version)) else { return BTreeMap::new() };
-    let counted = ready.iter().filter(|version| traffic.weights.of(**version) > 0.0);
-    counted.map(|version| (*version, split.share(*version))).collect()
+    let route = DefaultRoute::of(traffic, ready);
+    let gets_any = |version: &u64| traffic.weights.of(*version) > 0.0 || route.only_version() == Some(*version);
+    ready.iter().filter(|version| gets_any(version)).map(|version| (*version, route.share(*version))).collect()
 }
 
 /// The versions that the traffic names: with a weight above zero, or by an alias.

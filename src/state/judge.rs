@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    change::{Change, ModelFacts},
-    default_shares::taker,
-};
+use super::change::{Change, ModelFacts};
 use crate::{
     error::{Code, Error, Result},
+    router::DefaultRoute,
     traffic::{MAX_ALIASES, MAX_WEIGHTS, STABLE, Traffic, Weights, check_alias, count_aliases, unknown_alias},
 };
 
@@ -96,7 +94,10 @@ impl Judge<'_> {
         if traffic.weights.is_empty() {
             let none =
                 || self.refused("it has no weights and no version that is ready: there is nothing to shift".into());
-            return Ok(BTreeMap::from([(taker(traffic, &self.all_ready()).ok_or_else(none)?, ALL_POINTS)]));
+            return Ok(BTreeMap::from([(
+                DefaultRoute::of(traffic, &self.all_ready()).only_version().ok_or_else(none)?,
+                ALL_POINTS,
+            )]));
         }
         let total: f64 = traffic.weights.iter().map(|(_, weight)| weight).sum();
         // Weights that add up already stay exactly so.

@@ -6,9 +6,10 @@ use hyper::body::Incoming;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{
+    finish::finish,
     request_headers::RequestHeaders,
-    respond::{Responder, respond},
-    stages::{Submitted, complete, decode, decode_on_pool, submit},
+    respond::Responder,
+    stages::{decode, decode_on_pool, submit},
 };
 use crate::{
     api::{
@@ -74,13 +75,6 @@ pub(super) fn infer<E: Endpoint>(
         let encoding = endpoint.encoding(&headers);
         // They lie in the read buffer, which is read into again while the answer is waited for.
         drop(headers);
-        let completed = match submitted {
-            Ok(Submitted { pending, id, form }) => {
-                let answered = pending.answer().await;
-                complete::<E::Dialect>(&context, answered, id, form, encoding, &mut record).await
-            }
-            Err(refusal) => Err(refusal),
-        };
-        respond(&endpoint, &context.limits, completed, record)
+        finish(&context, &endpoint, submitted, encoding, record).await
     }
 }

@@ -113,7 +113,7 @@ pub(crate) fn submit<D: Dialect>(
 }
 
 /// Encodes an answer, and compresses it in `encoding` where that pays.
-pub(crate) async fn complete<D: Dialect>(
+pub(super) async fn complete<D: Dialect>(
     context: &Context,
     answered: Result<Answer>,
     id: String,

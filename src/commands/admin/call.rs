@@ -10,11 +10,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{fs, path::Path, time::Duration};
 
-use crate::commands::{
-    cli::admin::Server,
-    http_client::{Client, Question},
+use crate::{
+    commands::{
+        cli::admin::Server,
+        http_client::{Client, Question},
+    },
+    url::percent_encoded,
 };
-use crate::url::percent_encoded;
 
 /// Time that an answer may take that waits for nothing but a disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

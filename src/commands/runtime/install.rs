@@ -6,10 +6,12 @@ use std::{
     io::{self, Write as _},
 };
 
-use crate::commands::output::print;
-use crate::ort_library::{
-    self, ProviderLibrary,
-    fetch::{self, Step, Wheel},
+use crate::{
+    commands::output::print,
+    ort_library::{
+        self, ProviderLibrary,
+        fetch::{self, Step, Wheel},
+    },
 };
 
 /// Puts a build into the cache and prints where its library is.

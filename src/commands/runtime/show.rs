@@ -7,8 +7,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::commands::output::print;
-use crate::ort_library::{self, Missing, Origin, Place, ProviderLibrary, fetch};
+use crate::{
+    commands::output::print,
+    ort_library::{self, Missing, Origin, Place, ProviderLibrary, fetch},
+};
 
 /// Providers that need further libraries, by their names for programs and for people.
 const PROVIDERS: [(&str, &str, ProviderLibrary); 2] =

@@ -9,11 +9,13 @@ use super::{
     graph_sizes,
     pinned_memory::{Memory, Written},
 };
-use crate::engine::{
-    session_thread::{Run, SessionThread},
-    value::Value,
+use crate::{
+    engine::{
+        session_thread::{Run, SessionThread},
+        value::Value,
+    },
+    tensor::{ModelInputs, Shape, Tensor},
 };
-use crate::tensor::{ModelInputs, Shape, Tensor};
 
 /// The CUDA graphs of an instance.
 #[derive(Default)]

@@ -1,7 +1,6 @@
 //! Checks that a GPU has room for an allocation: pure.
 
-use crate::config::ByteSize;
-use crate::metrics::Gpu;
+use crate::{config::ByteSize, metrics::Gpu};
 
 /// Checks that a GPU has `needed` bytes of free memory. A GPU that does not report its free memory passes.
 ///

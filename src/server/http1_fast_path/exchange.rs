@@ -15,7 +15,7 @@ use super::{
 use crate::api::{
     Context, PendingResponses, Service,
     dialect::oip_http::OipHttp,
-    inference::{RequestHeaders, Submitted, complete, decode, respond, submit},
+    inference::{RequestHeaders, Submitted, decode, finish, submit},
     request_log::{Protocol, RequestRecord},
     transport::{Encoding, Outgoing, Refusal, Share, aligned_copy, guarded, outgoing},
 };
@@ -92,17 +92,9 @@ impl FastPath {
 
     /// Waits for the answer.
     pub(super) async fn answer(&self, started: Started) -> Reply {
-        let (context, limits) = (&*self.context, &self.context.limits);
         match started {
-            Started::Inference { submitted, encoding, mut record } => {
-                let completed = match submitted {
-                    Ok(Submitted { pending, id, form }) => {
-                        let answered = pending.answer().await;
-                        complete::<OipHttp>(context, answered, id, form, encoding, &mut record).await
-                    }
-                    Err(refusal) => Err(refusal),
-                };
-                respond(&Http1Responder, limits, completed, record)
+            Started::Inference { submitted, encoding, record } => {
+                finish(&self.context, &Http1Responder, submitted, encoding, record).await
             }
             Started::Get(uri) => Box::pin(self.get(uri)).await,
         }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use std::num::NonZeroUsize;
 use tempfile::TempDir;
 
-use crate::engine::{
-    Engine, Instance, Target,
-    tests::onnx::{FLOAT, Graph, INT64, UINT8, mlp, node, value, value_of_any_rank},
-};
 use crate::{
+    engine::{
+        Engine, Instance, Target,
+        tests::onnx::{FLOAT, Graph, INT64, UINT8, mlp, node, value, value_of_any_rank},
+    },
     error::{Code, Error},
     host::files::ModelPath,
     tensor::{Datatype, ModelInputs, Shape, Tensor},
