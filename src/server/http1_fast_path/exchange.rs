@@ -5,6 +5,7 @@ use axum::{
     http::{Request, Uri},
 };
 use bytes::Bytes;
+use futures_util::future::Either;
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 use tower_service::Service as _;
 
@@ -90,13 +91,13 @@ impl FastPath {
         Ok(if is_empty { Bytes::new() } else { guarded(aligned_copy(body, json_length.unwrap_or(0)), share) })
     }
 
-    /// Waits for the answer.
-    pub(super) async fn answer(&self, started: Started) -> Reply {
+    /// Waits for the answer. No `async fn`: its future would hold the request twice.
+    pub(super) fn answer(&self, started: Started) -> impl Future<Output = Reply> {
         match started {
             Started::Inference { submitted, encoding, record } => {
-                finish(&self.context, &Http1Responder, submitted, encoding, record).await
+                Either::Left(finish(&self.context, &Http1Responder, submitted, encoding, record))
             }
-            Started::Get(uri) => Box::pin(self.get(uri)).await,
+            Started::Get(uri) => Either::Right(Box::pin(self.get(uri))),
         }
     }
 
