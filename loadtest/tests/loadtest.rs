@@ -91,7 +91,7 @@ fn every_protocol_and_loop_is_measured() {
         for load in [["--clients", "1,4"], ["--rate", "300"]] {
             let run = ["run", &target, load[0], load[1], "--metrics", &metrics, "--limit", "10s"];
             let mut report = measured(&run);
-            // A machine with other work may not come to an answer, or to what the server tells, in so short a time.
+            // On a busy machine the short run may end before the first answer, or before the server's metrics are read.
             let says_nothing = |level: &Value| level["requests"] == 0 || level["mean_batch"].is_null();
             if report["levels"].as_array().unwrap().iter().any(says_nothing) {
                 report = measured_for("10s", &run);

@@ -79,7 +79,7 @@ impl<M: Model> Batcher<M> {
                 return 0;
             }
         };
-        // What a push brought may be more than one batch, and what waits for more jobs has to be watched meanwhile.
+        // A push may bring more than one batch, and a batch that waits for more jobs has to be watched meanwhile.
         let more = !contents.queue.is_empty() && contents.scheduled < contents.idle.len();
         contents.scheduled += usize::from(more);
         drop(contents);

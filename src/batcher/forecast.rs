@@ -192,7 +192,7 @@ impl Forecast {
         // A request in pieces is answered when its last piece is.
         let pieces = newcomer.rows.saturating_sub(newcomer.job_rows) as f64;
         let (whole, own, per_row) = match saturated {
-            // What comes later joins its batch.
+            // Later jobs join the newcomer's batch.
             Some((per_row, rows)) if is_batched => {
                 let rows = rows.clamp(1.0, max_rows as f64);
                 let whole = (ahead.rows as f64 / rows).floor() * rows;

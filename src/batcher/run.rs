@@ -56,7 +56,7 @@ impl<M: Model> Batcher<M> {
         if members.len() > 1 && instance.is_in_worker() && self.worker_deaths.runs_alone(taken) {
             for member in members {
                 let goes_on = self.run_or_bisect(instance, &mut batch, &[member], taken);
-                // Those behind one that has ended the worker get that as their error.
+                // After a job that has ended the worker, the jobs behind it get that as their error.
                 if !goes_on && instance.lost().is_none() {
                     return;
                 }

@@ -1,7 +1,7 @@
 //! A clock that costs one load to read, and is about a tenth of a second late.
 //!
-//! Each request notes when its connection became idle, and its answer has a date. For such purposes a precise clock would cost
-//! more than it tells.
+//! Each request notes when its connection became idle, and its answer has a date. Milliseconds are precise enough for both, and
+//! cheaper.
 
 use std::{
     sync::{

@@ -175,7 +175,7 @@ impl Engine {
             // Spinning threads would take the cores that the transport and other models need.
             .with_config_entry("session.intra_op.allow_spinning", "0")?
             .with_config_entry("session.inter_op.allow_spinning", "0")?
-            // What a model in memory names, it would look for in the process's working directory.
+            // Without a folder, a model in memory looks for its external data in the process's working directory.
             .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?
             // A pattern is planned for one shape; batches have many.
             .with_memory_pattern(false)?

@@ -303,7 +303,7 @@ mod tests {
         };
         let failed = refused(&own);
         assert!(failed.may_pass && failed.why.contains("has been removed") && !own.exists(), "{failed:?}");
-        // What lies elsewhere, or can't be removed, is not ours to remove.
+        // Engines in another folder, and those that can't be removed, stay.
         for engine in [&theirs, &own] {
             let failed = refused(engine);
             assert!(!failed.may_pass && failed.why.contains("could not deserialize"), "{failed:?}");

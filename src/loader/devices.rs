@@ -166,7 +166,7 @@ impl Available for Devices {
     }
 
     fn auto(&self) -> Option<&Gpus> {
-        // What CUDA needs is not loaded for nothing: without a GPU it is not asked.
+        // CUDA's libraries are loaded only where there is a GPU.
         let works = *self.auto.get_or_init(|| self.find_auto());
         if works { self.cuda().ok() } else { None }
     }

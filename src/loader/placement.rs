@@ -83,7 +83,7 @@ impl Loader {
                 break;
             }
         }
-        // What the CPU can't run either is wrong with the model: its words are plainer.
+        // A model that fails on the CPU too is itself at fault, and the CPU's message is plainer.
         let first = self.first_on(request, Provider::Cpu)?;
         let fallback = Some(refused.join("; "));
         Ok(Placement { first, providers: vec![Provider::Cpu], refused: Vec::new(), fallback })
@@ -95,7 +95,7 @@ impl Loader {
             Some(words) if provider.gpu().is_some() && first.probe.is_refused_by_device => {
                 Err(Failure::passing(words.trim()))
             }
-            // That made-up inputs can't be run is no failure.
+            // A run that fails with made-up inputs is no failure of the load.
             Some(_) | None => Ok(first),
         }
     }

@@ -142,7 +142,7 @@ fn rows_independent(
         compared
     });
     match (config.batching, proof, probed) {
-        // What has no rows can't be cut, whatever is said.
+        // An output without rows can't be cut, even where the configuration asks for batching.
         (_, _, Err(Difference::Shape(why))) => (Err(why), None),
         (Batching::On, _, Err(Difference::Value(why))) => (Ok(()), Some(why)),
         (_, RowProof::Proven, Err(Difference::Value(why))) => (Err(why.clone()), Some(why)),

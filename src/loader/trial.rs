@@ -96,7 +96,7 @@ impl Loader {
             Ok(child) => child,
             Err(WorkerFailure::Model(failure)) => return Err(Failed { failure, is_fault: false }),
             Err(WorkerFailure::Died(death, failure)) => return Err(Failed { failure, is_fault: death.is_fault() }),
-            // That there can be no child is no fault of the file.
+            // A machine that can't start a child process is no fault of the file.
             Err(WorkerFailure::Unavailable(why)) => {
                 trials.report_unavailable(&why);
                 return Ok(Tried { passed: Passed::default(), is_lasting: false });
@@ -130,7 +130,7 @@ fn run_in(mut child: Instance, request: &LoadRequest, file: &ModelFile) -> Resul
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
     }
-    // Whether they pass is found out later, by the instance that is to serve.
+    // The instance that is to serve checks later whether they pass.
     let _ = test_case::run_all(&request.source, "", &mut child);
     if let Some(death) = child.death() {
         return Err(refusal("one of its test cases", death, file));

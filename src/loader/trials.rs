@@ -154,7 +154,7 @@ impl Trials {
         add(env!("CARGO_PKG_VERSION").as_bytes());
         add(engine.build_info().as_bytes());
         add(format!("{:?}", request.config.batching).as_bytes());
-        // What is refused memory does not run to its end.
+        // A trial that is refused memory does not run to its end, so that another limit needs another trial.
         add(&(max_run_memory as u64).to_le_bytes());
         add(&file.digest());
         for path in request.source.test_cases()?.0 {

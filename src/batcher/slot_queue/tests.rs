@@ -110,7 +110,7 @@ fn short_runs_pass_one_that_is_stuck_behind_a_long_run() {
     queue.end(2);
     assert_eq!(queue.next(at(100), expected), NextRun::Run("new", 3));
     queue.end(3);
-    // What passed does not count for those that come after it.
+    // Runs that overtook earlier entries do not count for entries that come later.
     queue.push("short", 1);
     assert_eq!(queue.next(at(101), expected), NextRun::Run("short", 4));
     assert!(queue.end(0));

@@ -177,7 +177,7 @@ fn worker_that_dies_in_a_run_is_restarted_for_the_requests_that_wait() {
         let script = Script::new(vec![Course::EndsWorker, Course::Normal]);
         let batcher = batcher(&compute, &script, [1, 0], settings(true, 1));
         let errors = errors(vec![client(&batcher, 1, &[1, 1]), client(&batcher, 2, &[1]), client(&batcher, 3, &[1])]);
-        // Those of the batch that it died of.
+        // Only jobs of the batch that the instance died of fail.
         assert!(errors.len() <= 2 && errors.iter().all(|code| *code == Code::Unavailable), "{errors:?}");
         compute.stop();
     });
@@ -254,7 +254,7 @@ fn compute_threads_end_whatever_goes_on() {
             [1, 2, 3].map(submit)
         });
         compute.stop();
-        // What the threads have left is cancelled with the batcher.
+        // Jobs that the threads left are cancelled with the batcher.
         drop(sending.join().unwrap());
         compute.stop();
     });

@@ -116,7 +116,7 @@ impl DeviceRun {
                 return BatchRun { outputs, input: started.elapsed(), run: Duration::ZERO };
             }
         };
-        // What optional inputs do to the outputs is not known.
+        // Optional inputs may change the outputs' shapes.
         let is_plain = requests.iter().all(|request| request.optional.is_empty());
         let places = if is_plain { self.places(rows) } else { OutputMemory::new() };
         let stacked = Instant::now();

@@ -44,7 +44,7 @@ impl fmt::Display for Location {
 pub(in crate::engine) struct Memory {
     // `ort` does not promise that one may be used by several threads at once.
     allocator: ManuallyDrop<Mutex<Allocator>>,
-    // What was allocated may outlive the session, but not the libraries of its provider, which the environment keeps.
+    // Allocated memory may outlive the session, but not the provider's libraries, which the environment keeps.
     _environment: Environment,
 }
 

@@ -58,7 +58,7 @@ impl PredictedShapes {
 
 fn declared(spec: &TensorSpec, signature: &Signature) -> Option<DeclaredShape> {
     spec.datatype.size()?;
-    // What is passed through is not written to other memory.
+    // An output that is an input passed through is not written to other memory.
     if signature.all_inputs().any(|input| input.name == spec.name) {
         return None;
     }

@@ -130,7 +130,7 @@ fn element(graph: &Graph, name: &str, steps: usize) -> Option<i32> {
         ("" | "ai.onnx", "Where" | "OneHot") => like(node.inputs.len().saturating_sub(1)),
         ("" | "ai.onnx", "If" | "Loop" | "Scan" | "Constant" | "ConstantOfShape" | "DequantizeLinear") => None,
         ("" | "ai.onnx", _) => like(0),
-        // What else there is of it gives FLOAT, whatever it is given.
+        // All other operators of `ai.onnx.ml` give FLOAT for any input.
         ("ai.onnx.ml", "ArrayFeatureExtractor" | "Imputer" | "TreeEnsemble") => like(0),
         ("ai.onnx.ml", "LabelEncoder" | "CategoryMapper" | "DictVectorizer") => None,
         ("ai.onnx.ml", _) => Some(FLOAT),

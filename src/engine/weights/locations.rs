@@ -99,7 +99,7 @@ impl<M: BufRead + Seek> Reader<'_, M> {
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
-        // What a field in it has gone beyond.
+        // A field inside may have run past the end.
         if self.position == end { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
@@ -137,7 +137,7 @@ impl<M: BufRead + Seek> Reader<'_, M> {
 
     fn skip(&mut self, length: u64, end: u64) -> io::Result<()> {
         let target = self.end(length, end)?;
-        // What is buffered stays so where it is passed within the buffer.
+        // A seek inside the buffer keeps it, a seek of the file would discard it.
         let buffered = self.model.fill_buf()?.len() as u64;
         if length <= buffered {
             self.model.consume(usize::try_from(length).unwrap_or(0));

@@ -93,7 +93,7 @@ impl DeathWatch {
             }
             let ended = polled[1..].iter().zip(&sockets).filter(|(polled, _)| !polled.revents().is_empty());
             let ended: Vec<u64> = ended.map(|(_, (id, _))| *id).collect();
-            // What wakes the thread says nothing more.
+            // The bytes only wake the thread: they carry nothing.
             while woken.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
             for id in ended {
                 if let Some(watched) = self.remove(id) {

@@ -41,7 +41,7 @@ pub struct Launch {
 impl Launch {
     /// Workers of this executable, with this library of ONNX Runtime.
     pub(in crate::engine) fn new(library: Arc<Path>, nice: i32, memory: Option<u64>) -> Self {
-        // What this process was started from, even where another file has taken its name meanwhile.
+        // The file that this process was started from, even where another file has taken its name meanwhile.
         let program = PathBuf::from("/proc/self/exe");
         let program = if program.exists() { program } else { std::env::current_exe().unwrap_or(program) };
         Launch { program, library, nice, memory }

@@ -106,7 +106,7 @@ impl LoadedModel {
         }
         let extents = run.inputs.first().map_or(&[][..], |tensor| &tensor.extents);
         let rows = extents.first().map_or(1, |extent| *extent as usize);
-        // What optional inputs do to the outputs is not known; and of nothing a kernel may write nothing.
+        // Optional inputs may change the outputs' shapes, and a kernel may write no output for an empty input.
         let is_plain = optional.is_empty() && run.inputs.iter().all(|tensor| tensor.length > 0);
         if is_plain
             && let Some((places, outputs)) =

@@ -109,7 +109,7 @@ impl Pool {
     /// A new block from the system, which counts as in use.
     fn obtain(&self, bytes: usize) -> Result<NonNull<Header>, Refusal> {
         if let Err(refusal) = self.account.take(self.purpose, bytes) {
-            // What other pools keep goes first.
+            // Memory that other pools keep unused is released before a run is refused.
             sweeper::release_all();
             self.account.take(self.purpose, bytes).map_err(|_| refusal)?;
         }

@@ -112,7 +112,7 @@ pub(super) unsafe fn give_back(memory: NonNull<c_void>) {
         if let Some(scope) = scope
             && Arc::as_ptr(scope.pool) == pool
         {
-            // What an earlier run has left may be freed in this one.
+            // Memory of an earlier run may be freed in this one.
             scope.used.set(scope.used.get().saturating_sub(bytes));
         }
     });

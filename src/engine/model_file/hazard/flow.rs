@@ -232,7 +232,7 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
     } else if COUNTS.contains(&operator) {
         output.minus_one = false;
     } else if !PASSED_ON.contains(&operator) {
-        // What is computed of constants may be anything.
+        // Arithmetic on constants may give any number, -1 too.
         output.minus_one = true;
     } else if operator != "Concat" {
         output.minus_one = inputs.first().is_none_or(|first| first.minus_one);

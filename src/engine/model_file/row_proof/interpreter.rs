@@ -47,7 +47,7 @@ impl<'m> Interpreter<'m> {
             let value = constants::value(tensor, &mut self.symbols);
             scope.values.entry(&tensor.name).or_insert(value);
         }
-        // What nothing else reads may be declared as it likes.
+        // Declarations of outputs that no other node reads decide nothing.
         let read: HashSet<&str> = graph.nodes.iter().flat_map(|node| &node.inputs).map(String::as_str).collect();
         let is_read = scope.outer.is_some() || graph.nodes.iter().any(has_graphs);
         let outputs = graph.outputs.iter().filter(|info| is_read || read.contains(info.name.as_str()));

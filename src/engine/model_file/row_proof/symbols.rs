@@ -246,7 +246,7 @@ impl Symbols {
             return exact;
         }
         let Extent::Number(number @ 1..) = divisor else { return self.made(Made::FloorDiv, dividend, divisor) };
-        // What is divided without a rest stands outside of the rounding.
+        // Terms that divide without a rest stand outside of the rounding.
         let (whole, rest): (Vec<Term>, Vec<Term>) =
             dividend.terms().into_iter().partition(|term| !term.factors.is_empty() && term.coefficient % number == 0);
         let whole = whole.into_iter().map(|term| Term { coefficient: term.coefficient / number, ..term }).collect();

@@ -39,7 +39,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
                 left = Some(axis);
                 extents.push(Extent::ONE);
             }
-            // What is zero at times would be another extent then, unless nothing is left to reshape.
+            // An extent that is zero at times would then mean `copy this axis`. That does no harm if the tensor is empty with it.
             extent
                 if zero_is_copied
                     && !symbols.is_positive(extent)
