@@ -1,4 +1,4 @@
-//! The commands of `onnxd`, apart from `serve`: each reads its options, does its work, and prints the result.
+//! The commands of `onnxd`: each reads its options, does its work, and prints the result. `serve` starts [`crate::server`].
 
 pub mod admin;
 pub mod check;

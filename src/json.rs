@@ -1,4 +1,4 @@
-//! JSON of requests, answers and test cases: a reader of one's own, because tensors want what libraries don't give. Numbers
+//! JSON of requests, answers and test cases: an own reader, since libraries build a value for each number of a tensor. Numbers
 //! become the elements of a tensor straight from their text (FP32 by way of FP64 would be rounded twice), NaN, Infinity and
 //! -Infinity are numbers, as Python and TF Serving write them, and an array of a million numbers makes no million values.
 

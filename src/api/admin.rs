@@ -1,7 +1,7 @@
 //! The admin API: the same messages over gRPC and, as JSON, over HTTP, on a port of its own.
 //!
-//! Each call stands in `calls` once; `grpc` and `http` decode and encode. No token is needed for what shows nothing of the
-//! models' traffic and changes nothing: health, reflection, and the description of the API.
+//! `calls` has each call once; `grpc`, `http_request` and `http_response` decode and encode. Health, reflection and the
+//! description of the API need no token.
 
 mod auth;
 mod backend;

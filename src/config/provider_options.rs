@@ -1,5 +1,5 @@
-//! Options of execution providers, by the names that ONNX Runtime 1.31 knows. It refuses a name that it does not know without
-//! a word of what it knows, some providers ignore it, and that only when a model is loaded.
+//! Options of execution providers, by the names that ONNX Runtime 1.31 knows. For an unknown name ONNX Runtime lists no known
+//! ones, some providers ignore it, and either happens only when a model is loaded.
 
 use super::{Device, OtherProvider, document};
 

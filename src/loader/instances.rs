@@ -1,4 +1,4 @@
-//! The instances of a version, of which the first is there: as many as are request on each device that it runs on.
+//! The instances of a version beside its first: as many as are requested on each of its devices.
 
 #[cfg(test)]
 mod tests;

@@ -35,7 +35,7 @@ pub(in crate::loader) struct WarmInstance {
     /// Why a run takes so many threads.
     pub threads_why: &'static str,
     pub probe: Probe,
-    /// Where recorded runs are request: whether there are some, or why not.
+    /// Where recorded runs are requested: `Ok` if there are some, or the reason why not.
     pub graphs: Option<Result<(), String>>,
 }
 

@@ -1,4 +1,4 @@
-//! The files of a version's test cases: `tests/*.json` in its folder. The registry reads their contents.
+//! The files of a version's test cases: `tests/*.json` in its folder. `loader/test_case.rs` parses them.
 
 use std::{
     fs, io,

@@ -4,7 +4,7 @@
 //! changes no bit of them but the exponent.
 //!
 //! **By chance.** A ticket is any of the 2^64 integers; each version has as many of them as are its share, one behind the
-//! other. The boundaries are integers, made of integers: where the weights are, tickets at even distances are divided exactly.
+//! other. Boundaries are computed in integers: with integer weights, tickets at even distances are divided exactly.
 //!
 //! **By key**: weighted rendezvous hashing. Every version draws a number of its own from the key,
 //!
