@@ -24,6 +24,6 @@ pub use exposition::Exposition;
 pub use gpu::{Gpu, GpuMemory};
 pub use held_memory::{HeldMemory, VersionMemory};
 pub use histogram::Histogram;
-pub use server::{Process, Readings, ServerMetrics};
+pub use server::{Process, ScrapeGauges, ServerMetrics};
 pub use transport::{Closed, ExceededLimit, TransportMetrics};
 pub use version::{Phase, QueueGauge, QueueRates, Rejection, RequestTimer, StopReason, VersionMetrics};

@@ -73,7 +73,7 @@ pub(crate) async fn compare(options: &Compare) -> Result<String, String> {
         }
         let ratios = MEASURES.iter().filter_map(|measure| ratio(measure, &rounds)).collect();
         let compared = Compared { ratios, rounds };
-        tell(&mut text, &compared);
+        write_comparison(&mut text, &compared);
         comparison.levels.push(compared);
     }
     if options.json {
@@ -102,7 +102,7 @@ impl Side<'_> {
     }
 }
 
-fn tell(text: &mut String, compared: &Compared) {
+fn write_comparison(text: &mut String, compared: &Compared) {
     let Some((first, _)) = compared.rounds.first() else { return };
     let rounds = compared.rounds.len();
     let _ = writeln!(text, "\n{}, {rounds} rounds of {} s each", crate::report::load(&first.load), first.seconds);

@@ -29,7 +29,7 @@ pub(crate) async fn run(options: &Run) -> Result<String, String> {
         let terms = prepare::terms(&options.load, &options.targets, level);
         let mut progress = |moment: &Moment, over: f64| {
             bar.set_position((1000.0 * (index as f64 + over) / levels.len() as f64) as u64);
-            bar.set_message(told(level, moment));
+            bar.set_message(described(level, moment));
         };
         let mut observed = Observed {
             server: server(&options.targets),
@@ -69,7 +69,7 @@ fn progress_bar() -> ProgressBar {
     ProgressBar::new(1000).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-fn told(level: Level, moment: &Moment) -> String {
+fn described(level: Level, moment: &Moment) -> String {
     let load = match level {
         Level::Closed { to, .. } => format!("{to} clients"),
         Level::Open { to, .. } => format!("{to}/s"),

@@ -23,11 +23,11 @@ use tokio::sync::oneshot;
 use super::transport::{Encoding, Packer};
 use crate::{
     host::lower_for_good,
-    metrics::{Exposition, Readings},
+    metrics::{Exposition, ScrapeGauges},
 };
 
-/// Takes the readings of one scrape.
-pub type Read = Box<dyn Fn() -> Readings + Send>;
+/// Samples the gauges of one scrape.
+pub type ReadGauges = Box<dyn Fn() -> ScrapeGauges + Send>;
 
 /// Time for which the thread leaves the CPU to others, again and again. The system lets a thread go on for milliseconds once it has
 /// the CPU, whatever its priority, and a request that came meanwhile would wait for it.
@@ -47,7 +47,7 @@ struct Body {
 }
 
 /// `GET /metrics`.
-pub(super) fn routes(exposition: Arc<Exposition>, read: Read) -> io::Result<axum::Router> {
+pub(super) fn routes(exposition: Arc<Exposition>, read: ReadGauges) -> io::Result<axum::Router> {
     let (sender, scrapers) = mpsc::channel();
     thread::Builder::new().name("metrics".into()).spawn(move || {
         lower_for_good();
@@ -69,7 +69,7 @@ pub(super) fn routes(exposition: Arc<Exposition>, read: Read) -> io::Result<axum
     Ok(axum::Router::new().route("/metrics", get(scrape)))
 }
 
-fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: Readings) -> io::Result<()> {
+fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: ScrapeGauges) -> io::Result<()> {
     let mut written: Vec<Written> = Vec::new();
     for Scraper { encoding, .. } in &waiting {
         if written.iter().all(|written| written.encoding != *encoding) {

@@ -22,7 +22,7 @@ pub(super) type Members = SmallVec<[usize; 8]>;
 /// A batch that runs.
 pub(super) enum Batch {
     /// On an I/O thread: its clients live on the same thread, so nobody could stop it for their sake.
-    Own(Vec<Waiting<Job>>),
+    Unshared(Vec<Waiting<Job>>),
     /// On another thread: the watchdog sees who still waits, and answers where the run does not end.
     Shared(Arc<SharedBatch>),
 }
@@ -42,7 +42,7 @@ impl Batch {
 
     pub(super) fn jobs(&self) -> &[Waiting<Job>] {
         match self {
-            Batch::Own(jobs) => jobs,
+            Batch::Unshared(jobs) => jobs,
             Batch::Shared(shared) => &shared.jobs,
         }
     }
@@ -50,7 +50,7 @@ impl Batch {
     /// Answers a job, unless that was done already. Nobody may wait for it any more.
     pub(super) fn answer(&mut self, member: usize, answer: Result<JobOutput>) {
         let sender = match self {
-            Batch::Own(jobs) => jobs[member].job.sender.take(),
+            Batch::Unshared(jobs) => jobs[member].job.sender.take(),
             Batch::Shared(shared) => shared.senders().get_mut(member).and_then(Option::take),
         };
         if let Some(sender) = sender {
@@ -61,7 +61,7 @@ impl Batch {
     /// Jobs that somebody still waits for.
     pub(super) fn alive(&self, members: &[usize], now: Instant) -> Members {
         let is_alive = |member: &usize| match self {
-            Batch::Own(jobs) => !jobs[*member].is_dead(now),
+            Batch::Unshared(jobs) => !jobs[*member].is_dead(now),
             Batch::Shared(shared) => shared.death(*member, &shared.senders(), now).is_none(),
         };
         members.iter().copied().filter(is_alive).collect()
@@ -129,7 +129,7 @@ mod tests {
         let (mut batch, mut answers) = batch(&[None, Some(now + Duration::from_secs(1)), None]);
         let shared = |batch: &Batch| match batch {
             Batch::Shared(shared) => shared.clone(),
-            Batch::Own(_) => unreachable!(),
+            Batch::Unshared(_) => unreachable!(),
         };
         let end = |batch: &Batch, members: &[usize], now: Instant| shared(batch).end_of_interest(members, now);
         let later = now + Duration::from_secs(1);

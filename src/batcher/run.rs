@@ -50,7 +50,7 @@ impl<M: Model> Batcher<M> {
             LaneId::Compute => Batch::shared(batch),
             LaneId::Inline(number) => {
                 watched_runs::runs_inline(self.inline_lanes[number].batcher(), self.compute.watchdog());
-                Batch::Own(batch)
+                Batch::Unshared(batch)
             }
         };
         if members.len() > 1 && instance.is_in_worker() && self.worker_deaths.runs_alone(taken) {

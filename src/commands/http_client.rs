@@ -104,8 +104,8 @@ impl Client {
     }
 
     fn refusal(&self, path: &str, parts: &Parts, body: &[u8]) -> String {
-        let told: Option<Value> = serde_json::from_slice(body).ok();
-        match told.as_ref().and_then(|told| told["error"].as_str()) {
+        let announced: Option<Value> = serde_json::from_slice(body).ok();
+        match announced.as_ref().and_then(|announced| announced["error"].as_str()) {
             Some(error) => format!("{} (HTTP {})", printable(error), parts.status.as_u16()),
             None => {
                 let text = printable(String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim());

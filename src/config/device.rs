@@ -125,9 +125,9 @@ mod tests {
         ] {
             let why = text.parse::<Device>().unwrap_err();
             assert!(why.starts_with("one of \"auto\", \"cpu\", \"cuda\","), "{why}");
-            let told = meant.map(|meant| format!("(did you mean \"{meant}\"?)"));
-            assert!(told.as_ref().is_none_or(|told| why.ends_with(told)), "{text}: {why}");
-            assert_eq!(why.contains("did you mean"), told.is_some(), "{text}: {why}");
+            let suggestion = meant.map(|meant| format!("(did you mean \"{meant}\"?)"));
+            assert!(suggestion.as_ref().is_none_or(|suggestion| why.ends_with(suggestion)), "{text}: {why}");
+            assert_eq!(why.contains("did you mean"), suggestion.is_some(), "{text}: {why}");
         }
     }
 }

@@ -15,7 +15,7 @@ const MAX_SIZE: u64 = 1 << 20;
 
 /// Problems that are reported one by one at most. A file that is no configuration at all has one on every line. Each of them
 /// would be searched for from the file's beginning.
-const TOLD: usize = 16;
+const MAX_PROBLEMS: usize = 16;
 
 /// The text of a configuration file.
 ///
@@ -102,16 +102,16 @@ impl<'t> Document<'t> {
     /// There are any.
     pub fn finish(mut self) -> Result<(), Vec<String>> {
         self.problems.sort_by_key(|(at, _)| *at);
-        let told = self.problems.iter().take(TOLD).map(|(at, what)| {
+        let problems = self.problems.iter().take(MAX_PROBLEMS).map(|(at, what)| {
             let (line, column) = self.position(*at);
             format!("{}:{line}:{column}: {what}", self.name)
         });
-        let mut told: Vec<_> = told.collect();
-        let more = self.problems.len() - told.len();
+        let mut problems: Vec<_> = problems.collect();
+        let more = self.problems.len() - problems.len();
         if more > 0 {
-            told.push(format!("{}: and {more} problems more", self.name));
+            problems.push(format!("{}: and {more} problems more", self.name));
         }
-        if told.is_empty() { Ok(()) } else { Err(told) }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 
     /// Line and column, from 1, as editors count them.
@@ -202,19 +202,22 @@ mod tests {
         document.problem(two, "here");
         document.problem(0, "there");
         document.problem(usize::MAX, "beyond");
-        let told = document.finish().unwrap_err();
+        let problems = document.finish().unwrap_err();
         // A bare key is ASCII: TOML says so first.
-        assert!(told.iter().any(|line| line.starts_with("f:2:1: not valid TOML: ")), "{told:?}");
-        assert!(told.contains(&"f:1:1: there".into()) && told.contains(&"f:2:9: here".into()), "{told:?}");
-        assert_eq!(told.last().unwrap(), "f:3:1: beyond");
+        assert!(problems.iter().any(|line| line.starts_with("f:2:1: not valid TOML: ")), "{problems:?}");
+        assert!(problems.contains(&"f:1:1: there".into()) && problems.contains(&"f:2:9: here".into()), "{problems:?}");
+        assert_eq!(problems.last().unwrap(), "f:3:1: beyond");
     }
 
     #[test]
     fn of_many_problems_the_first_are_told() {
-        let told = Document::parse(&"f", &"=\n".repeat(100_000), &[]).finish().unwrap_err();
-        assert_eq!(told.len(), TOLD + 1);
-        assert!(told[0].starts_with("f:1:1: not valid TOML: "), "{told:?}");
-        assert!(told[TOLD].starts_with("f: and ") && told[TOLD].ends_with(" problems more"), "{told:?}");
+        let problems = Document::parse(&"f", &"=\n".repeat(100_000), &[]).finish().unwrap_err();
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        assert!(problems[0].starts_with("f:1:1: not valid TOML: "), "{problems:?}");
+        assert!(
+            problems[MAX_PROBLEMS].starts_with("f: and ") && problems[MAX_PROBLEMS].ends_with(" problems more"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -53,8 +53,8 @@ pub(super) fn cleaned(words: &str) -> String {
         }
     }
     // A check that failed, and usually the reason behind it.
-    let told = rest.split_once(" was false.").map(|(condition, reason)| (condition, reason.trim()));
-    match told {
+    let condition_and_reason = rest.split_once(" was false.").map(|(condition, reason)| (condition, reason.trim()));
+    match condition_and_reason {
         Some((condition, "")) => cleaned.push_str(&format!("the check '{condition}' failed")),
         Some((_, reason)) => cleaned.push_str(reason),
         None => cleaned.push_str(rest),

@@ -41,15 +41,15 @@ pub(super) fn input_value<'p>(extents: &[i64], parts: impl Iterator<Item = &'p B
 /// For people: ONNX Runtime's words, or an element is too long.
 #[allow(unsafe_code, reason = "ONNX Runtime's C interface")]
 pub(super) fn output_data(tensor: &Value, count: usize) -> Result<Bytes, String> {
-    let told = |status| checked(status).map_err(|error| error.to_string());
+    let returned = |status| checked(status).map_err(|error| error.to_string());
     let mut length = 0;
     // SAFETY: the tensor is a live tensor of strings.
-    told(unsafe { (ort::api().GetStringTensorDataLength)(tensor.pointer(), &raw mut length) })?;
+    returned(unsafe { (ort::api().GetStringTensorDataLength)(tensor.pointer(), &raw mut length) })?;
     let mut text = vec![0u8; length];
     // One more than there are elements: where the last one ends.
     let mut offsets = vec![0usize; count + 1];
     // SAFETY: both buffers live and have the lengths that are passed.
-    told(unsafe {
+    returned(unsafe {
         let content = ort::api().GetStringTensorContent;
         content(tensor.pointer(), text.as_mut_ptr().cast(), length, offsets.as_mut_ptr(), count)
     })?;

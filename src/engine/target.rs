@@ -160,8 +160,8 @@ mod tests {
 
     #[test]
     fn options_of_the_configuration_win() {
-        let told = target(Provider::Cuda { gpu: 2 }, true, &[("use_tf32", "true"), ("trt_fp16_enable", "1")]);
-        let told = told.options_of_cuda(2);
+        let options = target(Provider::Cuda { gpu: 2 }, true, &[("use_tf32", "true"), ("trt_fp16_enable", "1")]);
+        let options = options.options_of_cuda(2);
         let expected = [
             ("arena_extend_strategy", "kSameAsRequested"),
             ("cudnn_conv_algo_search", "HEURISTIC"),
@@ -169,21 +169,21 @@ mod tests {
             ("enable_cuda_graph", "1"),
             ("use_tf32", "true"),
         ];
-        assert_eq!(told.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>(), expected);
+        assert_eq!(options.iter().map(|(key, value)| (&**key, &**value)).collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn what_tensorrt_leaves_is_no_graph() {
-        let told = target(Provider::TensorRt { gpu: 0 }, true, &[]).options_of_cuda(0);
-        assert!(!told.contains_key("enable_cuda_graph"), "{told:?}");
+        let options = target(Provider::TensorRt { gpu: 0 }, true, &[]).options_of_cuda(0);
+        assert!(!options.contains_key("enable_cuda_graph"), "{options:?}");
     }
 
     #[test]
     fn core_ml_gets_numbers() {
         let options = [("EnableOnSubgraphs", "true"), ("ModelFormat", "MLProgram")];
-        let told =
+        let options =
             |other| target(Provider::Other(other), false, &options).options_of_other()["EnableOnSubgraphs"].clone();
-        assert_eq!(told(OtherProvider::CoreMl), "1");
-        assert_eq!(told(OtherProvider::OpenVino), "true");
+        assert_eq!(options(OtherProvider::CoreMl), "1");
+        assert_eq!(options(OtherProvider::OpenVino), "true");
     }
 }

@@ -252,12 +252,12 @@ mod tests {
         assert_ne!(first, place(&[("trt_fp16_enable", "1")], "NVIDIA A10", b"one"));
         assert_eq!(place(&[("trt_engine_cache_path", "/own")], "NVIDIA A10", b"one"), "/own");
 
-        let told = self::options(&target(&[("use_tf32", "1"), ("trt_fp16_enable", "1")]), 1, "L4", &file(b"one"));
-        assert_eq!(told["device_id"], "1");
-        assert_eq!(told["trt_fp16_enable"], "1");
-        assert_eq!(told["trt_profile_max_shapes"], "x:8x2");
-        assert_eq!(told["trt_timing_cache_path"], "/cache/tensorrt/L4");
-        assert!(!told.contains_key("use_tf32"));
+        let options = self::options(&target(&[("use_tf32", "1"), ("trt_fp16_enable", "1")]), 1, "L4", &file(b"one"));
+        assert_eq!(options["device_id"], "1");
+        assert_eq!(options["trt_fp16_enable"], "1");
+        assert_eq!(options["trt_profile_max_shapes"], "x:8x2");
+        assert_eq!(options["trt_timing_cache_path"], "/cache/tensorrt/L4");
+        assert!(!options.contains_key("use_tf32"));
     }
 
     #[test]

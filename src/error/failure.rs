@@ -31,18 +31,18 @@ impl Failure {
         match error.kind() {
             io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData => Failure::lasting(error.to_string()),
             io::ErrorKind::NotFound => Failure::lasting("there is no such file"),
-            io::ErrorKind::PermissionDenied => Failure::passing(told(
+            io::ErrorKind::PermissionDenied => Failure::passing(unreadable_with(
                 error,
                 "the user that runs the server must be allowed to read it, and to enter every folder on the way",
             )),
             _ if error.raw_os_error() == Some(libc::ELOOP) => {
-                Failure::lasting(told(error, "it is a link that leads back to itself"))
+                Failure::lasting(unreadable_with(error, "it is a link that leads back to itself"))
             }
             _ => Failure::passing(format!("it can't be read: {error}")),
         }
     }
 }
 
-fn told(error: &io::Error, what: impl Display) -> String {
+fn unreadable_with(error: &io::Error, what: impl Display) -> String {
     format!("it can't be read: {error}; {what}")
 }

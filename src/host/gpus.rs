@@ -28,14 +28,14 @@ use std::{
     time::Duration,
 };
 
-use driver_thread::{Aside, Silence};
+use driver_thread::{DriverError, DriverThread};
 use nvml::Gpus;
 
 /// Timeout for figures that nothing depends on.
 pub const MOMENT: Duration = Duration::from_secs(1);
 
-static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
-    Aside::start("gpus", || {
+static DRIVER: LazyLock<DriverThread<Reading>> = LazyLock::new(|| {
+    DriverThread::start("gpus", || {
         let gpus = Gpus::open().inspect_err(|why| tracing::debug!("no figures of GPUs: {why}"))?;
         Ok(move || gpus.read())
     })
@@ -43,26 +43,26 @@ static ASIDE: LazyLock<Aside<Reading>> = LazyLock::new(|| {
 
 /// Starts the search for GPUs, which [`read`] does otherwise: a driver takes a second to wake up. The thread that calls the
 /// driver inherits the priority of the caller.
-pub fn look() {
-    LazyLock::force(&ASIDE);
+pub fn open_driver() {
+    LazyLock::force(&DRIVER);
 }
 
 /// Reads the driver's current figures. The search for GPUs is done once. A broken driver may never return.
 ///
 /// # Errors
 /// There is no driver or GPU to read, or the driver has not answered in time. The message names which, and the cause.
-pub fn read(patience: Duration) -> Result<Arc<Reading>, String> {
+pub fn read(timeout: Duration) -> Result<Arc<Reading>, String> {
     static IS_LATE: AtomicBool = AtomicBool::new(false);
-    match ASIDE.ask(patience) {
+    match DRIVER.ask(timeout) {
         Ok(reading) => {
             if IS_LATE.swap(false, Relaxed) {
                 tracing::info!("the NVIDIA driver answers again: there are figures of GPUs");
             }
             Ok(reading)
         }
-        Err(Silence::Nobody(why)) => Err(why.to_string()),
-        Err(Silence::Late) => {
-            let why = format!("the NVIDIA driver (NVML) does not answer within {} s", patience.as_secs());
+        Err(DriverError::Unavailable(why)) => Err(why.to_string()),
+        Err(DriverError::Timeout) => {
+            let why = format!("the NVIDIA driver (NVML) does not answer within {} s", timeout.as_secs());
             if !IS_LATE.swap(true, Relaxed) {
                 tracing::warn!("{why}: until it does there are no figures of GPUs, and their memory is not looked at");
             }

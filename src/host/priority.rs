@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn steps_aside_and_comes_forward() {
-        let (tell, told) = mpsc::channel();
+        let (tell, id_of_thread) = mpsc::channel();
         let (end, ended) = mpsc::channel::<()>();
         let thread = thread::spawn(move || {
             let own = fs::read_link("/proc/thread-self").unwrap();
@@ -300,7 +300,7 @@ mod tests {
             tell.send(id).unwrap();
             let _ = ended.recv();
         });
-        let id: libc::id_t = told.recv().unwrap();
+        let id: libc::id_t = id_of_thread.recv().unwrap();
         restore_all();
         let Priorities { normal, low, ref helper } = *priorities();
         assert_eq!(nice(id), Some(if helper.is_none() { normal } else { low }));

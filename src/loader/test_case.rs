@@ -32,7 +32,7 @@ const TENSOR_KEYS: [&str; 5] = ["name", "shape", "datatype", "data", "parameters
 const TOLERANCE_KEYS: [&str; 2] = ["absolute", "relative"];
 
 /// Failed cases that are reported one by one, at most.
-const TOLD: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// Runs the test cases of a version on an instance of it.
 ///
@@ -53,7 +53,7 @@ pub(in crate::loader) fn run_all(source: &Source, model: &str, instance: &mut In
         return Ok(TestCases { passed, others });
     }
     let (count, total) = (failed.len(), paths.len());
-    failed.truncate(TOLD);
+    failed.truncate(MAX_LISTED);
     Err(Failure::lasting(format!("{count} of {total} test cases failed: {}", failed.join("; "))))
 }
 

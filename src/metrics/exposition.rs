@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{
-    ControlMetrics, Readings, ServerMetrics, VersionMetrics, control, families, gpu, server,
+    ControlMetrics, ScrapeGauges, ServerMetrics, VersionMetrics, control, families, gpu, server,
     server::Server,
     text::{Text, labels, version_labels},
 };
@@ -62,7 +62,7 @@ impl Exposition {
 
     /// Writes the text, in Prometheus' exposition format 0.0.4, and passes it to `give` in pieces. Some pieces are empty: they
     /// mark points between which little work is done.
-    pub fn render(&self, readings: Readings, give: &mut dyn FnMut(&str)) {
+    pub fn render(&self, readings: ScrapeGauges, give: &mut dyn FnMut(&str)) {
         let mut text = Text::new(give);
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         text.write(server::BUILD, &[(self.build.clone(), &())]);

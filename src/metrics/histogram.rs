@@ -20,7 +20,7 @@ pub(super) struct Bounds {
     /// Divisor that converts recorded values to the exported unit.
     unit: f64,
     /// The bounds as exported, and infinity.
-    told: OnceLock<Vec<String>>,
+    labels: OnceLock<Vec<String>>,
 }
 
 const NANOSECONDS: f64 = 1e9;
@@ -57,13 +57,13 @@ pub(super) static ROWS: Bounds = Bounds::new(&[1, 2, 4, 8, 16, 32, 64, 128, 256,
 
 impl Bounds {
     const fn new(values: &'static [u64], unit: f64) -> Self {
-        Bounds { values, unit, told: OnceLock::new() }
+        Bounds { values, unit, labels: OnceLock::new() }
     }
 
-    fn told(&self) -> &[String] {
-        self.told.get_or_init(|| {
-            let told = self.values.iter().map(|value| (*value as f64 / self.unit).to_string());
-            told.chain(["+Inf".into()]).collect()
+    fn labels(&self) -> &[String] {
+        self.labels.get_or_init(|| {
+            let bounds = self.values.iter().map(|value| (*value as f64 / self.unit).to_string());
+            bounds.chain(["+Inf".into()]).collect()
         })
     }
 }
@@ -111,7 +111,7 @@ impl Histogram {
             *total += bucket.load(Relaxed);
             Some(*total)
         });
-        self.bounds.told().iter().map(String::as_str).zip(counts)
+        self.bounds.labels().iter().map(String::as_str).zip(counts)
     }
 }
 
@@ -135,7 +135,7 @@ mod tests {
     fn durations_are_told_in_seconds() {
         let histogram = Histogram::new(&DURATIONS);
         histogram.record(2_000_000_000);
-        let told: Vec<_> = histogram.cumulative().map(|(bound, _)| bound).collect();
+        let labels: Vec<_> = histogram.cumulative().map(|(bound, _)| bound).collect();
         assert_eq!((told[0], told[16], told[17]), ("0.00005", "10", "+Inf"));
         assert_eq!(histogram.sum_in_units(), 2.0);
     }

@@ -58,7 +58,7 @@ impl ServerMetrics {
 
 /// Gauges that are sampled at each scrape.
 #[derive(Debug, Default)]
-pub struct Readings {
+pub struct ScrapeGauges {
     /// True if the server is ready for new clients.
     pub ready: bool,
     /// Hash of the settings; as many bits as a float holds exactly.
@@ -109,7 +109,7 @@ pub struct Process {
 /// All sources of the server's metrics.
 pub(super) struct Server {
     pub metrics: ServerMetrics,
-    pub readings: Readings,
+    pub readings: ScrapeGauges,
     pub control: Arc<ControlMetrics>,
     /// Seconds since the Unix epoch.
     pub started: f64,

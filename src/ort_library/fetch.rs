@@ -74,15 +74,15 @@ fn cache_directory_from(
 /// Puts a build into `cache` and returns the path of its library. Files that are there already are checked and kept.
 ///
 /// Any number of processes may do this at once: one downloads, the others wait for it.
-pub fn install(build: &Build, cache: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<PathBuf, FetchError> {
-    install_with(build, cache, &["python3", "python"], tell)
+pub fn install(build: &Build, cache: &Path, report: &mut dyn FnMut(Step<'_>)) -> Result<PathBuf, FetchError> {
+    install_with(build, cache, &["python3", "python"], report)
 }
 
 fn install_with(
     build: &Build,
     cache: &Path,
     pythons: &[&str],
-    tell: &mut dyn FnMut(Step<'_>),
+    report: &mut dyn FnMut(Step<'_>),
 ) -> Result<PathBuf, FetchError> {
     let (folder, library) = (build.folder(cache), build.library_path(cache));
     let is_missing = |wheel: &&Wheel| !unpack::is_whole(wheel, &folder);
@@ -91,26 +91,26 @@ fn install_with(
         return Ok(library);
     }
     fs::create_dir_all(&folder).map_err(|error| FetchError::file("create", &folder, error))?;
-    let _lock = lock(&folder.join("lock"), tell)?;
+    let _lock = lock(&folder.join("lock"), report)?;
     let missing: Vec<&Wheel> = build.wheels.iter().filter(is_missing).collect();
     clear(&folder, &missing)?;
     if !missing.is_empty() {
-        tell(Step::Begin(&folder, &missing));
+        report(Step::Begin(&folder, &missing));
     }
     for wheel in missing {
-        tell(Step::Wheel(wheel));
+        report(Step::Wheel(wheel));
         // pip may outlive the process that started it, and then writes what nobody looks at.
         let incoming = folder.join(format!("{INCOMING}{}", process::id()));
         fs::create_dir(&incoming).map_err(|error| FetchError::file("create", &incoming, error))?;
-        let downloaded = pip::download(wheel, &incoming, pythons, &mut |bytes| tell(Step::Downloading(bytes)));
+        let downloaded = pip::download(wheel, &incoming, pythons, &mut |bytes| report(Step::Downloading(bytes)));
         let unpacked = downloaded.and_then(|archive| {
-            tell(Step::Unpacking);
+            report(Step::Unpacking);
             unpack::unpack(wheel, &archive, &incoming, &folder)
         });
         // A folder that can't be removed now is removed by the next installation.
         let _ = fs::remove_dir_all(&incoming);
         unpacked?;
-        tell(Step::Done(wheel));
+        report(Step::Done(wheel));
     }
     Ok(library)
 }
@@ -119,7 +119,7 @@ fn install_with(
 const INCOMING: &str = "incoming";
 
 /// Locked for as long as the file is open, which ends with the process at the latest.
-fn lock(path: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError> {
+fn lock(path: &Path, report: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError> {
     let failed = |error| FetchError::file("lock", path, error);
     // To open a pipe is to wait for its other end.
     match unpack::must_be_file(path) {
@@ -129,7 +129,7 @@ fn lock(path: &Path, tell: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError>
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => tell(Step::Waiting),
+        Err(TryLockError::WouldBlock) => report(Step::Waiting),
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     file.lock().map(|()| file).map_err(failed)

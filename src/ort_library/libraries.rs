@@ -137,13 +137,13 @@ fn open(path: &Path) -> Result<mem::ManuallyDrop<Library>, String> {
 fn driver_is_old(driver: &Library, cuda: Option<u32>) -> Option<String> {
     let mut version: c_int = 0;
     // SAFETY: this is its declaration in cuda.h. It may be called before anything else, and writes one integer.
-    let told = unsafe {
+    let status = unsafe {
         let get: Symbol<unsafe extern "C" fn(*mut c_int) -> c_int> = driver.get(c"cuDriverGetVersion").ok()?;
         get(&raw mut version)
     };
     // 13.0 is 13000.
     let (has, needs) = (u32::try_from(version).ok()?, cuda?);
-    let is_old = told == 0 && has / 1000 < needs;
+    let is_old = status == 0 && has / 1000 < needs;
     is_old.then(|| format!("it is for CUDA {}.{}, and CUDA {needs} is needed", has / 1000, has % 1000 / 10))
 }
 

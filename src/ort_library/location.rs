@@ -18,8 +18,8 @@ pub(super) const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
 pub enum Origin {
     /// `ORT_DYLIB_PATH` names it.
     Named,
-    /// Beside the executable.
-    Beside,
+    /// NextToExecutable the executable.
+    NextToExecutable,
     /// In `../lib` from the executable, as in a container.
     Lib,
     /// In the user's cache directory: the build for GPUs, which [`fetch`] puts there.
@@ -63,7 +63,7 @@ pub(super) fn from(named: Option<OsString>, executable: Option<&Path>, cache: Op
     }
     let beside = executable.and_then(Path::parent);
     let lib = beside.and_then(Path::parent).map(|parent| parent.join("lib"));
-    for (origin, directory) in [(Origin::Beside, beside), (Origin::Lib, lib.as_deref())] {
+    for (origin, directory) in [(Origin::NextToExecutable, beside), (Origin::Lib, lib.as_deref())] {
         let candidates = directory.map(|directory| LIBRARY_NAMES.map(|name| directory.join(name)).to_vec());
         places.extend(candidates.map(|candidates| Place::new(origin, candidates)));
     }

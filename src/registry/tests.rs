@@ -277,8 +277,8 @@ fn load_that_takes_long_yields_no_longer() {
         reconcile(&registry.shared.inventory(), &registry.executor.limits, at).contains(&Action::Promote)
     };
     // Two looks that agree.
-    registry.look();
-    registry.look();
+    registry.scan_for_changes();
+    registry.scan_for_changes();
     assert!(!promotes(&registry, Instant::now() + TEST_TIMEOUT), "nothing is being loaded");
     let before = Instant::now();
     registry.executor.reconcile(&|_| ());

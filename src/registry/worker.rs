@@ -156,7 +156,7 @@ impl Registry {
                 }
                 if next <= Instant::now() {
                     self.follow_state();
-                    is_unsettled = self.look();
+                    is_unsettled = self.scan_for_changes();
                     last = Instant::now();
                     next = last + if is_unsettled || self.must_scan() { pause } else { period };
                 }
@@ -196,7 +196,7 @@ impl Registry {
     }
 
     /// Scans the repository, and takes over the models that have settled. True where something has changed since the last scan.
-    pub(super) fn look(&mut self) -> bool {
+    pub(super) fn scan_for_changes(&mut self) -> bool {
         let now = Instant::now();
         let awaiting = self.shared.inventory().awaiting_scan(now);
         if awaiting.is_empty() && !self.follows() {

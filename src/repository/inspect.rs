@@ -14,7 +14,7 @@ use crate::{error::Failure, host::files::Roots};
 const MAX_MODEL_FILE_BYTES: u64 = (1 << 31) - 1;
 
 /// Entries of a folder that are listed where the model file is missing.
-const TOLD: usize = 8;
+const MAX_LISTED: usize = 8;
 
 impl Source {
     /// Checks that the model file may be a model.
@@ -22,10 +22,10 @@ impl Source {
     /// # Errors
     /// What it is instead; the path is in the message.
     pub fn inspect(&self) -> Result<(), Failure> {
-        self.look().map_err(|failure| failure.at(&self.path))
+        self.inspect_file().map_err(|failure| failure.at(&self.path))
     }
 
-    fn look(&self) -> Result<(), Failure> {
+    fn inspect_file(&self) -> Result<(), Failure> {
         let (file, metadata) = match self.path.roots().open(&self.path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(self.missing()),
@@ -79,11 +79,11 @@ impl Source {
             },
             _ => String::new(),
         };
-        let more = names.len().saturating_sub(TOLD);
-        let told: Vec<String> =
-            names.into_iter().take(TOLD).map(|name| described(folder, name, self.path.roots())).collect();
+        let more = names.len().saturating_sub(MAX_LISTED);
+        let listed: Vec<String> =
+            names.into_iter().take(MAX_LISTED).map(|name| described(folder, name, self.path.roots())).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        Failure::lasting(format!("there is no such file: its folder holds {}{more}{advice}", told.join(", ")))
+        Failure::lasting(format!("there is no such file: its folder holds {}{more}{advice}", listed.join(", ")))
     }
 }
 

@@ -60,7 +60,7 @@ async fn run(
     mut connections: Connections,
     mut closing: oneshot::Receiver<()>,
 ) {
-    let mut told: Option<Instant> = None;
+    let mut logged_at: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -71,9 +71,9 @@ async fn run(
                 Err(error) => {
                     // Most likely the process has no descriptors left. That passes when connections end, and must not become a
                     // busy loop.
-                    if told.is_none_or(|told| told.elapsed() >= QUIET) {
+                    if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= QUIET) {
                         tracing::warn!(protocol, "a connection can't be accepted: {error}");
-                        told = Some(Instant::now());
+                        logged_at = Some(Instant::now());
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }

@@ -8,7 +8,7 @@ use super::{config::ServerConfig, io_threads::IoThreads, log};
 use crate::{
     api::{Context, Read},
     host::gpus,
-    metrics::{Process, Readings},
+    metrics::{Process, ScrapeGauges},
     registry::Control,
 };
 
@@ -26,7 +26,7 @@ pub(super) fn reader(
     let model_memory_limit = config.loads.memory.map(|limit| limit.bytes.0 as u64);
     Box::new(move || {
         let budget = &context.limits.budget;
-        Readings {
+        ScrapeGauges {
             ready: context.is_ready(),
             config_hash,
             cpus,

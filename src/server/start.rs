@@ -187,7 +187,7 @@ fn start_engine(config: &ServerConfig) -> Result<Engine, String> {
         }
     };
     let (one_run, together) = run_memory(config.models.max_run_memory, config.clients.request_memory);
-    gpus::look();
+    gpus::open_driver();
     Ok(engine.with_memory_limits(one_run, together))
 }
 

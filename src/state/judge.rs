@@ -77,10 +77,10 @@ impl Judge<'_> {
         self.ready(to, "no points can be shifted to it")?;
         let had = all.get(&from).copied().unwrap_or(0.0);
         if points > had + NO_POINTS {
-            let told: Vec<_> = all.iter().map(|(version, points)| format!("{version}={points}")).collect();
+            let points_text: Vec<_> = all.iter().map(|(version, points)| format!("{version}={points}")).collect();
             return Err(self.refused(format!(
                 "{points} points can't be shifted from version {from}, which has {had} of 100; the versions have {}",
-                told.join(" ")
+                points_text.join(" ")
             )));
         }
         let left = had - points;

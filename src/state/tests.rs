@@ -78,12 +78,12 @@ proptest! {
                 continue;
             };
             prop_assert_eq!(after.revision, revision);
-            let told = after.history.last().unwrap();
-            prop_assert_eq!(&told.change, &change);
+            let record = after.history.last().unwrap();
+            prop_assert_eq!(&record.change, &change);
             prop_assert_eq!(after.history.len(), before.history.len() + 1);
             let traffic = after.traffic_or(&facts.configured).clone();
             prop_assert!(Weights::new(traffic.weights.clone().into()).is_ok());
-            let told = after.history.last().unwrap().clone();
+            let record = after.history.last().unwrap().clone();
             match &change {
                 Change::Load(_) | Change::Unload(_) | Change::Reload(_) => {
                     prop_assert_eq!((&after.traffic, &after.undo), (&before.traffic, &before.undo));
@@ -106,7 +106,7 @@ proptest! {
             if matches!(change, Change::Rollback | Change::RollbackTo(_) | Change::Abort | Change::ResetTraffic) {
                 let was = shares(before.traffic_or(&facts.configured), &ready(&facts));
                 prop_assert!(was.is_empty() || !shares(&traffic, &ready(&facts)).is_empty());
-                prop_assert_eq!(told.after.as_ref(), Some(&traffic));
+                prop_assert_eq!(record.after.as_ref(), Some(&traffic));
             }
             prop_assert_eq!(after.traffic.is_none(), after.traffic_revision == 0);
             if let Change::Shift { to, points, .. } = change {

@@ -212,19 +212,19 @@ impl Judge<'_> {
         let shares = shares(traffic, &self.all_ready());
         let mut uses = Vec::new();
         for version in versions.iter().filter(|version| self.facts.loaded.contains(version)) {
-            let mut told = Vec::new();
+            let mut described = Vec::new();
             if let Some(share) = shares.get(version).filter(|share| **share > 0.0) {
                 let percent = format!("{:.3}", share * 100.0);
                 let percent = percent.trim_end_matches('0').trim_end_matches('.');
-                told.push(format!("gets {percent} % of the requests that name no version"));
+                described.push(format!("gets {percent} % of the requests that name no version"));
             }
             let aliases = traffic.aliases.iter().filter(|(_, named)| *named == version);
             let aliases: Vec<String> = aliases.map(|(alias, _)| format!("'{alias}'")).collect();
             if !aliases.is_empty() {
-                told.push(format!("is what the alias {} points to", aliases.join(", ")));
+                described.push(format!("is what the alias {} points to", aliases.join(", ")));
             }
-            if !told.is_empty() {
-                uses.push(format!("version {version} {}", told.join(" and ")));
+            if !described.is_empty() {
+                uses.push(format!("version {version} {}", described.join(" and ")));
             }
         }
         uses
@@ -239,17 +239,17 @@ impl Judge<'_> {
             return Ok(());
         }
         let named: Vec<u64> = after.weights.iter().map(|(version, _)| version).chain(after.stable()).collect();
-        let told: Vec<String> = named.iter().map(|version| self.told(*version)).collect();
-        let told = if told.is_empty() { "no version is ready".into() } else { told.join("; ") };
+        let described: Vec<String> = named.iter().map(|version| self.describe(*version)).collect();
+        let described = if described.is_empty() { "no version is ready".into() } else { described.join("; ") };
         Err(self.refused(format!(
-            "{what} would reach no version that is ready: {told}; load one of these first (`onnxd load {0} VERSION`), or choose \
+            "{what} would reach no version that is ready: {described}; load one of these first (`onnxd load {0} VERSION`), or choose \
              another (`onnxd traffic set {0} VERSION=WEIGHT`)",
             self.model
         )))
     }
 
     /// A version with its state, for people.
-    fn told(&self, version: u64) -> String {
+    fn describe(&self, version: u64) -> String {
         match self.facts.versions.get(&version) {
             Some(Ok(())) => format!("version {version} is ready"),
             Some(Err(why)) => format!("version {version}: {why}"),

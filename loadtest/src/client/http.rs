@@ -97,10 +97,10 @@ async fn reply(response: Response<Incoming>) -> Result<Reply, Failure> {
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| broken(&error))?.to_bytes();
     if !head.status.is_success() {
-        let told: Option<Value> = serde_json::from_slice(&body).ok();
-        let told = told.as_ref().and_then(|told| told["error"].as_str().map(str::to_owned));
-        let told = told.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned());
-        return Err(Failure::answered(format!("HTTP {}", head.status.as_u16()), told));
+        let announced: Option<Value> = serde_json::from_slice(&body).ok();
+        let announced = announced.as_ref().and_then(|announced| announced["error"].as_str().map(str::to_owned));
+        let announced = announced.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned());
+        return Err(Failure::answered(format!("HTTP {}", head.status.as_u16()), announced));
     }
     let length = head.headers.get(JSON_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     Ok(Reply { body, json_length: length })

@@ -34,8 +34,8 @@ impl Admin {
         Admin { control, phase, limits, caller: None, long_calls: Arc::new(Semaphore::new(MAX_LONG_CALLS)) }
     }
 
-    /// Something that may wait for locks and disks, where no connection waits for it.
-    pub(super) async fn aside<T: Send + 'static>(
+    /// Runs a call that may wait for locks and disks, on a thread on which no connection waits for it.
+    pub(super) async fn run_blocking<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Control) -> T + Send + 'static,
     ) -> Result<T> {

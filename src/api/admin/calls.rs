@@ -37,12 +37,12 @@ macro_rules! changed {
 
 impl Admin {
     pub(super) async fn list_models(self, _: ListModelsRequest) -> Result<ListModelsResponse> {
-        let (revision, statuses) = self.aside(|control| (control.revision(), control.models())).await?;
+        let (revision, statuses) = self.run_blocking(|control| (control.revision(), control.models())).await?;
         Ok(ListModelsResponse { revision, models: models(statuses) })
     }
 
     pub(super) async fn get_model(self, request: GetModelRequest) -> Result<Model> {
-        self.aside(move |control| control.model(&request.model)).await?.map(model)
+        self.run_blocking(move |control| control.model(&request.model)).await?.map(model)
     }
 
     pub(super) async fn load_version(self, request: LoadVersionRequest) -> Result<ChangeResponse> {
@@ -121,7 +121,7 @@ impl Admin {
     }
 
     pub(super) async fn get_history(self, request: GetHistoryRequest) -> Result<GetHistoryResponse> {
-        let records = self.aside(move |control| control.history(&request.model)).await??;
+        let records = self.run_blocking(move |control| control.history(&request.model)).await??;
         Ok(GetHistoryResponse { records: history(records) })
     }
 
@@ -139,7 +139,7 @@ impl Admin {
         let limit = wait_limit(&request)?;
         let version = if let Some(version @ VersionName::Alias(_)) = version {
             let model = request.model.clone();
-            let status = self.aside(move |control| control.model(&model)).await??;
+            let status = self.run_blocking(move |control| control.model(&model)).await??;
             Some(Resolver { model: &request.model, traffic: &status.traffic }.version(&version)?)
         } else {
             request.version
@@ -189,7 +189,7 @@ impl Admin {
             None => actor,
         };
         let terms = ChangeContext { expected_revision, actor, reason };
-        self.aside(move |control| control.change(&model, asked, terms)).await?.map(change_response)
+        self.run_blocking(move |control| control.change(&model, asked, terms)).await?.map(change_response)
     }
 }
 

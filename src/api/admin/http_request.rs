@@ -76,8 +76,8 @@ async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes, Response> {
 }
 
 fn from_query<Q: DeserializeOwned>(parameters: &RawPathParams, query: &str) -> Result<Q, String> {
-    let told: Result<Vec<(String, String)>, _> = serde_urlencoded::from_str(query);
-    let mut fields = told.map_err(|error| format!("the query can't be read: {error}"))?;
+    let fields: Result<Vec<(String, String)>, _> = serde_urlencoded::from_str(query);
+    let mut fields = fields.map_err(|error| format!("the query can't be read: {error}"))?;
     for (name, value) in parameters {
         if fields.iter().any(|(field, _)| field == name) {
             return Err(format!("{name}: stands in the path and in the query"));

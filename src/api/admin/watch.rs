@@ -27,9 +27,9 @@ pub(super) async fn events(admin: Admin, request: WatchRequest) -> Result<impl S
     let model = request.model;
     if !model.is_empty() {
         let name = model.clone();
-        admin.aside(move |control| control.model(&name)).await??;
+        admin.run_blocking(move |control| control.model(&name)).await??;
     }
-    let mut watcher = Watcher { admin, model, told: VecDeque::new(), news: None, _place: place };
+    let mut watcher = Watcher { admin, model, pending: VecDeque::new(), news: None, _place: place };
     watcher.begin("the state comes first".into()).await?;
     Ok(stream::unfold(watcher, async |mut watcher| Some((watcher.next().await?, watcher))))
 }
@@ -39,7 +39,7 @@ struct Watcher {
     /// The only model that is watched; empty: all are.
     model: String,
     /// Events that are to be sent next.
-    told: VecDeque<Event>,
+    pending: VecDeque<Event>,
     /// Where changes come from.
     news: Option<Receiver<registry::Event>>,
     _place: OwnedSemaphorePermit,
@@ -57,7 +57,7 @@ impl Watcher {
 
     async fn event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.told.pop_front() {
+            if let Some(event) = self.pending.pop_front() {
                 return Some(event);
             }
             match self.news.as_mut()?.recv().await {
@@ -74,7 +74,8 @@ impl Watcher {
 
     /// Sends the state, and then what changes from there on.
     async fn begin(&mut self, why: String) -> Result<()> {
-        let (revision, (state, news)) = self.admin.aside(|control| (control.revision(), control.watch())).await?;
+        let (revision, (state, news)) =
+            self.admin.run_blocking(|control| (control.revision(), control.watch())).await?;
         let mark = |kind: &str, reason: String| Event {
             kind: kind.into(),
             time: time(clock::now()),
@@ -82,10 +83,10 @@ impl Watcher {
             reason,
             ..Event::default()
         };
-        self.told = [mark("begin", why)].into();
+        self.pending = [mark("begin", why)].into();
         let wanted = state.into_iter().filter(|event| self.wants(event)).collect::<Vec<_>>();
-        self.told.extend(wanted.into_iter().map(event));
-        self.told.push_back(mark("current", String::new()));
+        self.pending.extend(wanted.into_iter().map(event));
+        self.pending.push_back(mark("current", String::new()));
         self.news = Some(news);
         Ok(())
     }

@@ -111,7 +111,7 @@ pub(crate) enum RefusalKind {
     /// There is no room for it at the moment.
     Full,
     /// It failed behind that: the error's code says all.
-    Later,
+    AfterDecoding,
 }
 
 /// A request that does not come as far as being decoded.
@@ -128,14 +128,14 @@ impl Refusal {
 
     /// The HTTP status, which says more than that of the error's code.
     pub(crate) fn http(&self) -> u16 {
-        if self.kind == RefusalKind::Later { self.error.code().http() } else { self.kind.row().1 }
+        if self.kind == RefusalKind::AfterDecoding { self.error.code().http() } else { self.kind.row().1 }
     }
 }
 
 /// A failure of what came as far as being decoded, with the status of its code.
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Refusal { kind: RefusalKind::Later, error }
+        Refusal { kind: RefusalKind::AfterDecoding, error }
     }
 }
 
@@ -149,7 +149,7 @@ impl RefusalKind {
             RefusalKind::TooSlow => (Code::DeadlineExceeded, 408),
             RefusalKind::CutOff => (Code::Cancelled, 400),
             RefusalKind::Full => (Code::ResourceExhausted, 429),
-            RefusalKind::Later => (Code::Internal, 500),
+            RefusalKind::AfterDecoding => (Code::Internal, 500),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 const MAX_CHAIN: usize = 8;
 
 /// Labels to list of an output.
-const TOLD: usize = 6;
+const MAX_LISTED: usize = 6;
 
 /// A model that would not serve, whatever its versions are.
 pub(super) fn problem(model: &str, why: &str) -> String {
@@ -169,9 +169,10 @@ impl Page {
 }
 
 fn labels(labels: &[String]) -> String {
-    let more = if labels.len() > TOLD { format!(" and {} more", labels.len() - TOLD) } else { String::new() };
-    let told: Vec<_> = labels.iter().take(TOLD).map(String::as_str).collect();
-    if labels.is_empty() { String::new() } else { format!(" labels: {}{more}", told.join(", ")) }
+    let more =
+        if labels.len() > MAX_LISTED { format!(" and {} more", labels.len() - MAX_LISTED) } else { String::new() };
+    let listed: Vec<_> = labels.iter().take(MAX_LISTED).map(String::as_str).collect();
+    if labels.is_empty() { String::new() } else { format!(" labels: {}{more}", listed.join(", ")) }
 }
 
 /// Escapes text for a terminal: a model's name must not move the cursor.

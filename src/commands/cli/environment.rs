@@ -92,9 +92,9 @@ mod tests {
             "ONNXD_CANARY_SERVICE_HOST",
             "ONNXD_CANARY_PORT_8001_TCP_PORT",
         ];
-        let told: Vec<_> = unknown(names.map(String::from).into(), &known).iter().map(ToString::to_string).collect();
+        let message: Vec<_> = unknown(names.map(String::from).into(), &known).iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            message,
             [
                 "the environment variable ONNXD_HTP is no setting and is ignored; did you mean ONNXD_HTTP?",
                 "the environment variable ONNXD_MAX_RUNTIME is no setting and is ignored; did you mean ONNXD_MAX_RUN_TIME?",

@@ -12,15 +12,15 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 /// Parses an interval between polls.
 pub(super) fn pause(text: &str) -> Result<Duration, String> {
     let pause = duration(text)?;
-    let told = "it must be longer than 0s: looking without a pause takes a CPU";
-    if pause.is_zero() { Err(told.into()) } else { Ok(pause) }
+    let message = "it must be longer than 0s: looking without a pause takes a CPU";
+    if pause.is_zero() { Err(message.into()) } else { Ok(pause) }
 }
 
 /// Parses the time for which a thread busy-polls.
 pub(super) fn busy_poll(text: &str) -> Result<Duration, String> {
     let look = duration(text)?;
-    let told = "it must be at most 1ms: a thread that looks takes a CPU";
-    if look > Duration::from_millis(1) { Err(told.into()) } else { Ok(look) }
+    let message = "it must be at most 1ms: a thread that looks takes a CPU";
+    if look > Duration::from_millis(1) { Err(message.into()) } else { Ok(look) }
 }
 
 /// Parses a timeout.

@@ -19,10 +19,10 @@ pub(super) fn examine(settings: &Settings) -> Vec<Finding> {
         findings.push(log(file));
     }
     if let Some(file) = &settings.admin_token_file {
-        let told = |text: String| Finding::ok("admin tokens", text, json!({ "path": file.to_string_lossy() }));
+        let finding = |text: String| Finding::ok("admin tokens", text, json!({ "path": file.to_string_lossy() }));
         findings.push(match Tokens::open(file.clone()) {
-            Ok(_) => told(file.display().to_string()),
-            Err(why) => told(why).problem(),
+            Ok(_) => finding(file.display().to_string()),
+            Err(why) => finding(why).problem(),
         });
     }
     findings
@@ -36,18 +36,22 @@ fn state(settings: &Settings) -> Finding {
         folder.parent().map_or(folder.clone(), Path::to_path_buf)
     };
     let folder = settings.state_dir.clone().unwrap_or_else(parent);
-    told("state", &folder, "admin calls can't change anything: give a folder that may be written with --state-dir DIR")
+    finding(
+        "state",
+        &folder,
+        "admin calls can't change anything: give a folder that may be written with --state-dir DIR",
+    )
 }
 
 fn cache() -> Finding {
     match fetch::cache_directory() {
-        Some(folder) => told("cache", &folder, "what is fetched or compiled can't be kept: set ONNXD_CACHE_DIR"),
+        Some(folder) => finding("cache", &folder, "what is fetched or compiled can't be kept: set ONNXD_CACHE_DIR"),
         None => Finding::ok("cache", "none: there is no home directory", json!({ "path": null, "writable": false }))
             .warning("what is fetched or compiled can't be kept: set ONNXD_CACHE_DIR"),
     }
 }
 
-fn told(name: &str, path: &Path, otherwise: &str) -> Finding {
+fn finding(name: &str, path: &Path, otherwise: &str) -> Finding {
     let writable = writable(path);
     let facts = json!({ "path": path.to_string_lossy(), "writable": writable.is_ok() });
     match writable {

@@ -24,7 +24,7 @@ pub(super) fn examine() -> Vec<Finding> {
         Ok(reading) => {
             let visible = env::var_os("CUDA_VISIBLE_DEVICES").map(|list| list.to_string_lossy().into_owned());
             let driver = driver(reading.driver.clone(), reading.cuda.clone());
-            [vec![driver], tell(&reading.gpus, visible.as_deref(), gpus::numbered_by_bus())].concat()
+            [vec![driver], gpu_findings(&reading.gpus, visible.as_deref(), gpus::numbered_by_bus())].concat()
         }
         Err(why) => vec![none(&why, Path::new(KERNEL_MODULE).exists())],
     };
@@ -65,7 +65,7 @@ fn major(version: &str) -> Option<u32> {
     version.split('.').next()?.parse().ok()
 }
 
-fn tell(gpus: &[Gpu], visible: Option<&str>, by_bus: bool) -> Vec<Finding> {
+fn gpu_findings(gpus: &[Gpu], visible: Option<&str>, by_bus: bool) -> Vec<Finding> {
     if gpus.is_empty() {
         let none = Finding::ok("GPU", "none that this process may use", json!({ "index": null }));
         return vec![match visible {
@@ -78,7 +78,7 @@ fn tell(gpus: &[Gpu], visible: Option<&str>, by_bus: bool) -> Vec<Finding> {
     if differ && !by_bus {
         let order = Finding::ok("order", "GPUs of different kinds, by speed", json!({}));
         findings.push(order.warning(format!(
-            "with {NUMBERING} as it is set, cuda:N may be another GPU than the one that is told here and in the metrics as N: \
+            "with {NUMBERING} as it is set, cuda:N may be another GPU than the one that is named here and in the metrics as N: \
              unset it"
         )));
     }
@@ -127,23 +127,29 @@ mod tests {
         let advice = |why: &str| none(why, true).advice.unwrap();
         assert!(advice(&format!("{}: no library", gpus::NO_NVML)).contains("container toolkit"));
         assert!(advice("the NVIDIA driver (NVML) does not answer within 30 s").contains("dmesg"));
-        let told = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
-        assert_eq!(told("12.8").level, Level::Warning);
-        assert_eq!((told("13.1").level, told("13.1").text), (Level::Ok, "580.65, for CUDA 13.1 and older".into()));
+        let finding = |cuda: &str| driver(Some("580.65".into()), Some(cuda.into()));
+        assert_eq!(finding("12.8").level, Level::Warning);
+        assert_eq!(
+            (finding("13.1").level, finding("13.1").text),
+            (Level::Ok, "580.65, for CUDA 13.1 and older".into())
+        );
         assert_eq!(driver(None, None).level, Level::Ok);
     }
 
     #[test]
     fn gpus_are_told_and_where_their_numbers_are_in_doubt() {
         let levels = |gpus: &[Gpu], by_bus| {
-            tell(gpus, None, by_bus).into_iter().map(|finding| (finding.name, finding.level)).collect::<Vec<_>>()
+            gpu_findings(gpus, None, by_bus)
+                .into_iter()
+                .map(|finding| (finding.name, finding.level))
+                .collect::<Vec<_>>()
         };
         let ok = |name: &str| (name.to_owned(), Level::Ok);
         let (same, differ) = ([gpu(0, "A"), gpu(1, "A")], [gpu(0, "A"), gpu(1, "B")]);
         assert_eq!(levels(&same, false), [ok("cuda:0"), ok("cuda:1")]);
         assert_eq!(levels(&differ, true), [ok("cuda:0"), ok("cuda:1")]);
         assert_eq!(levels(&differ, false)[2], ("order".into(), Level::Warning));
-        let told = tell(&[], Some("7"), true).remove(0);
-        assert!(told.advice.unwrap().contains("'7'") && told.level == Level::Warning);
+        let finding = gpu_findings(&[], Some("7"), true).remove(0);
+        assert!(finding.advice.unwrap().contains("'7'") && finding.level == Level::Warning);
     }
 }

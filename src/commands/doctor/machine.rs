@@ -12,10 +12,10 @@ use crate::{
 };
 
 pub(super) fn cpus() -> Vec<Finding> {
-    tell_cpus(&host::cpus())
+    cpus_findings(&host::cpus())
 }
 
-fn tell_cpus(cpus: &Cpus) -> Vec<Finding> {
+fn cpus_findings(cpus: &Cpus) -> Vec<Finding> {
     let Cpus { usable, affinity, limit } = cpus;
     let mut findings = vec![Finding::ok("usable", usable.to_string(), json!({ "cpus": usable }))];
     if let Some(list) = affinity {
@@ -24,16 +24,16 @@ fn tell_cpus(cpus: &Cpus) -> Vec<Finding> {
     findings.push(match limit {
         None => Finding::ok("control group", "no limit", json!({ "cpus": null, "file": null })),
         Some(Limit { value, file }) => {
-            let told = Finding::ok(
+            let finding = Finding::ok(
                 "control group",
                 format!("the time of {value} CPUs ({})", file.display()),
                 json!({ "cpus": value, "file": file.to_string_lossy() }),
             );
             let is_short = *value < 1.0;
             if is_short {
-                told.warning("every request may wait for the next period: give it 1 CPU at least")
+                finding.warning("every request may wait for the next period: give it 1 CPU at least")
             } else {
-                told
+                finding
             }
         }
     });
@@ -42,10 +42,10 @@ fn tell_cpus(cpus: &Cpus) -> Vec<Finding> {
 
 pub(super) fn memory(settings: &Settings) -> Vec<Finding> {
     let models = settings.model_memory.map(|size| size.0 as u64);
-    tell_memory(&host::memory(), request_memory(settings.request_memory) as u64, models)
+    memory_findings(&host::memory(), request_memory(settings.request_memory) as u64, models)
 }
 
-fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Finding> {
+fn memory_findings(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Finding> {
     let bytes = |name, text: &str, bytes: Option<u64>| {
         Finding::ok(name, bytes.map_or_else(|| text.to_owned(), rounded), json!({ "bytes": bytes }))
     };
@@ -89,17 +89,17 @@ fn tell_memory(memory: &Memory, requests: u64, models: Option<u64>) -> Vec<Findi
 
 pub(super) fn files(settings: &Settings) -> Vec<Finding> {
     let Ok((soft, hard)) = Resource::NOFILE.get() else { return Vec::new() };
-    vec![tell_files(soft, hard, settings.max_connections)]
+    vec![files_findings(soft, hard, settings.max_connections)]
 }
 
-fn tell_files(soft: u64, hard: u64, connections: Option<usize>) -> Finding {
+fn files_findings(soft: u64, hard: u64, connections: Option<usize>) -> Finding {
     let room = room_for_connections(hard);
-    let told = |limit: u64| if limit == rlimit::INFINITY { "no limit".into() } else { limit.to_string() };
-    let raised = if soft == hard { String::new() } else { format!(", which a server raises to {}", told(hard)) };
+    let text = |limit: u64| if limit == rlimit::INFINITY { "no limit".into() } else { limit.to_string() };
+    let raised = if soft == hard { String::new() } else { format!(", which a server raises to {}", text(hard)) };
     let number = |limit: u64| (limit != rlimit::INFINITY).then_some(limit);
     let finding = Finding::ok(
         "limit",
-        format!("{}{raised}", told(soft)),
+        format!("{}{raised}", text(soft)),
         json!({ "soft": number(soft), "hard": number(hard), "connections": room.min(10_000) }),
     );
     match connections.filter(|most| *most > room) {
@@ -117,42 +117,45 @@ mod tests {
 
     #[test]
     fn cpus_that_are_shared_are_told() {
-        let told = |limit: Option<f64>| {
+        let finding = |limit: Option<f64>| {
             let limit = limit.map(|value| Limit { value, file: "/sys/fs/cgroup/cpu.max".into() });
-            let mut told = tell_cpus(&Cpus { usable: 2, affinity: Some("0-1".into()), limit });
-            assert_eq!(told[1].text, "CPUs 0-1");
-            let group = told.pop().unwrap();
+            let mut finding = cpus_findings(&Cpus { usable: 2, affinity: Some("0-1".into()), limit });
+            assert_eq!(finding[1].text, "CPUs 0-1");
+            let group = finding.pop().unwrap();
             (group.level, group.text)
         };
-        assert_eq!(told(None), (Level::Ok, "no limit".into()));
-        assert_eq!(told(Some(1.5)), (Level::Ok, "the time of 1.5 CPUs (/sys/fs/cgroup/cpu.max)".into()));
-        assert_eq!(told(Some(0.5)).0, Level::Warning);
+        assert_eq!(finding(None), (Level::Ok, "no limit".into()));
+        assert_eq!(finding(Some(1.5)), (Level::Ok, "the time of 1.5 CPUs (/sys/fs/cgroup/cpu.max)".into()));
+        assert_eq!(finding(Some(0.5)).0, Level::Warning);
     }
 
     #[test]
     fn memory_that_is_not_there_is_told() {
         let limit = Some(Limit { value: 1 << 30, file: "/limit".into() });
         let memory = Memory { machine: Some(8 << 30), available: None, limit, process: None };
-        let told = |models| {
-            let told = tell_memory(&memory, 1 << 29, models);
-            let texts: Vec<_> = told.iter().map(|finding| finding.text.clone()).collect();
+        let finding = |models| {
+            let finding = memory_findings(&memory, 1 << 29, models);
+            let texts: Vec<_> = finding.iter().map(|finding| finding.text.clone()).collect();
             assert_eq!(texts[..4], ["8.0 GiB", "unknown", "1.0 GiB (/limit)", "none"]);
-            (told[4].level, told[4].text.clone())
+            (finding[4].level, finding[4].text.clone())
         };
-        assert_eq!(told(None), (Level::Ok, "512.0 MiB for requests, no limit for models".into()));
-        assert_eq!(told(Some(1 << 29)).0, Level::Ok);
-        assert_eq!(told(Some(1 << 30)), (Level::Warning, "512.0 MiB for requests, 1.0 GiB at most for models".into()));
+        assert_eq!(finding(None), (Level::Ok, "512.0 MiB for requests, no limit for models".into()));
+        assert_eq!(finding(Some(1 << 29)).0, Level::Ok);
+        assert_eq!(
+            finding(Some(1 << 30)),
+            (Level::Warning, "512.0 MiB for requests, 1.0 GiB at most for models".into())
+        );
     }
 
     #[test]
     fn open_files_are_held_against_connections() {
-        let told = |soft, hard, connections| {
-            let told = tell_files(soft, hard, connections);
-            (told.level, told.text)
+        let finding = |soft, hard, connections| {
+            let finding = files_findings(soft, hard, connections);
+            (finding.level, finding.text)
         };
-        assert_eq!(told(1024, 4096, None), (Level::Ok, "1024, which a server raises to 4096".into()));
-        assert_eq!(told(4096, 4096, Some(3712)), (Level::Ok, "4096".into()));
-        assert_eq!(told(4096, 4096, Some(3713)).0, Level::Warning);
-        assert_eq!(told(rlimit::INFINITY, rlimit::INFINITY, Some(1 << 20)), (Level::Ok, "no limit".into()));
+        assert_eq!(finding(1024, 4096, None), (Level::Ok, "1024, which a server raises to 4096".into()));
+        assert_eq!(finding(4096, 4096, Some(3712)), (Level::Ok, "4096".into()));
+        assert_eq!(finding(4096, 4096, Some(3713)).0, Level::Warning);
+        assert_eq!(finding(rlimit::INFINITY, rlimit::INFINITY, Some(1 << 20)), (Level::Ok, "no limit".into()));
     }
 }

@@ -28,11 +28,11 @@ pub(super) fn examine() -> (Vec<Finding>, Option<Engine>) {
             return (vec![library, version], None);
         }
     };
-    let told = version.clone().unwrap_or_else(|| "unknown".into());
+    let text = version.clone().unwrap_or_else(|| "unknown".into());
     let build = engine.build_info();
     let findings = vec![
         library,
-        Finding::ok("version", told, json!({ "version": version })),
+        Finding::ok("version", text, json!({ "version": version })),
         Finding::ok("build", build.trim_start_matches("ORT Build Info: "), json!({ "build_info": build })),
     ];
     (findings, Some(engine))
@@ -41,7 +41,7 @@ pub(super) fn examine() -> (Vec<Finding>, Option<Engine>) {
 /// Finding about the library that is used, with the places before it where none was found.
 fn found(path: &Path, places: &[Place]) -> Finding {
     let origin = places.iter().find(|place| place.found.as_deref() == Some(path)).map(|place| place.origin);
-    let mut text = format!("{}, {}", path.display(), origin.map_or("found", told));
+    let mut text = format!("{}, {}", path.display(), origin.map_or("found", describe));
     let vain = places.iter().take_while(|place| place.found.is_none()).flat_map(|place| &place.candidates);
     for path in vain {
         text.push_str(&format!("\nnot {}", path.display()));
@@ -49,10 +49,10 @@ fn found(path: &Path, places: &[Place]) -> Finding {
     Finding::ok("library", text, json!({ "path": path.to_string_lossy(), "places": facts(places) }))
 }
 
-fn told(origin: Origin) -> &'static str {
+fn describe(origin: Origin) -> &'static str {
     match origin {
         Origin::Named => "which ORT_DYLIB_PATH names",
-        Origin::Beside => "beside the executable",
+        Origin::NextToExecutable => "beside the executable",
         Origin::Lib => "in ../lib from the executable",
         Origin::CudaCache => "the build for GPUs, fetched",
         Origin::Cache => "the build for CPUs, fetched",

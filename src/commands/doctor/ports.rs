@@ -18,23 +18,23 @@ pub(super) fn examine(config: &ServerConfig) -> Vec<Finding> {
     let mut open = Vec::new();
     let mut findings = Vec::new();
     for (protocol, configured) in ports(&config.ports) {
-        let told = |text: String, free: Option<bool>| {
+        let finding = |text: String, free: Option<bool>| {
             // A server's message begins with the protocol, which is the finding's name here.
             let text = text.strip_prefix(protocol).and_then(|text| text.strip_prefix(": ")).unwrap_or(&text);
             Finding::ok(protocol, text, json!({ "address": configured.to_string(), "free": free }))
         };
         let Listen::At(address) = configured else {
-            findings.push(told("off".into(), None));
+            findings.push(finding("off".into(), None));
             continue;
         };
         let bound = TcpListener::bind(address).and_then(|listener| Ok((listener.local_addr()?.ip(), listener)));
         findings.push(match bound {
-            Err(error) => told(unbound(protocol, address, &error), Some(false)).problem(),
+            Err(error) => finding(unbound(protocol, address, &error), Some(false)).problem(),
             Ok((ip, listener)) => {
                 open.push(listener);
                 match guarded(protocol, address, ip, &config.admin) {
-                    Ok(()) => told(format!("{address} is free"), Some(true)),
-                    Err(why) => told(why, Some(true)).problem(),
+                    Ok(()) => finding(format!("{address} is free"), Some(true)),
+                    Err(why) => finding(why, Some(true)).problem(),
                 }
             }
         });

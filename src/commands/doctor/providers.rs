@@ -33,7 +33,7 @@ struct Tried {
 pub(super) fn examine(engine: &Engine, asked: Device) -> Vec<Finding> {
     let built_in = engine.providers();
     let ours = PROVIDERS.into_iter().filter(|provider| built_in.iter().any(|name| name == provider.name()));
-    let mut findings: Vec<_> = ours.map(|provider| tell(try_one(engine, provider))).collect();
+    let mut findings: Vec<_> = ours.map(|provider| provider_finding(try_one(engine, provider))).collect();
     let has_cuda = built_in.iter().any(|name| name == Provider::Cuda { gpu: 0 }.name());
     if let (Ok(names), false) = (engine::gpus(), has_cuda) {
         findings.push(unused(names));
@@ -70,7 +70,7 @@ fn try_one(engine: &Engine, provider: Provider) -> Tried {
     Tried { provider, missing, tried }
 }
 
-fn tell(Tried { provider, missing, tried }: Tried) -> Finding {
+fn provider_finding(Tried { provider, missing, tried }: Tried) -> Finding {
     let name = provider.name();
     // Other providers are used only where a setting names them. The finding about the device reports their failures.
     let matters = matches!(provider, Provider::Cpu | Provider::Cuda { .. });
@@ -101,15 +101,15 @@ fn unused(gpus: &[String]) -> Finding {
 
 /// Finding about the default device of models.
 fn device(asked: Device, chosen: Result<Vec<Provider>, String>) -> Finding {
-    let told = |text: String, providers: Vec<String>| {
+    let finding = |text: String, providers: Vec<String>| {
         Finding::ok("device", text, json!({ "device": asked.to_string(), "providers": providers }))
     };
     match chosen {
         Ok(providers) => {
             let providers: Vec<_> = providers.iter().map(ToString::to_string).collect();
-            told(format!("{asked}: models run on {}", providers.join(", ")), providers)
+            finding(format!("{asked}: models run on {}", providers.join(", ")), providers)
         }
-        Err(why) => told(format!("{asked} can't be had: {why}"), Vec::new()).problem(),
+        Err(why) => finding(format!("{asked} can't be had: {why}"), Vec::new()).problem(),
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         let cuda = |missing: &[&str], tried: &[(&str, Result<(), &str>)]| {
             let tried = tried.iter().map(|(on, works)| ((*on).to_owned(), works.map_err(Into::into))).collect();
             let missing = missing.iter().map(|&line| line.into()).collect();
-            tell(Tried { provider: Provider::Cuda { gpu: 0 }, missing, tried })
+            provider_finding(Tried { provider: Provider::Cuda { gpu: 0 }, missing, tried })
         };
         let well = cuda(&[], &[("cuda:0", Ok(())), ("cuda:1", Ok(()))]);
         assert_eq!((well.level, well.text.as_str()), (Level::Ok, "works: cuda:0, cuda:1"));
@@ -138,7 +138,7 @@ mod tests {
         );
         assert_eq!(lacking.facts["missing"], json!(["libcudart.so.13: none", "libcuda.so.1: none"]));
         let provider = Provider::TensorRt { gpu: 0 };
-        let other = tell(Tried { provider, missing: vec!["libnvinfer.so.10: none".into()], tried: vec![] });
+        let other = provider_finding(Tried { provider, missing: vec!["libnvinfer.so.10: none".into()], tried: vec![] });
         assert_eq!((other.level, other.advice.as_deref()), (Level::Ok, Some("libnvinfer.so.10: none")));
         assert!(unused(&["H100".into()]).advice.unwrap().contains("install --cuda"));
     }

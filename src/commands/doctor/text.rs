@@ -49,11 +49,11 @@ fn summary(report: &Report) -> String {
         1 => Some(format!("1 {word}")),
         count => Some(format!("{count} {word}s")),
     };
-    let told: Vec<_> = [(Level::Problem, "problem"), (Level::Warning, "warning")]
+    let text: Vec<_> = [(Level::Problem, "problem"), (Level::Warning, "warning")]
         .into_iter()
         .filter_map(|(level, word)| number(level, word))
         .collect();
-    let counts = if told.is_empty() { String::new() } else { format!("{}: ", told.join(", ")) };
+    let counts = if text.is_empty() { String::new() } else { format!("{}: ", text.join(", ")) };
     let outcome = if report.is_well() { "would start and serve" } else { "WOULD NOT start and serve" };
     format!("{counts}with these settings a server {outcome}.")
 }
@@ -68,19 +68,19 @@ mod tests {
     fn what_is_found_is_told_with_what_to_do() {
         let well = Group::new("a", "First", vec![Finding::ok("one", "is\nthere\u{1b}[2J", json!({}))]);
         let none = Group::new("b", "Nothing", vec![]);
-        let told = page(&Report { groups: vec![well, none] });
+        let text = page(&Report { groups: vec![well, none] });
         let own = format!("onnxd {SERVER_VERSION} on {} {}\n", env::consts::OS, env::consts::ARCH);
         let expected = "\nFirst\n  ok       one  is\n                there\\u{1b}[2J\n\nwith these settings a server would start and serve.\n";
-        assert_eq!(told, format!("{own}{expected}"));
+        assert_eq!(text, format!("{own}{expected}"));
 
         let findings = vec![
             Finding::ok("two", "x", json!({})).warning("do it"),
             Finding::ok("three", "y", json!({})).problem(),
             Finding::ok("four", "z", json!({})).problem(),
         ];
-        let told = page(&Report { groups: vec![Group::new("c", "Second", findings)] });
+        let text = page(&Report { groups: vec![Group::new("c", "Second", findings)] });
         let expected = "\nSecond\n  warning  two    x\n                  do it\n  PROBLEM  three  y\n  PROBLEM  four   z\n\n\
              2 problems, 1 warning: with these settings a server WOULD NOT start and serve.\n";
-        assert_eq!(told, format!("{own}{expected}"));
+        assert_eq!(text, format!("{own}{expected}"));
     }
 }

@@ -406,11 +406,11 @@ fn cells(
     let mut data = Vec::new();
     for (line, row) in rows {
         for column in columns.clone() {
-            let told = |why: String| {
+            let message = |why: String| {
                 let name = header.get(column).map(|name| format!(" '{name}'")).unwrap_or_default();
                 format!("line {line}, column {}{name}: {why}", column + 1)
             };
-            Element::Text(&row[column]).push(spec.datatype, &mut data).map_err(told)?;
+            Element::Text(&row[column]).push(spec.datatype, &mut data).map_err(message)?;
         }
     }
     Ok(data)

@@ -28,7 +28,7 @@ pub(super) fn install(cuda: bool) -> Result<(), String> {
     let cache = fetch::cache_directory();
     let cache = cache.ok_or("no home directory is known to keep it in: set ONNXD_CACHE_DIR to a folder for it")?;
     let mut console = Console::default();
-    let library = fetch::install(build, &cache, &mut |step| console.tell(&step));
+    let library = fetch::install(build, &cache, &mut |step| console.report(&step));
     console.bar.finish_and_clear();
     let library = library.map_err(|error| error.to_string())?;
     if console.of == 0 {
@@ -65,7 +65,7 @@ impl Default for Console {
 }
 
 impl Console {
-    fn tell(&mut self, step: &Step<'_>) {
+    fn report(&mut self, step: &Step<'_>) {
         match step {
             Step::Waiting => self.say("waiting for another process that fetches the same"),
             Step::Begin(folder, wheels) => {

@@ -38,7 +38,7 @@ fn document(found: &Found) -> Value {
     let place = |place: &Place| {
         let origin = match place.origin {
             Origin::Named => "ORT_DYLIB_PATH",
-            Origin::Beside => "executable",
+            Origin::NextToExecutable => "executable",
             Origin::Lib => "lib",
             Origin::CudaCache => "cache-cuda",
             Origin::Cache => "cache",
@@ -68,7 +68,7 @@ fn text(found: &Found) -> String {
     for place in &found.places {
         let name = match place.origin {
             Origin::Named => "ORT_DYLIB_PATH",
-            Origin::Beside => "beside the executable",
+            Origin::NextToExecutable => "beside the executable",
             Origin::Lib => "../lib from there",
             Origin::CudaCache => "cache, for CUDA",
             Origin::Cache => "cache, for CPUs",

@@ -57,16 +57,16 @@ impl Setting for BTreeMap<String, String> {
     }
 }
 
-/// Where the file gives what only a device has a meaning for: the options of the provider by their names, and `cuda_graphs`.
+/// Positions in the file of the keys that have a meaning on one device only: options of the provider, and `cuda_graphs`.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct DeviceKeys {
     options: Vec<(String, usize)>,
     graphs: usize,
 }
 
 /// The places, before the values are read.
-pub(super) fn places(entries: &[Entry<'_>]) -> Places {
-    let mut places = Places::default();
+pub(super) fn places(entries: &[Entry<'_>]) -> DeviceKeys {
+    let mut places = DeviceKeys::default();
     for entry in entries {
         let at = entry.value.span().start;
         match (entry.key.get_ref().as_str(), entry.value.get_ref()) {
@@ -85,7 +85,7 @@ pub(super) fn places(entries: &[Entry<'_>]) -> Places {
 pub(super) fn check(
     device: Option<Device>,
     (options, cuda_graphs): (&BTreeMap<String, String>, Option<bool>),
-    places: &Places,
+    places: &DeviceKeys,
     file: &mut Document<'_>,
 ) {
     for (name, at) in &places.options {

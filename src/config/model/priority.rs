@@ -91,16 +91,16 @@ fn limit(what: &str, entries: Vec<Entry<'_>>, file: &mut Document<'_>) -> Priori
     limit
 }
 
-/// Where the file gives what depends on the number of levels.
+/// Positions in the file of the keys that depend on the number of levels.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct PriorityKeys {
     default: usize,
     limits: Vec<(u64, usize)>,
 }
 
 /// The places, before the values are read.
-pub(super) fn places(entries: &[Entry<'_>]) -> Places {
-    let mut places = Places::default();
+pub(super) fn places(entries: &[Entry<'_>]) -> PriorityKeys {
+    let mut places = PriorityKeys::default();
     for entry in entries {
         match (entry.key.get_ref().as_str(), entry.value.get_ref()) {
             ("priority", DeValue::Table(table)) => {
@@ -118,7 +118,7 @@ pub(super) fn places(entries: &[Entry<'_>]) -> Places {
 }
 
 /// Notes levels that the model does not have.
-pub(super) fn check(levels: Option<usize>, default: Option<usize>, places: &Places, file: &mut Document<'_>) {
+pub(super) fn check(levels: Option<usize>, default: Option<usize>, places: &PriorityKeys, file: &mut Document<'_>) {
     let levels = levels.map_or(0, |levels| levels as u64);
     let has = match levels {
         0 => "the file gives no priority_levels: write such as priority_levels = 2".to_owned(),

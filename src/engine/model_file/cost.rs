@@ -3,7 +3,7 @@
 use super::onnx::{Graph, Node};
 
 /// Operators that make as much as an input says: the operator, and the first of its inputs that say so (ONNX 1.23).
-const TOLD: [(&str, usize); 20] = [
+const SHAPE_INPUTS: [(&str, usize); 20] = [
     ("AffineGrid", 1),
     ("BlackmanWindow", 0),
     ("CenterCropPad", 1),
@@ -30,8 +30,8 @@ const TOLD: [(&str, usize); 20] = [
 
 /// Indices of a node's inputs whose elements say how much it makes.
 pub(super) fn shape_inputs(node: &Node) -> Vec<usize> {
-    let told = TOLD.iter().find(|(operator, _)| *operator == node.operator);
-    told.map_or_else(Vec::new, |(_, first)| (*first..node.inputs.len()).collect())
+    let reads_shapes = SHAPE_INPUTS.iter().find(|(operator, _)| *operator == node.operator);
+    reads_shapes.map_or_else(Vec::new, |(_, first)| (*first..node.inputs.len()).collect())
 }
 
 /// The domains whose operators are known here.
@@ -43,8 +43,8 @@ pub(super) fn depends_on_values(graph: &Graph) -> Option<&str> {
     let depends = |node: &&Node| {
         let has_graph =
             node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty());
-        let told = TOLD.iter().find(|(operator, _)| *operator == node.operator);
-        let by = told.map_or(&[][..], |(_, first)| node.inputs.get(*first..).unwrap_or_default());
+        let reads_shapes = SHAPE_INPUTS.iter().find(|(operator, _)| *operator == node.operator);
+        let by = reads_shapes.map_or(&[][..], |(_, first)| node.inputs.get(*first..).unwrap_or_default());
         !KNOWN.contains(&node.domain.as_str()) || has_graph || by.iter().any(|input| !is_constant(graph, input))
     };
     graph.nodes.iter().find(depends).map(|node| node.operator.as_str())

@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 32;
 /// Why a request can end the process, for people; `None` where no such way is known.
 pub(super) fn hazard(graph: &Graph, functions: &[Function]) -> Option<String> {
     let end = |why: String, node: &Node| format!("operator '{}'{} {why} end the process", node.operator, named(node));
-    Look::new(functions, |node, inputs| deadly(node, inputs).map(|why| end(why, node))).at(graph)
+    NodeSearch::new(functions, |node, inputs| deadly(node, inputs).map(|why| end(why, node))).at(graph)
 }
 
 /// Why extents of a request may not be zero, for people; `None` where no operator of the graph is known to suffer from it.
@@ -43,27 +43,27 @@ pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> NeedsElemen
 fn needing(graph: &Graph, functions: &[Function], needed: Needed) -> Option<String> {
     let fails =
         |node: &Node| format!("its operator '{}'{} is known to fail without elements", node.operator, named(node));
-    Look::new(functions, |node, inputs| needs_elements(node, inputs, needed).then(|| fails(node))).at(graph)
+    NodeSearch::new(functions, |node, inputs| needs_elements(node, inputs, needed).then(|| fails(node))).at(graph)
 }
 
-/// A look at each node with the values that it is given, until a reason is found.
-struct Look<'a, F> {
+/// A search through all nodes, each with its input values, until one gives a reason.
+struct NodeSearch<'a, F> {
     functions: &'a [Function],
     reason_of: F,
     nodes: usize,
     depth: usize,
 }
 
-impl<'a, F: Fn(&Node, &[Value]) -> Option<String>> Look<'a, F> {
+impl<'a, F: Fn(&Node, &[Value]) -> Option<String>> NodeSearch<'a, F> {
     fn new(functions: &'a [Function], reason_of: F) -> Self {
-        Look { functions, reason_of, nodes: 0, depth: 0 }
+        NodeSearch { functions, reason_of, nodes: 0, depth: 0 }
     }
 
     fn at(mut self, graph: &Graph) -> Option<String> {
         self.nodes(&graph.nodes, &mut Scope::of_model(graph))
     }
 
-    /// Looks at nodes in the order in which they run.
+    /// Visits nodes in the order in which they run.
     fn nodes(&mut self, nodes: &[Node], scope: &mut Scope<'_>) -> Option<String> {
         nodes.iter().find_map(|node| self.node(node, scope))
     }

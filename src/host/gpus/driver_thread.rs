@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A thread that makes a call at each request. Requests at the same time share one answer.
-pub(super) struct Aside<T> {
+pub(super) struct DriverThread<T> {
     shared: Arc<Shared<T>>,
 }
 
@@ -28,14 +28,14 @@ struct State<T> {
 
 /// Reason why there is no answer.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Silence {
+pub(super) enum DriverError {
     /// Calls can't be made; the reason, for people.
-    Nobody(Arc<str>),
+    Unavailable(Arc<str>),
     /// The answer has not come in time.
-    Late,
+    Timeout,
 }
 
-impl<T: Send + Sync + 'static> Aside<T> {
+impl<T: Send + Sync + 'static> DriverThread<T> {
     /// Starts the thread. `open` runs once, and returns the function that makes the calls.
     pub(super) fn start<A: FnMut() -> T>(
         name: &str,
@@ -48,27 +48,27 @@ impl<T: Send + Sync + 'static> Aside<T> {
         if let Err(error) = started {
             shared.state().answer = Some(Err(format!("no thread can be started to ask: {error}").into()));
         }
-        Aside { shared }
+        DriverThread { shared }
     }
 
     /// Requests a call and returns its answer. The time that earlier requests have waited for a running call counts against
-    /// `patience`.
+    /// `timeout`.
     ///
     /// # Errors
     /// There is no answer.
-    pub(super) fn ask(&self, patience: Duration) -> Result<Arc<T>, Silence> {
+    pub(super) fn ask(&self, timeout: Duration) -> Result<Arc<T>, DriverError> {
         let mut state = self.shared.state();
         state.wanted += 1;
         let (wanted, now) = (state.wanted, Instant::now());
         self.shared.changed.notify_all();
-        let left = (state.waiting.unwrap_or(now) + patience).saturating_duration_since(now);
+        let left = (state.waiting.unwrap_or(now) + timeout).saturating_duration_since(now);
         let is_late = |state: &mut State<T>| state.answered < wanted && !matches!(state.answer, Some(Err(_)));
         let waited = self.shared.changed.wait_timeout_while(state, left, is_late);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         if is_late(&mut state) {
-            return Err(Silence::Late);
+            return Err(DriverError::Timeout);
         }
-        state.answer.clone().unwrap_or_else(|| Err("nothing was asked".into())).map_err(Silence::Nobody)
+        state.answer.clone().unwrap_or_else(|| Err("nothing was asked".into())).map_err(DriverError::Unavailable)
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn every_answer_is_new_and_a_late_one_is_not_waited_for() {
         let (give, given) = channel();
-        let aside = Aside::start("test", move || {
+        let driver = DriverThread::start("test", move || {
             let mut number = 0;
             Ok(move || {
                 // The call ends when the test lets it.
@@ -123,29 +123,29 @@ mod tests {
         });
         for number in 1..4 {
             give.send(()).unwrap();
-            assert_eq!(aside.ask(LONG), Ok(number.into()));
+            assert_eq!(driver.ask(LONG), Ok(number.into()));
         }
         let short = Duration::from_millis(1);
-        assert_eq!(aside.ask(short), Err(Silence::Late));
+        assert_eq!(driver.ask(short), Err(DriverError::Timeout));
         // The call is running already, and has been for longer than the timeout.
         let started = Instant::now();
         for _ in 0..1000 {
-            assert_eq!(aside.ask(short), Err(Silence::Late));
+            assert_eq!(driver.ask(short), Err(DriverError::Timeout));
         }
         assert!(started.elapsed() < LONG);
         // At most two answers for requests that timed out, and a new one.
         for _ in 0..3 {
             give.send(()).unwrap();
         }
-        assert!((5..=6).contains(&*aside.ask(LONG).unwrap()));
+        assert!((5..=6).contains(&*driver.ask(LONG).unwrap()));
     }
 
     #[test]
     fn where_there_is_nobody_to_ask_it_is_told_why() {
         let open = || if true { Err("there is no driver".to_owned()) } else { Ok(|| ()) };
-        let aside = Aside::start("test", open);
+        let driver = DriverThread::start("test", open);
         for _ in 0..2 {
-            assert_eq!(aside.ask(LONG), Err(Silence::Nobody("there is no driver".into())));
+            assert_eq!(driver.ask(LONG), Err(DriverError::Unavailable("there is no driver".into())));
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Gpus {
     nvml: Nvml,
     known: Vec<Known>,
     /// True if a warning about an unreadable GPU has been logged.
-    told: AtomicBool,
+    reported: AtomicBool,
 }
 
 /// A GPU, with its properties that never change.
@@ -68,7 +68,7 @@ impl Gpus {
             Seen::Part(uuid) => part(&nvml, uuid),
         });
         let known = known.collect();
-        Ok(Gpus { nvml, known, told: AtomicBool::new(false) })
+        Ok(Gpus { nvml, known, reported: AtomicBool::new(false) })
     }
 
     /// Reads the current figures. A GPU that can't be read any more is left out, and logged once.
@@ -80,13 +80,13 @@ impl Gpus {
                 Ok(gpu) => gpus.push(gpu),
                 Err(why) => {
                     lost = true;
-                    if !self.told.load(Relaxed) {
+                    if !self.reported.load(Relaxed) {
                         tracing::warn!("GPU {index} ({}, {}) can't be asked: {why}", known.name, known.uuid);
                     }
                 }
             }
         }
-        self.told.store(lost, Relaxed);
+        self.reported.store(lost, Relaxed);
         Reading { driver: self.driver_version(), cuda: self.cuda_version(), gpus }
     }
 
@@ -100,15 +100,15 @@ impl Gpus {
             index,
             uuid: known.uuid.clone(),
             name: known.name.clone(),
-            memory: told(device.memory_info())?.map(|memory| GpuMemory {
+            memory: reported(device.memory_info())?.map(|memory| GpuMemory {
                 total: memory.total,
                 used: memory.used,
                 free: memory.free,
             }),
-            utilization: told(device.utilization_rates())?.map(|rates| f64::from(rates.gpu) / 100.0),
-            power_watts: told(device.power_usage())?.map(thousandth),
-            power_limit_watts: told(device.power_management_limit())?.map(thousandth),
-            energy_joules: told(device.total_energy_consumption())?.map(|energy| energy as f64 / 1000.0),
+            utilization: reported(device.utilization_rates())?.map(|rates| f64::from(rates.gpu) / 100.0),
+            power_watts: reported(device.power_usage())?.map(thousandth),
+            power_limit_watts: reported(device.power_management_limit())?.map(thousandth),
+            energy_joules: reported(device.total_energy_consumption())?.map(|energy| energy as f64 / 1000.0),
         })
     }
 
@@ -123,7 +123,7 @@ impl Gpus {
 }
 
 /// The value of a reply, if there is one. Not every GPU reports every figure; a lost GPU is an error.
-fn told<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+fn reported<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
     match answer {
         Err(error @ NvmlError::GpuLost) => Err(error),
         answer => Ok(answer.ok()),

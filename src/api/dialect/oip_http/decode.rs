@@ -214,10 +214,10 @@ pub(in crate::api) fn announced_json_length(headers: &HeaderMap) -> Option<Optio
 
 /// Length of the JSON, where the header gives it.
 pub(in crate::api) fn json_length(model: &str, headers: &HeaderMap, body: usize) -> Result<Option<usize>> {
-    let Some(told) = announced_json_length(headers) else {
+    let Some(announced) = announced_json_length(headers) else {
         return Ok(None);
     };
-    told.filter(|length| *length <= body).map(Some).ok_or_else(|| {
+    announced.filter(|length| *length <= body).map(Some).ok_or_else(|| {
         let got: Vec<_> = headers.get_all(JSON_LENGTH).iter().map(|value| format!("{value:?}")).collect();
         Error::invalid(format!(
             "Inference-Header-Content-Length of the request for model '{model}' must be between 0 and the body's {body} bytes, got {}",
