@@ -90,6 +90,24 @@ fn system_clock_is_read_in_one_room() {
     }
 }
 
+/// All protocols share one pipeline: a second call would be a second way of a request.
+#[test]
+fn requests_are_routed_and_logged_in_one_place() {
+    for (call, place) in
+        [("router.submit(", "src/api/inference/stages.rs"), ("record.end(", "src/api/inference/respond.rs")]
+    {
+        let mut places = Vec::new();
+        for File { path, module, .. } in Sources::read().files() {
+            let calls = fs::read_to_string(path).unwrap().matches(call).count();
+            // The check command is a client of its own, without a protocol.
+            if calls > 0 && module[0] != "commands" {
+                places.push((path.strip_prefix(root()).unwrap().display().to_string(), calls));
+            }
+        }
+        assert_eq!(places, [(place.to_owned(), 1)], "{call}");
+    }
+}
+
 #[test]
 fn files_are_small() {
     for File { path, .. } in Sources::read().files() {
