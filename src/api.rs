@@ -16,7 +16,7 @@ pub(crate) mod transport;
 
 pub use context::{Context, ServerPhase};
 pub use metadata::SERVER_VERSION;
-pub use metrics::Read;
+pub use metrics::ReadGauges;
 pub use request_log::{AccessLog, Lines};
 pub use service::Service;
 pub use transport::{

@@ -14,7 +14,7 @@ use super::{
     health::streaming_services,
     inference::{infer_grpc, infer_http},
     metadata,
-    metrics::{self, Read},
+    metrics::{self, ReadGauges},
     proto::DESCRIPTORS,
     transport::{
         HttpResponse, PendingResponses,
@@ -63,7 +63,7 @@ impl Service {
     ///
     /// # Errors
     /// The thread that writes it can't be started.
-    pub fn metrics(context: &Context, exposition: Arc<Exposition>, read: Read) -> io::Result<Self> {
+    pub fn metrics(context: &Context, exposition: Arc<Exposition>, read: ReadGauges) -> io::Result<Self> {
         let ports = context.ports.clone();
         let rest = metrics::routes(exposition, read)?;
         let rest = rest.fallback(async move |request: Request<Body>| nothing_there(&ports, "metrics", &request));

@@ -136,7 +136,7 @@ mod tests {
         let histogram = Histogram::new(&DURATIONS);
         histogram.record(2_000_000_000);
         let labels: Vec<_> = histogram.cumulative().map(|(bound, _)| bound).collect();
-        assert_eq!((told[0], told[16], told[17]), ("0.00005", "10", "+Inf"));
+        assert_eq!((labels[0], labels[16], labels[17]), ("0.00005", "10", "+Inf"));
         assert_eq!(histogram.sum_in_units(), 2.0);
     }
 }

@@ -6,7 +6,7 @@ use twox_hash::XxHash64;
 
 use super::{config::ServerConfig, io_threads::IoThreads, log};
 use crate::{
-    api::{Context, Read},
+    api::{Context, ReadGauges},
     host::gpus,
     metrics::{Process, ScrapeGauges},
     registry::Control,
@@ -20,7 +20,7 @@ pub(super) fn reader(
     io: &IoThreads,
     connections_limit: usize,
     cpus: usize,
-) -> Read {
+) -> ReadGauges {
     let (context, runtimes) = (context.clone(), io.runtimes());
     let config_hash = hash(config);
     let model_memory_limit = config.loads.memory.map(|limit| limit.bytes.0 as u64);
