@@ -20,7 +20,7 @@ impl<M: Model> WatchedBatcher for Batcher<M> {
         self.metrics.run_stopped(reason);
         let (model, version, seconds) = (&*self.model, self.version, after.as_secs_f64());
         if reason == StopReason::MaxRunTime {
-            tracing::warn!(model, version, seconds, reason = reason.label(), "run stopped, it took too long");
+            tracing::warn!(model, version, seconds, reason = reason.label(), "run stopped");
         } else {
             // Clients could fill the log with them.
             tracing::debug!(model, version, seconds, reason = reason.label(), "run stopped");
