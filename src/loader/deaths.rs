@@ -55,7 +55,8 @@ impl Deaths {
             Ok(bytes) => String::from_utf8_lossy(&bytes).lines().filter_map(Record::parse).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "crash records unreadable, deaths before this start unknown");
+                let path = path.display();
+                tracing::warn!(%path, %error, "crash records unreadable, deaths before this start unknown");
                 Vec::new()
             }
         };
@@ -67,7 +68,8 @@ impl Deaths {
         match deaths.write().and_then(|()| File::options().append(true).open(&deaths.path)) {
             Ok(file) => crash::install(file),
             Err(error) => {
-                tracing::debug!(path = %deaths.path.display(), %error, "crash records not writable, a crash leaves no record")
+                let path = deaths.path.display();
+                tracing::debug!(%path, %error, "crash records not writable, a crash leaves no record");
             }
         }
         deaths

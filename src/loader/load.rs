@@ -155,7 +155,7 @@ impl Loader {
                 model,
                 version,
                 error = why,
-                hint = "a defect of onnxd, or a kernel that rounds otherwise in a batch; please report it with the model",
+                hint = "report it with the model: a defect of onnxd, or a kernel that rounds otherwise in a batch",
                 "probe contradicts the proof of independent rows, requests are not batched"
             );
         }

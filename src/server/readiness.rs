@@ -30,8 +30,7 @@ pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
                         Some(why) => tracing::warn!(
                             target: TARGET,
                             reason = why,
-                            hint = "the log and `onnxd models` say what is wrong; with --ready any the server is ready with what \
-                                    serves",
+                            hint = "the log and `onnxd models` say what is wrong; with --ready any what serves is enough",
                             "not ready"
                         ),
                     }

@@ -51,7 +51,8 @@ impl Tokens {
                 setting = SETTING,
                 path = %file.display(),
                 mode = format!("{mode:03o}"),
-                hint = "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user is here",
+                hint = "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user \
+                        is here",
                 "admin token file readable by every user"
             );
         }
