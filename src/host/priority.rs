@@ -72,7 +72,8 @@ fn priorities() -> &'static Priorities {
             "loads run at low priority, except sessions with several threads"
         );
         let (helper, work) = mpsc::channel::<Work>();
-        let started = thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
+        let started =
+            thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
         // Without either, no thread gets a low priority.
         let low = if started.is_ok() { low } else { normal };
         Priorities { normal, low, helper: Some(helper) }

@@ -72,7 +72,14 @@ pub(super) fn log_loss((model, version): &VersionKey, generation: u64, failure: 
     let error = &*failure.why;
     match retry_in(failure) {
         Some(retry_in) => {
-            tracing::error!(model, version, generation, error, ?retry_in, "version out of service, retrying with back-off")
+            tracing::error!(
+                model,
+                version,
+                generation,
+                error,
+                ?retry_in,
+                "version out of service, retrying with back-off"
+            )
         }
         None => tracing::error!(model, version, generation, error, "version out of service, quarantined"),
     }

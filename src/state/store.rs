@@ -66,7 +66,9 @@ impl Store {
         let folder = store.folder.display().to_string();
         match store.lock_folder() {
             Ok(lock) => store.lock = Some(lock),
-            Err(why) => tracing::warn!(path = folder, error = why, "state folder not locked, admin calls can't change it"),
+            Err(why) => {
+                tracing::warn!(path = folder, error = why, "state folder not locked, admin calls can't change it")
+            }
         }
         match store.read(store.lock.is_some()) {
             Ok(desired) => Ok((store, desired.unwrap_or_default())),

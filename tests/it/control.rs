@@ -28,9 +28,7 @@ fn config(root: &Path, text: &str) {
 }
 
 fn error(server: &Server, part: &str) {
-    server.wait_for_log(|line| {
-        line["level"] == "ERROR" && field(line, "error").contains(part)
-    });
+    server.wait_for_log(|line| line["level"] == "ERROR" && field(line, "error").contains(part));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -231,7 +231,10 @@ async fn models_run_on_gpus_that_work() {
     assert!(told.starts_with("cpu: cuda:0 can't run it: ") && told.contains("not enough memory"), "{told}");
     let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "large";
     let line = server.wait_for_log(warned);
-    assert!(line["message"] == "version runs on the CPU" && field(&line, "reason").starts_with("cuda:0 can't run"), "{line}");
+    assert!(
+        line["message"] == "version runs on the CPU" && field(&line, "reason").starts_with("cuda:0 can't run"),
+        "{line}"
+    );
     assert_eq!(metric(&server, "onnxd_device_fallback_versions", &[]).await, 1.0);
     assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 2.0);
     assert!(metric(&server, "onnxd_device_instances", &["device=\"cuda:1\""]).await >= 4.0);

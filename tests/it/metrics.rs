@@ -224,9 +224,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
     fs::write(&lost, "").unwrap();
     let text = scrape_with(&server, r#"onnxd_gpu_info{gpu="0""#).await;
     assert!(!text.contains(r#"{gpu="1""#), "{text}");
-    server.wait_for_log(|line| {
-        line["level"] == "WARN" && line["gpu"] == 1 && field(line, "name").starts_with("Fake")
-    });
+    server.wait_for_log(|line| line["level"] == "WARN" && line["gpu"] == 1 && field(line, "name").starts_with("Fake"));
     fs::remove_file(&lost).unwrap();
     scrape_with(&server, r#"onnxd_gpu_info{gpu="1""#).await;
 

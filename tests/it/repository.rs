@@ -278,9 +278,7 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     }
     fs::rename(disk.path().join("gone"), &mounted).unwrap();
     fs::remove_file(folder.path().join("folder")).unwrap();
-    server.wait_for_log(|line| {
-        line["model"] == "folder" && field(line, "error").contains("does not hold it any more")
-    });
+    server.wait_for_log(|line| line["model"] == "folder" && field(line, "error").contains("does not hold it any more"));
     for model in ["folder", "version", "file"] {
         assert_eq!(added(&server, model).await, Ok((1.0, 1)));
     }

@@ -119,8 +119,7 @@ async fn a_manifest_guards_a_version() {
     assert_eq!(server.count_log(|line| field(line, "warning").contains("SHA256SUMS does not list labels.txt")), 1);
 
     write(&weights, 2f32.to_le_bytes());
-    server
-        .wait_for_log(|line| field(line, "error").contains("weights/all.bin is not the file that line 2 lists"));
+    server.wait_for_log(|line| field(line, "error").contains("weights/all.bin is not the file that line 2 lists"));
     assert_eq!(added(&server, "model").await.unwrap().0, 1.0);
     write(&version.join("SHA256SUMS"), sums());
     eventually("the new files serve", async || added(&server, "model").await.unwrap().0 == 2.0).await;

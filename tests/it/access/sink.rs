@@ -94,8 +94,7 @@ async fn a_full_disk_costs_lines_and_is_told_once() {
         flood(&server, 50);
         eventually("the lines are lost", async || lost().await == requests).await;
     }
-    let told =
-        |line: &Value| line["path"] == "/dev/full" && field(line, "error").starts_with("No space left");
+    let told = |line: &Value| line["path"] == "/dev/full" && field(line, "error").starts_with("No space left");
     server.wait_for_logs(1, told);
     server.signal("TERM");
     assert!(server.wait().success());

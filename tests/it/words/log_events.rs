@@ -139,7 +139,10 @@ fn log_fields_are_documented() {
         .filter(|(_, field)| !is_known(field))
         .map(|(path, field)| format!("{path}: {field}"))
         .collect();
-    assert!(unknown.is_empty(), "docs/logging.md does not list these fields, or has another name for them: {unknown:#?}");
+    assert!(
+        unknown.is_empty(),
+        "docs/logging.md does not list these fields, or has another name for them: {unknown:#?}"
+    );
 }
 
 #[test]
