@@ -55,7 +55,7 @@ pub(super) fn routes(exposition: Arc<Exposition>, read: ReadGauges) -> io::Resul
             let waiting: Vec<Scraper> = [first].into_iter().chain(scrapers.try_iter()).collect();
             // An error is one of compression, which none is known of; the scrape fails.
             if let Err(error) = answer(waiting, &exposition, read()) {
-                tracing::error!("the metrics can't be packed: {error}");
+                tracing::error!(%error, "metrics can't be compressed, scrape failed");
             }
         }
     })?;

@@ -28,7 +28,8 @@ impl<M: Model> Batcher<M> {
     /// that drives.
     pub(super) fn drive_guarded(self: &Arc<Self>, lane: LaneId) -> usize {
         catch_unwind(AssertUnwindSafe(|| self.drive(lane))).unwrap_or_else(|_| {
-            tracing::error!("driving a batch panicked: this is a defect of the server");
+            let (model, version) = (&*self.model, self.version);
+            tracing::error!(model, version, "batch panicked, a defect of the server");
             0
         })
     }

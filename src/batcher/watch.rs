@@ -20,7 +20,7 @@ impl<M: Model> WatchedBatcher for Batcher<M> {
         self.metrics.run_stopped(reason);
         let (model, version, seconds) = (&*self.model, self.version, after.as_secs_f64());
         if reason == StopReason::MaxRunTime {
-            tracing::warn!(model, version, seconds, "run stopped: it took longer than max_run_time");
+            tracing::warn!(model, version, seconds, reason = reason.label(), "run stopped");
         } else {
             // Clients could fill the log with them.
             tracing::debug!(model, version, seconds, reason = reason.label(), "run stopped");
@@ -37,7 +37,7 @@ impl<M: Model> WatchedBatcher for Batcher<M> {
         }
         self.metrics.run_abandoned();
         let (model, version, seconds) = (&*self.model, self.version, after.as_secs_f64());
-        tracing::error!(model, version, seconds, is_replaced, "run abandoned: {why}");
+        tracing::error!(model, version, seconds, is_replaced, error = why, "run abandoned, version quarantined");
         self.lose(Lost::for_good(why));
     }
 }

@@ -114,7 +114,7 @@ impl Watchdog {
                 Some(watched)
             }
             Err(error) => {
-                tracing::warn!("runs of a thread can't be stopped: {error}");
+                tracing::warn!(%error, "runs of a thread can't be stopped");
                 None
             }
         }

@@ -192,10 +192,12 @@ impl AbandonedRun {
         let is_replaced = hold.is_some_and(SlotHold::abandon);
         match batcher {
             Some(batcher) => batcher.abandon(batch.as_deref(), took, is_replaced),
-            None => tracing::error!(
-                seconds = took.as_secs_f64(),
-                "run of a load abandoned: it did not end when it was stopped"
-            ),
+            None => {
+                tracing::error!(
+                    seconds = took.as_secs_f64(),
+                    "run of a load abandoned, it did not end when it was stopped"
+                )
+            }
         }
     }
 }

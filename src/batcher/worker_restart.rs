@@ -40,7 +40,7 @@ impl<M: Model> Batcher<M> {
             }
         };
         if let Err(error) = thread::Builder::new().name("restart".into()).spawn(find) {
-            tracing::warn!(%error, "worker process died, and no thread can be started: the next request restarts it");
+            tracing::warn!(%error, "worker process died, no thread can be started, next request restarts it");
         }
     }
 
@@ -66,7 +66,7 @@ impl<M: Model> Batcher<M> {
                 return self.lose(Lost::for_good(why));
             }
         };
-        tracing::error!(model, version, restart_in = ?pause, "worker process died: it {death}");
+        tracing::error!(model, version, error = death, retry_in = ?pause, "worker process died, restarting");
         let batcher = self.clone();
         let restart = move || {
             thread::sleep(pause);

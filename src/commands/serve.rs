@@ -19,8 +19,9 @@ use crate::{
 /// The server can't start; the message says why and what to do.
 pub fn serve(path: &Path, settings: &Settings, unknown: &[UnknownVariable]) -> Result<ExitCode, String> {
     let console = server::start_log(&log_config(settings))?;
-    for variable in unknown {
-        tracing::warn!(variable = variable.name, "{variable}");
+    for UnknownVariable { name, nearest } in unknown {
+        let hint = nearest.as_ref().map(|nearest| format!("did you mean {nearest}?"));
+        tracing::warn!(variable = name, hint, "unknown environment variable ignored");
     }
     server::run(server_config(path, settings), &console)
 }

@@ -152,9 +152,11 @@ impl Engine {
             let Some(session) = instance.session() else { break };
             match Memory::new(session.session(), &self.environment, &location) {
                 Ok(memory) => return instance.on_device(memory, captures_graphs).map_err(Failure::passing),
-                Err(error) => why = format!("batches can't be stacked in {location}: {error}"),
+                Err(error) => {
+                    tracing::warn!(allocator = %location, %error, "batches can't be stacked in this memory");
+                    why = format!("batches can't be stacked in {location}: {error}");
+                }
             }
-            tracing::warn!("{why}");
         }
         if why.is_empty() { Ok(instance) } else { Err(Failure::lasting(why)) }
     }

@@ -19,11 +19,11 @@ pub(super) fn during_run<T>(run: impl FnOnce() -> T) -> T {
 /// Passes ONNX Runtime's log lines to the server's log.
 pub(super) fn logger() -> LoggerFunction {
     Arc::new(|level, category, _id, location, message| match level {
-        _ if RUNNING.get() => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
-        LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", category, location, "{message}"),
+        _ if RUNNING.get() => tracing::debug!(target: "onnxruntime", message, category, location),
+        LogLevel::Verbose | LogLevel::Info => tracing::debug!(target: "onnxruntime", message, category, location),
         // Its errors are no errors of the server: whatever fails comes back to the caller, which reports it.
         LogLevel::Warning | LogLevel::Error | LogLevel::Fatal => {
-            tracing::warn!(target: "onnxruntime", category, location, "{message}");
+            tracing::warn!(target: "onnxruntime", message, category, location);
         }
     })
 }

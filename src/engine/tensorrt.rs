@@ -35,7 +35,7 @@ pub(super) fn prepared(target: &Target, gpu: u32, gpu_name: &str, file: &ModelFi
     match made {
         Ok(()) => options,
         Err(why) => {
-            tracing::warn!("what TensorRT builds is not kept, and built for every load anew: {why}");
+            tracing::warn!(error = why, "TensorRT cache unavailable, every load builds its engines");
             self::options(&Target { cache: None, ..target.clone() }, gpu, gpu_name, file)
         }
     }

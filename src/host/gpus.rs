@@ -36,7 +36,7 @@ pub const MOMENT: Duration = Duration::from_secs(1);
 
 static DRIVER: LazyLock<DriverThread<Reading>> = LazyLock::new(|| {
     DriverThread::start("gpus", || {
-        let gpus = Gpus::open().inspect_err(|why| tracing::debug!("no figures of GPUs: {why}"))?;
+        let gpus = Gpus::open().inspect_err(|why| tracing::debug!(error = why, "GPU figures unavailable"))?;
         Ok(move || gpus.read())
     })
 });
@@ -56,7 +56,7 @@ pub fn read(timeout: Duration) -> Result<Arc<Reading>, String> {
     match DRIVER.ask(timeout) {
         Ok(reading) => {
             if IS_LATE.swap(false, Relaxed) {
-                tracing::info!("the NVIDIA driver answers again: there are figures of GPUs");
+                tracing::info!("NVIDIA driver answers again, GPU figures available");
             }
             Ok(reading)
         }
@@ -64,7 +64,7 @@ pub fn read(timeout: Duration) -> Result<Arc<Reading>, String> {
         Err(DriverError::Timeout) => {
             let why = format!("the NVIDIA driver (NVML) does not answer within {} s", timeout.as_secs());
             if !IS_LATE.swap(true, Relaxed) {
-                tracing::warn!("{why}: until it does there are no figures of GPUs, and their memory is not looked at");
+                tracing::warn!(error = why, "GPU figures unavailable, GPU memory unchecked until the driver answers");
             }
             Err(why)
         }

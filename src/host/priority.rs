@@ -63,14 +63,17 @@ fn priorities() -> &'static Priorities {
         let there_and_back = move || set_nice(0, low, Slice::Longest) && set_nice(0, normal, Slice::Usual);
         let can_restore = run_on_thread(there_and_back);
         if can_restore {
-            tracing::debug!("loads run at nice {low}, with the threads of their sessions until they serve");
+            tracing::debug!(nice = low, "loads run at low priority, with their sessions' threads until they serve");
             return Priorities { normal, low, helper: None };
         }
         tracing::debug!(
-            "loads run at nice {low}, but those of sessions with several threads: this process may not lower nice values"
+            nice = low,
+            reason = "this process may not lower nice values",
+            "loads run at low priority, except sessions with several threads"
         );
         let (helper, work) = mpsc::channel::<Work>();
-        let started = thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
+        let started =
+            thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
         // Without either, no thread gets a low priority.
         let low = if started.is_ok() { low } else { normal };
         Priorities { normal, low, helper: Some(helper) }

@@ -55,7 +55,8 @@ impl Deaths {
             Ok(bytes) => String::from_utf8_lossy(&bytes).lines().filter_map(Record::parse).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
-                tracing::warn!("{} can't be read: {error}: deaths before this start are not known", path.display());
+                let path = path.display();
+                tracing::warn!(%path, %error, "crash records unreadable, deaths before this start unknown");
                 Vec::new()
             }
         };
@@ -67,7 +68,8 @@ impl Deaths {
         match deaths.write().and_then(|()| File::options().append(true).open(&deaths.path)) {
             Ok(file) => crash::install(file),
             Err(error) => {
-                tracing::debug!("{} can't be written: {error}: a crash leaves no record", deaths.path.display())
+                let path = deaths.path.display();
+                tracing::debug!(%path, %error, "crash records not writable, a crash leaves no record");
             }
         }
         deaths
@@ -100,8 +102,11 @@ impl Deaths {
         drop(records);
         if is_changed && let Err(error) = self.write() {
             tracing::warn!(
-                "{} can't be written: {error}: the quarantine is lifted until the next start only",
-                self.path.display()
+                model,
+                version,
+                path = %self.path.display(),
+                %error,
+                "crash records not writable, quarantine lifted until the next start only"
             );
         }
     }
@@ -157,7 +162,7 @@ impl Record {
         let Record { signal, phase, model, version, .. } = self;
         let time = self.when();
         if self.is_certain {
-            tracing::error!(model, version, signal, phase, time, "the server was ended by this version");
+            tracing::error!(model, version, signal, phase, time, "server was ended by this version");
         } else {
             tracing::error!(
                 model,
@@ -165,7 +170,7 @@ impl Record {
                 signal,
                 phase,
                 time,
-                "the server was ended while this version ran, which may be to blame"
+                "server was ended while this version ran, which may be to blame"
             );
         }
     }

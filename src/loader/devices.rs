@@ -73,9 +73,10 @@ impl Devices {
         let works: Vec<String> = works.map(|((gpu, _), name)| format!("{} ({name})", provider(*gpu))).collect();
         // Where none works, the load reports it.
         if !works.is_empty() {
-            tracing::info!("{} can be used: {}", provider(0).title(), works.join(", "));
+            let provider = provider(0).title();
+            tracing::info!(provider, device = works.join(", "), "GPUs usable");
             for why in broken(&found) {
-                tracing::warn!("{} can't use every GPU: {why}", provider(0).title());
+                tracing::warn!(provider, error = why, "GPU unusable, the others are used");
             }
         }
         Ok(found)
@@ -85,7 +86,7 @@ impl Devices {
     fn works(&self, provider: Provider, name: &str) -> Result<(), String> {
         let Err(Failure { why, may_pass }) = self.engine.try_provider(provider) else { return Ok(()) };
         if may_pass {
-            tracing::warn!("{provider} ({name}) can't be tried now: {why}");
+            tracing::warn!(device = %provider, name, error = why, "GPU can't be tried now, the loads find out");
             return Ok(());
         }
         Err(format!("{name}: {why}"))
@@ -126,7 +127,7 @@ impl Devices {
                 None => return false,
             }
         };
-        tracing::warn!("models run on the CPU where device is \"auto\": {why}");
+        tracing::warn!(reason = why, "models run on the CPU where device is auto");
         false
     }
 }

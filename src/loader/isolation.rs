@@ -124,7 +124,7 @@ impl Loader {
         if !self.always_isolates(config) {
             return Err(Failure::lasting(format!("{why}; {ADVICE}, or remove the file")));
         }
-        tracing::warn!("{why}; the version serves, and its requests are not batched");
+        tracing::warn!(error = why, "probe ended its worker process, requests are not batched");
         *probe = Probe::without_run(Err(why));
         instance.restart()
     }

@@ -125,14 +125,14 @@ impl Loader {
         let manifest = request.source.verify()?;
         let mut placed = self.first(request)?;
         if let Some(why) = &placed.fallback {
-            tracing::warn!(model, version, "runs on the CPU: {why}");
+            tracing::warn!(model, version, reason = why, "version runs on the CPU");
         }
         let WarmInstance { instance: first, target, probe, .. } = &mut placed.first;
         let loaded = Instant::now();
         let test_cases = test_case::run_all(&request.source, model, first)?;
         let in_worker = self.isolation_of(config, first, target);
         if let Some(why) = &in_worker {
-            tracing::warn!(model, version, "runs in a worker process: {why}");
+            tracing::warn!(model, version, reason = why, "version runs in a worker process");
         }
         let signature = first.signature().clone();
         let hazard = first.hazard().filter(|_| in_worker.is_none()).map(str::to_owned);
@@ -154,9 +154,9 @@ impl Loader {
             tracing::error!(
                 model,
                 version,
-                why,
-                "the graph proves that rows are independent and the probe contradicts it, so requests run apart: a defect of \
-                 onnxd, or a kernel that rounds otherwise in a batch; please report it with the model"
+                error = why,
+                hint = "report it with the model: a defect of onnxd, or a kernel that rounds otherwise in a batch",
+                "probe contradicts the proof of independent rows, requests are not batched"
             );
         }
         let threads = target.threads;

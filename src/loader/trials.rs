@@ -112,7 +112,7 @@ impl Trials {
         let records = match read(&path) {
             Ok(records) => records,
             Err(why) => {
-                tracing::warn!("{} {why}: models are tried again", path.display());
+                tracing::warn!(path = %path.display(), error = why, "trial records unreadable, models are tried again");
                 Vec::new()
             }
         };
@@ -219,14 +219,15 @@ impl Trials {
         if let Some(path) = &self.path
             && let Err(error) = write(path, records, is_forgotten)
         {
-            tracing::debug!("{} can't be written: {error}; models are tried again after a restart", path.display());
+            let path = path.display();
+            tracing::debug!(%path, %error, "trial records not writable, models are tried again after a restart");
         }
     }
 
     /// Reports, once, that no file can be tried.
     pub(in crate::loader) fn report_unavailable(&self, why: &str) {
         if !self.is_reported.swap(true, Relaxed) {
-            tracing::warn!(error = why, "files are loaded without a trial: no child process can be started");
+            tracing::warn!(error = why, "no child process can be started, files are loaded without a trial");
         }
     }
 

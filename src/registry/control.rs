@@ -110,7 +110,7 @@ impl Control {
             desired.revision = revision;
             desired.models.insert(model.to_owned(), state);
             for name in desired.forget(|name| inventory.has(name)) {
-                tracing::warn!(model = name, "it has been gone for long: what admin calls asked for is forgotten");
+                tracing::warn!(model = name, "model gone for long, its state from admin calls is forgotten");
             }
             (desired, record, before, warnings)
         };
@@ -134,7 +134,7 @@ impl Control {
         let status = status.or_else(|| before.clone()).ok_or_else(|| unknown(model))?;
         noticed.extend(warnings(change, before.as_ref(), &status));
         if let Some(problem) = problem {
-            tracing::error!("{problem}");
+            tracing::error!(model, error = problem, "audit log not written");
             noticed.push(problem);
         }
         Ok(ChangeResult { revision: record.revision, record, model: status, warnings: noticed })
@@ -273,8 +273,9 @@ fn audit(model: &str, record: &Record) {
         revision,
         actor,
         reason,
+        change = change.to_string(),
         before = before.as_ref().map(ToString::to_string),
         after = after.as_ref().map(ToString::to_string),
-        "{change}"
+        "state changed"
     );
 }

@@ -107,8 +107,9 @@ impl Executor {
                 tracing::info!(
                     model,
                     version,
-                    "the model file has changed and its weights have not: they are waited for ({WEIGHTS_TIMEOUT:?}), and what is \
-                     loaded goes on serving; `onnxd reload` does not wait"
+                    limit = ?WEIGHTS_TIMEOUT,
+                    hint = "`onnxd reload` does not wait",
+                    "model file changed, waiting for its weights, current generation serves"
                 );
                 shared.inventory().hold(&key, request, until);
             }
@@ -146,7 +147,7 @@ impl Executor {
         if let Err(failure) = request.source.inspect() {
             return self.refuse(key, failure, now, on_progress);
         }
-        tracing::warn!(model = key.0, version = key.1, "unloaded first: there is no room for it and its successor");
+        tracing::warn!(model = key.0, version = key.1, "version unloaded first, no room beside its successor");
         self.shared.inventory().make_room(key);
     }
 
@@ -219,7 +220,7 @@ impl Executor {
         match ended {
             EndedLoad::Settled(outcome) => {
                 for warning in warnings {
-                    tracing::warn!(model = key.0, version = key.1, "{warning}");
+                    tracing::warn!(model = key.0, version = key.1, warning, "version loaded with a warning");
                 }
                 self.unlogged.extend(LoadLog::of(key.clone(), outcome, version));
                 on_progress(done);

@@ -1,6 +1,9 @@
 //! Log lines of loads.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     lifecycle::LoadOutcome,
@@ -51,22 +54,39 @@ fn log_ready(version: &Version) {
 }
 
 fn log_failed((model, version): &VersionKey, FailedLoad { failure, serves, is_repeated }: &FailedLoad) {
-    let LoadFailure { why, .. } = failure;
-    let retry_in_seconds = retry_in_seconds(failure);
-    let event = if *serves { "not reloaded, the one before goes on serving" } else { "not loaded" };
+    let (error, is_serving) = (&*failure.why, *serves);
     // A load that fails for the same reason again and again is an error once.
-    if *is_repeated {
-        tracing::debug!(model, version, retry_in_seconds, "again {event}: {why}");
-    } else {
-        tracing::error!(model, version, retry_in_seconds, "{event}: {why}");
+    match (retry_in(failure), *is_repeated) {
+        (Some(retry_in), false) => {
+            tracing::error!(model, version, error, is_serving, ?retry_in, "load failed, retrying with back-off")
+        }
+        (Some(retry_in), true) => {
+            tracing::debug!(model, version, error, is_serving, ?retry_in, "load failed again, retrying with back-off")
+        }
+        (None, false) => tracing::error!(model, version, error, is_serving, "load failed"),
+        (None, true) => tracing::debug!(model, version, error, is_serving, "load failed again"),
     }
 }
 
 pub(super) fn log_loss((model, version): &VersionKey, generation: u64, failure: &LoadFailure) {
-    let retry_in_seconds = retry_in_seconds(failure);
-    tracing::error!(model, version, generation, retry_in_seconds, "out of service: {}", failure.why);
+    let error = &*failure.why;
+    match retry_in(failure) {
+        Some(retry_in) => {
+            tracing::error!(
+                model,
+                version,
+                generation,
+                error,
+                ?retry_in,
+                "version out of service, retrying with back-off"
+            )
+        }
+        None => tracing::error!(model, version, generation, error, "version out of service, quarantined"),
+    }
 }
 
-fn retry_in_seconds(failure: &LoadFailure) -> Option<f64> {
-    failure.retry.map(|retry| retry.at.saturating_duration_since(Instant::now()).as_secs_f64().round())
+/// Time until the retry of a failed load, in whole seconds.
+fn retry_in(failure: &LoadFailure) -> Option<Duration> {
+    let left = failure.retry?.at.saturating_duration_since(Instant::now());
+    Some(Duration::from_secs_f64(left.as_secs_f64().round()))
 }

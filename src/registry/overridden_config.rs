@@ -14,11 +14,15 @@ pub(super) fn warn_of_edits(inventory: &Inventory<LoadedVersion>, models: &BTree
         let before = known.map(|before| before.config.traffic()).or_else(|| state.shadowed.clone());
         let now = model.config.traffic();
         let Some(before) = before.filter(|before| *before != now && now != *holds) else { continue };
-        let (keys, by) = (edited(&before, &now), inventory.source(name));
+        let (keys, source) = (edited(&before, &now), inventory.source(name));
         tracing::warn!(
             model = name,
-            "config.toml: {keys} changed and has no effect: {by} decides the model's traffic ({holds}) instead of config.toml \
-             ({now}); `onnxd traffic reset {name}` gives it back to config.toml"
+            keys,
+            %source,
+            traffic = %holds,
+            configured = %now,
+            hint = format!("`onnxd traffic reset {name}` gives the traffic back to config.toml"),
+            "config.toml changed without effect, admin calls decide the traffic"
         );
     }
 }

@@ -86,7 +86,7 @@ impl Shared {
 
     /// Takes over the state that another server has written.
     pub(super) fn take_over(&self, store: &Store, desired: Desired) {
-        tracing::info!(folder = %store.folder().display(), "state of another server taken over");
+        tracing::info!(path = %store.folder().display(), "state of another server taken over");
         let mut inventory = self.inventory();
         inventory.set_desired(desired);
         self.unload_leaving(&mut inventory);
@@ -103,7 +103,7 @@ impl Shared {
     /// Takes a version out of service: it is freed once its last request is answered.
     pub(super) fn unload(&self, inventory: &mut Inventory<LoadedVersion>, key: &VersionKey, why: &str) {
         if inventory.unload(key) {
-            tracing::info!(model = key.0, version = key.1, "unloaded: {why}");
+            tracing::info!(model = key.0, version = key.1, reason = why, "version unloaded");
         }
     }
 }

@@ -27,8 +27,8 @@ impl Unserved {
     }
 
     fn log(&mut self) {
-        for sentence in self.seen.difference(&self.logged) {
-            tracing::warn!("{sentence}");
+        for warning in self.seen.difference(&self.logged) {
+            tracing::warn!(warning, "model repository not as expected");
         }
         self.logged.clone_from(&self.seen);
     }

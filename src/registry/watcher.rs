@@ -4,14 +4,14 @@ use notify::{
     Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
-use std::{mem, path::Path, sync::mpsc::Sender};
+use std::{mem, path::Path, sync::mpsc::Sender, time::Duration};
 
 use super::message::Message;
 use crate::repository::Repository;
 
 /// Sends a message at each change, as long as the returned watcher is kept. `None` where notifications can't be had: then
-/// polling alone finds changes.
-pub(super) fn watch(repository: &Repository, inbox: Sender<Message>) -> Option<RecommendedWatcher> {
+/// polling alone finds changes, at this interval.
+pub(super) fn watch(repository: &Repository, inbox: Sender<Message>, interval: Duration) -> Option<RecommendedWatcher> {
     let send = move |event: notify::Result<notify::Event>| {
         // A read changes nothing; the registry itself reads.
         let is_read = event.is_ok_and(|event| match event.kind {
@@ -22,7 +22,7 @@ pub(super) fn watch(repository: &Repository, inbox: Sender<Message>) -> Option<R
             let _ = inbox.send(Message::FilesChanged);
         }
     };
-    let log = |error: notify::Error| tracing::info!(%error, "file notifications unavailable, polling");
+    let log = |error: notify::Error| tracing::info!(%error, ?interval, "file notifications unavailable, polling");
     let (folder, recursive) = repository.watched();
     let mode = if recursive { RecursiveMode::Recursive } else { RecursiveMode::NonRecursive };
     start(&folder, mode, send).map_err(log).ok()

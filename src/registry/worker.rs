@@ -138,7 +138,7 @@ impl Registry {
         priority::use_long_slice();
         // For admin calls during the first loads.
         self.executor.reconcile(&|_| ());
-        let _watcher = self.follows().then(|| watcher::watch(&self.shared.repository, self.shared.inbox()));
+        let _watcher = self.follows().then(|| watcher::watch(&self.shared.repository, self.shared.inbox(), period));
         let (mut last, mut is_unsettled, mut has_loaded) = (Instant::now(), true, false);
         loop {
             let is_stopping = self.stop.load(Relaxed);
@@ -206,7 +206,7 @@ impl Registry {
             Ok(scan) => scan,
             Err(error) => {
                 if self.scan_error.as_ref() != Some(&error) {
-                    tracing::error!("{error}; what is loaded goes on serving");
+                    tracing::error!(error, "model repository unreadable, loaded versions keep serving");
                     self.scan_error = Some(error);
                 }
                 return false;
@@ -263,12 +263,12 @@ impl Registry {
             if let Some(problem) = &model.problem
                 && before.and_then(|before| before.problem.as_ref()) != Some(problem)
             {
-                tracing::error!(model = name, "{problem}; what is loaded of it goes on serving");
+                tracing::error!(model = name, error = problem, "model rejected, its loaded versions keep serving");
             }
             if let Some(warning) = model.warning()
                 && before.and_then(Model::warning) != Some(warning)
             {
-                tracing::warn!(model = name, "{warning}");
+                tracing::warn!(model = name, warning, "model has a warning");
             }
         }
         overridden_config::warn_of_edits(&inventory, &models);

@@ -99,9 +99,11 @@ impl Repository {
         let names: Vec<&str> = models.keys().map(String::as_str).collect();
         let &[only] = &*names else {
             tracing::warn!(
-                "--model-name {model_name} names one model, and {} holds several, which keep their names: {}",
-                self.path.display(),
-                names.join(", ")
+                setting = "--model-name",
+                value = model_name,
+                path = %self.path.display(),
+                models = names.join(", "),
+                "setting ignored, the path holds several models, which keep their names"
             );
             return Ok(self);
         };

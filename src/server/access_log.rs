@@ -72,7 +72,7 @@ impl Writer {
         self.log.close();
         // The reader of a pipe may never read.
         if self.ended.recv_timeout(LAST).is_err() {
-            tracing::warn!("the last lines of the access log are lost: they could not be written within {LAST:?}");
+            tracing::warn!(limit = ?LAST, "last lines of the access log lost, not written in time");
         }
     }
 }
@@ -99,10 +99,8 @@ impl Sink {
         match open(path) {
             Ok(file) => (self.file, self.is_torn, self.is_adrift) = (file, false, false),
             Err(error) if !self.is_adrift => {
-                let (path, why) = (path.display(), explained(&error));
-                tracing::error!(
-                    "the access log {path} can't be opened anew: {why}; the file that it was is written on"
-                );
+                let (path, error) = (path.display(), explained(&error));
+                tracing::error!(%path, error, "access log not reopened, previous file still written");
                 self.is_adrift = true;
             }
             Err(_) => {}
@@ -133,7 +131,7 @@ impl Sink {
             }
         }
         if mem::take(&mut self.has_failed) {
-            tracing::info!("the access log is written again");
+            tracing::info!("access log written again");
         }
         0
     }
@@ -141,7 +139,7 @@ impl Sink {
     fn lose(&mut self, lines: &[u8], error: &io::Error) -> u64 {
         if !mem::replace(&mut self.has_failed, true) {
             let path = self.path.as_deref().unwrap_or(Path::new("-")).display();
-            tracing::error!("the access log {path} can't be written: {error}; lines are lost until it can");
+            tracing::error!(%path, %error, "access log not writable, its lines are lost meanwhile");
         }
         lines.iter().filter(|byte| **byte == b'\n').count() as u64
     }

@@ -238,7 +238,7 @@ async fn until_ended<F: Future>(
         };
         match event {
             Event::Watched(why) => {
-                tracing::debug!(reason = why.label(), "a connection is closed");
+                tracing::debug!(reason = why.label(), "connection closed");
                 metrics.closed(why);
                 return None;
             }

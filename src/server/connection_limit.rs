@@ -191,7 +191,7 @@ impl ConnectionLimit {
             });
         }
         if state.warned.is_none_or(|warned| warned.elapsed() >= WARNING_PAUSE) {
-            tracing::warn!("a connection is refused: {}", full.reason());
+            tracing::warn!(reason = full.reason(), "connection rejected");
             state.warned = Some(Instant::now());
         }
     }

@@ -21,7 +21,7 @@ const READ_BYTES: usize = 64 << 10;
 /// Ends a connection whose client floods it, if it does. Sends the reason, and gives the client a moment to read it.
 pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &TransportMetrics) {
     let Some(flood) = activity.flood.get() else { return };
-    tracing::debug!(reason = Closed::Flood.label(), "a connection is closed");
+    tracing::debug!(reason = Closed::Flood.label(), "connection closed");
     metrics.closed(Closed::Flood);
     // In the middle of a frame GOAWAY would not be understood. A client there does not read either.
     if flood.between_frames {

@@ -78,7 +78,13 @@ fn max_connections(clients: &ClientLimits) -> usize {
     let room = room_for_connections(files);
     let most = clients.connections.unwrap_or(10_000.min(room));
     if most > room {
-        tracing::warn!("--max-connections {most}: the limit of open files, {files}, leaves room for {room}");
+        tracing::warn!(
+            setting = "--max-connections",
+            value = most,
+            limit = room,
+            open_files = files,
+            "setting lowered, the limit of open files leaves room for fewer"
+        );
     }
     most.min(room)
 }

@@ -133,15 +133,15 @@ pub fn report(why: &str) {
 
 /// Logs a panic. Rust's own hook would block the thread that panicked until stderr is written.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    let message = panic.payload_as_str().unwrap_or("its payload is no text");
+    let error = panic.payload_as_str().unwrap_or("its payload is no text");
     let location = panic.location().map_or_else(String::new, ToString::to_string);
     let current = thread::current();
     let thread = current.name().unwrap_or("unnamed");
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        tracing::error!(target: PANIC_TARGET, thread, location, %backtrace, "panicked: {message}");
+        tracing::error!(target: PANIC_TARGET, error, thread, location, %backtrace, "thread panicked");
     } else {
-        tracing::error!(target: PANIC_TARGET, thread, location, "panicked: {message}");
+        tracing::error!(target: PANIC_TARGET, error, thread, location, "thread panicked");
     }
     if let Some(queue) = QUEUE.get() {
         queue.flush(PANIC_MESSAGE_TIMEOUT);
@@ -169,7 +169,7 @@ impl Writer {
                 let lines = batch.lines.iter().filter(|byte| **byte == b'\n').count();
                 self.queue.lose(lines as u64);
             } else if batch.dropped > 0 {
-                tracing::warn!(lines = batch.dropped, "log lines dropped: stderr was not read in time");
+                tracing::warn!(lines = batch.dropped, "log lines dropped, stderr was not read in time");
             }
         }
     }

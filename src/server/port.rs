@@ -66,13 +66,13 @@ async fn run(
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => match stream.into_std() {
                     Ok(stream) => connections.serve(stream, client),
-                    Err(error) => tracing::warn!(protocol, "a connection is lost: {error}"),
+                    Err(error) => tracing::warn!(protocol, %error, "connection lost"),
                 },
                 Err(error) => {
                     // Most likely the process has no descriptors left. That passes when connections end, and must not become a
                     // busy loop.
                     if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= QUIET) {
-                        tracing::warn!(protocol, "a connection can't be accepted: {error}");
+                        tracing::warn!(protocol, %error, "connection can't be accepted");
                         logged_at = Some(Instant::now());
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -83,7 +83,7 @@ async fn run(
         }
     }
     if let Err(error) = backlog::empty(listener, |stream, client| connections.serve(stream, client)).await {
-        tracing::warn!(protocol, "connections that waited to be accepted are lost: {error}");
+        tracing::warn!(protocol, %error, "connections lost that waited to be accepted");
     }
     connections.close.send_replace(true);
     while connections.tasks.join_next().await.is_some() {}

@@ -147,7 +147,7 @@ pub(super) async fn close(ports: Vec<Port>, limit: Duration) -> bool {
     let closed = async { while closing.join_next().await.is_some() {} };
     let in_time = tokio::time::timeout(limit, closed).await.is_ok();
     if !in_time {
-        tracing::error!("requests in flight did not end within {limit:?} and are cut off");
+        tracing::error!(setting = "--drain-timeout", ?limit, "drain timeout reached, requests in flight are cut off");
     }
     in_time
 }

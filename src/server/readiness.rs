@@ -29,12 +29,13 @@ pub(super) async fn report(mut context: Context, http: Option<SocketAddr>) {
                         None => tracing::info!(target: TARGET, "ready"),
                         Some(why) => tracing::warn!(
                             target: TARGET,
-                            "not ready: {why}; the log and `onnxd models` say what is wrong with it, and with --ready any the \
-                             server is ready with what serves"
+                            reason = why,
+                            hint = "the log and `onnxd models` say what is wrong; with --ready any what serves is enough",
+                            "not ready"
                         ),
                     }
                     if let (None, Some(command)) = (reported, command(&context.router.table(), http)) {
-                        tracing::info!(target: TARGET, "try: {command}");
+                        tracing::info!(target: TARGET, %command, "first command to try");
                     }
                     reported = Some(why.is_none());
                 }

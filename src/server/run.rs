@@ -35,12 +35,12 @@ pub fn run(config: ServerConfig, console: &Console) -> Result<ExitCode, String> 
         let access_log = server.access_log();
         tokio::spawn(signals::at_each(hangup, move || match &access_log {
             Some(log) => log.reopen(),
-            None => tracing::info!("SIGHUP: nothing to reopen, as there is no access log (--access-log)"),
+            None => tracing::info!(signal = "SIGHUP", setting = "--access-log", "no access log to reopen"),
         }));
         // Called after the serving threads have been started, as those would inherit it.
         use_long_slice();
         let signal = signals.next().await;
-        tracing::info!(signal, "draining: not ready any more, finishing what is in flight");
+        tracing::info!(signal, "draining, not ready any more, finishing requests in flight");
         tokio::spawn(signals.exit_at_next());
         Ok::<_, String>(server.shutdown().await)
     })?;

@@ -46,12 +46,12 @@ async fn end_threads(registry: JoinHandle<usize>, compute: Compute, limit: Durat
         loads + compute.abandoned_runs()
     };
     let Ok(ended) = tokio::time::timeout(limit, tokio::task::spawn_blocking(end)).await else {
-        tracing::error!("what is being loaded or run did not end within {limit:?} and is cut off");
+        tracing::error!(setting = "--drain-timeout", ?limit, "drain timeout reached, loads and runs are cut off");
         return Ended::CutOff;
     };
     let abandoned = ended.unwrap_or(0);
     if abandoned > 0 {
-        tracing::warn!(abandoned, "runs and loads that were abandoned are cut off");
+        tracing::warn!(abandoned, "abandoned runs and loads are cut off");
     }
     Ended::Done { abandoned }
 }

@@ -78,7 +78,13 @@ impl Server {
         let repository = open_repository(&config.repository)?;
         let engine = start_engine(&config)?;
         let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        tracing::info!(version = SERVER_VERSION, cpus, library = %engine.library().display(), "{}", engine.build_info());
+        tracing::info!(
+            server_version = SERVER_VERSION,
+            onnxruntime = engine.build_info(),
+            library = %engine.library().display(),
+            cpus,
+            "server starting"
+        );
         // The library's own report: it may be another than the one that the build fetched.
         let exposition =
             Arc::new(Exposition::new(&[("version", SERVER_VERSION), ("onnxruntime", engine.build_info())]));
@@ -212,7 +218,7 @@ fn follow(
     let period = config.loads.poll_interval;
     let work = move || {
         if let Err(why) = registry.load_all(&progress) {
-            tracing::error!("{why}; it is tried again");
+            tracing::error!(error = why, "model repository unreadable, retrying");
         }
         // Unless the server has begun to drain meanwhile.
         phase.send_if_modified(|now| {
@@ -243,7 +249,7 @@ fn open_repository(config: &RepositoryConfig) -> Result<Repository, String> {
         repository = repository.with_model_name(name)?;
     }
     if let Some((model, path)) = repository.only_model() {
-        tracing::info!(model, path = %path.display(), "serving one model, as the path is not a folder of models");
+        tracing::info!(model, path = %path.display(), "serving one model, the path is no folder of models");
     }
     Ok(repository)
 }

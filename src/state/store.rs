@@ -66,13 +66,15 @@ impl Store {
         let folder = store.folder.display().to_string();
         match store.lock_folder() {
             Ok(lock) => store.lock = Some(lock),
-            Err(why) => tracing::warn!("admin calls can't change anything now: the state folder {folder} {why}"),
+            Err(why) => {
+                tracing::warn!(path = folder, error = why, "state folder not locked, admin calls can't change it")
+            }
         }
         match store.read(store.lock.is_some()) {
             Ok(desired) => Ok((store, desired.unwrap_or_default())),
             Err(Unread::Newer(why)) => Err(format!("the state folder {folder}: {why}")),
             Err(Unread::Failed(why)) => {
-                tracing::error!("the state folder {folder} {why}; the models' configurations hold");
+                tracing::error!(path = folder, error = why, "state unreadable, configurations of the models decide");
                 store.lock = None;
                 Ok((store, Desired::default()))
             }
@@ -115,7 +117,7 @@ impl Store {
         }
         let found = self.read_again(lock.is_some()).ok()?;
         if lock.is_some() {
-            tracing::info!("admin calls can change what is in the state folder {}", self.folder.display());
+            tracing::info!(path = %self.folder.display(), "state folder locked, admin calls can change it");
             self.lock = lock;
         }
         found
@@ -220,10 +222,10 @@ impl Store {
             Found::State(state) => Some(state),
             Found::Nothing => match self.read_file(PREVIOUS)? {
                 Found::State(state) => {
-                    let path = self.folder.join(CURRENT);
                     tracing::error!(
-                        "{} is missing; the state before the last change is used instead ({PREVIOUS})",
-                        path.display()
+                        path = %self.folder.join(CURRENT).display(),
+                        used = PREVIOUS,
+                        "state missing, the one before the last change is used"
                     );
                     Some(state)
                 }
@@ -241,7 +243,7 @@ impl Store {
         self.current = Some(text);
         self.audited = last;
         if mend && let Err(error) = self.audit(&desired) {
-            tracing::error!("{} can't be written: {error}", self.folder.join(audit::FILE).display());
+            tracing::error!(path = %self.folder.join(audit::FILE).display(), %error, "audit log not written");
         }
         // After a change that was lost its number is not given again.
         desired.revision = desired.revision.max(last);
@@ -253,23 +255,18 @@ impl Store {
         let path = self.folder.join(CURRENT);
         // Before anything is moved: a newer server's files stay where they are.
         let previous = self.read_file(PREVIOUS)?;
-        let aside = self.set_aside(CURRENT, mend);
-        let instead = match &previous {
-            Found::State(_) => {
-                "the state before the last change is used instead, so that the last change may be missing"
-            }
-            Found::Nothing | Found::Damaged(_) => "there is none before it: the models' configurations hold",
-        };
-        tracing::error!("{} is damaged: {why}; it is kept as {aside}; {instead}", path.display());
-        match previous {
-            Found::State(state) => Ok(Some(state)),
-            Found::Nothing => Ok(None),
-            Found::Damaged(why) => {
-                let aside = self.set_aside(PREVIOUS, mend);
-                tracing::error!("{PREVIOUS} is damaged too: {why}; it is kept as {aside}");
-                Ok(None)
-            }
+        let (path, kept_as) = (path.display(), self.set_aside(CURRENT, mend));
+        if let Found::State(state) = previous {
+            let used = PREVIOUS;
+            tracing::error!(%path, error = why, kept_as, used, "state damaged, last change may be missing");
+            return Ok(Some(state));
         }
+        tracing::error!(%path, error = why, kept_as, "state damaged, configurations of the models decide");
+        if let Found::Damaged(why) = previous {
+            let (path, kept_as) = (self.folder.join(PREVIOUS), self.set_aside(PREVIOUS, mend));
+            tracing::error!(path = %path.display(), error = why, kept_as, "state before the last change damaged too");
+        }
+        Ok(None)
     }
 
     /// Renames a file so that nobody takes it for a state; gives its new name, or says why it has none.

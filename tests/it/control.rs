@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, metric, reasons},
     onnx,
-    server::{Server, eventually},
+    server::{Server, eventually, field},
 };
 
 async fn is_ready(server: &Server, version: u64) -> bool {
@@ -28,9 +28,7 @@ fn config(root: &Path, text: &str) {
 }
 
 fn error(server: &Server, part: &str) {
-    server.wait_for_log(|line| {
-        line["level"] == "ERROR" && line["message"].as_str().is_some_and(|message| message.contains(part))
-    });
+    server.wait_for_log(|line| line["level"] == "ERROR" && field(line, "error").contains(part));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -134,7 +132,7 @@ async fn what_has_no_room_is_not_loaded() {
 
     let server = Server::start_with(root, &["--model-memory", &limit, "--model-memory-full", "unload-first"]);
     onnx::add(9.0).save(&root.join("add/1/model.onnx"));
-    server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("unloaded first"));
+    server.wait_for_log(|line| line["level"] == "WARN" && field(line, "message").contains("unloaded first"));
     becomes_ready(&server, 1).await;
     add(root, 2);
     error(&server, "--model-memory");
@@ -159,7 +157,7 @@ async fn what_went_first_for_a_load_that_fails_says_so() {
     assert!(is_ready(&server, 2).await);
     let garbage = vec![0xff; size];
     fs::write(root.join("add/2/model.onnx"), garbage).unwrap();
-    server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("unloaded first"));
+    server.wait_for_log(|line| line["level"] == "WARN" && field(line, "message").contains("unloaded first"));
     error(&server, "it is no complete ONNX model");
     let pinned = get(server.http, "/v2/models/add/versions/2").await;
     assert!(pinned.status == 503 && pinned.error().contains("it failed to load"), "{pinned:?}");

@@ -9,7 +9,7 @@ use crate::{
     support::{
         client::{get, metric, post},
         libraries, onnx,
-        server::{Server, eventually, onnxd},
+        server::{Server, eventually, field, onnxd},
     },
 };
 
@@ -83,7 +83,7 @@ async fn a_device_that_cannot_be_had_fails_its_model_alone() {
         assert!(public.contains("it failed to load") && !public.contains("libonnxruntime"), "{public}");
         assert_eq!(version(&server, model).await["devices"], json!([]));
         let told = |line: &Value| line["level"] == "ERROR" && line["model"] == model;
-        assert!(server.wait_for_log(told)["message"].as_str().unwrap().contains(lacks));
+        assert!(field(&server.wait_for_log(told), "error").contains(lacks));
         assert_eq!(server.count_log(told), 1);
     }
     assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 2.0);
@@ -130,8 +130,8 @@ async fn gpus_that_nothing_runs_on_are_told_once() {
         assert_eq!(ask(&server, model).await, Ok(json!([2.0, 3.0])));
     }
     let is_it = |line: &Value| {
-        let text = line["message"].as_str().unwrap_or_default();
-        line["level"] == "WARN" && text.contains(r#"Fake "40", Fake "80""#) && text.contains(GET_A_GPU_BUILD)
+        let reason = field(line, "reason");
+        line["level"] == "WARN" && reason.contains(r#"Fake "40", Fake "80""#) && reason.contains(GET_A_GPU_BUILD)
     };
     assert_eq!(server.count_log(is_it), 1);
     assert_eq!(server.count_log(|line| line["level"] == "WARN"), 1);

@@ -19,7 +19,7 @@ use crate::{
         client::{get, metric, post},
         libraries,
         onnx::{self, FLOAT, Graph},
-        server::{Server, eventually, onnxd},
+        server::{Server, eventually, field, onnxd},
     },
 };
 
@@ -153,13 +153,10 @@ async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
     }
 
     // Once, not for each model.
-    let told = |line: &Value| {
-        line["level"] == "WARN"
-            && line["message"].as_str().is_some_and(|text| text.starts_with("models run on the CPU"))
-    };
+    let told = |line: &Value| line["level"] == "WARN" && field(line, "message").starts_with("models run on the CPU");
     let line = server.wait_for_log(told);
     for says in ["libcuda.so.1", "`onnxd doctor`", "--device cpu"] {
-        assert!(line["message"].as_str().unwrap().contains(says), "{line}");
+        assert!(field(&line, "reason").contains(says), "{line}");
     }
     assert_eq!(server.count_log(told), 1);
     assert!(answers(&server, "one").await, "it goes on");
@@ -226,18 +223,18 @@ async fn models_run_on_gpus_that_work() {
     let half = version(&server, "half").await;
     assert_eq!((&half["state"], &half["devices"]), (&json!("READY"), &json!(["cuda:1"])), "{half}");
     let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "half";
-    assert!(
-        server.wait_for_log(warned)["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("it does not run on every GPU: cuda:0 can't run it: ")
-    );
+    let line = server.wait_for_log(warned);
+    assert!(field(&line, "warning").starts_with("it does not run on every GPU: cuda:0 can't run it: "), "{line}");
     let large = version(&server, "large").await;
     assert_eq!(large["devices"], json!(["cpu"]), "{large}");
     let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
     assert!(told.starts_with("cpu: cuda:0 can't run it: ") && told.contains("not enough memory"), "{told}");
     let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "large";
-    assert!(server.wait_for_log(warned)["message"].as_str().unwrap().starts_with("runs on the CPU: cuda:0 can't run"));
+    let line = server.wait_for_log(warned);
+    assert!(
+        line["message"] == "version runs on the CPU" && field(&line, "reason").starts_with("cuda:0 can't run"),
+        "{line}"
+    );
     assert_eq!(metric(&server, "onnxd_device_fallback_versions", &[]).await, 1.0);
     assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 2.0);
     assert!(metric(&server, "onnxd_device_instances", &["device=\"cuda:1\""]).await >= 4.0);

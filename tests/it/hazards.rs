@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{Answer, post},
     onnx::{self, FLOAT, Graph, INT64, Tensor, floats, node, value},
-    server::Server,
+    server::{Server, field},
 };
 
 /// An answer to one request with these inputs: name, datatype, shape, elements.
@@ -171,9 +171,7 @@ async fn load_warns_of_operators_that_can_end_the_process() {
     let warns = |model: &str| {
         let model = model.to_owned();
         move |line: &Value| {
-            line["level"] == "WARN"
-                && line["model"] == *model
-                && line["message"].as_str().is_some_and(|message| message.contains("end the process"))
+            line["level"] == "WARN" && line["model"] == *model && field(line, "warning").contains("end the process")
         }
     };
     server.wait_for_log(warns("mod"));

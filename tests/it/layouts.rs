@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, post},
     onnx,
-    server::{Server, onnxd},
+    server::{Server, field, onnxd},
 };
 
 fn write(path: &Path, contents: impl AsRef<[u8]>) {
@@ -43,8 +43,7 @@ fn said(output: &Output) -> String {
 }
 
 fn is_warning(line: &Value, parts: &[&str]) -> bool {
-    let message = line["message"].as_str().unwrap_or_default();
-    line["level"] == "WARN" && parts.iter().all(|part| message.contains(part))
+    line["level"] == "WARN" && parts.iter().all(|part| field(line, "warning").contains(part))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,7 +247,9 @@ async fn model_name_is_that_of_the_only_model() {
     assert_eq!(added(&server, "shop").await, Ok((2.0, "3".into())));
     drop(server);
     let server = Server::start_with(one.path(), &["--model-name", "other"]);
-    server.wait_for_log(|line| is_warning(line, &["--model-name other", "holds several", "model, shop"]));
+    server.wait_for_log(|line| {
+        line["setting"] == "--model-name" && line["value"] == "other" && line["models"] == "model, shop"
+    });
     assert_eq!(added(&server, "model").await, Ok((1.0, "1".into())));
     let output = onnxd().arg("serve").arg(one.path().join("nowhere.onnx")).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere.onnx can't be read"), "{output:?}");

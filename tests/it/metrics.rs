@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::support::{
     client::{float_bytes, get, infer, inference, metric, post, raw_request, send},
     libraries, onnx,
-    server::{Server, WAIT_TIMEOUT, eventually, onnxd},
+    server::{Server, WAIT_TIMEOUT, eventually, field, onnxd},
 };
 
 /// A metric as docs/metrics.md has it, or as the server exports it.
@@ -224,9 +224,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
     fs::write(&lost, "").unwrap();
     let text = scrape_with(&server, r#"onnxd_gpu_info{gpu="0""#).await;
     assert!(!text.contains(r#"{gpu="1""#), "{text}");
-    server.wait_for_log(|line| {
-        line["level"] == "WARN" && line["message"].as_str().is_some_and(|text| text.starts_with("GPU 1 (Fake"))
-    });
+    server.wait_for_log(|line| line["level"] == "WARN" && line["gpu"] == 1 && field(line, "name").starts_with("Fake"));
     fs::remove_file(&lost).unwrap();
     scrape_with(&server, r#"onnxd_gpu_info{gpu="1""#).await;
 
@@ -254,7 +252,7 @@ async fn a_driver_that_hangs_holds_nothing_up() {
         let text = timeout(WAIT_TIMEOUT, scrape(&server)).await.expect("a scrape waits for the driver");
         assert!(text.contains("onnxd_ready 1") && !text.contains("_gpu_"), "{text}");
     }
-    let told = |line: &Value| line["message"].as_str().is_some_and(|text| text.contains("(NVML) does not answer"));
+    let told = |line: &Value| field(line, "error").contains("(NVML) does not answer");
     assert_eq!(server.wait_for_log(told)["level"], "WARN");
     assert_eq!(server.count_log(told), 1);
     fs::remove_file(&hangs).unwrap();

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, health, inference, post},
     onnx,
-    server::{Server, eventually, onnxd},
+    server::{Server, eventually, field, onnxd},
 };
 
 fn write(path: &Path, contents: impl AsRef<[u8]>) {
@@ -42,9 +42,11 @@ async fn state(server: &Server, model: &str, version: usize) -> Value {
     get(server.admin, &format!("/admin/v1/models/{model}")).await.json()["versions"][version]["state"].clone()
 }
 
-fn is_warning(line: &Value, parts: &[&str]) -> bool {
-    let message = line["message"].as_str().unwrap_or_default();
-    line["level"] == "WARN" && parts.iter().all(|part| message.contains(part))
+/// True if a line warns that the server is not ready, for this reason and with advice.
+fn is_not_ready(line: &Value, why: &str) -> bool {
+    line["level"] == "WARN"
+        && (field(line, "message"), field(line, "reason")) == ("not ready", why)
+        && field(line, "hint").contains("--ready any")
 }
 
 /// A repository of a model that serves and one that does not.
@@ -65,7 +67,7 @@ async fn readiness_waits_for_every_model_of_the_start() {
     assert_eq!(get(server.http, "/v2/health/ready").await.error(), why);
     let said = String::from_utf8(asked(&server).stderr).unwrap();
     assert!(said.contains(why) && said.contains("503"), "{said}");
-    server.wait_for_log(|line| is_warning(line, &["not ready", why, "--ready any"]));
+    server.wait_for_log(|line| is_not_ready(line, why));
     let good = HealthCheckRequest { service: "good".into() };
     assert_eq!(health(&server).await.check(good).await.unwrap().into_inner().status(), ServingStatus::Serving);
 
@@ -137,7 +139,10 @@ async fn readiness_of_an_empty_repository_comes_with_a_warning() {
     let server = Server::start(repository.path());
     assert!(is_ready(&server).await);
     let folder = repository.path().to_str().unwrap();
-    server.wait_for_log(|line| is_warning(line, &["holds no models", folder, "MODEL/VERSION/model.onnx"]));
+    server.wait_for_log(|line| {
+        let warning = field(line, "warning");
+        ["holds no models", folder, "MODEL/VERSION/model.onnx"].iter().all(|part| warning.contains(part))
+    });
     let any = Server::start_with(repository.path(), &["--ready", "any"]);
     assert!(!is_ready(&any).await);
 }
@@ -159,9 +164,8 @@ async fn log_ends_with_a_command_to_try() {
     let repository = half_broken();
     fs::rename(repository.path().join("good"), repository.path().join("it's a good one")).unwrap();
     let server = Server::start(repository.path());
-    let line = server.wait_for_log(|line| line["message"].as_str().is_some_and(|text| text.starts_with("try: ")));
-    let (_, command) = line["message"].as_str().unwrap().split_once("try: ").unwrap();
-    let url = command.strip_prefix("curl -s http://localhost:").unwrap();
+    let line = server.wait_for_log(|line| line["message"] == "first command to try");
+    let url = field(&line, "command").strip_prefix("curl -s http://localhost:").unwrap();
     let (port, path) = url.split_once('/').unwrap();
     assert_eq!(port, server.http.port().to_string());
     let answer = get(server.http, &format!("/{path}")).await;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, post, reasons},
     onnx,
-    server::{Server, eventually},
+    server::{Server, eventually, field},
 };
 
 /// A file with its folders.
@@ -140,10 +140,9 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
             ));
         }
         let logged = server.count_log(|line| {
-            let message = line["message"].as_str().unwrap_or_default();
             line["level"] == "ERROR"
                 && line["model"] == **model
-                && says.iter().skip(1).all(|part| message.contains(part))
+                && says.iter().skip(1).all(|part| field(line, "error").contains(part))
         });
         if logged != 1 && model != "none" {
             complaints.push(format!("{model}: {logged} log lines tell it"));
@@ -190,12 +189,15 @@ async fn changes_are_followed() {
 
     // A version that can't be loaded takes nothing away.
     write(&root.join("model/2/model.onnx"), "not a model");
-    let told =
-        |part: &'static str| move |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(part));
-    server.wait_for_log(told("not reloaded, the one before goes on serving"));
+    server.wait_for_log(|line| line["model"] == "model" && line["is_serving"] == true);
     assert_eq!(added(&server, "model").await, Ok((2.5, 2)));
     write(&root.join("model/config.toml"), "max_batch_size = 0");
-    server.wait_for_log(told("got 0; what is loaded of it goes on serving"));
+    let rejected = |part: &'static str| {
+        move |line: &Value| {
+            field(line, "message").ends_with("its loaded versions keep serving") && field(line, "error").contains(part)
+        }
+    };
+    server.wait_for_log(rejected("got 0"));
     assert_eq!(added(&server, "model").await, Ok((2.5, 2)));
 
     // Mended, with other settings: everything is reloaded with them.
@@ -218,7 +220,7 @@ async fn changes_are_followed() {
     onnx::add(1.0).save(&root.join("model/1/model.onnx"));
     becomes("model", Ok((1.0, 1))).await;
     fs::remove_dir_all(root.join("model")).unwrap();
-    server.wait_for_log(told("the repository does not hold it any more"));
+    server.wait_for_log(rejected("the repository does not hold it any more"));
     assert_eq!(added(&server, "model").await, Ok((1.0, 1)));
     onnx::add(3.0).save(&root.join("model.onnx"));
     becomes("model", Ok((3.0, 1))).await;
@@ -226,7 +228,7 @@ async fn changes_are_followed() {
     // A repository that can't be read for a while is no wish to unload everything.
     let aside = folder.path().with_extension("aside");
     fs::rename(root, &aside).unwrap();
-    server.wait_for_log(told("what is loaded goes on serving"));
+    server.wait_for_log(|line| line["message"] == "model repository unreadable, loaded versions keep serving");
     assert_eq!(added(&server, "model").await, Ok((3.0, 1)));
     fs::rename(&aside, root).unwrap();
     onnx::add(4.0).save(&root.join("other.onnx"));
@@ -276,10 +278,7 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
     }
     fs::rename(disk.path().join("gone"), &mounted).unwrap();
     fs::remove_file(folder.path().join("folder")).unwrap();
-    server.wait_for_log(|line| {
-        line["model"] == "folder"
-            && line["message"].as_str().is_some_and(|text| text.contains("does not hold it any more"))
-    });
+    server.wait_for_log(|line| line["model"] == "folder" && field(line, "error").contains("does not hold it any more"));
     for model in ["folder", "version", "file"] {
         assert_eq!(added(&server, model).await, Ok((1.0, 1)));
     }
@@ -342,7 +341,7 @@ async fn an_empty_folder_of_another_disk_unloads_nothing() {
     let turned = disk.path().join("turned");
     std::os::unix::fs::symlink(other_disk.path(), &turned).unwrap();
     fs::rename(&turned, &link).unwrap();
-    server.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains("was it unmounted?")));
+    server.wait_for_log(|line| field(line, "error").contains("was it unmounted?"));
     assert_eq!(added(&server, "add").await.unwrap().0, 1.0);
 
     // A disk that comes with models is followed, whichever it is.
@@ -365,8 +364,7 @@ async fn names_that_are_no_utf_8_are_told() {
     assert_eq!(added(&server, "good").await, Ok((1.0, 1)));
     for name in [r"caf\xe9", r"\xffx.onnx"] {
         server.wait_for_log(|line| {
-            let message = line["message"].as_str().unwrap_or_default();
-            line["level"] == "ERROR" && line["model"] == name && message.contains("is no UTF-8")
+            line["level"] == "ERROR" && line["model"] == name && field(line, "error").contains("is no UTF-8")
         });
         assert!(reasons(&server, name).await.contains("is no UTF-8"), "{name}");
     }

@@ -11,7 +11,7 @@ use crate::support::{
     client::{float_bytes, floats, get, infer, inference, int64s, metric, post, raw_request},
     load::{NO_TIME_LIMITS, occupy, request, runs},
     onnx,
-    server::{Server, eventually, onnxd},
+    server::{Server, eventually, field, onnxd},
 };
 
 /// A request for so many rounds of `slow` as JSON, with parameters.
@@ -111,9 +111,7 @@ async fn run_stops_at_max_run_time() {
     let answer = post(server.http, "/v2/models/slow/infer", json_rounds(i64::MAX, json!({}))).await;
     assert_eq!((answer.status, answer.error()), (StatusCode::GATEWAY_TIMEOUT, expected.into()));
     assert_eq!(stopped(&server, "max_run_time").await, 2.0);
-    server.wait_for_log(|line| {
-        line["level"] == "WARN" && line["message"].as_str().is_some_and(|message| message.contains("max_run_time"))
-    });
+    server.wait_for_log(|line| line["level"] == "WARN" && line["reason"] == "max_run_time");
     all_answer(&server).await;
 }
 
@@ -268,8 +266,16 @@ fn endless() -> onnx::Graph {
     graph
 }
 
-fn is_of<'a>(model: &'a str, part: &'a str) -> impl Fn(&serde_json::Value) -> bool + 'a {
-    move |line| line["model"] == model && line["message"].as_str().is_some_and(|message| message.contains(part))
+fn is_of<'a>(model: &'a str, message: &'a str) -> impl Fn(&serde_json::Value) -> bool + 'a {
+    move |line| line["model"] == model && line["message"] == message
+}
+
+fn has_failed<'a>(model: &'a str, part: &'a str) -> impl Fn(&serde_json::Value) -> bool + 'a {
+    move |line| {
+        line["model"] == model
+            && field(line, "message").starts_with("load failed")
+            && field(line, "error").contains(part)
+    }
 }
 
 /// At the start the others answer before the load ends, and it ends.
@@ -286,8 +292,7 @@ async fn load_without_end_fails_and_holds_up_none_at_the_start() {
         assert!(place(&is_of(model, "loading")) < place(&is_of(model, "ready")));
     }
     for model in ["endless0", "endless1", "endless2", "endless3"] {
-        let failed = log.iter().find(|line| is_of(model, "not loaded")(line)).unwrap();
-        assert!(failed["message"].as_str().unwrap().contains("did not end within 2s (max_run_time"), "{failed}");
+        assert!(log.iter().any(has_failed(model, "did not end within 2s (max_run_time")), "{log:#?}");
         let answer = get(server.http, &format!("/v2/models/{model}/ready")).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{answer:?}");
     }
@@ -304,7 +309,7 @@ async fn loaded_version_serves_while_another_load_goes_on() {
     for model in ["slow", "small", "wide"] {
         eventually("it is ready", async || is_ready(model).await).await;
     }
-    assert_eq!(server.count_log(is_of("endless", "not loaded")), 0, "its load goes on");
+    assert_eq!(server.count_log(has_failed("endless", "")), 0, "its load goes on");
 }
 
 /// A version that is added while a load goes on for long does not wait for it; nor does the end.
@@ -322,7 +327,7 @@ async fn load_without_end_holds_up_neither_later_loads_nor_the_end() {
     onnx::add(1.0).save(&repository.path().join("later/1/model.onnx"));
     let is_ready = async || get(server.http, "/v2/models/later/ready").await.status == 200;
     eventually("the later one is ready", is_ready).await;
-    assert_eq!(server.count_log(is_of("endless", "not loaded")), 0, "its load goes on");
+    assert_eq!(server.count_log(has_failed("endless", "")), 0, "its load goes on");
     all_answer(&server).await;
     // The load is not waited for.
     server.signal("TERM");
@@ -338,7 +343,7 @@ async fn load_fails_at_its_deadline() {
     endless().save(&repository.path().join("endless/1/model.onnx"));
     save_boxes(repository.path(), "boxes", Some((1_000_000, true)));
     for model in ["endless", "boxes"] {
-        server.wait_for_log(is_of(model, "it did not load within 5s (--load-timeout)"));
+        server.wait_for_log(has_failed(model, "it did not load within 5s (--load-timeout)"));
     }
     all_answer(&server).await;
     // The session of the boxes is still being made.
@@ -352,7 +357,7 @@ async fn load_with_a_run_that_can_not_be_stopped_fails() {
     let repository = repository("");
     save_boxes(repository.path(), "boxes", Some((1_000_000, false)));
     let mut server = Server::start_with(repository.path(), &["--trial", "off"]);
-    server.wait_for_log(is_of("boxes", "a run of it did not end when it was stopped at max_run_time"));
+    server.wait_for_log(has_failed("boxes", "a run of it did not end when it was stopped at max_run_time"));
     all_answer(&server).await;
     assert_eq!(metric(&server, "onnxd_abandoned_runs", &[]).await, 1.0);
     server.signal("TERM");

@@ -180,8 +180,9 @@ async fn versions_come_and_go_under_load() {
         fs::remove_dir_all(&folder).unwrap();
         eventually("the version below serves", async || number(&server, "").await == 1.0).await;
         load.goes_on().await;
-        let unloaded =
-            |line: &serde_json::Value| line["version"] == 2 && line["message"] == "unloaded: its files are gone";
+        let unloaded = |line: &serde_json::Value| {
+            line["version"] == 2 && line["message"] == "version unloaded" && line["reason"] == "its files are gone"
+        };
         server.wait_for_logs(round + 1, unloaded);
     }
     load.end().await;

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, post, reasons},
     onnx::{self, external_floats},
-    server::{Server, eventually},
+    server::{Server, eventually, field},
 };
 
 fn sha256(path: &Path) -> String {
@@ -116,12 +116,10 @@ async fn a_manifest_guards_a_version() {
     write(&version.join("SHA256SUMS"), sums());
     let server = Server::start(folder.path());
     assert_eq!(added(&server, "model").await.unwrap().0, 1.0);
-    let told =
-        |part: &'static str| move |line: &Value| line["message"].as_str().is_some_and(|text| text.contains(part));
-    assert_eq!(server.count_log(told("SHA256SUMS does not list labels.txt")), 1);
+    assert_eq!(server.count_log(|line| field(line, "warning").contains("SHA256SUMS does not list labels.txt")), 1);
 
     write(&weights, 2f32.to_le_bytes());
-    server.wait_for_log(told("weights/all.bin is not the file that line 2 lists"));
+    server.wait_for_log(|line| field(line, "error").contains("weights/all.bin is not the file that line 2 lists"));
     assert_eq!(added(&server, "model").await.unwrap().0, 1.0);
     write(&version.join("SHA256SUMS"), sums());
     eventually("the new files serve", async || added(&server, "model").await.unwrap().0 == 2.0).await;
@@ -268,8 +266,6 @@ async fn recorded_requests_and_answers_pass() {
 
     // A version that does not answer as its case says does not take over.
     onnx::add(5.0).save(&path("floats", "model.onnx"));
-    server.wait_for_log(|line| {
-        line["message"].as_str().is_some_and(|text| text.contains("not reloaded") && text.contains("recorded.json"))
-    });
+    server.wait_for_log(|line| line["is_serving"] == true && field(line, "error").contains("recorded.json"));
     assert_eq!(added(&server, "floats").await.unwrap().0, 1.0);
 }

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::support::{
     client::{get, post},
     onnx::{self, Graph, external_floats, floats, node},
-    server::{Server, eventually, onnxd},
+    server::{Server, eventually, field, onnxd},
 };
 
 fn write(path: &Path, contents: impl AsRef<[u8]>) {
@@ -65,7 +65,7 @@ async fn weights_that_come_later_are_waited_for_in_every_layout() {
     }
     for (model, _) in LAYOUTS {
         let waits = |line: &serde_json::Value| {
-            line["model"] == model && line["message"].as_str().unwrap_or_default().contains("they are waited for")
+            line["model"] == model && field(line, "message").contains("waiting for its weights")
         };
         server.wait_for_log(waits);
         assert_eq!(answered(&server, model, 1.0).await, Ok(2.0), "{model}");

@@ -1,4 +1,6 @@
-//! Words of the sources: comments begin with their subject, constants say what they bound.
+//! Words of the sources: comments begin with their subject, constants say what they bound, log messages are constants.
+
+mod log_events;
 
 use std::{
     fs,

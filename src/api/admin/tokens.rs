@@ -10,6 +10,9 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 
+/// The setting that names the file.
+const SETTING: &str = "--admin-token-file";
+
 /// Bytes of the file at most.
 const MAX_FILE_BYTES: u64 = 64 << 10;
 
@@ -41,12 +44,17 @@ impl Tokens {
     /// # Errors
     /// The file can't be read, or has no token.
     pub fn open(file: PathBuf) -> Result<Self, String> {
-        let at = |why: String| format!("--admin-token-file {}: {why}", file.display());
+        let at = |why: String| format!("{SETTING} {}: {why}", file.display());
         let (tokens, mode) = read(&file).map_err(at)?;
         if mode & OTHERS_READ != 0 {
-            let advice =
-                "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user is here";
-            tracing::info!("{}", at(format!("every user may read the tokens (mode {mode:03o}): {advice}")));
+            tracing::info!(
+                setting = SETTING,
+                path = %file.display(),
+                mode = format!("{mode:03o}"),
+                hint = "run `chmod 400` on it, or set defaultMode 0400 on a Kubernetes secret, unless no other user \
+                        is here",
+                "admin token file readable by every user"
+            );
         }
         Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
     }
@@ -73,8 +81,13 @@ impl Tokens {
             }
             Err(why) => {
                 if state.problem.as_ref() != Some(&why) {
-                    let file = self.file.display();
-                    tracing::error!("--admin-token-file {file}: {why}; the tokens that it had go on counting");
+                    let path = self.file.display();
+                    tracing::error!(
+                        setting = SETTING,
+                        %path,
+                        error = why,
+                        "admin token file unusable, its previous tokens still count"
+                    );
                     state.problem = Some(why);
                 }
             }

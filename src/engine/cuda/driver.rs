@@ -67,7 +67,7 @@ fn wait_asleep(driver: &'static Library, device: c_int) {
     const BLOCKING_SYNC: u32 = 4;
     let set = |f: extern "C" fn(c_int, u32) -> c_int| f(device, BLOCKING_SYNC);
     if let Err(why) = call(driver, "cuDevicePrimaryCtxSetFlags_v2", set) {
-        tracing::debug!("runs on GPU {device} are waited for as CUDA does by itself: {why}");
+        tracing::debug!(gpu = device, error = why, "blocking waits unavailable, CUDA waits as by default");
     }
 }
 

@@ -156,7 +156,7 @@ impl Drop for Block {
         let freed =
             checked(unsafe { (ort::api().AllocatorFree)(allocator.ptr().cast_mut(), self.start.as_ptr().cast()) });
         if let Err(error) = freed {
-            tracing::warn!("memory could not be given back: {error}");
+            tracing::warn!(%error, "pinned memory can't be freed");
         }
     }
 }

@@ -325,8 +325,8 @@ fn load_model(
         }
     });
     drop(shared);
-    for line in process.take_log() {
-        tracing::warn!(target: "onnxruntime", worker = process.id(), "{line}");
+    for message in process.take_log() {
+        tracing::warn!(target: "onnxruntime", message, worker = process.id());
     }
     let signature = match answer {
         Ok(Some(ReplyBody::Loaded(signature))) => signature.read().ok_or(io::ErrorKind::InvalidData.into()),

@@ -49,7 +49,7 @@ pub(super) fn watch(socket: &UnixStream, notify: Notify) -> Option<Registration>
     let start = || {
         let started = DeathWatch::start();
         if let Err(error) = &started {
-            tracing::warn!(%error, "deaths of idle worker processes are noticed at the next request: no thread can be started");
+            tracing::warn!(%error, "idle worker processes not watched, next request notices their deaths");
         }
         started.ok()
     };
@@ -88,7 +88,7 @@ impl DeathWatch {
             if let Err(error) = poll(&mut polled, None)
                 && error != rustix::io::Errno::INTR
             {
-                tracing::error!(%error, "worker processes can't be watched: deaths of idle ones are noticed at the next request");
+                tracing::error!(%error, "idle worker processes no longer watched, next request notices their deaths");
                 return;
             }
             let ended = polled[1..].iter().zip(&sockets).filter(|(polled, _)| !polled.revents().is_empty());

@@ -78,10 +78,11 @@ impl Gpus {
         for (index, known) in (0..).zip(&self.known) {
             match self.read_one(index, known) {
                 Ok(gpu) => gpus.push(gpu),
-                Err(why) => {
+                Err(error) => {
                     lost = true;
                     if !self.reported.load(Relaxed) {
-                        tracing::warn!("GPU {index} ({}, {}) can't be asked: {why}", known.name, known.uuid);
+                        let Known { name, uuid, .. } = known;
+                        tracing::warn!(gpu = index, name, uuid, %error, "GPU unreadable, its figures are missing");
                     }
                 }
             }
@@ -139,7 +140,7 @@ fn whole(nvml: &Nvml, number: u32) -> Option<((u32, u32, u32), Known)> {
         Ok((place, known(&device, Handle::Number(number))?))
     };
     // A GPU that this process may not use is none for CUDA either.
-    found().inspect_err(|why| tracing::debug!("the NVIDIA driver's GPU {number} can't be used: {why}")).ok()
+    found().inspect_err(|error| tracing::debug!(nvml_index = number, %error, "GPU unusable in this process")).ok()
 }
 
 fn part(nvml: &Nvml, uuid: String) -> Option<Known> {

@@ -11,7 +11,7 @@ use crate::{
     cli::{ended, text},
     support::{
         client::{Answer, get, send},
-        server::{Server, onnxd},
+        server::{Server, field, onnxd},
     },
 };
 
@@ -78,8 +78,9 @@ async fn a_token_is_asked_for_and_may_change() {
     assert_eq!(with(&server, Some("Bearer first-token")).await.status, 401);
     for problem in ["can't be read", "has no token"] {
         server.wait_for_log(|line| {
-            let message = line["message"].as_str().unwrap_or_default();
-            line["level"] == "ERROR" && message.contains("--admin-token-file") && message.contains(problem)
+            line["level"] == "ERROR"
+                && line["setting"] == "--admin-token-file"
+                && field(line, "error").contains(problem)
         });
     }
 
@@ -112,16 +113,12 @@ async fn a_token_file_that_every_user_may_write_to_is_refused() {
     allow(0o644);
     let server = Server::start_with(repository.path(), &["--admin-token-file", file.to_str().unwrap()]);
     assert_eq!(with(&server, Some("Bearer a-token")).await.status, 200);
-    server.wait_for_log(|line| {
-        line["level"] == "INFO" && line["message"].as_str().unwrap_or_default().contains("mode 644")
-    });
+    server.wait_for_log(|line| line["level"] == "INFO" && line["mode"] == "644");
     allow(0o602);
     fs::write(&file, "another-token\n").unwrap();
     assert_eq!(with(&server, Some("Bearer another-token")).await.status, 401);
     assert_eq!(with(&server, Some("Bearer a-token")).await.status, 200, "the tokens that it had go on counting");
-    server.wait_for_log(|line| {
-        line["level"] == "ERROR" && line["message"].as_str().unwrap_or_default().contains("mode 602")
-    });
+    server.wait_for_log(|line| line["level"] == "ERROR" && field(line, "error").contains("mode 602"));
 }
 
 /// A page that somebody looks at can send requests to this machine. Without tokens they are refused.

@@ -1,16 +1,15 @@
 //! Source of a model's traffic: shown, warned of where config.toml does not count, and given back to it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{answering, change, commands::printed, configure, edit, model, post, repository};
-use crate::support::server::Server;
+use crate::support::server::{Server, field};
 
 /// Warnings of edits that do not count so far.
-fn warnings(server: &Server) -> Vec<String> {
-    let lines = server.log().into_iter().filter(|line| line["level"] == "WARN");
-    let messages = lines.filter_map(|line| line["message"].as_str().map(str::to_owned));
-    messages.filter(|message| message.contains("traffic reset")).collect()
+fn warnings(server: &Server) -> Vec<Value> {
+    let is_about_edits = |line: &Value| line["level"] == "WARN" && field(line, "hint").contains("traffic reset");
+    server.log().into_iter().filter(is_about_edits).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,20 +22,24 @@ async fn an_edit_that_does_not_count_is_warned_of() {
     edit(&server, root, "[weights]\n1 = 90\n2 = 10").await;
     assert_eq!(model(&server).await["versions"][1]["share"], 0.1, "config.toml decides");
     change(&server, "/models/add/weights", r#"{"weights": {"2": 95, "3": 5}}"#).await;
-    assert_eq!(warnings(&server), Vec::<String>::new());
+    assert_eq!(warnings(&server), Vec::<Value>::new());
     // Settings of another kind count as before, and so does what is said already.
     edit(&server, root, "max_batch_size = 8\n[weights]\n1 = 90\n2 = 10").await;
     edit(&server, root, "[weights]\n2 = 95\n3 = 5").await;
-    assert_eq!(warnings(&server), Vec::<String>::new());
+    assert_eq!(warnings(&server), Vec::<Value>::new());
     edit(&server, root, "[weights]\n3 = 100\n[aliases]\nstable = 3").await;
     let warned = warnings(&server);
     assert_eq!(warned.len(), 1, "{warned:?}");
-    for part in
-        ["`weights` and `aliases`", "admin revision 1", "2=95 3=5", "3=100 stable=3", "`onnxd traffic reset add`"]
-    {
-        assert!(warned[0].contains(part), "{part}: {warned:?}");
+    for (name, part) in [
+        ("keys", "`weights` and `aliases`"),
+        ("source", "admin revision 1"),
+        ("traffic", "2=95 3=5"),
+        ("configured", "3=100 stable=3"),
+        ("hint", "`onnxd traffic reset add`"),
+    ] {
+        assert!(field(&warned[0], name).contains(part), "{name}: {part}: {warned:?}");
     }
-    let is_about_add = |line: &serde_json::Value| line["model"] == "add" && line["message"] == warned[0].as_str();
+    let is_about_add = |line: &Value| line["model"] == "add" && line["message"] == warned[0]["message"];
     assert_eq!(server.count_log(is_about_add), 1);
 
     // An edit while no server ran is found at the start.
@@ -44,7 +47,7 @@ async fn an_edit_that_does_not_count_is_warned_of() {
     configure(root, "[aliases]\ncanary = 1");
     server = start();
     let warned = warnings(&server);
-    assert!(warned.len() == 1 && warned[0].contains("admin revision 1"), "{warned:?}");
+    assert!(warned.len() == 1 && warned[0]["source"] == "admin revision 1", "{warned:?}");
     assert_eq!(model(&server).await["shadowed"], json!({"weights": {}, "aliases": {"canary": 1}}));
 }
 

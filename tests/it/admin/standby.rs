@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::{answering, change, model, post, repository};
 use crate::support::{
     client::get,
-    server::{Server, eventually},
+    server::{Server, eventually, field},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,8 +18,8 @@ async fn the_second_follows_and_takes_over() {
     change(&first, "/models/add/weights", r#"{"weights": {"1": 1}}"#).await;
     let second = start();
     second.wait_for_log(|line| {
-        let message = line["message"].as_str().unwrap_or_default();
-        line["level"] == "WARN" && message.contains(&format!("in use by another server (process {}", first.id()))
+        let holder = format!("in use by another server (process {}", first.id());
+        line["level"] == "WARN" && field(line, "error").contains(&holder)
     });
     assert_eq!(answering(&second).await, "1");
     let refused = post(&second, "/models/add/rollback", "").await;

@@ -35,7 +35,9 @@ async fn files_are_polled_where_the_watcher_has_no_thread() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let command = on_host(folder.path(), &[("TEST_NO_THREADS_AFTER_INOTIFY", "1")]);
     let server = Server::start_command(command, repository.path(), &[]);
-    server.wait_for_log(|line| line["message"].as_str().is_some_and(|said| said.contains("polling")));
+    server.wait_for_log(|line| {
+        line["message"] == "file notifications unavailable, polling" && line["interval"] == "50ms"
+    });
     assert_infers(&server).await;
     assert_eq!(get(server.admin, "/admin/v1/models").await.status, StatusCode::OK);
     // A new version is found without a notification, and there is no thread to load it.

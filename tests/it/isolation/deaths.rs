@@ -18,7 +18,7 @@ async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on
     let server = Server::start(repository.path());
     assert!(isolation(&server, "modulo").await.unwrap().starts_with("process: "));
     assert_eq!(isolation(&server, "add").await, None);
-    server.wait_for_log(|line| line["level"] == "WARN" && line["message"].as_str().unwrap().contains("worker process"));
+    server.wait_for_log(|line| line["level"] == "WARN" && line["message"] == "version runs in a worker process");
     let status = get(server.admin, "/admin/v1/models/modulo").await.json()["versions"][0].clone();
     assert_eq!(status["isolation"], "process");
     assert!(status["isolation_reason"].as_str().unwrap().contains("'Mod'"), "{status}");
@@ -101,7 +101,9 @@ async fn workers_that_die_while_idle_are_restarted_before_a_request_comes() {
     eventually("its worker is restarted", async || restarts(&server) == 1).await;
     assert_eq!(metric(&server, "onnxd_worker_deaths_total", &["modulo"]).await, 1.0);
     server.wait_for_log(|line| {
-        line["level"] == "ERROR" && line["message"] == "worker process died: it was ended by SIGKILL"
+        line["level"] == "ERROR"
+            && line["message"] == "worker process died, restarting"
+            && line["error"] == "was ended by SIGKILL"
     });
     let after = children(server.id());
     assert!(after.len() == 2 && !after.contains(&before[0]) && after.contains(&before[1]), "{before:?} {after:?}");

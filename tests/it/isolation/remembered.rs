@@ -34,9 +34,7 @@ async fn version_that_ends_the_server_twice_is_quarantined_until_a_call_lifts_it
     end(&mut server).await;
     let mut server = start();
     server.wait_for_log(|line| {
-        line["message"] == "the server was ended by this version"
-            && line["model"] == "modulo"
-            && line["signal"] == "SIGFPE"
+        line["message"] == "server was ended by this version" && line["model"] == "modulo" && line["signal"] == "SIGFPE"
     });
     assert_eq!(modulo_of(&server, 7, 4).await.status, StatusCode::OK, "once is no habit");
     end(&mut server).await;

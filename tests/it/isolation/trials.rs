@@ -12,7 +12,7 @@ use super::{add_of, children, eventually_without_children, isolation, save};
 use crate::support::{
     client::{get, post},
     onnx::{self, Graph, INT64, Tensor, node, value},
-    server::{Server, eventually, onnxd},
+    server::{Server, eventually, field, onnxd},
 };
 
 /// `y = (x * 0 + the smallest number) mod (x * 0 - 1)`, INT64 [n]: whatever it is given ends the process that runs it.
@@ -159,7 +159,7 @@ async fn trial_that_somebody_else_ends_is_not_remembered() {
     for child in children(server.id()) {
         assert!(Command::new("kill").args(["-KILL", &child.to_string()]).status().unwrap().success());
     }
-    server.wait_for_log(|line| line["message"].as_str().is_some_and(|message| message.contains("SIGKILL")));
+    server.wait_for_log(|line| field(line, "error").contains("SIGKILL"));
     eventually("it is tried again", async || version(&server, "slow").await["state"] == "READY").await;
     let trials = fs::read_to_string(state.path().join("trials")).unwrap();
     assert!(!trials.contains("failed"), "{slow:?}: {trials}");

@@ -164,8 +164,12 @@ impl Drop for Server {
 
 /// Recognises the log line that follows the first loads: the server is ready, or says why not.
 pub fn is_started(line: &Value) -> bool {
-    let message = line["message"].as_str().unwrap_or_default();
-    line["target"] == "onnxd::server" && (message == "ready" || message.starts_with("not ready"))
+    line["target"] == "onnxd::server" && ["ready", "not ready"].contains(&field(line, "message"))
+}
+
+/// Text of a log line's field; empty where the line has none.
+pub fn field<'a>(line: &'a Value, name: &str) -> &'a str {
+    line[name].as_str().unwrap_or_default()
 }
 
 /// The command under test, with nothing of the caller's settings.

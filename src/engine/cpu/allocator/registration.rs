@@ -60,8 +60,9 @@ pub(in crate::engine) fn register(environment: &Environment, library: &Path) -> 
     let throw = throw(library);
     if throw.is_none() {
         tracing::warn!(
-            "max_run_memory is not enforced: ONNX Runtime's library {} is linked to no C++ library that can be told to throw",
-            library.display()
+            library = %library.display(),
+            error = "ONNX Runtime's library is linked to no C++ library that can be made to throw",
+            "max_run_memory is not enforced"
         );
     }
     let other = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Other);
@@ -123,7 +124,7 @@ fn allocate(length: usize) -> *mut c_void {
         (None, Some(throw)) => unsafe { throw() },
         // ONNX Runtime would write to null.
         (None, None) => {
-            tracing::error!("there is no memory for {length} bytes");
+            tracing::error!(bytes = length, "no memory left, process aborted");
             process::abort()
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn start() {
         }
     };
     if let Err(error) = thread::Builder::new().name("memory".into()).spawn(sweep) {
-        tracing::warn!("memory of idle models is not released: no thread can be started for that: {error}");
+        tracing::warn!(%error, "memory of idle models is not released, no thread can be started");
     }
 }
 
