@@ -326,7 +326,8 @@ fn hyper_answers_over_any_stream() {
         let response = in_time(sender.send_request(request.body(Full::<Bytes>::default()).unwrap())).await.unwrap();
         assert_eq!(response.status(), 200);
         let body = in_time(response.into_body().collect()).await.unwrap().to_bytes();
-        assert!(body.starts_with(b"{\"name\":\"add\""), "{body:?}");
+        let body = String::from_utf8_lossy(&body);
+        assert!(body.contains("\"name\":\"add\""), "{body}");
         drop(sender);
         in_time(served.end).await.unwrap();
     });
