@@ -7,6 +7,7 @@ mod activity;
 pub(crate) mod addresses;
 mod backlog;
 mod blocking;
+mod byte_stream;
 mod client_stream;
 mod coarse_timer;
 mod config;
@@ -30,6 +31,8 @@ mod scrape_gauges;
 mod shutdown;
 mod signals;
 mod start;
+#[cfg(test)]
+mod stream_tests;
 
 pub use config::{
     AccessLogConfig, AdminConfig, ClientLimits, DrainConfig, LoadConfig, ModelDefaults, PortAddresses,

@@ -1,31 +1,25 @@
-//! The TCP stream of a client: counts its bytes, detects HTTP/2 by its first bytes, and meters its frames.
+//! The stream of a client: counts its bytes, detects HTTP/2 by its first bytes, and meters its frames.
 
 use bytes::Bytes;
-use socket2::SockRef;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    task::{Context, Poll},
+    time::Instant,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     activity::{Activity, Flood},
+    byte_stream::{ByteStream, StreamHandle},
     http2_frames::FrameMeter,
 };
 
 /// A stream whose bytes are counted.
-pub(super) struct ClientStream {
-    reading: OwnedReadHalf,
-    writing: Arc<OwnedWriteHalf>,
+pub(super) struct ClientStream<S: ByteStream> {
+    reading: S::Reader,
+    writing: Arc<S::Handle>,
     activity: Arc<Activity>,
     /// The first bytes, as many as are needed to detect the protocol.
     first: Vec<u8>,
@@ -34,28 +28,31 @@ pub(super) struct ClientStream {
     meter: FrameMeter,
     /// True if the last write wrote all its bytes. Those are whole frames of HTTP/2.
     wrote_all: bool,
+    /// True if the stream has no room for bytes that it took and kept.
+    flush_blocked: bool,
 }
 
 /// The first bytes of HTTP/2. No method of HTTP/1.1 begins so.
 pub(super) const HTTP2: &[u8] = b"PRI ";
 
-impl ClientStream {
+impl<S: ByteStream> ClientStream<S> {
     /// The stream of a connection on which `http2_streams` streams of HTTP/2 may be open.
-    pub(super) fn new(stream: TcpStream, activity: Arc<Activity>, http2_streams: u32) -> Self {
-        let (reading, writing) = stream.into_split();
+    pub(super) fn new(stream: S, activity: Arc<Activity>, http2_streams: u32) -> Self {
+        let (reading, writing) = stream.split();
         ClientStream {
             reading,
-            writing: Arc::new(writing),
+            writing,
             activity,
             first: Vec::new(),
             again: Bytes::new(),
             meter: FrameMeter::new(Instant::now(), http2_streams),
             wrote_all: true,
+            flush_blocked: false,
         }
     }
 
-    /// The writing half, for the futures that watch the stream and for the last bytes written to it.
-    pub(super) fn handle(&self) -> Arc<OwnedWriteHalf> {
+    /// The handle, for the futures that watch the stream and for the last bytes written to it.
+    pub(super) fn handle(&self) -> Arc<S::Handle> {
         self.writing.clone()
     }
 
@@ -103,17 +100,15 @@ impl ClientStream {
     }
 }
 
-impl Drop for ClientStream {
+impl<S: ByteStream> Drop for ClientStream<S> {
     fn drop(&mut self) {
         if self.activity.given_up.load(Relaxed) {
-            // Resets the connection. Otherwise the system would go on sending its buffer to a client that does not read. Where
-            // the option can't be set, the system does so.
-            let _ = SockRef::from(self.reading.as_ref()).set_linger(Some(Duration::ZERO));
+            self.writing.reset_at_end();
         }
     }
 }
 
-impl AsyncRead for ClientStream {
+impl<S: ByteStream> AsyncRead for ClientStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.again.is_empty() {
@@ -131,26 +126,10 @@ impl AsyncRead for ClientStream {
     }
 }
 
-/// Writes through the shared half, as `OwnedWriteHalf` itself does.
-fn poll_write(
-    stream: &TcpStream,
-    cx: &mut Context<'_>,
-    write: impl Fn(&TcpStream) -> io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match write(stream) {
-            // The missing room has been registered: the next turn of the loop waits for it.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
-        }
-    }
-}
-
-impl AsyncWrite for ClientStream {
+impl<S: ByteStream> AsyncWrite for ClientStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = poll_write((*this.writing).as_ref(), cx, |stream| stream.try_write(data));
+        let written = this.writing.poll_write(cx, data);
         this.has_written(written, data.len())
     }
 
@@ -160,20 +139,26 @@ impl AsyncWrite for ClientStream {
         data: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = poll_write((*this.writing).as_ref(), cx, |stream| stream.try_write_vectored(data));
+        let written = this.writing.poll_write_vectored(cx, data);
         this.has_written(written, data.iter().map(|slice| slice.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        self.writing.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Nothing to flush: there is no buffer.
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = this.writing.poll_flush(cx);
+        if this.flush_blocked || flushed.is_pending() {
+            // The client is as slow as one whose writes find no room.
+            this.flush_blocked = flushed.is_pending();
+            this.activity.blocked.store(this.flush_blocked, Relaxed);
+        }
+        flushed
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from((*self.writing).as_ref()).shutdown(std::net::Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writing.poll_shutdown(cx)
     }
 }

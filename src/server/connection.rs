@@ -18,15 +18,17 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use std::{
     convert::Infallible,
     future::ready,
+    io,
     net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use tokio::{net::TcpStream, sync::watch, time::sleep};
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     activity::{Activity, Open, until_closed, until_greeted},
+    byte_stream::{ByteStream, StreamHandle},
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
     connection_limit::Full,
@@ -137,16 +139,20 @@ impl PortConfig {
         PortConfig { service, builder: Arc::new(builder), http1_builder, limits, phase, metrics }
     }
 
-    /// Serves a connection of a client until it ends. After `closing` ends, the connection ends with the requests that have
-    /// begun.
-    pub(super) async fn serve(self, stream: TcpStream, peer: Peer, closing: impl Future<Output = ()>) {
+    /// Serves a connection of a client until it ends. `accepting` makes the connection's stream. It has no timeout of its own, as
+    /// the first request must have begun within the header timeout. After `closing` ends, the connection ends with the requests
+    /// that have begun.
+    pub(super) async fn serve<S: ByteStream + 'static>(
+        self,
+        accepting: impl Future<Output = io::Result<S>>,
+        peer: Peer,
+        closing: impl Future<Output = ()>,
+    ) {
         let Peer { client, activity, health_only } = peer;
         let (limits, phase) = (self.limits.clone(), self.phase);
         let fast_path = FastPath::of(&self.service, client).filter(|_| health_only.is_none());
         let requests =
             Requests { service: self.service, limits, phase, client, activity: activity.clone(), health_only };
-        let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
-        let handle = stream.handle();
         // Each event is polled only when it is woken, not whenever the connection makes progress.
         let watching = until_closed(&activity, &self.limits).map(Event::Watched);
         let closing = async {
@@ -157,14 +163,19 @@ impl PortConfig {
             select(pin!(closing), pin!(activity.close_requested.notified())).await;
             Event::Closing
         };
-        let gone = until_gone(&activity, (*handle).as_ref()).map(|()| Event::End);
         let overdue = until_overdue(&activity, health_only.is_some()).map(|()| Event::End);
         let mut events = FuturesUnordered::from_iter([
             watching.left_future().left_future(),
             closing.right_future().left_future(),
-            gone.left_future().right_future(),
             overdue.right_future().right_future(),
         ]);
+        let accepted = until_ended(pin!(accepting), &mut events, &self.metrics, |_| false).await;
+        // The error is not logged: the client may just have gone.
+        let Some(Ok(stream)) = accepted else { return };
+        let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
+        let handle = stream.handle();
+        let gone = until_gone(&activity, stream.handle()).map(|()| Event::End);
+        events.push(gone.left_future().right_future());
         let mut builder = self.builder;
         if let Some(fast_path) = fast_path {
             let served = {
@@ -174,7 +185,7 @@ impl PortConfig {
             match served.flatten() {
                 Some(read) => stream.read_again(read),
                 // A flood may come with the first bytes of HTTP/2.
-                None => return http2_flood::end(&activity, (*handle).as_ref(), &self.metrics).await,
+                None => return http2_flood::end(&activity, &*handle, &self.metrics).await,
             }
             if activity.begun() > 0 {
                 builder = self.http1_builder;
@@ -198,7 +209,7 @@ impl PortConfig {
             // hyper sends no response here, as its caller might go on with HTTP/2.
             let _ = handle.try_write(BAD_REQUEST);
         }
-        http2_flood::end(&activity, (*handle).as_ref(), &self.metrics).await;
+        http2_flood::end(&activity, &*handle, &self.metrics).await;
     }
 }
 

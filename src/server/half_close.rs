@@ -5,10 +5,17 @@
 //! with RST. So where a request is open after FIN, the server sends an interim response, `100 Continue`. Every client of HTTP/1.1
 //! has to expect it at any time (RFC 9110 section 15.2). RST ends the connection at once, and cancels its requests.
 
-use std::{future::pending, sync::atomic::Ordering::Relaxed, time::Duration};
-use tokio::{io::Interest, net::TcpStream, time::timeout};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::timeout;
 
-use super::activity::{Activity, AnswerState};
+use super::{
+    activity::{Activity, AnswerState},
+    byte_stream::StreamHandle,
+};
 
 /// Time that an answer may take after FIN before the client is sent a probe. Most answers come sooner.
 const PROBE_DELAY: Duration = Duration::from_millis(100);
@@ -20,15 +27,15 @@ const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Ends when the client of a connection over HTTP/1 has gone. Over HTTP/2 the end of either direction is the end of both, and the
 /// next read finds it.
-pub(super) async fn until_gone(activity: &Activity, stream: &TcpStream) {
-    if !finished_sending(stream).await {
+pub(super) async fn until_gone(activity: &Activity, stream: Arc<impl StreamHandle>) {
+    if !stream.until_finished().await {
         return;
     }
     if activity.http2.load(Relaxed) {
         return pending().await;
     }
     let (mut probed, mut written_before, mut silent) = (0, 0, Duration::ZERO);
-    while timeout(PROBE_DELAY, stream.ready(Interest::ERROR)).await.is_err() {
+    while timeout(PROBE_DELAY, stream.until_reset()).await.is_err() {
         match activity.answer_state() {
             // The read of the next request finds the end.
             AnswerState::Other => {}
@@ -50,21 +57,5 @@ pub(super) async fn until_gone(activity: &Activity, stream: &TcpStream) {
                 }
             }
         }
-    }
-}
-
-/// Waits for FIN or RST. True for FIN.
-async fn finished_sending(stream: &TcpStream) -> bool {
-    // Where the system does not report FIN, RST has to do.
-    #[cfg(target_os = "linux")]
-    let interest = Interest::PRIORITY | Interest::ERROR;
-    #[cfg(not(target_os = "linux"))]
-    let interest = Interest::ERROR;
-    match stream.ready(interest).await {
-        Ok(ready) if ready.is_error() => false,
-        Ok(ready) if ready.is_read_closed() => true,
-        // Urgent data, which HTTP does not use.
-        Ok(_) => pending().await,
-        Err(_) => false,
     }
 }

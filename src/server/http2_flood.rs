@@ -1,11 +1,12 @@
 //! The end of a connection whose client floods it with HTTP/2 frames.
 
-use socket2::SockRef;
-use std::{io, net::Shutdown, sync::atomic::Ordering::Relaxed, time::Duration};
-use tokio::{net::TcpStream, time::sleep};
+use futures_util::FutureExt;
+use std::{future::poll_fn, io, sync::atomic::Ordering::Relaxed, time::Duration};
+use tokio::time::sleep;
 
 use super::{
     activity::Activity,
+    byte_stream::StreamHandle,
     http2_frames::{EMPTY_SETTINGS, goaway},
 };
 use crate::metrics::{Closed, TransportMetrics};
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 64 << 10;
 
 /// Ends a connection whose client floods it, if it does. Sends the reason, and gives the client a moment to read it.
-pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &TransportMetrics) {
+pub(super) async fn end(activity: &Activity, stream: &impl StreamHandle, metrics: &TransportMetrics) {
     let Some(flood) = activity.flood.get() else { return };
     tracing::debug!(reason = Closed::Flood.label(), "connection closed");
     metrics.closed(Closed::Flood);
@@ -30,7 +31,8 @@ pub(super) async fn end(activity: &Activity, stream: &TcpStream, metrics: &Trans
         let settings: &[u8] = if begun { &[] } else { &EMPTY_SETTINGS };
         let _ = stream.try_write(&[settings, &goaway(flood.last_request)].concat());
     }
-    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+    // A client that does not read is not waited for.
+    let _ = poll_fn(|context| stream.poll_shutdown(context)).now_or_never();
     let mut unread = vec![0; READ_BYTES];
     for _ in 0..READS {
         sleep(PAUSE).await;

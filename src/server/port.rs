@@ -1,6 +1,7 @@
 //! Ports: accept connections, and close them in order.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -115,18 +116,21 @@ impl Connections {
         let peer = Peer { client, activity, health_only };
         let (terms, mut close, grace) = (self.terms.clone(), self.close.subscribe(), self.grace);
         let connection = async move {
-            // Registered with the thread that serves the connection.
-            let Ok(stream) = TcpStream::from_std(stream) else {
-                return;
-            };
             let closing = async {
                 // An error would mean that the port is gone, which is a reason to close too.
                 let _ = close.wait_for(|close| *close).await;
                 tokio::time::sleep(grace).await;
             };
-            terms.serve(stream, peer, closing).await;
+            terms.serve(accept(stream), peer, closing).await;
             drop(place);
         };
         self.tasks.spawn_on(connection, self.io.next());
     }
+}
+
+/// Makes the stream of a connection, on the thread that serves it. A TLS handshake belongs here: the limits of a connection hold
+/// for it already, and it shares the header timeout with the first request.
+async fn accept(stream: std::net::TcpStream) -> io::Result<TcpStream> {
+    // Registers the stream with the runtime of this thread.
+    TcpStream::from_std(stream)
 }

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use crate::support::{
     client::{get, inference, post},
+    embedded::Embedded,
     onnx::{self, DOUBLE, FLOAT, Graph, Model, Node, OperatorSet, node, sequence_of, value},
-    server::Server,
 };
 
 /// A ZipMap of `scores` with these classes.
@@ -32,7 +32,7 @@ async fn served(nodes: Vec<Node>, element: i32, output: onnx::ValueInfo) -> (Val
     let model = Model { ir_version: 8, graph: Some(graph), opset_import: sets.into() };
     let repository = TempDir::new().unwrap();
     fs::write(repository.path().join("classifier.onnx"), model.encode_to_vec()).unwrap();
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let datatype = if element == DOUBLE { "FP64" } else { "FP32" };
     let input = json!({"name": "x", "datatype": datatype, "shape": [1, 2], "data": [1, 2]});
     let answer = post(server.http, "/v2/models/classifier/infer", json!({ "inputs": [input] }).to_string()).await;

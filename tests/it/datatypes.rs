@@ -8,8 +8,8 @@ use tonic::transport::Channel;
 
 use crate::support::{
     client::{float_bytes, get, infer, inference, input, int64_bytes, post, post_with, with_binary},
+    embedded::Embedded,
     onnx::{self, BOOL, FLOAT, INT64, node, value},
-    server::Server,
 };
 use onnxd::api::proto::grpc_inference_service_client::GrpcInferenceServiceClient;
 
@@ -95,7 +95,7 @@ fn extremes() -> Vec<Elements> {
 
 /// Sends `x` to a model whose `y` is the same, in every form, and expects it back in every form.
 async fn expect_back(
-    server: &Server,
+    server: &Embedded,
     client: &GrpcInferenceServiceClient<Channel>,
     model: &str,
     shape: &[i64],
@@ -159,7 +159,7 @@ async fn every_datatype_in_every_form() {
     for (name, elem_type, _) in onnx::ELEMENT_TYPES {
         onnx::identity(elem_type, &["batch"]).save(&repository.path().join(format!("{name}.onnx")));
     }
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
     let all = extremes();
     assert_eq!(all.len(), onnx::ELEMENT_TYPES.len());
@@ -195,7 +195,7 @@ async fn every_datatype_in_every_form() {
 async fn a_body_that_is_one_element() {
     let repository = TempDir::new().unwrap();
     onnx::identity(onnx::STRING, &["batch"]).save(&repository.path().join("echo.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let headers = [("inference-header-content-length", "0".to_owned())];
     let answer = post_with(server.http, "/v2/models/echo/infer", &headers, b"a\0\xff".to_vec()).await;
     let (json, data) = answer.binary();
@@ -215,7 +215,7 @@ async fn every_rank_and_extent() {
         }
         graph.save(&repository.path().join(format!("{name}.onnx")));
     }
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
 
     expect_back(&server, &client, "scalar", &[], &fp32(&[1.5], json!(1.5))).await;
@@ -295,7 +295,7 @@ async fn several_inputs_and_outputs_and_none() {
         output: vec![value("y", FLOAT, &["2"])],
     }
     .save(&repository.path().join("constant.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
 
     let request = ModelInferRequest {
@@ -344,7 +344,7 @@ async fn any_rank() {
         info.r#type.as_mut().unwrap().tensor_type.as_mut().unwrap().shape = None;
     }
     graph.save(&repository.path().join("any.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
     expect_back(&server, &client, "any", &[], &fp32(&[1.5], json!(1.5))).await;
     expect_back(&server, &client, "any", &[2], &fp32(&[1.5, 2.5], json!([1.5, 2.5]))).await;
@@ -364,7 +364,7 @@ async fn inputs_that_disagree_are_the_clients_fault() {
         *info = value(&info.name, FLOAT, &["1", "length"]);
     }
     graph.save(&repository.path().join("pair.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
     let request = |lengths: [i64; 2]| ModelInferRequest {
         model_name: "pair".into(),
@@ -388,7 +388,7 @@ async fn optional_inputs() {
     graph.input.push(value("number", FLOAT, &["1"]));
     graph.save(&repository.path().join("add/1/model.onnx"));
     std::fs::write(repository.path().join("add/config.toml"), "max_batch_size = 4").unwrap();
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
     let request = |rows: usize, number: Option<f32>| {
         let mut request = ModelInferRequest {

@@ -1,26 +1,17 @@
 //! A server as a value: started and ended in this process, without a command line.
 
-use onnxd::server::{Addresses, Ended, PortAddresses, Server, ServerConfig, Sockets};
+use onnxd::server::{Addresses, Ended, Server, Sockets};
 use serde_json::json;
-use std::{net::TcpListener, path::Path};
+use std::net::TcpListener;
 use tempfile::TempDir;
 
-use crate::support::{client, onnx};
+use crate::support::{client, embedded::config, onnx};
 
 /// A repository with one model, which adds a number.
 fn repository(number: f32) -> TempDir {
     let folder = TempDir::new().unwrap();
     onnx::add(number).save(&folder.path().join("add.onnx"));
     folder
-}
-
-/// Ports on loopback, and a state folder of its own.
-fn config(repository: &Path, state: &TempDir) -> ServerConfig {
-    let mut config = ServerConfig { ports: PortAddresses::loopback(), ..ServerConfig::of_repository(repository) };
-    config.loads.state_folder = Some(state.path().into());
-    // A trial runs the executable of this process again, which is the tests'.
-    config.models.has_trials = false;
-    config
 }
 
 /// The model's answer to 1.

@@ -11,8 +11,8 @@ use tonic::Code;
 
 use crate::support::{
     client::{float_bytes, floats, infer, inference, input, metric, raw_request},
+    embedded::Embedded,
     onnx,
-    server::Server,
 };
 
 /// A request that changes a good one, and what must be said about it.
@@ -142,7 +142,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
     for (name, elem_type, _) in onnx::ELEMENT_TYPES {
         onnx::identity(elem_type, &["batch", "2"]).save(&repository.path().join(format!("{name}.onnx")));
     }
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
     let mut complaints = Vec::new();
     for Wrong { what, change, code, says } in WRONG {
@@ -174,7 +174,7 @@ async fn answers_name_what_answered() {
     for version in [1, 2, 10] {
         onnx::pair().save(&repository.path().join(format!("pair/{version}/model.onnx")));
     }
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let client = inference(&server).await;
 
     let answer = infer(&client, good()).await.unwrap();
@@ -223,7 +223,7 @@ async fn metadata_tells_what_is_there() {
         onnx::pair().save(&repository.path().join(format!("pair/{version}/model.onnx")));
     }
     onnx::across_rows().save(&repository.path().join("across_rows.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let mut client = inference(&server).await;
 
     assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
@@ -271,7 +271,7 @@ async fn metadata_tells_what_is_there() {
 async fn long_errors_are_cut() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let name = "\u{20ac}".repeat(100_000);
     let request = raw_request("add", &name, "FP32", &[1, 2], float_bytes(&[1.0, 2.0]));
     let status = infer(&inference(&server).await, request).await.unwrap_err();

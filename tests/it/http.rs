@@ -19,8 +19,8 @@ use tokio::{
 
 use crate::support::{
     client::{float_bytes, get, post, post_with, send, with_binary},
+    embedded::Embedded,
     onnx,
-    server::Server,
 };
 
 const INFER: &str = "/v2/models/pair/infer";
@@ -53,7 +53,7 @@ fn repository() -> TempDir {
 async fn answers_in_json_name_what_answered() {
     let repository = repository();
     onnx::pair().save(&repository.path().join("pair/12/model.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
 
     let answer = post(server.http, INFER, good().to_string()).await;
     assert_eq!(answer.status, StatusCode::OK);
@@ -95,7 +95,7 @@ async fn tensors_travel_in_binary_as_asked() {
     onnx::identity(onnx::FLOAT, &["1", "n"]).save(&repository.path().join("open.onnx"));
     // As many converters have it: axis 0 has no name.
     onnx::identity(onnx::FLOAT, &["", "n"]).save(&repository.path().join("both.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let both = float_bytes(&[4.0, 7.0, -2.0, -3.0]);
 
     // Everything in binary by one parameter, or by each output's own.
@@ -147,7 +147,7 @@ async fn tensors_travel_in_binary_as_asked() {
 async fn json_of_other_writers_is_read() {
     let repository = repository();
     onnx::identity(onnx::STRING, &["batch"]).save(&repository.path().join("words.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let answer = post(server.http, INFER, format!("\u{feff}{}", good())).await;
     assert_eq!(answer.json()["outputs"][0]["data"], json!([4.0, 7.0]));
     for base64 in ["YQ==", "YQ"] {
@@ -162,7 +162,7 @@ async fn metadata_and_names_of_any_kind() {
     let repository = repository();
     let name = "my \"odd\" m\u{f6}del+1%";
     onnx::pair().save(&repository.path().join(format!("{name}/3.onnx")));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
 
     let expected = json!({
         "name": "onnxd", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data", "parameters"],
@@ -193,7 +193,7 @@ async fn metadata_and_names_of_any_kind() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_kept_and_may_be_http2() {
     let repository = repository();
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
 
     let stream = TcpStream::connect(server.http).await.unwrap();
     let (mut connection, driver) = http1::handshake(TokioIo::new(stream)).await.unwrap();
@@ -231,7 +231,7 @@ async fn connections_are_kept_and_may_be_http2() {
 #[tokio::test(flavor = "multi_thread")]
 async fn too_large_bodies_are_refused_at_once() {
     let repository = repository();
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let mut stream = TcpStream::connect(server.http).await.unwrap();
     let head = format!("POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", u64::MAX / 2);
     stream.write_all(head.as_bytes()).await.unwrap();

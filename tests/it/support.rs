@@ -1,6 +1,7 @@
 //! Code that the tests share.
 
 pub mod client;
+pub mod embedded;
 pub mod h1;
 pub mod h2;
 pub mod libraries;

@@ -18,10 +18,7 @@ use super::{
     exchange::{FastPath, Started},
     head::{Head, ParseOutcome},
 };
-use crate::server::{
-    activity::{Activity, Open},
-    client_stream::ClientStream,
-};
+use crate::server::activity::{Activity, Open};
 
 /// Bytes of a request on the fast path, at most. Larger requests gain nothing.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
@@ -53,7 +50,7 @@ pub(crate) trait ConnectionRules {
 /// Answers requests for as long as the fast path knows them. Returns the bytes that were read of the first unknown request;
 /// `None` if the connection has ended.
 pub(crate) async fn serve(
-    stream: &mut ClientStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     fast_path: &FastPath,
     rules: &impl ConnectionRules,
 ) -> Option<Bytes> {
@@ -89,8 +86,8 @@ enum Received {
 }
 
 /// Future of the next request.
-struct Next<'a, R> {
-    stream: &'a mut ClientStream,
+struct Next<'a, S, R> {
+    stream: &'a mut S,
     fast_path: &'a FastPath,
     rules: &'a R,
     /// Bytes that were read and belong to no answered request.
@@ -105,7 +102,7 @@ struct Next<'a, R> {
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl<R: ConnectionRules> Next<'_, R> {
+impl<S: AsyncRead + Unpin, R: ConnectionRules> Next<'_, S, R> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received> {
         loop {
             if !self.parsed && !self.kept.is_empty() {
@@ -191,7 +188,7 @@ fn is_small(head: &Head) -> bool {
 /// Waits for an answer for as long as the client does. Bytes that the client sends meanwhile are kept, but no more than one read
 /// of them. `until_gone` detects a client that has gone after it closed its side.
 async fn unless_gone<T>(
-    stream: &mut ClientStream,
+    stream: &mut (impl AsyncRead + Unpin),
     kept: &mut BytesMut,
     answering: impl Future<Output = T>,
 ) -> Option<T> {
@@ -222,7 +219,7 @@ async fn unless_gone<T>(
 
 /// Writes an answer. Most answers go out in one write. The rest of any other answer is watched by the connection's timeouts.
 async fn write(
-    stream: &mut ClientStream,
+    stream: &mut (impl AsyncWrite + Unpin),
     fast_path: &FastPath,
     activity: &Activity,
     first: Vec<u8>,
@@ -233,19 +230,19 @@ async fn write(
         Poll::Ready(written) => written?,
         Poll::Pending => 0,
     };
-    if written == first.len() && rest.is_empty() {
-        return Ok(());
-    }
-    for part in [Bytes::from(first).slice(written..), rest] {
-        let mut outgoing = fast_path.outgoing(part, &activity.pending);
-        while let Some(piece) = outgoing.next_piece() {
-            write_all(stream, piece).await?;
+    if written < first.len() || !rest.is_empty() {
+        for part in [Bytes::from(first).slice(written..), rest] {
+            let mut outgoing = fast_path.outgoing(part, &activity.pending);
+            while let Some(piece) = outgoing.next_piece() {
+                write_all(stream, piece).await?;
+            }
         }
     }
-    Ok(())
+    // TCP keeps nothing back. A layer above it may.
+    std::future::poll_fn(|context| Pin::new(&mut *stream).poll_flush(context)).await
 }
 
-async fn write_all(stream: &mut ClientStream, mut piece: Bytes) -> io::Result<()> {
+async fn write_all(stream: &mut (impl AsyncWrite + Unpin), mut piece: Bytes) -> io::Result<()> {
     while !piece.is_empty() {
         let written = std::future::poll_fn(|context| Pin::new(&mut *stream).poll_write(context, &piece)).await?;
         if written == 0 {

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{INFER, good, good_binary, repository};
 use crate::support::{
     client::{metric, post, send, with_binary},
+    embedded::Embedded,
     onnx,
-    server::Server,
 };
 
 /// A request that changes a good one, and what must be said about it.
@@ -216,7 +216,7 @@ impl Call {
         self.body = Some(vec![0; length]);
     }
 
-    fn into_request(self, server: &Server) -> Request<Body> {
+    fn into_request(self, server: &Embedded) -> Request<Body> {
         let uri = format!("http://{}{}", server.http, self.path);
         let mut request = Request::builder().method(self.method).uri(uri);
         for (name, value) in self.headers {
@@ -242,7 +242,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
         onnx::identity(elem_type, &["batch", "2"]).save(&repository.path().join(format!("{name}.onnx")));
     }
     onnx::identity(onnx::FLOAT, &["1", "n", "m"]).save(&repository.path().join("open.onnx"));
-    let server = Server::start(repository.path());
+    let server = Embedded::start(repository.path()).await;
     let mut complaints = Vec::new();
     for Wrong { what, change, status, says } in WRONG.iter().chain(ASIDE) {
         let mut call = Call::good();

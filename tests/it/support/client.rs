@@ -13,18 +13,23 @@ use serde_json::Value;
 use std::net::SocketAddr;
 use tonic::{Status, transport::Channel};
 
-use super::server::Server;
-
-/// A connection over gRPC.
-pub async fn channel(server: &Server) -> Channel {
-    Channel::from_shared(format!("http://{}", server.grpc)).unwrap().connect().await.unwrap()
+/// Addresses of a server, which may be a process or a part of this one.
+pub trait Ports {
+    fn grpc(&self) -> SocketAddr;
+    fn metrics(&self) -> SocketAddr;
+    fn admin(&self) -> SocketAddr;
 }
 
-pub async fn inference(server: &Server) -> GrpcInferenceServiceClient<Channel> {
+/// A connection over gRPC.
+pub async fn channel(server: &impl Ports) -> Channel {
+    Channel::from_shared(format!("http://{}", server.grpc())).unwrap().connect().await.unwrap()
+}
+
+pub async fn inference(server: &impl Ports) -> GrpcInferenceServiceClient<Channel> {
     GrpcInferenceServiceClient::new(channel(server).await).max_decoding_message_size(usize::MAX)
 }
 
-pub async fn health(server: &Server) -> HealthClient<Channel> {
+pub async fn health(server: &impl Ports) -> HealthClient<Channel> {
     HealthClient::new(channel(server).await)
 }
 
@@ -115,9 +120,9 @@ pub async fn post(address: SocketAddr, path: &str, body: impl Into<Body>) -> Ans
 }
 
 /// Why a model's versions are not ready, as the admin API has it.
-pub async fn reasons(server: &Server, model: &str) -> String {
+pub async fn reasons(server: &impl Ports, model: &str) -> String {
     let path: String = model.bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let status = get(server.admin, &format!("/admin/v1/models/{path}")).await.json();
+    let status = get(server.admin(), &format!("/admin/v1/models/{path}")).await.json();
     let versions = status["versions"].as_array().into_iter().flatten();
     let versions = versions.map(|version| {
         let number = version["version"].to_string();
@@ -145,8 +150,8 @@ pub async fn post_with(address: SocketAddr, path: &str, headers: &[(&str, String
 }
 
 /// The value of a series in `/metrics`: the sum over those whose line begins with the name and holds all labels.
-pub async fn metric(server: &Server, name: &str, labels: &[&str]) -> f64 {
-    let text = get(server.metrics, "/metrics").await.body;
+pub async fn metric(server: &impl Ports, name: &str, labels: &[&str]) -> f64 {
+    let text = get(server.metrics(), "/metrics").await.body;
     let text = std::str::from_utf8(&text).unwrap().to_owned();
     let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     let fitting = lines.filter(|line| labels.iter().all(|label| line.contains(label)));

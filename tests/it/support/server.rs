@@ -14,6 +14,8 @@ use std::{
 };
 use tempfile::TempDir;
 
+use super::client::Ports;
+
 /// Time that anything that must happen may take, however slow the machine.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -145,6 +147,20 @@ impl Server {
             assert!(since.elapsed() < WAIT_TIMEOUT, "the server does not end; its log:\n{}", self.log);
             thread::sleep(Duration::from_millis(5));
         }
+    }
+}
+
+impl Ports for Server {
+    fn grpc(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    fn metrics(&self) -> SocketAddr {
+        self.metrics
+    }
+
+    fn admin(&self) -> SocketAddr {
+        self.admin
     }
 }
 
