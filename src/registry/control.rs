@@ -15,9 +15,10 @@ use super::{
 use crate::{
     clock,
     error::{Code, Error, Result},
+    metrics::VersionSnapshot,
     router::Router,
     state::{Applied, Change, ChangeContext, Desired, ModelState, Record, Store},
-    traffic::{Resolver, Traffic},
+    traffic::{Resolver, Selector, Traffic},
 };
 
 /// The registry, as admin calls see it. Copies are the same registry.
@@ -63,6 +64,15 @@ impl Control {
     /// There is no such model.
     pub fn model(&self, name: &str) -> Result<ModelStatus> {
         self.shared.inventory().status(name).ok_or_else(|| unknown(name))
+    }
+
+    /// Figures of a version that is ready, as the metrics port exports them.
+    ///
+    /// # Errors
+    /// There is no such model or version, or it is not ready.
+    pub fn figures(&self, model: &str, version: u64) -> Result<VersionSnapshot> {
+        let table = self.router.table();
+        Ok(table.shown(model, &Selector::Version(version))?.metrics.snapshot())
     }
 
     /// Makes the change that `asked` gives for the names that the model has now: it is durable, and requests that begin from now

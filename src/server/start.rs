@@ -155,6 +155,11 @@ impl Server {
         }
     }
 
+    /// Control of the models: changes, states, and figures of versions.
+    pub fn control(&self) -> &Control {
+        &self.stop.control
+    }
+
     /// The access log, if there is one.
     pub(super) fn access_log(&self) -> Option<Arc<AccessLog>> {
         self.access_log.as_ref().map(|(log, _)| log.clone())
