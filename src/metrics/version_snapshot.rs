@@ -92,10 +92,8 @@ impl Phase {
 impl VersionSnapshot {
     /// Figures of a version that has done nothing.
     pub(super) fn new() -> Self {
-        let phase = |phase: Phase| PhaseSnapshot {
-            duration: HistogramSnapshot::new(phase.bounds()),
-            request_nanoseconds: 0,
-        };
+        let phase =
+            |phase: Phase| PhaseSnapshot { duration: HistogramSnapshot::new(phase.bounds()), request_nanoseconds: 0 };
         VersionSnapshot {
             succeeded: 0,
             failed: Default::default(),

@@ -272,9 +272,10 @@ fn change_of_another_server_is_taken_over_when_the_store_reports_it() {
     }
     assert_eq!((control.revision(), picked()), (1, Ok(1)));
     let history = control.history("m").unwrap();
-    assert_eq!(history.iter().map(ToString::to_string).collect::<Vec<_>>(), [
-        "revision 1: promote version 1 by ann (because)"
-    ]);
+    assert_eq!(
+        history.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["revision 1: promote version 1 by ann (because)"]
+    );
 }
 
 /// A change that another one has overtaken is judged again by the state with that.
