@@ -43,9 +43,9 @@ pub struct ChangeResult {
     pub warnings: Vec<String>,
 }
 
-/// A change that can be made, if the state is at the revision that it is based on.
+/// A change that can be made, if the state is still the one that it is based on.
 struct Proposal {
-    /// That revision.
+    /// The revision of that state.
     expected: u64,
     /// The state with the change.
     desired: Desired,
