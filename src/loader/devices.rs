@@ -2,6 +2,9 @@
 //! found is not found later by the same process either. That another provider works is kept too; one that does not is tried again by the
 //! next load that asks for it, as its device may be there by then.
 
+#[cfg(test)]
+mod test_access;
+
 use std::{
     collections::BTreeSet,
     sync::{Mutex, OnceLock, PoisonError},
@@ -31,14 +34,6 @@ impl Devices {
     pub fn new(engine: Engine) -> Self {
         let (providers, cuda, tensorrt, auto, others) = Default::default();
         Devices { engine, providers, cuda, tensorrt, auto, others }
-    }
-
-    /// GPUs that work, without a look.
-    #[cfg(test)]
-    pub(in crate::loader) fn pretend(engine: Engine, gpus: u32) -> Self {
-        let works: Gpus = (0..gpus).map(|gpu| (gpu, Ok(()))).collect();
-        let devices = Devices::new(engine);
-        Devices { cuda: Ok(works.clone()).into(), tensorrt: Ok(works).into(), ..devices }
     }
 
     /// The providers that a version runs on.

@@ -77,12 +77,12 @@ impl Exposition {
         }
         let mut live = Vec::new();
         for (index, ((model, version), metrics)) in self.live().into_iter().enumerate() {
-            live.push((version_labels(&model, version), metrics.total()));
+            live.push((version_labels(&model, version), metrics.snapshot()));
             if index % AT_ONCE == AT_ONCE - 1 {
                 text.give();
             }
         }
-        let versions: Vec<_> = live.iter().map(|(labels, total)| (labels.clone(), total)).collect();
+        let versions: Vec<_> = live.iter().map(|(labels, snapshot)| (labels.clone(), snapshot)).collect();
         text.write(families::FAMILIES, &versions);
         text.write(families::TRITON, &versions);
         text.give();

@@ -1,18 +1,17 @@
 //! Metric families of a version's requests.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::{
+    reasons::{Rejection, StopReason},
     text::Family,
-    version::{Phase, Rejection, StopReason, Total},
+    version_snapshot::{Phase, VersionSnapshot},
 };
 use crate::{error::Code, traffic::Reason};
 
-pub(super) const FAMILIES: &[Family<Total>] = &[
+pub(super) const FAMILIES: &[Family<VersionSnapshot>] = &[
     Family::counter("onnxd_requests_total", "Inference requests that ended, by code.", |series, version| {
-        series.labelled("code", "ok", version.counts.succeeded.load(Relaxed));
+        series.labelled("code", "ok", version.succeeded);
         for code in Code::OF_INFERENCES {
-            series.labelled("code", code.label(), version.counts.failed[code as usize].load(Relaxed));
+            series.labelled("code", code.label(), version.failed[code as usize]);
         }
     }),
     Family::counter(
@@ -20,7 +19,7 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
         "Inference requests that came to the version, by the reason why.",
         |series, version| {
             for reason in Reason::ALL {
-                series.labelled("reason", reason.label(), version.counts.routed[reason as usize].load(Relaxed));
+                series.labelled("reason", reason.label(), version.routed[reason as usize]);
             }
         },
     ),
@@ -29,7 +28,7 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
         "Inference requests that never ran, by the reason why.",
         |series, version| {
             for why in Rejection::ALL {
-                series.labelled("reason", why.label(), version.counts.rejected[why as usize].load(Relaxed));
+                series.labelled("reason", why.label(), version.rejected[why as usize]);
             }
         },
     ),
@@ -38,22 +37,22 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
         "Runs that were stopped before they had ended, by the reason why.",
         |series, version| {
             for why in StopReason::ALL.into_iter().filter(|why| *why != StopReason::LoadEnded) {
-                series.labelled("reason", why.label(), version.counts.stopped[why as usize].load(Relaxed));
+                series.labelled("reason", why.label(), version.stopped[why as usize]);
             }
         },
     ),
     Family::counter(
         "onnxd_runs_abandoned_total",
         "Runs that did not end though they were stopped, each of which holds a CPU until it ends.",
-        |series, version| series.value(version.counts.abandoned.load(Relaxed)),
+        |series, version| series.value(version.abandoned),
     ),
     Family::gauge("onnxd_requests_in_flight", "Inference requests that wait or run.", |series, version| {
-        series.value(version.counts.in_flight.load(Relaxed));
+        series.value(version.in_flight);
     }),
     Family::histogram(
         "onnxd_request_duration_seconds",
         "Time from a decoded request to its answer, of those that succeeded.",
-        |series, version| series.histogram(&version.counts.request_duration),
+        |series, version| series.histogram(&version.request_duration),
     ),
     Family::gauge(
         "onnxd_queued_requests",
@@ -76,26 +75,26 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
     Family::histogram(
         "onnxd_queue_duration_seconds",
         "Time that inference requests waited for an instance.",
-        |series, version| series.histogram(version.counts.duration(Phase::Queue)),
+        |series, version| series.histogram(&version.phase(Phase::Queue).duration),
     ),
     Family::summary("onnxd_input_duration_seconds", "Time to stack the rows of a batch.", |series, version| {
-        series.summary(version.counts.duration(Phase::Input));
+        series.summary(&version.phase(Phase::Input).duration);
     }),
     Family::histogram("onnxd_run_duration_seconds", "Time of a batch in ONNX Runtime.", |series, version| {
-        series.histogram(version.counts.duration(Phase::Run));
+        series.histogram(&version.phase(Phase::Run).duration);
     }),
     Family::summary(
         "onnxd_output_duration_seconds",
         "Time to cut a batch's outputs into answers.",
-        |series, version| series.summary(version.counts.duration(Phase::Output)),
+        |series, version| series.summary(&version.phase(Phase::Output).duration),
     ),
     Family::histogram(
         "onnxd_batch_rows",
         "Rows of each batch that ran; its count is the number of batches.",
-        |series, version| series.histogram(&version.counts.batch_rows),
+        |series, version| series.histogram(&version.batch_rows),
     ),
     Family::counter("onnxd_rows_total", "Rows that ONNX Runtime was given.", |series, version| {
-        series.value(version.counts.rows.load(Relaxed));
+        series.value(version.rows);
     }),
     Family::counter("onnxd_worker_deaths_total", "Deaths of the version's worker processes.", |series, version| {
         series.value(version.worker_deaths);
@@ -113,9 +112,9 @@ pub(super) const FAMILIES: &[Family<Total>] = &[
 ];
 
 /// Metrics of a version under Triton's names.
-pub(super) const TRITON: &[Family<Total>] = &[
+pub(super) const TRITON: &[Family<VersionSnapshot>] = &[
     Family::counter("nv_inference_request_success", "Triton's name: requests that succeeded.", |series, version| {
-        series.value(version.counts.succeeded.load(Relaxed))
+        series.value(version.succeeded)
     }),
     Family::counter(
         "nv_inference_request_failure",
@@ -123,41 +122,41 @@ pub(super) const TRITON: &[Family<Total>] = &[
         |series, version| {
             for reason in ["REJECTED", "CANCELED", "BACKEND", "OTHER"] {
                 let codes = Code::OF_INFERENCES.into_iter().filter(|code| triton_reason(*code) == reason);
-                let count: u64 = codes.map(|code| version.counts.failed[code as usize].load(Relaxed)).sum();
+                let count: u64 = codes.map(|code| version.failed[code as usize]).sum();
                 series.labelled("reason", reason, count);
             }
         },
     ),
     Family::counter("nv_inference_count", "Triton's name: rows that ran.", |series, version| {
-        series.value(version.counts.rows.load(Relaxed));
+        series.value(version.rows);
     }),
     Family::counter("nv_inference_exec_count", "Triton's name: batches that ran.", |series, version| {
-        series.value(version.counts.batch_rows.count());
+        series.value(version.batch_rows.count());
     }),
     Family::counter(
         "nv_inference_request_duration_us",
         "Triton's name: microseconds of requests from arrival to answer.",
-        |series, version| series.value(version.counts.request_duration.sum() / 1000),
+        |series, version| series.value(version.request_duration.sum / 1000),
     ),
     Family::counter(
         "nv_inference_queue_duration_us",
         "Triton's name: microseconds of requests in the queue.",
-        |series, version| series.value(version.counts.microseconds(Phase::Queue)),
+        |series, version| series.value(version.phase(Phase::Queue).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_input_duration_us",
         "Triton's name: microseconds of requests while their batch was stacked.",
-        |series, version| series.value(version.counts.microseconds(Phase::Input)),
+        |series, version| series.value(version.phase(Phase::Input).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_infer_duration_us",
         "Triton's name: microseconds of requests while their batch ran.",
-        |series, version| series.value(version.counts.microseconds(Phase::Run)),
+        |series, version| series.value(version.phase(Phase::Run).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_output_duration_us",
         "Triton's name: microseconds of requests while their batch's outputs were cut.",
-        |series, version| series.value(version.counts.microseconds(Phase::Output)),
+        |series, version| series.value(version.phase(Phase::Output).request_nanoseconds / 1000),
     ),
     Family::gauge("nv_inference_pending_request_count", "Triton's name: requests that wait.", |series, version| {
         series.value(version.queued_requests);

@@ -82,33 +82,57 @@ impl Histogram {
         self.sum.fetch_add(value, Relaxed);
     }
 
-    /// Adds the values of another histogram with the same bounds.
-    pub(super) fn add(&mut self, other: &Histogram) {
-        for (to, from) in self.buckets.iter_mut().zip(&other.buckets) {
-            *to.get_mut() += from.load(Relaxed);
-        }
-        *self.sum.get_mut() += other.sum();
+    /// The distribution now.
+    pub(super) fn snapshot(&self) -> HistogramSnapshot {
+        let mut snapshot = HistogramSnapshot::new(self.bounds);
+        self.add_to(&mut snapshot);
+        snapshot
     }
 
+    /// Adds the values to a distribution with the same bounds.
+    pub(super) fn add_to(&self, snapshot: &mut HistogramSnapshot) {
+        for (to, from) in snapshot.buckets.iter_mut().zip(&self.buckets) {
+            *to += from.load(Relaxed);
+        }
+        snapshot.sum += self.sum.load(Relaxed);
+    }
+}
+
+/// A distribution of values at one moment.
+#[derive(Debug, Clone)]
+pub struct HistogramSnapshot {
+    bounds: &'static Bounds,
+    /// Values in each bucket. A value on a bound belongs to the bucket below it. The last bucket has the values above all bounds.
+    pub buckets: Vec<u64>,
     /// Sum of all values.
-    pub(super) fn sum(&self) -> u64 {
-        self.sum.load(Relaxed)
+    pub sum: u64,
+}
+
+impl HistogramSnapshot {
+    /// A distribution of no values.
+    pub(super) fn new(bounds: &'static Bounds) -> Self {
+        HistogramSnapshot { bounds, buckets: vec![0; bounds.values.len() + 1], sum: 0 }
+    }
+
+    /// Upper bounds of the buckets, in ascending order, in the unit of the values: one less than there are buckets.
+    pub fn bounds(&self) -> &'static [u64] {
+        self.bounds.values
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
     }
 
     /// Sum of all values in the exported unit.
     pub(super) fn sum_in_units(&self) -> f64 {
-        self.sum() as f64 / self.bounds.unit
-    }
-
-    /// Number of values.
-    pub(super) fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.load(Relaxed)).sum()
+        self.sum as f64 / self.bounds.unit
     }
 
     /// Each upper bound, as exported, with the number of values at or below it; the last has no bound.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.buckets.iter().scan(0, |total, bucket| {
-            *total += bucket.load(Relaxed);
+            *total += bucket;
             Some(*total)
         });
         self.bounds.labels().iter().map(String::as_str).zip(counts)
@@ -125,16 +149,18 @@ mod tests {
         for value in [1, 2, 3, 64, 1000] {
             histogram.record(value);
         }
+        let histogram = histogram.snapshot();
         let cumulative: Vec<_> = histogram.cumulative().collect();
         assert_eq!(cumulative[..3], [("1", 1), ("2", 2), ("4", 3)]);
         assert_eq!((cumulative[6], cumulative[10]), (("64", 4), ("+Inf", 5)));
-        assert_eq!((histogram.count(), histogram.sum()), (5, 1070));
+        assert_eq!((histogram.count(), histogram.sum), (5, 1070));
     }
 
     #[test]
     fn durations_are_told_in_seconds() {
         let histogram = Histogram::new(&DURATIONS);
         histogram.record(2_000_000_000);
+        let histogram = histogram.snapshot();
         let labels: Vec<_> = histogram.cumulative().map(|(bound, _)| bound).collect();
         assert_eq!((labels[0], labels[16], labels[17]), ("0.00005", "10", "+Inf"));
         assert_eq!(histogram.sum_in_units(), 2.0);

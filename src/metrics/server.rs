@@ -249,7 +249,7 @@ pub(super) const FAMILIES: &[Family<Server>] = &[
     Family::histogram(
         "onnxd_io_delay_seconds",
         "How late an I/O thread came to what was due ten times a second: so long its connections were held up.",
-        |series, server| series.histogram(&server.metrics.io_delay),
+        |series, server| series.histogram(&server.metrics.io_delay.snapshot()),
     ),
     Family::counter(
         "process_cpu_seconds_total",

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::histogram::Histogram;
+use super::histogram::HistogramSnapshot;
 
 /// A metric family: its name, type and help, and the function that writes its series.
 pub(super) struct Family<T> {
@@ -92,23 +92,16 @@ impl Series<'_> {
         self.line("", Some((label, is)), value);
     }
 
-    pub(super) fn histogram(&mut self, histogram: &Histogram) {
-        // The count is that of the last bucket: they must agree while other threads record.
-        let mut count = 0;
+    pub(super) fn histogram(&mut self, histogram: &HistogramSnapshot) {
         for (bound, cumulative) in histogram.cumulative() {
             self.line("_bucket", Some(("le", bound)), cumulative);
-            count = cumulative;
         }
-        self.sum_and_count(histogram, count);
+        self.summary(histogram);
     }
 
-    pub(super) fn summary(&mut self, histogram: &Histogram) {
-        self.sum_and_count(histogram, histogram.count());
-    }
-
-    fn sum_and_count(&mut self, histogram: &Histogram, count: u64) {
+    pub(super) fn summary(&mut self, histogram: &HistogramSnapshot) {
         self.line("_sum", None, histogram.sum_in_units());
-        self.line("_count", None, count);
+        self.line("_count", None, histogram.count());
     }
 
     fn line(&mut self, suffix: &str, label: Option<(&str, &str)>, value: impl Number) {

@@ -8,7 +8,9 @@ use std::{
 
 use super::{
     held_memory::VersionMemory,
-    histogram::{DURATIONS, Histogram, NO_DURATIONS, ROWS},
+    histogram::{DURATIONS, Histogram, ROWS},
+    reasons::{Rejection, StopReason},
+    version_snapshot::{Phase, VersionSnapshot},
 };
 use crate::{
     error::{Code, Error},
@@ -28,35 +30,21 @@ pub struct VersionMetrics {
     counts: PerThread<Counts>,
 }
 
-/// Counters of one thread, or the sum of all threads.
+/// Counters of one thread.
 #[derive(Debug)]
-pub(super) struct Counts {
-    pub(super) succeeded: AtomicU64,
-    pub(super) failed: [AtomicU64; Code::OF_INFERENCES.len()],
-    pub(super) routed: [AtomicU64; Reason::ALL.len()],
-    pub(super) rejected: [AtomicU64; Rejection::ALL.len()],
-    pub(super) stopped: [AtomicU64; StopReason::ALL.len()],
-    pub(super) abandoned: AtomicU64,
-    pub(super) in_flight: AtomicU64,
-    pub(super) rows: AtomicU64,
-    pub(super) request_duration: Histogram,
-    pub(super) batch_rows: Histogram,
+struct Counts {
+    succeeded: AtomicU64,
+    failed: [AtomicU64; Code::OF_INFERENCES.len()],
+    routed: [AtomicU64; Reason::ALL.len()],
+    rejected: [AtomicU64; Rejection::ALL.len()],
+    stopped: [AtomicU64; StopReason::ALL.len()],
+    abandoned: AtomicU64,
+    /// A request may end on another thread than it began on: one thread's count can be negative.
+    in_flight: AtomicU64,
+    rows: AtomicU64,
+    request_duration: Histogram,
+    batch_rows: Histogram,
     phases: [PhaseMetrics; Phase::ALL.len()],
-}
-
-/// All figures of a version's requests.
-#[derive(Debug)]
-pub(super) struct Total {
-    pub(super) counts: Counts,
-    pub(super) queued_requests: u64,
-    pub(super) queued_rows: u64,
-    /// Predicted time of its longest queue.
-    pub(super) queued_work: Duration,
-    pub(super) queue_limit: u64,
-    pub(super) worker_deaths: u64,
-    pub(super) load_time: Duration,
-    pub(super) run_memory: u64,
-    pub(super) run_memory_refused: u64,
 }
 
 /// Gauge of the requests that wait in a queue, as last reported. Each thread has a queue of its own. Their gauges lie apart in
@@ -80,72 +68,6 @@ pub struct QueueRates {
     pub per_batch: f64,
     /// Rows of a batch at most.
     pub max_rows: usize,
-}
-
-/// Reason why a request never ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rejection {
-    /// The queue was full.
-    QueueFull,
-    /// The answer was predicted to come after the deadline.
-    PredictedLate,
-    /// The request waited, or was predicted to wait, longer than a request may.
-    QueueTime,
-    /// The deadline passed while the request waited, or would have passed during its run.
-    Deadline,
-    /// The client left while the request waited.
-    Cancelled,
-}
-
-impl Rejection {
-    /// Every reason, in the order of the declaration (so that `rejection as usize` is its index here).
-    pub const ALL: [Rejection; 5] = [
-        Rejection::QueueFull,
-        Rejection::PredictedLate,
-        Rejection::QueueTime,
-        Rejection::Deadline,
-        Rejection::Cancelled,
-    ];
-
-    /// Value of the metric label `reason`.
-    pub fn label(self) -> &'static str {
-        match self {
-            Rejection::QueueFull => "queue_full",
-            Rejection::PredictedLate => "predicted_late",
-            Rejection::QueueTime => "queue_time",
-            Rejection::Deadline => "deadline",
-            Rejection::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// Reason why a run was stopped before it had ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopReason {
-    /// The deadlines of all its requests passed.
-    Deadline,
-    /// All its clients left.
-    Cancelled,
-    /// The run took longer than the setting `max_run_time`.
-    MaxRunTime,
-    /// The run belongs to a load that was given up.
-    LoadEnded,
-}
-
-impl StopReason {
-    /// Every reason, in the order of the declaration (so that `reason as usize` is its index here).
-    pub const ALL: [StopReason; 4] =
-        [StopReason::Deadline, StopReason::Cancelled, StopReason::MaxRunTime, StopReason::LoadEnded];
-
-    /// Value of the metric label `reason`.
-    pub fn label(self) -> &'static str {
-        match self {
-            StopReason::Deadline => "deadline",
-            StopReason::Cancelled => "cancelled",
-            StopReason::MaxRunTime => "max_run_time",
-            StopReason::LoadEnded => "load",
-        }
-    }
 }
 
 impl QueueGauge {
@@ -186,29 +108,6 @@ struct PhaseMetrics {
     request_nanoseconds: AtomicU64,
 }
 
-/// Phase of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Waiting for an instance.
-    Queue,
-    /// Stacking rows into the batch.
-    Input,
-    /// ONNX Runtime.
-    Run,
-    /// Cutting the batch's outputs into answers.
-    Output,
-}
-
-impl Phase {
-    /// Every phase, in the order of a request's life.
-    pub const ALL: [Phase; 4] = [Phase::Queue, Phase::Input, Phase::Run, Phase::Output];
-
-    /// True if its times are exported in buckets: the time of a copy follows from its bytes.
-    fn has_distribution(self) -> bool {
-        matches!(self, Phase::Queue | Phase::Run)
-    }
-}
-
 impl VersionMetrics {
     /// Metrics with all counters at zero.
     pub(super) fn new() -> Self {
@@ -222,16 +121,10 @@ impl VersionMetrics {
         }
     }
 
-    /// Sum of all threads' counters.
-    pub(super) fn total(&self) -> Total {
-        let mut counts = Counts::new();
-        self.counts.all().for_each(|of_thread| counts.add(of_thread));
-        // Negative if a request began after its thread was read, and ended on another thread before that one was read.
-        let in_flight = counts.in_flight.get_mut();
-        *in_flight = in_flight.cast_signed().max(0).cast_unsigned();
+    /// The figures now: the counters of all threads together, and the gauges. Counting takes no lock, and is not held up by this.
+    pub fn snapshot(&self) -> VersionSnapshot {
         let queues: Vec<_> = self.queues().iter().filter_map(Weak::upgrade).collect();
-        Total {
-            counts,
+        let mut snapshot = VersionSnapshot {
             queued_requests: queues.iter().map(|queue| queue.requests.load(Relaxed)).sum(),
             queued_rows: queues.iter().map(|queue| queue.rows.load(Relaxed)).sum(),
             queued_work: queues.iter().map(|queue| queue.work()).max().map_or(Duration::ZERO, Duration::from_nanos),
@@ -240,7 +133,12 @@ impl VersionMetrics {
             load_time: Duration::from_nanos(self.load_nanoseconds.load(Relaxed)),
             run_memory: self.memory.runs() as u64,
             run_memory_refused: self.memory.refusals(),
-        }
+            ..VersionSnapshot::new()
+        };
+        self.counts.all().for_each(|of_thread| of_thread.add_to(&mut snapshot));
+        // Negative if a request began after its thread was read, and ended on another thread before that one was read.
+        snapshot.in_flight = snapshot.in_flight.cast_signed().max(0).cast_unsigned();
+        snapshot
     }
 
     /// Memory of its sessions.
@@ -307,9 +205,9 @@ impl VersionMetrics {
 
 impl Counts {
     fn new() -> Self {
-        let phase = |phase: Phase| {
-            let bounds = if phase.has_distribution() { &DURATIONS } else { &NO_DURATIONS };
-            PhaseMetrics { duration: Histogram::new(bounds), request_nanoseconds: AtomicU64::new(0) }
+        let phase = |phase: Phase| PhaseMetrics {
+            duration: Histogram::new(phase.bounds()),
+            request_nanoseconds: AtomicU64::new(0),
         };
         Counts {
             succeeded: AtomicU64::new(0),
@@ -326,16 +224,6 @@ impl Counts {
         }
     }
 
-    /// Times of a phase.
-    pub(super) fn duration(&self, phase: Phase) -> &Histogram {
-        &self.phases[phase as usize].duration
-    }
-
-    /// Time of all requests in a phase together, in microseconds.
-    pub(super) fn microseconds(&self, phase: Phase) -> u64 {
-        self.phases[phase as usize].request_nanoseconds.load(Relaxed) / 1000
-    }
-
     fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
         let phase = &self.phases[phase as usize];
         let nanoseconds = nanoseconds(duration);
@@ -343,23 +231,21 @@ impl Counts {
         phase.request_nanoseconds.fetch_add(nanoseconds * requests, Relaxed);
     }
 
-    fn add(&mut self, other: &Counts) {
-        let add = |to: &mut AtomicU64, from: &AtomicU64| {
-            // A request may end on another thread than it began on: one thread's count of requests in flight can be negative.
-            *to.get_mut() = to.get_mut().wrapping_add(from.load(Relaxed));
-        };
-        add(&mut self.succeeded, &other.succeeded);
-        add(&mut self.in_flight, &other.in_flight);
-        add(&mut self.rows, &other.rows);
-        self.failed.iter_mut().zip(&other.failed).for_each(|(to, from)| add(to, from));
-        self.rejected.iter_mut().zip(&other.rejected).for_each(|(to, from)| add(to, from));
-        self.stopped.iter_mut().zip(&other.stopped).for_each(|(to, from)| add(to, from));
-        add(&mut self.abandoned, &other.abandoned);
-        self.routed.iter_mut().zip(&other.routed).for_each(|(to, from)| add(to, from));
-        self.request_duration.add(&other.request_duration);
-        self.batch_rows.add(&other.batch_rows);
-        for (to, from) in self.phases.iter_mut().zip(&other.phases) {
-            to.duration.add(&from.duration);
+    fn add_to(&self, snapshot: &mut VersionSnapshot) {
+        let add = |to: &mut u64, from: &AtomicU64| *to = to.wrapping_add(from.load(Relaxed));
+        let add_all = |to: &mut [u64], from: &[AtomicU64]| to.iter_mut().zip(from).for_each(|(to, from)| add(to, from));
+        add(&mut snapshot.succeeded, &self.succeeded);
+        add(&mut snapshot.abandoned, &self.abandoned);
+        add(&mut snapshot.in_flight, &self.in_flight);
+        add(&mut snapshot.rows, &self.rows);
+        add_all(&mut snapshot.failed, &self.failed);
+        add_all(&mut snapshot.routed, &self.routed);
+        add_all(&mut snapshot.rejected, &self.rejected);
+        add_all(&mut snapshot.stopped, &self.stopped);
+        self.request_duration.add_to(&mut snapshot.request_duration);
+        self.batch_rows.add_to(&mut snapshot.batch_rows);
+        for (to, from) in snapshot.phases.iter_mut().zip(&self.phases) {
+            from.duration.add_to(&mut to.duration);
             add(&mut to.request_nanoseconds, &from.request_nanoseconds);
         }
     }
@@ -411,3 +297,6 @@ impl Drop for RequestTimer {
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

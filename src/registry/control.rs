@@ -15,9 +15,11 @@ use super::{
 use crate::{
     clock,
     error::{Code, Error, Result},
+    metrics::VersionSnapshot,
+    repository::Model,
     router::Router,
-    state::{Applied, Change, ChangeContext, Desired, ModelState, Record, Store},
-    traffic::{Resolver, Traffic},
+    state::{Applied, Change, ChangeContext, Desired, ModelState, Record, Store, SwapError},
+    traffic::{Resolver, Selector, Traffic},
 };
 
 /// The registry, as admin calls see it. Copies are the same registry.
@@ -40,6 +42,24 @@ pub struct ChangeResult {
     /// Warnings about effects that may not have been meant.
     pub warnings: Vec<String>,
 }
+
+/// A change that can be made, if the state is still the one that it is based on.
+struct Proposal {
+    /// The revision of that state.
+    expected: u64,
+    /// The state with the change.
+    desired: Desired,
+    record: Record,
+    /// The model before the change.
+    before: Option<ModelStatus>,
+    /// Warnings for people.
+    warnings: Vec<String>,
+    /// Models that the state forgets with the change.
+    forgotten: Vec<String>,
+}
+
+/// Conflicts with changes of other servers after which a change is judged again.
+const MAX_CONFLICTS: usize = 7;
 
 impl Control {
     /// The desired state's revision.
@@ -65,6 +85,15 @@ impl Control {
         self.shared.inventory().status(name).ok_or_else(|| unknown(name))
     }
 
+    /// Figures of a version that is ready, as the metrics port exports them.
+    ///
+    /// # Errors
+    /// There is no such model or version, or it is not ready.
+    pub fn figures(&self, model: &str, version: u64) -> Result<VersionSnapshot> {
+        let table = self.router.table();
+        Ok(table.shown(model, &Selector::Version(version))?.metrics.snapshot())
+    }
+
     /// Makes the change that `asked` gives for the names that the model has now: it is durable, and requests that begin from now
     /// on go by it, when this returns. Loads go on after that.
     /// Blocks while the state is written, and where something is to be loaded, while the model's folder is looked at.
@@ -83,38 +112,21 @@ impl Control {
         let looks = matches!(asked(&shared.inventory().traffic(model)), Ok(Change::Load(_) | Change::Reload(_)));
         let fresh = looks.then(|| shared.repository.scan_one(model)).flatten();
         let mut store = shared.store.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(desired) = store.catch_up()? {
-            shared.take_over(&store, desired);
-        }
-        let (desired, record, before, mut noticed) = {
-            let inventory = shared.inventory();
-            let facts = inventory.facts(model, fresh.as_ref()).ok_or_else(|| unknown(model))?;
-            let before = inventory.status(model);
-            let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
-            check_expected(model, &state, &inventory.desired, context.expected_revision)?;
-            let change = asked(&inventory.traffic(model))?;
-            let revision = inventory.desired.revision.checked_add(1).ok_or_else(|| spent(&store))?;
-            let record = Record {
-                revision,
-                time: humantime::format_rfc3339_millis(clock::now()).to_string(),
-                actor: context.actor,
-                reason: context.reason,
-                change: change.clone(),
-                before: None,
-                after: None,
-                origin: None,
-            };
-            let Applied { state, warnings } = state.apply(model, &change, &facts, record)?;
-            let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
-            let mut desired = inventory.desired.clone();
-            desired.revision = revision;
-            desired.models.insert(model.to_owned(), state);
-            for name in desired.forget(|name| inventory.has(name)) {
-                tracing::warn!(model = name, "model gone for long, its state from admin calls is forgotten");
+        let mut conflicts = 0;
+        let (proposal, problem) = loop {
+            store.claim().and_then(|()| shared.catch_up(&mut **store)).map_err(unchanged)?;
+            let proposal = self.propose(model, &asked, &context, fresh.as_ref(), &**store)?;
+            match store.compare_and_swap(proposal.expected, &proposal.desired) {
+                Ok(problem) => break (proposal, problem),
+                Err(SwapError::Failed(error)) => return Err(unchanged(error)),
+                Err(SwapError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
+                Err(SwapError::Conflict { found }) => return Err(overtaken(&**store, found)),
             }
-            (desired, record, before, warnings)
         };
-        let problem = store.save(&desired)?;
+        let Proposal { desired, record, before, warnings: mut noticed, forgotten, .. } = proposal;
+        for name in forgotten {
+            tracing::warn!(model = name, "model gone for long, its state from admin calls is forgotten");
+        }
         let change = &record.change;
         if let Change::Load(version) | Change::Reload(version) = change {
             shared.deaths.iter().for_each(|deaths| deaths.forgive(model, *version));
@@ -138,6 +150,42 @@ impl Control {
             noticed.push(problem);
         }
         Ok(ChangeResult { revision: record.revision, record, model: status, warnings: noticed })
+    }
+
+    /// Judges a change by the state that is known, and applies it to that.
+    fn propose(
+        &self,
+        model: &str,
+        asked: &dyn Fn(&Traffic) -> Result<Change>,
+        context: &ChangeContext,
+        fresh: Option<&Model>,
+        store: &dyn Store,
+    ) -> Result<Proposal> {
+        let inventory = self.shared.inventory();
+        let facts = inventory.facts(model, fresh).ok_or_else(|| unknown(model))?;
+        let before = inventory.status(model);
+        let state = inventory.desired.models.get(model).cloned().unwrap_or_default();
+        check_expected(model, &state, &inventory.desired, context.expected_revision)?;
+        let change = asked(&inventory.traffic(model))?;
+        let expected = inventory.desired.revision;
+        let revision = expected.checked_add(1).ok_or_else(|| spent(store))?;
+        let record = Record {
+            revision,
+            time: humantime::format_rfc3339_millis(clock::now()).to_string(),
+            actor: context.actor.clone(),
+            reason: context.reason.clone(),
+            change: change.clone(),
+            before: None,
+            after: None,
+            origin: None,
+        };
+        let Applied { state, warnings } = state.apply(model, &change, &facts, record)?;
+        let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
+        let mut desired = inventory.desired.clone();
+        desired.revision = revision;
+        desired.models.insert(model.to_owned(), state);
+        let forgotten = desired.forget(|name| inventory.has(name));
+        Ok(Proposal { expected, desired, record, before, warnings, forgotten })
     }
 
     /// The last changes of a model, oldest first.
@@ -199,13 +247,25 @@ fn unknown(model: &str) -> Error {
     Error::new(Code::NotFound, format!("Request for unknown model: '{model}' is not found"))
 }
 
+/// The error of a change whose state could not be read or written.
+fn unchanged(error: Error) -> Error {
+    Error::new(error.code(), format!("nothing was changed: {error}"))
+}
+
+/// The error of a change before which other servers have made theirs, time and again.
+fn overtaken(store: &dyn Store, found: u64) -> Error {
+    let conflicts = MAX_CONFLICTS + 1;
+    let message = format!(
+        "nothing was changed: {store} has been changed by other servers {conflicts} times meanwhile, and is at revision {found}: \
+         try again"
+    );
+    Error::new(Code::Unavailable, message)
+}
+
 /// The error of a state whose revision can't be counted up. Only a hand-written file can have such a revision.
-fn spent(store: &Store) -> Error {
-    let (folder, last) = (store.folder().display(), u64::MAX);
-    Error::new(
-        Code::FailedPrecondition,
-        format!("the state folder {folder} is at revision {last}: none comes after it"),
-    )
+fn spent(store: &dyn Store) -> Error {
+    let last = u64::MAX;
+    Error::new(Code::FailedPrecondition, format!("{store} is at revision {last}: none comes after it"))
 }
 
 /// True if the version, or every version that is to be loaded, is ready.

@@ -185,7 +185,7 @@ impl Executor {
     /// Applies a message to the inventory. True if a load has ended.
     pub(super) fn receive(&mut self, message: Message, on_progress: OnProgress<'_>) -> bool {
         match message {
-            Message::Wake | Message::FilesChanged => false,
+            Message::Wake | Message::FilesChanged | Message::StateChanged => false,
             Message::LoadStuck(key, generation) => {
                 self.shared.inventory().load_stuck(&key, generation);
                 false

@@ -12,6 +12,8 @@ pub(super) enum Message {
     Wake,
     /// Files of the repository have changed.
     FilesChanged,
+    /// Another server may have changed the desired state.
+    StateChanged,
     /// A load has ended.
     LoadEnded(Box<LoadEnd>),
     /// A run of a load was stopped and does not end.

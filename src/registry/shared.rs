@@ -11,11 +11,12 @@ use super::{
     status::Event, table::table, wanted::leaving,
 };
 use crate::{
+    error::Result,
     loader::{Deaths, Trials, VersionKey},
     metrics::Exposition,
     repository::Repository,
     router::Router,
-    state::{Desired, Record, Store},
+    state::{Record, Store},
 };
 
 /// Events that a watcher may be behind.
@@ -27,7 +28,7 @@ pub(super) struct Shared {
     pub router: Arc<Router>,
     exposition: Arc<Exposition>,
     /// Held over a whole change, so that changes come one after the other; always taken before the inventory.
-    pub store: Mutex<Store>,
+    pub store: Mutex<Box<dyn Store>>,
     /// The deaths of the server that versions are to blame for, where they are remembered.
     pub deaths: Option<Arc<Deaths>>,
     /// The results of trials, where files are tried.
@@ -42,7 +43,7 @@ impl Shared {
     pub(super) fn new(
         repository: Repository,
         (router, exposition): (Arc<Router>, Arc<Exposition>),
-        store: Store,
+        store: Box<dyn Store>,
         inventory: Inventory<LoadedVersion>,
         inbox: mpsc::Sender<Message>,
     ) -> Self {
@@ -84,15 +85,23 @@ impl Shared {
         (inventory.last_events(), self.events.subscribe())
     }
 
-    /// Takes over the state that another server has written.
-    pub(super) fn take_over(&self, store: &Store, desired: Desired) {
-        tracing::info!(path = %store.folder().display(), "state of another server taken over");
+    /// Takes over the state of the store where another server has changed it.
+    ///
+    /// # Errors
+    /// The state can't be read: what was known holds.
+    pub(super) fn catch_up(&self, store: &mut dyn Store) -> Result<()> {
+        let desired = store.load()?;
         let mut inventory = self.inventory();
+        if desired == inventory.desired {
+            return Ok(());
+        }
+        tracing::info!(%store, revision = desired.revision, "state of another server taken over");
         inventory.set_desired(desired);
         self.unload_leaving(&mut inventory);
         self.publish(&mut inventory, None);
         drop(inventory);
         self.send(Message::Wake);
+        Ok(())
     }
 
     /// Unloads the versions that should not be loaded.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
     sync::{
         Arc, TryLockError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -13,7 +12,7 @@ use std::{
 
 use super::{
     control::Control,
-    executor::{Executor, Progress},
+    executor::{Executor, OnProgress, Progress},
     inventory::{Inventory, Phase},
     message::Message,
     overridden_config,
@@ -30,7 +29,7 @@ use crate::{
     loader::{Loader, VersionKey},
     repository::{Model, Repository, Scan},
     router::Router,
-    state::Store,
+    state::{Desired, Store},
 };
 
 /// Time between two scans that are to agree, where the poll interval is not shorter.
@@ -38,6 +37,9 @@ const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time between two checks of generations that drain.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Time until the state is read again where an admin call holds the store.
+const STORE_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time that the thread waits at most at the start.
 const MAX_START_WAIT: Duration = Duration::from_secs(60);
@@ -47,8 +49,6 @@ const MAX_START_WAIT: Duration = Duration::from_secs(60);
 pub struct Options {
     /// The model repository.
     pub repository: Repository,
-    /// The folder of the desired state.
-    pub state_folder: PathBuf,
     /// The rule by which versions are loaded.
     pub control: ModelControl,
     /// The limit of the memory of all versions together, where there is one.
@@ -68,19 +68,29 @@ pub struct Registry {
     unserved: Unserved,
     /// The failure of the last scan, which is logged once.
     scan_error: Option<String>,
+    /// True if another server may have changed the state since it was read last.
+    is_state_unread: bool,
     /// Set when the server ends.
     pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Registry {
-    /// A registry over a repository, with nothing loaded. Once `stop` is set it begins nothing new.
-    ///
-    /// # Errors
-    /// The desired state was written by a newer server.
-    pub fn new(options: Options, loader: Loader, router: Arc<Router>, stop: Arc<AtomicBool>) -> Result<Self, String> {
-        let Options { repository, state_folder, control, memory, load_timeout } = options;
-        let (store, desired) = Store::open(state_folder)?;
+    /// A registry over a repository and a store, with nothing loaded. Once `stop` is set it begins nothing new.
+    pub fn new(
+        options: Options,
+        mut store: Box<dyn Store>,
+        loader: Loader,
+        router: Arc<Router>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
+        let Options { repository, control, memory, load_timeout } = options;
         let (sender, inbox) = mpsc::channel();
+        let inbox_of_store = sender.clone();
+        store.watch(Box::new(move || drop(inbox_of_store.send(Message::StateChanged))));
+        let desired = store.load().unwrap_or_else(|error| {
+            tracing::error!(%error, "state unreadable, configurations of the models decide");
+            Desired::default()
+        });
         let inventory = Inventory::new(control, desired);
         let mut shared = Shared::new(repository, (router, loader.exposition()), store, inventory, sender);
         shared.deaths = loader.deaths.clone();
@@ -89,7 +99,7 @@ impl Registry {
         let limits = Limits { loads_at_start: loader.cpus(), memory, load_timeout };
         let executor = Executor::new(shared.clone(), loader, limits);
         let (last_scan, unserved, scan_error) = Default::default();
-        Ok(Registry { shared, executor, inbox, last_scan, unserved, scan_error, stop })
+        Registry { shared, executor, inbox, last_scan, unserved, scan_error, is_state_unread: false, stop }
     }
 
     /// The registry as admin calls see it.
@@ -114,7 +124,7 @@ impl Registry {
             }
             // A version that has been loaded does not wait for those that are still being loaded.
             match self.inbox.recv_timeout(self.executor.wait(MAX_START_WAIT, DRAIN_INTERVAL)) {
-                Ok(message) => drop(self.executor.receive(message, on_progress)),
+                Ok(message) => drop(self.receive(message, on_progress)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -149,12 +159,16 @@ impl Registry {
                 }
             }
             self.executor.free_idle(Instant::now());
+            if self.is_state_unread {
+                self.follow_state();
+            }
             let mut next = last + period;
             if !is_stopping {
                 if is_unsettled || self.must_scan() {
                     next = last + pause;
                 }
                 if next <= Instant::now() {
+                    // Not every store reports the changes of others.
                     self.follow_state();
                     is_unsettled = self.scan_for_changes();
                     last = Instant::now();
@@ -165,11 +179,14 @@ impl Registry {
             if has_loaded {
                 self.executor.end_trials();
             }
-            let most = next.saturating_duration_since(Instant::now());
+            let mut most = next.saturating_duration_since(Instant::now());
+            if self.is_state_unread {
+                most = most.min(STORE_RETRY_INTERVAL);
+            }
             has_loaded = match self.inbox.recv_timeout(self.executor.wait(most, DRAIN_INTERVAL)) {
                 Ok(message) => {
                     is_unsettled |= matches!(message, Message::FilesChanged);
-                    self.executor.receive(message, &|_| ())
+                    self.receive(message, &|_| ())
                 }
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => return 0,
@@ -177,17 +194,27 @@ impl Registry {
         }
     }
 
-    /// Follows the state that another server writes into the state folder, and takes its place once it has ended.
-    fn follow_state(&self) {
+    /// Applies a message. True if a load has ended.
+    pub(super) fn receive(&mut self, message: Message, on_progress: OnProgress<'_>) -> bool {
+        if matches!(message, Message::StateChanged) {
+            self.follow_state();
+        }
+        self.executor.receive(message, on_progress)
+    }
+
+    /// Takes over the state where another server has changed it. A state that can't be read is reported to callers who make changes.
+    fn follow_state(&mut self) {
         let mut store = match self.shared.store.try_lock() {
             Ok(store) => store,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The admin call that holds it follows the state itself.
-            Err(TryLockError::WouldBlock) => return,
+            // An admin call holds it while it writes the state, which may take long.
+            Err(TryLockError::WouldBlock) => {
+                self.is_state_unread = true;
+                return;
+            }
         };
-        if let Some(desired) = store.follow() {
-            self.shared.take_over(&store, desired);
-        }
+        self.is_state_unread = false;
+        let _ = self.shared.catch_up(&mut **store);
     }
 
     /// True if an admin call or a retry waits for a scan.

@@ -1,3 +1,6 @@
+#[cfg(test)]
+mod test_access;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -58,23 +61,6 @@ impl Fingerprint {
         let others: Vec<FileState> = others.filter_map(|path| FileState::take(path)).collect();
         fingerprint.files.extend(others);
         fingerprint
-    }
-
-    /// The fingerprint of a model file and of weights in these states, each of which has so many bytes.
-    #[cfg(test)]
-    pub(crate) fn for_tests(model: i128, weights: i128, size: u64) -> Fingerprint {
-        let file = |path: &str, modified| FileState {
-            path: path.into(),
-            kind: libc::S_IFREG,
-            size,
-            modified,
-            changed: modified,
-            inode: 0,
-        };
-        Fingerprint {
-            files: vec![file("model.onnx", model), file("weights", weights)],
-            weights: Arc::new(BTreeSet::from(["weights".into()])),
-        }
     }
 
     fn model(&self, path: &Path) -> Option<&FileState> {

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -35,7 +36,7 @@ use crate::{
     registry::{Control, Options, Progress, Registry},
     repository::Repository,
     router::Router,
-    state::default_folder,
+    state::{FolderStore, default_folder},
 };
 
 /// A running server. If it is dropped without [`Server::shutdown`], its ports close and nothing new is loaded.
@@ -106,11 +107,13 @@ impl Server {
             None if config.admin.is_insecure => Callers::Any,
             None => Callers::Local,
         };
+        let state_folder = state_folder(&repository, &config);
         let options = registry_options(repository, &config);
         let loader = Loader::new(engine, compute.clone(), exposition.clone(), cpus);
-        let loader = with_defaults(loader, &config.models, &options);
+        let loader = with_defaults(loader, &config.models, &state_folder);
         let stop = Arc::new(AtomicBool::new(false));
-        let registry = Registry::new(options, loader, router.clone(), stop.clone())?;
+        let store = Box::new(FolderStore::open(state_folder)?);
+        let registry = Registry::new(options, store, loader, router.clone(), stop.clone());
         let control = registry.control();
         let phase = watch::Sender::new(ServerPhase::Starting);
         let context = Context {
@@ -161,6 +164,11 @@ impl Server {
         }
     }
 
+    /// Control of the models: changes, states, and figures of versions.
+    pub fn control(&self) -> &Control {
+        &self.stop.control
+    }
+
     /// The access log, if there is one.
     pub(super) fn access_log(&self) -> Option<Arc<AccessLog>> {
         self.access_log.as_ref().map(|(log, _)| log.clone())
@@ -198,12 +206,12 @@ fn start_engine(config: &ServerConfig) -> Result<Engine, String> {
 }
 
 /// Applies the settings of models that `config.toml` does not give to a loader.
-fn with_defaults(loader: Loader, models: &ModelDefaults, options: &Options) -> Loader {
-    let trials = models.has_trials.then(|| Trials::open(&options.state_folder));
+fn with_defaults(loader: Loader, models: &ModelDefaults, state_folder: &Path) -> Loader {
+    let trials = models.has_trials.then(|| Trials::open(state_folder));
     loader
         .on(models.device)
         .isolating(models.isolation, trials)
-        .remembering(Deaths::open(&options.state_folder))
+        .remembering(Deaths::open(state_folder))
         .with_max_run_time(models.max_run_time)
         .with_max_queue_time(models.max_queue_time)
 }
@@ -254,10 +262,14 @@ fn open_repository(config: &RepositoryConfig) -> Result<Repository, String> {
     Ok(repository)
 }
 
+/// The folder of the desired state, of trials and of deaths.
+fn state_folder(repository: &Repository, config: &ServerConfig) -> PathBuf {
+    let default = || default_folder(repository.path(), &|name| std::env::var_os(name));
+    config.loads.state_folder.clone().unwrap_or_else(default)
+}
+
 fn registry_options(repository: Repository, config: &ServerConfig) -> Options {
-    let state_folder = || default_folder(repository.path(), &|name| std::env::var_os(name));
     Options {
-        state_folder: config.loads.state_folder.clone().unwrap_or_else(state_folder),
         control: config.loads.control,
         memory: config.loads.memory,
         load_timeout: config.loads.timeout,

@@ -205,13 +205,13 @@ impl Bench {
         let (router, compute) = (Arc::new(Router::new(metrics)), Compute::start(2).unwrap());
         let options = Options {
             repository: Repository::open(repository, None, &[]).unwrap(),
-            state_folder: folders[1].path().into(),
             control: config.loads.control,
             memory: None,
             load_timeout: TEST_TIMEOUT,
         };
+        let store = Box::new(FolderStore::open(folders[1].path().into()).unwrap());
         let loader = Loader::new(Engine::for_tests(), compute.clone(), exposition, 2);
-        let mut registry = Registry::new(options, loader, router.clone(), Arc::default()).unwrap();
+        let mut registry = Registry::new(options, store, loader, router.clone(), Arc::default());
         registry.load_all(&|_| ()).unwrap();
         let phase = watch::Sender::new(ServerPhase::Serving);
         let context = Context {

@@ -1,386 +1,55 @@
-//! The store of the desired state: a folder whose `state.json` is replaced as a whole.
+//! The store of the desired state: one document with a revision, which servers may share.
 //!
-//! At any moment the disk holds the state before a change or the one after it: a file is written beside, flushed, and renamed.
-//! `state.previous.json` is the state before, for the day on which the disk returns something else than was written.
+//! A store keeps the document, its history and the audit log. Changes are judged and applied above it, by pure functions.
 
-use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read, Write},
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+use std::fmt::Display;
 
-use super::{
-    Desired, audit,
-    document::{self, Wrong},
-};
-use crate::{
-    clock,
-    error::{Code, Error, Result},
-};
+use super::Desired;
+use crate::error::{Error, Result};
 
-const CURRENT: &str = "state.json";
-const PREVIOUS: &str = "state.previous.json";
-const LOCK: &str = "lock";
+/// Function that a store calls when another server has changed the state. It may be called on any thread, and must not block.
+pub type OnChange = Box<dyn Fn() + Send + Sync>;
 
-/// The lock of the folder. It is given up by a call: to close the file would not do where a child that was just started still has
-/// a copy of it.
+/// A store of the desired state. Its text names it to people: "the state folder /var/lib/onnxd/models".
+pub trait Store: Display + Send {
+    /// The state as it is now, with its revision. An empty store has the default, whose revision is 0.
+    ///
+    /// # Errors
+    /// The state can't be read (UNAVAILABLE). The message names the store.
+    fn load(&mut self) -> Result<Desired>;
+
+    /// Makes sure that this server may change the state, before a change is judged. Where several servers may at once, this does nothing.
+    ///
+    /// # Errors
+    /// Another server alone may change it, or the state can't be read (UNAVAILABLE). The message names the store.
+    fn claim(&mut self) -> Result<()>;
+
+    /// Replaces the state if it is at the revision `expected`. The revision of `next` is a later one. When this returns, `next` is
+    /// durable, and `load` returns it. Gives what went wrong nevertheless, for people: the audit log may lack the change for now.
+    ///
+    /// # Errors
+    /// The state is the one before: it is at another revision, or it can't be written.
+    fn compare_and_swap(&mut self, expected: u64, next: &Desired) -> Result<Option<String>, SwapError>;
+
+    /// Has a function called after each change that another server makes, as far as the store learns of it. It may be called
+    /// without such a change. A caller that must not miss one loads the state at intervals too.
+    fn watch(&mut self, on_change: OnChange);
+}
+
+/// Reason why a store did not replace the state.
 #[derive(Debug)]
-struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // It is closed next, which is all that can be done.
-        let _ = self.0.unlock();
-    }
+pub enum SwapError {
+    /// Another server has changed the state: it is at the revision `found`.
+    Conflict {
+        /// The revision of the state.
+        found: u64,
+    },
+    /// The state can't be written (UNAVAILABLE). The message names the store.
+    Failed(Error),
 }
 
-/// The folder that holds the desired state.
-#[derive(Debug)]
-pub struct Store {
-    folder: PathBuf,
-    /// Held while this server may change the state.
-    lock: Option<Lock>,
-    /// The state on the disk, as text.
-    current: Option<String>,
-    /// The last change that is in the audit log.
-    audited: u64,
-    /// The file that was read or written last.
-    seen: Option<Stamp>,
-}
-
-/// Identity of a file's contents: device, inode, length, and time of the last change in nanoseconds.
-type Stamp = (u64, u64, u64, i128);
-
-impl Store {
-    /// The store in a folder, which need not be there, with the state that it holds. Whatever keeps the state from being
-    /// changed is logged, and reported to callers.
-    ///
-    /// # Errors
-    /// The state was written by a newer server: nothing was touched.
-    pub fn open(folder: PathBuf) -> Result<(Self, Desired), String> {
-        let mut store = Store { folder, lock: None, current: None, audited: 0, seen: None };
-        if !store.is_begun() {
-            return Ok((store, Desired::default()));
-        }
-        let folder = store.folder.display().to_string();
-        match store.lock_folder() {
-            Ok(lock) => store.lock = Some(lock),
-            Err(why) => {
-                tracing::warn!(path = folder, error = why, "state folder not locked, admin calls can't change it")
-            }
-        }
-        match store.read(store.lock.is_some()) {
-            Ok(desired) => Ok((store, desired.unwrap_or_default())),
-            Err(Unread::Newer(why)) => Err(format!("the state folder {folder}: {why}")),
-            Err(Unread::Failed(why)) => {
-                tracing::error!(path = folder, error = why, "state unreadable, configurations of the models decide");
-                store.lock = None;
-                Ok((store, Desired::default()))
-            }
-        }
-    }
-
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Makes sure that nobody else changes the state. Gives the state where somebody else has changed it before.
-    ///
-    /// # Errors
-    /// It can't be made sure (UNAVAILABLE).
-    pub fn catch_up(&mut self) -> Result<Option<Desired>> {
-        if self.holds_lock() || !self.folder.exists() {
-            return Ok(None);
-        }
-        self.lock = None;
-        let lock = self.lock_folder().map_err(|why| self.unavailable(&why))?;
-        let found = self.read_again(true).map_err(|why| match why {
-            Unread::Newer(why) | Unread::Failed(why) => self.unavailable(&why),
-        })?;
-        self.lock = Some(lock);
-        Ok(found)
-    }
-
-    /// Reads what another server has written, and takes its place where it has ended. Gives the state where it is another than
-    /// before. An obstacle is reported to callers who make changes.
-    pub fn follow(&mut self) -> Option<Desired> {
-        // A folder without a state is that of a server that makes its first change, and has not locked it yet.
-        if self.holds_lock() || !self.has_state() {
-            return None;
-        }
-        self.lock = None;
-        let lock = self.lock_folder().ok();
-        if lock.is_none() && self.stamp() == self.seen {
-            return None;
-        }
-        let found = self.read_again(lock.is_some()).ok()?;
-        if lock.is_some() {
-            tracing::info!(path = %self.folder.display(), "state folder locked, admin calls can change it");
-            self.lock = lock;
-        }
-        found
-    }
-
-    /// Gives the state where it is another than before.
-    fn read_again(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
-        let before = self.current.clone();
-        let read = self.read(mend)?;
-        if self.current.is_none() {
-            // The folder was emptied. What this server knows is written with the next change.
-            self.current = before;
-            return Ok(None);
-        }
-        Ok(read.filter(|_| self.current != before))
-    }
-
-    fn has_state(&self) -> bool {
-        [CURRENT, PREVIOUS].iter().any(|name| self.folder.join(name).exists())
-    }
-
-    /// True if a server has made a change, or was about to. The folder may exist without one: it also holds trials and deaths.
-    fn is_begun(&self) -> bool {
-        self.has_state() || [LOCK, audit::FILE].iter().any(|name| self.folder.join(name).exists())
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let file = fs::metadata(self.folder.join(CURRENT)).ok()?;
-        let changed = i128::from(file.mtime()) * 1_000_000_000 + i128::from(file.mtime_nsec());
-        Some((file.dev(), file.ino(), file.len(), changed))
-    }
-
-    /// Keeps a state: when this returns, it is on the disk. Gives what went wrong nevertheless, for people.
-    ///
-    /// # Errors
-    /// It can't be kept (UNAVAILABLE): the state on the disk is the one before.
-    pub fn save(&mut self, desired: &Desired) -> Result<Option<String>> {
-        let text = document::encode(desired).map_err(Error::internal)?;
-        self.create_folder().map_err(|error| self.unavailable(&format!("can't be made: {error}")))?;
-        let before = self.current.clone();
-        if self.catch_up()?.is_some() {
-            // The next call that catches up reports it too.
-            (self.current, self.lock) = (before, None);
-            return Err(self.unavailable("has been changed by another server: try again"));
-        }
-        self.replace(&text).map_err(|error| self.unavailable(&format!("can't be written: {error}")))?;
-        (self.current, self.seen) = (Some(text), self.stamp());
-        Ok(self.audit(desired).err().map(|error| {
-            let path = self.folder.join(audit::FILE);
-            format!("{} can't be written: {error}; what is missing there is added later", path.display())
-        }))
-    }
-
-    fn create_folder(&self) -> io::Result<()> {
-        if self.folder.is_dir() {
-            return Ok(());
-        }
-        fs::create_dir_all(&self.folder)?;
-        // Its name is part of what must not be lost.
-        self.folder.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-    }
-
-    fn replace(&self, text: &str) -> io::Result<()> {
-        if let Some(previous) = &self.current {
-            self.keep(previous)?;
-        }
-        write_beside(&self.folder, CURRENT, text)?;
-        let flushed = File::open(&self.folder)?.sync_all();
-        if let (Err(_), Some(previous)) = (&flushed, &self.current) {
-            // A restart could find either state. The call reports that the state before holds.
-            let _ = write_beside(&self.folder, CURRENT, previous);
-        }
-        flushed
-    }
-
-    /// Keeps the state as the one before the next. Another name for its file will do, if that is still as it was written or
-    /// read: what needs no write disturbs no request.
-    fn keep(&self, state: &str) -> io::Result<()> {
-        let is_untouched = self.seen.is_some() && self.stamp() == self.seen;
-        if is_untouched && link_beside(&self.folder, CURRENT, PREVIOUS).is_ok() {
-            return Ok(());
-        }
-        write_beside(&self.folder, PREVIOUS, state)
-    }
-
-    /// Adds the missing changes to the audit log.
-    fn audit(&mut self, desired: &Desired) -> io::Result<()> {
-        let missing = audit::since(desired, self.audited);
-        if !missing.is_empty() {
-            audit::append(&self.folder, self.audited, &missing)?;
-            self.audited = desired.revision;
-        }
-        Ok(())
-    }
-
-    /// Reads what the folder holds; `None`: there is no state. With `mend`, damage there is repaired.
-    fn read(&mut self, mend: bool) -> std::result::Result<Option<Desired>, Unread> {
-        self.current = None;
-        // Before it is read: what comes meanwhile is another.
-        self.seen = self.stamp();
-        let found = match self.read_file(CURRENT)? {
-            Found::State(state) => Some(state),
-            Found::Nothing => match self.read_file(PREVIOUS)? {
-                Found::State(state) => {
-                    tracing::error!(
-                        path = %self.folder.join(CURRENT).display(),
-                        used = PREVIOUS,
-                        "state missing, the one before the last change is used"
-                    );
-                    Some(state)
-                }
-                Found::Nothing | Found::Damaged(_) => None,
-            },
-            Found::Damaged(why) => self.recover(&why, mend)?,
-        };
-        let last = audit::last_revision(&self.folder, mend);
-        let last =
-            last.map_err(|error| Unread::Failed(format!("holds an {} that can't be read: {error}", audit::FILE)))?;
-        let Some((text, mut desired)) = found else {
-            self.audited = last;
-            return Ok((last > 0).then(|| Desired { revision: last, ..Desired::default() }));
-        };
-        self.current = Some(text);
-        self.audited = last;
-        if mend && let Err(error) = self.audit(&desired) {
-            tracing::error!(path = %self.folder.join(audit::FILE).display(), %error, "audit log not written");
-        }
-        // After a change that was lost its number is not given again.
-        desired.revision = desired.revision.max(last);
-        Ok(Some(desired))
-    }
-
-    /// Sets a damaged state aside, where files may be touched, and reads the one before.
-    fn recover(&self, why: &str, mend: bool) -> std::result::Result<Option<(String, Desired)>, Unread> {
-        let path = self.folder.join(CURRENT);
-        // Before anything is moved: a newer server's files stay where they are.
-        let previous = self.read_file(PREVIOUS)?;
-        let (path, kept_as) = (path.display(), self.set_aside(CURRENT, mend));
-        if let Found::State(state) = previous {
-            let used = PREVIOUS;
-            tracing::error!(%path, error = why, kept_as, used, "state damaged, last change may be missing");
-            return Ok(Some(state));
-        }
-        tracing::error!(%path, error = why, kept_as, "state damaged, configurations of the models decide");
-        if let Found::Damaged(why) = previous {
-            let (path, kept_as) = (self.folder.join(PREVIOUS), self.set_aside(PREVIOUS, mend));
-            tracing::error!(path = %path.display(), error = why, kept_as, "state before the last change damaged too");
-        }
-        Ok(None)
-    }
-
-    /// Renames a file so that nobody takes it for a state; gives its new name, or says why it has none.
-    fn set_aside(&self, name: &str, mend: bool) -> String {
-        if !mend {
-            return name.into();
-        }
-        let time = humantime::format_rfc3339_micros(clock::now()).to_string().replace(':', "-");
-        let aside = format!("{}.damaged-{time}.json", name.trim_end_matches(".json"));
-        match fs::rename(self.folder.join(name), self.folder.join(&aside)) {
-            Ok(()) => aside,
-            Err(error) => format!("{name} (it can't be renamed: {error})"),
-        }
-    }
-
-    fn read_file(&self, name: &str) -> std::result::Result<Found, Unread> {
-        let bytes = match fs::read(self.folder.join(name)) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) => return Err(Unread::Failed(format!("holds a {name} that can't be read: {error}"))),
-        };
-        match document::decode(&bytes) {
-            Ok(desired) => Ok(Found::State((String::from_utf8_lossy(&bytes).into_owned(), desired))),
-            Err(Wrong::Damaged(why)) => Ok(Found::Damaged(why)),
-            Err(newer @ Wrong::Newer(_)) => Err(Unread::Newer(format!("{name}: {newer}"))),
-        }
-    }
-
-    /// Locks the folder against other servers, or says why not, as what follows the folder's name.
-    fn lock_folder(&self) -> Result<Lock, String> {
-        let path = self.folder.join(LOCK);
-        let file = File::options().create(true).truncate(false).write(true).open(&path);
-        let mut file = file.map_err(|error| format!("can't be written: {error}"))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // A server that finds the folder locked shows this. A full disk keeps it from being written.
-                let host = gethostname::gethostname();
-                let holder = format!("process {} on {}", std::process::id(), host.display());
-                let _ = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
-                Ok(Lock(file))
-            }
-            Err(TryLockError::WouldBlock) => Err(format!("is in use by another server{}", holder(&path))),
-            Err(TryLockError::Error(error)) => Err(format!("can't be locked: {error}")),
-        }
-    }
-
-    /// True if other servers would find the lock that this one holds.
-    fn holds_lock(&self) -> bool {
-        let same = |Lock(lock): &Lock| {
-            let (ours, theirs) = (lock.metadata()?, fs::metadata(self.folder.join(LOCK))?);
-            Ok::<_, io::Error>((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()))
-        };
-        self.lock.as_ref().is_some_and(|lock| same(lock).unwrap_or(false))
-    }
-
-    fn unavailable(&self, why: &str) -> Error {
-        let folder = self.folder.display();
-        Error::new(Code::Unavailable, format!("nothing was changed: the state folder {folder} {why}"))
-    }
-}
-
-/// Description of the process that has locked a file, by its own word, for people; may be empty.
-fn holder(lock: &Path) -> String {
-    const LONGEST: u64 = 300;
-    let mut holder = String::new();
-    let read = File::open(lock).and_then(|file| file.take(LONGEST).read_to_string(&mut holder));
-    if read.is_ok() && !holder.is_empty() { format!(" ({})", holder.escape_debug()) } else { String::new() }
-}
-
-/// Contents of a state file.
-enum Found {
-    Nothing,
-    State((String, Desired)),
-    Damaged(String),
-}
-
-/// Why the state is not known, as what follows the folder's name.
-enum Unread {
-    Newer(String),
-    Failed(String),
-}
-
-/// Writes a file so that at any moment it is what it was or what it becomes.
-fn write_beside(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let beside = folder.join(format!("{name}.new"));
-    let mut file = File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(beside, folder.join(name))
-}
-
-/// Gives a file a second name, which may have been another's. Not every file system can.
-fn link_beside(folder: &Path, name: &str, other: &str) -> io::Result<()> {
-    let beside = folder.join(format!("{other}.new"));
-    // A server that was killed may have left it.
-    let _ = fs::remove_file(&beside);
-    fs::hard_link(folder.join(name), &beside)?;
-    fs::rename(beside, folder.join(other))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// As a child has one between its start and the program that it is to be.
-    #[test]
-    fn a_copy_of_the_lock_holds_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let holds =
-            || Store { folder: folder.path().into(), lock: None, current: None, audited: 0, seen: None }.lock_folder();
-        let lock = holds().unwrap();
-        let _copy = lock.0.try_clone().unwrap();
-        assert!(holds().is_err());
-        drop(lock);
-        holds().unwrap();
+impl From<Error> for SwapError {
+    fn from(error: Error) -> Self {
+        SwapError::Failed(error)
     }
 }

@@ -52,45 +52,60 @@ pub fn push_bytes_element(data: &mut Vec<u8>, element: &[u8]) -> Result<(), Stri
     Ok(())
 }
 
-/// Elements between two marks. Small in tests, so that their small tensors have marks.
-pub(super) const MARK_INTERVAL: usize = if cfg!(test) { 4 } else { 4096 };
+/// Elements between two marks.
+pub(super) const MARK_INTERVAL: usize = 4096;
 
-/// Elements of a tensor that has marks, at least. To walk over so many takes less than 100 us.
-const MIN_MARKED: usize = 4 * MARK_INTERVAL;
+/// Intervals of a tensor that has marks, at least. To walk over so many takes less than 100 us.
+const MIN_INTERVALS: usize = 4;
 
-/// Positions of every [`MARK_INTERVAL`]th element of a large tensor. The elements are of different lengths: without marks the way to
+/// Positions of elements of a large tensor, at a fixed interval. The elements are of different lengths: without marks the way to
 /// one of them leads over all before it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Marks(Option<Arc<Vec<usize>>>);
+pub(super) struct Marks(Option<Arc<MarkedPositions>>);
+
+#[derive(Debug)]
+struct MarkedPositions {
+    /// Elements between two marks.
+    interval: usize,
+    /// Position of each mark in the data. The first one is an interval behind the start.
+    positions: Vec<usize>,
+}
 
 impl Marks {
     /// The last marked element that is not behind this one, with its position; `None` where that is the first.
     pub(super) fn before(&self, element: usize) -> Option<(usize, usize)> {
-        let number = (element / MARK_INTERVAL).min(self.0.as_ref()?.len());
-        let position = *self.0.as_ref()?.get(number.checked_sub(1)?)?;
-        Some((number * MARK_INTERVAL, position))
+        let MarkedPositions { interval, positions } = &**self.0.as_ref()?;
+        let number = (element / interval).min(positions.len());
+        let position = *positions.get(number.checked_sub(1)?)?;
+        Some((number * interval, position))
     }
 }
 
 /// Checks that the data is as many elements as the shape says, and nothing more. Marks elements on the way.
 pub(super) fn check(shape: &Shape, data: &Bytes) -> Result<Marks> {
+    check_with_marks(shape, data, MARK_INTERVAL)
+}
+
+/// Checks data as [`check`] does, with so many elements between two marks.
+pub(super) fn check_with_marks(shape: &Shape, data: &Bytes, interval: usize) -> Result<Marks> {
     let expected = shape.elements()?;
     let mut elements = BytesElements::new(data);
-    let (mut count, mut marks) = (0, Vec::new());
-    if expected < MIN_MARKED {
+    let (mut count, mut positions) = (0, Vec::new());
+    if expected < MIN_INTERVALS * interval {
         count = elements.by_ref().count();
     } else {
         loop {
-            let counted = elements.by_ref().take(MARK_INTERVAL).count();
+            let counted = elements.by_ref().take(interval).count();
             count += counted;
-            if counted < MARK_INTERVAL {
+            if counted < interval {
                 break;
             }
-            marks.push(data.len() - elements.left());
+            positions.push(data.len() - elements.left());
         }
     }
     match elements.rest {
-        [] if count == expected => Ok(Marks((!marks.is_empty()).then(|| marks.into()))),
+        [] if count == expected && positions.is_empty() => Ok(Marks::default()),
+        [] if count == expected => Ok(Marks(Some(Arc::new(MarkedPositions { interval, positions })))),
         [] => Err(Error::invalid(format!("shape {shape} of BYTES has {expected} elements, got {count} elements"))),
         rest if rest.len() < PREFIX => Err(Error::invalid(format!(
             "element {count} of BYTES begins with its length in {PREFIX} bytes, got {} bytes",

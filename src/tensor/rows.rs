@@ -74,8 +74,21 @@ pub fn concatenate(parts: &[&Tensor]) -> Option<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{Datatype, bytes_elements::MARK_INTERVAL, push_bytes_element};
+    use crate::tensor::{
+        Datatype,
+        bytes_elements::{MARK_INTERVAL, check_with_marks},
+        push_bytes_element,
+    };
     use proptest::prelude::*;
+
+    /// Elements between two marks of small tensors.
+    const SMALL_INTERVAL: usize = 4;
+
+    /// A small tensor of BYTES that has marks, as a large one does.
+    fn marked(tensor: Tensor) -> Tensor {
+        let marks = check_with_marks(&tensor.shape, &tensor.data, SMALL_INTERVAL).unwrap();
+        Tensor { marks, ..tensor }
+    }
 
     /// A tensor of distinct bytes, and how its rows are cut.
     fn tensor_and_cuts() -> impl Strategy<Value = (Tensor, Vec<usize>)> {
@@ -94,7 +107,8 @@ mod tests {
                 }
                 data
             });
-            (Tensor::new(datatype, shape, Bytes::from(data)).unwrap(), cuts)
+            let tensor = Tensor::new(datatype, shape, Bytes::from(data)).unwrap();
+            (if datatype == Datatype::Bytes { marked(tensor) } else { tensor }, cuts)
         })
     }
 
@@ -124,13 +138,28 @@ mod tests {
         }
         let shape = Shape::new(vec![rows, inner]);
         let tensor = Tensor::new(Datatype::Bytes, shape, Bytes::from(data)).unwrap();
-        let unmarked = Tensor { marks: Marks::default(), ..tensor.clone() };
+        let (unmarked, tensor) = (tensor.clone(), marked(tensor));
         let (cutter, slow) = (RowCutter::new(&tensor), RowCutter::new(&unmarked));
         for element in 0..=rows * inner {
             let (position, walked) = cutter.position(element);
-            assert!(walked < MARK_INTERVAL, "{element}: {walked}");
+            assert!(walked < SMALL_INTERVAL, "{element}: {walked}");
             assert_eq!((position, element), slow.position(element));
         }
+    }
+
+    #[test]
+    fn large_tensor_is_marked_when_it_is_made() {
+        let elements = 5 * MARK_INTERVAL;
+        let mut data = Vec::new();
+        for index in 0..elements {
+            push_bytes_element(&mut data, &vec![0; index % 7]).unwrap();
+        }
+        let tensor = Tensor::new(Datatype::Bytes, Shape::new(vec![elements]), Bytes::from(data)).unwrap();
+        let cutter = RowCutter::new(&tensor);
+        for (element, walked) in [(1, 1), (MARK_INTERVAL + 1, 1), (elements - 1, MARK_INTERVAL - 1), (elements, 0)] {
+            assert_eq!(cutter.position(element).1, walked, "{element}");
+        }
+        assert_eq!(cutter.position(elements).0, tensor.data.len());
     }
 
     #[test]

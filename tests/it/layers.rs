@@ -108,6 +108,23 @@ fn requests_are_routed_and_logged_in_one_place() {
     }
 }
 
+/// Code that only tests need stands in modules of its own: the server that is tested is the one that serves.
+#[test]
+fn code_for_tests_is_in_modules() {
+    for File { path, .. } in Sources::read().files() {
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains("cfg!(test)"), "{} has a branch for tests", path.display());
+        let mut lines = text.lines().map(str::trim_start);
+        while let Some(line) = lines.next() {
+            if line.starts_with("#[cfg(test)]") {
+                let item = lines.by_ref().find(|line| !line.starts_with("#[")).unwrap_or_default();
+                let item = item.trim_start_matches("pub(crate) ");
+                assert!(item.starts_with("mod "), "{}: code for tests outside of a module: {item}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn files_are_small() {
     for File { path, .. } in Sources::read().files() {

@@ -23,7 +23,7 @@ fn machine(gpus: u32) -> Loader {
     let engine = Engine::for_tests().standing_in();
     let compute = Compute::start(0).unwrap();
     let mut loader = Loader::new(engine.clone(), compute, Arc::new(Exposition::new(&[])), 2);
-    loader.devices = Devices::pretend(engine, gpus).into();
+    loader.devices = Devices::with_untried_gpus(engine, gpus).into();
     loader
 }
 

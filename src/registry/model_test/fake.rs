@@ -75,7 +75,7 @@ pub(super) struct Folder {
 pub(super) fn model(folder: &Folder, name: &str) -> Model {
     let source = |version: u64, (file, weights): (u8, u8)| {
         let path = ModelPath::new(format!("{name}/{version}/model.onnx").into(), Roots::default());
-        let fingerprint = Fingerprint::for_tests(i128::from(file), i128::from(weights), FILE_BYTES);
+        let fingerprint = Fingerprint::of_states(i128::from(file), i128::from(weights), FILE_BYTES);
         Source { path, folder: None, fingerprint }
     };
     let versions = folder.versions.iter().filter(|(version, _)| !folder.incomplete.contains(version));
@@ -92,6 +92,6 @@ pub(super) fn model(folder: &Folder, name: &str) -> Model {
 }
 
 pub(super) fn is_no_model(request: &LoadRequest) -> bool {
-    let no_model = |weights| Fingerprint::for_tests(i128::from(NO_MODEL), weights, FILE_BYTES);
+    let no_model = |weights| Fingerprint::of_states(i128::from(NO_MODEL), weights, FILE_BYTES);
     (0..2).any(|weights| request.source.fingerprint == no_model(weights))
 }
