@@ -1,5 +1,7 @@
 //! The registry with real models, as admin calls see it.
 
+mod shared_store;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -253,56 +255,6 @@ fn revisions_end_at_the_last_one() {
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains(&u64::MAX.to_string()), "{refused}");
     assert_eq!(running.picked(), Ok(1));
-}
-
-/// The store reports the change; nothing polls here.
-#[test]
-fn change_of_another_server_is_taken_over_when_the_store_reports_it() {
-    let (repository, store) = (TempDir::new().unwrap(), MemoryStore::default());
-    (1..=2).for_each(|version| add_version(repository.path(), version));
-    let first = Running::start_with(repository.path(), store.clone(), ModelControl::Poll);
-    let mut second = registry(repository.path(), store, ModelControl::Poll);
-    first.change(Change::Promote(1)).unwrap();
-    let control = second.control();
-    let picked = || control.router.table().shown("m", &Selector::Any).map(|version| version.version);
-    assert_eq!((control.revision(), picked()), (0, Ok(2)));
-    while control.revision() == 0 {
-        let message = second.inbox.recv_timeout(TEST_TIMEOUT).unwrap();
-        second.receive(message, &|_| ());
-    }
-    assert_eq!((control.revision(), picked()), (1, Ok(1)));
-    let history = control.history("m").unwrap();
-    assert_eq!(
-        history.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        ["revision 1: promote version 1 by ann (because)"]
-    );
-}
-
-/// A change that another one has overtaken is judged again by the state with that.
-#[test]
-fn servers_that_change_a_shared_state_at_once_lose_no_change() {
-    const CHANGES: u64 = 7;
-    let (repository, store) = (TempDir::new().unwrap(), MemoryStore::default());
-    (1..=2).for_each(|version| add_version(repository.path(), version));
-    let servers = [(); 2].map(|()| Running::start_with(repository.path(), store.clone(), ModelControl::Poll));
-    thread::scope(|scope| {
-        for (server, version) in servers.iter().zip(1..) {
-            scope.spawn(move || (0..CHANGES).for_each(|_| drop(server.change(Change::Promote(version)).unwrap())));
-        }
-    });
-    for server in &servers {
-        server.eventually("it has every change", || server.control.revision() == 2 * CHANGES);
-        let history = server.control.history("m").unwrap();
-        let revisions: Vec<u64> = history.iter().map(|record| record.revision).collect();
-        assert_eq!(revisions, (1..=2 * CHANGES).collect::<Vec<_>>());
-    }
-    assert_eq!(servers[0].picked(), servers[1].picked());
-    // Neither knows of a change that the other has made: it is judged by the state with it.
-    let stale = ChangeContext { expected_revision: Some(1), ..ChangeContext::default() };
-    servers[0].change(Change::Promote(1)).unwrap();
-    let refused = servers[1].control.change("m", |_| Ok(Change::Promote(2)), stale).unwrap_err();
-    assert_eq!(refused.code(), Code::Aborted);
-    assert!(refused.message().contains(&format!("revision {}: promote version 1", 2 * CHANGES + 1)), "{refused}");
 }
 
 /// A version of which the load takes as long as it is let: until the file that is given is made empty.

@@ -47,6 +47,7 @@ use crate::{
     registry::{Options, Registry},
     repository::Repository,
     router::Router,
+    state::FolderStore,
 };
 
 /// Bytes of one write at most.

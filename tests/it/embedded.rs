@@ -3,11 +3,11 @@
 use onnxd::{
     error::Code,
     metrics::{HistogramSnapshot, Phase, Rejection, StopReason, VersionSnapshot},
-    server::{Addresses, Ended, PortAddresses, Server, ServerConfig, Sockets},
+    server::{Addresses, Ended, Server, Sockets},
     traffic::Reason,
 };
 use serde_json::json;
-use std::{collections::BTreeMap, net::TcpListener, path::Path};
+use std::{collections::BTreeMap, net::TcpListener};
 use tempfile::TempDir;
 
 use crate::support::{client, embedded::config, onnx};
