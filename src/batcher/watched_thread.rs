@@ -193,10 +193,7 @@ impl AbandonedRun {
         match batcher {
             Some(batcher) => batcher.abandon(batch.as_deref(), took, is_replaced),
             None => {
-                tracing::error!(
-                    seconds = took.as_secs_f64(),
-                    "run of a load abandoned, it did not end when it was stopped"
-                )
+                tracing::error!(seconds = took.as_secs_f64(), "run of a load abandoned, it did not end when stopped")
             }
         }
     }

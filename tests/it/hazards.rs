@@ -171,7 +171,7 @@ async fn load_warns_of_operators_that_can_end_the_process() {
     let warns = |model: &str| {
         let model = model.to_owned();
         move |line: &Value| {
-            line["level"] == "WARN" && line["model"] == *model && field(line, "warning").contains("end the process")
+            line["level"] == "WARN" && line["model"] == *model && field(line, "reason").contains("end the process")
         }
     };
     server.wait_for_log(warns("mod"));
