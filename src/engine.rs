@@ -43,7 +43,7 @@ pub use instance::Instance;
 pub use library_version::version_of;
 pub use model::Model;
 pub use model_file::{ModelFile, NeedsElements, RowAnalysis, RowProof};
-pub use run_control::{RunControl, Watcher, is_stop_requested, stop_reason};
+pub use run_control::{RunControl, WatchdogWaker, is_stop_requested, stop_reason};
 pub use target::{Provider, Target};
 pub use weights::weights_files;
 pub use worker::{Death, Launch, WorkerFailure, serve as serve_worker};

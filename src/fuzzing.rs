@@ -87,11 +87,11 @@ fn holds_together(tensor: &Tensor) {
 mod tests {
     use std::{fs, path::Path};
 
-    type Target = fn(&[u8]);
+    type FuzzTarget = fn(&[u8]);
 
     #[test]
     fn the_kept_corpora_are_decoded() {
-        let targets: [(&str, Target); 6] = [
+        let targets: [(&str, FuzzTarget); 6] = [
             ("http_json", super::http_json),
             ("http_binary", super::http_binary),
             ("grpc", super::grpc),

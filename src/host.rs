@@ -8,7 +8,7 @@ pub mod gpus;
 mod memory;
 pub(crate) mod priority;
 
-pub use control_groups::Limit;
+pub use control_groups::ControlGroupLimit;
 pub use cpus::{Cpus, cpus};
 pub use memory::{Memory, ProcessLimit, memory};
 

@@ -7,5 +7,5 @@ mod reader;
 mod tensor;
 
 pub use elements::{Elements, min_json_bytes, write_elements, write_elements_while};
-pub use reader::{Kind, Reader};
+pub use reader::{Reader, ValueKind};
 pub use tensor::{TensorObject, once};

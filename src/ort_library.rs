@@ -12,7 +12,7 @@ mod location;
 
 pub use libraries::{Missing, ProviderLibrary, prepare};
 use location::LIBRARY_NAMES;
-pub use location::{Origin, Place, places};
+pub use location::{Place, PlaceKind, places};
 
 /// Finds the library: the one that `ORT_DYLIB_PATH` names, else the first that is in one of [`places`].
 pub fn locate() -> Result<PathBuf, NotFound> {
@@ -25,7 +25,7 @@ fn first(places: Vec<Place>) -> Result<PathBuf, NotFound> {
         match (place.origin, place.found) {
             (_, Some(path)) => return Ok(path),
             // A user who names one wants no other.
-            (Origin::Named, None) => return Err(NotFound::Named(place.candidates.into_iter().collect())),
+            (PlaceKind::Named, None) => return Err(NotFound::Named(place.candidates.into_iter().collect())),
             (_, None) => candidates.extend(place.candidates),
         }
     }

@@ -43,7 +43,7 @@ mod watcher;
 mod worker;
 
 pub use control::{ChangeResult, Control};
-pub use executor::Progress;
+pub use executor::LoadProgress;
 pub use room::MemoryLimit;
 pub use status::{Event, EventKind, ModelStatus, TrafficSource, VersionState, VersionStatus};
 pub use worker::{Options, Registry};

@@ -18,6 +18,6 @@ mod scan;
 
 pub use fingerprint::Fingerprint;
 pub use manifest::Verified;
-pub use model::{Model, Scan, Source};
+pub use model::{RepositoryModel, Scan, Source};
 pub use pbtxt::IgnoredConfig;
 pub use root::Repository;

@@ -21,5 +21,5 @@ pub use pending::{Answer, Pending};
 pub use readiness::Readiness;
 pub use split::Split;
 pub use table::{ModelEntry, Routing, Table, VersionEntry};
-pub use ticket::{Header, Meta, Ticket};
+pub use ticket::{HeaderLookup, Meta, Ticket};
 pub use version::{Derived, Version};

@@ -31,7 +31,7 @@ pub(in crate::api) fn streaming_services(context: Context, descriptors: &'static
     let v1 = reflection(tonic_reflection::server::Builder::configure()).build_v1();
     let v1alpha = reflection(tonic_reflection::server::Builder::configure()).build_v1alpha();
     let limits = context.limits.clone();
-    let health = HealthServer::new(Health { context });
+    let health = HealthServer::new(HealthService { context });
     macro_rules! unpacking {
         ($service:expr) => {
             [CompressionEncoding::Gzip, CompressionEncoding::Deflate, CompressionEncoding::Zstd]
@@ -49,12 +49,12 @@ pub(in crate::api) fn streaming_services(context: Context, descriptors: &'static
 }
 
 /// The health service.
-struct Health {
+struct HealthService {
     context: Context,
 }
 
 #[tonic::async_trait]
-impl health_server::Health for Health {
+impl health_server::Health for HealthService {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
@@ -93,14 +93,14 @@ fn status(context: &Context, service: &str) -> ServingStatus {
 
 /// The status now, and then whenever it changes. It ends when the server drains, so that it does not hold up the end.
 fn changes(context: Context, service: String) -> impl Stream<Item = Result<HealthCheckResponse, Status>> {
-    struct Watcher {
+    struct HealthWatcher {
         context: Context,
         service: String,
         tables: tokio::sync::watch::Receiver<()>,
         last: Option<ServingStatus>,
     }
     let tables = context.router.changes();
-    let watcher = Watcher { context, service, tables, last: None };
+    let watcher = HealthWatcher { context, service, tables, last: None };
     stream::unfold(watcher, async |mut watcher| {
         loop {
             // Marked as seen before the status is read: a change in between wakes the next wait.

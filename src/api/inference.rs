@@ -19,4 +19,4 @@ pub(super) use oip_http_endpoint::infer as infer_http;
 pub(crate) use oip_http_endpoint::{http_status, put_answer_headers};
 pub(crate) use request_headers::RequestHeaders;
 pub(crate) use respond::{Completed, Responder};
-pub(crate) use stages::{Submitted, decode, submit};
+pub(crate) use stages::{QueuedInference, decode, submit};

@@ -70,10 +70,10 @@ pub(super) fn routes(exposition: Arc<Exposition>, read: ReadGauges) -> io::Resul
 }
 
 fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: ScrapeGauges) -> io::Result<()> {
-    let mut written: Vec<Written> = Vec::new();
+    let mut written: Vec<BodyWriter> = Vec::new();
     for Scraper { encoding, .. } in &waiting {
         if written.iter().all(|written| written.encoding != *encoding) {
-            written.push(Written::new(*encoding)?);
+            written.push(BodyWriter::new(*encoding)?);
         }
     }
     let mut failed = Ok(());
@@ -86,7 +86,7 @@ fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: ScrapeGauges
         thread::sleep(PAUSE);
     });
     failed?;
-    let bodies = written.into_iter().map(Written::finish).collect::<io::Result<Vec<_>>>()?;
+    let bodies = written.into_iter().map(BodyWriter::finish).collect::<io::Result<Vec<_>>>()?;
     for Scraper { encoding, answer } in waiting {
         let body = bodies.iter().find(|body| body.encoding == encoding);
         // A client that has gone needs no body.
@@ -96,15 +96,15 @@ fn answer(waiting: Vec<Scraper>, exposition: &Exposition, readings: ScrapeGauges
 }
 
 /// A text that is being written.
-struct Written {
+struct BodyWriter {
     encoding: Option<Encoding>,
     packer: Option<Packer>,
     data: Vec<u8>,
 }
 
-impl Written {
+impl BodyWriter {
     fn new(encoding: Option<Encoding>) -> io::Result<Self> {
-        Ok(Written { encoding, packer: encoding.map(Packer::new).transpose()?, data: Vec::new() })
+        Ok(BodyWriter { encoding, packer: encoding.map(Packer::new).transpose()?, data: Vec::new() })
     }
 
     fn add(&mut self, piece: &str) -> io::Result<()> {

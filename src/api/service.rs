@@ -10,7 +10,7 @@ use tower_service::Service as _;
 use super::{
     admin,
     context::Context,
-    dialect::oip_http::Target,
+    dialect::oip_http::PathTarget,
     health::streaming_services,
     inference::{infer_grpc, infer_http},
     metadata,
@@ -32,7 +32,7 @@ pub struct Service {
 }
 
 /// The response to a request that is no inference.
-type Rest = Pin<Box<dyn Future<Output = HttpResponse> + Send>>;
+type ResponseFuture = Pin<Box<dyn Future<Output = HttpResponse> + Send>>;
 
 /// Where inferences are answered.
 #[derive(Clone)]
@@ -96,7 +96,7 @@ impl Service {
         match &self.inferences {
             Inferences::Grpc(context) => {
                 if let Some(refused) = not_grpc(&context.ports, request.uri().path(), request.headers()) {
-                    return Either::Right(Box::pin(ready(refused)) as Rest);
+                    return Either::Right(Box::pin(ready(refused)) as ResponseFuture);
                 }
                 match method(request.uri().path()) {
                     Some("ModelInfer") => {
@@ -104,13 +104,13 @@ impl Service {
                     }
                     Some(_) => {
                         let answer = metadata::grpc::answer(context.clone(), pending.clone(), request);
-                        return Either::Right(Box::pin(answer) as Rest);
+                        return Either::Right(Box::pin(answer) as ResponseFuture);
                     }
                     None => {}
                 }
             }
             Inferences::Http(context) => {
-                if let Some(target) = Target::of_inference(request.uri().path()) {
+                if let Some(target) = PathTarget::of_inference(request.uri().path()) {
                     // Boxed: most don't come by this way, and those over gRPC would carry the room for it.
                     let answer = infer_http(context, pending, client, target, request);
                     return Either::Left(Either::Right(Box::pin(answer)));
@@ -122,6 +122,6 @@ impl Service {
         Either::Right(Box::pin(async move {
             let Ok(response) = rest.call(request.map(Body::new)).await;
             other(response)
-        }) as Rest)
+        }) as ResponseFuture)
     }
 }

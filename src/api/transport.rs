@@ -21,7 +21,7 @@ pub(in crate::api) use compression::{Packer, compress_in_place};
 pub use health_only::refuse_unless_health;
 pub use limits::Limits;
 pub(crate) use limits::Refusal;
-pub(in crate::api) use limits::{Limit, RefusalKind};
+pub(in crate::api) use limits::{ByteLimit, RefusalKind};
 pub use memory_budget::Budget;
 pub(crate) use memory_budget::{Share, guarded};
 pub use ports::Ports;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     forecast::{Begun, Forecast, LaneState, Newcomer, Prediction, nanoseconds},
-    queue::{Cancel, Dropped, Next, Queue},
+    queue::{Cancel, Dropped, NextStep, Queue},
 };
 use crate::metrics::{QueueRates, Rejection};
 
@@ -45,7 +45,7 @@ pub(super) struct Admitted {
 
 /// Why a newcomer is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum AdmissionRefusal {
     /// So many wait, which is the limit.
     Full { limit: usize },
     /// Its answer would come after its deadline.
@@ -56,7 +56,7 @@ pub(super) enum Refusal {
 
 /// A run that has begun, for [`Admission::ended`].
 #[derive(Debug)]
-pub(super) struct Run {
+pub(super) struct AdmittedRun {
     begun: Begun,
     /// Deadline, level and arrival of its jobs that were predicted to be in time.
     jobs: SmallVec<[(Instant, usize, Instant); 1]>,
@@ -111,13 +111,13 @@ impl Admission {
         newcomer: &Newcomer,
         queue: &Queue<J>,
         is_idle: bool,
-    ) -> Result<Admitted, Refusal> {
+    ) -> Result<Admitted, AdmissionRefusal> {
         let (level, now) = (newcomer.level, newcomer.arrived);
         if queue.is_empty() && is_idle {
             return Ok(Admitted { predicted: false });
         }
         if let Some(limit) = queue.is_full(level) {
-            return Err(Refusal::Full { limit });
+            return Err(AdmissionRefusal::Full { limit });
         }
         let ahead = queue.ahead_of(level);
         let limit = if ahead.jobs == 0 { None } else { queue.level(level).map(|limits| limits.max_wait) };
@@ -137,17 +137,17 @@ impl Admission {
         if let Some(limit) = limit
             && wait > limit.mul_f64(MAX_FILL)
         {
-            return Err(Refusal::QueueTime { wait, limit });
+            return Err(AdmissionRefusal::QueueTime { wait, limit });
         }
         match left {
-            Some(left) if answer + margin > left.mul_f64(part) => Err(Refusal::Late { wait, answer, left }),
+            Some(left) if answer + margin > left.mul_f64(part) => Err(AdmissionRefusal::Late { wait, answer, left }),
             _ => Ok(admitted),
         }
     }
 
     /// A newcomer was refused.
-    pub(super) fn refused(&mut self, level: usize, refusal: &Refusal, now: Instant) {
-        if matches!(refusal, Refusal::Late { .. }) {
+    pub(super) fn refused(&mut self, level: usize, refusal: &AdmissionRefusal, now: Instant) {
+        if matches!(refusal, AdmissionRefusal::Late { .. }) {
             self.fill_of(level).refused(now);
         }
     }
@@ -166,10 +166,10 @@ impl Admission {
         &mut self,
         queue: &mut Queue<J>,
         now: Instant,
-    ) -> (Next<J>, Vec<Dropped<J>>, Option<Run>) {
+    ) -> (NextStep<J>, Vec<Dropped<J>>, Option<AdmittedRun>) {
         let (next, dropped) = queue.take(now, &self.forecast);
         self.dropped(&dropped, now);
-        let Next::Run(batch) = &next else { return (next, dropped, None) };
+        let NextStep::Run(batch) = &next else { return (next, dropped, None) };
         let rows = batch.iter().fold(0usize, |rows, waiting| rows.saturating_add(waiting.rows));
         let predicted = batch.iter().filter(|waiting| waiting.predicted);
         let predicted = predicted.filter_map(|waiting| Some((waiting.deadline?, waiting.level, waiting.arrived)));
@@ -177,21 +177,21 @@ impl Admission {
         let ready = batch.iter().map(|waiting| waiting.arrived).min().unwrap_or(now) + queue.max_delay();
         let is_full = queue.max_rows() <= 1 || queue.has_due(now, &self.forecast);
         let begun = self.forecast.begins(now, rows, ready, is_full, self.instances);
-        (next, dropped, Some(Run { begun, jobs }))
+        (next, dropped, Some(AdmittedRun { begun, jobs }))
     }
 
     /// A run has ended, of which nothing is learned.
-    pub(super) fn forget(&mut self, run: &Run) {
+    pub(super) fn forget(&mut self, run: &AdmittedRun) {
         self.forecast.forget(run.begun);
     }
 
     /// A run was stopped before it had ended.
-    pub(super) fn stopped(&mut self, run: &Run, now: Instant) {
+    pub(super) fn stopped(&mut self, run: &AdmittedRun, now: Instant) {
         self.forecast.stopped(run.begun, now);
     }
 
     /// A run has ended.
-    pub(super) fn ended(&mut self, run: Run, now: Instant) {
+    pub(super) fn ended(&mut self, run: AdmittedRun, now: Instant) {
         self.forecast.ended(run.begun, now);
         for (deadline, level, arrived) in run.jobs {
             let fill = self.fill_of(level);

@@ -4,7 +4,7 @@ use std::time::Instant;
 use tokio::time::timeout_at;
 
 use super::{
-    job::{JobOutput, JobReceiver, Submitted},
+    job::{JobOutput, JobReceiver, QueuedRequest},
     sync::Arc,
     timing::Timing,
     version_batcher::Batcher,
@@ -20,8 +20,8 @@ impl<M: Model> Batcher<M> {
     ///
     /// # Errors
     /// The deadline has passed, or the run failed.
-    pub async fn answer(self: &Arc<Self>, submitted: Submitted) -> Result<JobOutput> {
-        let Submitted { mut receivers, level, deadline, whole } = submitted;
+    pub async fn answer(self: &Arc<Self>, submitted: QueuedRequest) -> Result<JobOutput> {
+        let QueuedRequest { mut receivers, level, deadline, whole } = submitted;
         if receivers.len() == 1
             && let Some(receiver) = receivers.pop()
         {

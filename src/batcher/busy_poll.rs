@@ -29,12 +29,12 @@ const PAUSE_FOR_OTHERS: u32 = 2 * MAX_PAUSE;
 const MAX_PAUSE: u32 = 1024;
 
 thread_local! {
-    static THREAD: Thread = Thread::default();
+    static THREAD: BusyPollState = BusyPollState::default();
 }
 
 /// State of busy polling on an I/O thread.
 #[derive(Default)]
-struct Thread {
+struct BusyPollState {
     polling: Cell<bool>,
     /// True if a lone request has come since the last poll.
     received: Cell<bool>,

@@ -22,10 +22,10 @@ use crate::per_thread;
 /// A handle to the threads. They end at [`ComputeThreads::stop`].
 #[derive(Clone)]
 pub(super) struct ComputeThreads {
-    shared: Arc<Shared>,
+    shared: Arc<ComputeShared>,
 }
 
-struct Shared {
+struct ComputeShared {
     /// Prefix of the threads' names.
     name: &'static str,
     /// CPUs that the process may use.
@@ -63,7 +63,7 @@ impl ComputeThreads {
         let schedule = Schedule { due: SlotQueue::new(), later: BTreeMap::new(), next_number: 0, stopping: false };
         let (schedule, changed) = (Mutex::new(schedule), Condvar::new());
         let (running, thread_ended) = (Mutex::new(Threads::default()), Condvar::new());
-        let shared = Shared { name, cpus, schedule, changed, threads: running, thread_ended, watchdog };
+        let shared = ComputeShared { name, cpus, schedule, changed, threads: running, thread_ended, watchdog };
         let compute = ComputeThreads { shared: Arc::new(shared) };
         compute.grow(threads)?;
         Ok(compute)
@@ -141,7 +141,7 @@ impl ComputeThreads {
     }
 }
 
-impl SlotOwner for Shared {
+impl SlotOwner for ComputeShared {
     fn abandon(self: Arc<Self>, run: RunId, thread: usize) -> bool {
         // Unless the run has come back by itself, and its thread has gone on.
         if !self.schedule().due.end(run) {
@@ -163,7 +163,7 @@ impl SlotOwner for Shared {
 
 /// Registers the end of a thread, also where it panics.
 struct EndOfThread<'a> {
-    compute: &'a Shared,
+    compute: &'a ComputeShared,
     thread: usize,
 }
 
@@ -174,7 +174,7 @@ impl Drop for EndOfThread<'_> {
     }
 }
 
-impl Shared {
+impl ComputeShared {
     fn start_thread(self: &Arc<Self>, threads: &mut Threads) -> io::Result<()> {
         let number = threads.next_number;
         let builder = thread::Builder::new().name(format!("{}-{number}", self.name));
@@ -193,7 +193,7 @@ impl Shared {
 
     /// Drives batchers until the end, or until a run of this thread was abandoned: another has taken its place then.
     fn work(self: &Arc<Self>, number: usize) {
-        let owner: Weak<dyn SlotOwner> = Arc::<Shared>::downgrade(self);
+        let owner: Weak<dyn SlotOwner> = Arc::<ComputeShared>::downgrade(self);
         let mut schedule = self.schedule();
         while !schedule.stopping {
             let now = Instant::now();

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     inline,
-    queue::Next,
+    queue::NextStep,
     schedulable::Schedulable,
     sync::{Arc, thread},
     version_batcher::{Batcher, LaneId},
@@ -59,8 +59,8 @@ impl<M: Model> Batcher<M> {
         let (next, dropped, run) = contents.take(now);
         lane.update_gauge(&contents);
         let batch = match next {
-            Next::Run(batch) => batch,
-            Next::WaitUntil(until) => {
+            NextStep::Run(batch) => batch,
+            NextStep::WaitUntil(until) => {
                 contents.idle.put(device, instance);
                 let earlier = contents.timer.is_none_or(|timer| until < timer);
                 if earlier {
@@ -73,7 +73,7 @@ impl<M: Model> Batcher<M> {
                 self.refuse(dropped, now);
                 return 0;
             }
-            Next::Idle => {
+            NextStep::Idle => {
                 contents.idle.put(device, instance);
                 drop(contents);
                 self.refuse(dropped, now);

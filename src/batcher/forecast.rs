@@ -14,7 +14,7 @@ pub(super) struct Forecast {
     /// Time between that an instance and a job are there and that the batch begins: the wait for a compute slot.
     gap: f64,
     /// The runs that are under way.
-    running: SmallVec<[Running; 2]>,
+    running: SmallVec<[ActiveRun; 2]>,
     /// When the last run ended.
     last_end: Option<Instant>,
     /// Longest run of late; it fades.
@@ -25,7 +25,7 @@ pub(super) struct Forecast {
 
 /// A run under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Running {
+struct ActiveRun {
     started: Instant,
     expected_end: Instant,
 }
@@ -33,7 +33,7 @@ struct Running {
 /// A run that has begun.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Begun {
-    run: Running,
+    run: ActiveRun,
     rows: usize,
     /// True if its time, from the end of the run before, shows the throughput of the lane.
     is_saturated: bool,
@@ -258,7 +258,7 @@ impl Forecast {
         while self.running.len() >= instances.max(1) {
             self.running.remove(0);
         }
-        let run = Running { started: now, expected_end };
+        let run = ActiveRun { started: now, expected_end };
         self.running.push(run);
         Begun { run, rows, is_saturated }
     }

@@ -12,14 +12,14 @@ pub struct DeviceInFlight(Arc<AtomicUsize>);
 
 /// Idle instances of a lane, by device.
 pub(super) struct Idle<I> {
-    devices: Box<[Device<I>]>,
+    devices: Box<[DeviceInstances<I>]>,
     /// Of all devices.
     count: usize,
     /// The device that an instance was last taken from.
     last: usize,
 }
 
-struct Device<I> {
+struct DeviceInstances<I> {
     idle: Vec<I>,
     /// `None` for the CPU, whose threads are counted.
     in_flight: Option<DeviceInFlight>,
@@ -28,8 +28,8 @@ struct Device<I> {
 impl<I> Idle<I> {
     /// Instances by the device that they run on.
     pub(super) fn new(devices: impl IntoIterator<Item = (Vec<I>, Option<DeviceInFlight>)>) -> Self {
-        let devices: Box<[Device<I>]> =
-            devices.into_iter().map(|(idle, in_flight)| Device { idle, in_flight }).collect();
+        let devices: Box<[DeviceInstances<I>]> =
+            devices.into_iter().map(|(idle, in_flight)| DeviceInstances { idle, in_flight }).collect();
         let count = devices.iter().map(|device| device.idle.len()).sum();
         Idle { last: devices.len(), devices, count }
     }
@@ -43,7 +43,7 @@ impl<I> Idle<I> {
     pub(super) fn take(&mut self) -> Option<(usize, I)> {
         let number = match &*self.devices {
             [_] => 0,
-            devices => least_busy(devices.iter().map(Device::busy), self.last)?,
+            devices => least_busy(devices.iter().map(DeviceInstances::busy), self.last)?,
         };
         let device = &mut self.devices[number];
         let instance = device.idle.pop()?;
@@ -91,7 +91,7 @@ impl<I> Idle<I> {
     }
 }
 
-impl<I> Device<I> {
+impl<I> DeviceInstances<I> {
     /// The runs that keep it busy; `None` where no instance is idle.
     fn busy(&self) -> Option<usize> {
         (!self.idle.is_empty()).then(|| self.in_flight.as_ref().map_or(0, |DeviceInFlight(runs)| runs.load(Relaxed)))

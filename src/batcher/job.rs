@@ -34,7 +34,7 @@ pub struct JobOutput {
 }
 
 /// A request in the queue. Dropped, it is cancelled.
-pub struct Submitted {
+pub struct QueuedRequest {
     /// One for each piece.
     pub(super) receivers: SmallVec<[JobReceiver; 1]>,
     pub(super) deadline: Option<Instant>,

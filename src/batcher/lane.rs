@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use super::{
-    admission::{Admission, Admitted, Refusal, Run},
+    admission::{Admission, AdmissionRefusal, Admitted, AdmittedRun},
     forecast::Newcomer,
     idle::Idle,
     instances::OnDevice,
     job::Job,
-    queue::{Dropped, Limits, Next, Queue, Waiting},
+    queue::{Dropped, NextStep, Queue, QueueLimits, Waiting},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -42,7 +42,7 @@ pub(super) struct LaneContents<M> {
 
 impl<M> Lane<M> {
     pub(super) fn new(
-        limits: Limits,
+        limits: QueueLimits,
         devices: Vec<OnDevice<M>>,
         metrics: &VersionMetrics,
         batcher: Weak<dyn WatchedBatcher>,
@@ -91,7 +91,7 @@ impl<M> Lane<M> {
 
 impl<M> LaneContents<M> {
     /// Decides about the jobs of one request, all or none. Returns the dead jobs that left to make room for them, too.
-    pub(super) fn admit(&mut self, newcomer: &Newcomer) -> (Result<Admitted, Refusal>, Vec<Dropped<Job>>) {
+    pub(super) fn admit(&mut self, newcomer: &Newcomer) -> (Result<Admitted, AdmissionRefusal>, Vec<Dropped<Job>>) {
         let (is_idle, now) = (self.idle.len() > 0, newcomer.arrived);
         let mut admitted = self.admission.check(newcomer, &self.queue, is_idle);
         let mut dropped = Vec::new();
@@ -115,13 +115,13 @@ impl<M> LaneContents<M> {
     }
 
     /// The next batch for an instance that is free.
-    pub(super) fn take(&mut self, now: Instant) -> (Next<Job>, Vec<Dropped<Job>>, Option<Run>) {
+    pub(super) fn take(&mut self, now: Instant) -> (NextStep<Job>, Vec<Dropped<Job>>, Option<AdmittedRun>) {
         self.admission.take(&mut self.queue, now)
     }
 
     /// Records the end of a run. Returns the rates that it has shown. A lone inline run takes less time than to read the clock
     /// often: nothing is learned of it.
-    pub(super) fn run_ended(&mut self, run: Option<Run>, is_inline: bool) -> Option<QueueRates> {
+    pub(super) fn run_ended(&mut self, run: Option<AdmittedRun>, is_inline: bool) -> Option<QueueRates> {
         let run = run?;
         if is_inline && self.queue.is_empty() {
             self.admission.forget(&run);
@@ -133,14 +133,14 @@ impl<M> LaneContents<M> {
     }
 
     /// Records that a run was stopped before it had ended.
-    pub(super) fn run_stopped(&mut self, run: Option<Run>) {
+    pub(super) fn run_stopped(&mut self, run: Option<AdmittedRun>) {
         if let Some(run) = run {
             self.admission.stopped(&run, Instant::now());
         }
     }
 
     /// Records the end of a run of which nothing is to be learned, such as one that ended its worker process.
-    pub(super) fn forget_run(&mut self, run: Option<Run>) {
+    pub(super) fn forget_run(&mut self, run: Option<AdmittedRun>) {
         if let Some(run) = run {
             self.admission.forget(&run);
         }

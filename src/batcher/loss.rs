@@ -6,14 +6,14 @@ use crate::error::Lost;
 
 /// The reason for which a batcher is lost, if it is, and the function to call then.
 #[derive(Default)]
-pub(super) struct Loss {
+pub(super) struct LossSignal {
     lost: OnceLock<Lost>,
     callback: OnceLock<Callback>,
 }
 
 type Callback = Box<dyn Fn(&Lost) + Send + Sync>;
 
-impl Loss {
+impl LossSignal {
     /// Sets the reason. False if there is one already.
     pub(super) fn set(&self, lost: Lost) -> bool {
         self.lost.set(lost).is_ok()

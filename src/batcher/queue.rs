@@ -14,4 +14,4 @@ mod tests;
 
 pub(super) use policy::Queue;
 pub use waiting::LevelLimits;
-pub(super) use waiting::{Cancel, Dropped, Key, Limits, Next, Waiting};
+pub(super) use waiting::{BatchKey, Cancel, Dropped, NextStep, QueueLimits, Waiting};

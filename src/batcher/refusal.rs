@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{admission::Refusal, job::Job, queue::Dropped, version_batcher::Batcher};
+use super::{admission::AdmissionRefusal, job::Job, queue::Dropped, version_batcher::Batcher};
 use crate::{
     engine::Model,
     error::{Code, Error},
@@ -28,13 +28,13 @@ impl<M: Model> Batcher<M> {
     }
 
     /// The error of a request that is not admitted.
-    pub(super) fn refused(&self, refusal: Refusal) -> Error {
+    pub(super) fn refused(&self, refusal: AdmissionRefusal) -> Error {
         let (why, message, wait) = match refusal {
-            Refusal::Full { limit } => {
+            AdmissionRefusal::Full { limit } => {
                 let message = format!("the queue of {} is full: {limit} requests wait; try again later", self.label);
                 (Rejection::QueueFull, message, Duration::ZERO)
             }
-            Refusal::Late { wait, answer, left } => {
+            AdmissionRefusal::Late { wait, answer, left } => {
                 let message = format!(
                     "{} is overloaded: its answer is predicted in {} ({} of it in the queue), and the request's deadline \
                      is in {}; try again later or with a longer timeout",
@@ -45,7 +45,7 @@ impl<M: Model> Batcher<M> {
                 );
                 (Rejection::PredictedLate, message, answer.saturating_sub(left))
             }
-            Refusal::QueueTime { wait, limit } => {
+            AdmissionRefusal::QueueTime { wait, limit } => {
                 let message = format!(
                     "{} is overloaded: a wait of {} in the queue is predicted, for which max_queue_time = \"{}\" leaves no \
                      room; try again later",

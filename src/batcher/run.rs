@@ -18,7 +18,7 @@ use super::{
 use crate::{
     engine::{BatchRun, Model, stop_reason},
     error::{Code, Error, Result},
-    metrics::{Phase, StopReason},
+    metrics::{RequestPhase, StopReason},
     tensor::{ModelInputs, RowCutter, Tensor},
 };
 
@@ -140,8 +140,8 @@ impl<M: Model> Batcher<M> {
         let panicked = |_| Error::internal("the engine panicked: this is a defect of the server");
         let BatchRun { outputs, input, run } = ran.map_err(panicked)?;
         self.metrics.batch_ran(rows as u64);
-        self.metrics.phase_took(Phase::Input, input, requests);
-        self.metrics.phase_took(Phase::Run, run, requests);
+        self.metrics.phase_took(RequestPhase::Input, input, requests);
+        self.metrics.phase_took(RequestPhase::Run, run, requests);
         if rows <= self.settings.inline_rows {
             self.inline_run_time.add(run);
         }
@@ -155,7 +155,7 @@ impl<M: Model> Batcher<M> {
         let started = Instant::now();
         let outputs = cut(jobs, outputs, rows)?;
         let output = started.elapsed();
-        self.metrics.phase_took(Phase::Output, output, requests);
+        self.metrics.phase_took(RequestPhase::Output, output, requests);
         Ok((outputs, Timing { input, run, output, batch_rows: rows, ..Timing::default() }))
     }
 }

@@ -6,7 +6,7 @@ use super::priority_levels::Levels;
 
 /// Settings by which a version's requests are batched and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct BatcherSettings {
     /// True if axis 0 is the batch: a request that has more rows than a batch may have is run in pieces.
     pub rows_independent: bool,
     /// True if requests are batched; otherwise each runs alone.

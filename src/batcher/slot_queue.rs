@@ -20,7 +20,7 @@ pub(super) type RunId = u64;
 /// Batchers that wait for slots, and the runs that hold some.
 #[derive(Debug)]
 pub(super) struct SlotQueue<T> {
-    waiting: VecDeque<Entry<T>>,
+    waiting: VecDeque<SlotRequest<T>>,
     /// In the order of their beginnings.
     running: Vec<SlotRun>,
     next_run: RunId,
@@ -32,7 +32,7 @@ pub(super) struct SlotQueue<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct SlotRequest<T> {
     item: T,
     slots: usize,
 }
@@ -71,7 +71,7 @@ impl<T> SlotQueue<T> {
 
     /// Appends an item whose run takes so many slots.
     pub(super) fn push(&mut self, item: T, slots: usize) {
-        self.waiting.push_back(Entry { item, slots });
+        self.waiting.push_back(SlotRequest { item, slots });
     }
 
     /// True if a thread may find something to run.
@@ -134,7 +134,7 @@ impl<T> SlotQueue<T> {
     }
 
     /// Slots that an entry takes: there may be fewer than it would use.
-    fn need(&self, entry: &Entry<T>) -> usize {
+    fn need(&self, entry: &SlotRequest<T>) -> usize {
         entry.slots.clamp(1, self.slots.max(1))
     }
 }

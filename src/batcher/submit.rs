@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     forecast::Newcomer,
     inline,
-    job::{Job, JobReceiver, Submitted},
+    job::{Job, JobReceiver, QueuedRequest},
     queue::{self, Waiting},
     sync::{Arc, atomic::Ordering::Relaxed},
     version_batcher::{Batcher, LaneId},
@@ -36,7 +36,7 @@ impl<M: Model> Batcher<M> {
         priority: u64,
         deadline: Option<Instant>,
         now: Instant,
-    ) -> Result<Submitted> {
+    ) -> Result<QueuedRequest> {
         if deadline.is_some_and(|deadline| deadline <= now) {
             self.metrics.rejected(Rejection::Deadline);
             return Err(self.too_late());
@@ -51,7 +51,7 @@ impl<M: Model> Batcher<M> {
         let (jobs, receivers): (Vec<_>, SmallVec<_>) =
             jobs.map(|(index, piece)| self.job(piece, index == 0, &newcomer)).unzip();
         self.enqueue(jobs, inputs.rows(), &newcomer)?;
-        Ok(Submitted { receivers, level, deadline, whole: Some(Box::new(inputs)) })
+        Ok(QueuedRequest { receivers, level, deadline, whole: Some(Box::new(inputs)) })
     }
 
     /// Puts a request into the queue as one job, however many rows it has.
@@ -61,13 +61,13 @@ impl<M: Model> Batcher<M> {
         level: usize,
         deadline: Option<Instant>,
         now: Instant,
-    ) -> Result<Submitted> {
+    ) -> Result<QueuedRequest> {
         let rows = inputs.rows();
         let job_rows = self.job_rows(&inputs);
         let newcomer = Newcomer { level, rows: job_rows, job_rows, deadline, arrived: now };
         let (job, receiver) = self.job(inputs, true, &newcomer);
         self.enqueue([job], rows, &newcomer)?;
-        Ok(Submitted { receivers: smallvec![receiver], level, deadline, whole: None })
+        Ok(QueuedRequest { receivers: smallvec![receiver], level, deadline, whole: None })
     }
 
     /// Rows of a job as the queue counts them.
@@ -160,7 +160,7 @@ impl<M: Model> Batcher<M> {
 
     /// The key that a job must have in common with others: the inputs' extents behind axis 0, where the signature leaves them open.
     /// One that gives optional inputs, which nothing says the rows of, runs alone.
-    fn key(&self, inputs: &ModelInputs) -> queue::Key {
+    fn key(&self, inputs: &ModelInputs) -> queue::BatchKey {
         let open = |&(input, axis): &(usize, usize)| inputs.required[input].shape().extents()[axis];
         let is_alone = !inputs.optional.is_empty() || self.settings.batched && !self.has_rows(inputs);
         let alone = is_alone.then(|| self.next_alone.fetch_add(1, Relaxed));

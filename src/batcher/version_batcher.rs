@@ -7,10 +7,10 @@ use super::{
     instances::{Instances, OnDevice},
     io_thread,
     lane::Lane,
-    loss::Loss,
-    queue::Limits,
+    loss::LossSignal,
+    queue::QueueLimits,
     run_time_ewma::{ComputeRunTime, InlineRunTime},
-    settings::Settings,
+    settings::BatcherSettings,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize},
@@ -29,7 +29,7 @@ pub struct Batcher<M: Model = Instance> {
     pub(super) version: u64,
     /// "model 'm' version 1", for messages.
     pub(super) label: String,
-    pub(super) settings: Settings,
+    pub(super) settings: BatcherSettings,
     pub(super) metrics: Arc<VersionMetrics>,
     pub(super) compute: Compute,
     /// The compute threads' lane.
@@ -42,7 +42,7 @@ pub struct Batcher<M: Model = Instance> {
     pub(super) next_alone: AtomicUsize,
     /// True if any inputs ran: then the model works, and a run that fails is the fault of its inputs.
     pub(super) has_run: AtomicBool,
-    pub(super) loss: Loss,
+    pub(super) loss: LossSignal,
     pub(super) worker_deaths: WorkerDeaths,
 }
 
@@ -61,17 +61,17 @@ impl<M: Model> Batcher<M> {
         model: &str,
         version: u64,
         instances: Instances<M>,
-        settings: Settings,
+        settings: BatcherSettings,
         metrics: Arc<VersionMetrics>,
         compute: Compute,
     ) -> Arc<Self> {
-        let limits = Limits {
+        let limits = QueueLimits {
             max_rows: if settings.batched { settings.max_batch_size } else { 0 },
             max_jobs: settings.max_queue_size,
             max_delay: if settings.batched { settings.max_queue_delay } else { Duration::ZERO },
             levels: settings.levels.limits().clone(),
         };
-        let inline = Limits { max_rows: limits.max_rows.min(settings.inline_rows), ..limits.clone() };
+        let inline = QueueLimits { max_rows: limits.max_rows.min(settings.inline_rows), ..limits.clone() };
         let label = format!("model '{model}' version {version}");
         Arc::new_cyclic(|batcher: &Weak<Self>| {
             let watched = || -> Weak<dyn WatchedBatcher> { batcher.clone() };
@@ -91,7 +91,7 @@ impl<M: Model> Batcher<M> {
                 inline_run_time: InlineRunTime::new(),
                 compute_run_time: ComputeRunTime::default(),
                 next_alone: AtomicUsize::new(0),
-                loss: Loss::default(),
+                loss: LossSignal::default(),
                 worker_deaths: WorkerDeaths::default(),
             }
         })

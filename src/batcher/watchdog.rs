@@ -17,7 +17,7 @@ use super::{
     watched_thread::{ThreadState, WatchedThread},
 };
 use crate::{
-    engine::{RunControl, Watcher},
+    engine::{RunControl, WatchdogWaker},
     metrics::StopReason,
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Watchdog {
 }
 
 struct WatchdogShared {
-    watcher: Arc<Watcher>,
+    watcher: Arc<WatchdogWaker>,
     threads: Mutex<Vec<Arc<WatchedThread>>>,
     /// Runs that were abandoned and go on.
     abandoned: AtomicUsize,

@@ -36,19 +36,19 @@ pub(super) enum DiedIn {
 
 /// The consequence of a death.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RestartDecision {
     RestartAfter(Duration),
     Quarantine,
 }
 
 impl RecentDeaths {
-    fn record(&mut self, now: Instant) -> Verdict {
+    fn record(&mut self, now: Instant) -> RestartDecision {
         self.0.retain(|death| now.saturating_duration_since(*death) < DEATHS_WINDOW);
         self.0.push_back(now);
         match self.0.len() {
-            1 => Verdict::RestartAfter(Duration::ZERO),
-            count if count < MAX_DEATHS => Verdict::RestartAfter(RESTART_PAUSE),
-            _ => Verdict::Quarantine,
+            1 => RestartDecision::RestartAfter(Duration::ZERO),
+            count if count < MAX_DEATHS => RestartDecision::RestartAfter(RESTART_PAUSE),
+            _ => RestartDecision::Quarantine,
         }
     }
 
@@ -59,7 +59,7 @@ impl RecentDeaths {
 
 impl WorkerDeaths {
     /// Records a death, which is now.
-    pub(super) fn record(&self, now: Instant) -> Verdict {
+    pub(super) fn record(&self, now: Instant) -> RestartDecision {
         self.lock().record(now)
     }
 
@@ -90,9 +90,9 @@ mod tests {
                 times.push(now);
                 let counted = times.iter().filter(|time| now - **time < DEATHS_WINDOW).count();
                 let expected = match counted {
-                    1 => Verdict::RestartAfter(Duration::ZERO),
-                    2 => Verdict::RestartAfter(RESTART_PAUSE),
-                    _ => Verdict::Quarantine,
+                    1 => RestartDecision::RestartAfter(Duration::ZERO),
+                    2 => RestartDecision::RestartAfter(RESTART_PAUSE),
+                    _ => RestartDecision::Quarantine,
                 };
                 prop_assert_eq!(deaths.record(now), expected);
                 prop_assert!(deaths.runs_alone(now) && !deaths.runs_alone(now + ALONE_FOR));

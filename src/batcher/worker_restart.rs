@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     sync::{Arc, thread},
     version_batcher::{Batcher, LaneId},
-    worker_deaths::{DEATHS_WINDOW, DiedIn, MAX_DEATHS, RESTART_PAUSE, Verdict},
+    worker_deaths::{DEATHS_WINDOW, DiedIn, MAX_DEATHS, RESTART_PAUSE, RestartDecision},
 };
 use crate::{engine::Model, error::Lost};
 
@@ -54,12 +54,12 @@ impl<M: Model> Batcher<M> {
         let (model, version) = (&*self.model, self.version);
         self.metrics.worker_died();
         let verdict = match is_outside {
-            true => Verdict::RestartAfter(RESTART_PAUSE),
+            true => RestartDecision::RestartAfter(RESTART_PAUSE),
             false => self.worker_deaths.record(Instant::now()),
         };
         let pause = match verdict {
-            Verdict::RestartAfter(pause) => pause,
-            Verdict::Quarantine => {
+            RestartDecision::RestartAfter(pause) => pause,
+            RestartDecision::Quarantine => {
                 self.compute_lane.lock().idle.lose(device);
                 let window = humantime::format_duration(DEATHS_WINDOW);
                 let why = format!("its worker processes died {MAX_DEATHS} times within {window}: the last {death}");

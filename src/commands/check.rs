@@ -23,13 +23,13 @@ use crate::{
     loader::{Loaded, Loader, Trials},
     metrics::Exposition,
     ort_library,
-    repository::{Model, Repository, Scan, Source},
+    repository::{Repository, RepositoryModel, Scan, Source},
     router::{Meta, ModelEntry, Router, Routing, Table, Version, VersionEntry},
     server::limit_settings::run_memory,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
     traffic::{STABLE, Traffic},
 };
-use report::{Checked, Found, Served, shape};
+use report::{LoadFindings, Served, VersionReport, shape};
 
 /// Checks the models at a path, with the settings that a server would have. Success means that all of them would serve.
 ///
@@ -43,9 +43,9 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
     if models.is_empty() {
         return Err(unserved.join("\n"));
     }
-    let bench = Bench::set_up(options)?;
-    let mut stdout = Output(io::stdout().lock());
-    let mut document = json::Document::new(bench.engine.build_info());
+    let bench = CheckHarness::set_up(options)?;
+    let mut stdout = StdoutWriter(io::stdout().lock());
+    let mut document = json::JsonReport::new(bench.engine.build_info());
     let mut all_well = true;
     for (name, model) in &models {
         let problem = problem(model);
@@ -82,13 +82,13 @@ pub fn check(options: &cli::Check) -> Result<ExitCode, String> {
 }
 
 /// Reason why a model would not serve, whatever its versions are.
-fn problem(model: &Model) -> Option<String> {
+fn problem(model: &RepositoryModel) -> Option<String> {
     let no_version = || model.versions.is_empty().then(|| "its folder holds no version".to_owned());
     model.problem.clone().or_else(no_version).or_else(|| unreachable(model))
 }
 
 /// Reason why requests that name no version would find none, though there are versions.
-fn unreachable(model: &Model) -> Option<String> {
+fn unreachable(model: &RepositoryModel) -> Option<String> {
     let Traffic { weights, aliases } = model.config.traffic();
     let known = || model.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
     if !weights.is_empty() {
@@ -101,7 +101,7 @@ fn unreachable(model: &Model) -> Option<String> {
 }
 
 /// The parts of a server that load and run versions, without sockets.
-struct Bench {
+struct CheckHarness {
     engine: Engine,
     /// Bytes that a run may hold if the model's configuration sets no limit.
     max_run_memory: usize,
@@ -111,7 +111,7 @@ struct Bench {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Bench {
+impl CheckHarness {
     fn set_up(options: &cli::Check) -> Result<Self, String> {
         let library = ort_library::locate().map_err(|error| error.to_string())?;
         let (max_run_memory, together) = run_memory(options.max_run_memory, None);
@@ -126,19 +126,25 @@ impl Bench {
             .isolating(Isolation::Auto, Some(Trials::forgetful()));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| format!("the main thread's runtime can't be started: {error}"))?;
-        Ok(Bench { engine, max_run_memory, compute, loader, router, runtime })
+        Ok(CheckHarness { engine, max_run_memory, compute, loader, router, runtime })
     }
 
-    fn check<'a>(&self, name: &'a str, model: &'a Model, version: u64, source: &'a Source) -> Checked<'a> {
+    fn check<'a>(
+        &self,
+        name: &'a str,
+        model: &'a RepositoryModel,
+        version: u64,
+        source: &'a Source,
+    ) -> VersionReport<'a> {
         let loaded = self.loader.check(name, version, &model.config, source);
         let outcome = loaded.map(|loaded| self.ask(loaded, model)).map_err(|failure| failure.why);
         // Files that are no model are not read.
         let header = source.inspect().is_ok().then(|| header::read(&source.path)).flatten();
-        Checked { model: name, version, source, header, warning: model.warning(), outcome }
+        VersionReport { model: name, version, source, header, warning: model.warning(), outcome }
     }
 
     /// Runs a request on the version as a client would.
-    fn ask(&self, loaded: Loaded, model: &Model) -> Served {
+    fn ask(&self, loaded: Loaded, model: &RepositoryModel) -> Served {
         let mut warnings = loaded.warnings();
         let Loaded { version, row, probe_error, example, threads_why, manifest, test_cases, .. } = loaded;
         let max_run_memory = model.config.max_run_memory.map_or(self.max_run_memory, |ByteSize(bytes)| bytes);
@@ -156,7 +162,7 @@ impl Bench {
         });
         self.router.publish(Table::default());
         warnings.extend(self::warnings(&version, &outputs));
-        let found = Found { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
+        let found = LoadFindings { row, probe_error, max_run_memory, threads_why, manifest, test_cases };
         Served { version, found, warnings, example }
     }
 }
@@ -196,9 +202,9 @@ fn fits(spec: &TensorSpec, extents: &[usize]) -> bool {
 }
 
 /// Output of the findings. Ignores a reader that has closed stdout.
-struct Output(io::StdoutLock<'static>);
+struct StdoutWriter(io::StdoutLock<'static>);
 
-impl Output {
+impl StdoutWriter {
     fn write(&mut self, text: &str) {
         let _ = self.0.write_all(text.as_bytes()).and_then(|()| self.0.flush());
     }

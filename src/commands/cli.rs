@@ -20,8 +20,8 @@ pub use isolation::{IsolationSettings, Trial};
 #[cfg(any(fuzzing, test))]
 pub(crate) use resolve::parse_for_fuzzing;
 pub use resolve::{Invocation, Problems, read};
-pub use runtime::{Action, Runtime};
-pub use settings::{LogFormat, MemoryFull, Settings, Sources};
+pub use runtime::{Runtime, RuntimeCommand};
+pub use settings::{LogFormatArg, MemoryFull, Settings, Sources};
 use values::{device, duration, size};
 
 use clap::{Args, Parser, Subcommand};
@@ -173,7 +173,7 @@ Examples:
 
     /// Commands that call the admin API.
     #[command(flatten)]
-    Admin(admin::Admin),
+    Admin(admin::AdminCommand),
 }
 
 /// Command line of `onnxd check`.

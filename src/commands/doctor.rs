@@ -20,7 +20,7 @@ use super::{
     cli::{Doctor, Settings},
     serve::server_config,
 };
-use report::{Group, Report};
+use report::{FindingGroup, Report};
 
 /// Runs all checks and prints the findings. Success means that a server would start and serve.
 ///
@@ -38,15 +38,15 @@ fn examine(settings: &Settings) -> Report {
     let (library, engine) = onnx_runtime::examine();
     let providers = engine.map(|engine| providers::examine(&engine, settings.device)).unwrap_or_default();
     let groups = [
-        Group::new("cpus", "CPUs", machine::cpus()),
-        Group::new("memory", "Memory", machine::memory(settings)),
-        Group::new("files", "Open files", machine::files(settings)),
-        Group::new("onnxruntime", "ONNX Runtime", library),
-        Group::new("providers", "Execution providers", providers),
+        FindingGroup::new("cpus", "CPUs", machine::cpus()),
+        FindingGroup::new("memory", "Memory", machine::memory(settings)),
+        FindingGroup::new("files", "Open files", machine::files(settings)),
+        FindingGroup::new("onnxruntime", "ONNX Runtime", library),
+        FindingGroup::new("providers", "Execution providers", providers),
         // After the providers, which load CUDA's libraries.
-        Group::new("gpus", "GPUs", gpus::examine()),
-        Group::new("ports", "Ports", ports::examine(&server_config(Path::new(""), settings))),
-        Group::new("folders", "Folders and files", folders::examine(settings)),
+        FindingGroup::new("gpus", "GPUs", gpus::examine()),
+        FindingGroup::new("ports", "Ports", ports::examine(&server_config(Path::new(""), settings))),
+        FindingGroup::new("folders", "Folders and files", folders::examine(settings)),
     ];
     Report { groups: groups.into() }
 }

@@ -21,16 +21,16 @@ use crate::{
     tensor::{Datatype, Tensor},
     url::percent_encoded,
 };
-use element::Spec;
+use element::InputSpec;
 use headers::{JSON_LENGTH, ROUTING_KEY};
-use input::Source;
+use input::InputSource;
 
 /// Asks a server for a prediction and prints it.
 ///
 /// # Errors
 /// For people: the input, the server or the way to it is wrong.
 pub fn run(options: &Infer) -> Result<(), String> {
-    let sources = Source::read_all(&options.inputs)?;
+    let sources = InputSource::read_all(&options.inputs)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("the runtime can't be started: {error}"))?;
     let client = Client::of_inferences(&options.url, options.timeout);
@@ -66,7 +66,7 @@ pub fn run(options: &Infer) -> Result<(), String> {
         if options.json {
             return Ok(format!("{}\n", json.trim_end()));
         }
-        let mut answer = output::Answer::read(&json)?;
+        let mut answer = output::InferAnswer::read(&json)?;
         if let Some(version) = answer.version_with_classes() {
             let path = format!("/v2/models/{}/versions/{}", percent_encoded(&options.model), percent_encoded(version));
             // Without the metadata, columns are numbered instead of named.
@@ -95,7 +95,7 @@ fn labels(metadata: &[u8], output: &str) -> Vec<String> {
 }
 
 /// Inputs that the model takes.
-fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
+fn specs(model: &str, metadata: &[u8]) -> Result<Vec<InputSpec>, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("the metadata of model '{model}' can't be understood: {why}");
     let metadata: Value = serde_json::from_slice(metadata).map_err(|error| wrong(&error))?;
     let inputs = metadata["inputs"].as_array().ok_or_else(|| wrong(&"it has no inputs"))?;
@@ -108,14 +108,14 @@ fn specs(model: &str, metadata: &[u8]) -> Result<Vec<Spec>, String> {
         let shape = input["shape"].as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?;
         let datatype = Datatype::from_name(input["datatype"].as_str()?)?;
         let is_optional = optional.contains(&name);
-        Some(Spec { name, datatype, shape, is_optional })
+        Some(InputSpec { name, datatype, shape, is_optional })
     };
     inputs.iter().map(|input| spec(input).ok_or_else(|| wrong(input))).collect()
 }
 
 /// JSON with binary tensors behind it, and the length of the JSON.
-fn binary_request(tensors: &[(&Spec, Tensor)]) -> (usize, Vec<u8>) {
-    let input = |(spec, tensor): &(&Spec, Tensor)| {
+fn binary_request(tensors: &[(&InputSpec, Tensor)]) -> (usize, Vec<u8>) {
+    let input = |(spec, tensor): &(&InputSpec, Tensor)| {
         let parameters = json!({"binary_data_size": tensor.data().len()});
         let (datatype, shape) = (spec.datatype.name(), tensor.shape().extents());
         json!({"name": spec.name, "datatype": datatype, "shape": shape, "parameters": parameters})

@@ -5,7 +5,7 @@ mod show;
 
 use std::process::ExitCode;
 
-use super::cli::{Action, Runtime};
+use super::cli::{Runtime, RuntimeCommand};
 
 /// Shows or fetches the library.
 ///
@@ -13,7 +13,7 @@ use super::cli::{Action, Runtime};
 /// The library can't be fetched; the message has the reason.
 pub fn run(asked: &Runtime) -> Result<ExitCode, String> {
     match asked.action {
-        Some(Action::Install { cuda }) => install::install(cuda).map(|()| ExitCode::SUCCESS),
+        Some(RuntimeCommand::Install { cuda }) => install::install(cuda).map(|()| ExitCode::SUCCESS),
         None => show::show(asked.json),
     }
 }

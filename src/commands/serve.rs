@@ -28,8 +28,8 @@ pub fn serve(path: &Path, settings: &Settings, unknown: &[UnknownVariable]) -> R
 
 fn log_config(settings: &Settings) -> LogConfig {
     let format = match settings.log_format {
-        super::cli::LogFormat::Text => LogFormat::Text,
-        super::cli::LogFormat::Json => LogFormat::Json,
+        super::cli::LogFormatArg::Text => LogFormat::Text,
+        super::cli::LogFormatArg::Json => LogFormat::Json,
     };
     LogConfig { format, level: settings.log_level.clone() }
 }

@@ -16,7 +16,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{ByteSize, Device, Isolation, QueueTime, document::Document};
 use crate::traffic::{Traffic, Weights};
-use setting::Setting;
+use setting::SettingValue;
 
 /// Declares settings: each with its documentation, type, default and, for numbers, the greatest that makes sense. The type,
 /// the reader of `config.toml` and its documentation are made of the one declaration.
@@ -50,7 +50,7 @@ macro_rules! settings {
                         #[allow(unused_mut, unused_assignments, reason = "not every key has a greatest value")]
                         let mut most = u64::MAX;
                         $(most = $most;)?
-                        Setting::read(&mut self.$key, key, value, most, file);
+                        SettingValue::read(&mut self.$key, key, value, most, file);
                     })+
                     _ => return false,
                 }

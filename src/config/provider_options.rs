@@ -4,9 +4,9 @@
 use super::{Device, OtherProvider, document};
 
 /// Options that may be given, of one provider.
-type Known = &'static [&'static str];
+type OptionNames = &'static [&'static str];
 
-const CUDA: Known = &[
+const CUDA: OptionNames = &[
     "arena_extend_strategy",
     "cudnn_conv1d_pad_to_nc1d",
     "cudnn_conv_algo_search",
@@ -27,7 +27,7 @@ const CUDA: Known = &[
 
 /// All begin with [`TENSORRT_PREFIX`]. The prefix distinguishes them from the options of CUDA, which runs what TensorRT does
 /// not take.
-const TENSORRT: Known = &[
+const TENSORRT: OptionNames = &[
     "trt_auxiliary_streams",
     "trt_bf16_enable",
     "trt_build_heuristics_enable",
@@ -74,7 +74,7 @@ const TENSORRT: Known = &[
 /// Prefix of TensorRT's options.
 pub const TENSORRT_PREFIX: &str = "trt_";
 
-const OPENVINO: Known = &[
+const OPENVINO: OptionNames = &[
     "cache_dir",
     "device_id",
     "device_luid",
@@ -92,7 +92,7 @@ const OPENVINO: Known = &[
     "reshape_input",
 ];
 
-const MIGRAPHX: Known = &[
+const MIGRAPHX: OptionNames = &[
     "device_id",
     "migraphx_arena_extend_strategy",
     "migraphx_bf16_enable",
@@ -108,7 +108,7 @@ const MIGRAPHX: Known = &[
     "migraphx_model_cache_dir",
 ];
 
-const COREML: Known = &[
+const COREML: OptionNames = &[
     "AllowLowPrecisionAccumulationOnGPU",
     "EnableOnSubgraphs",
     "MLComputeUnits",
@@ -119,7 +119,7 @@ const COREML: Known = &[
     "SpecializationStrategy",
 ];
 
-const XNNPACK: Known = &["intra_op_num_threads"];
+const XNNPACK: OptionNames = &["intra_op_num_threads"];
 
 /// Options that are settings of this server's, or can't be given in a file: what to do in their place.
 const RESERVED: [(&str, &str); 12] = [

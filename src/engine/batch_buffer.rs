@@ -42,12 +42,12 @@ const MIN_POOLED_BYTES: usize = 64 << 10;
 /// The memory for one input. It keeps what small batches take; what large ones take goes back to the pool after the run, which
 /// releases it when no run wants it any more.
 #[derive(Default)]
-pub(super) struct Buffer {
+pub(super) struct InputBuffer {
     lines: Vec<CacheLine>,
     large: Option<PooledBytes>,
 }
 
-impl Buffer {
+impl InputBuffer {
     /// A pointer to the parts, one behind the other, aligned to 64 bytes. A single part that is aligned already is pointed to
     /// where it is; otherwise the parts are copied into this buffer. Valid until the next call, and as long as the parts.
     ///
@@ -130,7 +130,7 @@ mod tests {
         let pool = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Runs);
         for (offset, length) in [(0, 388), (0, 1 << 20), (4, 388), (16, 388), (32, 1 << 20), (63, 1)] {
             let part = lying_at(offset, length);
-            let mut buffer = Buffer::default();
+            let mut buffer = InputBuffer::default();
             let start = buffer.stack(std::iter::once(&part), &pool).unwrap();
             assert!(start.addr().is_multiple_of(CACHE_LINE), "{offset} {length}");
             assert_eq!(start == part.as_ptr(), offset == 0, "{offset} {length}");

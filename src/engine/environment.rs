@@ -10,7 +10,7 @@ use super::{
     cpu::allocator::{self, Account, Pool, Purpose},
     cuda::{
         graph_capture::while_no_graph_is_captured,
-        pinned_memory::{Location, Memory},
+        pinned_memory::{Location, PinnedAllocator},
     },
     instance::Instance,
     log::logger,
@@ -150,7 +150,7 @@ impl Engine {
         let mut why = String::new();
         for location in locations {
             let Some(session) = instance.session() else { break };
-            match Memory::new(session.session(), &self.environment, &location) {
+            match PinnedAllocator::new(session.session(), &self.environment, &location) {
                 Ok(memory) => return instance.on_device(memory, captures_graphs).map_err(Failure::passing),
                 Err(error) => {
                     tracing::warn!(allocator = %location, %error, "batches can't be stacked in this memory");

@@ -16,14 +16,14 @@ use std::{
 };
 
 use super::{
-    batch_buffer::Buffer,
+    batch_buffer::InputBuffer,
     batch_run::BatchRun,
     batch_values::{output_tensor, stacked_extents},
     cpu::{
         allocator::{Pool, take_refusal},
         cached_binding::CachedBinding,
     },
-    cuda::{device_run::DeviceRun, pinned_memory::Memory},
+    cuda::{device_run::DeviceRun, pinned_memory::PinnedAllocator},
     model_file::{NeedsElements, RowAnalysis},
     run_control::controlled,
     run_error::run_error,
@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    host::crash::{Activity, Phase},
+    host::crash::{Activity, ActivityPhase},
     metrics::HeldMemory,
     tensor::{ModelInputs, Signature, Tensor},
 };
@@ -44,7 +44,7 @@ pub struct Instance {
     /// `None` where it is in a worker process.
     session: Option<Arc<SharedSession>>,
     signature: Arc<Signature>,
-    buffers: Vec<Buffer>,
+    buffers: Vec<InputBuffer>,
     /// The binding of lone small requests; `None` where none may be cached.
     cached: Option<CachedBinding>,
     memory: Arc<MemoryInfo<'static>>,
@@ -102,7 +102,7 @@ impl Instance {
     }
 
     /// The same, for a device that fetches batches from this memory.
-    pub(super) fn on_device(mut self, memory: Memory, captures_graphs: bool) -> Result<Self, String> {
+    pub(super) fn on_device(mut self, memory: PinnedAllocator, captures_graphs: bool) -> Result<Self, String> {
         let session = self.session.clone().ok_or("it runs in a process of its own")?;
         let (signature, described) = (self.signature.clone(), self.memory.clone());
         self.device = Some(DeviceRun::new(session, signature, memory, described, captures_graphs)?.into());
@@ -185,7 +185,7 @@ impl Instance {
     }
 
     fn run_now(&mut self, requests: &[&ModelInputs]) -> BatchRun {
-        let _running = self.activity.as_ref().map(|activity| activity.begin(Phase::Run));
+        let _running = self.activity.as_ref().map(|activity| activity.begin(ActivityPhase::Run));
         if let Some(device) = &mut self.device {
             return device.run(requests);
         }
@@ -221,7 +221,7 @@ impl Instance {
             None => Err(ort::Error::new("it has no session in this process: this is a defect of the server")),
         };
         let run = stacked.elapsed();
-        self.buffers.iter_mut().for_each(Buffer::release_large);
+        self.buffers.iter_mut().for_each(InputBuffer::release_large);
         let outputs = ran.map_err(|error| run_error(&error)).and_then(|outputs| {
             let named = self.signature.outputs.iter().zip(outputs);
             named
@@ -291,8 +291,8 @@ fn is_empty(tensor: &Tensor) -> bool {
 }
 
 /// One for each input.
-fn buffers(signature: &Signature) -> Vec<Buffer> {
-    signature.all_inputs().map(|_| Buffer::default()).collect()
+fn buffers(signature: &Signature) -> Vec<InputBuffer> {
+    signature.all_inputs().map(|_| InputBuffer::default()).collect()
 }
 
 /// The inputs of a run, over memory of the requests and the instance.
@@ -309,7 +309,7 @@ struct Stacked {
 /// The stacked value of one input of each request, and the addresses that it lies at.
 #[allow(unsafe_code, reason = "hands ONNX Runtime the stacked memory without a copy")]
 fn stack_input<'p>(
-    buffer: &mut Buffer,
+    buffer: &mut InputBuffer,
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
     memory: &MemoryInfo<'static>,
     pool: &Arc<Pool>,

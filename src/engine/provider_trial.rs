@@ -8,7 +8,10 @@ use super::{
     environment::Engine,
     model_file::{
         ModelFile, NeedsElements, RowAnalysis,
-        onnx::{Dimension, FLOAT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo},
+        onnx::{
+            DimensionProto, FLOAT, GraphProto, MODEL_GRAPH, NodeProto, TensorShapeProto, TensorTypeProto, TypeProto,
+            ValueInfoProto,
+        },
     },
     target::{Provider, Target},
 };
@@ -23,14 +26,22 @@ fn model() -> Vec<u8> {
     /// today reads.
     const VERSIONS: [u8; 6] = [1 << 3, 8, 8 << 3 | 2, 2, 2 << 3, 13];
     let value = |name: &str| {
-        let shape = Some(TensorShape { dimensions: vec![Dimension { extent: Some(2), name: None }] });
-        let tensor = Some(TensorType { element: FLOAT, shape });
-        ValueInfo { name: name.into(), kind: Some(Type { tensor }) }
+        let shape = Some(TensorShapeProto { dimensions: vec![DimensionProto { extent: Some(2), name: None }] });
+        let tensor = Some(TensorTypeProto { element: FLOAT, shape });
+        ValueInfoProto { name: name.into(), kind: Some(TypeProto { tensor }) }
     };
-    let operator =
-        Node { operator: "Relu".into(), inputs: vec!["x".into()], outputs: vec!["y".into()], ..Node::default() };
-    let graph =
-        Graph { nodes: vec![operator], inputs: vec![value("x")], outputs: vec![value("y")], ..Graph::default() };
+    let operator = NodeProto {
+        operator: "Relu".into(),
+        inputs: vec!["x".into()],
+        outputs: vec!["y".into()],
+        ..NodeProto::default()
+    };
+    let graph = GraphProto {
+        nodes: vec![operator],
+        inputs: vec![value("x")],
+        outputs: vec![value("y")],
+        ..GraphProto::default()
+    };
     let mut encoded = VERSIONS.to_vec();
     prost::encoding::message::encode(MODEL_GRAPH, &graph, &mut encoded);
     encoded

@@ -30,7 +30,7 @@ pub struct RunControl {
     stopped: Mutex<Option<(u64, StopReason)>>,
     /// True if a stop holds for all runs that follow.
     is_final: bool,
-    watcher: Arc<Watcher>,
+    watcher: Arc<WatchdogWaker>,
     /// Of the session that the thread makes now, or has made last.
     making: Mutex<Making>,
 }
@@ -48,7 +48,7 @@ const STEP: u64 = 4;
 
 /// Wakes the thread that watches over runs when one begins after a pause.
 #[derive(Default)]
-pub struct Watcher {
+pub struct WatchdogWaker {
     is_parked: AtomicBool,
     thread: OnceLock<Thread>,
 }
@@ -66,7 +66,7 @@ impl Making {
     }
 }
 
-impl Watcher {
+impl WatchdogWaker {
     /// Sets the thread that [`Self::park`] is called on.
     pub fn set_thread(&self, thread: Thread) {
         let _ = self.thread.set(thread);
@@ -102,7 +102,7 @@ impl RunControl {
     ///
     /// # Errors
     /// ONNX Runtime's words: it has no run options.
-    pub fn new(watcher: &Arc<Watcher>, is_final: bool) -> Result<Self, String> {
+    pub fn new(watcher: &Arc<WatchdogWaker>, is_final: bool) -> Result<Self, String> {
         let options = || Ok::<_, ort::Error>((RunOptions::new()?, graph_options(NO_GRAPH)?));
         let (options, no_graph) = options().map_err(|error| error.to_string())?;
         let (state, stopped) = (AtomicU64::new(0), Mutex::new(None));
@@ -195,9 +195,9 @@ pub fn stop_reason() -> Option<StopReason> {
 /// Does the work as one run, which the thread's control can stop.
 pub(super) fn controlled<T>(work: impl FnOnce() -> T) -> T {
     /// Ends the run, also where the work panics.
-    struct Run<'a>(&'a RunControl);
+    struct RunGuard<'a>(&'a RunControl);
 
-    impl Drop for Run<'_> {
+    impl Drop for RunGuard<'_> {
         fn drop(&mut self) {
             self.0.end();
         }
@@ -206,7 +206,7 @@ pub(super) fn controlled<T>(work: impl FnOnce() -> T) -> T {
     CONTROL.with_borrow(|control| match control {
         Some(control) if control.state.load(Relaxed) & RUNNING == 0 => {
             control.begin();
-            let _run = Run(control);
+            let _run = RunGuard(control);
             work()
         }
         Some(_) | None => work(),

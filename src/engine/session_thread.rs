@@ -19,7 +19,7 @@ use super::{
 
 /// A run: its inputs, and memory for its outputs, as [`SharedSession::run_into`] takes them.
 #[derive(Default)]
-pub(super) struct Run {
+pub(super) struct SessionRun {
     /// One for each input that must be given.
     pub inputs: Vec<Value>,
     /// Values of optional inputs, with their index.
@@ -53,19 +53,19 @@ pub(super) struct SessionThread {
 /// Channels to the thread and back.
 struct Channels {
     requests: Option<Sender<RunRequest>>,
-    results: Receiver<(Run, Outputs)>,
+    results: Receiver<(SessionRun, Outputs)>,
 }
 
 /// A run that the thread is to make.
 struct RunRequest {
-    run: Run,
+    run: SessionRun,
     options: Arc<RunOptions>,
     is_captured: bool,
 }
 
 impl Runner {
     /// Makes a run, and gives back what it was made of: nothing uses that any more.
-    pub(super) fn run(&self, run: Run) -> (Run, Outputs) {
+    pub(super) fn run(&self, run: SessionRun) -> (SessionRun, Outputs) {
         match self {
             Runner::AnyThread(session) => {
                 let outputs = while_no_graph_is_captured(|| {
@@ -103,22 +103,22 @@ impl SessionThread {
     }
 
     /// Makes a run and captures it as a graph of the number in its options.
-    pub(super) fn capture(&self, run: Run, options: &Arc<RunOptions>) -> (Run, Outputs) {
+    pub(super) fn capture(&self, run: SessionRun, options: &Arc<RunOptions>) -> (SessionRun, Outputs) {
         self.request(RunRequest { run, options: options.clone(), is_captured: true })
     }
 
     /// Replays the graph of the number in the options, with values at the same addresses.
-    pub(super) fn replay(&self, run: Run, options: &Arc<RunOptions>) -> (Run, Outputs) {
+    pub(super) fn replay(&self, run: SessionRun, options: &Arc<RunOptions>) -> (SessionRun, Outputs) {
         self.request(RunRequest { run, options: options.clone(), is_captured: false })
     }
 
-    fn request(&self, request: RunRequest) -> (Run, Outputs) {
+    fn request(&self, request: RunRequest) -> (SessionRun, Outputs) {
         let gone = || Err(ort::Error::new("the thread that runs it has ended: this is a defect of the server"));
         let channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         match channels.requests.as_ref().map(|thread| thread.send(request)) {
-            Some(Ok(())) => channels.results.recv().unwrap_or_else(|_| (Run::default(), gone())),
+            Some(Ok(())) => channels.results.recv().unwrap_or_else(|_| (SessionRun::default(), gone())),
             Some(Err(SendError(RunRequest { run, .. }))) => (run, gone()),
-            None => (Run::default(), gone()),
+            None => (SessionRun::default(), gone()),
         }
     }
 }
@@ -132,7 +132,7 @@ impl Drop for SessionThread {
     }
 }
 
-fn work(session: &SharedSession, requests: &Receiver<RunRequest>, results: &Sender<(Run, Outputs)>) {
+fn work(session: &SharedSession, requests: &Receiver<RunRequest>, results: &Sender<(SessionRun, Outputs)>) {
     for RunRequest { run, options, is_captured } in requests {
         let go = || session.run_into(&run.inputs, &run.optional, &run.places, Some(&options), false);
         let outputs = if is_captured { capture_alone(go) } else { while_no_graph_is_captured(go) };

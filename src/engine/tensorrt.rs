@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
     explain,
-    model_file::{ModelFile, onnx::ValueInfo},
+    model_file::{ModelFile, onnx::ValueInfoProto},
     provider::register_with_object,
     target::Target,
 };
@@ -135,7 +135,7 @@ fn folder_name(gpu: &str) -> String {
 /// The shapes of the inputs in an engine's one profile: the least, those that it is fastest for, and the greatest. Batches have
 /// any number of rows up to a power of two, and mostly few: it is fastest for the one in the middle. `None` where more than
 /// the batch is open: then TensorRT goes by the shapes that come, and builds again for those that it has not seen.
-fn profile(inputs: &[ValueInfo], max_batch_size: usize) -> Option<[(&'static str, String); 3]> {
+fn profile(inputs: &[ValueInfoProto], max_batch_size: usize) -> Option<[(&'static str, String); 3]> {
     let most = i64::try_from(max_batch_size.next_power_of_two().max(PROBED)).ok()?;
     let best = 1 << (most.ilog2() / 2);
     let mut shapes = Vec::new();
@@ -177,25 +177,29 @@ mod tests {
 
     use super::{
         super::{
-            model_file::onnx::{Dimension, TensorShape, TensorType, Type},
+            model_file::onnx::{DimensionProto, TensorShapeProto, TensorTypeProto, TypeProto},
             target::Provider,
         },
         *,
     };
 
     /// Axes: a number is an extent, all else a name.
-    fn input(name: &str, axes: &[&str]) -> ValueInfo {
+    fn input(name: &str, axes: &[&str]) -> ValueInfoProto {
         let axis = |text: &&str| match text.parse() {
-            Ok(extent) => Dimension { extent: Some(extent), name: None },
-            Err(_) => Dimension { extent: None, name: Some((*text).to_owned()) },
+            Ok(extent) => DimensionProto { extent: Some(extent), name: None },
+            Err(_) => DimensionProto { extent: None, name: Some((*text).to_owned()) },
         };
-        let shape = Some(TensorShape { dimensions: axes.iter().map(axis).collect() });
-        ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element: 1, shape }) }) }
+        let shape = Some(TensorShapeProto { dimensions: axes.iter().map(axis).collect() });
+        ValueInfoProto {
+            name: name.into(),
+            kind: Some(TypeProto { tensor: Some(TensorTypeProto { element: 1, shape }) }),
+        }
     }
 
     #[test]
     fn a_profile_spans_the_batches() {
-        let shapes = |inputs: &[ValueInfo], rows| profile(inputs, rows).map(|shapes| shapes.map(|(_, shapes)| shapes));
+        let shapes =
+            |inputs: &[ValueInfoProto], rows| profile(inputs, rows).map(|shapes| shapes.map(|(_, shapes)| shapes));
         let image = || input("image:0", &["batch", "3", "224", "224"]);
         let expected = ["image:0:1x3x224x224", "image:0:8x3x224x224", "image:0:64x3x224x224"].map(str::to_owned);
         assert_eq!(shapes(&[image()], 64), Some(expected.clone()));
@@ -204,7 +208,7 @@ mod tests {
         assert_eq!(shapes(&[input("x", &["n"])], 1), Some(["x:1", "x:2", "x:4"].map(str::to_owned)));
         let two = shapes(&[input("x", &["n", "2"]), input("y", &["n"])], 16);
         assert_eq!(two, Some(["x:1x2,y:1", "x:4x2,y:4", "x:16x2,y:16"].map(str::to_owned)));
-        let untyped = ValueInfo { name: "x".into(), kind: None };
+        let untyped = ValueInfoProto { name: "x".into(), kind: None };
         for open in [
             vec![input("x", &["batch", "length"])],
             vec![input("x", &["1", "length"])],

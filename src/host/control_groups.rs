@@ -7,7 +7,7 @@ use std::{
 
 /// A limit of a control group.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Limit<T> {
+pub struct ControlGroupLimit<T> {
     /// The limit's value.
     pub value: T,
     /// The file that sets the limit.
@@ -47,7 +47,10 @@ pub(super) fn files(groups: &str, controller: &Controller) -> Vec<PathBuf> {
 }
 
 /// The lowest of the limits that files set.
-pub(super) fn least<T: PartialOrd>(files: Vec<PathBuf>, read: impl Fn(&Path) -> Option<T>) -> Option<Limit<T>> {
-    let limits = files.into_iter().filter_map(|file| Some(Limit { value: read(&file)?, file }));
+pub(super) fn least<T: PartialOrd>(
+    files: Vec<PathBuf>,
+    read: impl Fn(&Path) -> Option<T>,
+) -> Option<ControlGroupLimit<T>> {
+    let limits = files.into_iter().filter_map(|file| Some(ControlGroupLimit { value: read(&file)?, file }));
     limits.reduce(|least, next| if next.value < least.value { next } else { least })
 }

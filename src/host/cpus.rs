@@ -1,6 +1,6 @@
 use std::{fs, num::NonZeroUsize, path::Path, thread};
 
-use super::control_groups::{self, Controller, Limit};
+use super::control_groups::{self, ControlGroupLimit, Controller};
 
 const CONTROLLER: Controller = Controller { name: "cpu", file: "cpu.max", file_of_1: "cpu.cfs_quota_us" };
 
@@ -12,7 +12,7 @@ pub struct Cpus {
     /// CPUs that the process may run on, as Linux lists them.
     pub affinity: Option<String>,
     /// CPU time that the process's control groups allow, as a number of CPUs.
-    pub limit: Option<Limit<f64>>,
+    pub limit: Option<ControlGroupLimit<f64>>,
 }
 
 /// The CPUs that this process may use.
@@ -26,7 +26,7 @@ pub fn cpus() -> Cpus {
     }
 }
 
-fn allowed(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Limit<f64>> {
+fn allowed(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<ControlGroupLimit<f64>> {
     let limit = |path: &Path| {
         let text = read(path)?;
         let mut words = text.split_whitespace();

@@ -8,5 +8,5 @@ mod activity;
 mod handler;
 mod slots;
 
-pub use activity::{Activity, Doing, Phase, recorded_name};
+pub use activity::{Activity, ActivityPhase, Doing, recorded_name};
 pub use handler::{SIGNALS, install};

@@ -1,7 +1,7 @@
 use rlimit::Resource;
 use std::{fs, path::Path};
 
-use super::control_groups::{self, Controller, Limit};
+use super::control_groups::{self, ControlGroupLimit, Controller};
 
 const CONTROLLER: Controller = Controller { name: "memory", file: "memory.max", file_of_1: "memory.limit_in_bytes" };
 
@@ -13,7 +13,7 @@ pub struct Memory {
     /// Memory of the machine that is available without taking it from other processes.
     pub available: Option<u64>,
     /// Limit of the process's control groups.
-    pub limit: Option<Limit<u64>>,
+    pub limit: Option<ControlGroupLimit<u64>>,
     /// Limit of the process itself (`ulimit -v`, `ulimit -d`).
     pub process: Option<ProcessLimit>,
 }
@@ -62,7 +62,7 @@ fn field(meminfo: &str, name: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-fn allowed(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Limit<u64>> {
+fn allowed(groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<ControlGroupLimit<u64>> {
     // No limit is "max", or a number close to the largest.
     let limit = |path: &Path| read(path)?.trim().parse().ok().filter(|limit| *limit < 1 << 60);
     control_groups::least(control_groups::files(groups, &CONTROLLER), limit)
@@ -87,7 +87,9 @@ mod tests {
             };
             Some(format!("{text}\n"))
         };
-        let limit = |groups| allowed(groups, files).map(|Limit { value, file }| (value, file.display().to_string()));
+        let limit = |groups| {
+            allowed(groups, files).map(|ControlGroupLimit { value, file }| (value, file.display().to_string()))
+        };
         let (version_2, version_1) = ("/sys/fs/cgroup/a/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes");
         assert_eq!(limit("0::/a/b\n"), Some((1000, version_2.into())), "of the group above");
         let container = "9:cpu:/x\n4:memory:/docker/123\n";

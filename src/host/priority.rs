@@ -37,7 +37,7 @@ enum Slice {
     Longest = 100_000_000,
 }
 
-type Work = Box<dyn FnOnce() + Send>;
+type HelperTask = Box<dyn FnOnce() + Send>;
 
 /// Priorities that this process may set.
 struct Priorities {
@@ -45,7 +45,7 @@ struct Priorities {
     low: i32,
     /// A thread at normal priority that makes sessions with threads of their own. It is needed where threads can't be restored to
     /// normal priority.
-    helper: Option<Sender<Work>>,
+    helper: Option<Sender<HelperTask>>,
 }
 
 thread_local! {
@@ -71,7 +71,7 @@ fn priorities() -> &'static Priorities {
             reason = "this process may not lower nice values",
             "loads run at low priority, except sessions with several threads"
         );
-        let (helper, work) = mpsc::channel::<Work>();
+        let (helper, work) = mpsc::channel::<HelperTask>();
         let started =
             thread::Builder::new().name("sessions".into()).spawn(move || work.into_iter().for_each(|work| work()));
         // Without either, no thread gets a low priority.

@@ -7,7 +7,7 @@ use base64::{
 use half::{bf16, f16};
 use std::{fmt, io::Write, str::FromStr};
 
-use super::reader::{Kind, Reader};
+use super::reader::{Reader, ValueKind};
 use crate::{
     error::{Error, Result},
     tensor::{BytesElements, Datatype, Shape, Tensor, push_bytes_element},
@@ -104,7 +104,7 @@ impl Elements {
         depth: usize,
         read: &mut impl FnMut(&mut Reader<'_>, &mut Vec<u8>) -> Result<(), String>,
     ) -> Result<(), String> {
-        if reader.peek()? == Kind::Array {
+        if reader.peek()? == ValueKind::Array {
             let before = reader.clone();
             let mut length = 0;
             reader.array(|reader| {
@@ -152,7 +152,7 @@ impl Nesting {
 
 fn integer<T: FromStr>(reader: &mut Reader<'_>, datatype: Datatype) -> Result<T, String> {
     let before = reader.clone();
-    if reader.peek()? != Kind::Number {
+    if reader.peek()? != ValueKind::Number {
         return Err(reader.unexpected("a whole number"));
     }
     let text = reader.number()?;
@@ -172,16 +172,16 @@ fn float<W: FromStr, T>(
     let kind = reader.peek()?;
     let quoted;
     let text = match kind {
-        Kind::Number => reader.number()?,
-        Kind::String => {
+        ValueKind::Number => reader.number()?,
+        ValueKind::String => {
             quoted = reader.string()?;
             &*quoted
         }
-        Kind::Null => return Err(reader.error("expected a number, got null (a missing one is sent as NaN)")),
+        ValueKind::Null => return Err(reader.error("expected a number, got null (a missing one is sent as NaN)")),
         _ => return Err(reader.unexpected("a number")),
     };
     // Rust's words for values that are no numbers are the protocol's too. In quotes stands nothing else.
-    let is_allowed = kind == Kind::Number || matches!(text, "NaN" | "Infinity" | "-Infinity");
+    let is_allowed = kind == ValueKind::Number || matches!(text, "NaN" | "Infinity" | "-Infinity");
     match text.parse().ok().filter(|_| is_allowed).map(convert) {
         Some((_, true)) if !text.ends_with("Infinity") => {
             Err(before.error(format_args!("{text} does not fit {datatype}")))
@@ -193,15 +193,15 @@ fn float<W: FromStr, T>(
 
 fn boolean(reader: &mut Reader<'_>) -> Result<bool, String> {
     match reader.peek()? {
-        Kind::Boolean => reader.boolean(),
+        ValueKind::Boolean => reader.boolean(),
         _ => Err(reader.unexpected("true or false")),
     }
 }
 
 fn read_bytes(reader: &mut Reader<'_>, data: &mut Vec<u8>) -> Result<(), String> {
     match reader.peek()? {
-        Kind::String => push_bytes_element(data, reader.string()?.as_bytes()),
-        Kind::Object => {
+        ValueKind::String => push_bytes_element(data, reader.string()?.as_bytes()),
+        ValueKind::Object => {
             let before = reader.clone();
             let mut decoded = None;
             reader.object(|reader, key| {

@@ -18,7 +18,7 @@ pub struct Reader<'a> {
 
 /// Kind of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `null`
     Null,
     /// `true` or `false`
@@ -33,15 +33,15 @@ pub enum Kind {
     Object,
 }
 
-impl Display for Kind {
+impl Display for ValueKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Null => "null",
-            Kind::Boolean => "a boolean",
-            Kind::Number => "a number",
-            Kind::String => "a string",
-            Kind::Array => "an array",
-            Kind::Object => "an object",
+            ValueKind::Null => "null",
+            ValueKind::Boolean => "a boolean",
+            ValueKind::Number => "a number",
+            ValueKind::String => "a string",
+            ValueKind::Array => "an array",
+            ValueKind::Object => "an object",
         })
     }
 }
@@ -53,21 +53,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Kind of the next value, by its first character.
-    pub fn peek(&mut self) -> Result<Kind, String> {
+    pub fn peek(&mut self) -> Result<ValueKind, String> {
         match self.next_byte() {
-            Some(b'n') => Ok(Kind::Null),
-            Some(b't' | b'f') => Ok(Kind::Boolean),
-            Some(b'-' | b'0'..=b'9' | b'N' | b'I') => Ok(Kind::Number),
-            Some(b'"') => Ok(Kind::String),
-            Some(b'[') => Ok(Kind::Array),
-            Some(b'{') => Ok(Kind::Object),
+            Some(b'n') => Ok(ValueKind::Null),
+            Some(b't' | b'f') => Ok(ValueKind::Boolean),
+            Some(b'-' | b'0'..=b'9' | b'N' | b'I') => Ok(ValueKind::Number),
+            Some(b'"') => Ok(ValueKind::String),
+            Some(b'[') => Ok(ValueKind::Array),
+            Some(b'{') => Ok(ValueKind::Object),
             _ => Err(self.unexpected("a value")),
         }
     }
 
     /// Reads an object: `each` is given every key in turn, and reads its value.
     pub fn object(&mut self, mut each: impl FnMut(&mut Self, &str) -> Result<(), String>) -> Result<(), String> {
-        self.open(b'{', Kind::Object)?;
+        self.open(b'{', ValueKind::Object)?;
         if !self.take(b'}') {
             loop {
                 if self.next_byte() != Some(b'"') {
@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
 
     /// Reads an array: `each` reads its elements.
     pub fn array(&mut self, mut each: impl FnMut(&mut Self) -> Result<(), String>) -> Result<(), String> {
-        self.open(b'[', Kind::Array)?;
+        self.open(b'[', ValueKind::Array)?;
         if !self.take(b']') {
             loop {
                 each(self)?;
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a string.
     pub fn string(&mut self) -> Result<Cow<'a, str>, String> {
-        self.expect_kind(Kind::String)?;
+        self.expect_kind(ValueKind::String)?;
         self.at += 1;
         let start = self.at;
         self.skip_plain();
@@ -132,7 +132,7 @@ impl<'a> Reader<'a> {
 
     /// Reads a number and gives its text: a JSON number, or one of NaN, Infinity, -Infinity.
     pub fn number(&mut self) -> Result<&'a str, String> {
-        self.expect_kind(Kind::Number)?;
+        self.expect_kind(ValueKind::Number)?;
         let start = self.at;
         self.at += usize::from(self.byte() == Some(b'-'));
         match self.byte() {
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
 
     /// Reads `true` or `false`.
     pub fn boolean(&mut self) -> Result<bool, String> {
-        self.expect_kind(Kind::Boolean)?;
+        self.expect_kind(ValueKind::Boolean)?;
         let value = self.byte() == Some(b't');
         self.word(if value { "true" } else { "false" })?;
         Ok(value)
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
 
     /// Reads past `null`, if that is next.
     pub fn null(&mut self) -> Result<bool, String> {
-        let is_null = self.peek()? == Kind::Null;
+        let is_null = self.peek()? == ValueKind::Null;
         if is_null {
             self.word("null")?;
         }
@@ -180,12 +180,12 @@ impl<'a> Reader<'a> {
     /// Reads past any value.
     pub fn skip(&mut self) -> Result<(), String> {
         match self.peek()? {
-            Kind::Null => self.word("null"),
-            Kind::Boolean => self.boolean().map(drop),
-            Kind::Number => self.number().map(drop),
-            Kind::String => self.string().map(drop),
-            Kind::Array => self.array(Reader::skip),
-            Kind::Object => self.object(|reader, _| reader.skip()),
+            ValueKind::Null => self.word("null"),
+            ValueKind::Boolean => self.boolean().map(drop),
+            ValueKind::Number => self.number().map(drop),
+            ValueKind::String => self.string().map(drop),
+            ValueKind::Array => self.array(Reader::skip),
+            ValueKind::Object => self.object(|reader, _| reader.skip()),
         }
     }
 
@@ -216,8 +216,8 @@ impl<'a> Reader<'a> {
                 Ok(text) if text.chars().count() <= 32 => format!("{text:?}"),
                 _ => "a string".into(),
             },
-            Some('[') => Kind::Array.to_string(),
-            Some('{') => Kind::Object.to_string(),
+            Some('[') => ValueKind::Array.to_string(),
+            Some('{') => ValueKind::Object.to_string(),
             Some(_) => {
                 let word = rest.split(|c: char| c.is_whitespace() || ",:]}[{\"".contains(c)).next();
                 match word.filter(|word| !word.is_empty()) {
@@ -252,14 +252,14 @@ impl<'a> Reader<'a> {
         if self.take(byte) { Ok(()) } else { Err(self.unexpected(what)) }
     }
 
-    fn expect_kind(&mut self, kind: Kind) -> Result<(), String> {
+    fn expect_kind(&mut self, kind: ValueKind) -> Result<(), String> {
         match self.peek() {
             Ok(found) if found == kind => Ok(()),
             _ => Err(self.unexpected(&kind.to_string())),
         }
     }
 
-    fn open(&mut self, bracket: u8, kind: Kind) -> Result<(), String> {
+    fn open(&mut self, bracket: u8, kind: ValueKind) -> Result<(), String> {
         self.expect_kind(kind)?;
         if self.depth == MAX_DEPTH {
             return Err(self.error(format_args!("more than {MAX_DEPTH} arrays and objects inside one another")));

@@ -28,12 +28,12 @@ const MAX_RECORDS: usize = 1000;
 pub struct Deaths {
     path: PathBuf,
     /// Oldest first.
-    records: Mutex<Vec<Record>>,
+    records: Mutex<Vec<DeathRecord>>,
 }
 
 /// One death, or one of several versions that may be to blame for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Record {
+struct DeathRecord {
     is_new: bool,
     signal: String,
     /// Seconds since the epoch.
@@ -52,7 +52,7 @@ impl Deaths {
     pub fn open(folder: &Path) -> Self {
         let path = folder.join(FILE);
         let mut records = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).lines().filter_map(Record::parse).collect(),
+            Ok(bytes) => String::from_utf8_lossy(&bytes).lines().filter_map(DeathRecord::parse).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => {
                 let path = path.display();
@@ -115,24 +115,24 @@ impl Deaths {
     fn write(&self) -> io::Result<()> {
         let records = self.records();
         let kept = &records[records.len().saturating_sub(MAX_RECORDS)..];
-        let text: String = kept.iter().map(Record::line).collect();
+        let text: String = kept.iter().map(DeathRecord::line).collect();
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
         fs::write(&self.path, text)
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+    fn records(&self) -> MutexGuard<'_, Vec<DeathRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Record {
+impl DeathRecord {
     /// A line of the file; `None` where it is none, such as one that was cut short.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
         let [state, signal, time, phase, attribution, model, version, digest] = fields[..] else { return None };
-        Some(Record {
+        Some(DeathRecord {
             is_new: state == "new",
             signal: signal.into(),
             time: time.parse().ok()?,
@@ -145,7 +145,7 @@ impl Record {
     }
 
     fn line(&self) -> String {
-        let Record { is_new, signal, time, phase, is_certain, model, version, digest } = self;
+        let DeathRecord { is_new, signal, time, phase, is_certain, model, version, digest } = self;
         let state = if *is_new { "new" } else { "reported" };
         let attribution = if *is_certain { "certain" } else { "candidate" };
         format!("{state}\t{signal}\t{time}\t{phase}\t{attribution}\t{model}\t{version}\t{digest}\n")
@@ -159,7 +159,7 @@ impl Record {
     }
 
     fn report(&self) {
-        let Record { signal, phase, model, version, .. } = self;
+        let DeathRecord { signal, phase, model, version, .. } = self;
         let time = self.when();
         if self.is_certain {
             tracing::error!(model, version, signal, phase, time, "server was ended by this version");
@@ -181,8 +181,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn record(model: &str, version: u64, digest: &str) -> Record {
-        Record {
+    fn record(model: &str, version: u64, digest: &str) -> DeathRecord {
+        DeathRecord {
             is_new: false,
             signal: "SIGFPE".into(),
             time: 1_700_000_000,
@@ -194,14 +194,14 @@ mod tests {
         }
     }
 
-    fn deaths(folder: &Path, records: Vec<Record>) -> Deaths {
+    fn deaths(folder: &Path, records: Vec<DeathRecord>) -> Deaths {
         Deaths { path: folder.join(FILE), records: Mutex::new(records) }
     }
 
     #[test]
     fn second_death_quarantines_until_it_is_forgiven() {
         let folder = tempfile::tempdir().unwrap();
-        let candidate = Record { is_certain: false, ..record("m", 1, "a") };
+        let candidate = DeathRecord { is_certain: false, ..record("m", 1, "a") };
         let all = vec![record("m", 1, "a"), candidate, record("m", 2, "b"), record("n", 1, "b"), record("n", 1, "b")];
         let deaths = deaths(folder.path(), all);
         assert_eq!(deaths.check("a"), Ok(()), "once, and another that is not certain");
@@ -219,9 +219,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_file_is_read_and_records_come_back(text in "(?s).{0,200}", version: u64, time: u64, is_new: bool) {
-            text.lines().filter_map(Record::parse).for_each(|record| drop(record.when()));
-            let record = Record { is_new, time, version, ..record("m", 1, "a") };
-            prop_assert_eq!(Record::parse(record.line().trim_end()), Some(record));
+            text.lines().filter_map(DeathRecord::parse).for_each(|record| drop(record.when()));
+            let record = DeathRecord { is_new, time, version, ..record("m", 1, "a") };
+            prop_assert_eq!(DeathRecord::parse(record.line().trim_end()), Some(record));
         }
     }
 }

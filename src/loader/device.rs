@@ -8,21 +8,21 @@ use crate::{
 };
 
 /// GPUs by their numbers: whether each works, or why not.
-pub(in crate::loader) type Gpus = BTreeMap<u32, Result<(), String>>;
+pub(in crate::loader) type GpuStates = BTreeMap<u32, Result<(), String>>;
 
 /// Devices that work here. Each is tried when it is first asked for, which may take seconds and load gigabytes.
 pub(in crate::loader) trait Available {
     /// GPUs by CUDA, or everything that is missing, for people.
-    fn cuda(&self) -> Result<&Gpus, String>;
+    fn cuda(&self) -> Result<&GpuStates, String>;
 
     /// GPUs by TensorRT.
-    fn tensorrt(&self) -> Result<&Gpus, String>;
+    fn tensorrt(&self) -> Result<&GpuStates, String>;
 
     /// Another provider.
     fn other(&self, provider: OtherProvider) -> Result<(), String>;
 
     /// GPUs for whoever did not ask for one. Nothing is said of a machine that is not meant to have any.
-    fn auto(&self) -> Option<&Gpus>;
+    fn auto(&self) -> Option<&GpuStates>;
 }
 
 /// The providers of a version: each has instances of it.
@@ -44,12 +44,12 @@ pub(in crate::loader) fn choose(device: Device, here: &impl Available) -> Result
     }
 }
 
-fn working(gpus: &Gpus) -> Vec<u32> {
+fn working(gpus: &GpuStates) -> Vec<u32> {
     gpus.iter().filter(|(_, works)| works.is_ok()).map(|(gpu, _)| *gpu).collect()
 }
 
 /// GPUs that don't work, with the reasons.
-pub(in crate::loader) fn broken(gpus: &Gpus) -> impl Iterator<Item = String> {
+pub(in crate::loader) fn broken(gpus: &GpuStates) -> impl Iterator<Item = String> {
     gpus.iter().filter_map(|(gpu, works)| Some(format!("GPU {gpu}: {}", works.as_ref().err()?)))
 }
 
@@ -57,7 +57,7 @@ pub(in crate::loader) fn broken(gpus: &Gpus) -> impl Iterator<Item = String> {
 fn pick(
     device: Device,
     wanted: Option<u32>,
-    gpus: &Gpus,
+    gpus: &GpuStates,
     provider: impl Fn(u32) -> Provider,
 ) -> Result<Vec<Provider>, String> {
     let working = working(gpus);
@@ -84,16 +84,16 @@ mod tests {
     use super::*;
 
     struct Fake {
-        cuda: Result<Gpus, String>,
-        tensorrt: Result<Gpus, String>,
+        cuda: Result<GpuStates, String>,
+        tensorrt: Result<GpuStates, String>,
     }
 
     impl Available for Fake {
-        fn cuda(&self) -> Result<&Gpus, String> {
+        fn cuda(&self) -> Result<&GpuStates, String> {
             self.cuda.as_ref().map_err(Clone::clone)
         }
 
-        fn tensorrt(&self) -> Result<&Gpus, String> {
+        fn tensorrt(&self) -> Result<&GpuStates, String> {
             self.tensorrt.as_ref().map_err(Clone::clone)
         }
 
@@ -101,18 +101,18 @@ mod tests {
             if provider == OtherProvider::Xnnpack { Ok(()) } else { Err(format!("no {provider}")) }
         }
 
-        fn auto(&self) -> Option<&Gpus> {
+        fn auto(&self) -> Option<&GpuStates> {
             self.cuda.as_ref().ok()
         }
     }
 
     /// GPUs that work or don't.
-    fn gpus(works: &[bool]) -> Result<Gpus, String> {
+    fn gpus(works: &[bool]) -> Result<GpuStates, String> {
         let works = works.iter().map(|works| if *works { Ok(()) } else { Err("no kernel image".to_owned()) });
         Ok((0..).zip(works).collect())
     }
 
-    fn nothing() -> Result<Gpus, String> {
+    fn nothing() -> Result<GpuStates, String> {
         Err("libcuda.so.1 is missing".into())
     }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use super::device::{Available, Gpus, broken, choose};
+use super::device::{Available, GpuStates, broken, choose};
 use crate::{
     config::{Device, OtherProvider},
     engine::{self, Engine, Provider},
@@ -23,8 +23,8 @@ use crate::{
 pub struct Devices {
     engine: Engine,
     providers: OnceLock<Vec<String>>,
-    cuda: OnceLock<Result<Gpus, String>>,
-    tensorrt: OnceLock<Result<Gpus, String>>,
+    cuda: OnceLock<Result<GpuStates, String>>,
+    tensorrt: OnceLock<Result<GpuStates, String>>,
     auto: OnceLock<bool>,
     others: Mutex<BTreeSet<OtherProvider>>,
 }
@@ -50,7 +50,7 @@ impl Devices {
     }
 
     /// GPUs by a provider that these libraries are for, or everything that is missing.
-    fn find(&self, libraries: &[ProviderLibrary], provider: impl Fn(u32) -> Provider) -> Result<Gpus, String> {
+    fn find(&self, libraries: &[ProviderLibrary], provider: impl Fn(u32) -> Provider) -> Result<GpuStates, String> {
         if !self.is_built_with(provider(0)) {
             return Err(self.other_build(provider(0)));
         }
@@ -60,7 +60,7 @@ impl Devices {
             return Err(format!("{} can't be used without {}", provider(0).title(), grouped(&missing)));
         }
         let names = engine::gpus()?;
-        let mut found = Gpus::new();
+        let mut found = GpuStates::new();
         for (gpu, name) in (0..).zip(names) {
             found.insert(gpu, self.works(provider(gpu), name));
         }
@@ -135,12 +135,12 @@ fn unused_gpus() -> Option<String> {
 }
 
 impl Available for Devices {
-    fn cuda(&self) -> Result<&Gpus, String> {
+    fn cuda(&self) -> Result<&GpuStates, String> {
         let find = || self.find(&[ProviderLibrary::Cuda], |gpu| Provider::Cuda { gpu });
         self.cuda.get_or_init(find).as_ref().map_err(Clone::clone)
     }
 
-    fn tensorrt(&self) -> Result<&Gpus, String> {
+    fn tensorrt(&self) -> Result<&GpuStates, String> {
         // It leaves to CUDA what it does not take.
         let libraries = [ProviderLibrary::TensorRt, ProviderLibrary::Cuda];
         let find = || self.find(&libraries, |gpu| Provider::TensorRt { gpu });
@@ -161,7 +161,7 @@ impl Available for Devices {
         Ok(())
     }
 
-    fn auto(&self) -> Option<&Gpus> {
+    fn auto(&self) -> Option<&GpuStates> {
         // CUDA's libraries are loaded only where there is a GPU.
         let works = *self.auto.get_or_init(|| self.find_auto());
         if works { self.cuda().ok() } else { None }

@@ -12,7 +12,7 @@ use crate::{
     error::Failure,
     host::{
         self,
-        crash::{Activity, Phase},
+        crash::{Activity, ActivityPhase},
         files::ModelPath,
         priority,
     },
@@ -52,7 +52,7 @@ impl Loader {
         let control = RunControl::here();
         let load = move || {
             let before = RunControl::enter(control);
-            let loading = activity.begin(Phase::Load);
+            let loading = activity.begin(ActivityPhase::Load);
             let instance = engine.load_file(file, &path, &owned_target);
             drop(loading);
             RunControl::enter(before);

@@ -17,7 +17,7 @@ use super::{
     zero_extents::zero_extents,
 };
 use crate::{
-    batcher::{Batcher, Instances, Levels, LoadWatch, Settings},
+    batcher::{Batcher, BatcherSettings, Instances, Levels, LoadWatch},
     config::{Batching, ModelConfig},
     engine::{Instance, Provider, RowAnalysis, RowProof, Target},
     error::Failure,
@@ -144,7 +144,7 @@ impl Loader {
         let analysis = first.row_analysis().clone();
         let row_proof = analysis.proof.clone();
         let levels = Levels::new(config, self.max_queue_time);
-        let settings = Settings {
+        let settings = BatcherSettings {
             inline_rows: *in_place.as_ref().unwrap_or(&0),
             max_run_time: self.max_run_time(config),
             ..settings(config, &signature, &analysis, target, probe, levels)
@@ -258,7 +258,7 @@ fn settings(
     target: &Target,
     probe: &Probe,
     levels: Levels,
-) -> Settings {
+) -> BatcherSettings {
     let joined = probe.batching().is_ok();
     let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
     let open_axes = inputs.flat_map(|(input, spec)| {
@@ -266,7 +266,7 @@ fn settings(
         let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
         open.map(move |(axis, _)| (input, axis))
     });
-    Settings {
+    BatcherSettings {
         rows_independent: probe.by_rows.is_ok(),
         batched: joined,
         shared_extents: signature.shared_extents(),

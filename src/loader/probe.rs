@@ -16,7 +16,7 @@ use crate::{
     error::Error,
     tensor::{Dimension, ModelInputs, Tensor, TensorSpec},
 };
-use compare::{Difference, compare, run_alone};
+use compare::{BatchDifference, compare, run_alone};
 pub(super) use compare::{split, tolerance};
 pub(super) use draws::{Draw, made_up};
 pub(super) use thorough::thorough;
@@ -143,12 +143,12 @@ fn rows_independent(
     });
     match (config.batching, proof, probed) {
         // An output without rows can't be cut, even where the configuration asks for batching.
-        (_, _, Err(Difference::Shape(why))) => (Err(why), None),
-        (Batching::On, _, Err(Difference::Value(why))) => (Ok(()), Some(why)),
-        (_, RowProof::Proven, Err(Difference::Value(why))) => (Err(why.clone()), Some(why)),
-        (_, _, Err(Difference::Value(why))) => (Err(why), None),
+        (_, _, Err(BatchDifference::Shape(why))) => (Err(why), None),
+        (Batching::On, _, Err(BatchDifference::Value(why))) => (Ok(()), Some(why)),
+        (_, RowProof::Proven, Err(BatchDifference::Value(why))) => (Err(why.clone()), Some(why)),
+        (_, _, Err(BatchDifference::Value(why))) => (Err(why), None),
         (Batching::Probed, RowProof::Unproven(_), Ok(())) => {
-            (thorough(instance, open, config.max_batch_size).map_err(Difference::into_text), None)
+            (thorough(instance, open, config.max_batch_size).map_err(BatchDifference::into_text), None)
         }
         (_, _, Ok(())) => (Ok(()), None),
     }

@@ -49,13 +49,13 @@ impl Loader {
             )));
         }
         match self.run_trial(trials, request, file, max_run_memory) {
-            Ok(Tried { passed, is_lasting }) => {
+            Ok(TrialSuccess { passed, is_lasting }) => {
                 if is_lasting {
                     trials.add_passed(key, passed.clone());
                 }
                 Ok(passed)
             }
-            Err(Failed { failure, is_fault }) => {
+            Err(TrialFailure { failure, is_fault }) => {
                 if is_fault {
                     trials.add_failed(key, &model, version, &failure.why);
                 }
@@ -79,7 +79,7 @@ impl Loader {
         request: &LoadRequest,
         file: &ModelFile,
         max_run_memory: usize,
-    ) -> Result<Tried, Failed> {
+    ) -> Result<TrialSuccess, TrialFailure> {
         let path = &request.source.path;
         let target = Target { max_run_memory: Some(max_run_memory), ..Target::cpu(NonZeroUsize::MIN) };
         if let Some(child) = trials.take_child()
@@ -94,12 +94,14 @@ impl Loader {
         let launch = self.engine.launch(nice, host::memory().usable());
         let child = match self.engine.load_in_worker(&launch, "trial", file, path, &target) {
             Ok(child) => child,
-            Err(WorkerFailure::Model(failure)) => return Err(Failed { failure, is_fault: false }),
-            Err(WorkerFailure::Died(death, failure)) => return Err(Failed { failure, is_fault: death.is_fault() }),
+            Err(WorkerFailure::Model(failure)) => return Err(TrialFailure { failure, is_fault: false }),
+            Err(WorkerFailure::Died(death, failure)) => {
+                return Err(TrialFailure { failure, is_fault: death.is_fault() });
+            }
             // A machine that can't start a child process is no fault of the file.
             Err(WorkerFailure::Unavailable(why)) => {
                 trials.report_unavailable(&why);
-                return Ok(Tried { passed: Passed::default(), is_lasting: false });
+                return Ok(TrialSuccess { passed: Passed::default(), is_lasting: false });
             }
         };
         let (child, tried) = run_in(child, request, file)?;
@@ -111,21 +113,25 @@ impl Loader {
 }
 
 /// A trial that passed.
-struct Tried {
+struct TrialSuccess {
     passed: Passed,
     /// True if another trial of the file would show the same.
     is_lasting: bool,
 }
 
 /// A trial that failed.
-struct Failed {
+struct TrialFailure {
     failure: Failure,
     /// True if the model's code is to blame, so that the same file would fail again.
     is_fault: bool,
 }
 
 /// Runs the model that a child has loaded, and gives the child back.
-fn run_in(mut child: Instance, request: &LoadRequest, file: &ModelFile) -> Result<(Instance, Tried), Failed> {
+fn run_in(
+    mut child: Instance,
+    request: &LoadRequest,
+    file: &ModelFile,
+) -> Result<(Instance, TrialSuccess), TrialFailure> {
     let example = exercise(&mut child, &request.config);
     if let Some(death) = child.death() {
         return Err(refusal("the probe's made-up inputs", death, file));
@@ -146,16 +152,16 @@ fn run_in(mut child: Instance, request: &LoadRequest, file: &ModelFile) -> Resul
     let is_lasting = death.is_none_or(Death::is_fault);
     let needs_elements =
         death.map(|death| format!("a run with it would end the server's process: a child process {death}"));
-    Ok((child, Tried { passed: Passed { needs_elements }, is_lasting }))
+    Ok((child, TrialSuccess { passed: Passed { needs_elements }, is_lasting }))
 }
 
-fn refusal(what: &str, death: &Death, file: &ModelFile) -> Failed {
+fn refusal(what: &str, death: &Death, file: &ModelFile) -> TrialFailure {
     let known = file.hazard().map(|why| format!(" ({why})")).unwrap_or_default();
     let why = format!(
         "{what} would end the server's process: a child process that ran the model with them {death}{known}; {ADVICE}, or remove \
          the file"
     );
-    Failed { failure: Failure { may_pass: death.may_pass(), why }, is_fault: death.is_fault() }
+    TrialFailure { failure: Failure { may_pass: death.may_pass(), why }, is_fault: death.is_fault() }
 }
 
 /// Runs the model with the inputs that the probe will run it with. Returns one row that ran.

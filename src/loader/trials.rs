@@ -28,14 +28,14 @@ const HEADER: &str = "onnxd-trials 3";
 const MAX_TRIALS: usize = 4096;
 
 /// Key of a trial: SHA-256, in hexadecimal digits, of the files, the library, and the settings that decide on the runs.
-pub(in crate::loader) type Key = String;
+pub(in crate::loader) type TrialKey = String;
 
 /// The results of trials.
 pub struct Trials {
     /// `None`: they are not kept.
     path: Option<PathBuf>,
     /// Oldest first.
-    records: Mutex<Vec<Record>>,
+    records: Mutex<Vec<TrialRecord>>,
     /// Child processes that have run a trial and can run another.
     children: Mutex<Vec<Instance>>,
     /// True if the log has a line on trials that can't be run.
@@ -44,15 +44,15 @@ pub struct Trials {
 
 /// The result of one trial.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Record {
-    key: Key,
-    outcome: Outcome,
+struct TrialRecord {
+    key: TrialKey,
+    outcome: TrialOutcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Outcome {
+enum TrialOutcome {
     Passed(Passed),
-    Failed(Failed),
+    Failed(FailedTrial),
 }
 
 /// A trial that a file has passed.
@@ -64,44 +64,47 @@ pub(in crate::loader) struct Passed {
 
 /// A trial that ended its child process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Failed {
+struct FailedTrial {
     version: u64,
     /// The model, as records have it.
     model: String,
     why: String,
 }
 
-impl Record {
+impl TrialRecord {
     /// A line of the file; `None` where it is none.
     fn parse(line: &str) -> Option<Self> {
         let fields: Vec<&str> = line.split('\t').collect();
-        let passed = |needs_elements| Outcome::Passed(Passed { needs_elements });
+        let passed = |needs_elements| TrialOutcome::Passed(Passed { needs_elements });
         let (key, outcome) = match fields[..] {
             [key, "passed"] => (key, passed(None)),
             [key, "passed", why] => (key, passed(Some(why.into()))),
             [key, "failed", version, model, why] => {
                 let version = version.parse().ok()?;
-                (key, Outcome::Failed(Failed { version, model: model.into(), why: why.into() }))
+                (key, TrialOutcome::Failed(FailedTrial { version, model: model.into(), why: why.into() }))
             }
             _ => return None,
         };
         let is_key = key.len() == 64 && key.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_key.then(|| Record { key: key.into(), outcome })
+        is_key.then(|| TrialRecord { key: key.into(), outcome })
     }
 
     fn line(&self) -> String {
-        let Record { key, outcome } = self;
+        let TrialRecord { key, outcome } = self;
         match outcome {
-            Outcome::Passed(Passed { needs_elements: None }) => format!("{key}\tpassed\n"),
-            Outcome::Passed(Passed { needs_elements: Some(why) }) => format!("{key}\tpassed\t{why}\n"),
-            Outcome::Failed(Failed { version, model, why }) => format!("{key}\tfailed\t{version}\t{model}\t{why}\n"),
+            TrialOutcome::Passed(Passed { needs_elements: None }) => format!("{key}\tpassed\n"),
+            TrialOutcome::Passed(Passed { needs_elements: Some(why) }) => format!("{key}\tpassed\t{why}\n"),
+            TrialOutcome::Failed(FailedTrial { version, model, why }) => {
+                format!("{key}\tfailed\t{version}\t{model}\t{why}\n")
+            }
         }
     }
 
     /// True if it is a failure of that version, or of any of the model.
     fn is_failure_of(&self, recorded_model: &str, version: Option<u64>) -> bool {
-        let is_same = |failed: &Failed| failed.model == recorded_model && version.is_none_or(|it| it == failed.version);
-        matches!(&self.outcome, Outcome::Failed(failed) if is_same(failed))
+        let is_same =
+            |failed: &FailedTrial| failed.model == recorded_model && version.is_none_or(|it| it == failed.version);
+        matches!(&self.outcome, TrialOutcome::Failed(failed) if is_same(failed))
     }
 }
 
@@ -144,7 +147,7 @@ impl Trials {
         request: &LoadRequest,
         file: &ModelFile,
         max_run_memory: usize,
-    ) -> Result<Key, Failure> {
+    ) -> Result<TrialKey, Failure> {
         let mut hasher = Sha256::new();
         let mut add = |bytes: &[u8]| {
             hasher.update((bytes.len() as u64).to_le_bytes());
@@ -164,35 +167,35 @@ impl Trials {
     }
 
     /// The trial, if it has passed.
-    pub(in crate::loader) fn passed(&self, key: &Key) -> Option<Passed> {
+    pub(in crate::loader) fn passed(&self, key: &TrialKey) -> Option<Passed> {
         self.records().iter().find_map(|record| match &record.outcome {
-            Outcome::Passed(passed) if record.key == *key => Some(passed.clone()),
+            TrialOutcome::Passed(passed) if record.key == *key => Some(passed.clone()),
             _ => None,
         })
     }
 
     /// Reason why the trial failed for that version, if it did. The same files of another version have a trial of their own, so that a call
     /// about one version forgets what is known of that one alone.
-    pub(in crate::loader) fn failure(&self, key: &Key, model: &str, version: u64) -> Option<String> {
+    pub(in crate::loader) fn failure(&self, key: &TrialKey, model: &str, version: u64) -> Option<String> {
         let model = recorded_name(model);
         let records = self.records();
         let found = records.iter().find(|record| record.key == *key && record.is_failure_of(&model, Some(version)));
         match &found?.outcome {
-            Outcome::Failed(failed) => Some(failed.why.clone()),
-            Outcome::Passed(_) => None,
+            TrialOutcome::Failed(failed) => Some(failed.why.clone()),
+            TrialOutcome::Passed(_) => None,
         }
     }
 
     /// Remembers a trial that has passed.
-    pub(in crate::loader) fn add_passed(&self, key: Key, passed: Passed) {
+    pub(in crate::loader) fn add_passed(&self, key: TrialKey, passed: Passed) {
         let needs_elements = passed.needs_elements.map(|why| printable(&why));
-        self.add(Record { key, outcome: Outcome::Passed(Passed { needs_elements }) });
+        self.add(TrialRecord { key, outcome: TrialOutcome::Passed(Passed { needs_elements }) });
     }
 
     /// Remembers a trial of a version that failed for what its files are.
-    pub(in crate::loader) fn add_failed(&self, key: Key, model: &str, version: u64, why: &str) {
-        let failed = Failed { version, model: recorded_name(model), why: printable(why) };
-        self.add(Record { key, outcome: Outcome::Failed(failed) });
+    pub(in crate::loader) fn add_failed(&self, key: TrialKey, model: &str, version: u64, why: &str) {
+        let failed = FailedTrial { version, model: recorded_name(model), why: printable(why) };
+        self.add(TrialRecord { key, outcome: TrialOutcome::Failed(failed) });
     }
 
     /// Forgets the failed trials of a version, or of all of a model: the next load tries its files again.
@@ -206,7 +209,7 @@ impl Trials {
         }
     }
 
-    fn add(&self, record: Record) {
+    fn add(&self, record: TrialRecord) {
         let mut records = self.records();
         records.push(record);
         let excess = records.len().saturating_sub(MAX_TRIALS);
@@ -215,7 +218,7 @@ impl Trials {
     }
 
     /// Writes all that is remembered, with what another server on the folder has added, but for what is forgotten.
-    fn write(&self, records: &[Record], is_forgotten: impl Fn(&Record) -> bool) {
+    fn write(&self, records: &[TrialRecord], is_forgotten: impl Fn(&TrialRecord) -> bool) {
         if let Some(path) = &self.path
             && let Err(error) = write(path, records, is_forgotten)
         {
@@ -252,13 +255,13 @@ impl Trials {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn records(&self) -> MutexGuard<'_, Vec<Record>> {
+    fn records(&self) -> MutexGuard<'_, Vec<TrialRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The trials in a file; none where there is no file.
-fn read(path: &Path) -> Result<Vec<Record>, String> {
+fn read(path: &Path) -> Result<Vec<TrialRecord>, String> {
     let text = match fs::read(path) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is damaged".to_owned())?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -267,21 +270,21 @@ fn read(path: &Path) -> Result<Vec<Record>, String> {
     parse(&text).ok_or_else(|| "is damaged".to_owned())
 }
 
-fn parse(text: &str) -> Option<Vec<Record>> {
+fn parse(text: &str) -> Option<Vec<TrialRecord>> {
     let mut lines = text.lines();
     lines.next().filter(|first| *first == HEADER)?;
-    lines.take(MAX_TRIALS).map(Record::parse).collect()
+    lines.take(MAX_TRIALS).map(TrialRecord::parse).collect()
 }
 
 /// Replaces the file. It need not be flushed: what is lost is tried again.
-fn write(path: &Path, records: &[Record], is_forgotten: impl Fn(&Record) -> bool) -> io::Result<()> {
+fn write(path: &Path, records: &[TrialRecord], is_forgotten: impl Fn(&TrialRecord) -> bool) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let others = read(path).unwrap_or_default();
-    let known: BTreeSet<&Record> = records.iter().collect();
+    let known: BTreeSet<&TrialRecord> = records.iter().collect();
     let others = others.iter().filter(|record| !known.contains(record) && !is_forgotten(record));
-    let all: Vec<&Record> = others.chain(records).collect();
+    let all: Vec<&TrialRecord> = others.chain(records).collect();
     let lines = all[all.len().saturating_sub(MAX_TRIALS)..].iter().map(|record| record.line());
     let text: String = std::iter::once(format!("{HEADER}\n")).chain(lines).collect();
     let beside = path.with_extension("new");
@@ -298,7 +301,7 @@ pub(super) fn hexadecimal(bytes: impl IntoIterator<Item = u8>) -> String {
 mod tests {
     use super::*;
 
-    fn key(number: usize) -> Key {
+    fn key(number: usize) -> TrialKey {
         format!("{number:064x}")
     }
 
@@ -315,7 +318,7 @@ mod tests {
         let again = Trials::open(&folder);
         assert!([1, 2, 7].iter().all(|number| again.passed(&key(*number)).is_some()));
         *again.records() = (0..MAX_TRIALS)
-            .map(|number| Record { key: key(number), outcome: Outcome::Passed(Passed::default()) })
+            .map(|number| TrialRecord { key: key(number), outcome: TrialOutcome::Passed(Passed::default()) })
             .collect();
         again.add_passed(key(MAX_TRIALS), Passed::default());
         let again = Trials::open(&folder);

@@ -18,7 +18,7 @@ use super::probe::Probe;
 const MAX_TIME: Duration = Duration::from_secs(2);
 
 /// Axes of inputs that have one extent: pairs of an input and an axis.
-type Group = Vec<(usize, usize)>;
+type AxisGroup = Vec<(usize, usize)>;
 
 /// Runs the probe's inputs once for each group of axes, with extents of 0 there. Nothing is run where the graph holds an operator
 /// that is known to end the process for lack of elements.
@@ -57,14 +57,14 @@ pub(in crate::loader) fn zero_extents(instance: &mut Instance, probe: &Probe, pr
     found
 }
 
-fn set(found: &mut ZeroExtents, group: &Group, refusal: Option<Arc<str>>) {
+fn set(found: &mut ZeroExtents, group: &AxisGroup, refusal: Option<Arc<str>>) {
     for (input, axis) in group {
         found.set(*input, *axis, refusal.clone());
     }
 }
 
 /// Why none of these axes may be empty, where an operator of the graph is known to suffer from it.
-fn needed(needs: &NeedsElements, example: &ModelInputs, group: &Group) -> Option<String> {
+fn needed(needs: &NeedsElements, example: &ModelInputs, group: &AxisGroup) -> Option<String> {
     let rank = |input: usize| example.required[input].shape().extents().len();
     let is_feature = |(input, axis): (usize, usize)| axis + 1 == rank(input) || axis == 1 && rank(input) == 4;
     let rows = needs.rows.as_ref().filter(|_| group.iter().any(|(_, axis)| *axis == 0));
@@ -73,9 +73,9 @@ fn needed(needs: &NeedsElements, example: &ModelInputs, group: &Group) -> Option
 }
 
 /// The open axes of the inputs, those together that have one extent.
-fn groups(signature: &Signature, by_rows: bool) -> Vec<Group> {
-    let mut named: BTreeMap<Arc<str>, Group> = BTreeMap::new();
-    let (mut batch, mut single) = (Group::new(), Vec::new());
+fn groups(signature: &Signature, by_rows: bool) -> Vec<AxisGroup> {
+    let mut named: BTreeMap<Arc<str>, AxisGroup> = BTreeMap::new();
+    let (mut batch, mut single) = (AxisGroup::new(), Vec::new());
     for (input, spec) in signature.inputs.iter().enumerate() {
         let Some(shape) = &spec.shape else {
             single.push(vec![(input, 0)]);
@@ -95,7 +95,7 @@ fn groups(signature: &Signature, by_rows: bool) -> Vec<Group> {
 }
 
 /// Inputs with extents of 0 on some axes.
-fn emptied(example: &ModelInputs, group: &Group) -> Option<ModelInputs> {
+fn emptied(example: &ModelInputs, group: &AxisGroup) -> Option<ModelInputs> {
     let tensors = example.required.iter().enumerate().map(|(input, tensor)| {
         let mut extents = tensor.shape().extents().to_vec();
         let axes = group.iter().filter(|(other, _)| *other == input);

@@ -5,7 +5,7 @@ use std::{
 
 use super::{
     ControlMetrics, ScrapeGauges, ServerMetrics, VersionMetrics, control, families, gpu, server,
-    server::Server,
+    server::MetricSources,
     text::{Text, labels, version_labels},
 };
 use crate::clock;
@@ -67,7 +67,7 @@ impl Exposition {
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
         text.write(server::BUILD, &[(self.build.clone(), &())]);
         control::write(&mut text, &control);
-        let server = Server { metrics: self.server.clone(), readings, control, started: self.started };
+        let server = MetricSources { metrics: self.server.clone(), readings, control, started: self.started };
         text.write(server::FAMILIES, &[(String::new(), &server)]);
         let gpus = &server.readings.gpus;
         if !gpus.is_empty() {

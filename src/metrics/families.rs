@@ -3,7 +3,7 @@
 use super::{
     reasons::{Rejection, StopReason},
     text::Family,
-    version_snapshot::{Phase, VersionSnapshot},
+    version_snapshot::{RequestPhase, VersionSnapshot},
 };
 use crate::{error::Code, traffic::Reason};
 
@@ -75,18 +75,18 @@ pub(super) const FAMILIES: &[Family<VersionSnapshot>] = &[
     Family::histogram(
         "onnxd_queue_duration_seconds",
         "Time that inference requests waited for an instance.",
-        |series, version| series.histogram(&version.phase(Phase::Queue).duration),
+        |series, version| series.histogram(&version.phase(RequestPhase::Queue).duration),
     ),
     Family::summary("onnxd_input_duration_seconds", "Time to stack the rows of a batch.", |series, version| {
-        series.summary(&version.phase(Phase::Input).duration);
+        series.summary(&version.phase(RequestPhase::Input).duration);
     }),
     Family::histogram("onnxd_run_duration_seconds", "Time of a batch in ONNX Runtime.", |series, version| {
-        series.histogram(&version.phase(Phase::Run).duration);
+        series.histogram(&version.phase(RequestPhase::Run).duration);
     }),
     Family::summary(
         "onnxd_output_duration_seconds",
         "Time to cut a batch's outputs into answers.",
-        |series, version| series.summary(&version.phase(Phase::Output).duration),
+        |series, version| series.summary(&version.phase(RequestPhase::Output).duration),
     ),
     Family::histogram(
         "onnxd_batch_rows",
@@ -141,22 +141,22 @@ pub(super) const TRITON: &[Family<VersionSnapshot>] = &[
     Family::counter(
         "nv_inference_queue_duration_us",
         "Triton's name: microseconds of requests in the queue.",
-        |series, version| series.value(version.phase(Phase::Queue).request_nanoseconds / 1000),
+        |series, version| series.value(version.phase(RequestPhase::Queue).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_input_duration_us",
         "Triton's name: microseconds of requests while their batch was stacked.",
-        |series, version| series.value(version.phase(Phase::Input).request_nanoseconds / 1000),
+        |series, version| series.value(version.phase(RequestPhase::Input).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_infer_duration_us",
         "Triton's name: microseconds of requests while their batch ran.",
-        |series, version| series.value(version.phase(Phase::Run).request_nanoseconds / 1000),
+        |series, version| series.value(version.phase(RequestPhase::Run).request_nanoseconds / 1000),
     ),
     Family::counter(
         "nv_inference_compute_output_duration_us",
         "Triton's name: microseconds of requests while their batch's outputs were cut.",
-        |series, version| series.value(version.phase(Phase::Output).request_nanoseconds / 1000),
+        |series, version| series.value(version.phase(RequestPhase::Output).request_nanoseconds / 1000),
     ),
     Family::gauge("nv_inference_pending_request_count", "Triton's name: requests that wait.", |series, version| {
         series.value(version.queued_requests);

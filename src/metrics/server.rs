@@ -84,14 +84,14 @@ pub struct ScrapeGauges {
     /// Time that each I/O thread has been busy.
     pub io_busy: Vec<Duration>,
     /// Figures from the operating system, if it reports them.
-    pub process: Option<Process>,
+    pub process: Option<ProcessStats>,
     /// Figures of GPUs, if there is a driver.
     pub gpus: Vec<Gpu>,
 }
 
 /// Figures of the process from the operating system.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Process {
+pub struct ProcessStats {
     /// CPU time, user and system.
     pub cpu: Duration,
     /// Resident memory in bytes.
@@ -107,7 +107,7 @@ pub struct Process {
 }
 
 /// All sources of the server's metrics.
-pub(super) struct Server {
+pub(super) struct MetricSources {
     pub metrics: ServerMetrics,
     pub readings: ScrapeGauges,
     pub control: Arc<ControlMetrics>,
@@ -116,11 +116,11 @@ pub(super) struct Server {
 }
 
 /// Writes a figure of the process, if the operating system reports it.
-fn process<N: Number>(series: &mut Series<'_>, server: &Server, value: impl Fn(&Process) -> N) {
+fn process<N: Number>(series: &mut Series<'_>, server: &MetricSources, value: impl Fn(&ProcessStats) -> N) {
     server.readings.process.iter().for_each(|process| series.value(value(process)));
 }
 
-pub(super) const FAMILIES: &[Family<Server>] = &[
+pub(super) const FAMILIES: &[Family<MetricSources>] = &[
     Family::gauge(
         "onnxd_ready",
         "Whether the server takes new clients (1), or starts, drains or lacks a model (0).",

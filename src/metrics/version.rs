@@ -10,7 +10,7 @@ use super::{
     held_memory::VersionMemory,
     histogram::{DURATIONS, Histogram, ROWS},
     reasons::{Rejection, StopReason},
-    version_snapshot::{Phase, VersionSnapshot},
+    version_snapshot::{RequestPhase, VersionSnapshot},
 };
 use crate::{
     error::{Code, Error},
@@ -44,7 +44,7 @@ struct Counts {
     rows: AtomicU64,
     request_duration: Histogram,
     batch_rows: Histogram,
-    phases: [PhaseMetrics; Phase::ALL.len()],
+    phases: [PhaseMetrics; RequestPhase::ALL.len()],
 }
 
 /// Gauge of the requests that wait in a queue, as last reported. Each thread has a queue of its own. Their gauges lie apart in
@@ -176,7 +176,7 @@ impl VersionMetrics {
 
     /// Counts a request that has left the queue after `waited`.
     pub fn left_queue(&self, waited: Duration) {
-        self.counts.here().phase_took(Phase::Queue, waited, 1);
+        self.counts.here().phase_took(RequestPhase::Queue, waited, 1);
     }
 
     /// Records the duration of a load of the version, and the limit of requests in each of its queues.
@@ -198,14 +198,14 @@ impl VersionMetrics {
     }
 
     /// Records that a batch of `requests` spent `duration` in a phase.
-    pub fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
+    pub fn phase_took(&self, phase: RequestPhase, duration: Duration, requests: u64) {
         self.counts.here().phase_took(phase, duration, requests);
     }
 }
 
 impl Counts {
     fn new() -> Self {
-        let phase = |phase: Phase| PhaseMetrics {
+        let phase = |phase: RequestPhase| PhaseMetrics {
             duration: Histogram::new(phase.bounds()),
             request_nanoseconds: AtomicU64::new(0),
         };
@@ -220,11 +220,11 @@ impl Counts {
             rows: AtomicU64::new(0),
             request_duration: Histogram::new(&DURATIONS),
             batch_rows: Histogram::new(&ROWS),
-            phases: Phase::ALL.map(phase),
+            phases: RequestPhase::ALL.map(phase),
         }
     }
 
-    fn phase_took(&self, phase: Phase, duration: Duration, requests: u64) {
+    fn phase_took(&self, phase: RequestPhase, duration: Duration, requests: u64) {
         let phase = &self.phases[phase as usize];
         let nanoseconds = nanoseconds(duration);
         phase.duration.record(nanoseconds);

@@ -34,8 +34,8 @@ pub struct VersionSnapshot {
     pub request_duration: HistogramSnapshot,
     /// Rows of each batch that ran. Its count is the number of batches.
     pub batch_rows: HistogramSnapshot,
-    /// Times of each phase: by [`Phase::ALL`], in that order.
-    pub phases: [PhaseSnapshot; Phase::ALL.len()],
+    /// Times of each phase: by [`RequestPhase::ALL`], in that order.
+    pub phases: [PhaseSnapshot; RequestPhase::ALL.len()],
     /// Requests that wait now. One of more rows than a batch may have counts for each of its pieces.
     pub queued_requests: u64,
     /// Rows of those requests.
@@ -65,7 +65,7 @@ pub struct PhaseSnapshot {
 
 /// Phase of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum RequestPhase {
     /// Waiting for an instance.
     Queue,
     /// Stacking rows into the batch.
@@ -76,15 +76,16 @@ pub enum Phase {
     Output,
 }
 
-impl Phase {
+impl RequestPhase {
     /// Every phase, in the order of a request's life.
-    pub const ALL: [Phase; 4] = [Phase::Queue, Phase::Input, Phase::Run, Phase::Output];
+    pub const ALL: [RequestPhase; 4] =
+        [RequestPhase::Queue, RequestPhase::Input, RequestPhase::Run, RequestPhase::Output];
 
     /// Bounds of its times. The time of a copy has no buckets: it follows from the bytes.
     pub(super) fn bounds(self) -> &'static Bounds {
         match self {
-            Phase::Queue | Phase::Run => &DURATIONS,
-            Phase::Input | Phase::Output => &NO_DURATIONS,
+            RequestPhase::Queue | RequestPhase::Run => &DURATIONS,
+            RequestPhase::Input | RequestPhase::Output => &NO_DURATIONS,
         }
     }
 }
@@ -92,8 +93,10 @@ impl Phase {
 impl VersionSnapshot {
     /// Figures of a version that has done nothing.
     pub(super) fn new() -> Self {
-        let phase =
-            |phase: Phase| PhaseSnapshot { duration: HistogramSnapshot::new(phase.bounds()), request_nanoseconds: 0 };
+        let phase = |phase: RequestPhase| PhaseSnapshot {
+            duration: HistogramSnapshot::new(phase.bounds()),
+            request_nanoseconds: 0,
+        };
         VersionSnapshot {
             succeeded: 0,
             failed: Default::default(),
@@ -105,7 +108,7 @@ impl VersionSnapshot {
             rows: 0,
             request_duration: HistogramSnapshot::new(&DURATIONS),
             batch_rows: HistogramSnapshot::new(&ROWS),
-            phases: Phase::ALL.map(phase),
+            phases: RequestPhase::ALL.map(phase),
             queued_requests: 0,
             queued_rows: 0,
             queued_work: Duration::ZERO,
@@ -118,7 +121,7 @@ impl VersionSnapshot {
     }
 
     /// Times of a phase.
-    pub fn phase(&self, phase: Phase) -> &PhaseSnapshot {
+    pub fn phase(&self, phase: RequestPhase) -> &PhaseSnapshot {
         &self.phases[phase as usize]
     }
 }

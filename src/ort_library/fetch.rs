@@ -33,7 +33,7 @@ use std::process;
 
 /// Progress that [`install`] reports.
 #[derive(Debug)]
-pub enum Step<'a> {
+pub enum InstallProgress<'a> {
     /// Another process installs the same, and is waited for.
     Waiting,
     /// These wheels are fetched, into this folder; the others are there.
@@ -74,7 +74,11 @@ fn cache_directory_from(
 /// Puts a build into `cache` and returns the path of its library. Files that are there already are checked and kept.
 ///
 /// Any number of processes may do this at once: one downloads, the others wait for it.
-pub fn install(build: &Build, cache: &Path, report: &mut dyn FnMut(Step<'_>)) -> Result<PathBuf, FetchError> {
+pub fn install(
+    build: &Build,
+    cache: &Path,
+    report: &mut dyn FnMut(InstallProgress<'_>),
+) -> Result<PathBuf, FetchError> {
     install_with(build, cache, &["python3", "python"], report)
 }
 
@@ -82,7 +86,7 @@ fn install_with(
     build: &Build,
     cache: &Path,
     pythons: &[&str],
-    report: &mut dyn FnMut(Step<'_>),
+    report: &mut dyn FnMut(InstallProgress<'_>),
 ) -> Result<PathBuf, FetchError> {
     let (folder, library) = (build.folder(cache), build.library_path(cache));
     let is_missing = |wheel: &&Wheel| !unpack::is_whole(wheel, &folder);
@@ -95,22 +99,23 @@ fn install_with(
     let missing: Vec<&Wheel> = build.wheels.iter().filter(is_missing).collect();
     clear(&folder, &missing)?;
     if !missing.is_empty() {
-        report(Step::Begin(&folder, &missing));
+        report(InstallProgress::Begin(&folder, &missing));
     }
     for wheel in missing {
-        report(Step::Wheel(wheel));
+        report(InstallProgress::Wheel(wheel));
         // pip may outlive the process that started it, and then writes what nobody looks at.
         let incoming = folder.join(format!("{INCOMING}{}", process::id()));
         fs::create_dir(&incoming).map_err(|error| FetchError::file("create", &incoming, error))?;
-        let downloaded = pip::download(wheel, &incoming, pythons, &mut |bytes| report(Step::Downloading(bytes)));
+        let downloaded =
+            pip::download(wheel, &incoming, pythons, &mut |bytes| report(InstallProgress::Downloading(bytes)));
         let unpacked = downloaded.and_then(|archive| {
-            report(Step::Unpacking);
+            report(InstallProgress::Unpacking);
             unpack::unpack(wheel, &archive, &incoming, &folder)
         });
         // A folder that can't be removed now is removed by the next installation.
         let _ = fs::remove_dir_all(&incoming);
         unpacked?;
-        report(Step::Done(wheel));
+        report(InstallProgress::Done(wheel));
     }
     Ok(library)
 }
@@ -119,7 +124,7 @@ fn install_with(
 const INCOMING: &str = "incoming";
 
 /// Locked for as long as the file is open, which ends with the process at the latest.
-fn lock(path: &Path, report: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchError> {
+fn lock(path: &Path, report: &mut dyn FnMut(InstallProgress<'_>)) -> Result<File, FetchError> {
     let failed = |error| FetchError::file("lock", path, error);
     // To open a pipe is to wait for its other end.
     match unpack::must_be_file(path) {
@@ -129,7 +134,7 @@ fn lock(path: &Path, report: &mut dyn FnMut(Step<'_>)) -> Result<File, FetchErro
     let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => report(Step::Waiting),
+        Err(TryLockError::WouldBlock) => report(InstallProgress::Waiting),
         Err(TryLockError::Error(error)) => return Err(failed(error)),
     }
     file.lock().map(|()| file).map_err(failed)

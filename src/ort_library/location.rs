@@ -15,7 +15,7 @@ pub(super) const LIBRARY_NAMES: [&str; 2] = if cfg!(target_os = "macos") {
 
 /// Kind of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum PlaceKind {
     /// `ORT_DYLIB_PATH` names it.
     Named,
     /// NextToExecutable the executable.
@@ -32,7 +32,7 @@ pub enum Origin {
 #[derive(Debug)]
 pub struct Place {
     /// Kind of the place.
-    pub origin: Origin,
+    pub origin: PlaceKind,
     /// The paths that it may have there.
     pub candidates: Vec<PathBuf>,
     /// The one that it has.
@@ -40,7 +40,7 @@ pub struct Place {
 }
 
 impl Place {
-    fn new(origin: Origin, candidates: Vec<PathBuf>) -> Self {
+    fn new(origin: PlaceKind, candidates: Vec<PathBuf>) -> Self {
         let found = candidates.iter().find(|path| path.is_file()).cloned();
         Place { origin, candidates, found }
     }
@@ -59,11 +59,11 @@ pub(super) fn from(named: Option<OsString>, executable: Option<&Path>, cache: Op
     let mut places = Vec::new();
     if let Some(path) = named.filter(|path| !path.is_empty()).map(PathBuf::from) {
         // A bare file name would have the loader search the system's own directories instead.
-        places.push(Place::new(Origin::Named, vec![path::absolute(&path).unwrap_or(path)]));
+        places.push(Place::new(PlaceKind::Named, vec![path::absolute(&path).unwrap_or(path)]));
     }
     let beside = executable.and_then(Path::parent);
     let lib = beside.and_then(Path::parent).map(|parent| parent.join("lib"));
-    for (origin, directory) in [(Origin::NextToExecutable, beside), (Origin::Lib, lib.as_deref())] {
+    for (origin, directory) in [(PlaceKind::NextToExecutable, beside), (PlaceKind::Lib, lib.as_deref())] {
         let candidates = directory.map(|directory| LIBRARY_NAMES.map(|name| directory.join(name)).to_vec());
         places.extend(candidates.map(|candidates| Place::new(origin, candidates)));
     }
@@ -71,10 +71,10 @@ pub(super) fn from(named: Option<OsString>, executable: Option<&Path>, cache: Op
     if let Some(build) = fetch::cuda_build(env::consts::OS, env::consts::ARCH) {
         let library = build.library_path(cache);
         let found = build.is_complete(cache).then(|| library.clone());
-        places.push(Place { origin: Origin::CudaCache, candidates: vec![library], found });
+        places.push(Place { origin: PlaceKind::CudaCache, candidates: vec![library], found });
     }
     if let Some(build) = fetch::cpu_build(env::consts::OS, env::consts::ARCH) {
-        places.push(Place::new(Origin::Cache, vec![build.library_path(cache)]));
+        places.push(Place::new(PlaceKind::Cache, vec![build.library_path(cache)]));
     }
     places
 }

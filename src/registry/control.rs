@@ -8,7 +8,7 @@ use tokio::sync::broadcast;
 
 use super::{
     message::Message,
-    shared::Shared,
+    shared::SharedState,
     status::{Event, ModelStatus, VersionState, VersionStatus},
     warnings::warnings,
 };
@@ -16,7 +16,7 @@ use crate::{
     clock,
     error::{Code, Error, Result},
     metrics::VersionSnapshot,
-    repository::Model,
+    repository::RepositoryModel,
     router::Router,
     state::{Applied, Change, ChangeContext, Desired, ModelState, Record, Store, SwapError},
     traffic::{Resolver, Selector, Traffic},
@@ -27,7 +27,7 @@ use crate::{
 pub struct Control {
     /// The router that serves the tables, and that explains which version a request would get.
     pub router: Arc<Router>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedState>,
 }
 
 /// Result of a change.
@@ -158,7 +158,7 @@ impl Control {
         model: &str,
         asked: &dyn Fn(&Traffic) -> Result<Change>,
         context: &ChangeContext,
-        fresh: Option<&Model>,
+        fresh: Option<&RepositoryModel>,
         store: &dyn Store,
     ) -> Result<Proposal> {
         let inventory = self.shared.inventory();

@@ -10,9 +10,9 @@ use super::{
     load_log::{LoadLog, log_loss},
     load_thread::start_load,
     memory_trim::MemoryTrim,
-    message::{LoadEnd, Loss, Message},
-    reconcile::{Action, Limits, WEIGHTS_TIMEOUT, next_due, reconcile},
-    shared::Shared,
+    message::{GenerationLoss, LoadEnd, Message},
+    reconcile::{Action, LoadLimits, WEIGHTS_TIMEOUT, next_due, reconcile},
+    shared::SharedState,
     transitions::EndedLoad,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 
 /// Progress of the first loads.
 #[derive(Debug)]
-pub enum Progress<'a> {
+pub enum LoadProgress<'a> {
     /// So many versions are going to be loaded.
     Begin(usize),
     /// The load of this version has ended, well or not.
@@ -40,20 +40,20 @@ pub enum Progress<'a> {
 }
 
 /// Observer of the progress.
-pub(super) type OnProgress<'a> = &'a dyn Fn(Progress<'_>);
+pub(super) type OnProgress<'a> = &'a dyn Fn(LoadProgress<'_>);
 
 /// Executes the actions of the reconciler.
 pub(super) struct Executor {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     loader: Loader,
-    pub(super) limits: Limits,
+    pub(super) limits: LoadLimits,
     /// Log lines of loads whose results are not published yet.
     unlogged: Vec<LoadLog>,
     trim: MemoryTrim,
 }
 
 impl Executor {
-    pub(super) fn new(shared: Arc<Shared>, loader: Loader, limits: Limits) -> Self {
+    pub(super) fn new(shared: Arc<SharedState>, loader: Loader, limits: LoadLimits) -> Self {
         Executor { shared, loader, limits, unlogged: Vec::new(), trim: MemoryTrim::default() }
     }
 
@@ -154,7 +154,7 @@ impl Executor {
     fn refuse(&mut self, key: &VersionKey, failure: Failure, now: Instant, on_progress: OnProgress<'_>) {
         let failed = self.shared.inventory().refused(key, failure, now);
         self.unlogged.extend(failed.map(|failed| LoadLog::Failed(key.clone(), failed)));
-        on_progress(Progress::Done { model: &key.0, version: key.1 });
+        on_progress(LoadProgress::Done { model: &key.0, version: key.1 });
     }
 
     fn give_up(
@@ -179,7 +179,7 @@ impl Executor {
         let failed = inventory.load_given_up(key, generation, failure, now);
         drop(inventory);
         self.unlogged.extend(failed.map(|failed| LoadLog::Failed(key.clone(), failed)));
-        on_progress(Progress::Done { model: &key.0, version: key.1 });
+        on_progress(LoadProgress::Done { model: &key.0, version: key.1 });
     }
 
     /// Applies a message to the inventory. True if a load has ended.
@@ -202,7 +202,7 @@ impl Executor {
     }
 
     /// Takes a lost version out of service. Its requests go where those of a version that failed to load go.
-    fn lost(&self, Loss { key, generation, lost }: Loss) {
+    fn lost(&self, GenerationLoss { key, generation, lost }: GenerationLoss) {
         let mut inventory = self.shared.inventory();
         if let Some(failure) = inventory.lost(&key, generation, lost, Instant::now()) {
             log_loss(&key, generation, &failure);
@@ -216,7 +216,7 @@ impl Executor {
             report_losses(version.clone(), &key, self.shared.inbox());
         }
         let ended = self.shared.inventory().load_ended(&key, generation, result, Instant::now());
-        let done = Progress::Done { model: &key.0, version: key.1 };
+        let done = LoadProgress::Done { model: &key.0, version: key.1 };
         match ended {
             EndedLoad::Settled(outcome) => {
                 for warning in warnings {
@@ -287,7 +287,7 @@ impl Executor {
 fn report_losses(version: Arc<Version>, key: &VersionKey, inbox: mpsc::Sender<Message>) {
     let (key, generation) = (key.clone(), version.generation);
     version.batcher.on_lost(move |lost| {
-        let loss = Loss { key: key.clone(), generation, lost: lost.clone() };
+        let loss = GenerationLoss { key: key.clone(), generation, lost: lost.clone() };
         let _ = inbox.send(Message::Lost(loss.into()));
     });
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{
-    announced::Announced, generation::Generation, leftovers::Leftovers, lifecycle::Lifecycle, running_load::Load,
+    announced::Announced, generation::Generation, leftovers::Leftovers, lifecycle::Lifecycle, running_load::RunningLoad,
 };
 use crate::{
     config::{ModelConfig, ModelControl},
     loader::VersionKey,
     metrics::LoadCounts,
-    repository::Model,
+    repository::RepositoryModel,
     state::{Desired, named},
     traffic::Traffic,
 };
@@ -21,11 +21,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Inventory<G> {
     pub control: ModelControl,
-    pub phase: Phase,
+    pub phase: RegistryPhase,
     /// True if no load begins any more.
     pub is_stopping: bool,
     /// The models, as the last scans that agreed found them.
-    pub models: BTreeMap<String, Model>,
+    pub models: BTreeMap<String, RepositoryModel>,
     /// Time of the last scan.
     pub scanned_at: Option<Instant>,
     /// Changes that admin calls have made.
@@ -49,7 +49,7 @@ pub(super) struct Inventory<G> {
 
 /// Phase of the registry's thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum RegistryPhase {
     /// The repository has not been read yet.
     Unread,
     /// The first loads run, as many at once as there are CPUs. Nothing else is planned until they have ended.
@@ -73,7 +73,7 @@ impl<G> Tracked<G> {
 
 impl<G: Generation> Tracked<G> {
     /// Loads that run and that have not been given up.
-    pub(super) fn running_loads(&self) -> impl Iterator<Item = &Load> {
+    pub(super) fn running_loads(&self) -> impl Iterator<Item = &RunningLoad> {
         self.lifecycle.load().into_iter().chain(&self.leftovers.unwanted)
     }
 
@@ -93,7 +93,7 @@ impl<G> Inventory<G> {
     pub(super) fn new(control: ModelControl, desired: Desired) -> Self {
         Inventory {
             control,
-            phase: Phase::Unread,
+            phase: RegistryPhase::Unread,
             is_stopping: false,
             models: BTreeMap::new(),
             scanned_at: None,
@@ -117,7 +117,7 @@ impl<G> Inventory<G> {
     /// Notes that nothing is to be done now.
     pub(super) fn rest(&mut self) {
         // While the first loads run, nothing is planned.
-        if self.phase == Phase::Following {
+        if self.phase == RegistryPhase::Following {
             self.is_unplanned = false;
         }
     }
@@ -214,7 +214,7 @@ impl<G: Generation> Inventory<G> {
     }
 
     /// Loads that run and that have not been given up.
-    pub(super) fn running_loads(&self) -> impl Iterator<Item = (&VersionKey, &Load)> {
+    pub(super) fn running_loads(&self) -> impl Iterator<Item = (&VersionKey, &RunningLoad)> {
         self.versions.iter().flat_map(|(key, tracked)| tracked.running_loads().map(move |load| (key, load)))
     }
 

@@ -1,6 +1,6 @@
 //! Leftovers of a version: generations and loads that are not part of its lifecycle any more, and that still hold memory.
 
-use super::{generation::Generation, running_load::Load};
+use super::{generation::Generation, running_load::RunningLoad};
 
 /// Leftovers of a version. They agree with nothing else: each goes once it has ended.
 #[derive(Debug)]
@@ -8,7 +8,7 @@ pub(super) struct Leftovers<G> {
     /// Generations that were replaced or unloaded, and that requests or runs may still hold; oldest first.
     pub draining: Vec<G>,
     /// Loads that run though the version was unloaded meanwhile. No other load of the version begins before they end.
-    pub unwanted: Vec<Load>,
+    pub unwanted: Vec<RunningLoad>,
     /// Loads that were given up, whose threads have not ended: the generation's number and the memory in bytes.
     pub given_up: Vec<(u64, u64)>,
 }

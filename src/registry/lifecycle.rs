@@ -6,8 +6,8 @@ use super::{
     backoff::Losses,
     generation::Generation,
     leftovers::Leftovers,
-    previous::{Failed, FailedLoad, LoadFailure, Previous, Ready, Verdict},
-    running_load::Load,
+    previous::{Failed, FailedLoad, LoadFailure, LoadVerdict, Previous, Ready},
+    running_load::RunningLoad,
 };
 use crate::{
     error::{Failure, Lost},
@@ -27,7 +27,7 @@ pub(super) enum Lifecycle<G> {
     /// A load runs on its own thread.
     Loading {
         /// The load.
-        load: Load,
+        load: RunningLoad,
         /// The state that holds until the load has ended.
         previous: Previous<G>,
         /// An admin call that asked for another load since this one began.
@@ -125,14 +125,14 @@ impl<G: Generation> Lifecycle<G> {
     }
 
     /// The load that runs.
-    pub(super) fn load(&self) -> Option<&Load> {
+    pub(super) fn load(&self) -> Option<&RunningLoad> {
         match self {
             Lifecycle::Loading { load, .. } => Some(load),
             _ => None,
         }
     }
 
-    pub(super) fn load_mut(&mut self) -> Option<&mut Load> {
+    pub(super) fn load_mut(&mut self) -> Option<&mut RunningLoad> {
         match self {
             Lifecycle::Loading { load, .. } => Some(load),
             _ => None,
@@ -211,22 +211,22 @@ impl<G: Generation> Lifecycle<G> {
     }
 
     /// The next step of a version that a scan found as `found` at `scanned_at`. `follows`: changed files and settings lead to a load.
-    pub(super) fn verdict(&self, found: &LoadRequest, scanned_at: Option<Instant>, follows: bool) -> Verdict {
+    pub(super) fn verdict(&self, found: &LoadRequest, scanned_at: Option<Instant>, follows: bool) -> LoadVerdict {
         let is_over = |time: Instant| scanned_at.is_some_and(|scanned_at| time <= scanned_at);
         match self {
-            Lifecycle::Loading { .. } | Lifecycle::Retiring => Verdict::Rest,
+            Lifecycle::Loading { .. } | Lifecycle::Retiring => LoadVerdict::Rest,
             Lifecycle::Ready(ready) => ready.verdict(found, is_over, follows),
             Lifecycle::Failed(failed) => failed.verdict(found, is_over, follows),
             Lifecycle::Waiting { reason, previous } => match reason {
-                WaitReason::Files(LoadCall::Unscanned) => Verdict::Rest,
-                WaitReason::Files(LoadCall::Scanned) | WaitReason::Turn { is_called: true, .. } => Verdict::Load,
+                WaitReason::Files(LoadCall::Unscanned) => LoadVerdict::Rest,
+                WaitReason::Files(LoadCall::Scanned) | WaitReason::Turn { is_called: true, .. } => LoadVerdict::Load,
                 // The weights have had their time.
                 WaitReason::Turn { request, .. } if request == found => match previous.verdict(found, is_over, follows)
                 {
-                    Verdict::AwaitWeights => Verdict::Load,
+                    LoadVerdict::AwaitWeights => LoadVerdict::Load,
                     verdict => verdict,
                 },
-                WaitReason::Weights { request, until } if request == found && is_over(*until) => Verdict::Load,
+                WaitReason::Weights { request, until } if request == found && is_over(*until) => LoadVerdict::Load,
                 WaitReason::Turn { .. } | WaitReason::Weights { .. } => previous.verdict(found, is_over, follows),
             },
         }
@@ -292,7 +292,7 @@ impl<G: Generation> Lifecycle<G> {
     }
 
     /// Event: the load that waited for its turn begins.
-    pub(super) fn begin(&mut self, load: Load) {
+    pub(super) fn begin(&mut self, load: RunningLoad) {
         let Some(previous) = self.take_previous() else { return };
         *self = Lifecycle::Loading { load, previous, again: None };
     }

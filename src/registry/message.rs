@@ -19,7 +19,7 @@ pub(super) enum Message {
     /// A run of a load was stopped and does not end.
     LoadStuck(VersionKey, u64),
     /// A loaded version can serve no more.
-    Lost(Box<Loss>),
+    Lost(Box<GenerationLoss>),
 }
 
 /// The end of a load.
@@ -33,7 +33,7 @@ pub(super) struct LoadEnd {
 }
 
 /// The loss of a generation, as its batcher reports it.
-pub(super) struct Loss {
+pub(super) struct GenerationLoss {
     pub key: VersionKey,
     pub generation: u64,
     pub lost: Lost,

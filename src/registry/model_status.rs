@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock,
     loader::VersionKey,
-    repository::Model,
+    repository::RepositoryModel,
     state::{ModelFacts, shares},
     traffic::Traffic,
 };
@@ -19,7 +19,7 @@ use crate::{
 impl Inventory<LoadedVersion> {
     /// Facts by which a change of a model is judged; `fresh` is the model as its folder is now, where it was scanned for that. `None`:
     /// there is no such model.
-    pub(super) fn facts(&self, name: &str, fresh: Option<&Model>) -> Option<ModelFacts> {
+    pub(super) fn facts(&self, name: &str, fresh: Option<&RepositoryModel>) -> Option<ModelFacts> {
         let standings = self.standings_of(name);
         let model = self.models.get(name);
         if standings.is_empty() && model.is_none() && fresh.is_none() {
@@ -79,7 +79,7 @@ impl Inventory<LoadedVersion> {
             shadowed: Some(self.configured(name))
                 .filter(|configured| *configured != traffic && *configured != Traffic::default()),
             problem: self.models.get(name).and_then(|model| model.problem.clone()),
-            warnings: self.models.get(name).and_then(Model::warning).into_iter().map(str::to_owned).collect(),
+            warnings: self.models.get(name).and_then(RepositoryModel::warning).into_iter().map(str::to_owned).collect(),
             traffic,
         }
     }

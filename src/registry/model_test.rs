@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::room::MemoryLimit;
 use crate::config::{ByteSize, ModelControl};
 use fake::FILE_BYTES;
-use op::{LoadResult, Op, op};
+use op::{LoadResult, Operation, op};
 use world::World;
 
 fn control() -> impl Strategy<Value = ModelControl> {
@@ -45,14 +45,14 @@ proptest! {
             world.apply(op)?;
         }
         if stops {
-            world.apply(Op::Stop)?;
+            world.apply(Operation::Stop)?;
         }
         world.come_to_rest()?;
     }
 }
 
 /// Carries out events in this order, and lets the world come to rest.
-fn carry_out(before: Vec<Op>, ops: Vec<Op>) {
+fn carry_out(before: Vec<Operation>, ops: Vec<Operation>) {
     let mut world = World::new(ModelControl::Poll, None);
     before.into_iter().for_each(|op| world.change_files(op));
     world.start().unwrap();
@@ -65,15 +65,15 @@ fn carry_out(before: Vec<Op>, ops: Vec<Op>) {
 #[test]
 fn reload_that_waits_outlives_a_problem_of_its_folder() {
     let key = |name: &str| (name.to_owned(), 1);
-    let scans = || [Op::Scan, Op::Scan];
-    let mut ops = vec![Op::LoadEnds(0, LoadResult::Success), Op::PutFiles(key("a"), 0, 0)];
+    let scans = || [Operation::Scan, Operation::Scan];
+    let mut ops = vec![Operation::LoadEnds(0, LoadResult::Success), Operation::PutFiles(key("a"), 0, 0)];
     ops.extend(scans());
     // The load of the other model goes on.
-    ops.push(Op::Reload(key("b")));
+    ops.push(Operation::Reload(key("b")));
     ops.extend(scans());
-    ops.push(Op::SetProblem("b".into(), true));
+    ops.push(Operation::SetProblem("b".into(), true));
     ops.extend(scans());
-    ops.push(Op::SetProblem("b".into(), false));
+    ops.push(Operation::SetProblem("b".into(), false));
     ops.extend(scans());
-    carry_out(vec![Op::PutFiles(key("b"), 0, 0)], ops);
+    carry_out(vec![Operation::PutFiles(key("b"), 0, 0)], ops);
 }

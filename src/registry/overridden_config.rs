@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{generation::LoadedVersion, inventory::Inventory};
-use crate::{repository::Model, traffic::Traffic};
+use crate::{repository::RepositoryModel, traffic::Traffic};
 
 /// Logs each edit that comes with `models`, against those that the inventory has: before them, those at the last admin call.
-pub(super) fn warn_of_edits(inventory: &Inventory<LoadedVersion>, models: &BTreeMap<String, Model>) {
+pub(super) fn warn_of_edits(inventory: &Inventory<LoadedVersion>, models: &BTreeMap<String, RepositoryModel>) {
     for (name, model) in models.iter().filter(|(_, model)| model.problem.is_none()) {
         let Some(state) = inventory.desired.models.get(name) else { continue };
         let Some(holds) = &state.traffic else { continue };

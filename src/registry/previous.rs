@@ -49,7 +49,7 @@ pub(super) struct LoadFailure {
 
 /// Next step of a version whose files were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LoadVerdict {
     /// Nothing is to be loaded.
     Rest,
     /// A load is due.
@@ -87,9 +87,9 @@ impl<G> Previous<G> {
         }
     }
 
-    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> Verdict {
+    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> LoadVerdict {
         match self {
-            Previous::Nothing => Verdict::Load,
+            Previous::Nothing => LoadVerdict::Load,
             Previous::Ready(ready) => ready.verdict(found, is_over, follows),
             Previous::Failed(failed) => failed.verdict(found, is_over, follows),
         }
@@ -139,25 +139,25 @@ impl<G> Previous<G> {
 }
 
 impl<G> Ready<G> {
-    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> Verdict {
+    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> LoadVerdict {
         let retry = self.reload_failure.as_ref().and_then(|failure| failure.retry);
         if retry.is_some_and(|retry| is_over(retry.at)) {
-            return Verdict::Load;
+            return LoadVerdict::Load;
         }
         if !follows || self.last == *found {
-            return Verdict::Rest;
+            return LoadVerdict::Rest;
         }
         // A version that serves is not replaced by a new graph over the old weights.
         match found.source.fingerprint.may_await_weights(&self.last.source.fingerprint) {
-            true => Verdict::AwaitWeights,
-            false => Verdict::Load,
+            true => LoadVerdict::AwaitWeights,
+            false => LoadVerdict::Load,
         }
     }
 }
 
 impl Failed {
-    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> Verdict {
+    pub(super) fn verdict(&self, found: &LoadRequest, is_over: impl Fn(Instant) -> bool, follows: bool) -> LoadVerdict {
         let is_retried = self.failure.retry.is_some_and(|retry| is_over(retry.at));
-        if is_retried || follows && self.last != *found { Verdict::Load } else { Verdict::Rest }
+        if is_retried || follows && self.last != *found { LoadVerdict::Load } else { LoadVerdict::Rest }
     }
 }

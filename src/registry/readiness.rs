@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     generation::LoadedVersion,
-    inventory::{Inventory, Phase},
+    inventory::{Inventory, RegistryPhase},
     status::{Standing, VersionState},
 };
 use crate::{config::ModelControl, loader::VersionKey, router::Readiness};
@@ -43,7 +43,7 @@ pub(super) fn readiness(
         Serving::Lacking(why) if inventory.counted.contains(&name) => Some((name, why)),
         _ => None,
     });
-    Readiness { is_known: inventory.phase != Phase::Unread, ready, lacking: lacking.collect() }
+    Readiness { is_known: inventory.phase != RegistryPhase::Unread, ready, lacking: lacking.collect() }
 }
 
 fn serving(inventory: &Inventory<LoadedVersion>, name: &str, versions: &[(u64, &Standing)]) -> Serving {

@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     generation::Generation,
-    inventory::{Inventory, Phase},
+    inventory::{Inventory, RegistryPhase},
     lifecycle::{Lifecycle, WaitReason},
-    previous::Verdict,
+    previous::LoadVerdict,
     room::{MemoryLimit, MemoryUse, Room, room},
-    running_load::Load,
+    running_load::RunningLoad,
     wanted::{leaving, wanted},
 };
 use crate::{
@@ -34,7 +34,7 @@ const START_PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Limits of loads.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct LoadLimits {
     /// Loads at once while nothing serves yet.
     pub loads_at_start: usize,
     /// Memory of all versions together.
@@ -81,9 +81,9 @@ pub(super) enum Action {
 }
 
 /// The next actions. They are to be carried out in order, and then there may be more, until there are none.
-pub(super) fn reconcile<G: Generation>(inventory: &Inventory<G>, limits: &Limits, now: Instant) -> Vec<Action> {
+pub(super) fn reconcile<G: Generation>(inventory: &Inventory<G>, limits: &LoadLimits, now: Instant) -> Vec<Action> {
     let mut actions = Vec::new();
-    if inventory.is_unplanned && inventory.phase != Phase::Starting {
+    if inventory.is_unplanned && inventory.phase != RegistryPhase::Starting {
         plan(inventory, now, &mut actions);
     }
     running_loads(inventory, limits, now, &mut actions);
@@ -95,11 +95,11 @@ pub(super) fn reconcile<G: Generation>(inventory: &Inventory<G>, limits: &Limits
 }
 
 /// The next time when there is something to do though nothing has happened.
-pub(super) fn next_due<G: Generation>(inventory: &Inventory<G>, limits: &Limits, now: Instant) -> Option<Instant> {
+pub(super) fn next_due<G: Generation>(inventory: &Inventory<G>, limits: &LoadLimits, now: Instant) -> Option<Instant> {
     // Retries that are due wait for the next scan.
     let retries = inventory.versions.values().filter_map(|tracked| tracked.lifecycle.due_at());
     let queues = inventory.versions.values().any(|tracked| tracked.lifecycle.next().is_some());
-    let of_load = |load: &Load| {
+    let of_load = |load: &RunningLoad| {
         let long = Some(load.long_at()).filter(|_| queues);
         [Some(load.began + limits.load_timeout), long, load.promote_at].into_iter().flatten()
     };
@@ -109,7 +109,7 @@ pub(super) fn next_due<G: Generation>(inventory: &Inventory<G>, limits: &Limits,
 
 /// The time when a table is to be published.
 fn publish_at<G>(inventory: &Inventory<G>, now: Instant) -> Option<Instant> {
-    let pause = if inventory.phase == Phase::Starting { START_PUBLISH_INTERVAL } else { Duration::ZERO };
+    let pause = if inventory.phase == RegistryPhase::Starting { START_PUBLISH_INTERVAL } else { Duration::ZERO };
     inventory.is_unpublished.then(|| inventory.published_at.map_or(now, |at| at + pause))
 }
 
@@ -131,27 +131,27 @@ fn plan<G: Generation>(inventory: &Inventory<G>, now: Instant, actions: &mut Vec
             let request = LoadRequest { source: source.clone(), config: config.clone() };
             let is_chosen = chosen.contains(version);
             let verdict = match inventory.lifecycle(&key) {
-                None if is_chosen => Verdict::Load,
+                None if is_chosen => LoadVerdict::Load,
                 Some(lifecycle) if is_chosen || !follows || lifecycle.is_called() => {
                     lifecycle.verdict(&request, inventory.scanned_at, follows)
                 }
-                _ => Verdict::Rest,
+                _ => LoadVerdict::Rest,
             };
             let reason = match inventory.lifecycle(&key) {
                 Some(Lifecycle::Waiting { reason, .. }) => Some(reason),
                 _ => None,
             };
             match (verdict, reason) {
-                (Verdict::Load, Some(WaitReason::Turn { request: next, .. })) if *next == request => {}
-                (Verdict::AwaitWeights, Some(WaitReason::Weights { request: held, .. })) if *held == request => {}
-                (Verdict::Load, _) => actions.push(Action::Queue(key.clone(), request)),
-                (Verdict::AwaitWeights, _) => {
+                (LoadVerdict::Load, Some(WaitReason::Turn { request: next, .. })) if *next == request => {}
+                (LoadVerdict::AwaitWeights, Some(WaitReason::Weights { request: held, .. })) if *held == request => {}
+                (LoadVerdict::Load, _) => actions.push(Action::Queue(key.clone(), request)),
+                (LoadVerdict::AwaitWeights, _) => {
                     actions.push(Action::Hold(key.clone(), request, now + WEIGHTS_TIMEOUT));
                 }
-                (Verdict::Rest, Some(WaitReason::Turn { .. } | WaitReason::Weights { .. })) => {
+                (LoadVerdict::Rest, Some(WaitReason::Turn { .. } | WaitReason::Weights { .. })) => {
                     actions.push(Action::Release(key.clone()));
                 }
-                (Verdict::Rest, _) => {}
+                (LoadVerdict::Rest, _) => {}
             }
             settled.insert(key);
         }
@@ -172,7 +172,12 @@ fn plan<G: Generation>(inventory: &Inventory<G>, now: Instant, actions: &mut Vec
 }
 
 /// Loads that run: those that take too long or are stuck are given up, and those that have taken long yield no longer.
-fn running_loads<G: Generation>(inventory: &Inventory<G>, limits: &Limits, now: Instant, actions: &mut Vec<Action>) {
+fn running_loads<G: Generation>(
+    inventory: &Inventory<G>,
+    limits: &LoadLimits,
+    now: Instant,
+    actions: &mut Vec<Action>,
+) {
     let mut is_promoted = false;
     for (key, load) in inventory.running_loads() {
         if load.is_stuck || now.saturating_duration_since(load.began) >= limits.load_timeout {
@@ -187,11 +192,11 @@ fn running_loads<G: Generation>(inventory: &Inventory<G>, limits: &Limits, now: 
 }
 
 /// The loads that wait for their turn and may begin, by the order of their names.
-fn next_loads<G: Generation>(inventory: &Inventory<G>, limits: &Limits, now: Instant, actions: &mut Vec<Action>) {
+fn next_loads<G: Generation>(inventory: &Inventory<G>, limits: &LoadLimits, now: Instant, actions: &mut Vec<Action>) {
     if inventory.is_stopping || !actions.is_empty() {
         return;
     }
-    let at_once = if inventory.phase == Phase::Following { 1 } else { limits.loads_at_start };
+    let at_once = if inventory.phase == RegistryPhase::Following { 1 } else { limits.loads_at_start };
     let young = inventory.running_loads().filter(|(_, load)| !load.is_long(now)).count();
     let all = inventory.running_loads().count();
     let mut free = at_once.saturating_sub(young).min((at_once + MAX_LONG_LOADS).saturating_sub(all));

@@ -12,7 +12,7 @@ use crate::{batcher::LoadWatch, loader::LoadRequest};
 pub(super) const LONG_LOAD: Duration = Duration::from_secs(5);
 
 /// A load that runs.
-pub(super) struct Load {
+pub(super) struct RunningLoad {
     /// The number of the generation that it makes.
     pub generation: u64,
     pub request: LoadRequest,
@@ -32,7 +32,7 @@ pub(super) struct StartedLoad {
     pub watch: Arc<LoadWatch>,
 }
 
-impl Load {
+impl RunningLoad {
     /// True if other loads may be started beside it.
     pub(super) fn is_long(&self, now: Instant) -> bool {
         now >= self.long_at()
@@ -43,7 +43,7 @@ impl Load {
     }
 }
 
-impl fmt::Debug for Load {
+impl fmt::Debug for RunningLoad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Load").field("generation", &self.generation).field("began", &self.began).finish_non_exhaustive()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::repository::Model;
+use crate::repository::RepositoryModel;
 
 /// Problem of a model whose folder went while it serves.
 pub(super) const FOLDER_GONE: &str =
@@ -13,16 +13,19 @@ pub(super) const FOLDER_GONE: &str =
 /// the settings that it had: those that can't be read would be the defaults, which could send its requests to another version.
 /// A model that has gone is kept where it `stays`: a folder is removed too easily.
 pub(super) fn settle(
-    acted_on: &BTreeMap<String, Model>,
-    previous: &BTreeMap<String, Model>,
-    current: &BTreeMap<String, Model>,
+    acted_on: &BTreeMap<String, RepositoryModel>,
+    previous: &BTreeMap<String, RepositoryModel>,
+    current: &BTreeMap<String, RepositoryModel>,
     stays: impl Fn(&str) -> bool,
-) -> BTreeMap<String, Model> {
+) -> BTreeMap<String, RepositoryModel> {
     let names = acted_on.keys().chain(current.keys());
     let settled = |name: &String| {
         let (before, previous, current) = (acted_on.get(name), previous.get(name), current.get(name));
-        let gone =
-            || before.filter(|_| stays(name)).map(|_| Model { problem: Some(FOLDER_GONE.into()), ..Model::default() });
+        let gone = || {
+            before
+                .filter(|_| stays(name))
+                .map(|_| RepositoryModel { problem: Some(FOLDER_GONE.into()), ..RepositoryModel::default() })
+        };
         let mut chosen = if previous == current { current.cloned().or_else(gone) } else { before.cloned() }?;
         if let (Some(_), Some(before)) = (&chosen.problem, before) {
             chosen.config = before.config.clone();
@@ -34,10 +37,10 @@ pub(super) fn settle(
 
 /// Models from `now` where they are named so, else from `before`.
 pub(super) fn only(
-    before: &BTreeMap<String, Model>,
-    now: BTreeMap<String, Model>,
+    before: &BTreeMap<String, RepositoryModel>,
+    now: BTreeMap<String, RepositoryModel>,
     is_named: impl Fn(&str) -> bool,
-) -> BTreeMap<String, Model> {
+) -> BTreeMap<String, RepositoryModel> {
     let kept = before.iter().filter(|(name, _)| !is_named(name)).map(|(name, model)| (name.clone(), model.clone()));
     kept.chain(now.into_iter().filter(|(name, _)| is_named(name))).collect()
 }
@@ -52,14 +55,14 @@ mod tests {
     use proptest::prelude::*;
 
     /// A model whose state is a number; the folder that a fingerprint is taken of does not matter here.
-    fn model(state: u8, problem: bool) -> Model {
+    fn model(state: u8, problem: bool) -> RepositoryModel {
         let path = ModelPath::new(format!("{state}.onnx").into(), Roots::default());
         let source = Source { path, ..Source::default() };
         let problem = problem.then(|| "unreadable".to_owned());
-        Model { versions: BTreeMap::from([(1, source)]), problem, ..Model::default() }
+        RepositoryModel { versions: BTreeMap::from([(1, source)]), problem, ..RepositoryModel::default() }
     }
 
-    fn models() -> impl Strategy<Value = BTreeMap<String, Model>> {
+    fn models() -> impl Strategy<Value = BTreeMap<String, RepositoryModel>> {
         let entry = ("[abc]", (0..3u8, prop::bool::weighted(0.2)).prop_map(|(state, problem)| model(state, problem)));
         prop::collection::btree_map(entry.0, entry.1, 0..4)
     }

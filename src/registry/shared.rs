@@ -23,7 +23,7 @@ use crate::{
 const MAX_EVENTS_BEHIND: usize = 1024;
 
 /// State that the registry's thread and admin calls share.
-pub(super) struct Shared {
+pub(super) struct SharedState {
     pub repository: Repository,
     pub router: Arc<Router>,
     exposition: Arc<Exposition>,
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     inbox: mpsc::Sender<Message>,
 }
 
-impl Shared {
+impl SharedState {
     pub(super) fn new(
         repository: Repository,
         (router, exposition): (Arc<Router>, Arc<Exposition>),
@@ -49,7 +49,7 @@ impl Shared {
     ) -> Self {
         let (store, inventory) = (Mutex::new(store), Mutex::new(inventory));
         let events = broadcast::Sender::new(MAX_EVENTS_BEHIND);
-        Shared { repository, router, exposition, store, deaths: None, trials: None, inventory, events, inbox }
+        SharedState { repository, router, exposition, store, deaths: None, trials: None, inventory, events, inbox }
     }
 
     pub(super) fn inventory(&self) -> MutexGuard<'_, Inventory<LoadedVersion>> {

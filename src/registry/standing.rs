@@ -10,7 +10,7 @@ use super::{
     status::{Standing, VersionState},
     wanted::wanted,
 };
-use crate::{loader::VersionKey, repository::Model};
+use crate::{loader::VersionKey, repository::RepositoryModel};
 
 const UNLOADED_BY_CALL: &str =
     "an admin call asked for it to be unloaded, and it stays so until one asks for it to be loaded";
@@ -30,7 +30,7 @@ impl<G: Generation> Inventory<G> {
 
     /// The standing of each version of a model.
     pub(super) fn standings_of(&self, name: &str) -> BTreeMap<VersionKey, Standing> {
-        let (nothing, model) = (Model::default(), self.models.get(name));
+        let (nothing, model) = (RepositoryModel::default(), self.models.get(name));
         let model = model.unwrap_or(&nothing);
         let wanted = wanted(self, name, model);
         let wishes = self.desired.models.get(name).map(|state| &state.loaded);
@@ -49,7 +49,7 @@ impl<G: Generation> Inventory<G> {
         numbers.into_iter().map(standing).collect()
     }
 
-    fn standing(&self, key: &VersionKey, model: &Model, is_wanted: bool) -> Standing {
+    fn standing(&self, key: &VersionKey, model: &RepositoryModel, is_wanted: bool) -> Standing {
         let version = &key.1;
         let (on_disk, incomplete) = (model.versions.contains_key(version), model.incomplete.contains(version));
         let in_state = |state, reason: Option<String>| Standing { state, generation: None, reason };

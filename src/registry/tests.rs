@@ -30,24 +30,24 @@ use crate::{
 
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Bench {
+struct LoaderFixture {
     loader: Loader,
     metrics: ServerMetrics,
 }
 
 /// The parts of which a process can have one.
-fn bench() -> &'static Bench {
-    static BENCH: OnceLock<Bench> = OnceLock::new();
+fn bench() -> &'static LoaderFixture {
+    static BENCH: OnceLock<LoaderFixture> = OnceLock::new();
     BENCH.get_or_init(|| {
         let engine = Engine::for_tests();
         let exposition = Exposition::new(&[]);
         let metrics = exposition.server().clone();
-        Bench { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), metrics }
+        LoaderFixture { loader: Loader::new(engine, Compute::start(2).unwrap(), Arc::new(exposition), 2), metrics }
     })
 }
 
 /// A registry that runs.
-struct Running {
+struct RunningRegistry {
     control: Control,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<usize>>,
@@ -67,16 +67,16 @@ fn registry(repository: &Path, store: impl Store + 'static, control: ModelContro
     registry
 }
 
-impl Running {
+impl RunningRegistry {
     fn start(repository: &Path, state: &Path, control: ModelControl) -> Self {
-        Running::start_with(repository, FolderStore::open(state.into()).unwrap(), control)
+        RunningRegistry::start_with(repository, FolderStore::open(state.into()).unwrap(), control)
     }
 
     fn start_with(repository: &Path, store: impl Store + 'static, control: ModelControl) -> Self {
         let registry = registry(repository, store, control);
         let (control, stop) = (registry.control(), registry.stop.clone());
         let thread = thread::spawn(move || registry.follow(Duration::from_millis(20)));
-        Running { control, stop, thread: Some(thread) }
+        RunningRegistry { control, stop, thread: Some(thread) }
     }
 
     fn change(&self, change: Change) -> Result<ChangeResult> {
@@ -111,7 +111,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningRegistry {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         self.control.wake();
@@ -137,7 +137,7 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=3).for_each(|version| add_version(repository.path(), version));
     let state = state.path().join("state");
-    let running = Running::start(repository.path(), &state, ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), &state, ModelControl::Poll);
     assert_eq!(running.picked(), Ok(3));
     assert!(!state.exists(), "it is made by the first change");
     assert_eq!(running.change(Change::Promote(9)).unwrap_err().code(), Code::NotFound);
@@ -154,7 +154,7 @@ fn changes_hold_when_they_return_and_after_a_restart() {
     assert_eq!(running.picked(), Ok(2));
     drop(running);
 
-    let running = Running::start(repository.path(), &state, ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), &state, ModelControl::Poll);
     assert_eq!((running.control.revision(), running.picked()), (3, Ok(2)));
     let changed = running.change(Change::Rollback).unwrap();
     assert_eq!((changed.model.traffic.weights.of(2), running.picked()), (5.0, Ok(1)));
@@ -179,7 +179,7 @@ fn versions_that_a_rollback_names_stay_loaded() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(repository.path().join("m/config.toml"), "versions = { latest = 1 }").unwrap();
-    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Poll);
     running.change(Change::Promote(1)).unwrap();
     add_version(repository.path(), 2);
     running.eventually("version 2 is ready", || running.state(2) == Some(VersionState::Ready));
@@ -200,7 +200,7 @@ fn versions_that_a_rollback_names_stay_loaded() {
 fn lost_version_is_quarantined_until_a_call_loads_it() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
-    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Poll);
     let lose = |lost: Lost| {
         let table = running.control.router.table();
         table.shown("m", &Selector::Version(2)).unwrap().batcher.lose(lost);
@@ -223,7 +223,7 @@ fn lost_version_is_quarantined_until_a_call_loads_it() {
 fn reload_during_a_reload_is_waited_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
-    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Explicit);
     running.change(Change::Load(None)).unwrap();
     running.wait(None).unwrap();
     let folder = repository.path().join("m/1");
@@ -250,7 +250,7 @@ fn revisions_end_at_the_last_one() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     add_version(repository.path(), 1);
     fs::write(state.path().join("audit.jsonl"), format!("{{\"revision\":{}}}\n", u64::MAX)).unwrap();
-    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Poll);
     let refused = running.change(Change::Promote(1)).unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
     assert!(refused.message().contains(&u64::MAX.to_string()), "{refused}");
@@ -307,7 +307,7 @@ fn load_that_takes_long_yields_no_longer() {
 fn change_does_not_wait_for_a_load() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
-    let running = Running::start(repository.path(), state.path(), ModelControl::Poll);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Poll);
     let endless = add_endless(repository.path(), 3);
     running.eventually("version 3 is being loaded", || running.state(3) == Some(VersionState::Loading));
 
@@ -334,7 +334,7 @@ fn change_does_not_wait_for_a_load() {
 fn explicit_control_loads_only_what_calls_ask_for() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
-    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Explicit);
     assert_eq!(running.state(2), Some(VersionState::Unloaded));
     assert_eq!(running.picked().unwrap_err().code(), Code::Unavailable);
     assert_eq!(running.wait(Some(2)).unwrap_err().code(), Code::FailedPrecondition);
@@ -355,7 +355,7 @@ fn explicit_control_loads_only_what_calls_ask_for() {
     running.change(Change::Unload(Some(2))).unwrap();
     drop(running);
 
-    let running = Running::start(repository.path(), state.path(), ModelControl::Explicit);
+    let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Explicit);
     assert_eq!(
         [1, 2, 3].map(|version| running.state(version).unwrap()),
         [VersionState::Unloaded, VersionState::Unloaded, VersionState::Ready]

@@ -8,16 +8,16 @@ use std::{
 
 use super::{
     generation::Generation,
-    inventory::{Inventory, Phase, Tracked},
+    inventory::{Inventory, RegistryPhase, Tracked},
     lifecycle::{Lifecycle, LoadOutcome},
     previous::{FailedLoad, LoadFailure},
-    running_load::{Load, StartedLoad},
+    running_load::{RunningLoad, StartedLoad},
 };
 use crate::{
     batcher::LoadWatch,
     error::{Failure, Lost},
     loader::{LoadRequest, VersionKey},
-    repository::Model,
+    repository::RepositoryModel,
     state::Change,
 };
 
@@ -42,7 +42,7 @@ impl<G: Generation> Inventory<G> {
     /// Event: the first plan is made.
     pub(super) fn started(&mut self) {
         self.counted = self.names().into_iter().cloned().collect();
-        self.phase = Phase::Starting;
+        self.phase = RegistryPhase::Starting;
         self.touch();
     }
 
@@ -50,7 +50,7 @@ impl<G: Generation> Inventory<G> {
     /// and the scan before agrees on its model.
     pub(super) fn scanned(
         &mut self,
-        models: BTreeMap<String, Model>,
+        models: BTreeMap<String, RepositoryModel>,
         is_settled: impl Fn(&VersionKey) -> bool,
         scanned_at: Instant,
     ) {
@@ -117,7 +117,7 @@ impl<G: Generation> Inventory<G> {
         self.next_generation += 1;
         let watch = watch(generation);
         let started = StartedLoad { generation, request: request.clone(), watch: watch.clone() };
-        let load = Load { generation, request, began: now, promote_at, is_stuck: false, watch };
+        let load = RunningLoad { generation, request, began: now, promote_at, is_stuck: false, watch };
         self.with(key, |tracked| tracked.lifecycle.begin(load));
         Some(started)
     }

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 
 use super::{
     generation::Generation,
-    inventory::{Inventory, Phase},
+    inventory::{Inventory, RegistryPhase},
     lifecycle::Lifecycle,
 };
 use crate::{
     config::{ModelControl, Versions},
     loader::VersionKey,
-    repository::Model,
+    repository::RepositoryModel,
 };
 
 const FILES_GONE: &str = "its files are gone";
 const LEFT_OUT: &str = "the model's setting `versions` leaves it out";
 
 /// The versions of a model that the repository holds and that are to be loaded.
-pub(super) fn wanted<G>(inventory: &Inventory<G>, name: &str, model: &Model) -> BTreeSet<u64> {
+pub(super) fn wanted<G>(inventory: &Inventory<G>, name: &str, model: &RepositoryModel) -> BTreeSet<u64> {
     let by_itself = match inventory.control {
         ModelControl::Poll => true,
-        ModelControl::None => inventory.phase == Phase::Unread,
+        ModelControl::None => inventory.phase == RegistryPhase::Unread,
         ModelControl::Explicit => false,
     };
     let chosen = model.config.versions.chosen(model.versions.keys().copied());

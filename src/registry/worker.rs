@@ -12,14 +12,14 @@ use std::{
 
 use super::{
     control::Control,
-    executor::{Executor, OnProgress, Progress},
-    inventory::{Inventory, Phase},
+    executor::{Executor, LoadProgress, OnProgress},
+    inventory::{Inventory, RegistryPhase},
     message::Message,
     overridden_config,
-    reconcile::Limits,
+    reconcile::LoadLimits,
     room::MemoryLimit,
     settle::{only, settle},
-    shared::Shared,
+    shared::SharedState,
     unserved::Unserved,
     watcher,
 };
@@ -27,7 +27,7 @@ use crate::{
     config::ModelControl,
     host::priority,
     loader::{Loader, VersionKey},
-    repository::{Model, Repository, Scan},
+    repository::{Repository, RepositoryModel, Scan},
     router::Router,
     state::{Desired, Store},
 };
@@ -59,7 +59,7 @@ pub struct Options {
 
 /// Keeps the loaded versions in line with the repository and with admin calls.
 pub struct Registry {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<SharedState>,
     pub(super) executor: Executor,
     pub(super) inbox: mpsc::Receiver<Message>,
     /// The last scan: a model has settled where two scans in a row agree on it.
@@ -92,11 +92,11 @@ impl Registry {
             Desired::default()
         });
         let inventory = Inventory::new(control, desired);
-        let mut shared = Shared::new(repository, (router, loader.exposition()), store, inventory, sender);
+        let mut shared = SharedState::new(repository, (router, loader.exposition()), store, inventory, sender);
         shared.deaths = loader.deaths.clone();
         shared.trials = loader.trials.clone();
         let shared = Arc::new(shared);
-        let limits = Limits { loads_at_start: loader.cpus(), memory, load_timeout };
+        let limits = LoadLimits { loads_at_start: loader.cpus(), memory, load_timeout };
         let executor = Executor::new(shared.clone(), loader, limits);
         let (last_scan, unserved, scan_error) = Default::default();
         Registry { shared, executor, inbox, last_scan, unserved, scan_error, is_state_unread: false, stop }
@@ -111,12 +111,12 @@ impl Registry {
     ///
     /// # Errors
     /// The repository can't be read. A version that can't be loaded is no error: the table and the log report it.
-    pub fn load_all(&mut self, on_progress: &dyn Fn(Progress<'_>)) -> Result<(), String> {
+    pub fn load_all(&mut self, on_progress: &dyn Fn(LoadProgress<'_>)) -> Result<(), String> {
         let now = Instant::now();
         self.last_scan = self.scan()?;
         self.unserved.report_at_once(self.shared.repository.unserved(&self.last_scan));
         self.adopt(self.last_scan.models.clone(), |_| true, now);
-        on_progress(Progress::Begin(self.executor.start(on_progress)));
+        on_progress(LoadProgress::Begin(self.executor.start(on_progress)));
         loop {
             self.executor.reconcile(on_progress);
             if !self.executor.is_loading() {
@@ -132,10 +132,10 @@ impl Registry {
                 self.executor.stop_loads();
             }
         }
-        self.shared.inventory().phase = Phase::Following;
+        self.shared.inventory().phase = RegistryPhase::Following;
         self.executor.publish();
         self.executor.end_trials();
-        on_progress(Progress::End);
+        on_progress(LoadProgress::End);
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl Registry {
     }
 
     /// The models on which this scan and the one before agree. `is_awaited`: an admin call or a retry waits for the scan of the model.
-    fn settled(&self, before: &Scan, is_awaited: impl Fn(&str) -> bool) -> BTreeMap<String, Model> {
+    fn settled(&self, before: &Scan, is_awaited: impl Fn(&str) -> bool) -> BTreeMap<String, RepositoryModel> {
         let inventory = self.shared.inventory();
         // An empty folder says that its versions were removed; a missing folder says nothing.
         let stays = |name: &str| {
@@ -257,7 +257,7 @@ impl Registry {
             is_asked_for && inventory.serves(name)
         };
         let models = settle(&inventory.models, &before.models, &self.last_scan.models, stays);
-        if inventory.control == ModelControl::None && inventory.phase != Phase::Unread {
+        if inventory.control == ModelControl::None && inventory.phase != RegistryPhase::Unread {
             return only(&inventory.models, models, is_awaited);
         }
         models
@@ -266,7 +266,7 @@ impl Registry {
     /// True if the repository is scanned though no admin call and no retry waits for that.
     fn follows(&self) -> bool {
         let inventory = self.shared.inventory();
-        inventory.control != ModelControl::None || inventory.phase == Phase::Unread
+        inventory.control != ModelControl::None || inventory.phase == RegistryPhase::Unread
     }
 
     /// Reads the repository. A disk that does not answer, or that has been taken from its mount point, is no wish to unload
@@ -283,7 +283,12 @@ impl Registry {
     }
 
     /// Takes over models of a scan, and logs their problems.
-    fn adopt(&self, models: BTreeMap<String, Model>, is_settled: impl Fn(&VersionKey) -> bool, scanned_at: Instant) {
+    fn adopt(
+        &self,
+        models: BTreeMap<String, RepositoryModel>,
+        is_settled: impl Fn(&VersionKey) -> bool,
+        scanned_at: Instant,
+    ) {
         let mut inventory = self.shared.inventory();
         for (name, model) in &models {
             let before = inventory.models.get(name);
@@ -293,7 +298,7 @@ impl Registry {
                 tracing::error!(model = name, error = problem, "model rejected, its loaded versions keep serving");
             }
             if let Some(warning) = model.warning()
-                && before.and_then(Model::warning) != Some(warning)
+                && before.and_then(RepositoryModel::warning) != Some(warning)
             {
                 tracing::warn!(model = name, warning, "model has a warning");
             }

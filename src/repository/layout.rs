@@ -44,7 +44,7 @@ pub(super) fn explain(root: &Path, scan: &Scan) -> Vec<String> {
 }
 
 fn explain_one(root: &Path, stray: &Path, scan: &Scan, budget: &mut usize) -> Option<String> {
-    let mut found = Found::default();
+    let mut found = StrayFiles::default();
     if stray.is_dir() {
         found.collect(stray, scan, MAX_DEPTH, budget);
     } else {
@@ -93,7 +93,7 @@ fn is_beside_what_is_served(root: &Path, stray: &Path, scan: &Scan) -> bool {
 
 /// Files of a stray.
 #[derive(Debug, Default)]
-struct Found {
+struct StrayFiles {
     onnx: Vec<PathBuf>,
     /// MLflow's description of a model.
     mlmodel: Option<PathBuf>,
@@ -103,7 +103,7 @@ struct Found {
     has_pbtxt: bool,
 }
 
-impl Found {
+impl StrayFiles {
     fn collect(&mut self, folder: &Path, scan: &Scan, depth: usize, budget: &mut usize) {
         let mut entries: Vec<PathBuf> =
             fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).take(*budget).collect();

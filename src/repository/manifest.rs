@@ -75,7 +75,7 @@ impl Source {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Line {
+struct ManifestLine {
     number: usize,
     /// In lower case.
     hash: String,
@@ -84,13 +84,13 @@ struct Line {
 }
 
 /// The lines of a manifest. Empty ones and those that begin with # mean nothing, as to `sha256sum --check`.
-fn parse(text: &str) -> Result<Vec<Line>, String> {
+fn parse(text: &str) -> Result<Vec<ManifestLine>, String> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
     let lines = lines.filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     lines.map(|(number, line)| parse_line(number, line).map_err(|why| format!("line {number} {why}"))).collect()
 }
 
-fn parse_line(number: usize, line: &str) -> Result<Line, String> {
+fn parse_line(number: usize, line: &str) -> Result<ManifestLine, String> {
     let malformed = || {
         let shown: String = line.chars().take(100).collect();
         format!("is not `HASH  path` with 64 hexadecimal digits, as sha256sum prints it; got {shown:?}")
@@ -109,7 +109,7 @@ fn parse_line(number: usize, line: &str) -> Result<Line, String> {
             }
         }
     }
-    Ok(Line { number, hash: hash.to_ascii_lowercase(), path: inside })
+    Ok(ManifestLine { number, hash: hash.to_ascii_lowercase(), path: inside })
 }
 
 /// The SHA-256 of a file, which is never in memory as a whole.

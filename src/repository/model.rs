@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scan {
     /// The models by name.
-    pub models: BTreeMap<String, Model>,
+    pub models: BTreeMap<String, RepositoryModel>,
     /// The disk that the folder lies on.
     pub device: u64,
     /// Files and folders that may hold models and match no layout.
@@ -24,7 +24,7 @@ pub struct Scan {
 
 /// A model in the repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Model {
+pub struct RepositoryModel {
     /// Its settings; none were written: the defaults.
     pub config: ModelConfig,
     /// Its versions.
@@ -62,7 +62,7 @@ impl Source {
     }
 }
 
-impl Model {
+impl RepositoryModel {
     /// Warning about a possible mistake that is no reason not to serve it, for people.
     pub fn warning(&self) -> Option<&str> {
         self.ignored.as_ref().map(IgnoredConfig::warning)

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     layout,
-    model::{Model, Scan},
+    model::{RepositoryModel, Scan},
     names::{CONFIG_FILE, MODEL_FILE, is_number},
     scan::{Rules, read_config},
 };
@@ -178,7 +178,7 @@ impl Repository {
     }
 
     /// The model of that name as it is now; `None` where there is none.
-    pub fn scan_one(&self, name: &str) -> Option<Model> {
+    pub fn scan_one(&self, name: &str) -> Option<RepositoryModel> {
         match &self.kind {
             RootKind::Models => self.rules(&Scan::default()).scan_one(&self.path, name),
             RootKind::Model { .. } | RootKind::File { .. } => self.scan(&Scan::default()).ok()?.models.remove(name),
@@ -260,7 +260,7 @@ fn version_of(folder: &Path, number: &str) -> RootKind {
 }
 
 /// A model file, with the settings in the folder of its name beside it.
-fn file_with_settings(rules: &Rules<'_>, name: &str, file: &Path) -> Option<Model> {
+fn file_with_settings(rules: &Rules<'_>, name: &str, file: &Path) -> Option<RepositoryModel> {
     fs::symlink_metadata(file).ok()?;
     let mut model = rules.scan_file(name, file);
     if file.extension().is_some() {

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     layout,
-    model::{Model, Scan, Source},
+    model::{RepositoryModel, Scan, Source},
     names::{CONFIG_FILE, MODEL_FILE, is_number, visible_name},
     pbtxt::{IgnoredConfig, PBTXT_FILE},
 };
@@ -49,7 +49,7 @@ impl Rules<'_> {
             } else if let Err(error) = is_folder {
                 // A link to a folder on a disk that is gone, for one: not the same as no folder.
                 let problem = Some(format!("{} can't be read: {error}", path.display()));
-                scan.add(name.to_owned(), Model { problem, ..Model::default() });
+                scan.add(name.to_owned(), RepositoryModel { problem, ..RepositoryModel::default() });
             } else if layout::is_telling(name) {
                 scan.strays.insert(path);
             }
@@ -58,7 +58,7 @@ impl Rules<'_> {
     }
 
     /// The model of that name in a folder of models; `None` where there is none.
-    pub(super) fn scan_one(&self, folder: &Path, name: &str) -> Option<Model> {
+    pub(super) fn scan_one(&self, folder: &Path, name: &str) -> Option<RepositoryModel> {
         // Names from clients are no paths.
         if name.contains('/') || visible_name(Path::new(name)) != Some(name) {
             return None;
@@ -75,16 +75,21 @@ impl Rules<'_> {
     }
 
     /// The model that is a file: version 1.
-    pub(super) fn scan_file(&self, name: &str, file: &Path) -> Model {
-        let mut found = Model::default();
+    pub(super) fn scan_file(&self, name: &str, file: &Path) -> RepositoryModel {
+        let mut found = RepositoryModel::default();
         self.add_version(name, &mut found, "1", file.to_owned(), None);
         found
     }
 
     /// The model in a folder; `None` where nothing in it looks like one. What may hold models and matches no layout is added to
     /// the strays.
-    pub(super) fn scan_model(&self, name: &str, folder: &Path, strays: &mut BTreeSet<PathBuf>) -> Option<Model> {
-        let mut model = Model::default();
+    pub(super) fn scan_model(
+        &self,
+        name: &str,
+        folder: &Path,
+        strays: &mut BTreeSet<PathBuf>,
+    ) -> Option<RepositoryModel> {
+        let mut model = RepositoryModel::default();
         let mut own_strays = Vec::new();
         let config = self.scan_entries(name, folder, &mut model, &mut own_strays).unwrap_or_else(|error| {
             model.problem = Some(format!("{} can't be read: {error}", folder.display()));
@@ -104,7 +109,7 @@ impl Rules<'_> {
         &self,
         model_name: &str,
         folder: &Path,
-        model: &mut Model,
+        model: &mut RepositoryModel,
         strays: &mut Vec<PathBuf>,
     ) -> io::Result<Option<PathBuf>> {
         let mut config = None;
@@ -140,7 +145,7 @@ impl Rules<'_> {
     }
 
     /// Adds the version that `number` names; `folder` is its own, where it has one.
-    fn add_version(&self, name: &str, model: &mut Model, number: &str, path: PathBuf, folder: Option<&Path>) {
+    fn add_version(&self, name: &str, model: &mut RepositoryModel, number: &str, path: PathBuf, folder: Option<&Path>) {
         let Some(version) = number.parse().ok().filter(|&version: &u64| version > 0) else {
             model.problem =
                 Some(format!("{}: a version is a positive integer below 2^64, got '{number}'", path.display()));
@@ -156,7 +161,7 @@ impl Rules<'_> {
     }
 
     /// A model whose name is no UTF-8, under that name with escapes; `None` where it looks like none.
-    fn scan_unnamed(&self, path: &Path) -> Option<(String, Model)> {
+    fn scan_unnamed(&self, path: &Path) -> Option<(String, RepositoryModel)> {
         let bytes = path.file_name()?.as_encoded_bytes();
         let is_hidden = bytes.starts_with(b".");
         let is_model =
@@ -166,14 +171,14 @@ impl Rules<'_> {
         }
         let name = bytes.escape_ascii().to_string();
         let problem = format!("the name {name} is no UTF-8, and requests can't name the model: rename it");
-        Some((name, Model { problem: Some(problem), ..Model::default() }))
+        Some((name, RepositoryModel { problem: Some(problem), ..RepositoryModel::default() }))
     }
 }
 
 impl Scan {
     /// Adds a model, or the other part of one: its file, or the folder that holds its settings.
-    fn add(&mut self, name: String, model: Model) {
-        let has_versions = |model: &Model| !model.versions.is_empty() || !model.incomplete.is_empty();
+    fn add(&mut self, name: String, model: RepositoryModel) {
+        let has_versions = |model: &RepositoryModel| !model.versions.is_empty() || !model.incomplete.is_empty();
         let Some(known) = self.models.remove(&name) else {
             self.models.insert(name, model);
             return;
@@ -186,7 +191,7 @@ impl Scan {
             ));
         } else {
             let problem = file.problem.take().or_else(|| folder.problem.clone());
-            file = Model { versions: file.versions, incomplete: file.incomplete, problem, ..folder };
+            file = RepositoryModel { versions: file.versions, incomplete: file.incomplete, problem, ..folder };
         }
         self.models.insert(name, file);
     }
@@ -199,7 +204,7 @@ fn is_folder(entry: &fs::DirEntry) -> io::Result<bool> {
 }
 
 /// Reads a model's `config.toml`; false where it is gone, or leads nowhere.
-pub(super) fn read_config(path: &Path, roots: &Roots, model: &mut Model) -> bool {
+pub(super) fn read_config(path: &Path, roots: &Roots, model: &mut RepositoryModel) -> bool {
     let file = match roots.open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
         opened => opened.map(|(file, _)| file),

@@ -33,7 +33,7 @@ pub struct Pending {
     wanted: Option<Vec<usize>>,
     /// Axes that should have one extent and have not.
     disagreement: Option<String>,
-    submitted: batcher::Submitted,
+    submitted: batcher::QueuedRequest,
 }
 
 impl Pending {

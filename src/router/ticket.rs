@@ -12,18 +12,18 @@ pub struct Ticket<'a, 'h> {
     /// The routing key that the request itself gives. An empty one is none.
     pub key: Option<&'a [u8]>,
     /// The headers of the request.
-    pub header: &'a Header<'h>,
+    pub header: &'a HeaderLookup<'h>,
     /// Any number, each as likely as the others.
     pub random: &'a dyn Fn() -> u64,
 }
 
 /// The value of a header over HTTP, of metadata over gRPC; names are in small letters.
-pub type Header<'h> = dyn Fn(&str) -> Option<&'h [u8]> + 'h;
+pub type HeaderLookup<'h> = dyn Fn(&str) -> Option<&'h [u8]> + 'h;
 
 /// Facts about a request that come beside its message.
 pub struct Meta<'a, 'h> {
     /// The values of its headers.
-    pub header: &'a Header<'h>,
+    pub header: &'a HeaderLookup<'h>,
 }
 
 /// Nothing comes beside the message.

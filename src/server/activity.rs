@@ -15,7 +15,7 @@ use crate::{api::PendingResponses, clock, metrics::Closed};
 
 /// Activity of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Activity {
+pub(super) struct ConnectionActivity {
     /// Answers that are being sent.
     pub pending: Arc<PendingResponses>,
     /// Bytes read and written.
@@ -68,9 +68,9 @@ pub(super) enum AnswerState {
 }
 
 /// A request, until it is answered.
-pub(super) struct Open(Arc<Activity>);
+pub(super) struct Open(Arc<ConnectionActivity>);
 
-impl Activity {
+impl ConnectionActivity {
     pub(super) fn begin(self: &Arc<Self>) -> Open {
         self.begun.fetch_add(1, Relaxed);
         self.written_before.store(self.written.load(Relaxed), Relaxed);
@@ -146,7 +146,7 @@ impl Drop for Open {
 const HTTP2_BEGIN: u64 = 24 + 9;
 
 /// Ends once the client has sent the beginning of its request, which may be in transit; after `grace` at the latest.
-pub(super) async fn until_greeted(activity: &Activity, grace: Duration) {
+pub(super) async fn until_greeted(activity: &ConnectionActivity, grace: Duration) {
     let end = Instant::now() + grace;
     while activity.read.load(Relaxed) < HTTP2_BEGIN && Instant::now() < end {
         sleep(grace / 50).await;
@@ -154,11 +154,11 @@ pub(super) async fn until_greeted(activity: &Activity, grace: Duration) {
 }
 
 /// Ends when the connection is to be closed, with the reason.
-pub(super) async fn until_closed(activity: &Activity, limits: &ConnectionLimits) -> Closed {
+pub(super) async fn until_closed(activity: &ConnectionActivity, limits: &ConnectionLimits) -> Closed {
     // Often enough that no timeout is exceeded by much. Seldom enough for ten thousand connections.
     let shortest = limits.header_timeout.min(limits.idle_timeout).min(limits.write_timeout);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
-    let mut watch = Watch { rest: Rest::new(activity, Instant::now()), stalled: None };
+    let mut watch = Watch { rest: IdlePeriod::new(activity, Instant::now()), stalled: None };
     loop {
         sleep(tick).await;
         if let Some(why) = watch.look(activity, limits, Instant::now()) {
@@ -170,13 +170,13 @@ pub(super) async fn until_closed(activity: &Activity, limits: &ConnectionLimits)
 
 /// State of the watch over a connection.
 struct Watch {
-    rest: Rest,
+    rest: IdlePeriod,
     /// Time since which nothing can be written, and the bytes written by then.
     stalled: Option<(Instant, u64)>,
 }
 
 /// A time without an open request.
-struct Rest {
+struct IdlePeriod {
     since: Instant,
     begun: u64,
     read: u64,
@@ -184,14 +184,14 @@ struct Rest {
     sending: Option<Instant>,
 }
 
-impl Rest {
-    fn new(activity: &Activity, now: Instant) -> Self {
-        Rest { since: now, begun: activity.begun.load(Relaxed), read: activity.read.load(Relaxed), sending: None }
+impl IdlePeriod {
+    fn new(activity: &ConnectionActivity, now: Instant) -> Self {
+        IdlePeriod { since: now, begun: activity.begun.load(Relaxed), read: activity.read.load(Relaxed), sending: None }
     }
 }
 
 impl Watch {
-    fn look(&mut self, activity: &Activity, limits: &ConnectionLimits, now: Instant) -> Option<Closed> {
+    fn look(&mut self, activity: &ConnectionActivity, limits: &ConnectionLimits, now: Instant) -> Option<Closed> {
         let blocked = activity.blocked.load(Relaxed);
         let written = activity.written.load(Relaxed);
         match self.stalled {
@@ -213,7 +213,7 @@ impl Watch {
             return (!greeted && now - self.rest.since >= limits.header_timeout).then_some(Closed::Headers);
         }
         if busy || begun != self.rest.begun {
-            self.rest = Rest::new(activity, now);
+            self.rest = IdlePeriod::new(activity, now);
             return None;
         }
         if activity.http2.load(Relaxed) {

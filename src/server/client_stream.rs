@@ -11,7 +11,7 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    activity::{Activity, Flood},
+    activity::{ConnectionActivity, Flood},
     byte_stream::{ByteStream, StreamHandle},
     http2_frames::FrameMeter,
 };
@@ -20,7 +20,7 @@ use super::{
 pub(super) struct ClientStream<S: ByteStream> {
     reading: S::Reader,
     writing: Arc<S::Handle>,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     /// The first bytes, as many as are needed to detect the protocol.
     first: Vec<u8>,
     /// Bytes that were read before, and are read again.
@@ -37,7 +37,7 @@ pub(super) const HTTP2: &[u8] = b"PRI ";
 
 impl<S: ByteStream> ClientStream<S> {
     /// The stream of a connection on which `http2_streams` streams of HTTP/2 may be open.
-    pub(super) fn new(stream: S, activity: Arc<Activity>, http2_streams: u32) -> Self {
+    pub(super) fn new(stream: S, activity: Arc<ConnectionActivity>, http2_streams: u32) -> Self {
         let (reading, writing) = stream.split();
         ClientStream {
             reading,

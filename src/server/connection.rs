@@ -27,7 +27,7 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 
 use super::{
-    activity::{Activity, Open, until_closed, until_greeted},
+    activity::{ConnectionActivity, Open, until_closed, until_greeted},
     byte_stream::{ByteStream, StreamHandle},
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
@@ -87,7 +87,7 @@ pub(super) struct PortConfig {
 /// The client of a connection.
 pub(super) struct Peer {
     pub client: SocketAddr,
-    pub activity: Arc<Activity>,
+    pub activity: Arc<ConnectionActivity>,
     /// Reason why the connection answers health checks only, if it does.
     pub health_only: Option<Full>,
 }
@@ -98,7 +98,7 @@ struct Requests {
     limits: Arc<ConnectionLimits>,
     phase: watch::Receiver<ServerPhase>,
     client: SocketAddr,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
     health_only: Option<Full>,
 }
 
@@ -154,16 +154,16 @@ impl PortConfig {
         let requests =
             Requests { service: self.service, limits, phase, client, activity: activity.clone(), health_only };
         // Each event is polled only when it is woken, not whenever the connection makes progress.
-        let watching = until_closed(&activity, &self.limits).map(Event::Watched);
+        let watching = until_closed(&activity, &self.limits).map(ConnectionEvent::Watched);
         let closing = async {
             let closing = async {
                 closing.await;
                 until_greeted(&activity, GREETING_GRACE).await;
             };
             select(pin!(closing), pin!(activity.close_requested.notified())).await;
-            Event::Closing
+            ConnectionEvent::Closing
         };
-        let overdue = until_overdue(&activity, health_only.is_some()).map(|()| Event::End);
+        let overdue = until_overdue(&activity, health_only.is_some()).map(|()| ConnectionEvent::End);
         let mut events = FuturesUnordered::from_iter([
             watching.left_future().left_future(),
             closing.right_future().left_future(),
@@ -174,7 +174,7 @@ impl PortConfig {
         let Some(Ok(stream)) = accepted else { return };
         let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
         let handle = stream.handle();
-        let gone = until_gone(&activity, stream.handle()).map(|()| Event::End);
+        let gone = until_gone(&activity, stream.handle()).map(|()| ConnectionEvent::End);
         events.push(gone.left_future().right_future());
         let mut builder = self.builder;
         if let Some(fast_path) = fast_path {
@@ -220,7 +220,7 @@ fn is_late_preface(error: &(dyn std::error::Error + Send + Sync + 'static)) -> b
 }
 
 /// Ends when a connection that has to close has used up its time.
-async fn until_overdue(activity: &Activity, health_only: bool) {
+async fn until_overdue(activity: &ConnectionActivity, health_only: bool) {
     if health_only {
         return sleep(HEALTH_ONLY_LIFETIME).await;
     }
@@ -237,7 +237,7 @@ async fn until_overdue(activity: &Activity, health_only: bool) {
 /// if there are none.
 async fn until_ended<F: Future>(
     mut serving: Pin<&mut F>,
-    events: &mut (impl Stream<Item = Event> + Unpin),
+    events: &mut (impl Stream<Item = ConnectionEvent> + Unpin),
     metrics: &TransportMetrics,
     close: impl Fn(Pin<&mut F>) -> bool,
 ) -> Option<F::Output> {
@@ -248,19 +248,19 @@ async fn until_ended<F: Future>(
             Some(event) = events.next() => event,
         };
         match event {
-            Event::Watched(why) => {
+            ConnectionEvent::Watched(why) => {
                 tracing::debug!(reason = why.label(), "connection closed");
                 metrics.closed(why);
                 return None;
             }
-            Event::Closing if close(serving.as_mut()) => {}
-            Event::Closing | Event::End => return None,
+            ConnectionEvent::Closing if close(serving.as_mut()) => {}
+            ConnectionEvent::Closing | ConnectionEvent::End => return None,
         }
     }
 }
 
 /// Event that ends a connection.
-enum Event {
+enum ConnectionEvent {
     /// The client makes no progress.
     Watched(Closed),
     /// The server closes the connection.
@@ -279,7 +279,7 @@ impl ConnectionRules for Requests {
         self.activity.is_closing() || *self.phase.borrow() == ServerPhase::Draining
     }
 
-    fn activity(&self) -> &Arc<Activity> {
+    fn activity(&self) -> &Arc<ConnectionActivity> {
         &self.activity
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::activity::Activity;
+use super::activity::ConnectionActivity;
 use crate::metrics::{Closed, ExceededLimit, TransportMetrics};
 
 /// Connections beyond the limit that are admitted for health checks, of all clients and of one.
@@ -48,7 +48,7 @@ pub(super) struct ConnectionLimit {
     limits: ConnectionLimitConfig,
     /// Counters of the connections, if they are counted.
     metrics: Option<TransportMetrics>,
-    state: Mutex<State>,
+    state: Mutex<ConnectionTable>,
 }
 
 /// Reason why a connection has no regular place.
@@ -61,7 +61,7 @@ pub(super) enum Full {
 }
 
 /// Outcome of admitting a new connection.
-pub(super) enum Admission {
+pub(super) enum ConnectionAdmission {
     /// A place.
     ConnectionPermit(ConnectionPermit),
     /// A place for health checks only.
@@ -77,7 +77,7 @@ pub(super) struct ConnectionPermit {
 }
 
 #[derive(Default)]
-struct State {
+struct ConnectionTable {
     connections: HashMap<u64, Connection>,
     next: u64,
     /// Number of connections of each use, and of each client and use.
@@ -92,7 +92,7 @@ struct State {
 struct Connection {
     client: IpAddr,
     placed: Use,
-    activity: Arc<Activity>,
+    activity: Arc<ConnectionActivity>,
 }
 
 /// Use that a connection is counted under.
@@ -114,7 +114,11 @@ impl ConnectionLimit {
     }
 
     /// Admits a connection of a client, if there is room or if an idle connection can be evicted.
-    pub(super) fn admit(places: &Arc<ConnectionLimit>, client: IpAddr, activity: &Arc<Activity>) -> Admission {
+    pub(super) fn admit(
+        places: &Arc<ConnectionLimit>,
+        client: IpAddr,
+        activity: &Arc<ConnectionActivity>,
+    ) -> ConnectionAdmission {
         let client = network(client);
         activity.rest();
         let mut state = places.state();
@@ -126,7 +130,7 @@ impl ConnectionLimit {
                 let free = state.count(Use::Health, None) < HEALTH_PLACES
                     && state.count(Use::Health, Some(client)) < HEALTH_PLACES_OF_CLIENT;
                 if !places.limits.health || !free {
-                    return Admission::Refused;
+                    return ConnectionAdmission::Refused;
                 }
                 Use::Health
             }
@@ -141,13 +145,13 @@ impl ConnectionLimit {
         }
         let place = ConnectionPermit { places: places.clone(), id };
         match full {
-            None => Admission::ConnectionPermit(place),
-            Some(full) => Admission::HealthOnly(place, full),
+            None => ConnectionAdmission::ConnectionPermit(place),
+            Some(full) => ConnectionAdmission::HealthOnly(place, full),
         }
     }
 
     /// Evicts an idle connection for a new one of a client if that is needed. Returns the limit that is reached if that fails.
-    fn make_room(&self, state: &mut State, client: IpAddr) -> Option<Full> {
+    fn make_room(&self, state: &mut ConnectionTable, client: IpAddr) -> Option<Full> {
         let ConnectionLimitConfig { total, per_client, .. } = self.limits;
         let of_client = state.count(Use::Usual, Some(client));
         if of_client >= per_client && per_client < total {
@@ -158,7 +162,7 @@ impl ConnectionLimit {
     }
 
     /// Evicts the connection that has been idle for the longest, of all clients or of one. False if none is idle.
-    fn evict(&self, state: &mut State, client: Option<IpAddr>) -> bool {
+    fn evict(&self, state: &mut ConnectionTable, client: Option<IpAddr>) -> bool {
         if state.count(Use::Closing, None) >= MAX_CLOSING {
             return false;
         }
@@ -183,7 +187,7 @@ impl ConnectionLimit {
         true
     }
 
-    fn refuse(&self, state: &mut State, full: Full) {
+    fn refuse(&self, state: &mut ConnectionTable, full: Full) {
         if let Some(metrics) = &self.metrics {
             metrics.refused(match full {
                 Full::Total(_) => ExceededLimit::Total,
@@ -196,7 +200,7 @@ impl ConnectionLimit {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConnectionTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -213,7 +217,7 @@ impl Full {
     }
 }
 
-impl State {
+impl ConnectionTable {
     fn count(&self, placed: Use, client: Option<IpAddr>) -> usize {
         self.counts.get(&(placed, client)).copied().unwrap_or(0)
     }
@@ -348,11 +352,11 @@ mod tests {
                 let room = count(false, None) < total && count(false, Some(number)) < limits.per_client;
                 let health_room = count(true, None) < HEALTH_PLACES && count(true, Some(number)) < HEALTH_PLACES_OF_CLIENT;
                 match ConnectionLimit::admit(&places, client(number), &Arc::default()) {
-                    Admission::ConnectionPermit(place) => {
+                    ConnectionAdmission::ConnectionPermit(place) => {
                         prop_assert!(room);
                         open.push((number, false, place));
                     }
-                    Admission::HealthOnly(place, full) => {
+                    ConnectionAdmission::HealthOnly(place, full) => {
                         prop_assert!(!room && health_room);
                         let expected = if count(false, Some(number)) >= limits.per_client && limits.per_client < total {
                             Full::Client(limits.per_client)
@@ -362,7 +366,7 @@ mod tests {
                         prop_assert_eq!(full, expected);
                         open.push((number, true, place));
                     }
-                    Admission::Refused => prop_assert!(!room && !health_room),
+                    ConnectionAdmission::Refused => prop_assert!(!room && !health_room),
                 }
             }
             drop(open);

@@ -13,7 +13,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    activity::{Activity, AnswerState},
+    activity::{AnswerState, ConnectionActivity},
     byte_stream::StreamHandle,
 };
 
@@ -27,7 +27,7 @@ const PROBE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Ends when the client of a connection over HTTP/1 has gone. Over HTTP/2 the end of either direction is the end of both, and the
 /// next read finds it.
-pub(super) async fn until_gone(activity: &Activity, stream: Arc<impl StreamHandle>) {
+pub(super) async fn until_gone(activity: &ConnectionActivity, stream: Arc<impl StreamHandle>) {
     if !stream.until_finished().await {
         return;
     }

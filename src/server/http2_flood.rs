@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, sync::atomic::Ordering::Relaxed, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    activity::Activity,
+    activity::ConnectionActivity,
     byte_stream::StreamHandle,
     http2_frames::{EMPTY_SETTINGS, goaway},
 };
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const READ_BYTES: usize = 64 << 10;
 
 /// Ends a connection whose client floods it, if it does. Sends the reason, and gives the client a moment to read it.
-pub(super) async fn end(activity: &Activity, stream: &impl StreamHandle, metrics: &TransportMetrics) {
+pub(super) async fn end(activity: &ConnectionActivity, stream: &impl StreamHandle, metrics: &TransportMetrics) {
     let Some(flood) = activity.flood.get() else { return };
     tracing::debug!(reason = Closed::Flood.label(), "connection closed");
     metrics.closed(Closed::Flood);

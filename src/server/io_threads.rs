@@ -34,10 +34,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// The threads. They end when the last handle to them is gone.
 #[derive(Clone)]
 pub(super) struct IoThreads {
-    shared: Arc<Shared>,
+    shared: Arc<RoundRobin>,
 }
 
-struct Shared {
+struct RoundRobin {
     threads: Vec<IoThread>,
     next: AtomicUsize,
 }
@@ -53,13 +53,13 @@ impl IoThreads {
     pub(super) fn start(count: usize, look: Duration, metrics: &ServerMetrics) -> io::Result<Self> {
         let start = |number| IoThread::start(number, look, metrics.clone());
         let threads = (0..count.max(1)).map(start).collect::<io::Result<_>>()?;
-        Ok(IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) })
+        Ok(IoThreads { shared: Arc::new(RoundRobin { threads, next: AtomicUsize::new(0) }) })
     }
 
     /// The thread of this runtime alone.
     pub(super) fn on(runtime: Handle) -> Self {
         let threads = vec![IoThread { runtime, _stop: None }];
-        IoThreads { shared: Arc::new(Shared { threads, next: AtomicUsize::new(0) }) }
+        IoThreads { shared: Arc::new(RoundRobin { threads, next: AtomicUsize::new(0) }) }
     }
 
     /// Runtimes of the threads. The handles don't keep the threads alive.

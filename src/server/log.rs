@@ -15,7 +15,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use super::log_queue::{Bar, Importance, LogQueue};
-use crate::registry::Progress;
+use crate::registry::LoadProgress;
 
 /// Time that the end of the process waits for the last lines to be written.
 const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(1);
@@ -90,18 +90,18 @@ impl Console {
     }
 
     /// Shows the progress of the loads.
-    pub(super) fn progress(&self, event: &Progress<'_>) {
+    pub(super) fn progress(&self, event: &LoadProgress<'_>) {
         if !self.has_bar {
             return;
         }
         match event {
-            Progress::Begin(versions) => {
+            LoadProgress::Begin(versions) => {
                 self.queue.update_bar(|_| Some(Bar { total: *versions as u64, ..Bar::default() }));
             }
-            Progress::Done { model, version } => self.queue.update_bar(|bar| {
+            LoadProgress::Done { model, version } => self.queue.update_bar(|bar| {
                 bar.map(|bar| Bar { done: bar.done + 1, latest: format!("{model} {version}"), ..bar })
             }),
-            Progress::End => self.queue.update_bar(|_| None),
+            LoadProgress::End => self.queue.update_bar(|_| None),
         }
     }
 }

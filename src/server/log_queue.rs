@@ -38,13 +38,13 @@ pub(super) struct Bar {
 /// Lines that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct LogQueue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     pushed: Condvar,
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: Vec<u8>,
     bar: Option<Bar>,
     bar_changed: bool,
@@ -59,7 +59,7 @@ struct State {
 
 /// Lines and progress bar that the log thread writes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Batch {
+pub(super) struct LineBatch {
     pub lines: Vec<u8>,
     pub bar: Option<Bar>,
     /// Lines that were dropped before this batch was taken.
@@ -96,7 +96,7 @@ impl LogQueue {
     }
 
     /// Waits for something to write. The batch counts as written once the next call begins.
-    pub(super) fn take(&self) -> Batch {
+    pub(super) fn take(&self) -> LineBatch {
         let mut state = self.lock();
         state.written = state.taken;
         self.written.notify_all();
@@ -105,7 +105,11 @@ impl LogQueue {
         }
         state.taken = state.queued;
         state.bar_changed = false;
-        Batch { lines: mem::take(&mut state.lines), bar: state.bar.clone(), dropped: mem::take(&mut state.unnoticed) }
+        LineBatch {
+            lines: mem::take(&mut state.lines),
+            bar: state.bar.clone(),
+            dropped: mem::take(&mut state.unnoticed),
+        }
     }
 
     /// Counts lines that could not be written.
@@ -133,7 +137,7 @@ impl LogQueue {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // No line may be lost because a thread panicked while it logged.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,7 +187,7 @@ mod tests {
         queue.update_bar(|_| Some(Bar { total: 2, ..Bar::default() }));
         queue.update_bar(|bar| bar.map(|bar| Bar { done: bar.done + 1, latest: "m 1".into(), ..bar }));
         let bar = Bar { total: 2, done: 1, latest: "m 1".into() };
-        assert_eq!(queue.take(), Batch { lines: Vec::new(), bar: Some(bar), dropped: 0 });
+        assert_eq!(queue.take(), LineBatch { lines: Vec::new(), bar: Some(bar), dropped: 0 });
         queue.update_bar(|_| None);
         assert_eq!(queue.take().bar, None);
     }

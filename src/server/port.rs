@@ -13,10 +13,10 @@ use tokio::{
 };
 
 use super::{
-    activity::Activity,
+    activity::ConnectionActivity,
     backlog,
     connection::{Peer, PortConfig},
-    connection_limit::{Admission, ConnectionLimit},
+    connection_limit::{ConnectionAdmission, ConnectionLimit},
     io_threads::IoThreads,
 };
 
@@ -107,11 +107,11 @@ impl Connections {
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         // Answers are small, and clients wait for them. An error here shows on the first read.
         let _ = stream.set_nodelay(true);
-        let activity = Arc::new(Activity::default());
+        let activity = Arc::new(ConnectionActivity::default());
         let (place, health_only) = match ConnectionLimit::admit(&self.places, client.ip(), &activity) {
-            Admission::ConnectionPermit(place) => (place, None),
-            Admission::HealthOnly(place, full) => (place, Some(full)),
-            Admission::Refused => return,
+            ConnectionAdmission::ConnectionPermit(place) => (place, None),
+            ConnectionAdmission::HealthOnly(place, full) => (place, Some(full)),
+            ConnectionAdmission::Refused => return,
         };
         let peer = Peer { client, activity, health_only };
         let (terms, mut close, grace) = (self.terms.clone(), self.close.subscribe(), self.grace);

@@ -7,7 +7,7 @@ use super::{config::ServerConfig, io_threads::IoThreads, log};
 use crate::{
     api::{Context, ReadGauges},
     host::gpus,
-    metrics::{Process, ScrapeGauges},
+    metrics::{ProcessStats, ScrapeGauges},
     registry::Control,
 };
 
@@ -56,12 +56,12 @@ fn hash(config: &ServerConfig) -> u64 {
 
 /// Figures of this process from Linux.
 #[cfg(target_os = "linux")]
-fn process() -> Option<Process> {
+fn process() -> Option<ProcessStats> {
     let this = procfs::process::Process::myself().ok()?;
     let stat = this.stat().ok()?;
     // The largest number stands for no limit.
     let limit = rlimit::Resource::NOFILE.get_soft().ok().filter(|limit| *limit != rlimit::INFINITY);
-    Some(Process {
+    Some(ProcessStats {
         cpu: std::time::Duration::from_millis((stat.utime + stat.stime) * 1000 / procfs::ticks_per_second()),
         threads: u64::try_from(stat.num_threads).ok()?,
         virtual_memory: stat.vsize,
@@ -72,7 +72,7 @@ fn process() -> Option<Process> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn process() -> Option<Process> {
+fn process() -> Option<ProcessStats> {
     None
 }
 

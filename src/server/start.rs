@@ -33,7 +33,7 @@ use crate::{
     loader::{Deaths, Loader, Trials},
     metrics::{AccessLogMetrics, Exposition},
     ort_library,
-    registry::{Control, Options, Progress, Registry},
+    registry::{Control, LoadProgress, Options, Registry},
     repository::Repository,
     router::Router,
     state::{FolderStore, default_folder},
@@ -73,7 +73,7 @@ impl Server {
     pub async fn start_on(
         sockets: Sockets,
         config: ServerConfig,
-        progress: impl Fn(Progress<'_>) + Send + 'static,
+        progress: impl Fn(LoadProgress<'_>) + Send + 'static,
     ) -> Result<Self, String> {
         // Opened before anything else: a wrong folder is the commonest mistake.
         let repository = open_repository(&config.repository)?;
@@ -221,7 +221,7 @@ fn follow(
     mut registry: Registry,
     config: &ServerConfig,
     phase: watch::Sender<ServerPhase>,
-    progress: impl Fn(Progress<'_>) + Send + 'static,
+    progress: impl Fn(LoadProgress<'_>) + Send + 'static,
 ) -> Result<JoinHandle<usize>, String> {
     let period = config.loads.poll_interval;
     let work = move || {

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    activity::Activity,
+    activity::ConnectionActivity,
     byte_stream::{ByteStream, StreamHandle},
     config::ServerConfig,
     connection::{Peer, PortConfig},
@@ -66,9 +66,9 @@ struct ShortReader {
     max_read: usize,
 }
 
-struct ShortHandle(Mutex<State>);
+struct ShortHandle(Mutex<StreamState>);
 
-struct State {
+struct StreamState {
     pipe: DuplexStream,
     /// Bytes that were written and not sent.
     kept: BytesMut,
@@ -76,12 +76,12 @@ struct State {
 }
 
 impl ShortHandle {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, StreamState> {
         self.0.lock().unwrap()
     }
 }
 
-impl State {
+impl StreamState {
     fn send(&mut self, context: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         while !self.kept.is_empty() {
             let sent = ready!(Pin::new(&mut self.pipe).poll_write(context, &self.kept))?;
@@ -177,7 +177,7 @@ impl StreamHandle for ShortHandle {
 }
 
 /// A server without ports, whose model `add` adds 2.
-struct Bench {
+struct ServerFixture {
     context: Context,
     transport: TransportMetrics,
     limits: ConnectionLimits,
@@ -188,13 +188,13 @@ struct Bench {
 }
 
 /// A connection that is served.
-struct Served {
+struct ServedConnection {
     client: DuplexStream,
     handle: Arc<ShortHandle>,
     end: JoinHandle<()>,
 }
 
-impl Bench {
+impl ServerFixture {
     fn start() -> Self {
         let folders = [TempDir::new().unwrap(), TempDir::new().unwrap()];
         let repository = folders[0].path();
@@ -225,7 +225,7 @@ impl Bench {
             access_log: None,
             ports: Arc::default(),
         };
-        Bench {
+        ServerFixture {
             context,
             transport,
             limits: limit_settings::connection_limits(&config.clients),
@@ -241,18 +241,18 @@ impl Bench {
     }
 
     /// Serves a stream over which the client has sent `sent`. The stream keeps `room` bytes in each direction.
-    async fn serve(&self, service: Service, sent: &[u8], room: usize, max_read: usize) -> Served {
+    async fn serve(&self, service: Service, sent: &[u8], room: usize, max_read: usize) -> ServedConnection {
         let (mut client, pipe) = duplex(room);
         client.write_all(sent).await.unwrap();
-        let state = State { pipe, kept: BytesMut::new(), resets: false };
+        let state = StreamState { pipe, kept: BytesMut::new(), resets: false };
         let handle = Arc::new(ShortHandle(Mutex::new(state)));
         let stream = ShortStream(ShortReader { handle: handle.clone(), max_read }, handle.clone());
         let serving = self.port(service).serve(ready(Ok(stream)), peer(Arc::default()), pending());
-        Served { client, handle, end: tokio::spawn(serving) }
+        ServedConnection { client, handle, end: tokio::spawn(serving) }
     }
 }
 
-fn peer(activity: Arc<Activity>) -> Peer {
+fn peer(activity: Arc<ConnectionActivity>) -> Peer {
     Peer { client: (Ipv4Addr::LOCALHOST, 1).into(), activity, health_only: None }
 }
 
@@ -290,7 +290,7 @@ async fn in_time<T>(future: impl Future<Output = T>) -> T {
 /// The fast path gives up a request that comes in too many pieces, or too slowly. This one has arrived.
 #[test]
 fn fast_path_answers_over_any_stream() {
-    let bench = Bench::start();
+    let bench = ServerFixture::start();
     bench.runtime.block_on(async {
         let service = Service::http(&bench.context);
         let pipelined = [inference("", 1), inference("", 1000), inference("", 3)].concat();
@@ -317,7 +317,7 @@ fn is_of_fast_path((head, _): &(String, String)) -> bool {
 
 #[test]
 fn hyper_answers_over_any_stream() {
-    let bench = Bench::start();
+    let bench = ServerFixture::start();
     bench.runtime.block_on(async {
         let mut served = bench.serve(Service::http(&bench.context), &inference("", 20), 4 << 10, 3).await;
         assert_answers(&in_time(answer(&mut served.client)).await, 20);
@@ -336,7 +336,7 @@ fn hyper_answers_over_any_stream() {
 
 #[test]
 fn grpc_calls_are_answered_over_any_stream() {
-    let bench = Bench::start();
+    let bench = ServerFixture::start();
     bench.runtime.block_on(async {
         let served = bench.serve(Service::grpc(&bench.context), &[], 4 << 10, 5).await;
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(served.client));
@@ -378,7 +378,7 @@ fn grpc_calls_are_answered_over_any_stream() {
 
 #[test]
 fn slow_clients_are_reset_over_any_stream() {
-    let mut bench = Bench::start();
+    let mut bench = ServerFixture::start();
     let service = Service::http(&bench.context);
     bench.limits.header_timeout = SHORT_TIMEOUT;
     bench.runtime.block_on(async {
@@ -398,10 +398,10 @@ fn slow_clients_are_reset_over_any_stream() {
 
 #[test]
 fn accepting_has_the_limits_of_a_connection() {
-    let mut bench = Bench::start();
+    let mut bench = ServerFixture::start();
     let service = Service::http(&bench.context);
     let never = pending::<io::Result<ShortStream>>;
-    let activity = Arc::<Activity>::default();
+    let activity = Arc::<ConnectionActivity>::default();
     let failed = ready(Err::<ShortStream, _>(io::ErrorKind::ConnectionReset.into()));
     bench.runtime.block_on(async {
         in_time(bench.port(service.clone()).serve(failed, peer(activity.clone()), pending())).await;

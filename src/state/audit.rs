@@ -23,7 +23,7 @@ const MAX_LOG_BYTES: u64 = 64 << 20;
 const LAST: u64 = 4 << 20;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct AuditLine<'a> {
     model: &'a str,
     #[serde(flatten)]
     record: &'a Record,
@@ -39,7 +39,7 @@ struct Revision {
 pub(super) fn append(folder: &Path, last: u64, records: &[(&str, &Record)]) -> io::Result<()> {
     let mut text = String::new();
     for (model, record) in records {
-        text += &serde_json::to_string(&Line { model, record })?;
+        text += &serde_json::to_string(&AuditLine { model, record })?;
         text.push('\n');
     }
     let path = folder.join(FILE);

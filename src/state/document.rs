@@ -11,7 +11,7 @@ const FORMAT: &str = "onnxd-state";
 const VERSION: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct DocumentHeader {
     format: String,
     version: u64,
     /// Of all that comes after the line.
@@ -34,7 +34,7 @@ pub(super) enum Wrong {
 pub(super) fn encode(desired: &Desired) -> Result<String, String> {
     let mut body = serde_json::to_string_pretty(desired).map_err(|error| error.to_string())?;
     body.push('\n');
-    let head = Head { format: FORMAT.into(), version: VERSION, sha256: sha256(&body) };
+    let head = DocumentHeader { format: FORMAT.into(), version: VERSION, sha256: sha256(&body) };
     let head = serde_json::to_string(&head).map_err(|error| error.to_string())?;
     Ok(format!("{head}\n{body}"))
 }
@@ -44,7 +44,8 @@ pub(super) fn decode(text: &[u8]) -> Result<Desired, Wrong> {
     let damaged = |why: String| Wrong::Damaged(why);
     let text = std::str::from_utf8(text).map_err(|error| damaged(format!("it is not UTF-8: {error}")))?;
     let (head, body) = text.split_once('\n').ok_or_else(|| damaged("its first line does not end".into()))?;
-    let head: Head = serde_json::from_str(head).map_err(|error| damaged(format!("its first line: {error}")))?;
+    let head: DocumentHeader =
+        serde_json::from_str(head).map_err(|error| damaged(format!("its first line: {error}")))?;
     if head.format != FORMAT {
         return Err(damaged(format!("its format is '{}', expected '{FORMAT}'", head.format.escape_debug())));
     }

@@ -182,9 +182,9 @@ impl FolderStore {
         // Before it is read: what comes meanwhile is another.
         self.seen = self.stamp();
         let found = match self.read_file(CURRENT)? {
-            Found::State(state) => Some(state),
-            Found::Nothing => match self.read_file(PREVIOUS)? {
-                Found::State(state) => {
+            StateFileContents::State(state) => Some(state),
+            StateFileContents::Nothing => match self.read_file(PREVIOUS)? {
+                StateFileContents::State(state) => {
                     tracing::error!(
                         path = %self.folder.join(CURRENT).display(),
                         used = PREVIOUS,
@@ -192,9 +192,9 @@ impl FolderStore {
                     );
                     Some(state)
                 }
-                Found::Nothing | Found::Damaged(_) => None,
+                StateFileContents::Nothing | StateFileContents::Damaged(_) => None,
             },
-            Found::Damaged(why) => self.recover(&why, mend)?,
+            StateFileContents::Damaged(why) => self.recover(&why, mend)?,
         };
         let last = audit::last_revision(&self.folder, mend);
         let last =
@@ -219,13 +219,13 @@ impl FolderStore {
         // Before anything is moved: a newer server's files stay where they are.
         let previous = self.read_file(PREVIOUS)?;
         let (path, kept_as) = (path.display(), self.set_aside(CURRENT, mend));
-        if let Found::State(state) = previous {
+        if let StateFileContents::State(state) = previous {
             let used = PREVIOUS;
             tracing::error!(%path, error = why, kept_as, used, "state damaged, last change may be missing");
             return Ok(Some(state));
         }
         tracing::error!(%path, error = why, kept_as, "state damaged, configurations of the models decide");
-        if let Found::Damaged(why) = previous {
+        if let StateFileContents::Damaged(why) = previous {
             let (path, kept_as) = (self.folder.join(PREVIOUS), self.set_aside(PREVIOUS, mend));
             tracing::error!(path = %path.display(), error = why, kept_as, "state before the last change damaged too");
         }
@@ -245,15 +245,15 @@ impl FolderStore {
         }
     }
 
-    fn read_file(&self, name: &str) -> std::result::Result<Found, Unread> {
+    fn read_file(&self, name: &str) -> std::result::Result<StateFileContents, Unread> {
         let bytes = match fs::read(self.folder.join(name)) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StateFileContents::Nothing),
             Err(error) => return Err(Unread::Failed(format!("holds a {name} that can't be read: {error}"))),
         };
         match document::decode(&bytes) {
-            Ok(desired) => Ok(Found::State((String::from_utf8_lossy(&bytes).into_owned(), desired))),
-            Err(Wrong::Damaged(why)) => Ok(Found::Damaged(why)),
+            Ok(desired) => Ok(StateFileContents::State((String::from_utf8_lossy(&bytes).into_owned(), desired))),
+            Err(Wrong::Damaged(why)) => Ok(StateFileContents::Damaged(why)),
             Err(newer @ Wrong::Newer(_)) => Err(Unread::Newer(format!("{name}: {newer}"))),
         }
     }
@@ -358,7 +358,7 @@ fn holder(lock: &Path) -> String {
 }
 
 /// Contents of a state file.
-enum Found {
+enum StateFileContents {
     Nothing,
     State((String, Desired)),
     Damaged(String),

@@ -2,7 +2,7 @@
 
 use onnxd::{
     error::Code,
-    metrics::{HistogramSnapshot, Phase, Rejection, StopReason, VersionSnapshot},
+    metrics::{HistogramSnapshot, Rejection, RequestPhase, StopReason, VersionSnapshot},
     server::{Addresses, Ended, Server, Sockets},
     traffic::Reason,
 };
@@ -116,10 +116,12 @@ fn series(figures: &VersionSnapshot) -> BTreeMap<String, f64> {
     };
     add_distribution("onnxd_request_duration_seconds", &figures.request_duration, 1e9);
     add_distribution("onnxd_batch_rows", &figures.batch_rows, 1.0);
-    for (phase, name) in Phase::ALL.into_iter().zip(["queue", "input", "run", "output"]) {
+    for (phase, name) in RequestPhase::ALL.into_iter().zip(["queue", "input", "run", "output"]) {
         add_distribution(&format!("onnxd_{name}_duration_seconds"), &figures.phase(phase).duration, 1e9);
     }
-    for (phase, name) in Phase::ALL.into_iter().zip(["queue", "compute_input", "compute_infer", "compute_output"]) {
+    for (phase, name) in
+        RequestPhase::ALL.into_iter().zip(["queue", "compute_input", "compute_infer", "compute_output"])
+    {
         let micros = figures.phase(phase).request_nanoseconds / 1000;
         add(&format!("nv_inference_{name}_duration_us"), "", micros as f64);
     }
@@ -158,7 +160,7 @@ async fn figures_of_a_version_are_those_of_the_scrape() {
     let scraped: BTreeMap<&str, f64> = lines.map(|(series, value)| (series, value.parse().unwrap())).collect();
     let figures = server.control().figures("add", 1).unwrap();
     assert_eq!((figures.succeeded, figures.failed[Code::InvalidArgument as usize]), (5, 1));
-    assert_eq!(figures.phase(Phase::Run).duration.count(), figures.batch_rows.count());
+    assert_eq!(figures.phase(RequestPhase::Run).duration.count(), figures.batch_rows.count());
     for (series, value) in series(&figures) {
         assert_eq!(scraped.get(&*series), Some(&value), "{series} in\n{text}");
     }

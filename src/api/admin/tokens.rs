@@ -21,11 +21,11 @@ const MAX_FILE_BYTES: u64 = 64 << 10;
 #[derive(Debug)]
 pub struct Tokens {
     file: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<TokenState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct TokenState {
     tokens: Arc<[Token]>,
     /// Why the file could not be used the last time.
     problem: Option<String>,
@@ -56,7 +56,7 @@ impl Tokens {
                 "admin token file readable by every user"
             );
         }
-        Ok(Tokens { file, state: Mutex::new(State { tokens, problem: None }) })
+        Ok(Tokens { file, state: Mutex::new(TokenState { tokens, problem: None }) })
     }
 
     /// The name of a token's bearer, if the file has the token now. Reads the file: what was taken out of it is

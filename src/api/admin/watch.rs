@@ -29,12 +29,12 @@ pub(super) async fn events(admin: Admin, request: WatchRequest) -> Result<impl S
         let name = model.clone();
         admin.run_blocking(move |control| control.model(&name)).await??;
     }
-    let mut watcher = Watcher { admin, model, pending: VecDeque::new(), news: None, _place: place };
+    let mut watcher = EventWatcher { admin, model, pending: VecDeque::new(), news: None, _place: place };
     watcher.begin("the state comes first".into()).await?;
     Ok(stream::unfold(watcher, async |mut watcher| Some((watcher.next().await?, watcher))))
 }
 
-struct Watcher {
+struct EventWatcher {
     admin: Admin,
     /// The only model that is watched; empty: all are.
     model: String,
@@ -45,7 +45,7 @@ struct Watcher {
     _place: OwnedSemaphorePermit,
 }
 
-impl Watcher {
+impl EventWatcher {
     async fn next(&mut self) -> Option<Event> {
         let draining = draining(self.admin.phase.clone());
         tokio::select! {

@@ -9,4 +9,4 @@ pub(crate) use codec::OipHttp;
 #[cfg(any(fuzzing, test))]
 pub(crate) use codec::decode_for_fuzzing;
 pub(in crate::api) use decode::{announced_json_length, json_length};
-pub(crate) use target::Target;
+pub(crate) use target::PathTarget;

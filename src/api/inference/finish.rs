@@ -2,7 +2,7 @@
 
 use super::{
     respond::{Responder, respond},
-    stages::{Submitted, complete},
+    stages::{QueuedInference, complete},
 };
 use crate::api::{
     Context,
@@ -15,12 +15,12 @@ use crate::api::{
 pub(crate) async fn finish<D: Dialect, R: Responder>(
     context: &Context,
     responder: &R,
-    submitted: Result<Submitted<D>, Refusal>,
+    submitted: Result<QueuedInference<D>, Refusal>,
     encoding: Option<Encoding>,
     mut record: RequestRecord,
 ) -> R::Response {
     let completed = match submitted {
-        Ok(Submitted { pending, id, form }) => {
+        Ok(QueuedInference { pending, id, form }) => {
             let answered = pending.answer().await;
             complete::<D>(context, answered, id, form, encoding, &mut record).await
         }

@@ -15,7 +15,7 @@ use crate::{
         dialect::oip_grpc::{OipGrpc, tensor_place},
         request_log::{Protocol, ResponseTrace, grpc_status},
         transport::{
-            AnswerBody, Encoding, HttpResponse, Limit, Limits, PendingResponses, Refusal, Trailers,
+            AnswerBody, ByteLimit, Encoding, HttpResponse, Limits, PendingResponses, Refusal, Trailers,
             grpc::{self, message_response, receive_message},
         },
     },
@@ -53,7 +53,7 @@ impl Endpoint for GrpcEndpoint {
         limits: &Arc<Limits>,
         arrived: Instant,
     ) -> Result<Bytes, Refusal> {
-        let limit = Limit { bytes: limits.grpc_message, what: "the message", setting: "--max-grpc-message" };
+        let limit = ByteLimit { bytes: limits.grpc_message, what: "the message", setting: "--max-grpc-message" };
         let (message, encoding) = receive_message(headers, body, limit, limits, arrived, tensor_place).await?;
         self.encoding = encoding;
         Ok(message)

@@ -13,11 +13,11 @@ use super::{
 use crate::{
     api::{
         Context,
-        dialect::oip_http::{OipHttp, Target, announced_json_length, json_length},
+        dialect::oip_http::{OipHttp, PathTarget, announced_json_length, json_length},
         headers::{HeaderSink, JSON_LENGTH},
         request_log::{Protocol, ResponseTrace},
         transport::{
-            AnswerBody, Encoding, HttpResponse, Limit, Limits, PendingResponses, Pieces, Refusal, RefusalKind,
+            AnswerBody, ByteLimit, Encoding, HttpResponse, Limits, PendingResponses, Pieces, Refusal, RefusalKind,
             http::{refused, wrong_method},
             other, outgoing,
         },
@@ -30,7 +30,7 @@ pub(in crate::api) fn infer(
     context: &Arc<Context>,
     pending: &Arc<PendingResponses>,
     client: SocketAddr,
-    target: Result<Target>,
+    target: Result<PathTarget>,
     request: Request<Incoming>,
 ) -> impl Future<Output = HttpResponse> + Send + use<> {
     let refusal = match target {
@@ -47,7 +47,7 @@ pub(in crate::api) fn infer(
 
 struct HttpEndpoint {
     /// Taken by the dialect.
-    target: Target,
+    target: PathTarget,
     version: Version,
     /// The responses of the connection that are not written yet.
     pending: Arc<PendingResponses>,
@@ -141,11 +141,11 @@ pub(crate) fn put_answer_headers(completed: &Completed, sink: &mut impl HeaderSi
 }
 
 /// The limit of a body, and its encoding.
-fn body_form(limits: &Limits, headers: &HeaderMap) -> Result<(Limit, Option<Encoding>), Refusal> {
+fn body_form(limits: &Limits, headers: &HeaderMap) -> Result<(ByteLimit, Option<Encoding>), Refusal> {
     let encoding = Encoding::named(headers, header::CONTENT_ENCODING);
     let encoding = encoding.map_err(|why| Refusal::new(RefusalKind::UnknownEncoding, why))?;
-    let whole = Limit { bytes: limits.http_body, what: "the request body", setting: "--max-http-body" };
-    let json = Limit { bytes: limits.http_json, what: "the JSON of the request", setting: "--max-http-json" };
+    let whole = ByteLimit { bytes: limits.http_body, what: "the request body", setting: "--max-http-body" };
+    let json = ByteLimit { bytes: limits.http_json, what: "the JSON of the request", setting: "--max-http-json" };
     // Without the header all of it is JSON. One that is no number is refused when it is decoded.
     match announced_json_length(headers) {
         None if json.bytes < whole.bytes => Ok((json, encoding)),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A request in the queue of a version. Dropped, it is cancelled.
-pub(crate) struct Submitted<D: Dialect> {
+pub(crate) struct QueuedInference<D: Dialect> {
     pub pending: Pending,
     /// The id in its message.
     pub id: String,
@@ -91,7 +91,7 @@ pub(crate) fn submit<D: Dialect>(
     decoded: Result<Decoded<D::Form>, Refusal>,
     headers: &impl RequestHeaders,
     record: &mut RequestRecord,
-) -> Result<Submitted<D>, Refusal> {
+) -> Result<QueuedInference<D>, Refusal> {
     let decoded = decoded.and_then(|mut decoded| {
         read_priority(headers.priority(), &mut decoded.request)?;
         Ok(decoded)
@@ -101,7 +101,7 @@ pub(crate) fn submit<D: Dialect>(
     match context.router.submit(request, &Meta { header: &|name| headers.value(name) }) {
         Ok(pending) => {
             record.note_routed(pending.version().version, pending.reason());
-            Ok(Submitted { pending, id, form })
+            Ok(QueuedInference { pending, id, form })
         }
         Err(rejected) => {
             if let Some((version, reason)) = rejected.routed {

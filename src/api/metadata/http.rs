@@ -13,7 +13,7 @@ use super::properties::{EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, prope
 use crate::{
     api::{
         context::Context,
-        dialect::oip_http::Target,
+        dialect::oip_http::PathTarget,
         text::shown,
         transport::{http::wrong_method, nothing_there},
     },
@@ -45,7 +45,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Response {
 }
 
 /// Like [`Path`], with an error that looks like the others.
-impl<S: Send + Sync> FromRequestParts<S> for Target {
+impl<S: Send + Sync> FromRequestParts<S> for PathTarget {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
@@ -66,7 +66,7 @@ async fn ready(State(context): State<Context>) -> Response {
     }
 }
 
-async fn model_ready(State(context): State<Context>, target: Target) -> Result<Response> {
+async fn model_ready(State(context): State<Context>, target: PathTarget) -> Result<Response> {
     Ok(match context.model_ready(target.model(), &target.selector()?) {
         Ok(ready) => readiness(json!({ "name": target.model(), "ready": ready }), ready),
         Err(unknown) => {
@@ -85,7 +85,7 @@ async fn server_metadata() -> Response {
     Json(json!({ "name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS })).into_response()
 }
 
-async fn model_metadata(State(context): State<Context>, target: Target) -> Result<Response> {
+async fn model_metadata(State(context): State<Context>, target: PathTarget) -> Result<Response> {
     let (table, version) = context.version(target.model(), &target.selector()?)?;
     let versions = table.models.get(target.model()).into_iter().flat_map(|model| model.ready());
     let versions: Vec<String> = versions.map(|ready| ready.version.to_string()).collect();

@@ -36,7 +36,7 @@ pub(in crate::api) fn grpc_status(code: Code) -> u16 {
 }
 
 /// A request as the access log has it.
-pub(super) struct Record {
+pub(super) struct AccessRecord {
     pub protocol: Protocol,
     pub client: SocketAddr,
     pub request_id: Option<Box<str>>,
@@ -64,7 +64,7 @@ pub(super) struct End {
 }
 
 /// Writes the line of a request.
-pub(super) fn write(line: &mut Vec<u8>, record: &Record, end: &End) {
+pub(super) fn write(line: &mut Vec<u8>, record: &AccessRecord, end: &End) {
     let began = clock::now().checked_sub(end.took).map_or_else(clock::now, clock::clamp);
     let protocol = match record.protocol {
         Protocol::Http => "http",
@@ -160,8 +160,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    fn record(model: &str, message_id: &str, request_id: &str, failed: Option<Error>) -> Record {
-        Record {
+    fn record(model: &str, message_id: &str, request_id: &str, failed: Option<Error>) -> AccessRecord {
+        AccessRecord {
             protocol: Protocol::Http,
             client: "127.0.0.1:4".parse().unwrap(),
             request_id: Some(request_id.into()),

@@ -9,7 +9,7 @@ use std::{
 use super::{
     access_log::AccessLog,
     ids,
-    record::{self, Protocol, Record},
+    record::{self, AccessRecord, Protocol},
     trace::{ResponseTrace, TraceHeaders, server_timing},
 };
 use crate::{
@@ -31,7 +31,7 @@ struct Recorded {
     timing_wanted: bool,
     /// From the request's arrival to its end, once it has been read.
     took: Option<Duration>,
-    record: Record,
+    record: AccessRecord,
 }
 
 impl RequestRecord {
@@ -58,7 +58,7 @@ impl RequestRecord {
             arrived,
             timing_wanted,
             took: None,
-            record: Record {
+            record: AccessRecord {
                 protocol,
                 client,
                 request_id,
@@ -74,7 +74,7 @@ impl RequestRecord {
     }
 
     /// The record, where the access log wants it.
-    fn logged(&mut self) -> Option<&mut Record> {
+    fn logged(&mut self) -> Option<&mut AccessRecord> {
         self.0.as_deref_mut().filter(|recorded| recorded.log.is_some()).map(|recorded| &mut recorded.record)
     }
 

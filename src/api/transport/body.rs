@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     compression::{Decoder, Encoding, STEP_BYTES},
-    limits::{Limit, Limits, Refusal, RefusalKind},
+    limits::{ByteLimit, Limits, Refusal, RefusalKind},
     memory_budget::{Share, guarded},
 };
 use crate::tensor::{ALIGNMENT, Inputs, Tensor};
@@ -144,7 +144,7 @@ impl Pieces {
     /// All of them, unpacked where there is an encoding. Where they are refused and `discards` says so, the rest is still read.
     pub(in crate::api) async fn collect(
         mut self,
-        limit: Limit,
+        limit: ByteLimit,
         encoding: Option<Encoding>,
         discards: bool,
     ) -> Result<Bytes, Refusal> {
@@ -155,7 +155,7 @@ impl Pieces {
         collected
     }
 
-    async fn gather(&mut self, limit: Limit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
+    async fn gather(&mut self, limit: ByteLimit, encoding: Option<Encoding>) -> Result<Bytes, Refusal> {
         // Where the length is announced, nobody has to wait for a body that is refused. (Packed, it would be larger still, or
         // the difference does not matter.)
         if self.announced() > limit.bytes as u64 {
@@ -173,21 +173,21 @@ impl Pieces {
 
 /// A body as far as it has come.
 pub(in crate::api) struct Collected {
-    limit: Limit,
+    limit: ByteLimit,
     /// Bytes that are announced to come; 0 where that is not known.
     announced: usize,
     limits: Arc<Limits>,
     share: Share,
     /// The only piece so far, where it is large.
     piece: Option<Bytes>,
-    data: Buffer,
+    data: BodyBuffer,
     unpacker: Option<Box<Unpacker>>,
 }
 
 /// The memory of a body. Much of it is given back aside and bit by bit: the system takes milliseconds for it, and whoever
 /// wants memory waits meanwhile.
 #[derive(Default)]
-struct Buffer {
+struct BodyBuffer {
     memory: Vec<u8>,
     /// Where the body begins in it.
     start: usize,
@@ -201,17 +201,17 @@ const FREED_STEP_BYTES: usize = 4 << 20;
 /// From here on a buffer is as large as it can become.
 const LARGE_BYTES: usize = 1 << 20;
 
-impl Buffer {
+impl BodyBuffer {
     /// Empty, for a body whose byte at `aligned` is to lie at a multiple of [`ALIGNMENT`].
     fn new(aligned: usize) -> Self {
-        Buffer { memory: Vec::new(), start: 0, aligned }
+        BodyBuffer { memory: Vec::new(), start: 0, aligned }
     }
 
     /// Makes room for `more` bytes of `most`. To move a large buffer as it grows takes milliseconds again and again; addresses
     /// for all of it take nothing until they are written to.
     fn make_room(&mut self, more: usize, most: usize) {
         let length = self.len();
-        let Buffer { memory, start, .. } = self;
+        let BodyBuffer { memory, start, .. } = self;
         if memory.capacity() - memory.len() >= more {
             return;
         }
@@ -228,7 +228,7 @@ impl Buffer {
     /// Moves the body to where it is aligned. Memory that has grown lies elsewhere, but mostly as it lay before: a large block
     /// has pages of its own.
     fn place(&mut self) {
-        let Buffer { memory, start, aligned } = self;
+        let BodyBuffer { memory, start, aligned } = self;
         let place = memory.as_ptr().addr().wrapping_add(*aligned);
         let (from, to) = (*start, place.wrapping_neg() % ALIGNMENT);
         let end = memory.len();
@@ -245,19 +245,19 @@ impl Buffer {
 
 /// Copies a small body so that the byte at `aligned` lies at a multiple of [`ALIGNMENT`].
 pub(crate) fn aligned_copy(body: &[u8], aligned: usize) -> impl AsRef<[u8]> + Send + 'static + use<> {
-    let mut buffer = Buffer::new(aligned);
+    let mut buffer = BodyBuffer::new(aligned);
     buffer.make_room(body.len(), body.len());
     buffer.memory.extend_from_slice(body);
     buffer
 }
 
-impl AsRef<[u8]> for Buffer {
+impl AsRef<[u8]> for BodyBuffer {
     fn as_ref(&self) -> &[u8] {
         self.memory.get(self.start..).unwrap_or_default()
     }
 }
 
-impl Drop for Buffer {
+impl Drop for BodyBuffer {
     fn drop(&mut self) {
         if self.memory.capacity() <= FREED_STEP_BYTES {
             return;
@@ -290,7 +290,7 @@ struct Unpacker {
 
 impl Collected {
     pub(in crate::api) fn new(
-        limit: Limit,
+        limit: ByteLimit,
         announced: u64,
         encoding: Option<Encoding>,
         limits: &Arc<Limits>,
@@ -311,7 +311,7 @@ impl Collected {
             limits: limits.clone(),
             share: Share::new(&limits.budget),
             piece: None,
-            data: Buffer::default(),
+            data: BodyBuffer::default(),
             unpacker: unpacker.transpose()?,
         })
     }
@@ -445,7 +445,7 @@ mod tests {
             announced: bool,
         ) {
             let whole = pieces.concat();
-            let mut buffer = Buffer::new(tensor);
+            let mut buffer = BodyBuffer::new(tensor);
             for piece in &pieces {
                 let more = if announced { whole.len() - buffer.len() } else { piece.len() };
                 buffer.make_room(more, whole.len());

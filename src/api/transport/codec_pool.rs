@@ -19,7 +19,7 @@ use crate::{
     host::yield_to_small_requests,
     metrics::{CodecMetrics, CodecOutcome},
 };
-use queue::{Queue, Size};
+use queue::{JobQueue, Size};
 
 /// Bytes of text that are decoded or encoded on the I/O thread at most: about a millisecond. A hand-over to the pool costs two
 /// wake-ups, some 20 us.
@@ -39,22 +39,22 @@ pub(in crate::api) fn has_checked_elements(head: &[u8]) -> bool {
 const CPUS_PER_THREAD: usize = 2;
 const CPUS_PER_LARGE_JOB: usize = 4;
 
-type Work = Box<dyn FnOnce() + Send>;
+type CodecJob = Box<dyn FnOnce() + Send>;
 
 /// The threads of the pool. They end when the pool is dropped.
 pub struct CodecPool {
-    shared: Arc<Shared>,
+    shared: Arc<PoolShared>,
     metrics: CodecMetrics,
 }
 
-struct Shared {
-    queue: Mutex<State>,
+struct PoolShared {
+    queue: Mutex<PoolState>,
     /// A job was pushed, a large job has ended, or the pool was dropped.
     changed: Condvar,
 }
 
-struct State {
-    jobs: Queue<Work>,
+struct PoolState {
+    jobs: JobQueue<CodecJob>,
     closed: bool,
 }
 
@@ -67,8 +67,8 @@ impl CodecPool {
         let threads = (cpus / CPUS_PER_THREAD).max(2);
         // Some threads take no large job, so that jobs of a millisecond never wait for those of a second.
         let large = (cpus / CPUS_PER_LARGE_JOB).clamp(1, threads - 1);
-        let state = State { jobs: Queue::new(large), closed: false };
-        let shared = Arc::new(Shared { queue: Mutex::new(state), changed: Condvar::new() });
+        let state = PoolState { jobs: JobQueue::new(large), closed: false };
+        let shared = Arc::new(PoolShared { queue: Mutex::new(state), changed: Condvar::new() });
         // Made first, so that a thread that can't be started ends those that could.
         let pool = Arc::new(CodecPool { shared: shared.clone(), metrics });
         for number in 0..threads {
@@ -134,13 +134,13 @@ impl Drop for CodecPool {
     }
 }
 
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl PoolShared {
+    fn state(&self) -> MutexGuard<'_, PoolState> {
         // Nothing that may panic happens under the lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, bytes: usize, work: Work) {
+    fn push(&self, bytes: usize, work: CodecJob) {
         self.state().jobs.push(Instant::now(), bytes, work);
         // All: one that only waits for a large job may not be the one for this.
         self.changed.notify_all();
@@ -158,7 +158,7 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> Option<(Size, Work)> {
+    fn next(&self) -> Option<(Size, CodecJob)> {
         let mut state = self.state();
         loop {
             if state.closed {

@@ -77,7 +77,7 @@ impl Limits {
 
 /// Bytes of one thing, at most.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::api) struct Limit {
+pub(in crate::api) struct ByteLimit {
     pub bytes: usize,
     /// The thing that is limited.
     pub what: &'static str,
@@ -85,9 +85,9 @@ pub(in crate::api) struct Limit {
     pub setting: &'static str,
 }
 
-impl Limit {
+impl ByteLimit {
     pub(in crate::api) fn exceeded(&self, by: &str) -> Refusal {
-        let Limit { bytes, what, setting } = self;
+        let ByteLimit { bytes, what, setting } = self;
         Refusal::new(
             RefusalKind::TooLarge,
             format!("{what} {by} is larger than the limit of {bytes} bytes ({setting})"),

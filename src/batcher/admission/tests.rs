@@ -4,9 +4,9 @@ mod lane;
 
 use std::time::Duration;
 
-use super::Refusal;
+use super::AdmissionRefusal;
 use crate::config::QueueTime;
-use lane::{Clients, Cost, Lane, Outcome};
+use lane::{Clients, Cost, Lane, LaneOutcome};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -20,7 +20,7 @@ fn clients(lane: &Lane, load: f64, deadline: Option<u64>) -> Clients {
 }
 
 /// A load for ten seconds, after some seconds of it.
-fn overload(lane: &mut Lane, load: f64, deadline: Option<u64>) -> Outcome {
+fn overload(lane: &mut Lane, load: f64, deadline: Option<u64>) -> LaneOutcome {
     let clients = [clients(lane, load, deadline)];
     lane.run(&clients, 3 * SECOND);
     lane.run(&clients, 10 * SECOND)
@@ -107,7 +107,7 @@ fn a_queue_without_deadlines_is_bounded_in_time() {
         let longest = outcome.latencies.iter().max().unwrap();
         let most = if rows == 0 { 2.1 } else { 3.2 };
         assert!(longest.as_secs_f64() < most, "{rows} rows: one took {longest:?}");
-        assert!(outcome.refusals.iter().all(|refusal| matches!(refusal, Refusal::QueueTime { .. })));
+        assert!(outcome.refusals.iter().all(|refusal| matches!(refusal, AdmissionRefusal::QueueTime { .. })));
     }
     let limit = Duration::from_millis(100);
     let mut lane = Lane::new(0, 1, LINEAR, 0.05, &[QueueTime::AtMost(limit)]);
@@ -116,7 +116,7 @@ fn a_queue_without_deadlines_is_bounded_in_time() {
     assert!(outcome.slow_share() < 0.01 && outcome.goodput / lane.capacity() > 0.99);
     let mut lane = Lane::new(0, 1, LINEAR, 0.05, &[QueueTime::Unlimited]);
     let outcome = overload(&mut lane, 2.0, None);
-    assert!(outcome.refusals.iter().all(|refusal| matches!(refusal, Refusal::Full { limit: 1024 })));
+    assert!(outcome.refusals.iter().all(|refusal| matches!(refusal, AdmissionRefusal::Full { limit: 1024 })));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     key_queue::KeyQueue,
-    waiting::{Key, Limits},
+    waiting::{BatchKey, QueueLimits},
 };
 use crate::batcher::forecast::Forecast;
 
@@ -28,11 +28,11 @@ pub(super) enum Due {
 /// when it is empty, with its memory. Otherwise every queue has jobs and stands in the index.
 #[derive(Debug)]
 pub(super) struct KeyIndex<J> {
-    slots: Vec<Slot<J>>,
+    slots: Vec<KeySlot<J>>,
     /// Numbers of slots that are not in use.
     free: Vec<usize>,
     sole: Option<usize>,
-    by_key: HashMap<Key, usize>,
+    by_key: HashMap<BatchKey, usize>,
     /// KeyIndex whose batch runs now, by the place of their first job in the order of all jobs.
     ready: BTreeSet<((usize, u64), usize)>,
     /// KeyIndex whose batch waits for more jobs, by when it stops waiting.
@@ -40,7 +40,7 @@ pub(super) struct KeyIndex<J> {
 }
 
 #[derive(Debug)]
-struct Slot<J> {
+struct KeySlot<J> {
     queue: KeyQueue<J>,
     entry: IndexEntry,
 }
@@ -58,13 +58,13 @@ const MAX_WARM_SLOTS: usize = 16;
 
 /// True if two keys are equal. To compare empty ones byte by byte takes long on processors that do it by masked reads, since
 /// there is no memory behind them.
-fn is_same(one: &Key, other: &Key) -> bool {
+fn is_same(one: &BatchKey, other: &BatchKey) -> bool {
     one.len() == other.len() && (one.is_empty() || one == other)
 }
 
 impl<J> KeyIndex<J> {
     pub(super) fn new() -> Self {
-        let slot = Slot { queue: KeyQueue::new(Key::default()), entry: IndexEntry::None };
+        let slot = KeySlot { queue: KeyQueue::new(BatchKey::default()), entry: IndexEntry::None };
         KeyIndex {
             slots: vec![slot],
             free: Vec::new(),
@@ -89,7 +89,7 @@ impl<J> KeyIndex<J> {
     }
 
     /// The queue of a key, which is made where there is none. The caller adds a job to it.
-    pub(super) fn of(&mut self, key: &Key, limits: &Limits, forecast: &Forecast) -> usize {
+    pub(super) fn of(&mut self, key: &BatchKey, limits: &QueueLimits, forecast: &Forecast) -> usize {
         if let Some(sole) = self.sole {
             let queue = self.queue_mut(sole);
             if is_same(&queue.key, key) {
@@ -107,7 +107,7 @@ impl<J> KeyIndex<J> {
             return *id;
         }
         let id = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { queue: KeyQueue::new(Key::default()), entry: IndexEntry::None });
+            self.slots.push(KeySlot { queue: KeyQueue::new(BatchKey::default()), entry: IndexEntry::None });
             self.slots.len() - 1
         });
         self.queue_mut(id).key = key.clone();
@@ -116,7 +116,7 @@ impl<J> KeyIndex<J> {
     }
 
     /// Brings the index up to date after a change of a queue.
-    pub(super) fn update(&mut self, id: usize, limits: &Limits, forecast: &Forecast) {
+    pub(super) fn update(&mut self, id: usize, limits: &QueueLimits, forecast: &Forecast) {
         if self.sole.is_some() {
             return;
         }
@@ -133,7 +133,7 @@ impl<J> KeyIndex<J> {
     }
 
     /// The queue that is next at `now`.
-    pub(super) fn next(&mut self, now: Instant, limits: &Limits, forecast: &Forecast) -> Due {
+    pub(super) fn next(&mut self, now: Instant, limits: &QueueLimits, forecast: &Forecast) -> Due {
         if let Some(sole) = self.sole {
             let queue = self.queue(sole);
             return match queue.due(limits, forecast) {
@@ -177,7 +177,7 @@ impl<J> KeyIndex<J> {
         let key = std::mem::take(&mut self.queue_mut(id).key);
         self.by_key.remove(&key);
         if self.free.len() >= MAX_WARM_SLOTS {
-            self.slots[id].queue = KeyQueue::new(Key::default());
+            self.slots[id].queue = KeyQueue::new(BatchKey::default());
         }
         self.free.push(id);
         if self.by_key.len() == 1 {

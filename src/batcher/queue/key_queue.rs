@@ -6,13 +6,13 @@ use std::{
     time::Instant,
 };
 
-use super::waiting::{Dropped, Key, Limits, Waiting, ends_after};
+use super::waiting::{BatchKey, Dropped, QueueLimits, Waiting, ends_after};
 use crate::{batcher::forecast::Forecast, metrics::Rejection};
 
 /// Jobs that may run together.
 #[derive(Debug)]
 pub(super) struct KeyQueue<J> {
-    pub(super) key: Key,
+    pub(super) key: BatchKey,
     /// By priority level.
     levels: SmallVec<[VecDeque<Waiting<J>>; 1]>,
     jobs: usize,
@@ -22,7 +22,7 @@ pub(super) struct KeyQueue<J> {
 }
 
 impl<J> KeyQueue<J> {
-    pub(super) fn new(key: Key) -> Self {
+    pub(super) fn new(key: BatchKey) -> Self {
         KeyQueue { key, levels: SmallVec::new(), jobs: 0, rows: 0, deadlines: BTreeSet::new() }
     }
 
@@ -84,7 +84,7 @@ impl<J> KeyQueue<J> {
     }
 
     /// The instant until which its next batch should wait for more jobs; `None`: it is due.
-    pub(super) fn due(&self, limits: &Limits, forecast: &Forecast) -> Option<Instant> {
+    pub(super) fn due(&self, limits: &QueueLimits, forecast: &Forecast) -> Option<Instant> {
         if limits.max_delay.is_zero() || self.rows >= limits.max_rows {
             return None;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     key_index::{Due, KeyIndex},
-    waiting::{Cancel, Dropped, LevelLimits, Limits, Next, WaitLimits, Waiting, ends_after},
+    waiting::{Cancel, Dropped, LevelLimits, NextStep, QueueLimits, WaitLimits, Waiting, ends_after},
 };
 use crate::{
     batcher::forecast::{Backlog, Forecast},
@@ -15,7 +15,7 @@ use crate::{
 /// Waiting jobs.
 #[derive(Debug)]
 pub(in crate::batcher) struct Queue<J> {
-    limits: Limits,
+    limits: QueueLimits,
     keys: KeyIndex<J>,
     total: Backlog,
     /// Jobs of each priority level.
@@ -33,7 +33,7 @@ const BATCH_SHARE: u32 = 4;
 const SEARCH_PAUSE_PER_JOB: Duration = Duration::from_micros(1);
 
 impl<J: Cancel> Queue<J> {
-    pub(in crate::batcher) fn new(limits: Limits) -> Self {
+    pub(in crate::batcher) fn new(limits: QueueLimits) -> Self {
         let levels = smallvec![Backlog::default(); limits.levels.len().max(1)];
         Queue { limits, keys: KeyIndex::new(), total: Backlog::default(), levels, next_number: 0, next_search: None }
     }
@@ -111,7 +111,7 @@ impl<J: Cancel> Queue<J> {
 
     /// The next batch for an instance that is free at `now`, and the jobs that were dropped on the way: those that nobody
     /// waits for, that have waited too long, or whose answer would come after their deadline.
-    pub(in crate::batcher) fn take(&mut self, now: Instant, forecast: &Forecast) -> (Next<J>, Vec<Dropped<J>>) {
+    pub(in crate::batcher) fn take(&mut self, now: Instant, forecast: &Forecast) -> (NextStep<J>, Vec<Dropped<J>>) {
         let mut dropped = Vec::new();
         let wait_limits = WaitLimits::new(now, &self.limits, forecast);
         // Its time is unknown rather than too long: where nothing is tried, no estimate is ever mended.
@@ -124,9 +124,9 @@ impl<J: Cancel> Queue<J> {
                     if self.drop_dead_heads(id, &wait_limits, forecast, &mut dropped) {
                         continue;
                     }
-                    return (Next::WaitUntil(until), dropped);
+                    return (NextStep::WaitUntil(until), dropped);
                 }
-                Due::Never => return (Next::Idle, dropped),
+                Due::Never => return (NextStep::Idle, dropped),
             };
             if self.drop_dead_heads(id, &wait_limits, forecast, &mut dropped) {
                 continue;
@@ -135,7 +135,7 @@ impl<J: Cancel> Queue<J> {
             self.keys.update(id, &self.limits, forecast);
             // Clients go at any moment: all that were there for the first look may be gone at the second.
             if !batch.is_empty() {
-                return (Next::Run(batch), dropped);
+                return (NextStep::Run(batch), dropped);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cancel, Dropped, Key, LevelLimits, Limits, Next, Queue, Waiting};
+use super::{BatchKey, Cancel, Dropped, LevelLimits, NextStep, Queue, QueueLimits, Waiting};
 use crate::{
     batcher::forecast::{Backlog, Forecast},
     config::QueueTime,
@@ -18,15 +18,15 @@ use crate::{
 impl<J> Waiting<J> {
     /// A job of one row without a deadline, which may run with all others of its kind.
     pub(in crate::batcher) fn lone(arrived: Instant, job: J) -> Self {
-        let (key, deadline) = (Key::default(), None);
+        let (key, deadline) = (BatchKey::default(), None);
         Waiting { key, rows: 1, level: 0, arrived, deadline, is_rest: false, number: 0, predicted: false, job }
     }
 }
 
 /// Limits of a queue with so many priority levels, none of which has limits of its own.
-fn limits(max_rows: usize, max_jobs: usize, max_delay: Duration, levels: usize) -> Limits {
+fn limits(max_rows: usize, max_jobs: usize, max_delay: Duration, levels: usize) -> QueueLimits {
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Unlimited };
-    Limits { max_rows, max_jobs, max_delay, levels: vec![level; levels].into() }
+    QueueLimits { max_rows, max_jobs, max_delay, levels: vec![level; levels].into() }
 }
 
 #[derive(Debug, Clone)]
@@ -59,7 +59,7 @@ impl TrackedJob {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum QueueStep {
     /// A request of jobs with these rows, one key and level, and a deadline this far off.
     Push { key: usize, level: usize, rows: Vec<usize>, deadline: Option<u64> },
     /// The client of one of the waiting jobs goes.
@@ -70,13 +70,13 @@ enum Step {
     Wait(u64),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<QueueStep>> {
     let push = (0..4usize, 0..3usize, prop::collection::vec(0..6usize, 1..4), prop::option::weighted(0.3, 1..50u64));
     let step = prop_oneof![
-        4 => push.prop_map(|(key, level, rows, deadline)| Step::Push { key, level, rows, deadline }),
-        1 => any::<prop::sample::Index>().prop_map(Step::Cancel),
-        2 => Just(Step::Take),
-        1 => (0..20u64).prop_map(Step::Wait),
+        4 => push.prop_map(|(key, level, rows, deadline)| QueueStep::Push { key, level, rows, deadline }),
+        1 => any::<prop::sample::Index>().prop_map(QueueStep::Cancel),
+        2 => Just(QueueStep::Take),
+        1 => (0..20u64).prop_map(QueueStep::Wait),
     ];
     prop::collection::vec(step, 0..80)
 }
@@ -84,7 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct History {
     queue: Queue<TestJob>,
     forecast: Forecast,
-    limits: Limits,
+    limits: QueueLimits,
     now: Instant,
     next_id: usize,
     /// Jobs that must be in the queue, by id, which is the order of arrival.
@@ -94,7 +94,7 @@ struct History {
 }
 
 impl History {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: QueueLimits) -> Self {
         History {
             queue: Queue::new(limits.clone()),
             forecast: Forecast::new(),
@@ -148,8 +148,8 @@ impl History {
         let (next, dropped) = self.queue.take(self.now, &self.forecast);
         self.dropped(dropped);
         match next {
-            Next::Idle => assert!(self.first_of_keys().is_empty(), "idle though {:?} waits", self.waiting),
-            Next::WaitUntil(until) => {
+            NextStep::Idle => assert!(self.first_of_keys().is_empty(), "idle though {:?} waits", self.waiting),
+            NextStep::WaitUntil(until) => {
                 assert!(until > self.now);
                 let oldest = self.first_of_keys();
                 assert!(
@@ -161,7 +161,7 @@ impl History {
                     "waits though one is due"
                 );
             }
-            Next::Run(batch) => self.ran(&batch),
+            NextStep::Run(batch) => self.ran(&batch),
         }
     }
 
@@ -232,14 +232,14 @@ proptest! {
         let mut history = History::new(limits(max_rows, max_jobs, Duration::from_millis(delay), levels));
         for step in steps {
             match step {
-                Step::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
-                Step::Cancel(index) if !history.waiting.is_empty() => {
+                QueueStep::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
+                QueueStep::Cancel(index) if !history.waiting.is_empty() => {
                     let jobs: Vec<_> = history.waiting.values().collect();
                     index.get(&jobs).cancelled.set(true);
                 }
-                Step::Cancel(_) => {}
-                Step::Take => history.take(),
-                Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
+                QueueStep::Cancel(_) => {}
+                QueueStep::Take => history.take(),
+                QueueStep::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
             }
             let rows: usize = history.waiting.values().map(|job| job.rows).sum();
             prop_assert_eq!(history.queue.total(), Backlog { jobs: history.waiting.len(), rows });
@@ -259,13 +259,13 @@ proptest! {
         let mut history = History::new(limits(max_rows, 100, Duration::ZERO, 2));
         for step in steps {
             match step {
-                Step::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
-                Step::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
-                Step::Take | Step::Cancel(_) => {
+                QueueStep::Push { key, level, rows, deadline } => history.push(key, level, &rows, deadline),
+                QueueStep::Wait(milliseconds) => history.now += Duration::from_millis(milliseconds),
+                QueueStep::Take | QueueStep::Cancel(_) => {
                     let (next, dropped) = history.queue.take(history.now, &history.forecast);
-                    prop_assert!(!matches!(next, Next::WaitUntil(_)));
+                    prop_assert!(!matches!(next, NextStep::WaitUntil(_)));
                     history.dropped(dropped);
-                    if let Next::Run(batch) = next {
+                    if let NextStep::Run(batch) = next {
                         history.ran(&batch);
                     }
                 }
@@ -294,12 +294,12 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
         queue.push([Waiting::lone(now, job)], false, &forecast);
         let (next, dropped) = queue.take(now, &forecast);
         let ran = match next {
-            Next::Run(batch) => {
+            NextStep::Run(batch) => {
                 assert!(!batch.is_empty(), "after {looks} looks an empty batch runs");
                 batch.len()
             }
-            Next::WaitUntil(_) => panic!("waits without a delay"),
-            Next::Idle => 0,
+            NextStep::WaitUntil(_) => panic!("waits without a delay"),
+            NextStep::Idle => 0,
         };
         assert!(
             queue.is_empty() && ran + dropped.len() == 1,
@@ -310,9 +310,9 @@ fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
 }
 
 /// A job that counts how often it is looked at.
-struct Watched<'c>(&'c Cell<usize>);
+struct CountingJob<'c>(&'c Cell<usize>);
 
-impl Cancel for Watched<'_> {
+impl Cancel for CountingJob<'_> {
     fn is_cancelled(&self) -> bool {
         self.0.set(self.0.get() + 1);
         false
@@ -328,15 +328,15 @@ fn many_shapes_cost_no_more_than_few() {
         let (mut queue, forecast) = (Queue::new(limits(8, JOBS, delay, 1)), Forecast::new());
         looks.set(0);
         for number in 0..JOBS {
-            let (arrived, job) = (now + Duration::from_micros(number as u64), Watched(&looks));
+            let (arrived, job) = (now + Duration::from_micros(number as u64), CountingJob(&looks));
             let key = [number].into();
             queue.push([Waiting { key, ..Waiting::lone(arrived, job) }], false, &forecast);
             if !delay.is_zero() {
-                assert!(matches!(queue.take(arrived, &forecast).0, Next::WaitUntil(until) if until == now + delay));
+                assert!(matches!(queue.take(arrived, &forecast).0, NextStep::WaitUntil(until) if until == now + delay));
             }
         }
         let mut ran = 0;
-        while let (Next::Run(batch), _) = queue.take(now + 2 * delay, &forecast) {
+        while let (NextStep::Run(batch), _) = queue.take(now + 2 * delay, &forecast) {
             assert_eq!(*batch[0].key, [ran]);
             ran += batch.len();
         }
@@ -376,7 +376,7 @@ proptest! {
                 prop_assert_eq!(why, Rejection::Deadline);
                 prop_assert!(waiting.deadline.unwrap() < now + forecast.run(1));
             }
-            let Next::Run(batch) = next else { break };
+            let NextStep::Run(batch) = next else { break };
             left -= batch.len();
             let ends = now + forecast.run(batch.len());
             let is_late = |waiting: &Waiting<TestJob>| waiting.deadline.is_some_and(|deadline| deadline < ends);
@@ -390,7 +390,7 @@ proptest! {
 fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     let (now, limit) = (Instant::now(), Duration::from_millis(10));
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::AtMost(limit) };
-    let limits = Limits { max_rows: 1, max_jobs: 9, max_delay: Duration::ZERO, levels: vec![level].into() };
+    let limits = QueueLimits { max_rows: 1, max_jobs: 9, max_delay: Duration::ZERO, levels: vec![level].into() };
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
     let piece = |id: usize| {
         let (key, job) = ([].into(), TestJob { id, cancelled: Rc::default() });
@@ -398,15 +398,15 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
     };
     queue.push([piece(0), piece(1)], false, &forecast);
     assert!(
-        matches!(queue.take(now, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 0 && dropped.is_empty())
+        matches!(queue.take(now, &forecast), (NextStep::Run(batch), dropped) if batch[0].job.id == 0 && dropped.is_empty())
     );
     let late = now + 2 * limit;
     assert!(
-        matches!(queue.take(late, &forecast), (Next::Run(batch), dropped) if batch[0].job.id == 1 && dropped.is_empty())
+        matches!(queue.take(late, &forecast), (NextStep::Run(batch), dropped) if batch[0].job.id == 1 && dropped.is_empty())
     );
     queue.push([piece(0), piece(1)], false, &forecast);
     let (next, dropped) = queue.take(late, &forecast);
-    assert!(matches!(next, Next::Run(batch) if batch[0].job.id == 1));
+    assert!(matches!(next, NextStep::Run(batch) if batch[0].job.id == 1));
     assert!(dropped.len() == 1 && dropped[0].why == Rejection::QueueTime);
 }
 
@@ -414,10 +414,10 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
 fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
     let (now, delay) = (Instant::now(), Duration::from_secs(60));
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Auto };
-    let limits = Limits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
+    let limits = QueueLimits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };
     let (mut queue, forecast) = (Queue::new(limits), Forecast::new());
     let job = TestJob { id: 0, cancelled: Rc::default() };
     queue.push([Waiting::lone(now, job)], false, &forecast);
-    assert!(matches!(queue.take(now + delay / 2, &forecast), (Next::WaitUntil(_), dropped) if dropped.is_empty()));
-    assert!(matches!(queue.take(now + delay, &forecast), (Next::Run(_), dropped) if dropped.is_empty()));
+    assert!(matches!(queue.take(now + delay / 2, &forecast), (NextStep::WaitUntil(_), dropped) if dropped.is_empty()));
+    assert!(matches!(queue.take(now + delay, &forecast), (NextStep::Run(_), dropped) if dropped.is_empty()));
 }

@@ -10,11 +10,11 @@ use crate::{batcher::forecast::Forecast, config::QueueTime, metrics::Rejection};
 
 /// Key that jobs must have in common to run together, beyond the model's signature: the extents of the inputs' variable inner
 /// axes. Empty, and then costs no memory, for models that have none.
-pub(in crate::batcher) type Key = Box<[usize]>;
+pub(in crate::batcher) type BatchKey = Box<[usize]>;
 
 /// Limits of a queue.
 #[derive(Debug, Clone)]
-pub(in crate::batcher) struct Limits {
+pub(in crate::batcher) struct QueueLimits {
     /// Rows of a batch at most.
     pub max_rows: usize,
     /// Jobs at most that wait before a newcomer: those of its priority level and of higher ones.
@@ -37,7 +37,7 @@ pub struct LevelLimits {
 /// A waiting job with what the policy needs to know of it.
 #[derive(Debug)]
 pub(in crate::batcher) struct Waiting<J> {
-    pub key: Key,
+    pub key: BatchKey,
     pub rows: usize,
     /// Index of its priority level; 0 is the highest.
     pub level: usize,
@@ -54,7 +54,7 @@ pub(in crate::batcher) struct Waiting<J> {
 
 /// The next step of an instance that is free.
 #[derive(Debug)]
-pub(in crate::batcher) enum Next<J> {
+pub(in crate::batcher) enum NextStep<J> {
     /// Run these as one batch. They are in order of level and arrival, have one key, and at most `max_rows` rows (a job that
     /// alone has more runs alone).
     Run(Vec<Waiting<J>>),
@@ -90,7 +90,7 @@ pub(super) fn ends_after(instant: Instant, now: Instant, takes: Duration) -> boo
 }
 
 impl WaitLimits {
-    pub(super) fn new(now: Instant, limits: &Limits, forecast: &Forecast) -> Self {
+    pub(super) fn new(now: Instant, limits: &QueueLimits, forecast: &Forecast) -> Self {
         let oldest_arrival = |level: &LevelLimits| {
             let max_wait = forecast.max_wait(level.max_wait, now)?;
             // To wait for others to join is what the model's settings ask for.

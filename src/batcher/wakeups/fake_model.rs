@@ -40,7 +40,7 @@ pub(super) struct Script {
     /// Courses of the next runs; those after them are normal.
     courses: Mutex<Vec<Course>>,
     is_in_worker: bool,
-    progress: Mutex<Progress>,
+    progress: Mutex<RunProgress>,
     progressed: Condvar,
     meeting: Barrier,
     /// Called when the worker process of an idle instance ends.
@@ -51,7 +51,7 @@ pub(super) struct Script {
 
 /// Progress of the runs that hold or hang.
 #[derive(Default)]
-struct Progress {
+struct RunProgress {
     has_begun: bool,
     is_released: bool,
 }
@@ -69,7 +69,7 @@ impl Script {
         Arc::new(Script {
             is_in_worker: courses.contains(&Course::EndsWorker),
             courses: Mutex::new(courses),
-            progress: Mutex::new(Progress::default()),
+            progress: Mutex::new(RunProgress::default()),
             progressed: Condvar::new(),
             meeting: Barrier::new(2),
             on_death: Mutex::new(Vec::new()),

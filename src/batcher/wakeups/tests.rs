@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    batcher::{Instances, Levels, OnDevice, Settings},
+    batcher::{BatcherSettings, Instances, Levels, OnDevice},
     config::{ModelConfig, QueueTime},
     error::{Code, Lost},
     metrics::Exposition,
@@ -45,8 +45,8 @@ fn in_many_orders(test: impl Fn() + Send + Sync + 'static) {
 }
 
 /// The settings of a batcher: requests are batched, or run alone.
-fn settings(batched: bool, slots: usize) -> Settings {
-    Settings {
+fn settings(batched: bool, slots: usize) -> BatcherSettings {
+    BatcherSettings {
         rows_independent: true,
         batched,
         open_axes: Vec::new(),
@@ -64,7 +64,12 @@ fn settings(batched: bool, slots: usize) -> Settings {
 }
 
 /// A batcher over so many instances for compute threads, and so many for I/O threads.
-fn batcher(compute: &Compute, script: &Arc<Script>, counts: [usize; 2], settings: Settings) -> Arc<Batcher<FakeModel>> {
+fn batcher(
+    compute: &Compute,
+    script: &Arc<Script>,
+    counts: [usize; 2],
+    settings: BatcherSettings,
+) -> Arc<Batcher<FakeModel>> {
     let models = |count: usize| (0..count).map(|_| FakeModel::new(script)).collect::<Vec<_>>();
     let on_device = OnDevice { instances: models(counts[0]), in_flight: None };
     let instances = Instances { compute: vec![on_device], inline: models(counts[1]) };

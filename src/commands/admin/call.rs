@@ -12,7 +12,7 @@ use std::{fs, path::Path, time::Duration};
 
 use crate::{
     commands::{
-        cli::admin::Server,
+        cli::admin::ServerArgs,
         http_client::{Client, Question},
     },
     url::percent_encoded,
@@ -28,7 +28,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(server: &Server) -> Result<Self, String> {
+    pub(super) fn new(server: &ServerArgs) -> Result<Self, String> {
         let client = Client {
             url: server.server.clone(),
             timeout: ANSWER_TIMEOUT,

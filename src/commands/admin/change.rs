@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::proto::admin::{ChangeResponse, Model, Version},
     commands::{
-        cli::admin::{Loading, Server, Terms, Weight, split_version},
+        cli::admin::{Loading, ServerArgs, Terms, Weight, split_version},
         output::{print, remark},
     },
     terminal::printable,
@@ -18,7 +18,12 @@ use crate::{
     url::percent_encoded,
 };
 
-pub(super) async fn set_weights(server: &Server, model: &str, weights: &[Weight], terms: &Terms) -> Result<(), String> {
+pub(super) async fn set_weights(
+    server: &ServerArgs,
+    model: &str,
+    weights: &[Weight],
+    terms: &Terms,
+) -> Result<(), String> {
     let (mut by_number, mut by_alias) = (Map::new(), Map::new());
     for Weight { version, weight } in weights {
         let (map, kind) = match version {
@@ -34,7 +39,7 @@ pub(super) async fn set_weights(server: &Server, model: &str, weights: &[Weight]
 }
 
 pub(super) async fn shift(
-    server: &Server,
+    server: &ServerArgs,
     model: &str,
     (from, to, points): (&VersionName, &VersionName, f64),
     terms: &Terms,
@@ -44,7 +49,7 @@ pub(super) async fn shift(
 }
 
 pub(super) async fn set_alias(
-    server: &Server,
+    server: &ServerArgs,
     model: &str,
     (alias, version): (&str, &VersionName),
     terms: &Terms,
@@ -54,7 +59,7 @@ pub(super) async fn set_alias(
     change(server, Method::PUT, &path, &message).await
 }
 
-pub(super) async fn drop_alias(server: &Server, model: &str, alias: &str, terms: &Terms) -> Result<(), String> {
+pub(super) async fn drop_alias(server: &ServerArgs, model: &str, alias: &str, terms: &Terms) -> Result<(), String> {
     let message = with_terms(json!({}), terms);
     let fields = message.as_object().into_iter().flatten();
     let fields = fields.map(|(name, value)| {
@@ -66,23 +71,28 @@ pub(super) async fn drop_alias(server: &Server, model: &str, alias: &str, terms:
     report(server, &Api::new(server)?.ask(Method::DELETE, &path, Vec::new().into()).await?)
 }
 
-pub(super) async fn promote(server: &Server, model: &str, version: &VersionName, terms: &Terms) -> Result<(), String> {
+pub(super) async fn promote(
+    server: &ServerArgs,
+    model: &str,
+    version: &VersionName,
+    terms: &Terms,
+) -> Result<(), String> {
     let message = with_terms(named(json!({}), "version", Some(version)), terms);
     change(server, Method::POST, &format!("{}/promote", path_of(model)), &message).await
 }
 
-pub(super) async fn rollback(server: &Server, model: &str, to: Option<u64>, terms: &Terms) -> Result<(), String> {
+pub(super) async fn rollback(server: &ServerArgs, model: &str, to: Option<u64>, terms: &Terms) -> Result<(), String> {
     let message = with_terms(json!({"to_revision": to}), terms);
     change(server, Method::POST, &format!("{}/rollback", path_of(model)), &message).await
 }
 
 /// Makes a change that takes no arguments but its conditions.
-pub(super) async fn plain(server: &Server, model: &str, call: &str, terms: &Terms) -> Result<(), String> {
+pub(super) async fn plain(server: &ServerArgs, model: &str, call: &str, terms: &Terms) -> Result<(), String> {
     change(server, Method::POST, &format!("{}/{call}", path_of(model)), &with_terms(json!({}), terms)).await
 }
 
 pub(super) async fn unload(
-    server: &Server,
+    server: &ServerArgs,
     model: &str,
     (version, force): (Option<&VersionName>, bool),
     terms: &Terms,
@@ -128,12 +138,12 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
     }
 }
 
-async fn change(server: &Server, method: Method, path: &str, message: &Value) -> Result<(), String> {
+async fn change(server: &ServerArgs, method: Method, path: &str, message: &Value) -> Result<(), String> {
     report(server, &Api::new(server)?.ask(method, path, body(message)).await?)
 }
 
 /// Prints the outcome of a change.
-fn report(server: &Server, answer: &[u8]) -> Result<(), String> {
+fn report(server: &ServerArgs, answer: &[u8]) -> Result<(), String> {
     let changed: ChangeResponse = parse(answer)?;
     warn(&changed);
     if server.json {

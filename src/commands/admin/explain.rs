@@ -3,17 +3,17 @@
 use super::{
     call::{Api, parse, path_of, text},
     show::percent,
-    table::Table,
+    table::TextTable,
 };
 use crate::{
     api::proto::admin::ExplainResponse,
-    commands::{cli::admin::Server, output::print},
+    commands::{cli::admin::ServerArgs, output::print},
     terminal::printable,
     url::percent_encoded,
 };
 
 pub(super) async fn explain(
-    server: &Server,
+    server: &ServerArgs,
     model: &str,
     key: Option<&str>,
     named: Option<&str>,
@@ -33,7 +33,7 @@ fn shown(answer: &ExplainResponse) -> String {
         Some(version) => format!("version {version}"),
         None => "any version with a share".into(),
     };
-    let mut table = Table::new(&[">VERSION", ">SHARE"]);
+    let mut table = TextTable::new(&[">VERSION", ">SHARE"]);
     for share in &answer.shares {
         table.row(vec![share.version.to_string(), percent(share.share)]);
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::SystemTime};
 
-use super::table::Table;
+use super::table::TextTable;
 use crate::{
     api::proto::admin::{Model, Record, Traffic, Version},
     clock,
@@ -44,7 +44,7 @@ pub(super) fn models(models: &[Model]) -> String {
         ">MEMORY",
         ">RUNS",
     ];
-    let mut table = Table::new(&headings);
+    let mut table = TextTable::new(&headings);
     let mut problems = String::new();
     for model in models {
         if let Some(problem) = &model.problem {
@@ -81,7 +81,7 @@ pub(super) fn models(models: &[Model]) -> String {
 
 /// The weights of every version.
 pub(super) fn traffic(models: &[Model]) -> String {
-    let mut table = Table::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SOURCE"]);
+    let mut table = TextTable::new(&["MODEL", ">VERSION", "STATE", ">WEIGHT", ">SHARE", "ALIASES", "SOURCE"]);
     for model in models {
         for version in &model.versions {
             let [weight, share, aliases] = traffic_cells(version);
@@ -94,7 +94,7 @@ pub(super) fn traffic(models: &[Model]) -> String {
 
 /// The weights of one model, with those before the change.
 pub(super) fn traffic_change(model: &Model, before: Option<&Traffic>) -> String {
-    let mut table = Table::new(&[">VERSION", "STATE", ">BEFORE", ">WEIGHT", ">SHARE", "ALIASES"]);
+    let mut table = TextTable::new(&[">VERSION", "STATE", ">BEFORE", ">WEIGHT", ">SHARE", "ALIASES"]);
     for version in &model.versions {
         let before = before.and_then(|before| before.weights.get(&version.version)).map(ToString::to_string);
         let before = before.unwrap_or_else(|| NONE.into());
@@ -106,7 +106,7 @@ pub(super) fn traffic_change(model: &Model, before: Option<&Traffic>) -> String 
 
 /// Every alias.
 pub(super) fn aliases(models: &[Model]) -> String {
-    let mut table = Table::new(&["MODEL", "ALIAS", ">VERSION", "STATE"]);
+    let mut table = TextTable::new(&["MODEL", "ALIAS", ">VERSION", "STATE"]);
     for model in models {
         for (alias, number) in model.traffic.iter().flat_map(|traffic| &traffic.aliases) {
             let version = model.versions.iter().find(|version| version.version == *number);
@@ -120,7 +120,7 @@ pub(super) fn aliases(models: &[Model]) -> String {
 
 /// The changes of a model.
 pub(super) fn history(model: &str, records: &[Record]) -> String {
-    let mut table = Table::new(&[">REVISION", "TIME", "ACTOR", "CHANGE", "WEIGHTS", "REASON"]);
+    let mut table = TextTable::new(&[">REVISION", "TIME", "ACTOR", "CHANGE", "WEIGHTS", "REASON"]);
     for record in records {
         table.row(vec![
             record.revision.to_string(),
@@ -196,7 +196,7 @@ fn shadowed(models: &[Model]) -> String {
 }
 
 /// The table and the models that have no versions.
-fn with_empty(table: &Table, models: &[Model]) -> String {
+fn with_empty(table: &TextTable, models: &[Model]) -> String {
     let mut text = table.text();
     for model in models.iter().filter(|model| model.versions.is_empty()) {
         let _ = writeln!(text, "{} has no versions", printable(&model.name));

@@ -8,7 +8,7 @@ use crate::{commands::output::is_coloured, terminal::printable};
 const GAP: &str = "  ";
 
 /// A table.
-pub(super) struct Table {
+pub(super) struct TextTable {
     headings: Vec<Heading>,
     rows: Vec<Vec<String>>,
 }
@@ -19,14 +19,14 @@ struct Heading {
     right: bool,
 }
 
-impl Table {
+impl TextTable {
     /// A table with these headings. Columns whose heading begins with `>` are aligned to the right.
     pub(super) fn new(headings: &[&'static str]) -> Self {
         let heading = |text: &&'static str| match text.strip_prefix('>') {
             Some(text) => Heading { text, right: true },
             None => Heading { text, right: false },
         };
-        Table { headings: headings.iter().map(heading).collect(), rows: Vec::new() }
+        TextTable { headings: headings.iter().map(heading).collect(), rows: Vec::new() }
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new(&["MODEL", ">VERSION", "STATE"]);
+        let mut table = TextTable::new(&["MODEL", ">VERSION", "STATE"]);
         assert_eq!(table.text(), "");
         table.row(vec!["größe".into(), "12".into(), "READY".into()]);
         table.row(vec!["a\nb".into(), "3".into(), String::new()]);

@@ -11,14 +11,14 @@ use super::{
 use crate::{
     api::proto::admin::{Event, TrafficEvent, VersionEvent},
     commands::{
-        cli::admin::Server,
+        cli::admin::ServerArgs,
         output::{is_coloured, remark},
     },
     terminal::printable,
     url::percent_encoded,
 };
 
-pub(super) async fn watch(server: &Server, model: Option<&str>) -> Result<(), String> {
+pub(super) async fn watch(server: &ServerArgs, model: Option<&str>) -> Result<(), String> {
     let api = Api::new(server)?;
     let query = model.map(|model| format!("?model={}", percent_encoded(model))).unwrap_or_default();
     let mut stream = api.follow(&format!("/admin/v1/watch{query}")).await?;

@@ -35,8 +35,8 @@ pub(super) fn find(
     }
     let mut refusal = String::new();
     for number in [1, 0] {
-        let inputs: Vec<Input> =
-            ran.required.iter().map(|tensor| Input::like(tensor, number)).collect::<Result<_, _>>()?;
+        let inputs: Vec<ExampleInput> =
+            ran.required.iter().map(|tensor| ExampleInput::like(tensor, number)).collect::<Result<_, _>>()?;
         let names = version.signature.inputs.iter().map(|spec| spec.name.to_string());
         let named = names.zip(&inputs).map(|(name, input)| NamedTensor { name, tensor: input.tensor.clone() });
         let request = Request {
@@ -57,18 +57,18 @@ pub(super) fn find(
 }
 
 /// One input of the example.
-struct Input {
+struct ExampleInput {
     tensor: Tensor,
     /// The value of every element, where there are many.
     repeated: Option<String>,
 }
 
-impl Input {
+impl ExampleInput {
     /// The tensor that ran if it is small, else one of its shape with the same number in every element.
     fn like(ran: &Tensor, number: u8) -> Result<Self, String> {
         let elements = ran.shape().elements().map_err(|error| error.to_string())?;
         if elements <= WRITTEN_OUT {
-            return Ok(Input { tensor: ran.clone(), repeated: None });
+            return Ok(ExampleInput { tensor: ran.clone(), repeated: None });
         }
         let value = match ran.datatype() {
             Datatype::Bool => (number > 0).to_string(),
@@ -79,12 +79,12 @@ impl Input {
         let elements = Elements::read(&mut Reader::new(&text), ran.datatype(), elements)?;
         let shape: Shape = ran.shape().clone();
         let tensor = elements.into_tensor(shape).map_err(|error| error.to_string())?;
-        Ok(Input { tensor, repeated: Some(value) })
+        Ok(ExampleInput { tensor, repeated: Some(value) })
     }
 }
 
 /// The command for a POSIX shell.
-fn command(version: &Version, inputs: &[Input]) -> String {
+fn command(version: &Version, inputs: &[ExampleInput]) -> String {
     // Pieces of the body in order: literal text, and text with its number of repetitions.
     let mut pieces: Vec<Piece> = Vec::new();
     let mut body = String::from("{\"inputs\":[");

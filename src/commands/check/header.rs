@@ -7,7 +7,7 @@ use crate::host::files::ModelPath;
 
 /// The small fields of onnx.proto's ModelProto.
 #[derive(Message)]
-pub(super) struct Header {
+pub(super) struct ModelHeader {
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
     #[prost(string, tag = "2")]
@@ -27,13 +27,13 @@ pub(super) struct OperatorSet {
 }
 
 /// Reads the header; `None` if the file is no model.
-pub(super) fn read(path: &ModelPath) -> Option<Header> {
+pub(super) fn read(path: &ModelPath) -> Option<ModelHeader> {
     let mut contents = Vec::new();
     path.roots().open(path).ok()?.0.read_to_end(&mut contents).ok()?;
-    Header::decode(contents.as_slice()).ok()
+    ModelHeader::decode(contents.as_slice()).ok()
 }
 
-impl Header {
+impl ModelHeader {
     /// The program that made the model.
     pub(super) fn producer(&self) -> Option<String> {
         let producer = format!("{} {}", self.producer_name, self.producer_version);

@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::report::{Checked, Served};
+use super::report::{Served, VersionReport};
 use crate::{
     engine::RowProof,
     tensor::{Dimension, TensorSpec},
 };
 
 /// The document, as it grows.
-pub(super) struct Document {
+pub(super) struct JsonReport {
     onnxruntime: String,
     problems: Vec<Value>,
     versions: Vec<Value>,
@@ -17,16 +17,16 @@ pub(super) struct Document {
     pub(super) unserved: Vec<String>,
 }
 
-impl Document {
+impl JsonReport {
     pub(super) fn new(onnxruntime: &str) -> Self {
-        Document { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new(), unserved: Vec::new() }
+        JsonReport { onnxruntime: onnxruntime.into(), problems: Vec::new(), versions: Vec::new(), unserved: Vec::new() }
     }
 
     pub(super) fn add_problem(&mut self, model: &str, why: &str) {
         self.problems.push(json!({ "model": model, "error": why }));
     }
 
-    pub(super) fn add(&mut self, checked: &Checked<'_>) {
+    pub(super) fn add(&mut self, checked: &VersionReport<'_>) {
         let mut version = json!({
             "model": checked.model,
             "version": checked.version,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{example::Example, header::Header};
+use super::{example::Example, header::ModelHeader};
 use crate::{
     loader::TestCases,
     repository::{Source, Verified},
@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// Finding about one version.
-pub(super) struct Checked<'a> {
+pub(super) struct VersionReport<'a> {
     pub(super) model: &'a str,
     pub(super) version: u64,
     pub(super) source: &'a Source,
-    pub(super) header: Option<Header>,
+    pub(super) header: Option<ModelHeader>,
     /// A warning about the whole model.
     pub(super) warning: Option<&'a str>,
     /// The version's report, or the reason why it would not serve.
@@ -26,14 +26,14 @@ pub(super) struct Checked<'a> {
 pub(super) struct Served {
     pub(super) version: Arc<Version>,
     /// Findings of the load, besides the version above.
-    pub(super) found: Found,
+    pub(super) found: LoadFindings,
     pub(super) warnings: Vec<String>,
     /// A request that the version answers, or the reason why there is none.
     pub(super) example: Result<Example, String>,
 }
 
 /// Findings of the load, besides the version.
-pub(super) struct Found {
+pub(super) struct LoadFindings {
     pub(super) row: Option<Duration>,
     /// Reason why no made-up inputs could be run.
     pub(super) probe_error: Option<String>,

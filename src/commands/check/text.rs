@@ -6,7 +6,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use super::report::{Checked, Served, shape};
+use super::report::{Served, VersionReport, shape};
 use crate::{
     config::rounded,
     engine::RowProof,
@@ -34,7 +34,7 @@ pub(super) fn unserved(why: &str) -> String {
 }
 
 /// One version.
-pub(super) fn version(checked: &Checked<'_>) -> String {
+pub(super) fn version(checked: &VersionReport<'_>) -> String {
     let title = format!("{} version {}", checked.model, checked.version);
     let mut page = Page::new(&title, checked.outcome.as_ref().map(drop).map_err(drop));
     let size = rounded(checked.source.fingerprint.size());
@@ -86,7 +86,7 @@ impl Page {
         let _ = writeln!(self.text, "  {padded}  {}", plain(text));
     }
 
-    fn served(&mut self, served: &Served, checked: &Checked<'_>) {
+    fn served(&mut self, served: &Served, checked: &VersionReport<'_>) {
         let has_folder = checked.source.folder.is_some();
         let Served { version, found, warnings, example } = served;
         self.signature(&version.signature);

@@ -12,7 +12,7 @@ const PORT: u16 = 8003;
 
 /// Commands for the models of a running server.
 #[derive(Debug, Subcommand)]
-pub enum Admin {
+pub enum AdminCommand {
     /// Show the models and versions of a running server.
     ///
     /// Prints one line per version: its state, its weight, its current share of the requests that name no version, and its
@@ -32,7 +32,7 @@ Examples:
         model: Option<String>,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Divide requests over versions.
@@ -40,7 +40,7 @@ Examples:
     /// Weights divide the requests that name no version over versions that are READY, in any numbers: 2=95 3=5 is as good as
     /// 2=19 3=1. A request with a routing key goes to the same version every time.
     #[command(subcommand)]
-    Traffic(Traffic),
+    Traffic(TrafficCommand),
 
     /// Give versions names that requests may use.
     ///
@@ -64,7 +64,7 @@ Examples:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Take back the last change of weights and aliases; again, the one before.
@@ -86,7 +86,7 @@ Examples:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Take back all steps of a rollout in one call.
@@ -105,7 +105,7 @@ Example:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Show the changes of a model: author, time and reason.
@@ -117,7 +117,7 @@ Example:
         model: String,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Show which version a request would get, and why.
@@ -140,7 +140,7 @@ Examples:
         alias: Option<String>,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Load a version, and wait until it is READY.
@@ -175,7 +175,7 @@ Examples:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Reload a version from its files, swap it in, and wait for that.
@@ -200,13 +200,13 @@ Examples:
         model: Option<String>,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 }
 
 /// Commands for weights.
 #[derive(Debug, Subcommand)]
-pub enum Traffic {
+pub enum TrafficCommand {
     /// Show weights, the current shares of the requests, and the source of both.
     ///
     /// SOURCE is config.toml; or the admin call of a revision, and then config.toml does not count until `onnxd traffic reset`; or
@@ -219,7 +219,7 @@ Example:
         model: Option<String>,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Set the weights of a model. Versions that are not named get none.
@@ -239,7 +239,7 @@ Examples:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Move percent of the requests from one version to another.
@@ -263,7 +263,7 @@ Examples:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Give the traffic of a model back to its config.toml.
@@ -281,7 +281,7 @@ Example:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 }
 
@@ -297,7 +297,7 @@ Example:
         model: Option<String>,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Point an alias at a version that is READY.
@@ -316,7 +316,7 @@ Example:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 
     /// Remove an alias.
@@ -333,7 +333,7 @@ Example:
         terms: Terms,
         /// Server to call.
         #[command(flatten)]
-        server: Server,
+        server: ServerArgs,
     },
 }
 
@@ -360,7 +360,7 @@ pub struct Loading {
 
     /// Server to call.
     #[command(flatten)]
-    pub server: Server,
+    pub server: ServerArgs,
 }
 
 /// Conditions and record of a change: options of every command that makes one.
@@ -381,7 +381,7 @@ pub struct Terms {
 
 /// The server to call, and the format of the output.
 #[derive(Debug, Args)]
-pub struct Server {
+pub struct ServerArgs {
     /// The server's admin port: HOST:PORT, or a URL with a path where a proxy wants one.
     #[arg(long, value_name = "ADDR", env = "ONNXD_SERVER", default_value = "http://localhost:8003", value_parser = server)]
     pub server: Uri,

@@ -225,7 +225,7 @@ fn parse(name: &dyn Display, text: &str) -> Result<Vec<Given>, Vec<String>> {
 
 /// Type of a setting's value in TOML.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum TomlType {
     Integer,
     Boolean,
     String,
@@ -235,7 +235,7 @@ enum Kind {
     Ratio,
 }
 
-fn kind(arg: &Arg) -> Kind {
+fn kind(arg: &Arg) -> TomlType {
     let is = |id: TypeId| arg.get_value_parser().type_id() == id;
     let integers = [
         TypeId::of::<u16>(),
@@ -246,33 +246,33 @@ fn kind(arg: &Arg) -> Kind {
         TypeId::of::<i64>(),
     ];
     if integers.into_iter().any(is) {
-        Kind::Integer
+        TomlType::Integer
     } else if is(TypeId::of::<bool>()) {
-        Kind::Boolean
+        TomlType::Boolean
     } else if is(TypeId::of::<ByteSize>()) {
-        Kind::Size
+        TomlType::Size
     } else if is(TypeId::of::<Ratio>()) {
-        Kind::Ratio
+        TomlType::Ratio
     } else {
-        Kind::String
+        TomlType::String
     }
 }
 
 /// Converts a TOML value to the text of an option.
 fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
     match (kind(arg), value) {
-        (Kind::Integer | Kind::Size, DeValue::Integer(_)) => {
+        (TomlType::Integer | TomlType::Size, DeValue::Integer(_)) => {
             document::integer(value, 0..=u64::MAX).map(|number| number.to_string().into())
         }
-        (Kind::Ratio, DeValue::Integer(number)) => Ok(number.to_string().into()),
-        (Kind::Ratio, DeValue::Float(number)) => Ok(number.to_string().into()),
-        (Kind::Boolean, DeValue::Boolean(value)) => Ok(value.to_string().into()),
-        (Kind::String | Kind::Size, DeValue::String(text)) => Ok(text.as_ref().into()),
-        (Kind::Integer, _) => Err("an integer".into()),
-        (Kind::Ratio, _) => Err("a number from 0 to 1".into()),
-        (Kind::Boolean, _) => Err("true or false".into()),
-        (Kind::Size, _) => Err("a number of bytes or a string such as \"64MiB\"".into()),
-        (Kind::String, _) => {
+        (TomlType::Ratio, DeValue::Integer(number)) => Ok(number.to_string().into()),
+        (TomlType::Ratio, DeValue::Float(number)) => Ok(number.to_string().into()),
+        (TomlType::Boolean, DeValue::Boolean(value)) => Ok(value.to_string().into()),
+        (TomlType::String | TomlType::Size, DeValue::String(text)) => Ok(text.as_ref().into()),
+        (TomlType::Integer, _) => Err("an integer".into()),
+        (TomlType::Ratio, _) => Err("a number from 0 to 1".into()),
+        (TomlType::Boolean, _) => Err("true or false".into()),
+        (TomlType::Size, _) => Err("a number of bytes or a string such as \"64MiB\"".into()),
+        (TomlType::String, _) => {
             let default = arg.get_default_values().first().and_then(|default| default.to_str());
             Err(default.map_or("a string".into(), |default| format!("a string such as {default:?}")))
         }
@@ -282,8 +282,8 @@ fn text_of(arg: &Arg, value: &DeValue<'_>) -> Result<OsString, String> {
 /// Converts the text of an option to TOML.
 pub(in crate::commands) fn as_toml(arg: &Arg, text: &str) -> String {
     match kind(arg) {
-        Kind::Integer | Kind::Boolean | Kind::Ratio => text.into(),
-        Kind::String | Kind::Size => toml::Value::from(text).to_string(),
+        TomlType::Integer | TomlType::Boolean | TomlType::Ratio => text.into(),
+        TomlType::String | TomlType::Size => toml::Value::from(text).to_string(),
     }
 }
 

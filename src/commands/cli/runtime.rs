@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 pub struct Runtime {
     /// Action in place of showing the library.
     #[command(subcommand)]
-    pub action: Option<Action>,
+    pub action: Option<RuntimeCommand>,
 
     /// Print one JSON document, for scripts: library (its path, or null), problem (why there is none), cache, places (origin,
     /// paths, found) and providers (cuda and tensorrt: missing, with library, why and advice). Keys may be added.
@@ -18,7 +18,7 @@ pub struct Runtime {
 
 /// Actions of `onnxd runtime`.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub enum RuntimeCommand {
     /// Fetch ONNX Runtime into the cache directory, where a server finds it.
     ///
     /// The library comes from PyPI, by `python3 -m pip download` and the settings that pip has here (index, proxy,

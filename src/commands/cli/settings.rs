@@ -238,7 +238,7 @@ pub struct Settings {
 
     /// Format of log lines on stderr: text for people, or json, one object per line.
     #[arg(long, value_name = "FORMAT", env = "ONNXD_LOG_FORMAT", default_value = "text", hide_possible_values = true)]
-    pub log_format: LogFormat,
+    pub log_format: LogFormatArg,
 
     /// Least level that is logged: error, warn, info, debug, trace, or per target such as warn,onnxd=debug.
     #[arg(long, value_name = "LEVEL", env = "ONNXD_LOG_LEVEL", default_value = "info", value_parser = log_level)]
@@ -256,7 +256,7 @@ pub enum MemoryFull {
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub enum LogFormatArg {
     /// For people.
     Text,
     /// One JSON object per line.

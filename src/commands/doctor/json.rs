@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::report::{Finding, Group, Level, Report};
+use super::report::{Finding, FindingGroup, Level, Report};
 use crate::api::SERVER_VERSION;
 
 pub(super) fn document(report: &Report) -> String {
@@ -17,7 +17,7 @@ pub(super) fn document(report: &Report) -> String {
     format!("{document:#}\n")
 }
 
-fn finding(group: &Group, found: &Finding) -> Value {
+fn finding(group: &FindingGroup, found: &Finding) -> Value {
     let mut value = json!({
         "group": group.name,
         "name": found.name,

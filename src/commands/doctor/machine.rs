@@ -7,7 +7,7 @@ use super::report::Finding;
 use crate::{
     commands::cli::Settings,
     config::rounded,
-    host::{self, Cpus, Limit, Memory},
+    host::{self, ControlGroupLimit, Cpus, Memory},
     server::limit_settings::{request_memory, room_for_connections},
 };
 
@@ -23,7 +23,7 @@ fn cpus_findings(cpus: &Cpus) -> Vec<Finding> {
     }
     findings.push(match limit {
         None => Finding::ok("control group", "no limit", json!({ "cpus": null, "file": null })),
-        Some(Limit { value, file }) => {
+        Some(ControlGroupLimit { value, file }) => {
             let finding = Finding::ok(
                 "control group",
                 format!("the time of {value} CPUs ({})", file.display()),
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn cpus_that_are_shared_are_told() {
         let finding = |limit: Option<f64>| {
-            let limit = limit.map(|value| Limit { value, file: "/sys/fs/cgroup/cpu.max".into() });
+            let limit = limit.map(|value| ControlGroupLimit { value, file: "/sys/fs/cgroup/cpu.max".into() });
             let mut finding = cpus_findings(&Cpus { usable: 2, affinity: Some("0-1".into()), limit });
             assert_eq!(finding[1].text, "CPUs 0-1");
             let group = finding.pop().unwrap();
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn memory_that_is_not_there_is_told() {
-        let limit = Some(Limit { value: 1 << 30, file: "/limit".into() });
+        let limit = Some(ControlGroupLimit { value: 1 << 30, file: "/limit".into() });
         let memory = Memory { machine: Some(8 << 30), available: None, limit, process: None };
         let finding = |models| {
             let finding = memory_findings(&memory, 1 << 29, models);

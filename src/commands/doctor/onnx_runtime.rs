@@ -6,7 +6,7 @@ use std::path::Path;
 use super::report::Finding;
 use crate::{
     engine::{Engine, version_of},
-    ort_library::{self, Origin, Place},
+    ort_library::{self, Place, PlaceKind},
 };
 
 /// Findings about the library, and the engine if the library can be used.
@@ -49,13 +49,13 @@ fn found(path: &Path, places: &[Place]) -> Finding {
     Finding::ok("library", text, json!({ "path": path.to_string_lossy(), "places": facts(places) }))
 }
 
-fn describe(origin: Origin) -> &'static str {
+fn describe(origin: PlaceKind) -> &'static str {
     match origin {
-        Origin::Named => "which ORT_DYLIB_PATH names",
-        Origin::NextToExecutable => "beside the executable",
-        Origin::Lib => "in ../lib from the executable",
-        Origin::CudaCache => "the build for GPUs, fetched",
-        Origin::Cache => "the build for CPUs, fetched",
+        PlaceKind::Named => "which ORT_DYLIB_PATH names",
+        PlaceKind::NextToExecutable => "beside the executable",
+        PlaceKind::Lib => "in ../lib from the executable",
+        PlaceKind::CudaCache => "the build for GPUs, fetched",
+        PlaceKind::Cache => "the build for CPUs, fetched",
     }
 }
 

@@ -22,7 +22,7 @@ const PROVIDERS: [Provider; 7] = [
 ];
 
 /// Result of trying a provider that the library was built with.
-struct Tried {
+struct ProviderTrial {
     provider: Provider,
     /// Libraries that the provider needs and that can't be loaded, one line for each.
     missing: Vec<String>,
@@ -42,7 +42,7 @@ pub(super) fn examine(engine: &Engine, asked: Device) -> Vec<Finding> {
     findings
 }
 
-fn try_one(engine: &Engine, provider: Provider) -> Tried {
+fn try_one(engine: &Engine, provider: Provider) -> ProviderTrial {
     let missing = match provider {
         Provider::Cuda { .. } => prepare(engine.library(), ProviderLibrary::Cuda),
         Provider::TensorRt { .. } => prepare(engine.library(), ProviderLibrary::TensorRt),
@@ -67,10 +67,10 @@ fn try_one(engine: &Engine, provider: Provider) -> Tried {
         },
         (true, Provider::Cpu | Provider::Other(_)) => vec![on(provider)],
     };
-    Tried { provider, missing, tried }
+    ProviderTrial { provider, missing, tried }
 }
 
-fn provider_finding(Tried { provider, missing, tried }: Tried) -> Finding {
+fn provider_finding(ProviderTrial { provider, missing, tried }: ProviderTrial) -> Finding {
     let name = provider.name();
     // Other providers are used only where a setting names them. The finding about the device reports their failures.
     let matters = matches!(provider, Provider::Cpu | Provider::Cuda { .. });
@@ -122,7 +122,7 @@ mod tests {
         let cuda = |missing: &[&str], tried: &[(&str, Result<(), &str>)]| {
             let tried = tried.iter().map(|(on, works)| ((*on).to_owned(), works.map_err(Into::into))).collect();
             let missing = missing.iter().map(|&line| line.into()).collect();
-            provider_finding(Tried { provider: Provider::Cuda { gpu: 0 }, missing, tried })
+            provider_finding(ProviderTrial { provider: Provider::Cuda { gpu: 0 }, missing, tried })
         };
         let well = cuda(&[], &[("cuda:0", Ok(())), ("cuda:1", Ok(()))]);
         assert_eq!((well.level, well.text.as_str()), (Level::Ok, "works: cuda:0, cuda:1"));
@@ -138,7 +138,8 @@ mod tests {
         );
         assert_eq!(lacking.facts["missing"], json!(["libcudart.so.13: none", "libcuda.so.1: none"]));
         let provider = Provider::TensorRt { gpu: 0 };
-        let other = provider_finding(Tried { provider, missing: vec!["libnvinfer.so.10: none".into()], tried: vec![] });
+        let other =
+            provider_finding(ProviderTrial { provider, missing: vec!["libnvinfer.so.10: none".into()], tried: vec![] });
         assert_eq!((other.level, other.advice.as_deref()), (Level::Ok, Some("libnvinfer.so.10: none")));
         assert!(unused(&["H100".into()]).advice.unwrap().contains("install --cuda"));
     }

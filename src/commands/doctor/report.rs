@@ -54,7 +54,7 @@ impl Finding {
 
 /// Group of findings about one subject.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct FindingGroup {
     /// For scripts.
     pub name: &'static str,
     /// For people.
@@ -62,16 +62,16 @@ pub(super) struct Group {
     pub findings: Vec<Finding>,
 }
 
-impl Group {
+impl FindingGroup {
     pub(super) fn new(name: &'static str, title: &'static str, findings: Vec<Finding>) -> Self {
-        Group { name, title, findings }
+        FindingGroup { name, title, findings }
     }
 }
 
 /// All groups of findings.
 #[derive(Debug)]
 pub(super) struct Report {
-    pub groups: Vec<Group>,
+    pub groups: Vec<FindingGroup>,
 }
 
 impl Report {

@@ -61,13 +61,13 @@ fn summary(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::doctor::report::{Finding, Group};
+    use crate::commands::doctor::report::{Finding, FindingGroup};
     use serde_json::json;
 
     #[test]
     fn what_is_found_is_told_with_what_to_do() {
-        let well = Group::new("a", "First", vec![Finding::ok("one", "is\nthere\u{1b}[2J", json!({}))]);
-        let none = Group::new("b", "Nothing", vec![]);
+        let well = FindingGroup::new("a", "First", vec![Finding::ok("one", "is\nthere\u{1b}[2J", json!({}))]);
+        let none = FindingGroup::new("b", "Nothing", vec![]);
         let text = page(&Report { groups: vec![well, none] });
         let own = format!("onnxd {SERVER_VERSION} on {} {}\n", env::consts::OS, env::consts::ARCH);
         let expected = "\nFirst\n  ok       one  is\n                there\\u{1b}[2J\n\nwith these settings a server would start and serve.\n";
@@ -78,7 +78,7 @@ mod tests {
             Finding::ok("three", "y", json!({})).problem(),
             Finding::ok("four", "z", json!({})).problem(),
         ];
-        let text = page(&Report { groups: vec![Group::new("c", "Second", findings)] });
+        let text = page(&Report { groups: vec![FindingGroup::new("c", "Second", findings)] });
         let expected = "\nSecond\n  warning  two    x\n                  do it\n  PROBLEM  three  y\n  PROBLEM  four   z\n\n\
              2 problems, 1 warning: with these settings a server WOULD NOT start and serve.\n";
         assert_eq!(text, format!("{own}{expected}"));

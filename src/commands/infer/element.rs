@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use crate::tensor::{Datatype, push_bytes_element};
 
 /// An input of a model, as its metadata has it.
-pub(super) struct Spec {
+pub(super) struct InputSpec {
     pub name: String,
     pub datatype: Datatype,
     /// -1 is any extent.

@@ -7,17 +7,17 @@ use std::{
 };
 
 use super::{
-    element::{Element, Spec},
+    element::{Element, InputSpec},
     npy::{self, Array},
 };
 use crate::{
     config::document::nearest,
-    json::{Elements, Kind, Reader},
+    json::{Elements, Reader, ValueKind},
     tensor::{Datatype, Shape, Tensor},
 };
 
 /// A file or stdin with its content, and the input that it is for, if the user names one.
-pub(super) struct Source {
+pub(super) struct InputSource {
     input: Option<String>,
     file: String,
     content: Content,
@@ -32,7 +32,7 @@ enum Content {
     Npz(Vec<(String, Array)>),
 }
 
-impl Source {
+impl InputSource {
     /// Reads the files that `[NAME=]FILE` arguments name; without any, stdin.
     pub(super) fn read_all(inputs: &[String]) -> Result<Vec<Self>, String> {
         if inputs.is_empty() && io::stdin().is_terminal() {
@@ -40,7 +40,7 @@ impl Source {
         }
         let stdin = ["-".to_owned()];
         let inputs = if inputs.is_empty() { &stdin } else { inputs };
-        let sources: Vec<_> = inputs.iter().map(|input| Source::read(input)).collect::<Result<_, _>>()?;
+        let sources: Vec<_> = inputs.iter().map(|input| InputSource::read(input)).collect::<Result<_, _>>()?;
         if sources.len() > 1 && sources.iter().any(|source| source.input.is_none()) {
             return Err("of several files each needs the input that it is for: NAME=FILE".into());
         }
@@ -59,7 +59,7 @@ impl Source {
         let file = if file == "-" { "stdin" } else { file };
         read.map_err(|error| format!("{file} can't be read: {error}"))?;
         let content = Content::read(file, &bytes).map_err(|why| format!("{file}: {why}"))?;
-        Ok(Source { input, file: file.into(), content })
+        Ok(InputSource { input, file: file.into(), content })
     }
 }
 
@@ -113,16 +113,16 @@ fn csv(text: &str) -> Result<Content, String> {
 }
 
 /// The input, if it is a whole request in the protocol's form: `inputs` is an array of objects.
-pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
-    let [Source { input: None, content: Content::Json(text), .. }] = sources else { return None };
+pub(super) fn whole_request(sources: &[InputSource]) -> Option<&str> {
+    let [InputSource { input: None, content: Content::Json(text), .. }] = sources else { return None };
     let mut whole = false;
     let read = Reader::new(text).object(|reader, key| {
-        if key != "inputs" || reader.peek()? != Kind::Array {
+        if key != "inputs" || reader.peek()? != ValueKind::Array {
             return reader.skip();
         }
         whole = true;
         reader.array(|reader| {
-            whole &= reader.peek()? == Kind::Object;
+            whole &= reader.peek()? == ValueKind::Object;
             reader.skip()
         })
     });
@@ -133,12 +133,15 @@ pub(super) fn whole_request(sources: &[Source]) -> Option<&str> {
 ///
 /// # Errors
 /// For people: the input does not suit the model.
-pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec<(&'s Spec, Tensor)>, String> {
-    let mut found: Vec<(&'s Spec, Tensor)> = Vec::new();
-    let required: Vec<&Spec> = specs.iter().filter(|spec| !spec.is_optional).collect();
-    for Source { input, file, content } in sources {
+pub(super) fn tensors<'s>(
+    specs: &'s [InputSpec],
+    sources: Vec<InputSource>,
+) -> Result<Vec<(&'s InputSpec, Tensor)>, String> {
+    let mut found: Vec<(&'s InputSpec, Tensor)> = Vec::new();
+    let required: Vec<&InputSpec> = specs.iter().filter(|spec| !spec.is_optional).collect();
+    for InputSource { input, file, content } in sources {
         let at = |why: String| format!("{file}: {why}");
-        let mut add = |spec: &'s Spec, tensor| found.push((spec, tensor));
+        let mut add = |spec: &'s InputSpec, tensor| found.push((spec, tensor));
         match (input, content) {
             (Some(name), content) => {
                 let spec = named(specs, &name)?;
@@ -190,7 +193,7 @@ pub(super) fn tensors<'s>(specs: &'s [Spec], sources: Vec<Source>) -> Result<Vec
     Ok(found)
 }
 
-fn named<'s>(specs: &'s [Spec], name: &str) -> Result<&'s Spec, String> {
+fn named<'s>(specs: &'s [InputSpec], name: &str) -> Result<&'s InputSpec, String> {
     specs.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let meant = nearest(name, &names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
@@ -198,8 +201,8 @@ fn named<'s>(specs: &'s [Spec], name: &str) -> Result<&'s Spec, String> {
     })
 }
 
-fn list(specs: &[Spec]) -> String {
-    let spec = |spec: &Spec| {
+fn list(specs: &[InputSpec]) -> String {
+    let spec = |spec: &InputSpec| {
         let optional = if spec.is_optional { ", optional" } else { "" };
         format!("'{}' ({} {:?}{optional})", spec.name, spec.datatype, spec.shape)
     };
@@ -207,7 +210,7 @@ fn list(specs: &[Spec]) -> String {
 }
 
 /// Error about the columns of a file that is to have one for each input.
-fn columns_missing(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> String {
+fn columns_missing(specs: &[InputSpec], rows: &[(u64, Vec<String>)]) -> String {
     let Some((line, header)) = rows.first() else { return several(specs) };
     let is_known = |name: &String| specs.iter().any(|spec| spec.name == *name);
     let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
@@ -230,7 +233,7 @@ fn columns_missing(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> String {
 }
 
 /// The columns of a row that are too many or too few for one input, by name where there is a header.
-fn wrong_columns(spec: &Spec, count: usize, header: Option<&Vec<String>>) -> Option<String> {
+fn wrong_columns(spec: &InputSpec, count: usize, header: Option<&Vec<String>>) -> Option<String> {
     let inner: Option<Vec<usize>> = spec.shape.get(1..)?.iter().map(|extent| usize::try_from(*extent).ok()).collect();
     let expected = inner.map(|inner| inner.iter().product::<usize>()).filter(|expected| *expected != count)?;
     let name = |index: usize| header.map(|header| format!(" ('{}')", header[index])).unwrap_or_default();
@@ -242,7 +245,7 @@ fn wrong_columns(spec: &Spec, count: usize, header: Option<&Vec<String>>) -> Opt
     Some(format!("input '{}' ({datatype} {shape:?}) takes {expected} columns, got {count}{more}", spec.name))
 }
 
-fn several(specs: &[Spec]) -> String {
+fn several(specs: &[InputSpec]) -> String {
     format!(
         "the model takes {}: give JSON {{\"NAME\": [...], ...}}, CSV with a column named after each, or NAME=FILE for each",
         list(specs)
@@ -250,7 +253,7 @@ fn several(specs: &[Spec]) -> String {
 }
 
 /// The tensor for one input.
-fn tensor(spec: &Spec, content: Content) -> Result<Tensor, String> {
+fn tensor(spec: &InputSpec, content: Content) -> Result<Tensor, String> {
     let about = |why: String| format!("input '{}': {why}", spec.name);
     match content {
         Content::Json(text) => nested(spec, &mut Reader::new(&text)),
@@ -264,14 +267,14 @@ fn tensor(spec: &Spec, content: Content) -> Result<Tensor, String> {
 }
 
 /// One row may be given without the axis of the batch.
-fn with_batch_axis(spec: &Spec, mut shape: Vec<usize>) -> Shape {
+fn with_batch_axis(spec: &InputSpec, mut shape: Vec<usize>) -> Shape {
     if shape.len() + 1 == spec.shape.len() && matches!(spec.shape[0], -1 | 1) {
         shape.insert(0, 1);
     }
     Shape::new(shape)
 }
 
-fn array_tensor(spec: &Spec, array: Array) -> Result<Tensor, String> {
+fn array_tensor(spec: &InputSpec, array: Array) -> Result<Tensor, String> {
     let shape = with_batch_axis(spec, array.shape.clone());
     let data = if array.datatype == spec.datatype && array.datatype != Datatype::Bytes {
         array.data
@@ -286,7 +289,7 @@ fn array_tensor(spec: &Spec, array: Array) -> Result<Tensor, String> {
 }
 
 /// The tensor of a nested JSON array, whose shape is that of the nesting.
-fn nested(spec: &Spec, reader: &mut Reader<'_>) -> Result<Tensor, String> {
+fn nested(spec: &InputSpec, reader: &mut Reader<'_>) -> Result<Tensor, String> {
     let about = |why: String| format!("input '{}': {why}", spec.name);
     let (mut shape, mut depth) = (Vec::new(), None);
     extents(&mut reader.clone(), 0, &mut shape, &mut depth).map_err(about)?;
@@ -304,7 +307,7 @@ fn extents(
     values: &mut Option<usize>,
 ) -> Result<(), String> {
     let before = reader.clone();
-    if reader.peek()? != Kind::Array {
+    if reader.peek()? != ValueKind::Array {
         let first = *values.get_or_insert(depth);
         if first != depth {
             let what = format!("expected values inside {first} arrays as the first is, got one inside {depth}");
@@ -328,7 +331,7 @@ fn extents(
 }
 
 /// True if the first row names a column for each required input.
-fn has_columns(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> bool {
+fn has_columns(specs: &[InputSpec], rows: &[(u64, Vec<String>)]) -> bool {
     rows.first().is_some_and(|(_, header)| {
         let mut required = specs.iter().filter(|spec| !spec.is_optional).peekable();
         required.peek().is_some() && required.all(|spec| header.contains(&spec.name))
@@ -336,7 +339,7 @@ fn has_columns(specs: &[Spec], rows: &[(u64, Vec<String>)]) -> bool {
 }
 
 /// Reads each input from the column of its name, as for models that scikit-learn exports for data frames.
-fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'s Spec, Tensor)>, String> {
+fn columns<'s>(specs: &'s [InputSpec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'s InputSpec, Tensor)>, String> {
     let Some(((line, header), rows)) = rows.split_first() else { return Err("it is empty".into()) };
     let mut found = Vec::new();
     for (column, name) in header.iter().enumerate() {
@@ -351,7 +354,7 @@ fn columns<'s>(specs: &'s [Spec], rows: &[(u64, Vec<String>)]) -> Result<Vec<(&'
 }
 
 /// Reads one input from all columns. A first row that is no row of values is a header.
-fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
+fn table(spec: &InputSpec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
     let is_value = |cell: &String| {
         spec.datatype == Datatype::Bytes
             || cell.parse::<f64>().is_ok()
@@ -398,7 +401,7 @@ fn table(spec: &Spec, rows: &[(u64, Vec<String>)]) -> Result<Tensor, String> {
 }
 
 fn cells(
-    spec: &Spec,
+    spec: &InputSpec,
     rows: &[(u64, Vec<String>)],
     columns: std::ops::Range<usize>,
     header: &[String],

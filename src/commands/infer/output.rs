@@ -22,13 +22,13 @@ const WIDE: usize = 8;
 
 /// An answer.
 #[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct InferAnswer {
     model: Option<String>,
     version: Option<String>,
-    outputs: Vec<Output>,
+    outputs: Vec<InferOutput>,
 }
 
-struct Output {
+struct InferOutput {
     name: String,
     shape: Vec<usize>,
     elements: Vec<String>,
@@ -47,7 +47,7 @@ pub(super) fn json_of((parts, body): (Parts, Bytes)) -> Result<String, String> {
     String::from_utf8(body.into()).map_err(|_| "the server's answer is no text".into())
 }
 
-impl Answer {
+impl InferAnswer {
     /// Reads an answer.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Answer {
 
     /// The version that has answered, if its outputs may have class names.
     pub(super) fn version_with_classes(&self) -> Option<&str> {
-        let has_columns = |output: &Output| output.shape.len() == 2 && output.shape[1] > 1;
+        let has_columns = |output: &InferOutput| output.shape.len() == 2 && output.shape[1] > 1;
         self.version.as_deref().filter(|_| self.outputs.iter().any(has_columns))
     }
 
@@ -83,13 +83,13 @@ impl Answer {
     }
 
     fn parse(json: &str) -> Result<Self, String> {
-        let mut answer = Answer::default();
+        let mut answer = InferAnswer::default();
         let text = |reader: &mut Reader<'_>| reader.string().map(Into::into);
         Reader::new(json).object(|reader, key| match key {
             "model_name" => once(&mut answer.model, key, reader, text),
             "model_version" => once(&mut answer.version, key, reader, text),
             "outputs" => reader.array(|reader| {
-                answer.outputs.push(Output::read(reader)?);
+                answer.outputs.push(InferOutput::read(reader)?);
                 Ok(())
             }),
             _ => reader.skip(),
@@ -98,7 +98,7 @@ impl Answer {
     }
 }
 
-impl Output {
+impl InferOutput {
     fn read(reader: &mut Reader<'_>) -> Result<Self, String> {
         let mut output = TensorObject::read(reader, |reader, _| reader.skip())?;
         let name = output.name.take().ok_or("an output has no name")?;
@@ -108,7 +108,7 @@ impl Output {
         let shape = Shape::from_wire(output.shape.as_deref().unwrap_or_default()).map_err(|error| wrong(&error))?;
         let elements = output.elements(datatype).map_err(|why| wrong(&why))?.ok_or_else(|| wrong(&"it has no data"))?;
         let tensor = elements.into_tensor(shape.clone()).map_err(|error| wrong(&error))?;
-        Ok(Output { shape: shape.extents().into(), elements: texts(&tensor), name, classes: Vec::new() })
+        Ok(InferOutput { shape: shape.extents().into(), elements: texts(&tensor), name, classes: Vec::new() })
     }
 
     fn rows(&self) -> usize {
@@ -163,11 +163,12 @@ pub(super) fn reason((parts, _): &(Parts, Bytes)) -> Option<String> {
 }
 
 /// One table where all outputs have the same rows, else one for each.
-fn tables(outputs: &[Output], limits: Option<(usize, usize)>) -> String {
+fn tables(outputs: &[InferOutput], limits: Option<(usize, usize)>) -> String {
     let same = outputs.windows(2).all(|pair| pair[0].rows() == pair[1].rows());
-    let groups: Vec<&[Output]> = if same { vec![outputs] } else { outputs.chunks(1).collect() };
-    let draw =
-        |group: &&[Output]| format!("\n{}", draw(&group.iter().flat_map(Output::columns).collect::<Vec<_>>(), limits));
+    let groups: Vec<&[InferOutput]> = if same { vec![outputs] } else { outputs.chunks(1).collect() };
+    let draw = |group: &&[InferOutput]| {
+        format!("\n{}", draw(&group.iter().flat_map(InferOutput::columns).collect::<Vec<_>>(), limits))
+    };
     groups.iter().map(draw).collect()
 }
 
@@ -216,9 +217,9 @@ fn draw(columns: &[Vec<String>], limits: Option<(usize, usize)>) -> String {
 mod tests {
     use super::*;
 
-    fn output(name: &str, shape: &[usize], elements: &[&str]) -> Output {
+    fn output(name: &str, shape: &[usize], elements: &[&str]) -> InferOutput {
         let elements = elements.iter().map(|text| (*text).to_owned()).collect();
-        Output { name: name.into(), shape: shape.into(), elements, classes: Vec::new() }
+        InferOutput { name: name.into(), shape: shape.into(), elements, classes: Vec::new() }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     commands::output::print,
     ort_library::{
         self, ProviderLibrary,
-        fetch::{self, Step, Wheel},
+        fetch::{self, InstallProgress, Wheel},
     },
 };
 
@@ -27,7 +27,7 @@ pub(super) fn install(cuda: bool) -> Result<(), String> {
     })?;
     let cache = fetch::cache_directory();
     let cache = cache.ok_or("no home directory is known to keep it in: set ONNXD_CACHE_DIR to a folder for it")?;
-    let mut console = Console::default();
+    let mut console = InstallConsole::default();
     let library = fetch::install(build, &cache, &mut |step| console.report(&step));
     console.bar.finish_and_clear();
     let library = library.map_err(|error| error.to_string())?;
@@ -49,7 +49,7 @@ pub(super) fn install(cuda: bool) -> Result<(), String> {
 }
 
 /// Stderr: lines, and on a terminal a bar below them.
-struct Console {
+struct InstallConsole {
     bar: ProgressBar,
     /// Number of wheels to fetch, and the current one.
     of: usize,
@@ -58,17 +58,17 @@ struct Console {
     done: u64,
 }
 
-impl Default for Console {
+impl Default for InstallConsole {
     fn default() -> Self {
-        Console { bar: ProgressBar::hidden(), of: 0, at: 0, done: 0 }
+        InstallConsole { bar: ProgressBar::hidden(), of: 0, at: 0, done: 0 }
     }
 }
 
-impl Console {
-    fn report(&mut self, step: &Step<'_>) {
+impl InstallConsole {
+    fn report(&mut self, step: &InstallProgress<'_>) {
         match step {
-            Step::Waiting => self.say("waiting for another process that fetches the same"),
-            Step::Begin(folder, wheels) => {
+            InstallProgress::Waiting => self.say("waiting for another process that fetches the same"),
+            InstallProgress::Begin(folder, wheels) => {
                 self.say(&format!("{}, into {}", needs(wheels), folder.display()));
                 self.of = wheels.len();
                 let total = wheels.iter().map(|wheel| wheel.size).sum();
@@ -77,15 +77,15 @@ impl Console {
                 );
                 self.bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             }
-            Step::Wheel(wheel) => {
+            InstallProgress::Wheel(wheel) => {
                 self.at += 1;
                 let (package, version) = (wheel.package, wheel.version);
                 self.say(&format!("[{}/{}] {package} {version}, {}", self.at, self.of, size(wheel.size)));
                 self.bar.set_message("");
             }
-            Step::Downloading(bytes) => self.bar.set_position(self.done + bytes),
-            Step::Unpacking => self.bar.set_message("unpacking"),
-            Step::Done(wheel) => {
+            InstallProgress::Downloading(bytes) => self.bar.set_position(self.done + bytes),
+            InstallProgress::Unpacking => self.bar.set_message("unpacking"),
+            InstallProgress::Done(wheel) => {
                 self.done += wheel.size;
                 self.bar.set_position(self.done);
             }

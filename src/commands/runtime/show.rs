@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     commands::output::print,
-    ort_library::{self, Missing, Origin, Place, ProviderLibrary, fetch},
+    ort_library::{self, Missing, Place, PlaceKind, ProviderLibrary, fetch},
 };
 
 /// Providers that need further libraries, by their names for programs and for people.
@@ -17,7 +17,7 @@ const PROVIDERS: [(&str, &str, ProviderLibrary); 2] =
     [("cuda", "CUDA", ProviderLibrary::Cuda), ("tensorrt", "TensorRT", ProviderLibrary::TensorRt)];
 
 /// The library, the places that are searched, and missing libraries.
-struct Found {
+struct LibraryReport {
     library: Result<PathBuf, String>,
     places: Vec<Place>,
     /// Missing libraries of each of [`PROVIDERS`]; empty without a library.
@@ -29,19 +29,19 @@ pub(super) fn show(as_json: bool) -> Result<ExitCode, String> {
     let library = ort_library::locate().map_err(|error| error.to_string());
     let of = |path: &Path| PROVIDERS.iter().map(|(_, _, provider)| ort_library::prepare(path, *provider)).collect();
     let missing = library.as_deref().map(of).unwrap_or_default();
-    let found = Found { library, places: ort_library::places(), missing };
+    let found = LibraryReport { library, places: ort_library::places(), missing };
     print(format!("{}\n", if as_json { format!("{:#}", document(&found)) } else { text(&found) }))?;
     Ok(if found.library.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn document(found: &Found) -> Value {
+fn document(found: &LibraryReport) -> Value {
     let place = |place: &Place| {
         let origin = match place.origin {
-            Origin::Named => "ORT_DYLIB_PATH",
-            Origin::NextToExecutable => "executable",
-            Origin::Lib => "lib",
-            Origin::CudaCache => "cache-cuda",
-            Origin::Cache => "cache",
+            PlaceKind::Named => "ORT_DYLIB_PATH",
+            PlaceKind::NextToExecutable => "executable",
+            PlaceKind::Lib => "lib",
+            PlaceKind::CudaCache => "cache-cuda",
+            PlaceKind::Cache => "cache",
         };
         json!({ "origin": origin, "paths": place.candidates, "found": place.found })
     };
@@ -60,18 +60,18 @@ fn document(found: &Found) -> Value {
     })
 }
 
-fn text(found: &Found) -> String {
+fn text(found: &LibraryReport) -> String {
     let mut text = match &found.library {
         Ok(path) => format!("ONNX Runtime: {}\n\nLooked for, in order:", path.display()),
         Err(why) => return format!("ONNX Runtime: none\n\n{why}"),
     };
     for place in &found.places {
         let name = match place.origin {
-            Origin::Named => "ORT_DYLIB_PATH",
-            Origin::NextToExecutable => "beside the executable",
-            Origin::Lib => "../lib from there",
-            Origin::CudaCache => "cache, for CUDA",
-            Origin::Cache => "cache, for CPUs",
+            PlaceKind::Named => "ORT_DYLIB_PATH",
+            PlaceKind::NextToExecutable => "beside the executable",
+            PlaceKind::Lib => "../lib from there",
+            PlaceKind::CudaCache => "cache, for CUDA",
+            PlaceKind::Cache => "cache, for CPUs",
         };
         let is_used = found.library.as_ref().ok() == place.found.as_ref();
         let state = if is_used { "used" } else { state(place) };
@@ -97,7 +97,7 @@ fn state(place: &Place) -> &'static str {
     match place.found {
         Some(_) => "there",
         // An install has begun and is not complete.
-        None if place.origin == Origin::CudaCache && folder_is_there() => "not whole",
+        None if place.origin == PlaceKind::CudaCache && folder_is_there() => "not whole",
         None => "none",
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::setting::{Setting, entries, wrong};
+use super::setting::{SettingValue, entries, wrong};
 use crate::config::{
     Device,
     document::{self, Document, Entry},
     provider_options,
 };
 
-impl Setting for Option<Device> {
+impl SettingValue for Option<Device> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_str().map(str::parse) {
             Some(Ok(device)) => *self = Some(device),
@@ -24,7 +24,7 @@ impl Setting for Option<Device> {
     }
 }
 
-impl Setting for Option<bool> {
+impl SettingValue for Option<bool> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_bool() {
             Some(value) => *self = Some(value),
@@ -38,7 +38,7 @@ impl Setting for Option<bool> {
 }
 
 /// Options of the execution provider.
-impl Setting for BTreeMap<String, String> {
+impl SettingValue for BTreeMap<String, String> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         for entry in entries(key, "options of the execution provider", "{ use_tf32 = false }", &value, file) {
             let name = entry.key.get_ref();

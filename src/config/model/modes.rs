@@ -2,7 +2,7 @@
 
 use toml::{Spanned, de::DeValue};
 
-use super::setting::{Setting, one_of, words, wrong};
+use super::setting::{SettingValue, one_of, words, wrong};
 use crate::config::{
     Isolation,
     document::{self, Document},
@@ -36,7 +36,7 @@ words!(Batching: "auto" => Auto, "probed" => Probed, "on" => On, "off" => Off);
 words!(InPlace: "auto" => Auto, "off" => Off);
 words!(Isolation: "auto" => Auto, "process" => Process, "none" => None);
 
-impl Setting for Option<Isolation> {
+impl SettingValue for Option<Isolation> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
         self.insert(Isolation::Auto).read(key, value, most, file);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::setting::{Setting, entries, wrong};
+use super::setting::{SettingValue, entries, wrong};
 use crate::config::{
     QueueTime,
     document::{self, Document, Entry},
@@ -28,7 +28,7 @@ pub struct PriorityLimit {
 const KEYS: &[&str] = &["max_queue_size", "max_queue_time"];
 const SUCH_AS: &str = "{ 2 = { max_queue_size = 100, max_queue_time = \"100ms\" } }";
 
-impl Setting for Option<QueueTime> {
+impl SettingValue for Option<QueueTime> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_str().map(str::parse::<QueueTime>) {
             Some(Ok(time)) => *self = Some(time),
@@ -42,7 +42,7 @@ impl Setting for Option<QueueTime> {
     }
 }
 
-impl Setting for PriorityLimits {
+impl SettingValue for PriorityLimits {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         for entry in entries(key, "priority levels", SUCH_AS, &value, file) {
             let level = entry.key.get_ref().parse().ok().filter(|level| (1..=MAX_PRIORITY_LEVELS).contains(level));

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use toml::{Spanned, de::DeValue};
 
-use super::setting::{Setting, entries, wrong};
+use super::setting::{SettingValue, entries, wrong};
 use crate::{
     config::document::{self, Document, Entry},
     traffic::{MAX_ALIASES, MAX_WEIGHTS, STABLE, Weights, check_alias, check_weight, count_aliases},
 };
 
 /// Aliases.
-impl Setting for BTreeMap<String, u64> {
+impl SettingValue for BTreeMap<String, u64> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         for entry in entries(key, "names of versions", "{ stable = 2 }", &value, file) {
             let alias = entry.key.get_ref();
@@ -38,7 +38,7 @@ impl Setting for BTreeMap<String, u64> {
     }
 }
 
-impl Setting for Weights {
+impl SettingValue for Weights {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         let mut weights = BTreeMap::new();
         let mut all_well = true;
@@ -95,7 +95,7 @@ fn weight(entry: &Entry<'_>) -> Result<(u64, f64), (usize, String)> {
 }
 
 /// Names of headers, in small letters.
-impl Setting for Vec<String> {
+impl SettingValue for Vec<String> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         let DeValue::Array(names) = value.get_ref() else {
             wrong(key, &value, "an array of names of headers such as [\"x-user-id\"]", file);

@@ -12,7 +12,7 @@ use crate::config::{
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
 /// Value of a key.
-pub(super) trait Setting {
+pub(super) trait SettingValue {
     /// Takes the value that the file gives, or notes a problem in the file.
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>);
 
@@ -26,7 +26,7 @@ pub(super) fn wrong(what: &str, value: &Spanned<DeValue<'_>>, expected: &str, fi
     file.problem(value.span().start, format!("{what} must be {expected}, got {came}"));
 }
 
-impl Setting for usize {
+impl SettingValue for usize {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
         match document::integer(value.get_ref(), 1..=most) {
             Ok(number) => *self = usize::try_from(number).unwrap_or(usize::MAX),
@@ -39,7 +39,7 @@ impl Setting for usize {
     }
 }
 
-impl Setting for Option<usize> {
+impl SettingValue for Option<usize> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
         self.insert(1).read(key, value, most, file);
     }
@@ -49,7 +49,7 @@ impl Setting for Option<usize> {
     }
 }
 
-impl Setting for Option<ByteSize> {
+impl SettingValue for Option<ByteSize> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_str().map(str::parse) {
             Some(Ok(size)) => *self = Some(size),
@@ -62,7 +62,7 @@ impl Setting for Option<ByteSize> {
     }
 }
 
-impl Setting for Duration {
+impl SettingValue for Duration {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref().as_str().map(humantime::parse_duration) {
             Some(Ok(duration)) if duration <= MAX_DURATION => *self = duration,
@@ -76,7 +76,7 @@ impl Setting for Duration {
     }
 }
 
-impl Setting for Option<Duration> {
+impl SettingValue for Option<Duration> {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, most: u64, file: &mut Document<'_>) {
         self.insert(Duration::ZERO).read(key, value, most, file);
     }
@@ -114,7 +114,7 @@ pub(super) fn entries<'t>(
 /// A setting that is one of a few words.
 macro_rules! words {
     ($type:ident: $($word:literal => $variant:ident),+) => {
-        impl Setting for $type {
+        impl SettingValue for $type {
             fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
                 let words = [$($word),+];
                 match value.get_ref().as_str() {

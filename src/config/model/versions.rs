@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use toml::{Spanned, de::DeValue};
 
-use super::setting::{Setting, wrong};
+use super::setting::{SettingValue, wrong};
 use crate::config::document::{self, Document};
 
 /// Choice of the versions that are loaded, of those that the repository holds.
@@ -33,7 +33,7 @@ const LATEST: &str = "latest";
 
 const EXPECTED: &str = "\"all\", { latest = 2 }, or a list such as [1, 3]";
 
-impl Setting for Versions {
+impl SettingValue for Versions {
     fn read(&mut self, key: &str, value: Spanned<DeValue<'_>>, _: u64, file: &mut Document<'_>) {
         match value.get_ref() {
             DeValue::String(text) if text == "all" => *self = Versions::All,

@@ -16,7 +16,7 @@ use std::{
 
 use super::{
     graphs::{CudaGraph, CudaGraphs},
-    pinned_memory::{Block, Memory},
+    pinned_memory::{Block, PinnedAllocator},
     predicted_shapes::PredictedShapes,
     staging_buffer::StagingBuffer,
 };
@@ -26,7 +26,7 @@ use crate::{
         batch_values::{output_tensor, stacked_extents},
         run_error::run_error,
         session::SharedSession,
-        session_thread::{Run, Runner, SessionThread},
+        session_thread::{Runner, SessionRun, SessionThread},
         strings,
         value::Value,
     },
@@ -38,7 +38,7 @@ use crate::{
 pub(in crate::engine) struct DeviceRun {
     runner: Runner,
     pub signature: Arc<Signature>,
-    memory: Arc<Memory>,
+    memory: Arc<PinnedAllocator>,
     /// The description of the memory for ONNX Runtime.
     described: Arc<MemoryInfo<'static>>,
     buffers: Vec<StagingBuffer>,
@@ -59,7 +59,7 @@ impl DeviceRun {
     pub(in crate::engine) fn new(
         session: Arc<SharedSession>,
         signature: Arc<Signature>,
-        memory: Memory,
+        memory: PinnedAllocator,
         described: Arc<MemoryInfo<'static>>,
         captures_graphs: bool,
     ) -> Result<Self, String> {
@@ -79,7 +79,7 @@ impl DeviceRun {
     fn over(
         runner: Runner,
         signature: Arc<Signature>,
-        memory: Arc<Memory>,
+        memory: Arc<PinnedAllocator>,
         described: Arc<MemoryInfo<'static>>,
     ) -> Self {
         let buffers = signature.all_inputs().map(|_| StagingBuffer::default()).collect();
@@ -147,8 +147,8 @@ impl DeviceRun {
     }
 
     /// The inputs of a run, and the addresses that they lie at.
-    fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<(Run, Vec<Range<usize>>)> {
-        let mut run = Run::default();
+    fn stack(&mut self, requests: &[&ModelInputs]) -> ort::Result<(SessionRun, Vec<Range<usize>>)> {
+        let mut run = SessionRun::default();
         let mut regions = Vec::new();
         let (required, optional) = self.buffers.split_at_mut(self.signature.inputs.len());
         for (index, buffer) in required.iter_mut().enumerate() {
@@ -178,7 +178,11 @@ impl DeviceRun {
 
     /// Makes a run that writes to the places; where that fails, one without, since they may be to blame.
     #[allow(unsafe_code, reason = "hands ONNX Runtime memory for outputs")]
-    fn run_into(&mut self, mut run: Run, places: OutputMemory) -> ort::Result<(Vec<Option<Value>>, OutputMemory)> {
+    fn run_into(
+        &mut self,
+        mut run: SessionRun,
+        places: OutputMemory,
+    ) -> ort::Result<(Vec<Option<Value>>, OutputMemory)> {
         for (spec, place) in self.signature.outputs.iter().zip(&places) {
             let value = place.as_ref().map(|(block, shape)| {
                 let (extents, length) = (shape.to_wire().collect::<Vec<_>>(), block.length());
@@ -256,7 +260,7 @@ impl DeviceRun {
 fn stack_input<'p>(
     buffer: &mut StagingBuffer,
     parts: impl ExactSizeIterator<Item = &'p Tensor> + Clone,
-    memory: &Arc<Memory>,
+    memory: &Arc<PinnedAllocator>,
     described: &MemoryInfo<'static>,
 ) -> ort::Result<(Value, Range<usize>)> {
     let (datatype, extents) = stacked_extents(parts.clone())?;

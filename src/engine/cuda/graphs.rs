@@ -7,11 +7,11 @@ use std::{mem::take, sync::Arc};
 
 use super::{
     graph_sizes,
-    pinned_memory::{Memory, Written},
+    pinned_memory::{PinnedAllocator, PinnedBytes},
 };
 use crate::{
     engine::{
-        session_thread::{Run, SessionThread},
+        session_thread::{SessionRun, SessionThread},
         value::Value,
     },
     tensor::{ModelInputs, Shape, Tensor},
@@ -26,18 +26,18 @@ pub(in crate::engine) struct CudaGraph {
     rows: usize,
     options: Arc<RunOptions>,
     /// Values over the memory below. It is lent to the thread that runs it.
-    run: Run,
+    run: SessionRun,
     inputs: Vec<GraphInput>,
     outputs: Vec<GraphOutput>,
 }
 
 struct GraphInput {
-    written: Written,
+    written: PinnedBytes,
     row_bytes: usize,
 }
 
 struct GraphOutput {
-    written: Written,
+    written: PinnedBytes,
     row_bytes: usize,
     /// The output of an ordinary run, for its datatype and inner shape.
     like: Tensor,
@@ -71,14 +71,14 @@ impl CudaGraph {
     /// For people: the reason that it can't be captured.
     pub(in crate::engine) fn capture(
         thread: &SessionThread,
-        memory: &Arc<Memory>,
+        memory: &Arc<PinnedAllocator>,
         described: &MemoryInfo<'static>,
         requests: &[&ModelInputs],
         like: Vec<Tensor>,
     ) -> Result<Self, String> {
         let rows = requests.iter().map(|request| request.rows()).sum();
         let message = |error: ort::Error| error.to_string();
-        let mut run = Run::default();
+        let mut run = SessionRun::default();
         let mut inputs = Vec::new();
         for tensor in requests.first().into_iter().flat_map(|request| &request.required) {
             let (written, row_bytes, value) = fixed(memory, described, tensor, rows)?;
@@ -138,11 +138,11 @@ impl CudaGraph {
 /// Memory for a whole batch of what `like` is some rows of, the bytes of a row, and a value over it.
 #[allow(unsafe_code, reason = "hands ONNX Runtime memory of fixed addresses")]
 fn fixed(
-    memory: &Arc<Memory>,
+    memory: &Arc<PinnedAllocator>,
     described: &MemoryInfo<'static>,
     like: &Tensor,
     rows: usize,
-) -> Result<(Written, usize, Value), String> {
+) -> Result<(PinnedBytes, usize, Value), String> {
     let shape: Shape = like.shape().with_rows(rows);
     let length = shape.bytes(like.datatype()).map_err(|error| error.to_string())?;
     let length = length.ok_or("BYTES have no fixed size")?;

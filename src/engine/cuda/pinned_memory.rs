@@ -41,14 +41,14 @@ impl fmt::Display for Location {
 }
 
 /// An allocator of such memory.
-pub(in crate::engine) struct Memory {
+pub(in crate::engine) struct PinnedAllocator {
     // `ort` does not promise that one may be used by several threads at once.
     allocator: ManuallyDrop<Mutex<Allocator>>,
     // Allocated memory may outlive the session, but not the provider's libraries, which the environment keeps.
     _environment: Environment,
 }
 
-impl Memory {
+impl PinnedAllocator {
     /// The allocator that a session has for the location.
     pub(in crate::engine) fn new(
         session: &Session,
@@ -58,7 +58,7 @@ impl Memory {
         let Location(name, device) = location;
         let info = MemoryInfo::new(name.clone(), *device, AllocatorType::Device, MemoryType::CPUOutput)?;
         let allocator = ManuallyDrop::new(Mutex::new(Allocator::new(session, info)?));
-        Ok(Memory { allocator, _environment: environment.clone() })
+        Ok(PinnedAllocator { allocator, _environment: environment.clone() })
     }
 
     /// Memory for so many bytes. What they are is not known.
@@ -78,7 +78,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for PinnedAllocator {
     #[allow(unsafe_code, reason = "drops the allocator at a time of its own")]
     fn drop(&mut self) {
         // Where the session has gone before, its memory goes back to the driver with this.
@@ -89,7 +89,7 @@ impl Drop for Memory {
 
 /// A piece of such memory, which goes back when it is dropped.
 pub(in crate::engine) struct Block {
-    memory: Arc<Memory>,
+    memory: Arc<PinnedAllocator>,
     start: NonNull<u8>,
     length: usize,
 }
@@ -109,10 +109,10 @@ impl Block {
 
     /// The same, all bytes 0.
     #[allow(unsafe_code, reason = "writes memory of ONNX Runtime's")]
-    pub(in crate::engine) fn zeroed(self) -> Written {
+    pub(in crate::engine) fn zeroed(self) -> PinnedBytes {
         // SAFETY: the block has that many bytes, which nothing else uses.
         unsafe { self.start.as_ptr().write_bytes(0, self.length) };
-        Written(self)
+        PinnedBytes(self)
     }
 
     /// The same, to be read.
@@ -120,15 +120,15 @@ impl Block {
     /// # Safety
     /// All of its bytes have been written.
     #[allow(unsafe_code, reason = "what has been written is the caller's promise")]
-    pub(in crate::engine) unsafe fn written(self) -> Written {
-        Written(self)
+    pub(in crate::engine) unsafe fn written(self) -> PinnedBytes {
+        PinnedBytes(self)
     }
 }
 
 /// A block whose bytes have been written.
-pub(in crate::engine) struct Written(Block);
+pub(in crate::engine) struct PinnedBytes(Block);
 
-impl Written {
+impl PinnedBytes {
     pub(in crate::engine) fn start(&self) -> *const u8 {
         self.0.start()
     }
@@ -140,7 +140,7 @@ impl Written {
     }
 }
 
-impl AsRef<[u8]> for Written {
+impl AsRef<[u8]> for PinnedBytes {
     #[allow(unsafe_code, reason = "a byte view of the block")]
     fn as_ref(&self) -> &[u8] {
         // SAFETY: the block has that many bytes, all written, and nothing writes to them while self is borrowed.

@@ -4,10 +4,10 @@ use crate::tensor::{Dimension, Shape, Signature, TensorSpec};
 
 /// Predicted shapes of a model's outputs.
 #[derive(Debug, Clone)]
-pub(in crate::engine) struct PredictedShapes(Vec<Prediction>);
+pub(in crate::engine) struct PredictedShapes(Vec<ShapePrediction>);
 
 #[derive(Debug, Clone)]
-enum Prediction {
+enum ShapePrediction {
     /// It has not been seen yet whether it is as it is declared.
     Unseen(DeclaredShape),
     /// It was as declared whenever it was seen.
@@ -28,31 +28,32 @@ enum DeclaredShape {
 impl PredictedShapes {
     /// By what a model says, nothing of which has been seen yet: declared shapes can be wrong.
     pub(in crate::engine) fn new(signature: &Signature) -> Self {
-        let output = |spec: &TensorSpec| declared(spec, signature).map_or(Prediction::Open, Prediction::Unseen);
+        let output =
+            |spec: &TensorSpec| declared(spec, signature).map_or(ShapePrediction::Open, ShapePrediction::Unseen);
         PredictedShapes(signature.outputs.iter().map(output).collect())
     }
 
     /// The shape of an output in a run of so many rows, where it is sure enough.
     pub(in crate::engine) fn shape(&self, index: usize, spec: &TensorSpec, rows: usize) -> Option<Shape> {
         match self.0.get(index)? {
-            Prediction::AsDeclared(declared) => Some(shape(spec, *declared, rows)),
-            Prediction::Unseen(_) | Prediction::Open => None,
+            ShapePrediction::AsDeclared(declared) => Some(shape(spec, *declared, rows)),
+            ShapePrediction::Unseen(_) | ShapePrediction::Open => None,
         }
     }
 
     /// Records that an output that was not predicted had this shape in a run of so many rows.
     pub(in crate::engine) fn observe(&mut self, index: usize, spec: &TensorSpec, rows: usize, shape_of_run: &Shape) {
         if let Some(output) = self.0.get_mut(index)
-            && let Prediction::Unseen(declared) = *output
+            && let ShapePrediction::Unseen(declared) = *output
         {
             let as_declared = shape(spec, declared, rows) == *shape_of_run;
-            *output = if as_declared { Prediction::AsDeclared(declared) } else { Prediction::Open };
+            *output = if as_declared { ShapePrediction::AsDeclared(declared) } else { ShapePrediction::Open };
         }
     }
 
     /// Records that outputs had other shapes than predicted.
     pub(in crate::engine) fn was_wrong(&mut self) {
-        self.0.fill(Prediction::Open);
+        self.0.fill(ShapePrediction::Open);
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use super::{
     cost,
     hazard::{self, NeedsElements},
-    onnx::{self, Model, ValueInfo},
+    onnx::{self, ModelProto, ValueInfoProto},
     row_proof::{self, RowAnalysis},
     unwritten, zip_map,
 };
@@ -46,7 +46,7 @@ pub struct ModelFile {
     /// Rows of a batch, as the graph treats them.
     pub(in crate::engine) rows: RowAnalysis,
     /// The inputs of the graph that are not part of the model; none where it can't be read.
-    pub(in crate::engine) inputs: Vec<ValueInfo>,
+    pub(in crate::engine) inputs: Vec<ValueInfoProto>,
     /// SHA-256 of the model and its weights, once somebody has asked for it.
     pub(in crate::engine) digest: OnceLock<[u8; 32]>,
 }
@@ -66,9 +66,9 @@ impl ModelFile {
         let mut uneven = Some("its graph can't be read".to_owned());
         let (mut hazard, mut zero_extents) = (None, NeedsElements::default());
         let (mut changed, mut unwritten) = (None, uneven.clone());
-        let model = Model::decode(encoded.clone()).unwrap_or_default();
+        let model = ModelProto::decode(encoded.clone()).unwrap_or_default();
         let mut rows = row_proof::analyse(&model);
-        if let Model { graph: Some(graph), functions, .. } = model {
+        if let ModelProto { graph: Some(graph), functions, .. } = model {
             hazard = hazard::hazard(&graph, &functions);
             zero_extents = hazard::zero_extents(&graph, &functions);
             unwritten = unwritten::find(&graph).map(ToOwned::to_owned);
@@ -80,7 +80,7 @@ impl ModelFile {
             if let Some(taken_out) = zip_map::take_out(&encoded, &graph) {
                 // Its outputs are others.
                 let encoded = Bytes::from(taken_out.encoded);
-                rows = row_proof::analyse(&Model::decode(encoded.clone()).unwrap_or_default());
+                rows = row_proof::analyse(&ModelProto::decode(encoded.clone()).unwrap_or_default());
                 changed = Some(encoded);
                 labels = taken_out.labels;
             }
@@ -137,7 +137,7 @@ impl ModelFile {
 }
 
 /// ONNX Runtime would take a name up to its first NUL for the whole, and find no input of that name in any run.
-fn without_nul(graph: &onnx::Graph) -> Result<(), Failure> {
+fn without_nul(graph: &onnx::GraphProto) -> Result<(), Failure> {
     let kinds = [("input", &graph.inputs), ("output", &graph.outputs)];
     let named = kinds.iter().flat_map(|(kind, infos)| infos.iter().map(move |info| (kind, &info.name)));
     match named.into_iter().find(|(_, name)| name.contains('\0')) {
@@ -149,9 +149,9 @@ fn without_nul(graph: &onnx::Graph) -> Result<(), Failure> {
     }
 }
 
-impl onnx::Graph {
+impl onnx::GraphProto {
     /// The inputs that a run needs: those with a value of their own may be given.
-    fn required_inputs(self) -> Vec<ValueInfo> {
+    fn required_inputs(self) -> Vec<ValueInfoProto> {
         let kept: BTreeSet<String> = self.initializers.into_iter().map(|tensor| tensor.name).collect();
         self.inputs.into_iter().filter(|input| !kept.contains(&input.name)).collect()
     }

@@ -1,6 +1,6 @@
 //! Check whether a run costs the same whatever values a request holds, as far as the graph shows.
 
-use super::onnx::{Graph, Node};
+use super::onnx::{GraphProto, NodeProto};
 
 /// Operators that make as much as an input says: the operator, and the first of its inputs that say so (ONNX 1.23).
 const SHAPE_INPUTS: [(&str, usize); 20] = [
@@ -29,7 +29,7 @@ const SHAPE_INPUTS: [(&str, usize); 20] = [
 ];
 
 /// Indices of a node's inputs whose elements say how much it makes.
-pub(super) fn shape_inputs(node: &Node) -> Vec<usize> {
+pub(super) fn shape_inputs(node: &NodeProto) -> Vec<usize> {
     let reads_shapes = SHAPE_INPUTS.iter().find(|(operator, _)| *operator == node.operator);
     reads_shapes.map_or_else(Vec::new, |(_, first)| (*first..node.inputs.len()).collect())
 }
@@ -39,8 +39,8 @@ const KNOWN: [&str; 3] = ["", "ai.onnx", "ai.onnx.ml"];
 
 /// The first operator whose cost values may decide: loops and what holds a graph, what makes as much as an input says (unless
 /// the input is part of the model), and operators that are not known here.
-pub(super) fn depends_on_values(graph: &Graph) -> Option<&str> {
-    let depends = |node: &&Node| {
+pub(super) fn depends_on_values(graph: &GraphProto) -> Option<&str> {
+    let depends = |node: &&NodeProto| {
         let has_graph =
             node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty());
         let reads_shapes = SHAPE_INPUTS.iter().find(|(operator, _)| *operator == node.operator);
@@ -51,7 +51,7 @@ pub(super) fn depends_on_values(graph: &Graph) -> Option<&str> {
 }
 
 /// True if a value is part of the model. One that is an input too may be replaced.
-fn is_constant(graph: &Graph, name: &str) -> bool {
+fn is_constant(graph: &GraphProto, name: &str) -> bool {
     let is_made =
         || graph.nodes.iter().any(|node| node.operator == "Constant" && node.outputs.iter().any(|out| out == name));
     let is_input = || graph.inputs.iter().any(|input| input.name == name);
@@ -62,32 +62,32 @@ fn is_constant(graph: &Graph, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::onnx::{Attribute, Tensor, ValueInfo},
+        super::onnx::{AttributeProto, TensorProto, ValueInfoProto},
         *,
     };
 
-    fn node(operator: &str, inputs: &[&str]) -> Node {
+    fn node(operator: &str, inputs: &[&str]) -> NodeProto {
         let inputs = inputs.iter().map(ToString::to_string).collect();
-        Node { operator: operator.into(), inputs, ..Node::default() }
+        NodeProto { operator: operator.into(), inputs, ..NodeProto::default() }
     }
 
     #[test]
     fn what_values_decide_is_found() {
-        let initializers = vec![Tensor { name: "kept".into(), ..Tensor::default() }];
-        let inputs = vec![ValueInfo { name: "x".into(), kind: None }];
-        let graph = |last: Node| {
+        let initializers = vec![TensorProto { name: "kept".into(), ..TensorProto::default() }];
+        let inputs = vec![ValueInfoProto { name: "x".into(), kind: None }];
+        let graph = |last: NodeProto| {
             let nodes = vec![node("Gemm", &["x", "w", "b"]), node("Expand", &["x", "kept"]), last];
-            Graph { nodes, initializers: initializers.clone(), inputs: inputs.clone(), ..Graph::default() }
+            GraphProto { nodes, initializers: initializers.clone(), inputs: inputs.clone(), ..GraphProto::default() }
         };
         for harmless in [node("Relu", &["x"]), node("Tile", &["x", "kept"]), node("Resize", &["x", "", "kept"])] {
             assert_eq!(depends_on_values(&graph(harmless)), None);
         }
-        let held = Attribute { graph: Some(Graph::default()), ..Attribute::default() };
+        let held = AttributeProto { graph: Some(GraphProto::default()), ..AttributeProto::default() };
         for wrong in [
             node("Range", &["kept", "x", "kept"]),
             node("Expand", &["x", "computed"]),
-            Node { attributes: vec![held], ..node("Loop", &["x"]) },
-            Node { domain: "com.example".into(), ..node("Relu", &["x"]) },
+            NodeProto { attributes: vec![held], ..node("Loop", &["x"]) },
+            NodeProto { domain: "com.example".into(), ..node("Relu", &["x"]) },
         ] {
             let operator = wrong.operator.clone();
             assert_eq!(depends_on_values(&graph(wrong)), Some(&*operator));

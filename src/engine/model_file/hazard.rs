@@ -7,7 +7,7 @@
 mod deadly;
 mod flow;
 
-use super::onnx::{Function, Graph, Node};
+use super::onnx::{FunctionProto, GraphProto, NodeProto};
 use deadly::{Needed, deadly, needs_elements};
 use flow::{Scope, Value, output};
 
@@ -18,8 +18,9 @@ const MAX_NODES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 
 /// Why a request can end the process, for people; `None` where no such way is known.
-pub(super) fn hazard(graph: &Graph, functions: &[Function]) -> Option<String> {
-    let end = |why: String, node: &Node| format!("operator '{}'{} {why} end the process", node.operator, named(node));
+pub(super) fn hazard(graph: &GraphProto, functions: &[FunctionProto]) -> Option<String> {
+    let end =
+        |why: String, node: &NodeProto| format!("operator '{}'{} {why} end the process", node.operator, named(node));
     NodeSearch::new(functions, |node, inputs| deadly(node, inputs).map(|why| end(why, node))).at(graph)
 }
 
@@ -35,40 +36,40 @@ pub struct NeedsElements {
 }
 
 /// Extents of a request that may not be zero.
-pub(super) fn zero_extents(graph: &Graph, functions: &[Function]) -> NeedsElements {
+pub(super) fn zero_extents(graph: &GraphProto, functions: &[FunctionProto]) -> NeedsElements {
     let look = |needed| needing(graph, functions, needed);
     NeedsElements { all: look(Needed::All), rows: look(Needed::Rows), features: look(Needed::Features) }
 }
 
-fn needing(graph: &Graph, functions: &[Function], needed: Needed) -> Option<String> {
+fn needing(graph: &GraphProto, functions: &[FunctionProto], needed: Needed) -> Option<String> {
     let fails =
-        |node: &Node| format!("its operator '{}'{} is known to fail without elements", node.operator, named(node));
+        |node: &NodeProto| format!("its operator '{}'{} is known to fail without elements", node.operator, named(node));
     NodeSearch::new(functions, |node, inputs| needs_elements(node, inputs, needed).then(|| fails(node))).at(graph)
 }
 
 /// A search through all nodes, each with its input values, until one gives a reason.
 struct NodeSearch<'a, F> {
-    functions: &'a [Function],
+    functions: &'a [FunctionProto],
     reason_of: F,
     nodes: usize,
     depth: usize,
 }
 
-impl<'a, F: Fn(&Node, &[Value]) -> Option<String>> NodeSearch<'a, F> {
-    fn new(functions: &'a [Function], reason_of: F) -> Self {
+impl<'a, F: Fn(&NodeProto, &[Value]) -> Option<String>> NodeSearch<'a, F> {
+    fn new(functions: &'a [FunctionProto], reason_of: F) -> Self {
         NodeSearch { functions, reason_of, nodes: 0, depth: 0 }
     }
 
-    fn at(mut self, graph: &Graph) -> Option<String> {
+    fn at(mut self, graph: &GraphProto) -> Option<String> {
         self.nodes(&graph.nodes, &mut Scope::of_model(graph))
     }
 
     /// Visits nodes in the order in which they run.
-    fn nodes(&mut self, nodes: &[Node], scope: &mut Scope<'_>) -> Option<String> {
+    fn nodes(&mut self, nodes: &[NodeProto], scope: &mut Scope<'_>) -> Option<String> {
         nodes.iter().find_map(|node| self.node(node, scope))
     }
 
-    fn node(&mut self, node: &Node, scope: &mut Scope<'_>) -> Option<String> {
+    fn node(&mut self, node: &NodeProto, scope: &mut Scope<'_>) -> Option<String> {
         self.nodes += 1;
         if self.nodes > MAX_NODES || self.depth > MAX_DEPTH {
             return Some("its functions are nested too deeply to be looked at".into());
@@ -116,14 +117,14 @@ impl<'a, F: Fn(&Node, &[Value]) -> Option<String>> NodeSearch<'a, F> {
     }
 }
 
-impl Function {
-    fn is_called_by(&self, node: &Node) -> bool {
+impl FunctionProto {
+    fn is_called_by(&self, node: &NodeProto) -> bool {
         self.name == node.operator && self.domain == node.domain
     }
 }
 
 /// The node's name, where it has one.
-fn named(node: &Node) -> String {
+fn named(node: &NodeProto) -> String {
     if node.name.is_empty() { String::new() } else { format!(" (node '{}')", node.name) }
 }
 

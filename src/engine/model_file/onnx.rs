@@ -1,24 +1,24 @@
-//! The messages of onnx.proto (field numbers as in ONNX 1.23) as far as they are needed here; all else is skipped when they
-//! are decoded, so nothing but what is made here is encoded again.
+//! The messages of onnx.proto (names and field numbers as in ONNX 1.23) as far as they are needed here; all else is skipped
+//! when they are decoded, so nothing but what is made here is encoded again.
 
 use bytes::Bytes;
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Model {
+pub(in crate::engine) struct ModelProto {
     #[prost(int64, tag = "1")]
     pub ir_version: i64,
     #[prost(message, optional, tag = "7")]
-    pub graph: Option<Graph>,
+    pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]
-    pub opsets: Vec<OperatorSet>,
+    pub opsets: Vec<OperatorSetIdProto>,
     #[prost(message, repeated, tag = "25")]
-    pub functions: Vec<Function>,
+    pub functions: Vec<FunctionProto>,
 }
 
 /// A version of the operators of a domain.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct OperatorSet {
+pub(in crate::engine) struct OperatorSetIdProto {
     #[prost(string, tag = "1")]
     pub domain: String,
     #[prost(int64, tag = "2")]
@@ -27,7 +27,7 @@ pub(in crate::engine) struct OperatorSet {
 
 /// An operator that the model defines itself.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Function {
+pub(in crate::engine) struct FunctionProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, repeated, tag = "4")]
@@ -35,35 +35,35 @@ pub(in crate::engine) struct Function {
     #[prost(string, repeated, tag = "5")]
     pub outputs: Vec<String>,
     #[prost(message, repeated, tag = "7")]
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<NodeProto>,
     #[prost(message, repeated, tag = "9")]
-    pub opsets: Vec<OperatorSet>,
+    pub opsets: Vec<OperatorSetIdProto>,
     #[prost(string, tag = "10")]
     pub domain: String,
     /// Shapes that are declared of values inside.
     #[prost(message, repeated, tag = "12")]
-    pub values: Vec<ValueInfo>,
+    pub values: Vec<ValueInfoProto>,
     /// Attributes with the values that they have where a node gives none.
     #[prost(message, repeated, tag = "11")]
-    pub defaults: Vec<Attribute>,
+    pub defaults: Vec<AttributeProto>,
 }
 
 /// Field of a model that holds its graph.
 pub(in crate::engine) const MODEL_GRAPH: u32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Graph {
+pub(in crate::engine) struct GraphProto {
     #[prost(message, repeated, tag = "1")]
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<NodeProto>,
     #[prost(message, repeated, tag = "5")]
-    pub initializers: Vec<Tensor>,
+    pub initializers: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
-    pub inputs: Vec<ValueInfo>,
+    pub inputs: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
-    pub outputs: Vec<ValueInfo>,
+    pub outputs: Vec<ValueInfoProto>,
     /// Shapes that are declared of values inside.
     #[prost(message, repeated, tag = "13")]
-    pub values: Vec<ValueInfo>,
+    pub values: Vec<ValueInfoProto>,
 }
 
 /// Fields of a graph that hold a node and an output.
@@ -71,7 +71,7 @@ pub(in crate::engine) const GRAPH_NODE: u32 = 1;
 pub(in crate::engine) const GRAPH_OUTPUT: u32 = 12;
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Node {
+pub(in crate::engine) struct NodeProto {
     #[prost(string, repeated, tag = "1")]
     pub inputs: Vec<String>,
     #[prost(string, repeated, tag = "2")]
@@ -81,13 +81,13 @@ pub(in crate::engine) struct Node {
     #[prost(string, tag = "4")]
     pub operator: String,
     #[prost(message, repeated, tag = "5")]
-    pub attributes: Vec<Attribute>,
+    pub attributes: Vec<AttributeProto>,
     #[prost(string, tag = "7")]
     pub domain: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Attribute {
+pub(in crate::engine) struct AttributeProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(float, tag = "2")]
@@ -97,24 +97,24 @@ pub(in crate::engine) struct Attribute {
     #[prost(bytes = "vec", tag = "4")]
     pub string: Vec<u8>,
     #[prost(message, optional, tag = "5")]
-    pub tensor: Option<Tensor>,
+    pub tensor: Option<TensorProto>,
     #[prost(message, optional, tag = "6")]
-    pub graph: Option<Graph>,
+    pub graph: Option<GraphProto>,
     #[prost(int64, repeated, tag = "8")]
     pub integers: Vec<i64>,
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
     #[prost(message, repeated, tag = "10")]
-    pub tensors: Vec<Tensor>,
+    pub tensors: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
-    pub graphs: Vec<Graph>,
+    pub graphs: Vec<GraphProto>,
     /// In a function: the attribute of the node that calls it, whose value this one has.
     #[prost(string, tag = "21")]
     pub reference: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Tensor {
+pub(in crate::engine) struct TensorProto {
     #[prost(int64, repeated, tag = "1")]
     pub extents: Vec<i64>,
     #[prost(int32, tag = "2")]
@@ -129,11 +129,11 @@ pub(in crate::engine) struct Tensor {
     #[prost(bytes = "bytes", tag = "9")]
     pub raw_data: Bytes,
     #[prost(message, repeated, tag = "13")]
-    pub external_data: Vec<Entry>,
+    pub external_data: Vec<StringStringEntryProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Entry {
+pub(in crate::engine) struct StringStringEntryProto {
     #[prost(string, tag = "1")]
     pub key: String,
     #[prost(string, tag = "2")]
@@ -142,25 +142,26 @@ pub(in crate::engine) struct Entry {
 
 /// An input or output of a graph.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct ValueInfo {
+pub(in crate::engine) struct ValueInfoProto {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(message, optional, tag = "2")]
-    pub kind: Option<Type>,
+    pub kind: Option<TypeProto>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Type {
+pub(in crate::engine) struct TypeProto {
     #[prost(message, optional, tag = "1")]
-    pub tensor: Option<TensorType>,
+    pub tensor: Option<TensorTypeProto>,
 }
 
+/// `TypeProto.Tensor`.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct TensorType {
+pub(in crate::engine) struct TensorTypeProto {
     #[prost(int32, tag = "1")]
     pub element: i32,
     #[prost(message, optional, tag = "2")]
-    pub shape: Option<TensorShape>,
+    pub shape: Option<TensorShapeProto>,
 }
 
 /// `TensorProto.DataType`.
@@ -171,14 +172,14 @@ pub(in crate::engine) const INT64: i32 = 7;
 pub(in crate::engine) const BOOL: i32 = 9;
 
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct TensorShape {
+pub(in crate::engine) struct TensorShapeProto {
     #[prost(message, repeated, tag = "1")]
-    pub dimensions: Vec<Dimension>,
+    pub dimensions: Vec<DimensionProto>,
 }
 
-/// One axis: a number, a name, or neither.
+/// One axis, `TensorShapeProto.Dimension`: a number, a name, or neither.
 #[derive(Clone, PartialEq, Message)]
-pub(in crate::engine) struct Dimension {
+pub(in crate::engine) struct DimensionProto {
     #[prost(int64, optional, tag = "1")]
     pub extent: Option<i64>,
     #[prost(string, optional, tag = "2")]

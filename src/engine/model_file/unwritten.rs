@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use super::onnx::{Graph, Node};
+use super::onnx::{GraphProto, NodeProto};
 
 /// The operators, each with the inputs of which one that is part of the model makes it safe; without any it is never safe.
 const OPERATORS: [(&str, &[usize]); 12] = [
@@ -26,11 +26,11 @@ const OPERATORS: [(&str, &[usize]); 12] = [
 ];
 
 /// The first operator of the graph, and of those inside it, that may leave an output unwritten.
-pub(super) fn find(graph: &Graph) -> Option<&str> {
+pub(super) fn find(graph: &GraphProto) -> Option<&str> {
     find_among(graph, &BTreeSet::new())
 }
 
-fn find_among<'g>(graph: &'g Graph, outer: &BTreeSet<&'g str>) -> Option<&'g str> {
+fn find_among<'g>(graph: &'g GraphProto, outer: &BTreeSet<&'g str>) -> Option<&'g str> {
     let mut constants = outer.clone();
     let filled = graph.initializers.iter().filter(|tensor| !tensor.extents.contains(&0));
     constants.extend(filled.map(|tensor| tensor.name.as_str()));
@@ -51,7 +51,7 @@ fn find_among<'g>(graph: &'g Graph, outer: &BTreeSet<&'g str>) -> Option<&'g str
     None
 }
 
-fn is_unsafe(node: &Node, constants: &BTreeSet<&str>) -> bool {
+fn is_unsafe(node: &NodeProto, constants: &BTreeSet<&str>) -> bool {
     let operator = OPERATORS.iter().find(|(operator, _)| *operator == node.operator);
     let is_constant = |index: &usize| node.inputs.get(*index).is_some_and(|name| constants.contains(name.as_str()));
     operator.is_some_and(|(_, weights)| !weights.iter().any(is_constant))
@@ -59,7 +59,7 @@ fn is_unsafe(node: &Node, constants: &BTreeSet<&str>) -> bool {
 
 /// True if a node makes the same of the model alone in every run, and nothing empty: these keep the number of elements, as
 /// weights that are unpacked go through them.
-fn is_constant(node: &Node, constants: &BTreeSet<&str>) -> bool {
+fn is_constant(node: &NodeProto, constants: &BTreeSet<&str>) -> bool {
     const KEEP: [&str; 8] =
         ["Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze"];
     let mut inputs = node.inputs.iter().filter(|input| !input.is_empty());
@@ -73,23 +73,23 @@ fn is_constant(node: &Node, constants: &BTreeSet<&str>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::onnx::{Attribute, Tensor, ValueInfo},
+        super::onnx::{AttributeProto, TensorProto, ValueInfoProto},
         *,
     };
 
-    fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+    fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
         let inputs = inputs.iter().map(ToString::to_string).collect();
-        Node { operator: operator.into(), inputs, outputs: vec![output.into()], ..Node::default() }
+        NodeProto { operator: operator.into(), inputs, outputs: vec![output.into()], ..NodeProto::default() }
     }
 
-    fn tensor(name: &str, extents: &[i64]) -> Tensor {
-        Tensor { name: name.into(), extents: extents.into(), ..Tensor::default() }
+    fn tensor(name: &str, extents: &[i64]) -> TensorProto {
+        TensorProto { name: name.into(), extents: extents.into(), ..TensorProto::default() }
     }
 
-    fn graph(nodes: Vec<Node>) -> Graph {
+    fn graph(nodes: Vec<NodeProto>) -> GraphProto {
         let initializers = vec![tensor("w", &[2, 3, 3, 3]), tensor("empty", &[2, 0, 3, 3]), tensor("given", &[2, 3])];
-        let inputs = ["x", "given"].map(|name| ValueInfo { name: name.into(), kind: None }).into();
-        Graph { nodes, initializers, inputs, ..Graph::default() }
+        let inputs = ["x", "given"].map(|name| ValueInfoProto { name: name.into(), kind: None }).into();
+        GraphProto { nodes, initializers, inputs, ..GraphProto::default() }
     }
 
     #[test]
@@ -107,8 +107,10 @@ mod tests {
 
     #[test]
     fn operators_over_values_of_the_client_are_found() {
-        let inside =
-            |node| Attribute { graph: Some(Graph { nodes: vec![node], ..Graph::default() }), ..Attribute::default() };
+        let inside = |node| AttributeProto {
+            graph: Some(GraphProto { nodes: vec![node], ..GraphProto::default() }),
+            ..AttributeProto::default()
+        };
         for (operator, nodes) in [
             ("ConvInteger", vec![node("ConvInteger", &["x", "x"], "y")]),
             ("ConvInteger", vec![node("ConvInteger", &["x", "empty"], "y")]),
@@ -117,7 +119,10 @@ mod tests {
             ("Conv", vec![node("Slice", &["w", "w"], "s"), node("Conv", &["x", "s"], "y")]),
             (
                 "QGemm",
-                vec![Node { attributes: vec![inside(node("QGemm", &["x", "x"], "y"))], ..node("If", &["x"], "y") }],
+                vec![NodeProto {
+                    attributes: vec![inside(node("QGemm", &["x", "x"], "y"))],
+                    ..node("If", &["x"], "y")
+                }],
             ),
         ] {
             assert_eq!(find(&graph(nodes)), Some(operator));

@@ -14,7 +14,8 @@ use prost::{
 use std::collections::BTreeMap;
 
 use super::onnx::{
-    Dimension, FLOAT, GRAPH_NODE, GRAPH_OUTPUT, Graph, MODEL_GRAPH, Node, TensorShape, TensorType, Type, ValueInfo,
+    DimensionProto, FLOAT, GRAPH_NODE, GRAPH_OUTPUT, GraphProto, MODEL_GRAPH, NodeProto, TensorShapeProto,
+    TensorTypeProto, TypeProto, ValueInfoProto,
 };
 
 /// A model whose outputs are tensors.
@@ -26,9 +27,9 @@ pub(super) struct TakenOut {
 
 /// The model without the ZipMaps and the sequences that make its outputs; `None` where there are none, or it is not encoded as
 /// expected.
-pub(super) fn take_out(encoded: &[u8], graph: &Graph) -> Option<TakenOut> {
+pub(super) fn take_out(encoded: &[u8], graph: &GraphProto) -> Option<TakenOut> {
     let is_output = |name: &str| graph.outputs.iter().any(|info| info.name == name);
-    let mut taken: BTreeMap<&str, (&Node, Ending)> = BTreeMap::new();
+    let mut taken: BTreeMap<&str, (&NodeProto, Ending)> = BTreeMap::new();
     for node in &graph.nodes {
         if let Some(output) = zip_map_output(node).filter(|output| is_output(output)) {
             taken.insert(output, (node, Ending::Maps(class_labels(node))));
@@ -42,7 +43,7 @@ pub(super) fn take_out(encoded: &[u8], graph: &Graph) -> Option<TakenOut> {
     let rows = rows(graph);
     let rewrite_graph_field = |number, field: &[u8]| match number {
         GRAPH_NODE => {
-            let node = Node::decode(field).ok()?;
+            let node = NodeProto::decode(field).ok()?;
             let (_, ending) = taken.get(node.outputs.first()?.as_str()).filter(|(taken, _)| **taken == node)?;
             let nodes = match ending {
                 Ending::Maps(_) => vec![identity(&node, &node.inputs[..1], &node.outputs[0])],
@@ -51,20 +52,20 @@ pub(super) fn take_out(encoded: &[u8], graph: &Graph) -> Option<TakenOut> {
                     inputs.zip(names).map(|(input, output)| identity(&node, input, output)).collect()
                 }
             };
-            Some(nodes.iter().map(Node::encode_to_vec).collect())
+            Some(nodes.iter().map(NodeProto::encode_to_vec).collect())
         }
         GRAPH_OUTPUT => {
-            let name = ValueInfo::decode(field).ok()?.name;
+            let name = ValueInfoProto::decode(field).ok()?.name;
             let infos = match taken.get(name.as_str())? {
                 (node, Ending::Maps(labels)) => {
                     let kind = (!labels.is_empty()).then(|| element(graph, &node.inputs[0], MAX_STEPS)).flatten();
-                    vec![ValueInfo { name, kind: kind.map(|element| matrix(element, rows.clone(), labels.len())) }]
+                    vec![ValueInfoProto { name, kind: kind.map(|element| matrix(element, rows.clone(), labels.len())) }]
                 }
                 (_, Ending::Tensors(names)) => {
-                    names.iter().map(|name| ValueInfo { name: name.clone(), kind: None }).collect()
+                    names.iter().map(|name| ValueInfoProto { name: name.clone(), kind: None }).collect()
                 }
             };
-            Some(infos.iter().map(ValueInfo::encode_to_vec).collect())
+            Some(infos.iter().map(ValueInfoProto::encode_to_vec).collect())
         }
         _ => None,
     };
@@ -87,7 +88,7 @@ enum Ending {
 }
 
 /// The output of a node that makes a sequence of tensors for the graph's end alone, and names for the tensors.
-fn sequence<'n>(graph: &Graph, node: &'n Node) -> Option<(&'n str, Vec<String>)> {
+fn sequence<'n>(graph: &GraphProto, node: &'n NodeProto) -> Option<(&'n str, Vec<String>)> {
     let is_sequence = node.operator == "SequenceConstruct" && matches!(&*node.domain, "" | "ai.onnx");
     let output = node.outputs.first().filter(|_| is_sequence && !node.inputs.is_empty())?;
     let names: Vec<String> = (0..node.inputs.len()).map(|index| format!("{output}_{index}")).collect();
@@ -101,7 +102,7 @@ fn sequence<'n>(graph: &Graph, node: &'n Node) -> Option<(&'n str, Vec<String>)>
 }
 
 /// True if a node has graphs inside, which may use any value of the outer one.
-fn has_graphs(node: &Node) -> bool {
+fn has_graphs(node: &NodeProto) -> bool {
     node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty())
 }
 
@@ -112,7 +113,7 @@ const MAX_STEPS: usize = 256;
 const DOUBLE: i32 = 11;
 
 /// The element type of a value, FLOAT or DOUBLE, as far as the nodes before it show; ONNX Runtime finds out what is `None` here.
-fn element(graph: &Graph, name: &str, steps: usize) -> Option<i32> {
+fn element(graph: &GraphProto, name: &str, steps: usize) -> Option<i32> {
     if let Some(tensor) = graph.initializers.iter().find(|tensor| tensor.name == name) {
         return Some(tensor.element).filter(is_float);
     }
@@ -143,12 +144,12 @@ fn is_float(element: &i32) -> bool {
 }
 
 /// The output of a node, if the node is a ZipMap.
-fn zip_map_output(node: &Node) -> Option<&str> {
+fn zip_map_output(node: &NodeProto) -> Option<&str> {
     let is_zip_map = node.operator == "ZipMap" && node.domain == "ai.onnx.ml" && !node.inputs.is_empty();
     node.outputs.first().filter(|_| is_zip_map).map(String::as_str)
 }
 
-fn class_labels(node: &Node) -> Vec<String> {
+fn class_labels(node: &NodeProto) -> Vec<String> {
     let attribute = |name: &str| node.attributes.iter().find(|attribute| attribute.name == name);
     let strings = attribute("classlabels_strings").into_iter().flat_map(|attribute| &attribute.strings);
     let integers = attribute("classlabels_int64s").into_iter().flat_map(|attribute| &attribute.integers);
@@ -157,24 +158,24 @@ fn class_labels(node: &Node) -> Vec<String> {
 }
 
 /// Axis 0 of the model's first input, which is what the probabilities have rows for.
-fn rows(graph: &Graph) -> Dimension {
-    let is_weight = |info: &&ValueInfo| graph.initializers.iter().any(|tensor| tensor.name == info.name);
+fn rows(graph: &GraphProto) -> DimensionProto {
+    let is_weight = |info: &&ValueInfoProto| graph.initializers.iter().any(|tensor| tensor.name == info.name);
     let first = graph.inputs.iter().find(|info| !is_weight(info));
     let shape = first.and_then(|info| info.kind.as_ref()?.tensor.as_ref()?.shape.as_ref());
     shape.and_then(|shape| shape.dimensions.first()).cloned().unwrap_or_default()
 }
 
-fn identity(node: &Node, input: &[String], output: &str) -> Node {
+fn identity(node: &NodeProto, input: &[String], output: &str) -> NodeProto {
     // Nodes may share no name.
     let name = if node.inputs.len() == 1 { node.name.clone() } else { String::new() };
     let (inputs, outputs) = (input.to_vec(), vec![output.to_owned()]);
-    Node { inputs, outputs, name, operator: "Identity".into(), ..Node::default() }
+    NodeProto { inputs, outputs, name, operator: "Identity".into(), ..NodeProto::default() }
 }
 
-fn matrix(element: i32, rows: Dimension, classes: usize) -> Type {
-    let classes = Dimension { extent: i64::try_from(classes).ok(), name: None };
-    let shape = Some(TensorShape { dimensions: vec![rows, classes] });
-    Type { tensor: Some(TensorType { element, shape }) }
+fn matrix(element: i32, rows: DimensionProto, classes: usize) -> TypeProto {
+    let classes = DimensionProto { extent: i64::try_from(classes).ok(), name: None };
+    let shape = Some(TensorShapeProto { dimensions: vec![rows, classes] });
+    TypeProto { tensor: Some(TensorTypeProto { element, shape }) }
 }
 
 /// A message in which fields of messages and strings are replaced by others of the same number, as `change` says; all else stands

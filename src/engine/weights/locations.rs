@@ -6,7 +6,7 @@ use std::{
     io::{self, BufRead, Read as _, Seek, SeekFrom},
 };
 
-use crate::engine::model_file::onnx::Entry;
+use crate::engine::model_file::onnx::StringStringEntryProto;
 
 /// Bytes of a protobuf message, which a model is, at most.
 const MAX_MODEL: u64 = (1 << 31) - 1;
@@ -58,7 +58,7 @@ pub(in crate::engine) fn locations(model: &mut (impl BufRead + Seek)) -> io::Res
         return Ok(BTreeSet::new());
     }
     model.seek(SeekFrom::Start(0))?;
-    let mut reader = Reader { model, position: 0, found: BTreeSet::new() };
+    let mut reader = LocationReader { model, position: 0, found: BTreeSet::new() };
     match reader.message(MessageKind::Model, end, 0) {
         Ok(()) => Ok(reader.found),
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
@@ -68,13 +68,13 @@ pub(in crate::engine) fn locations(model: &mut (impl BufRead + Seek)) -> io::Res
     }
 }
 
-struct Reader<'a, M> {
+struct LocationReader<'a, M> {
     model: &'a mut M,
     position: u64,
     found: BTreeSet<String>,
 }
 
-impl<M: BufRead + Seek> Reader<'_, M> {
+impl<M: BufRead + Seek> LocationReader<'_, M> {
     fn message(&mut self, kind: MessageKind, end: u64, depth: usize) -> io::Result<()> {
         while self.position < end {
             let tag = self.varint()?;
@@ -108,7 +108,7 @@ impl<M: BufRead + Seek> Reader<'_, M> {
         let mut bytes = Vec::new();
         (&mut *self.model).take(length).read_to_end(&mut bytes)?;
         self.position += length;
-        let entry = Entry::decode(&*bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let entry = StringStringEntryProto::decode(&*bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         if entry.key == "location" {
             self.found.insert(entry.value);
         }
@@ -152,17 +152,19 @@ impl<M: BufRead + Seek> Reader<'_, M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model_file::onnx::{Attribute, Function, Graph, Model, Node, Tensor};
+    use crate::engine::model_file::onnx::{
+        AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto,
+    };
     use proptest::prelude::*;
     use std::io::{BufReader, Cursor};
 
-    fn tensor(location: &str) -> Tensor {
-        let entry = |key: &str, value: &str| Entry { key: key.into(), value: value.into() };
-        Tensor { external_data: vec![entry("offset", "0"), entry("location", location)], ..Tensor::default() }
+    fn tensor(location: &str) -> TensorProto {
+        let entry = |key: &str, value: &str| StringStringEntryProto { key: key.into(), value: value.into() };
+        TensorProto { external_data: vec![entry("offset", "0"), entry("location", location)], ..TensorProto::default() }
     }
 
-    fn node(attribute: Attribute) -> Node {
-        Node { attributes: vec![attribute], ..Node::default() }
+    fn node(attribute: AttributeProto) -> NodeProto {
+        NodeProto { attributes: vec![attribute], ..NodeProto::default() }
     }
 
     fn found(encoded: &[u8], buffer: usize) -> Vec<String> {
@@ -172,21 +174,22 @@ mod tests {
 
     #[test]
     fn locations_are_found_wherever_tensors_lie() {
-        let large = Tensor { raw_data: vec![7; 10_000].into(), ..Tensor::default() };
-        let body = Graph { initializers: vec![tensor("body")], ..Graph::default() };
+        let large = TensorProto { raw_data: vec![7; 10_000].into(), ..TensorProto::default() };
+        let body = GraphProto { initializers: vec![tensor("body")], ..GraphProto::default() };
         let nodes = vec![
-            node(Attribute { tensor: Some(tensor("attribute")), ..Attribute::default() }),
-            node(Attribute { tensors: vec![tensor("list")], ..Attribute::default() }),
-            node(Attribute { graph: Some(body.clone()), ..Attribute::default() }),
-            node(Attribute { graphs: vec![Graph { nodes: vec![], ..body }], ..Attribute::default() }),
+            node(AttributeProto { tensor: Some(tensor("attribute")), ..AttributeProto::default() }),
+            node(AttributeProto { tensors: vec![tensor("list")], ..AttributeProto::default() }),
+            node(AttributeProto { graph: Some(body.clone()), ..AttributeProto::default() }),
+            node(AttributeProto { graphs: vec![GraphProto { nodes: vec![], ..body }], ..AttributeProto::default() }),
         ];
-        let function = Function {
-            nodes: vec![node(Attribute { tensor: Some(tensor("function")), ..Attribute::default() })],
-            ..Function::default()
+        let function = FunctionProto {
+            nodes: vec![node(AttributeProto { tensor: Some(tensor("function")), ..AttributeProto::default() })],
+            ..FunctionProto::default()
         };
         let initializers = vec![large.clone(), tensor("./w.bin"), large, tensor("w.bin")];
-        let graph = Graph { nodes, initializers, ..Graph::default() };
-        let encoded = Model { graph: Some(graph), functions: vec![function], ..Model::default() }.encode_to_vec();
+        let graph = GraphProto { nodes, initializers, ..GraphProto::default() };
+        let encoded =
+            ModelProto { graph: Some(graph), functions: vec![function], ..ModelProto::default() }.encode_to_vec();
         for buffer in [1, 16, 100_000] {
             assert_eq!(found(&encoded, buffer), ["./w.bin", "attribute", "body", "function", "list", "w.bin"]);
         }

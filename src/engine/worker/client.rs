@@ -14,8 +14,11 @@ use super::{
     death::Death,
     death_watch::Notify,
     failure::WorkerFailure,
-    messages::{Area, Call, Load, Refused, Reply, ReplyBody, Request, Run, RunOutputs, Tensor as Described, Weights},
-    process::{Launch, Process},
+    messages::{
+        Area, AreaTensor, LoadCommand, Refused, ReplyBody, ReplyMessage, RequestBody, RequestMessage, RunCommand,
+        RunOutputs, WeightsEntry,
+    },
+    process::{Launch, WorkerProcess},
     regions::{Region, Regions},
 };
 use crate::{
@@ -42,21 +45,21 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A session in a worker process, which ends with this.
 pub(in crate::engine) struct Worker {
-    process: Process,
+    process: WorkerProcess,
     regions: Arc<Regions>,
     signature: Arc<Signature>,
     runs: u64,
     /// Rows of the last run, and what its outputs took.
     last: (usize, usize),
     death: Option<Death>,
-    origin: Origin,
+    origin: WorkerSpec,
     /// Called once the process ends.
     on_death: Option<Notify>,
 }
 
 /// Origin of a worker, for the next.
 #[derive(Clone)]
-struct Origin {
+struct WorkerSpec {
     launch: Launch,
     label: String,
     path: ModelPath,
@@ -77,10 +80,10 @@ impl Worker {
         target: &Target,
     ) -> Result<Self, WorkerFailure> {
         let regions = Regions::create().map_err(unstarted)?;
-        let mut process = Process::start(launch, regions.file(), label).map_err(unstarted)?;
+        let mut process = WorkerProcess::start(launch, regions.file(), label).map_err(unstarted)?;
         let signature = load_model(&mut process, &regions, file, path, target)?.into();
         let (label, path) = (label.to_owned(), path.clone());
-        let origin = Origin { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
+        let origin = WorkerSpec { launch: launch.clone(), label, path, digest: file.digest(), target: target.clone() };
         let last = (1, FIRST_ROOM);
         Ok(Worker { process, regions, signature, runs: 0, last, death: None, origin, on_death: None })
     }
@@ -97,7 +100,7 @@ impl Worker {
     ) -> Result<Self, WorkerFailure> {
         let signature = load_model(&mut self.process, &self.regions, file, path, target)?.into();
         let (path, target) = (path.clone(), target.clone());
-        let origin = Origin { path, digest: file.digest(), target, ..self.origin };
+        let origin = WorkerSpec { path, digest: file.digest(), target, ..self.origin };
         Ok(Worker { signature, last: (1, FIRST_ROOM), origin, ..self })
     }
 
@@ -106,7 +109,7 @@ impl Worker {
     /// # Errors
     /// As those of `load`; or the files are others now.
     pub(in crate::engine) fn restart(&mut self) -> Result<(), Failure> {
-        let Origin { launch, label, path, digest, target } = &self.origin;
+        let WorkerSpec { launch, label, path, digest, target } = &self.origin;
         let file = ModelFile::read(path)?;
         if file.digest() != *digest {
             return Err(Failure::passing("its files are others than those that it was loaded from"));
@@ -159,7 +162,7 @@ impl Worker {
         let stacked = Instant::now();
         ran.input = stacked - started;
         ran.outputs = prepared.and_then(|(run, input, output)| {
-            let answered = self.ask(Request::Run(run), output);
+            let answered = self.ask(RequestBody::Run(run), output);
             // It may be written to until the answer is here.
             drop(input);
             answered.and_then(|(written, output)| self.outputs(written, output, rows))
@@ -169,7 +172,7 @@ impl Worker {
     }
 
     /// The inputs in shared memory, and room for the outputs.
-    fn stack(&mut self, requests: &[&ModelInputs], rows: usize) -> Result<(Run, Region, Region)> {
+    fn stack(&mut self, requests: &[&ModelInputs], rows: usize) -> Result<(RunCommand, Region, Region)> {
         let required = self.signature.inputs.len();
         let mut inputs = Vec::new();
         let mut parts: Vec<Vec<&Tensor>> = Vec::new();
@@ -189,7 +192,7 @@ impl Worker {
             let length = parts.iter().map(|part| part.data().len()).sum::<usize>();
             let offset = end.next_multiple_of(ALIGNMENT);
             end = offset + length;
-            described.push(Described {
+            described.push(AreaTensor {
                 offset: offset as u64,
                 length: length as u64,
                 extents: extents.into_iter().map(|extent| extent as u64).collect(),
@@ -208,7 +211,8 @@ impl Worker {
         let output = self.region(self.room(rows))?;
         self.runs += 1;
         let (number, retired) = (self.runs, self.regions.take_retired());
-        let run = Run { number, input: Some(area(&input)), output: Some(area(&output)), inputs: described, retired };
+        let run =
+            RunCommand { number, input: Some(area(&input)), output: Some(area(&output)), inputs: described, retired };
         Ok((run, input, output))
     }
 
@@ -228,8 +232,8 @@ impl Worker {
     }
 
     /// Has a run made, and gives what came of it with the region that holds it.
-    fn ask(&mut self, run: Request, mut output: Region) -> Result<(RunOutputs, Region)> {
-        let mut request = Call::from(run);
+    fn ask(&mut self, run: RequestBody, mut output: Region) -> Result<(RunOutputs, Region)> {
+        let mut request = RequestMessage::from(run);
         loop {
             let answer = self.process.stream.send(&request).and_then(|()| self.wait());
             match answer {
@@ -242,7 +246,7 @@ impl Worker {
                     let length = usize::try_from(length).unwrap_or(usize::MAX);
                     // Whatever comes, the worker keeps its outputs until the next run only.
                     output = self.region(length)?;
-                    request = Call::from(Request::Room(area(&output)));
+                    request = RequestMessage::from(RequestBody::Room(area(&output)));
                 }
                 Ok(ReplyBody::Loaded(_) | ReplyBody::Refused(_)) => {
                     return Err(self.lost(&io::ErrorKind::InvalidData.into()));
@@ -256,7 +260,7 @@ impl Worker {
     fn wait(&mut self) -> io::Result<ReplyBody> {
         let mut stopped: Option<Instant> = None;
         loop {
-            if let Some(reply) = self.process.stream.receive::<Reply>()? {
+            if let Some(reply) = self.process.stream.receive::<ReplyMessage>()? {
                 return reply.body.ok_or(io::ErrorKind::InvalidData.into());
             }
             match stopped {
@@ -305,7 +309,7 @@ fn unstarted(error: io::Error) -> WorkerFailure {
 
 /// Has a worker load a model, and gives what that takes and gives.
 fn load_model(
-    process: &mut Process,
+    process: &mut WorkerProcess,
     regions: &Arc<Regions>,
     file: &ModelFile,
     path: &ModelPath,
@@ -314,10 +318,10 @@ fn load_model(
     let folder = path.folder();
     // The worker makes a copy: this one goes when the answer is here.
     let (load, shared) = share(regions, file, folder, target).map_err(unstarted)?;
-    let sent = process.stream.send(&Call::from(Request::Load(load)));
+    let sent = process.stream.send(&RequestMessage::from(RequestBody::Load(load)));
     let answer = sent.and_then(|()| {
         loop {
-            match process.stream.receive::<Reply>()? {
+            match process.stream.receive::<ReplyMessage>()? {
                 Some(reply) => return Ok(reply.body),
                 None if is_session_given_up() => return Err(io::ErrorKind::TimedOut.into()),
                 None => {}
@@ -351,7 +355,12 @@ fn load_model(
 }
 
 /// Copies a model into shared memory, and says how it lies there.
-fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Target) -> io::Result<(Load, Region)> {
+fn share(
+    regions: &Arc<Regions>,
+    file: &ModelFile,
+    folder: &Path,
+    target: &Target,
+) -> io::Result<(LoadCommand, Region)> {
     let parts = || std::iter::once(&*file.encoded).chain(file.weights.iter().map(|file| &*file.contents));
     let length: usize = parts().map(<[u8]>::len).sum();
     let mut region = regions.region(length)?;
@@ -362,11 +371,11 @@ fn share(regions: &Arc<Regions>, file: &ModelFile, folder: &Path, target: &Targe
     }
     let bytes = |path: &OsStr| path.as_bytes().to_vec();
     let weights = file.weights.iter();
-    let load = Load {
+    let load = LoadCommand {
         offset: region.offset(),
         model: file.encoded.len() as u64,
         weights: weights
-            .map(|file| Weights {
+            .map(|file| WeightsEntry {
                 names: file.names.iter().map(|name| bytes(name.as_os_str())).collect(),
                 length: file.contents.len() as u64,
             })
@@ -384,7 +393,7 @@ fn area(region: &Region) -> Area {
 }
 
 /// Where an output lies in a region of that size, if it can be true.
-fn read(output: &Described, size: usize) -> Option<(Shape, usize, usize)> {
+fn read(output: &AreaTensor, size: usize) -> Option<(Shape, usize, usize)> {
     let extents = output.extents.iter().map(|extent| usize::try_from(*extent).ok()).collect::<Option<Vec<_>>>()?;
     let (start, length) = (usize::try_from(output.offset).ok()?, usize::try_from(output.length).ok()?);
     start.checked_add(length).filter(|end| *end <= size)?;
@@ -392,7 +401,7 @@ fn read(output: &Described, size: usize) -> Option<(Shape, usize, usize)> {
 }
 
 /// Ends a process that did not do as it should, and says how it ended.
-fn end(process: &mut Process, error: &io::Error) -> Death {
+fn end(process: &mut WorkerProcess, error: &io::Error) -> Death {
     match error.kind() {
         io::ErrorKind::TimedOut => {
             process.end();

@@ -14,10 +14,10 @@ pub(super) type Notify = Arc<dyn Fn() + Send + Sync>;
 /// The thread's list of workers.
 #[derive(Clone)]
 struct DeathWatch {
-    shared: Arc<Shared>,
+    shared: Arc<DeathWatchShared>,
 }
 
-struct Shared {
+struct DeathWatchShared {
     workers: Mutex<Workers>,
     /// A byte here has the thread read the list again.
     wake: UnixStream,
@@ -25,11 +25,11 @@ struct Shared {
 
 #[derive(Default)]
 struct Workers {
-    watched: Vec<Watched>,
+    watched: Vec<WatchedWorker>,
     next_id: u64,
 }
 
-struct Watched {
+struct WatchedWorker {
     id: u64,
     /// The system reports a hang-up here once the worker has closed its end.
     socket: Arc<UnixStream>,
@@ -61,7 +61,7 @@ impl DeathWatch {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        let watch = DeathWatch { shared: Arc::new(Shared { workers: Mutex::default(), wake }) };
+        let watch = DeathWatch { shared: Arc::new(DeathWatchShared { workers: Mutex::default(), wake }) };
         let watching = watch.clone();
         thread::Builder::new().name("death-watch".into()).spawn(move || watching.run(&woken))?;
         Ok(watch)
@@ -72,7 +72,7 @@ impl DeathWatch {
         let mut workers = self.workers();
         let id = workers.next_id;
         workers.next_id += 1;
-        workers.watched.push(Watched { id, socket, notify });
+        workers.watched.push(WatchedWorker { id, socket, notify });
         drop(workers);
         self.wake();
         Ok(Registration { watch: self.clone(), id })
@@ -103,7 +103,7 @@ impl DeathWatch {
         }
     }
 
-    fn remove(&self, id: u64) -> Option<Watched> {
+    fn remove(&self, id: u64) -> Option<WatchedWorker> {
         let mut workers = self.workers();
         let index = workers.watched.iter().position(|watched| watched.id == id)?;
         Some(workers.watched.swap_remove(index))

@@ -6,19 +6,19 @@ use crate::tensor::{Datatype, Dimension, Signature, TensorSpec};
 
 /// A message of the server.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Call {
-    #[prost(oneof = "Request", tags = "1, 2, 3")]
-    pub request: Option<Request>,
+pub(super) struct RequestMessage {
+    #[prost(oneof = "RequestBody", tags = "1, 2, 3")]
+    pub request: Option<RequestBody>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Request {
+pub(super) enum RequestBody {
     /// Answered by `Loaded` or `Refused`.
     #[prost(message, tag = "1")]
-    Load(Load),
+    Load(LoadCommand),
     /// Answered by `Ran`, `Failed` or `Lacks`.
     #[prost(message, tag = "2")]
-    Run(Run),
+    Run(RunCommand),
     /// Room that `Lacks` asked for: answered by `Ran` or `Failed`.
     #[prost(message, tag = "3")]
     Room(Area),
@@ -26,7 +26,7 @@ pub(super) enum Request {
 
 /// A message of the worker.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Reply {
+pub(super) struct ReplyMessage {
     #[prost(oneof = "ReplyBody", tags = "1, 2, 3, 4, 5")]
     pub body: Option<ReplyBody>,
 }
@@ -40,7 +40,7 @@ pub(super) enum ReplyBody {
     #[prost(message, tag = "3")]
     Ran(RunOutputs),
     #[prost(message, tag = "4")]
-    Failed(Failed),
+    Failed(ErrorReply),
     /// The outputs take so many bytes, for which the worker was given no room.
     #[prost(uint64, tag = "5")]
     Lacks(u64),
@@ -48,13 +48,13 @@ pub(super) enum ReplyBody {
 
 /// A model, whose bytes lie in the shared file: the model file, then its weights.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Load {
+pub(super) struct LoadCommand {
     #[prost(uint64, tag = "5")]
     pub offset: u64,
     #[prost(uint64, tag = "1")]
     pub model: u64,
     #[prost(message, repeated, tag = "2")]
-    pub weights: Vec<Weights>,
+    pub weights: Vec<WeightsEntry>,
     /// The model's folder.
     #[prost(bytes = "vec", tag = "3")]
     pub folder: Vec<u8>,
@@ -71,7 +71,7 @@ pub(super) struct Load {
 
 /// A file of weights: its names in the model, and its length.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Weights {
+pub(super) struct WeightsEntry {
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub names: Vec<Vec<u8>>,
     #[prost(uint64, tag = "2")]
@@ -96,7 +96,7 @@ pub(super) struct Area {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     /// Counts up; by this the server stops it.
     #[prost(uint64, tag = "1")]
     pub number: u64,
@@ -106,7 +106,7 @@ pub(super) struct Run {
     pub output: Option<Area>,
     /// The required inputs in their order, then the optional ones that are given.
     #[prost(message, repeated, tag = "4")]
-    pub inputs: Vec<Tensor>,
+    pub inputs: Vec<AreaTensor>,
     /// Offsets of areas that are not used any more.
     #[prost(uint64, repeated, tag = "5")]
     pub retired: Vec<u64>,
@@ -114,7 +114,7 @@ pub(super) struct Run {
 
 /// A tensor in an area.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Tensor {
+pub(super) struct AreaTensor {
     /// From the start of the area.
     #[prost(uint64, tag = "1")]
     pub offset: u64,
@@ -131,11 +131,11 @@ pub(super) struct Tensor {
 pub(super) struct RunOutputs {
     /// All outputs in their order.
     #[prost(message, repeated, tag = "1")]
-    pub outputs: Vec<Tensor>,
+    pub outputs: Vec<AreaTensor>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Failed {
+pub(super) struct ErrorReply {
     /// An index into `Code::OF_INFERENCES`.
     #[prost(uint32, tag = "1")]
     pub code: u32,
@@ -146,15 +146,15 @@ pub(super) struct Failed {
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelSignature {
     #[prost(message, repeated, tag = "1")]
-    pub inputs: Vec<Spec>,
+    pub inputs: Vec<TensorDeclaration>,
     #[prost(message, repeated, tag = "2")]
-    pub optional_inputs: Vec<Spec>,
+    pub optional_inputs: Vec<TensorDeclaration>,
     #[prost(message, repeated, tag = "3")]
-    pub outputs: Vec<Spec>,
+    pub outputs: Vec<TensorDeclaration>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Spec {
+pub(super) struct TensorDeclaration {
     #[prost(string, tag = "1")]
     pub name: String,
     #[prost(string, tag = "2")]
@@ -181,21 +181,21 @@ pub(super) struct Axis {
     pub name: Option<String>,
 }
 
-impl From<Request> for Call {
-    fn from(request: Request) -> Self {
-        Call { request: Some(request) }
+impl From<RequestBody> for RequestMessage {
+    fn from(request: RequestBody) -> Self {
+        RequestMessage { request: Some(request) }
     }
 }
 
-impl From<ReplyBody> for Reply {
+impl From<ReplyBody> for ReplyMessage {
     fn from(body: ReplyBody) -> Self {
-        Reply { body: Some(body) }
+        ReplyMessage { body: Some(body) }
     }
 }
 
 impl From<&Signature> for ModelSignature {
     fn from(signature: &Signature) -> Self {
-        let specs = |specs: &[TensorSpec]| specs.iter().map(Spec::from).collect();
+        let specs = |specs: &[TensorSpec]| specs.iter().map(TensorDeclaration::from).collect();
         ModelSignature {
             inputs: specs(&signature.inputs),
             optional_inputs: specs(&signature.optional_inputs),
@@ -204,13 +204,13 @@ impl From<&Signature> for ModelSignature {
     }
 }
 
-impl From<&TensorSpec> for Spec {
+impl From<&TensorSpec> for TensorDeclaration {
     fn from(spec: &TensorSpec) -> Self {
         let axis = |dimension: &Dimension| match dimension {
             Dimension::Fixed(extent) => Axis { extent: Some(*extent as u64), name: None },
             Dimension::Symbolic(name) => Axis { extent: None, name: name.as_deref().map(str::to_owned) },
         };
-        Spec {
+        TensorDeclaration {
             name: spec.name.to_string(),
             datatype: spec.datatype.name().into(),
             shape: spec.shape.as_ref().map(|shape| Axes { axes: shape.iter().map(axis).collect() }),
@@ -222,12 +222,13 @@ impl From<&TensorSpec> for Spec {
 impl ModelSignature {
     /// The signature that it says; `None` where it says none that there can be.
     pub(super) fn read(self) -> Option<Signature> {
-        let specs = |specs: Vec<Spec>| specs.into_iter().map(Spec::read).collect::<Option<Vec<_>>>();
+        let specs =
+            |specs: Vec<TensorDeclaration>| specs.into_iter().map(TensorDeclaration::read).collect::<Option<Vec<_>>>();
         Some(Signature::new(specs(self.inputs)?, specs(self.optional_inputs)?, specs(self.outputs)?))
     }
 }
 
-impl Spec {
+impl TensorDeclaration {
     fn read(self) -> Option<TensorSpec> {
         let axis = |axis: Axis| match axis.extent {
             Some(extent) => usize::try_from(extent).ok().map(Dimension::Fixed),
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_datatype_that_there_is_not_is_no_signature() {
-        let spec = Spec { datatype: "FP31".into(), ..Spec::default() };
+        let spec = TensorDeclaration { datatype: "FP31".into(), ..TensorDeclaration::default() };
         assert_eq!(ModelSignature { inputs: vec![spec], ..ModelSignature::default() }.read(), None);
     }
 }

@@ -49,7 +49,7 @@ impl Launch {
 }
 
 /// A worker process, which ends with this.
-pub(super) struct Process {
+pub(super) struct WorkerProcess {
     child: Child,
     pub(super) stream: MessageStream,
     /// Numbers of runs to stop go one way, what the worker writes to stderr comes the other way.
@@ -59,7 +59,7 @@ pub(super) struct Process {
     watched: Option<Registration>,
 }
 
-impl Process {
+impl WorkerProcess {
     /// Starts a worker, which maps this file. `label` is shown by `ps`.
     pub(super) fn start(launch: &Launch, file: &SharedFile, label: &str) -> io::Result<Self> {
         let (socket, worker_socket) = UnixStream::pair()?;
@@ -75,7 +75,7 @@ impl Process {
         command.stdin(OwnedFd::from(worker_socket)).stdout(Stdio::from(file.file().try_clone()?));
         command.stderr(OwnedFd::from(worker_control)).process_group(0);
         let child = command.spawn()?;
-        Ok(Process { child, stream: MessageStream::new(socket), control, log: Vec::new(), watched: None })
+        Ok(WorkerProcess { child, stream: MessageStream::new(socket), control, log: Vec::new(), watched: None })
     }
 
     /// Has a function called once it ends, unless this process ends it.
@@ -133,7 +133,7 @@ impl Process {
     }
 }
 
-impl Drop for Process {
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
         self.watched = None;
         // One that has been waited for is left alone: its number may be another's.

@@ -158,7 +158,7 @@ impl Region {
         if let Some(place) = &mut self.place {
             place.backed = place.backed.max(length.min(place.size));
         }
-        Bytes::from_owner(Written { region: self, length })
+        Bytes::from_owner(RegionBytes { region: self, length })
     }
 }
 
@@ -171,12 +171,12 @@ impl Drop for Region {
 }
 
 /// The bytes of a region that a worker has handed over.
-struct Written {
+struct RegionBytes {
     region: Region,
     length: usize,
 }
 
-impl AsRef<[u8]> for Written {
+impl AsRef<[u8]> for RegionBytes {
     fn as_ref(&self) -> &[u8] {
         self.region.place.as_ref().map_or(&[], |place| place.mapping.bytes(self.length))
     }

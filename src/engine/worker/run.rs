@@ -6,7 +6,7 @@ use std::{collections::HashMap, ptr};
 
 use super::{
     memory::{Mapping, SharedFile},
-    messages::{Area, Run, Tensor},
+    messages::{Area, AreaTensor, RunCommand},
 };
 use crate::{
     engine::{
@@ -27,14 +27,14 @@ pub(super) struct LoadedModel {
 /// Outputs of a run.
 pub(super) enum Made {
     /// All outputs are in the output area.
-    InPlace(Vec<Tensor>),
+    InPlace(Vec<AreaTensor>),
     /// They lie in the worker's memory; the inputs had so many rows.
     Elsewhere(Vec<tensor::Tensor>, usize),
 }
 
 /// Outputs after an attempt to write them to the output area.
-pub(super) enum Written {
-    All(Vec<Tensor>),
+pub(super) enum WriteOutcome {
+    All(Vec<AreaTensor>),
     /// The area is smaller than this.
     Lacks(u64, Made),
 }
@@ -79,7 +79,7 @@ impl LoadedModel {
     /// Runs a batch.
     pub(super) fn run(
         &mut self,
-        run: &Run,
+        run: &RunCommand,
         file: &SharedFile,
         areas: &mut Areas,
         memory: &MemoryInfo<'static>,
@@ -141,7 +141,7 @@ impl LoadedModel {
         rows: usize,
         area: &mut [u8],
         memory: &MemoryInfo<'static>,
-    ) -> Result<Option<(Vec<Option<Value>>, Vec<Tensor>)>> {
+    ) -> Result<Option<(Vec<Option<Value>>, Vec<AreaTensor>)>> {
         let (mut end, mut found) = (0usize, Vec::new());
         for (index, spec) in self.signature.outputs.iter().enumerate() {
             let Some(shape) = self.predicted.shape(index, spec, rows) else { return Ok(None) };
@@ -175,9 +175,15 @@ impl LoadedModel {
     }
 
     /// Has outputs lie in the area.
-    pub(super) fn write(&mut self, made: Made, area: Area, file: &SharedFile, areas: &mut Areas) -> Result<Written> {
+    pub(super) fn write(
+        &mut self,
+        made: Made,
+        area: Area,
+        file: &SharedFile,
+        areas: &mut Areas,
+    ) -> Result<WriteOutcome> {
         let (outputs, rows) = match made {
-            Made::InPlace(outputs) => return Ok(Written::All(outputs)),
+            Made::InPlace(outputs) => return Ok(WriteOutcome::All(outputs)),
             Made::Elsewhere(outputs, rows) => (outputs, rows),
         };
         let (mut end, mut starts) = (0usize, Vec::new());
@@ -187,7 +193,7 @@ impl LoadedModel {
             end = start.saturating_add(output.data().len());
         }
         let Some(taken) = areas.bytes_mut(file, area)?.get_mut(..end) else {
-            return Ok(Written::Lacks(end as u64, Made::Elsewhere(outputs, rows)));
+            return Ok(WriteOutcome::Lacks(end as u64, Made::Elsewhere(outputs, rows)));
         };
         let mut written = Vec::new();
         for (index, (output, start)) in outputs.iter().zip(starts).enumerate() {
@@ -196,20 +202,20 @@ impl LoadedModel {
             written.push(described(index, output.shape(), start, length));
             self.predicted.observe(index, &self.signature.outputs[index], rows, output.shape());
         }
-        Ok(Written::All(written))
+        Ok(WriteOutcome::All(written))
     }
 }
 
-fn described(index: usize, shape: &Shape, start: usize, length: usize) -> Tensor {
+fn described(index: usize, shape: &Shape, start: usize, length: usize) -> AreaTensor {
     let extents = shape.extents().iter().map(|extent| *extent as u64).collect();
-    Tensor { offset: start as u64, length: length as u64, extents, index: index as u32 }
+    AreaTensor { offset: start as u64, length: length as u64, extents, index: index as u32 }
 }
 
 /// An input as ONNX Runtime takes it, and the addresses that it lies at.
 #[allow(unsafe_code, reason = "hands ONNX Runtime the shared memory without a copy")]
 fn input_value(
     datatype: Datatype,
-    tensor: &Tensor,
+    tensor: &AreaTensor,
     (area, size): (*mut u8, usize),
     memory: &MemoryInfo<'static>,
 ) -> Result<(Value, std::ops::Range<usize>)> {

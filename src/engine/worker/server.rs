@@ -19,8 +19,11 @@ use std::{
 
 use super::{
     memory::SharedFile,
-    messages::{Area, Call, Failed, Load, Refused, Reply, ReplyBody, Request, Run, RunOutputs},
-    run::{Areas, LoadedModel, Made, Written},
+    messages::{
+        Area, ErrorReply, LoadCommand, Refused, ReplyBody, ReplyMessage, RequestBody, RequestMessage, RunCommand,
+        RunOutputs,
+    },
+    run::{Areas, LoadedModel, Made, WriteOutcome},
     setup::{self, Channels},
     stream::MessageStream,
 };
@@ -51,7 +54,7 @@ pub fn serve(arguments: &[OsString]) -> Result<(), String> {
     let memory = memory.to_str().and_then(|text| text.parse().ok()).filter(|memory| *memory > 0);
     setup::settle(nice.to_str().and_then(|text| text.parse().ok()), memory);
     log_to_stderr();
-    let running = Arc::new(Running::default());
+    let running = Arc::new(CurrentRun::default());
     let watched = running.clone();
     let watcher = thread::Builder::new().name("control".into()).spawn(move || watch(control, &watched));
     watcher.map_err(|error| format!("a thread can't be started: {error}"))?;
@@ -93,13 +96,13 @@ impl io::Write for ServerLog {
 
 /// The run that goes on, for the thread that may have to stop it.
 #[derive(Default)]
-struct Running {
+struct CurrentRun {
     /// Its number; 0 while there is none.
     number: Mutex<u64>,
     options: Mutex<Option<Arc<RunOptions>>>,
 }
 
-impl Running {
+impl CurrentRun {
     fn options(&self) -> MutexGuard<'_, Option<Arc<RunOptions>>> {
         self.options.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,7 +129,7 @@ impl Running {
 }
 
 /// Stops runs that the server wants stopped, and ends the process once the server has gone, whatever runs then.
-fn watch(mut control: UnixStream, running: &Running) {
+fn watch(mut control: UnixStream, running: &CurrentRun) {
     let mut number = [0; size_of::<u64>()];
     while control.read_exact(&mut number).is_ok() {
         running.stop(u64::from_le_bytes(number));
@@ -137,7 +140,7 @@ fn watch(mut control: UnixStream, running: &Running) {
 /// A worker process.
 struct Worker {
     engine: Engine,
-    running: Arc<Running>,
+    running: Arc<CurrentRun>,
     memory: MemoryInfo<'static>,
     file: SharedFile,
     areas: Areas,
@@ -149,31 +152,31 @@ impl Worker {
         // Outputs that there was no room for.
         let mut waiting: Option<Made> = None;
         loop {
-            let call = match stream.receive::<Call>() {
+            let call = match stream.receive::<RequestMessage>() {
                 Ok(Some(call)) => call,
                 Ok(None) => continue,
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => setup::exit_now(),
                 Err(error) => return Err(error),
             };
             let answer = match call.request {
-                Some(Request::Load(load)) => self.load(&load),
-                Some(Request::Run(run)) => {
+                Some(RequestBody::Load(load)) => self.load(&load),
+                Some(RequestBody::Run(run)) => {
                     self.running.begin(run.number);
                     let made = self.run(&run);
                     self.running.end();
                     self.hand_over(made, run.output.unwrap_or_default(), &mut waiting)
                 }
-                Some(Request::Room(area)) => {
+                Some(RequestBody::Room(area)) => {
                     let made = waiting.take().ok_or_else(|| Error::internal("no outputs wait for room"));
                     self.hand_over(made, area, &mut waiting)
                 }
                 None => failed(&Error::internal("the worker does not know the request")),
             };
-            stream.send(&Reply::from(answer))?;
+            stream.send(&ReplyMessage::from(answer))?;
         }
     }
 
-    fn run(&mut self, run: &Run) -> Result<Made> {
+    fn run(&mut self, run: &RunCommand) -> Result<Made> {
         let model = self.model.as_mut().ok_or_else(|| Error::internal("the worker has loaded no model"))?;
         let options = self.running.options().clone();
         model.run(run, &self.file, &mut self.areas, &self.memory, options.as_deref())
@@ -184,8 +187,8 @@ impl Worker {
         let model = self.model.as_mut().ok_or_else(|| Error::internal("the worker has loaded no model"));
         let written = made.and_then(|made| model?.write(made, area, &self.file, &mut self.areas));
         match written {
-            Ok(Written::All(outputs)) => ReplyBody::Ran(RunOutputs { outputs }),
-            Ok(Written::Lacks(length, made)) => {
+            Ok(WriteOutcome::All(outputs)) => ReplyBody::Ran(RunOutputs { outputs }),
+            Ok(WriteOutcome::Lacks(length, made)) => {
                 *waiting = Some(made);
                 ReplyBody::Lacks(length)
             }
@@ -193,7 +196,7 @@ impl Worker {
         }
     }
 
-    fn load(&mut self, load: &Load) -> ReplyBody {
+    fn load(&mut self, load: &LoadCommand) -> ReplyBody {
         self.model = None;
         self.areas = Areas::default();
         match self.load_model(load) {
@@ -206,7 +209,7 @@ impl Worker {
         }
     }
 
-    fn load_model(&self, load: &Load) -> Result<LoadedModel, Failure> {
+    fn load_model(&self, load: &LoadCommand) -> Result<LoadedModel, Failure> {
         let threads = NonZeroUsize::new(load.threads as usize).unwrap_or(NonZeroUsize::MIN);
         let max_run_memory = usize::try_from(load.max_run_memory).ok();
         let target = Target { max_run_memory, ..Target::cpu(threads) };
@@ -258,5 +261,5 @@ fn read_part(file: &File, mut offset: u64, length: u64) -> io::Result<Vec<u8>> {
 fn failed(error: &Error) -> ReplyBody {
     let code = Code::OF_INFERENCES.iter().position(|code| *code == error.code());
     let internal = Code::OF_INFERENCES.len() - 1;
-    ReplyBody::Failed(Failed { code: code.unwrap_or(internal) as u32, why: error.message().to_owned() })
+    ReplyBody::Failed(ErrorReply { code: code.unwrap_or(internal) as u32, why: error.message().to_owned() })
 }

@@ -82,7 +82,7 @@ fn wrong(what: &'static str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::messages::{Area, Call, Reply, Request},
+        super::messages::{Area, ReplyMessage, RequestBody, RequestMessage},
         *,
     };
     use std::time::Duration;
@@ -96,7 +96,7 @@ mod tests {
     fn messages_come_whole_however_they_are_cut() {
         let (mut receiver, mut raw) = pair();
         receiver.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        let sent = Call::from(Request::Room(Area { offset: 1 << 40, size: 77 }));
+        let sent = RequestMessage::from(RequestBody::Room(Area { offset: 1 << 40, size: 77 }));
         let mut encoded = Vec::new();
         for _ in 0..2 {
             encoded.extend_from_slice(&(sent.encoded_len() as u32).to_le_bytes());
@@ -104,13 +104,13 @@ mod tests {
         }
         for byte in &encoded[..encoded.len() / 2 - 1] {
             raw.write_all(&[*byte]).unwrap();
-            assert_eq!(receiver.receive::<Call>().unwrap(), None);
+            assert_eq!(receiver.receive::<RequestMessage>().unwrap(), None);
         }
         raw.write_all(&encoded[encoded.len() / 2 - 1..]).unwrap();
-        assert_eq!(receiver.receive::<Call>().unwrap().as_ref(), Some(&sent));
-        assert_eq!(receiver.receive::<Call>().unwrap().as_ref(), Some(&sent));
+        assert_eq!(receiver.receive::<RequestMessage>().unwrap().as_ref(), Some(&sent));
+        assert_eq!(receiver.receive::<RequestMessage>().unwrap().as_ref(), Some(&sent));
         drop(raw);
-        assert_eq!(receiver.receive::<Call>().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(receiver.receive::<RequestMessage>().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
         for bytes in [&[0xff; 4][..], &[2, 0, 0, 0, 0xff, 0xff]] {
             let (mut receiver, mut raw) = pair();
             raw.write_all(bytes).unwrap();
-            assert_eq!(receiver.receive::<Reply>().unwrap_err().kind(), io::ErrorKind::InvalidData);
+            assert_eq!(receiver.receive::<ReplyMessage>().unwrap_err().kind(), io::ErrorKind::InvalidData);
         }
     }
 }

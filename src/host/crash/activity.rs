@@ -2,14 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::slots::{self, MAX_TEXT, Slot};
+use super::slots::{self, ActivitySlot, MAX_TEXT};
 
 /// Bytes of a model's name that are recorded at most.
 const MAX_NAME: usize = 160;
 
 /// Kind of work that a thread does with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub enum ActivityPhase {
     /// The thread makes a session of the model.
     Load = 1,
     /// The thread runs the model.
@@ -27,7 +27,7 @@ pub struct Activity {
 
 /// Ends the note of an activity when it is dropped.
 #[must_use]
-pub struct Doing(Option<&'static Slot>);
+pub struct Doing(Option<&'static ActivitySlot>);
 
 impl Activity {
     /// An activity about a version whose files have this SHA-256, in hexadecimal digits.
@@ -43,7 +43,7 @@ impl Activity {
     }
 
     /// Notes that this thread works on the activity, until the result is dropped. A thread has one activity at a time.
-    pub fn begin(&self, phase: Phase) -> Doing {
+    pub fn begin(&self, phase: ActivityPhase) -> Doing {
         let slot = slots::of_this_thread();
         if let Some(slot) = slot {
             slot.set(self.id, &self.text, self.length, phase as u64);
@@ -92,11 +92,11 @@ mod tests {
             Some((phase, String::from_utf8(text[..length].to_vec()).unwrap()))
         };
         for _ in 0..2 {
-            let doing = first.begin(Phase::Load);
+            let doing = first.begin(ActivityPhase::Load);
             assert_eq!(read(), Some((1, "first\t1\ta".into())));
             drop(doing);
             assert_eq!(read(), None);
-            let doing = second.begin(Phase::Run);
+            let doing = second.begin(ActivityPhase::Run);
             assert_eq!(read(), Some((2, "second\t2\tb".into())));
             drop(doing);
         }

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use super::slots::{self, MAX_TEXT, Slot};
+use super::slots::{self, ActivitySlot, MAX_TEXT};
 
 /// The signals by which a fault in a library ends the process, with their names.
 pub const SIGNALS: [(i32, &str); 5] = [
@@ -91,10 +91,10 @@ fn record(signal: i32) {
 }
 
 /// Writes a line about a slot: false if its thread has no activity.
-fn write_line(signal: i32, slot: &Slot, attribution: &[u8]) -> bool {
+fn write_line(signal: i32, slot: &ActivitySlot, attribution: &[u8]) -> bool {
     let mut text = [0; MAX_TEXT];
     let Some((phase, length)) = slot.read(&mut text) else { return false };
-    let mut line = Line { bytes: [0; MAX_TEXT + 128], length: 0 };
+    let mut line = StackLine { bytes: [0; MAX_TEXT + 128], length: 0 };
     line.push(b"new\t");
     line.push(SIGNALS.iter().find(|(known, _)| *known == signal).map_or(b"?", |(_, name)| name.as_bytes()));
     line.push(b"\t");
@@ -120,12 +120,12 @@ fn now() -> u64 {
 }
 
 /// A line that is built on the stack.
-struct Line {
+struct StackLine {
     bytes: [u8; MAX_TEXT + 128],
     length: usize,
 }
 
-impl Line {
+impl StackLine {
     fn push(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if let Some(place) = self.bytes.get_mut(self.length) {
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn lines_hold_what_fits() {
-        let mut line = Line { bytes: [0; MAX_TEXT + 128], length: 0 };
+        let mut line = StackLine { bytes: [0; MAX_TEXT + 128], length: 0 };
         line.push_number(0);
         line.push(b" ");
         line.push_number(u64::MAX);

@@ -19,7 +19,7 @@ const MAX_WORDS: usize = MAX_TEXT / size_of::<u64>();
 /// Activity of one thread. Only that thread writes it. A handler may read it on another thread during a write, and gets a mixture
 /// then.
 #[repr(align(128))]
-pub(super) struct Slot {
+pub(super) struct ActivitySlot {
     /// Identifier of the activity that the text belongs to.
     id: AtomicU64,
     /// The phase; 0: no activity.
@@ -28,7 +28,7 @@ pub(super) struct Slot {
     text: [AtomicU64; MAX_WORDS],
 }
 
-static SLOTS: [Slot; MAX_SLOTS] = [const { Slot::new() }; MAX_SLOTS];
+static SLOTS: [ActivitySlot; MAX_SLOTS] = [const { ActivitySlot::new() }; MAX_SLOTS];
 static USED: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
@@ -39,7 +39,7 @@ thread_local! {
 
 /// The slot of this thread, which it gets with the first call. Threads that end keep theirs: those that run models live as long
 /// as the process.
-pub(super) fn of_this_thread() -> Option<&'static Slot> {
+pub(super) fn of_this_thread() -> Option<&'static ActivitySlot> {
     if OWN.get() == 0 {
         OWN.set(USED.fetch_add(1, Relaxed).checked_add(1).filter(|number| *number <= MAX_SLOTS).unwrap_or(usize::MAX));
     }
@@ -47,18 +47,18 @@ pub(super) fn of_this_thread() -> Option<&'static Slot> {
 }
 
 /// The slot that this thread has, if any.
-pub(super) fn existing() -> Option<&'static Slot> {
+pub(super) fn existing() -> Option<&'static ActivitySlot> {
     SLOTS.get(OWN.get().checked_sub(1)?)
 }
 
 /// The slots of all threads.
-pub(super) fn all() -> &'static [Slot] {
+pub(super) fn all() -> &'static [ActivitySlot] {
     &SLOTS[..USED.load(Relaxed).min(MAX_SLOTS)]
 }
 
-impl Slot {
+impl ActivitySlot {
     const fn new() -> Self {
-        Slot {
+        ActivitySlot {
             id: AtomicU64::new(0),
             phase: AtomicU64::new(0),
             length: AtomicUsize::new(0),

@@ -8,15 +8,15 @@ use std::{
 
 /// A thread that makes a call at each request. Requests at the same time share one answer.
 pub(super) struct DriverThread<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<DriverShared<T>>,
 }
 
-struct Shared<T> {
-    state: Mutex<State<T>>,
+struct DriverShared<T> {
+    state: Mutex<DriverState<T>>,
     changed: Condvar,
 }
 
-struct State<T> {
+struct DriverState<T> {
     /// Number of requests, and of those that have their answer. An answer is for the requests that came before its call began.
     wanted: u64,
     answered: u64,
@@ -41,8 +41,8 @@ impl<T: Send + Sync + 'static> DriverThread<T> {
         name: &str,
         open: impl FnOnce() -> Result<A, String> + Send + 'static,
     ) -> Self {
-        let state = State { wanted: 0, answered: 0, answer: None, waiting: Some(Instant::now()) };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let state = DriverState { wanted: 0, answered: 0, answer: None, waiting: Some(Instant::now()) };
+        let shared = Arc::new(DriverShared { state: Mutex::new(state), changed: Condvar::new() });
         let thread = shared.clone();
         let started = thread::Builder::new().name(name.into()).spawn(move || thread.work(open));
         if let Err(error) = started {
@@ -62,7 +62,7 @@ impl<T: Send + Sync + 'static> DriverThread<T> {
         let (wanted, now) = (state.wanted, Instant::now());
         self.shared.changed.notify_all();
         let left = (state.waiting.unwrap_or(now) + timeout).saturating_duration_since(now);
-        let is_late = |state: &mut State<T>| state.answered < wanted && !matches!(state.answer, Some(Err(_)));
+        let is_late = |state: &mut DriverState<T>| state.answered < wanted && !matches!(state.answer, Some(Err(_)));
         let waited = self.shared.changed.wait_timeout_while(state, left, is_late);
         let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         if is_late(&mut state) {
@@ -72,7 +72,7 @@ impl<T: Send + Sync + 'static> DriverThread<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<T> DriverShared<T> {
     fn work<A: FnMut() -> T>(&self, open: impl FnOnce() -> Result<A, String>) {
         let mut ask = match open() {
             Ok(ask) => ask,
@@ -97,7 +97,7 @@ impl<T> Shared<T> {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State<T>> {
+    fn state(&self) -> MutexGuard<'_, DriverState<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -20,14 +20,14 @@ const LIBRARY: &str = "libnvidia-ml.so.1";
 #[derive(Debug)]
 pub(super) struct Gpus {
     nvml: Nvml,
-    known: Vec<Known>,
+    known: Vec<NvmlGpu>,
     /// True if a warning about an unreadable GPU has been logged.
     reported: AtomicBool,
 }
 
 /// A GPU, with its properties that never change.
 #[derive(Debug)]
-struct Known {
+struct NvmlGpu {
     handle: Handle,
     uuid: String,
     name: String,
@@ -81,7 +81,7 @@ impl Gpus {
                 Err(error) => {
                     lost = true;
                     if !self.reported.load(Relaxed) {
-                        let Known { name, uuid, .. } = known;
+                        let NvmlGpu { name, uuid, .. } = known;
                         tracing::warn!(gpu = index, name, uuid, %error, "GPU unreadable, its figures are missing");
                     }
                 }
@@ -91,7 +91,7 @@ impl Gpus {
         Reading { driver: self.driver_version(), cuda: self.cuda_version(), gpus }
     }
 
-    fn read_one(&self, index: u32, known: &Known) -> Result<Gpu, NvmlError> {
+    fn read_one(&self, index: u32, known: &NvmlGpu) -> Result<Gpu, NvmlError> {
         let device = match &known.handle {
             Handle::Number(number) => self.nvml.device_by_index(*number),
             Handle::Uuid(uuid) => self.nvml.device_by_uuid(uuid.as_str()),
@@ -132,7 +132,7 @@ fn reported<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 }
 
 /// A GPU with its place on the bus: domain, bus, device.
-fn whole(nvml: &Nvml, number: u32) -> Option<((u32, u32, u32), Known)> {
+fn whole(nvml: &Nvml, number: u32) -> Option<((u32, u32, u32), NvmlGpu)> {
     let found = || -> Result<_, NvmlError> {
         let device = nvml.device_by_index(number)?;
         // Without a place, NVML's own order is likely to be the same.
@@ -143,12 +143,12 @@ fn whole(nvml: &Nvml, number: u32) -> Option<((u32, u32, u32), Known)> {
     found().inspect_err(|error| tracing::debug!(nvml_index = number, %error, "GPU unusable in this process")).ok()
 }
 
-fn part(nvml: &Nvml, uuid: String) -> Option<Known> {
+fn part(nvml: &Nvml, uuid: String) -> Option<NvmlGpu> {
     known(&nvml.device_by_uuid(uuid.as_str()).ok()?, Handle::Uuid(uuid)).ok()
 }
 
-fn known(device: &Device<'_>, handle: Handle) -> Result<Known, NvmlError> {
-    Ok(Known { handle, uuid: device.uuid()?, name: device.name()? })
+fn known(device: &Device<'_>, handle: Handle) -> Result<NvmlGpu, NvmlError> {
+    Ok(NvmlGpu { handle, uuid: device.uuid()?, name: device.name()? })
 }
 
 #[cfg(test)]

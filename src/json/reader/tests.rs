@@ -5,14 +5,14 @@ use serde_json::Value;
 /// The text as serde_json has it, read by the reader.
 fn value(reader: &mut Reader<'_>) -> Result<Value, String> {
     Ok(match reader.peek()? {
-        Kind::Null => {
+        ValueKind::Null => {
             reader.null()?;
             Value::Null
         }
-        Kind::Boolean => Value::Bool(reader.boolean()?),
-        Kind::Number => serde_json::from_str(reader.number()?).map_err(|error| error.to_string())?,
-        Kind::String => Value::String(reader.string()?.into()),
-        Kind::Array => {
+        ValueKind::Boolean => Value::Bool(reader.boolean()?),
+        ValueKind::Number => serde_json::from_str(reader.number()?).map_err(|error| error.to_string())?,
+        ValueKind::String => Value::String(reader.string()?.into()),
+        ValueKind::Array => {
             let mut elements = Vec::new();
             reader.array(|reader| {
                 elements.push(value(reader)?);
@@ -20,7 +20,7 @@ fn value(reader: &mut Reader<'_>) -> Result<Value, String> {
             })?;
             Value::Array(elements)
         }
-        Kind::Object => {
+        ValueKind::Object => {
             let mut object = serde_json::Map::new();
             reader.object(|reader, key| {
                 let key = key.to_owned();

@@ -25,39 +25,39 @@ pub(in crate::loader) fn split(inputs: &ModelInputs, rows: usize) -> Vec<ModelIn
 }
 
 /// A batch that does not give the answers that its rows get alone, for people.
-pub(in crate::loader) enum Difference {
+pub(in crate::loader) enum BatchDifference {
     /// Its outputs can't be cut into rows.
     Shape(String),
     /// They can, and hold other values.
     Value(String),
 }
 
-impl Difference {
+impl BatchDifference {
     pub(super) fn into_text(self) -> String {
-        let (Difference::Shape(why) | Difference::Value(why)) = self;
+        let (BatchDifference::Shape(why) | BatchDifference::Value(why)) = self;
         why
     }
 }
 
 /// The answers of rows that are run one by one.
-pub(super) fn run_alone(instance: &mut Instance, rows: &[ModelInputs]) -> Result<Vec<Vec<Tensor>>, Difference> {
-    let failed = |why| Difference::Shape(format!("a probe with one row failed: {why}"));
+pub(super) fn run_alone(instance: &mut Instance, rows: &[ModelInputs]) -> Result<Vec<Vec<Tensor>>, BatchDifference> {
+    let failed = |why| BatchDifference::Shape(format!("a probe with one row failed: {why}"));
     rows.iter().map(|row| instance.run(&[row]).outputs.map_err(failed)).collect()
 }
 
 /// Compares the answers of a batch with those of its rows alone.
-pub(super) fn compare(instance: &mut Instance, batch: &[(&ModelInputs, &[Tensor])]) -> Result<(), Difference> {
+pub(super) fn compare(instance: &mut Instance, batch: &[(&ModelInputs, &[Tensor])]) -> Result<(), BatchDifference> {
     let signature = instance.signature().clone();
     let names = || signature.outputs.iter().map(|spec| &spec.name);
     let rows: Vec<&ModelInputs> = batch.iter().map(|(row, _)| *row).collect();
     let count = rows.len();
     let together = instance.run(&rows).outputs;
     let together = together
-        .map_err(|why| Difference::Shape(format!("a probe with {count} rows failed where one row ran: {why}")))?;
+        .map_err(|why| BatchDifference::Shape(format!("a probe with {count} rows failed where one row ran: {why}")))?;
     for (name, output) in names().zip(&together) {
         if output.shape().extents().first() != Some(&count) {
             let shape = output.shape();
-            return Err(Difference::Shape(format!("output '{name}' has shape {shape} for {count} rows")));
+            return Err(BatchDifference::Shape(format!("output '{name}' has shape {shape} for {count} rows")));
         }
     }
     let mut cutters: Vec<RowCutter<'_>> = together.iter().map(RowCutter::new).collect();
@@ -66,12 +66,12 @@ pub(super) fn compare(instance: &mut Instance, batch: &[(&ModelInputs, &[Tensor]
             let together = cutter.take(1);
             if alone.shape() != together.shape() {
                 let (alone, together) = (alone.shape(), together.shape());
-                return Err(Difference::Shape(format!(
+                return Err(BatchDifference::Shape(format!(
                     "output '{name}' has shape {alone} for a row alone and {together} for one in a batch"
                 )));
             }
             if let Some(difference) = first_difference(alone, &together, tolerance_for(alone)) {
-                return Err(Difference::Value(format!(
+                return Err(BatchDifference::Value(format!(
                     "rows influence each other: in output '{name}' a row alone gives {}, in a batch of {count} {}",
                     difference.expected, difference.got
                 )));

@@ -1,7 +1,7 @@
 //! Thorough probe, which decides where the graph proves nothing: several draws, sizes of batches and orders of rows.
 
 use super::{
-    compare::{Difference, compare, run_alone, split},
+    compare::{BatchDifference, compare, run_alone, split},
     draws::{Draw, SplitMix, made_up},
 };
 use crate::{
@@ -23,7 +23,7 @@ pub(in crate::loader) fn thorough(
     instance: &mut Instance,
     open: usize,
     max_batch_size: usize,
-) -> Result<(), Difference> {
+) -> Result<(), BatchDifference> {
     let mut random = SplitMix(1);
     for draw in Draw::ALL {
         let Some((rows, alone)) = drawn(instance, open, draw) else { continue };

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Phase, Rejection, RequestTimer, VersionMetrics};
+use super::{Rejection, RequestPhase, RequestTimer, VersionMetrics};
 use crate::{
     error::{Code, Error},
     per_thread,
@@ -28,7 +28,7 @@ fn snapshot_has_the_counts_of_all_threads() {
                 drop(start(Reason::Default));
                 metrics.rejected(Rejection::QueueFull);
                 metrics.batch_ran(3);
-                metrics.phase_took(Phase::Run, Duration::from_millis(2), 5);
+                metrics.phase_took(RequestPhase::Run, Duration::from_millis(2), 5);
             });
         }
     });
@@ -40,7 +40,7 @@ fn snapshot_has_the_counts_of_all_threads() {
     assert_eq!(snapshot.rejected[Rejection::QueueFull as usize], 4);
     assert_eq!((snapshot.batch_rows.count(), snapshot.batch_rows.sum), (4, 12));
     assert_eq!(snapshot.request_duration.count(), 4);
-    let run = snapshot.phase(Phase::Run);
+    let run = snapshot.phase(RequestPhase::Run);
     assert_eq!((run.duration.sum, run.request_nanoseconds), (8_000_000, 40_000_000));
     let bucket = run.duration.bounds().iter().position(|bound| *bound == 2_500_000).unwrap();
     assert_eq!(run.duration.buckets[bucket], 4);

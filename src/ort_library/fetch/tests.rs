@@ -43,7 +43,7 @@ impl Index {
     fn install(&self, python: &str) -> Result<Vec<&'static str>, FetchError> {
         let mut fetched = Vec::new();
         install_with(&self.build, &self.cache(), &[python], &mut |step| {
-            if let Step::Done(wheel) = step {
+            if let InstallProgress::Done(wheel) = step {
                 fetched.push(wheel.package);
             }
         })?;

@@ -12,7 +12,7 @@ use crate::{
     host::files::{ModelPath, Roots},
     loader::{LoadRequest, VersionKey},
     registry::generation::Generation,
-    repository::{Fingerprint, Model, Source},
+    repository::{Fingerprint, RepositoryModel, Source},
 };
 
 /// Bytes of a model file, and of its weights.
@@ -55,7 +55,7 @@ impl Drop for FakeGeneration {
 
 /// A thread that loads.
 #[derive(Debug, Clone)]
-pub(super) struct Thread {
+pub(super) struct LoadThread {
     pub key: VersionKey,
     pub generation: u64,
     pub request: LoadRequest,
@@ -72,14 +72,14 @@ pub(super) struct Folder {
     pub is_latest: bool,
 }
 
-pub(super) fn model(folder: &Folder, name: &str) -> Model {
+pub(super) fn model(folder: &Folder, name: &str) -> RepositoryModel {
     let source = |version: u64, (file, weights): (u8, u8)| {
         let path = ModelPath::new(format!("{name}/{version}/model.onnx").into(), Roots::default());
         let fingerprint = Fingerprint::of_states(i128::from(file), i128::from(weights), FILE_BYTES);
         Source { path, folder: None, fingerprint }
     };
     let versions = folder.versions.iter().filter(|(version, _)| !folder.incomplete.contains(version));
-    Model {
+    RepositoryModel {
         config: ModelConfig {
             versions: if folder.is_latest { Versions::Latest(1) } else { Versions::All },
             ..ModelConfig::default()
@@ -87,7 +87,7 @@ pub(super) fn model(folder: &Folder, name: &str) -> Model {
         versions: versions.map(|(version, state)| (*version, source(*version, *state))).collect(),
         incomplete: folder.versions.keys().filter(|version| folder.incomplete.contains(version)).copied().collect(),
         problem: folder.has_problem.then(|| "unreadable".to_owned()),
-        ..Model::default()
+        ..RepositoryModel::default()
     }
 }
 

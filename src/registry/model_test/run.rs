@@ -12,9 +12,9 @@ use std::{
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    fake::{FILE_BYTES, FakeGeneration, Thread, is_no_model},
-    op::{LoadResult, Op},
-    world::{Checked, LOAD_TIMEOUT, LOADS_AT_START, World},
+    fake::{FILE_BYTES, FakeGeneration, LoadThread, is_no_model},
+    op::{LoadResult, Operation},
+    world::{CheckResult, LOAD_TIMEOUT, LOADS_AT_START, World},
 };
 use crate::{
     batcher::LoadWatch,
@@ -23,7 +23,7 @@ use crate::{
     loader::{LoadRequest, VersionKey},
     registry::{
         generation::Generation,
-        inventory::Phase,
+        inventory::RegistryPhase,
         reconcile::{Action, next_due, reconcile},
         running_load::LONG_LOAD,
         settle::{only, settle},
@@ -31,7 +31,7 @@ use crate::{
         transitions::EndedLoad,
         wanted::leaving,
     },
-    repository::Model,
+    repository::RepositoryModel,
     state::Change,
     traffic::{STABLE, Traffic},
 };
@@ -42,7 +42,7 @@ const MAX_LONG_LOADS: usize = 8;
 
 impl World {
     /// The first scan and the first plan.
-    pub(super) fn start(&mut self) -> Checked {
+    pub(super) fn start(&mut self) -> CheckResult {
         self.last_scan = self.read_repository();
         self.adopt(self.last_scan.clone(), |_| true);
         for action in reconcile(&self.inventory, &self.limits, self.now) {
@@ -55,7 +55,7 @@ impl World {
     fn scan(&mut self) -> bool {
         let awaiting = self.inventory.awaiting_scan(self.now);
         let follows = self.inventory.control != ModelControl::None;
-        if awaiting.is_empty() && !follows || self.inventory.phase != Phase::Following {
+        if awaiting.is_empty() && !follows || self.inventory.phase != RegistryPhase::Following {
             return false;
         }
         let current = self.read_repository();
@@ -74,7 +74,7 @@ impl World {
         before != self.last_scan
     }
 
-    fn adopt(&mut self, models: BTreeMap<String, Model>, is_settled: impl Fn(&VersionKey) -> bool) {
+    fn adopt(&mut self, models: BTreeMap<String, RepositoryModel>, is_settled: impl Fn(&VersionKey) -> bool) {
         let mut found = BTreeMap::new();
         for (name, model) in models.iter().filter(|(_, model)| model.problem.is_none()) {
             for (version, source) in &model.versions {
@@ -87,90 +87,90 @@ impl World {
     }
 
     /// A change of the repository; everything else is left out.
-    pub(super) fn change_files(&mut self, op: Op) {
+    pub(super) fn change_files(&mut self, op: Operation) {
         match op {
-            Op::PutFiles((name, version), file, weights) => {
+            Operation::PutFiles((name, version), file, weights) => {
                 self.folders.entry(name).or_default().versions.insert(version, (file, weights));
             }
-            Op::RemoveFiles((name, version)) => {
+            Operation::RemoveFiles((name, version)) => {
                 self.folders.get_mut(&name).map(|folder| folder.versions.remove(&version));
             }
-            Op::RemoveModel(name) => drop(self.folders.remove(&name)),
-            Op::SetProblem(name, has_problem) => {
+            Operation::RemoveModel(name) => drop(self.folders.remove(&name)),
+            Operation::SetProblem(name, has_problem) => {
                 self.folders.entry(name).or_default().has_problem = has_problem;
             }
-            Op::SetIncomplete((name, version), true) => {
+            Operation::SetIncomplete((name, version), true) => {
                 self.folders.entry(name).or_default().incomplete.insert(version);
             }
-            Op::SetIncomplete((name, version), false) => {
+            Operation::SetIncomplete((name, version), false) => {
                 self.folders.entry(name).or_default().incomplete.remove(&version);
             }
-            Op::SetLatest(name, is_latest) => self.folders.entry(name).or_default().is_latest = is_latest,
+            Operation::SetLatest(name, is_latest) => self.folders.entry(name).or_default().is_latest = is_latest,
             _ => {}
         }
     }
 
-    pub(super) fn apply(&mut self, op: Op) -> Checked {
+    pub(super) fn apply(&mut self, op: Operation) -> CheckResult {
         match op {
-            Op::PutFiles(..)
-            | Op::RemoveFiles(_)
-            | Op::RemoveModel(_)
-            | Op::SetProblem(..)
-            | Op::SetIncomplete(..)
-            | Op::SetLatest(..) => self.change_files(op),
-            Op::Scan => drop(self.scan()),
-            Op::Load(key) => self.call(&key.0, Change::Load(Some(key.1)))?,
-            Op::LoadAll(name) => self.call(&name, Change::Load(None))?,
-            Op::Unload(key) => self.call(&key.0, Change::ForceUnload(Some(key.1)))?,
-            Op::Reload(key) => self.call(&key.0, Change::Reload(Some(key.1)))?,
-            Op::SetStable((name, version)) => {
+            Operation::PutFiles(..)
+            | Operation::RemoveFiles(_)
+            | Operation::RemoveModel(_)
+            | Operation::SetProblem(..)
+            | Operation::SetIncomplete(..)
+            | Operation::SetLatest(..) => self.change_files(op),
+            Operation::Scan => drop(self.scan()),
+            Operation::Load(key) => self.call(&key.0, Change::Load(Some(key.1)))?,
+            Operation::LoadAll(name) => self.call(&name, Change::Load(None))?,
+            Operation::Unload(key) => self.call(&key.0, Change::ForceUnload(Some(key.1)))?,
+            Operation::Reload(key) => self.call(&key.0, Change::Reload(Some(key.1)))?,
+            Operation::SetStable((name, version)) => {
                 let mut desired = self.inventory.desired.clone();
                 let aliases = BTreeMap::from([(STABLE.to_owned(), version)]);
                 desired.models.entry(name).or_default().traffic = Some(Traffic { aliases, ..Traffic::default() });
                 self.inventory.set_desired(desired);
                 self.after_call()?;
             }
-            Op::LoadEnds(index, result) if !self.threads.is_empty() => {
+            Operation::LoadEnds(index, result) if !self.threads.is_empty() => {
                 self.load_ends(index % self.threads.len(), result)?;
             }
-            Op::LoadSticks(index) if !self.threads.is_empty() => {
+            Operation::LoadSticks(index) if !self.threads.is_empty() => {
                 let thread = &self.threads[index % self.threads.len()];
                 self.inventory.load_stuck(&thread.key.clone(), thread.generation);
             }
-            Op::LoadEnds(..) | Op::LoadSticks(_) => {}
-            Op::Lose(key, is_final) => self.lose(&key, is_final)?,
-            Op::LoseOften(key) => {
+            Operation::LoadEnds(..) | Operation::LoadSticks(_) => {}
+            Operation::Lose(key, is_final) => self.lose(&key, is_final)?,
+            Operation::LoseOften(key) => {
                 for _ in 0..6 {
                     self.lose(&key, false)?;
-                    self.apply(Op::Wait(Duration::from_secs(20)))?;
-                    self.apply(Op::Scan)?;
-                    self.apply(Op::Scan)?;
+                    self.apply(Operation::Wait(Duration::from_secs(20)))?;
+                    self.apply(Operation::Scan)?;
+                    self.apply(Operation::Scan)?;
                     let thread = self.threads.iter().position(|thread| thread.key == key);
                     if let Some(index) = thread {
-                        self.apply(Op::LoadEnds(index, LoadResult::Success))?;
+                        self.apply(Operation::LoadEnds(index, LoadResult::Success))?;
                     }
                 }
             }
-            Op::HoldRequest(key) => {
+            Operation::HoldRequest(key) => {
                 if let Some(serving) = self.inventory.serving(&key) {
                     serving.is_held.set(true);
                     self.holds.push(serving.is_held.clone());
                 }
             }
-            Op::EndRequests => self.holds.drain(..).for_each(|held| held.set(false)),
-            Op::FreeIdle => {
+            Operation::EndRequests => self.holds.drain(..).for_each(|held| held.set(false)),
+            Operation::FreeIdle => {
                 if !self.inventory.take_idle().is_empty() {
                     self.publish()?;
                 }
             }
-            Op::Wait(time) => self.now += time,
-            Op::Stop => self.inventory.is_stopping = true,
+            Operation::Wait(time) => self.now += time,
+            Operation::Stop => self.inventory.is_stopping = true,
         }
         self.drive()
     }
 
     /// An admin call, as far as it is accepted.
-    fn call(&mut self, name: &str, change: Change) -> Checked {
+    fn call(&mut self, name: &str, change: Change) -> CheckResult {
         let on_disk: BTreeSet<u64> =
             self.read_repository().get(name).into_iter().flat_map(|model| model.versions.keys().copied()).collect();
         let mut desired = self.inventory.desired.clone();
@@ -204,16 +204,16 @@ impl World {
         self.after_call()
     }
 
-    fn after_call(&mut self) -> Checked {
+    fn after_call(&mut self) -> CheckResult {
         for (key, why) in leaving(&self.inventory) {
             self.execute(Action::Retire(key, why))?;
         }
         self.publish()
     }
 
-    fn load_ends(&mut self, index: usize, result: LoadResult) -> Checked {
+    fn load_ends(&mut self, index: usize, result: LoadResult) -> CheckResult {
         let thread = self.threads.swap_remove(index);
-        let Thread { key, generation, request, is_given_up, .. } = thread;
+        let LoadThread { key, generation, request, is_given_up, .. } = thread;
         let before = self.inventory.serving(&key).map(FakeGeneration::number);
         let result = match result {
             // A model test: what is no model never loads.
@@ -257,7 +257,7 @@ impl World {
         Ok(())
     }
 
-    fn lose(&mut self, key: &VersionKey, is_final: bool) -> Checked {
+    fn lose(&mut self, key: &VersionKey, is_final: bool) -> CheckResult {
         let Some(generation) = self.inventory.serving(key).map(FakeGeneration::number) else { return Ok(()) };
         let lost = if is_final { Lost::for_good("it broke") } else { Lost::for_now("it broke") };
         prop_assert!(self.inventory.lost(key, generation + 1000, lost.clone(), self.now).is_none());
@@ -274,13 +274,13 @@ impl World {
     }
 
     /// Carries out actions until there are none.
-    fn drive(&mut self) -> Checked {
+    fn drive(&mut self) -> CheckResult {
         for _ in 0..20 {
             let actions = reconcile(&self.inventory, &self.limits, self.now);
             if actions.is_empty() {
                 self.inventory.rest();
-                if self.inventory.phase == Phase::Starting && self.inventory.running_loads().next().is_none() {
-                    self.inventory.phase = Phase::Following;
+                if self.inventory.phase == RegistryPhase::Starting && self.inventory.running_loads().next().is_none() {
+                    self.inventory.phase = RegistryPhase::Following;
                     self.publish()?;
                     continue;
                 }
@@ -293,7 +293,7 @@ impl World {
         Err(TestCaseError::fail("the actions don't come to an end"))
     }
 
-    fn execute(&mut self, action: Action) -> Checked {
+    fn execute(&mut self, action: Action) -> CheckResult {
         match action {
             Action::Retire(key, why) => {
                 self.check_retire(&key, why)?;
@@ -343,7 +343,7 @@ impl World {
         Ok(())
     }
 
-    fn refuse(&mut self, key: &VersionKey, request: &LoadRequest, failure: Failure) -> Checked {
+    fn refuse(&mut self, key: &VersionKey, request: &LoadRequest, failure: Failure) -> CheckResult {
         let before = self.inventory.serving(key).map(FakeGeneration::number);
         let may_pass = failure.may_pass;
         prop_assert!(self.inventory.refused(key, failure, self.now).is_some());
@@ -354,12 +354,12 @@ impl World {
         Ok(())
     }
 
-    fn begin_load(&mut self, key: &VersionKey, promote_at: Option<Instant>) -> Checked {
+    fn begin_load(&mut self, key: &VersionKey, promote_at: Option<Instant>) -> CheckResult {
         prop_assert!(!self.inventory.is_stopping, "nothing begins once the server stops");
         let is_loading = self.threads.iter().any(|thread| thread.key == *key && !thread.is_given_up);
         prop_assert!(!is_loading, "{:?} is loaded twice at once", key);
-        let young = |thread: &&Thread| !thread.is_given_up && self.now < thread.began + LONG_LOAD;
-        let at_once = if self.inventory.phase == Phase::Following { 1 } else { LOADS_AT_START };
+        let young = |thread: &&LoadThread| !thread.is_given_up && self.now < thread.began + LONG_LOAD;
+        let at_once = if self.inventory.phase == RegistryPhase::Following { 1 } else { LOADS_AT_START };
         prop_assert!(self.threads.iter().filter(young).count() < at_once, "too many loads at once");
         let all = self.threads.iter().filter(|thread| !thread.is_given_up).count();
         prop_assert!(all < at_once + MAX_LONG_LOADS, "too many long loads at once");
@@ -376,20 +376,20 @@ impl World {
         let follows = self.inventory.control == ModelControl::Poll;
         self.reference.begins(key, &load.request, follows, serves, self.now).map_err(TestCaseError::fail)?;
         let (key, began) = (key.clone(), self.now);
-        let thread = Thread { key, generation: load.generation, request: load.request, began, is_given_up: false };
+        let thread = LoadThread { key, generation: load.generation, request: load.request, began, is_given_up: false };
         self.threads.push(thread);
         Ok(())
     }
 
     /// The world comes to rest: files change no more, every load ends, and the clock runs as the registry's thread has it.
-    pub(super) fn come_to_rest(&mut self) -> Checked {
+    pub(super) fn come_to_rest(&mut self) -> CheckResult {
         self.holds.drain(..).for_each(|held| held.set(false));
         let (mut is_unsettled, mut quiet_scans) = (true, 0);
         for _ in 0..60 {
             while !self.threads.is_empty() {
-                self.apply(Op::LoadEnds(0, LoadResult::Success))?;
+                self.apply(Operation::LoadEnds(0, LoadResult::Success))?;
             }
-            self.apply(Op::FreeIdle)?;
+            self.apply(Operation::FreeIdle)?;
             let pause =
                 if is_unsettled || self.inventory.awaits_scan(self.now) { SETTLE_INTERVAL } else { POLL_INTERVAL };
             let due = next_due(&self.inventory, &self.limits, self.now);

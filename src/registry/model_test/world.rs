@@ -10,7 +10,7 @@ use std::{
 use proptest::{prelude::*, test_runner::TestCaseError};
 
 use super::{
-    fake::{FakeGeneration, Folder, Thread, model},
+    fake::{FakeGeneration, Folder, LoadThread, model},
     reference::Reference,
 };
 use crate::{
@@ -18,28 +18,28 @@ use crate::{
     loader::{LoadRequest, VersionKey},
     registry::{
         generation::Generation,
-        inventory::{Inventory, Phase},
-        reconcile::{Action, Limits, next_due, reconcile},
+        inventory::{Inventory, RegistryPhase},
+        reconcile::{Action, LoadLimits, next_due, reconcile},
         room::MemoryLimit,
-        running_load::Load,
+        running_load::RunningLoad,
         status::{EventKind, Standing, VersionState},
     },
-    repository::Model,
+    repository::RepositoryModel,
     state::Desired,
 };
 
-pub(super) type Checked<T = ()> = Result<T, TestCaseError>;
+pub(super) type CheckResult<T = ()> = Result<T, TestCaseError>;
 
 pub(super) const LOAD_TIMEOUT: Duration = Duration::from_secs(100);
 pub(super) const LOADS_AT_START: usize = 2;
 
 pub(super) struct World {
     pub inventory: Inventory<FakeGeneration>,
-    pub limits: Limits,
+    pub limits: LoadLimits,
     pub now: Instant,
     pub folders: BTreeMap<String, Folder>,
-    pub last_scan: BTreeMap<String, Model>,
-    pub threads: Vec<Thread>,
+    pub last_scan: BTreeMap<String, RepositoryModel>,
+    pub threads: Vec<LoadThread>,
     /// Generations that were loaded.
     pub loaded: BTreeSet<u64>,
     pub freed: Rc<RefCell<Vec<u64>>>,
@@ -54,7 +54,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(control: ModelControl, memory: Option<MemoryLimit>) -> Self {
-        let limits = Limits { loads_at_start: LOADS_AT_START, memory, load_timeout: LOAD_TIMEOUT };
+        let limits = LoadLimits { loads_at_start: LOADS_AT_START, memory, load_timeout: LOAD_TIMEOUT };
         World {
             inventory: Inventory::new(control, Desired::default()),
             limits,
@@ -72,11 +72,11 @@ impl World {
         }
     }
 
-    pub(super) fn read_repository(&self) -> BTreeMap<String, Model> {
+    pub(super) fn read_repository(&self) -> BTreeMap<String, RepositoryModel> {
         self.folders.iter().map(|(name, folder)| (name.clone(), model(folder, name))).collect()
     }
 
-    pub(super) fn publish(&mut self) -> Checked {
+    pub(super) fn publish(&mut self) -> CheckResult {
         let standings = self.inventory.standings();
         for event in self.inventory.announce(standings.clone(), None) {
             if let EventKind::Version { version, state, generation, .. } = event.what {
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// A generation that no longer serves drains: it is freed once nothing holds it.
-    pub(super) fn check_drains(&self, key: &VersionKey, generation: Option<u64>) -> Checked {
+    pub(super) fn check_drains(&self, key: &VersionKey, generation: Option<u64>) -> CheckResult {
         let Some(generation) = generation else { return Ok(()) };
         let tracked = self.inventory.versions.get(key);
         let drains = tracked.is_some_and(|tracked| {
@@ -106,7 +106,7 @@ impl World {
     }
 
     /// The invariants that hold whenever there is nothing to do.
-    pub(super) fn check(&mut self) -> Checked {
+    pub(super) fn check(&mut self) -> CheckResult {
         let mut places: Vec<u64> = self.freed.borrow().clone();
         for tracked in self.inventory.versions.values() {
             places.extend(tracked.lifecycle.serving().map(FakeGeneration::number));
@@ -124,12 +124,12 @@ impl World {
             self.threads.iter().filter(|thread| !thread.is_given_up).map(|thread| thread.generation).collect();
         threads.sort_unstable();
         prop_assert_eq!(running, threads, "every load is known until it ends or is given up");
-        let is_overdue = |load: &Load| load.is_stuck || self.now >= load.began + LOAD_TIMEOUT;
+        let is_overdue = |load: &RunningLoad| load.is_stuck || self.now >= load.began + LOAD_TIMEOUT;
         let overdue = self.inventory.running_loads().filter(|(_, load)| is_overdue(load)).count();
         prop_assert_eq!(overdue, 0, "a load that is stuck or takes too long is waited for");
         let given_up = self.threads.iter().filter(|thread| thread.is_given_up).count();
         prop_assert_eq!(self.inventory.given_up(), given_up);
-        if self.inventory.phase == Phase::Following {
+        if self.inventory.phase == RegistryPhase::Following {
             prop_assert_eq!(&self.table, &self.inventory.standings(), "the table says what is so");
             self.inventory.touch();
             let left = reconcile(&self.inventory, &self.limits, self.now);
@@ -143,7 +143,7 @@ impl World {
     }
 
     /// A version is unloaded for a reason that holds.
-    pub(super) fn check_retire(&self, key: &VersionKey, why: &str) -> Checked {
+    pub(super) fn check_retire(&self, key: &VersionKey, why: &str) -> CheckResult {
         let (name, version) = key;
         let wish = self.inventory.wish(name, *version);
         if wish == Some(false) {
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Every wish is met, or there is a reason that the status shows.
-    pub(super) fn check_rest(&self) -> Checked {
+    pub(super) fn check_rest(&self) -> CheckResult {
         let follows = self.inventory.control == ModelControl::Poll;
         for (key, standing) in self.inventory.standings() {
             prop_assert!(

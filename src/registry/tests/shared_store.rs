@@ -6,7 +6,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-use super::{Running, TEST_TIMEOUT, add_version, registry};
+use super::{RunningRegistry, TEST_TIMEOUT, add_version, registry};
 use crate::{
     config::ModelControl,
     error::{Code, Result},
@@ -19,7 +19,7 @@ use crate::{
 fn change_of_another_server_is_taken_over_when_the_store_reports_it() {
     let (repository, store) = (TempDir::new().unwrap(), MemoryStore::default());
     (1..=2).for_each(|version| add_version(repository.path(), version));
-    let first = Running::start_with(repository.path(), store.clone(), ModelControl::Poll);
+    let first = RunningRegistry::start_with(repository.path(), store.clone(), ModelControl::Poll);
     let mut second = registry(repository.path(), store, ModelControl::Poll);
     first.change(Change::Promote(1)).unwrap();
     let control = second.control();
@@ -101,7 +101,7 @@ fn servers_that_change_a_shared_state_at_once_lose_no_change() {
     const CHANGES: u64 = 7;
     let (repository, store) = (TempDir::new().unwrap(), MemoryStore::default());
     (1..=2).for_each(|version| add_version(repository.path(), version));
-    let servers = [(); 2].map(|()| Running::start_with(repository.path(), store.clone(), ModelControl::Poll));
+    let servers = [(); 2].map(|()| RunningRegistry::start_with(repository.path(), store.clone(), ModelControl::Poll));
     thread::scope(|scope| {
         for (server, version) in servers.iter().zip(1..) {
             scope.spawn(move || (0..CHANGES).for_each(|_| drop(server.change(Change::Promote(version)).unwrap())));

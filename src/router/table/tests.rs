@@ -2,7 +2,7 @@ use super::*;
 use std::time::Duration;
 
 use crate::{
-    batcher::{Batcher, Compute, Instances, Levels, Settings},
+    batcher::{Batcher, BatcherSettings, Compute, Instances, Levels},
     config::{ModelConfig, QueueTime},
     engine::RowProof,
     metrics::Exposition,
@@ -14,7 +14,7 @@ use crate::{
 /// A version that is ready, and runs nothing.
 fn ready(version: u64) -> VersionEntry {
     let metrics = Exposition::new(&[]).version("m", version);
-    let settings = Settings {
+    let settings = BatcherSettings {
         rows_independent: false,
         shared_extents: Vec::new(),
         required_extents: Vec::new(),

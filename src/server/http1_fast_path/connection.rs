@@ -18,7 +18,7 @@ use super::{
     exchange::{FastPath, Started},
     head::{Head, ParseOutcome},
 };
-use crate::server::activity::{Activity, Open};
+use crate::server::activity::{ConnectionActivity, Open};
 
 /// Bytes of a request on the fast path, at most. Larger requests gain nothing.
 const MAX_REQUEST_BYTES: usize = 64 << 10;
@@ -44,7 +44,7 @@ pub(crate) trait ConnectionRules {
     fn is_last(&self) -> bool;
 
     /// The activity of the connection.
-    fn activity(&self) -> &Arc<Activity>;
+    fn activity(&self) -> &Arc<ConnectionActivity>;
 }
 
 /// Answers requests for as long as the fast path knows them. Returns the bytes that were read of the first unknown request;
@@ -56,8 +56,16 @@ pub(crate) async fn serve(
 ) -> Option<Bytes> {
     let mut kept = BytesMut::new();
     loop {
-        let mut next =
-            Next { stream, fast_path, rules, kept: &mut kept, parsed: false, parses: 0, begun: None, late: None };
+        let mut next = NextRequest {
+            stream,
+            fast_path,
+            rules,
+            kept: &mut kept,
+            parsed: false,
+            parses: 0,
+            begun: None,
+            late: None,
+        };
         let (started, open) = match std::future::poll_fn(|context| next.poll(context)).await {
             Received::Request(started, open) => (started, open),
             Received::Other => return Some(kept.freeze()),
@@ -86,7 +94,7 @@ enum Received {
 }
 
 /// Future of the next request.
-struct Next<'a, S, R> {
+struct NextRequest<'a, S, R> {
     stream: &'a mut S,
     fast_path: &'a FastPath,
     rules: &'a R,
@@ -102,7 +110,7 @@ struct Next<'a, S, R> {
     late: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S: AsyncRead + Unpin, R: ConnectionRules> Next<'_, S, R> {
+impl<S: AsyncRead + Unpin, R: ConnectionRules> NextRequest<'_, S, R> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Received> {
         loop {
             if !self.parsed && !self.kept.is_empty() {
@@ -221,7 +229,7 @@ async fn unless_gone<T>(
 async fn write(
     stream: &mut (impl AsyncWrite + Unpin),
     fast_path: &FastPath,
-    activity: &Activity,
+    activity: &ConnectionActivity,
     first: Vec<u8>,
     rest: Bytes,
 ) -> io::Result<()> {

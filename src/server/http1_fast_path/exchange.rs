@@ -16,7 +16,7 @@ use super::{
 use crate::api::{
     Context, PendingResponses, Service,
     dialect::oip_http::OipHttp,
-    inference::{RequestHeaders, Submitted, decode, finish, submit},
+    inference::{QueuedInference, RequestHeaders, decode, finish, submit},
     request_log::{Protocol, RequestRecord},
     transport::{Encoding, Outgoing, Refusal, Share, aligned_copy, guarded, outgoing},
 };
@@ -30,7 +30,11 @@ pub(crate) struct FastPath {
 
 /// A request that has begun. Dropping it cancels the request.
 pub(super) enum Started {
-    Inference { submitted: Result<Submitted<OipHttp>, Refusal>, encoding: Option<Encoding>, record: RequestRecord },
+    Inference {
+        submitted: Result<QueuedInference<OipHttp>, Refusal>,
+        encoding: Option<Encoding>,
+        record: RequestRecord,
+    },
     Get(Uri),
 }
 

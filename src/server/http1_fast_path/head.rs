@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 
 use crate::{
     api::{
-        dialect::oip_http::Target,
+        dialect::oip_http::PathTarget,
         headers::{JSON_LENGTH_NAME, PRIORITY_NAME, REQUEST_ID_NAME, TIMING_WANTED_NAME, TRACEPARENT_NAME},
         inference::RequestHeaders,
         request_log::TraceHeaders,
@@ -55,7 +55,7 @@ pub(super) enum Call {
 /// The head of an inference.
 #[derive(Debug)]
 pub(super) struct InferHead {
-    pub target: Target,
+    pub target: PathTarget,
     /// Length of the JSON if binary tensors follow it.
     pub json_length: Option<usize>,
     /// The encoding that the client prefers.
@@ -214,11 +214,11 @@ fn head(length: usize, request: &httparse::Request<'_, '_>) -> Option<Head> {
         "POST" => {
             let body = body?;
             let encoding = accepted.and_then(|value| Encoding::accepted_of([value]));
-            let target = Target::of_inference(path).filter(|_| is_simple(path))?.ok()?;
+            let target = PathTarget::of_inference(path).filter(|_| is_simple(path))?.ok()?;
             let fits = json_length.is_none_or(|length| length <= body);
             fits.then_some(Call::Infer(InferHead { target, json_length, encoding, found }))?
         }
-        "GET" if body.is_none() && !has_content_type && Target::of_inference(path).is_none() => {
+        "GET" if body.is_none() && !has_content_type && PathTarget::of_inference(path).is_none() => {
             Call::Get(path.parse().ok()?)
         }
         _ => return None,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{
     decode::{self, BinaryOutputs},
     encode,
-    target::Target,
+    target::PathTarget,
 };
 use crate::{
     api::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// A request over HTTP.
 pub(crate) struct OipHttp {
-    pub target: Target,
+    pub target: PathTarget,
     /// Length of the JSON in its body, where binary tensors may stand behind it.
     pub json_length: Option<usize>,
 }

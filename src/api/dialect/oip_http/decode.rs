@@ -15,7 +15,7 @@ use crate::{
         transport::{CHECKED_PER_PARSED, MAX_INLINE_BYTES, has_checked_elements},
     },
     error::{Error, Result},
-    json::{Kind, Reader, TensorObject, once},
+    json::{Reader, TensorObject, ValueKind, once},
     tensor::{Inputs, NamedTensor, Request, Shape, Tensor},
     traffic::Selector,
 };
@@ -45,11 +45,11 @@ const MAX_TENSORS: usize = 1 << 16;
 struct InferRequest<'a> {
     id: Option<String>,
     parameters: Option<Parameters>,
-    inputs: Option<Vec<Input<'a>>>,
+    inputs: Option<Vec<InputObject<'a>>>,
     outputs: Option<Vec<RequestedOutput>>,
 }
 
-struct Input<'a> {
+struct InputObject<'a> {
     tensor: TensorObject<'a>,
     parameters: Parameters,
 }
@@ -95,13 +95,13 @@ fn list<'a, T>(reader: &mut Reader<'a>, read: impl Fn(&mut Reader<'a>) -> Result
     Ok(elements)
 }
 
-fn input<'a>(reader: &mut Reader<'a>) -> Result<Input<'a>, String> {
+fn input<'a>(reader: &mut Reader<'a>) -> Result<InputObject<'a>, String> {
     let mut read = None;
     let tensor = TensorObject::read(reader, |reader, key| match key {
         "parameters" => once(&mut read, key, reader, parameters),
         _ => reader.skip(),
     })?;
-    Ok(Input { tensor, parameters: read.unwrap_or_default() })
+    Ok(InputObject { tensor, parameters: read.unwrap_or_default() })
 }
 
 fn requested_output(reader: &mut Reader<'_>) -> Result<RequestedOutput, String> {
@@ -128,10 +128,10 @@ fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, String> {
             return Err(reader.error(format_args!("the key `{key}` stands there twice")));
         }
         let value = match reader.peek()? {
-            Kind::Boolean => Parameter::Bool(reader.boolean()?),
-            Kind::String => Parameter::String(reader.string()?.into()),
-            Kind::Number => number(reader.number()?),
-            Kind::Null | Kind::Array | Kind::Object => return reader.skip(),
+            ValueKind::Boolean => Parameter::Bool(reader.boolean()?),
+            ValueKind::String => Parameter::String(reader.string()?.into()),
+            ValueKind::Number => number(reader.number()?),
+            ValueKind::Null | ValueKind::Array | ValueKind::Object => return reader.skip(),
         };
         parameters.push((key.to_owned(), value));
         Ok(())
@@ -227,8 +227,8 @@ pub(in crate::api) fn json_length(model: &str, headers: &HeaderMap, body: usize)
 }
 
 /// One input: its elements stand in the JSON, or are the next bytes behind it.
-fn named_tensor(model: &str, index: usize, input: Input<'_>, binary: &mut Bytes) -> Result<NamedTensor> {
-    let Input { mut tensor, parameters } = input;
+fn named_tensor(model: &str, index: usize, input: InputObject<'_>, binary: &mut Bytes) -> Result<NamedTensor> {
+    let InputObject { mut tensor, parameters } = input;
     let missing =
         |what: &str| Error::invalid(format!("`inputs[{index}]` of the request for model '{model}' has no `{what}`"));
     let name = tensor.name.take().ok_or_else(|| missing("name"))?;

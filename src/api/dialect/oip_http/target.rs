@@ -10,14 +10,14 @@ use crate::{
 
 /// The model and version that a path names.
 #[derive(Debug, Default, Deserialize)]
-pub(crate) struct Target {
+pub(crate) struct PathTarget {
     model: String,
     /// A number or an alias; empty where the path names neither.
     #[serde(default)]
     version: String,
 }
 
-impl Target {
+impl PathTarget {
     /// The target of an inference, if a path is one of an inference.
     pub(crate) fn of_inference(path: &str) -> Option<Result<Self>> {
         let target = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
@@ -32,7 +32,7 @@ impl Target {
             let decoded = percent_decode_str(text).decode_utf8();
             decoded.map(String::from).map_err(|error| Error::invalid(format!("{path}: '{text}' is no UTF-8: {error}")))
         };
-        Some(decoded(model).and_then(|model| Ok(Target { model, version: decoded(version)? })))
+        Some(decoded(model).and_then(|model| Ok(PathTarget { model, version: decoded(version)? })))
     }
 
     /// The model's name.

@@ -21,31 +21,31 @@ pub(super) enum Size {
 }
 
 /// Jobs that wait. Short ones go first, and none waits for ever.
-pub(super) struct Queue<J> {
-    small: BinaryHeap<Reverse<Entry<J>>>,
-    large: BinaryHeap<Reverse<Entry<J>>>,
+pub(super) struct JobQueue<J> {
+    small: BinaryHeap<Reverse<QueuedJob<J>>>,
+    large: BinaryHeap<Reverse<QueuedJob<J>>>,
     /// Large jobs that may be started now.
     large_free: usize,
     pushed: u64,
 }
 
-struct Entry<J> {
+struct QueuedJob<J> {
     due: Instant,
     /// Among those that are due at the same time the first goes first.
     number: u64,
     job: J,
 }
 
-impl<J> Queue<J> {
+impl<J> JobQueue<J> {
     /// A queue of which so many large jobs run at once at most.
     pub(super) fn new(max_large: usize) -> Self {
-        Queue { small: BinaryHeap::new(), large: BinaryHeap::new(), large_free: max_large, pushed: 0 }
+        JobQueue { small: BinaryHeap::new(), large: BinaryHeap::new(), large_free: max_large, pushed: 0 }
     }
 
     /// Adds a job of so many bytes.
     pub(super) fn push(&mut self, now: Instant, bytes: usize, job: J) {
         let delay = DELAY_PER_BYTE.saturating_mul(u32::try_from(bytes).unwrap_or(u32::MAX));
-        let entry = Reverse(Entry { due: now + delay, number: self.pushed, job });
+        let entry = Reverse(QueuedJob { due: now + delay, number: self.pushed, job });
         self.pushed += 1;
         if bytes > LARGE_BYTES { self.large.push(entry) } else { self.small.push(entry) }
     }
@@ -56,7 +56,7 @@ impl<J> Queue<J> {
         // Reversed: the greatest goes first.
         let takes_large = large.is_some_and(|large| self.small.peek().is_none_or(|small| large > small));
         let (size, heap) = if takes_large { (Size::Large, &mut self.large) } else { (Size::Small, &mut self.small) };
-        let Reverse(Entry { job, .. }) = heap.pop()?;
+        let Reverse(QueuedJob { job, .. }) = heap.pop()?;
         self.large_free -= usize::from(takes_large);
         Some((size, job))
     }
@@ -67,27 +67,27 @@ impl<J> Queue<J> {
     }
 }
 
-impl<J> Entry<J> {
+impl<J> QueuedJob<J> {
     fn key(&self) -> (Instant, u64) {
         (self.due, self.number)
     }
 }
 
-impl<J> PartialEq for Entry<J> {
+impl<J> PartialEq for QueuedJob<J> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl<J> Eq for Entry<J> {}
+impl<J> Eq for QueuedJob<J> {}
 
-impl<J> PartialOrd for Entry<J> {
+impl<J> PartialOrd for QueuedJob<J> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<J> Ord for Entry<J> {
+impl<J> Ord for QueuedJob<J> {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn short_jobs_pass_long_ones_that_came_little_earlier() {
-        let (start, mut queue) = (Instant::now(), Queue::new(1));
+        let (start, mut queue) = (Instant::now(), JobQueue::new(1));
         queue.push(start, 20 << 20, "long");
         queue.push(start + Duration::from_millis(500), 1 << 20, "soon");
         queue.push(start + Duration::from_secs(2), 1 << 20, "late");
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn so_many_large_jobs_run_at_once() {
-        let (now, mut queue) = (Instant::now(), Queue::new(2));
+        let (now, mut queue) = (Instant::now(), JobQueue::new(2));
         (0..3).for_each(|number| queue.push(now, LARGE_BYTES + 1, number));
         queue.push(now + Duration::from_secs(1), 1, 3);
         assert_eq!([queue.pop(), queue.pop()], [Some((Size::Large, 0)), Some((Size::Large, 1))]);
@@ -123,7 +123,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_job_comes_out_once_and_those_of_one_size_in_order(jobs in prop::collection::vec((0..5000u64, 0..5usize), 0..50)) {
-            let (start, mut queue) = (Instant::now(), Queue::new(50));
+            let (start, mut queue) = (Instant::now(), JobQueue::new(50));
             let mut at = start;
             for (index, (wait, megabytes)) in jobs.iter().enumerate() {
                 at += Duration::from_millis(*wait);

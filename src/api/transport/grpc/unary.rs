@@ -21,7 +21,7 @@ use crate::{
     api::transport::{
         body::{Collected, Pieces},
         compression::{Encoding, compress_in_place},
-        limits::{Limit, Limits, Refusal, RefusalKind},
+        limits::{ByteLimit, Limits, Refusal, RefusalKind},
         memory_budget::Share,
         response_body::{AnswerBody, HttpResponse, PendingResponses, Trailers, outgoing},
     },
@@ -46,7 +46,7 @@ pub(in crate::api) async fn unary<M: Message + Default, A: Message>(
 ) -> HttpResponse {
     let (head, body) = request.into_parts();
     let limit =
-        Limit { bytes: MAX_SMALL_BODY_BYTES, what: "the message of this method", setting: "which has no setting" };
+        ByteLimit { bytes: MAX_SMALL_BODY_BYTES, what: "the message of this method", setting: "which has no setting" };
     let received = receive_message(&head.headers, body, limit, &limits, Instant::now(), |_| None).await;
     let (message, encoding) = match received {
         Ok(received) => received,
@@ -93,7 +93,7 @@ pub(in crate::api) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>> {
 pub(in crate::api) async fn receive_message(
     headers: &HeaderMap,
     body: Incoming,
-    limit: Limit,
+    limit: ByteLimit,
     limits: &Arc<Limits>,
     arrived: Instant,
     tensor_place: TensorPlace,
@@ -178,7 +178,7 @@ impl Collecting {
     fn new(
         prefix: &[u8; MESSAGE_PREFIX_BYTES],
         named: Option<Encoding>,
-        limit: Limit,
+        limit: ByteLimit,
         limits: &Arc<Limits>,
     ) -> Result<Self, Refusal> {
         let [packed, length @ ..] = *prefix;

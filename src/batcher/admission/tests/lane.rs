@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{Admission, Admitted, Refusal, Run};
+use super::super::{Admission, AdmissionRefusal, Admitted, AdmittedRun};
 use crate::{
     batcher::{
         forecast::Newcomer,
-        queue::{Cancel, LevelLimits, Limits, Next, Queue, Waiting},
+        queue::{Cancel, LevelLimits, NextStep, Queue, QueueLimits, Waiting},
     },
     config::QueueTime,
 };
@@ -41,7 +41,7 @@ pub(super) struct Clients {
 
 /// Outcome of the requests of a time.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct LaneOutcome {
     /// Answered in time, per second.
     pub goodput: f64,
     answered: usize,
@@ -49,7 +49,7 @@ pub(super) struct Outcome {
     failed: Vec<Duration>,
     /// Time that each that was answered waited and ran.
     pub latencies: Vec<Duration>,
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<AdmissionRefusal>,
 }
 
 struct Job {
@@ -74,7 +74,7 @@ pub(super) struct Lane {
     idle: usize,
     now: Instant,
     running: BinaryHeap<Reverse<(Instant, usize)>>,
-    batches: Vec<Option<(Run, Vec<Waiting<Job>>)>>,
+    batches: Vec<Option<(AdmittedRun, Vec<Waiting<Job>>)>>,
     random: fastrand::Rng,
     /// Made longer by this from now on.
     pub slowness: f64,
@@ -82,7 +82,7 @@ pub(super) struct Lane {
     pub interruptions: (f64, usize),
 }
 
-impl Outcome {
+impl LaneOutcome {
     pub(super) fn failures(&self) -> usize {
         self.failed.len()
     }
@@ -99,7 +99,7 @@ impl Lane {
         let level = |max_wait: &QueueTime| LevelLimits { max_jobs: usize::MAX, max_wait: *max_wait };
         let levels: Vec<_> = levels.iter().map(level).collect();
         let admission = Admission::new(levels.len(), instances);
-        let limits = Limits { max_rows, max_jobs: 1024, max_delay: Duration::ZERO, levels: levels.into() };
+        let limits = QueueLimits { max_rows, max_jobs: 1024, max_delay: Duration::ZERO, levels: levels.into() };
         Lane {
             queue: Queue::new(limits),
             admission,
@@ -124,14 +124,14 @@ impl Lane {
     }
 
     /// Requests come for a time; what came of all.
-    pub(super) fn run(&mut self, clients: &[Clients], time: Duration) -> Outcome {
+    pub(super) fn run(&mut self, clients: &[Clients], time: Duration) -> LaneOutcome {
         self.run_each(clients, time).into_iter().next().unwrap_or_default()
     }
 
     /// The same for each of the clients.
-    pub(super) fn run_each(&mut self, clients: &[Clients], time: Duration) -> Vec<Outcome> {
+    pub(super) fn run_each(&mut self, clients: &[Clients], time: Duration) -> Vec<LaneOutcome> {
         let end = self.now + time;
-        let mut out: Vec<Outcome> = clients.iter().map(|_| Outcome::default()).collect();
+        let mut out: Vec<LaneOutcome> = clients.iter().map(|_| LaneOutcome::default()).collect();
         let mut next: Vec<Instant> = clients.iter().map(|clients| self.now + self.gap(clients.rate)).collect();
         loop {
             let arrival = next.iter().copied().enumerate().min_by_key(|(_, at)| *at);
@@ -171,7 +171,7 @@ impl Lane {
         Duration::from_secs_f64((run + interrupted) / 1000.0)
     }
 
-    fn arrive(&mut self, client: usize, clients: &Clients, out: &mut [Outcome]) {
+    fn arrive(&mut self, client: usize, clients: &Clients, out: &mut [LaneOutcome]) {
         let deadline = clients.deadline.map(|after| self.now + after);
         let newcomer = Newcomer { level: clients.level, rows: 1, job_rows: 1, arrived: self.now, deadline };
         match self.admission.check(&newcomer, &self.queue, self.idle > 0) {
@@ -197,9 +197,9 @@ impl Lane {
         (0..3).for_each(|_| self.push(0, 0, None, false));
         let begin = |lane: &mut Self| {
             let (next, dropped, run) = lane.admission.take(&mut lane.queue, lane.now);
-            run.filter(|_| dropped.is_empty() && matches!(next, Next::Run(_)))
+            run.filter(|_| dropped.is_empty() && matches!(next, NextStep::Run(_)))
         };
-        let end = |lane: &mut Self, run: Run| {
+        let end = |lane: &mut Self, run: AdmittedRun| {
             let takes = lane.takes(1);
             lane.now += takes;
             lane.admission.ended(run, lane.now);
@@ -212,7 +212,7 @@ impl Lane {
         begin(self).map(|last| end(self, last)).is_some()
     }
 
-    fn start(&mut self, out: &mut [Outcome]) {
+    fn start(&mut self, out: &mut [LaneOutcome]) {
         while self.idle > 0 {
             let (next, dropped, run) = self.admission.take(&mut self.queue, self.now);
             for dropped in dropped {
@@ -221,7 +221,7 @@ impl Lane {
                     out.failed.push(self.now - job.arrived);
                 }
             }
-            let (Next::Run(batch), Some(run)) = (next, run) else { return };
+            let (NextStep::Run(batch), Some(run)) = (next, run) else { return };
             self.idle -= 1;
             let takes = self.takes(batch.iter().map(|waiting| waiting.rows).sum());
             self.running.push(Reverse((self.now + takes, self.batches.len())));
@@ -229,7 +229,7 @@ impl Lane {
         }
     }
 
-    fn finish(&mut self, out: &mut [Outcome], clients: &[Clients]) {
+    fn finish(&mut self, out: &mut [LaneOutcome], clients: &[Clients]) {
         let Some(Reverse((_, number))) = self.running.pop() else { return };
         let (run, batch) = self.batches[number].take().expect("ends once");
         self.idle += 1;

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use super::refusal::Refusal;
+use super::refusal::AllocationRefusal;
 use crate::metrics::HeldMemory;
 
 /// Purpose of memory.
@@ -23,7 +23,7 @@ pub(in crate::engine) enum Purpose {
 /// The counters and limits of one session.
 #[derive(Debug)]
 pub(in crate::engine) struct Account {
-    total: &'static Total,
+    total: &'static MemoryTotal,
     held: Arc<HeldMemory>,
     /// Bytes that one run may hold at once.
     run_limit: usize,
@@ -33,14 +33,14 @@ pub(in crate::engine) struct Account {
 
 /// Memory that sessions hold together, and its limit.
 #[derive(Debug)]
-pub(super) struct Total {
+pub(super) struct MemoryTotal {
     /// Bytes by purpose.
     held: [AtomicUsize; 3],
     limit: AtomicUsize,
 }
 
 /// The total of the process.
-static PROCESS: Total = Total::new(usize::MAX);
+static PROCESS: MemoryTotal = MemoryTotal::new(usize::MAX);
 
 /// Where weights have taken nearly all, runs get this part of the limit all the same: the least that lets small models serve.
 const LEAST_PART: usize = 16;
@@ -50,9 +50,9 @@ pub(in crate::engine) fn limit_total(bytes: usize) {
     PROCESS.limit.store(bytes, Relaxed);
 }
 
-impl Total {
+impl MemoryTotal {
     pub(super) const fn new(limit: usize) -> Self {
-        Total { held: [const { AtomicUsize::new(0) }; 3], limit: AtomicUsize::new(limit) }
+        MemoryTotal { held: [const { AtomicUsize::new(0) }; 3], limit: AtomicUsize::new(limit) }
     }
 }
 
@@ -63,7 +63,7 @@ impl Account {
     }
 
     /// An account that counts in this total, for a session whose runs may hold so much each.
-    pub(super) fn of_total(total: &'static Total, run_limit: usize, is_zeroed: bool) -> Self {
+    pub(super) fn of_total(total: &'static MemoryTotal, run_limit: usize, is_zeroed: bool) -> Self {
         Account { total, held: Arc::default(), run_limit, is_zeroed }
     }
 
@@ -83,8 +83,8 @@ impl Account {
     }
 
     /// Counts memory that is about to be taken from the system.
-    pub(super) fn take(&self, purpose: Purpose, bytes: usize) -> Result<(), Refusal> {
-        let Total { held: total, limit } = self.total;
+    pub(super) fn take(&self, purpose: Purpose, bytes: usize) -> Result<(), AllocationRefusal> {
+        let MemoryTotal { held: total, limit } = self.total;
         let held = total[purpose as usize].fetch_add(bytes, Relaxed);
         let limit = limit.load(Relaxed);
         let is_free = match purpose {
@@ -94,7 +94,7 @@ impl Account {
         };
         if !is_free && total.iter().map(|total| total.load(Relaxed)).sum::<usize>() > limit {
             total[purpose as usize].fetch_sub(bytes, Relaxed);
-            return Err(Refusal::Process { asked: bytes, limit });
+            return Err(AllocationRefusal::Process { asked: bytes, limit });
         }
         self.held.add(purpose == Purpose::Weights, bytes);
         Ok(())

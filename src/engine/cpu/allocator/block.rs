@@ -20,13 +20,13 @@ const MAX_BLOCK: usize = 1 << 47;
 
 /// The description of a block, which lies in front of its memory.
 #[repr(C, align(64))]
-pub(super) struct Header {
+pub(super) struct BlockHeader {
     /// The pool that the block came from, of which a reference is held while the block is in use; null while it is kept.
     pub pool: *const c_void,
     /// Size of the block with this header.
     pub bytes: usize,
     /// The next kept block of the same size; meaningful only while the block is kept.
-    pub next: *mut Header,
+    pub next: *mut BlockHeader,
     /// Address that `malloc` returned; null for a mapping.
     start: *mut c_void,
     /// The number of blocks that the pool had taken back when it took back this one.
@@ -35,7 +35,7 @@ pub(super) struct Header {
     pub is_zero: bool,
 }
 
-const _: () = assert!(size_of::<Header>() == HEADER);
+const _: () = assert!(size_of::<BlockHeader>() == HEADER);
 
 /// Size of the block for a tensor of `length` bytes; `None` if no machine can have it. Few sizes, so that blocks fit again:
 /// multiples of 64 bytes up to 1 KiB, then eight for each power of two.
@@ -47,9 +47,9 @@ pub(super) fn block_size(length: usize) -> Option<usize> {
 
 /// A new block of a size that [`block_size`] gave, or `None` if the system has no memory. Only size and origin are set.
 #[allow(unsafe_code, reason = "gets memory from the system and writes the header in it")]
-pub(super) fn obtain(bytes: usize) -> Option<NonNull<Header>> {
+pub(super) fn obtain(bytes: usize) -> Option<NonNull<BlockHeader>> {
     let is_mapped = bytes >= MIN_MAPPED;
-    let (start, header): (*mut c_void, *mut Header) = if is_mapped {
+    let (start, header): (*mut c_void, *mut BlockHeader) = if is_mapped {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that exists.
         let start =
@@ -65,9 +65,10 @@ pub(super) fn obtain(bytes: usize) -> Option<NonNull<Header>> {
         (start, start.map_addr(|address| address.next_multiple_of(HEADER)).cast())
     };
     let header = NonNull::new(header)?;
-    let value = Header { pool: ptr::null(), bytes, next: ptr::null_mut(), start, last_used: 0, is_zero: is_mapped };
+    let value =
+        BlockHeader { pool: ptr::null(), bytes, next: ptr::null_mut(), start, last_used: 0, is_zero: is_mapped };
     // SAFETY: at least `bytes` bytes lie at `header`, which is aligned to 64; nothing else knows of them yet.
-    unsafe { header.cast::<MaybeUninit<Header>>().as_mut().write(value) };
+    unsafe { header.cast::<MaybeUninit<BlockHeader>>().as_mut().write(value) };
     Some(header)
 }
 
@@ -76,7 +77,7 @@ pub(super) fn obtain(bytes: usize) -> Option<NonNull<Header>> {
 /// # Safety
 /// The block is of [`obtain`], and nothing uses it any more.
 #[allow(unsafe_code, reason = "that nothing uses the block is the caller's promise")]
-pub(super) unsafe fn give_back(header: NonNull<Header>) {
+pub(super) unsafe fn give_back(header: NonNull<BlockHeader>) {
     // SAFETY: the header is valid while the block is.
     let (start, bytes) = unsafe { (header.as_ref().start, header.as_ref().bytes) };
     // SAFETY: the mapping or piece of memory is the one that `obtain` got, and goes back once.
@@ -91,7 +92,7 @@ pub(super) unsafe fn give_back(header: NonNull<Header>) {
 
 /// The memory of a block.
 #[allow(unsafe_code, reason = "pointer arithmetic in a block")]
-pub(super) fn memory(header: NonNull<Header>) -> NonNull<u8> {
+pub(super) fn memory(header: NonNull<BlockHeader>) -> NonNull<u8> {
     // SAFETY: a block is larger than its header.
     unsafe { header.cast::<u8>().add(HEADER) }
 }
@@ -101,7 +102,7 @@ pub(super) fn memory(header: NonNull<Header>) -> NonNull<u8> {
 /// # Safety
 /// `memory` came from [`memory`].
 #[allow(unsafe_code, reason = "pointer arithmetic in a block")]
-pub(super) unsafe fn header(memory: NonNull<u8>) -> NonNull<Header> {
+pub(super) unsafe fn header(memory: NonNull<u8>) -> NonNull<BlockHeader> {
     // SAFETY: the header lies in front of the memory.
     unsafe { memory.sub(HEADER) }.cast()
 }

@@ -10,8 +10,8 @@ use std::{
 
 use super::{
     account::{Account, Purpose},
-    block::{self, Header},
-    refusal::Refusal,
+    block::{self, BlockHeader},
+    refusal::AllocationRefusal,
     sweeper::{self, Sweep},
 };
 
@@ -50,7 +50,7 @@ struct Shelves {
 struct Shelf {
     bytes: usize,
     /// The list of blocks, that which was freed last first.
-    first: *mut Header,
+    first: *mut BlockHeader,
 }
 
 impl Pool {
@@ -85,8 +85,8 @@ impl Pool {
         self: &Arc<Self>,
         length: usize,
         zeroed: bool,
-    ) -> Result<(NonNull<u8>, usize), Refusal> {
-        let bytes = block::block_size(length).ok_or(Refusal::System { asked: length })?;
+    ) -> Result<(NonNull<u8>, usize), AllocationRefusal> {
+        let bytes = block::block_size(length).ok_or(AllocationRefusal::System { asked: length })?;
         let kept = self.lock().take(bytes);
         let mut header = match kept {
             Some(header) => header,
@@ -107,7 +107,7 @@ impl Pool {
     }
 
     /// A new block from the system, which counts as in use.
-    fn obtain(&self, bytes: usize) -> Result<NonNull<Header>, Refusal> {
+    fn obtain(&self, bytes: usize) -> Result<NonNull<BlockHeader>, AllocationRefusal> {
         if let Err(refusal) = self.account.take(self.purpose, bytes) {
             // Memory that other pools keep unused is released before a run is refused.
             sweeper::release_all();
@@ -125,13 +125,13 @@ impl Pool {
         obtained.ok_or_else(|| {
             self.lock().in_use -= bytes;
             self.account.gave_back(self.purpose, bytes);
-            Refusal::System { asked: bytes }
+            AllocationRefusal::System { asked: bytes }
         })
     }
 
     /// Takes back a block that is in use no more.
     #[allow(unsafe_code, reason = "reads and writes the header of a block")]
-    fn put(&self, mut header: NonNull<Header>) {
+    fn put(&self, mut header: NonNull<BlockHeader>) {
         // SAFETY: the block is of this pool and out of use, so nothing else reads or writes its header.
         let bytes = unsafe {
             let header = header.as_mut();
@@ -152,7 +152,7 @@ impl Pool {
 
     /// Gives a list of blocks back to the system.
     #[allow(unsafe_code, reason = "walks a list of blocks")]
-    fn release(&self, mut list: *mut Header) {
+    fn release(&self, mut list: *mut BlockHeader) {
         while let Some(header) = NonNull::new(list) {
             // SAFETY: the list holds blocks of this pool that are neither in use nor on a shelf.
             let bytes = unsafe {
@@ -215,7 +215,7 @@ impl Shelves {
 
     /// A kept block of this size or of up to twice as much.
     #[allow(unsafe_code, reason = "takes a block off a list")]
-    fn take(&mut self, bytes: usize) -> Option<NonNull<Header>> {
+    fn take(&mut self, bytes: usize) -> Option<NonNull<BlockHeader>> {
         let from = self.shelves.partition_point(|shelf| shelf.bytes < bytes);
         let fitting = self.shelves[from..].iter_mut().take_while(|shelf| shelf.bytes <= 2 * bytes);
         let shelf = fitting.into_iter().find(|shelf| !shelf.first.is_null())?;
@@ -230,7 +230,7 @@ impl Shelves {
 
     /// Keeps a block.
     #[allow(unsafe_code, reason = "puts a block on a list")]
-    fn put(&mut self, mut header: NonNull<Header>) {
+    fn put(&mut self, mut header: NonNull<BlockHeader>) {
         // SAFETY: the block is out of use, and nobody else knows it.
         let header = unsafe { header.as_mut() };
         let at = self.shelves.partition_point(|shelf| shelf.bytes < header.bytes);
@@ -251,7 +251,7 @@ impl Shelves {
     /// tensors of about a size become as large as the largest of these, and few. What is beyond four times the most that runs
     /// have used at once of late goes too, what was used longest ago first.
     #[allow(unsafe_code, reason = "reads headers of kept blocks")]
-    fn take_excess(&mut self, bytes: usize) -> *mut Header {
+    fn take_excess(&mut self, bytes: usize) -> *mut BlockHeader {
         let mut list = ptr::null_mut();
         let below = self.shelves.partition_point(|shelf| shelf.bytes < bytes);
         let mut smaller = self.shelves[..below].iter_mut().rev().take_while(|shelf| shelf.bytes >= bytes / 2);
@@ -277,12 +277,12 @@ impl Shelves {
 
     /// Takes kept blocks off the shelves that were taken back before so many others, but for so many bytes of the smallest.
     #[allow(unsafe_code, reason = "walks a list of blocks")]
-    fn take_stale(&mut self, taken_back: u64, spared: usize) -> *mut Header {
+    fn take_stale(&mut self, taken_back: u64, spared: usize) -> *mut BlockHeader {
         (self.previous_peak, self.peak) = (self.peak, self.in_use);
         self.at_last_sweep = self.taken_back;
         let (mut list, mut spared) = (ptr::null_mut(), spared);
         for shelf in &mut self.shelves {
-            let mut before: *mut Header = ptr::null_mut();
+            let mut before: *mut BlockHeader = ptr::null_mut();
             let mut next = shelf.first;
             while let Some(header) = NonNull::new(next) {
                 // SAFETY: blocks on a shelf are valid, and nobody else knows them.
@@ -306,7 +306,12 @@ impl Shelves {
 impl Shelf {
     /// Takes a block, which stands behind `before`, off this list and puts it in front of another.
     #[allow(unsafe_code, reason = "moves a block between lists")]
-    fn unlink(&mut self, mut header: NonNull<Header>, before: *mut Header, list: *mut Header) -> *mut Header {
+    fn unlink(
+        &mut self,
+        mut header: NonNull<BlockHeader>,
+        before: *mut BlockHeader,
+        list: *mut BlockHeader,
+    ) -> *mut BlockHeader {
         // SAFETY: both blocks are on this shelf, so they are valid and nobody else knows them.
         unsafe {
             let next = header.as_ref().next;

@@ -5,7 +5,7 @@ use std::{ptr::NonNull, sync::Arc};
 
 use super::{
     pool::{Pool, free},
-    refusal::Refusal,
+    refusal::AllocationRefusal,
 };
 
 /// Bytes in memory of a pool, which goes back to it when they are dropped.
@@ -24,7 +24,7 @@ impl PooledBytes {
         pool: &Arc<Pool>,
         length: usize,
         parts: impl Iterator<Item = &'p Bytes>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, AllocationRefusal> {
         let (memory, _) = pool.allocate(length, false)?;
         let bytes = PooledBytes { memory };
         let mut filled = 0;

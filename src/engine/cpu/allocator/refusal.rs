@@ -7,7 +7,7 @@ use crate::{
 
 /// Why there was no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Refusal {
+pub(in crate::engine) enum AllocationRefusal {
     /// The run would have held more than one run may.
     Run {
         /// Bytes of the block that was refused.
@@ -31,7 +31,7 @@ pub(in crate::engine) enum Refusal {
     },
 }
 
-impl Refusal {
+impl AllocationRefusal {
     /// The client's error. `words` are ONNX Runtime's, which name the operator and its node.
     pub(in crate::engine) fn error(self, words: &str) -> Error {
         Error::new(Code::ResourceExhausted, format!("{}{}", self.reason(), node(words)))
@@ -40,20 +40,20 @@ impl Refusal {
     /// The reason alone.
     pub(in crate::engine) fn reason(self) -> String {
         match self {
-            Refusal::Run { asked, held, limit } => format!(
+            AllocationRefusal::Run { asked, held, limit } => format!(
                 "the run needs {} more for a tensor and holds {}; a run may hold {} (max_run_memory in the model's config.toml, \
                  --max-run-memory)",
                 size(asked),
                 size(held),
                 ByteSize(limit)
             ),
-            Refusal::Process { asked, limit } => format!(
+            AllocationRefusal::Process { asked, limit } => format!(
                 "the run needs {} more for a tensor, and the models and runs of this server may hold {} together (the memory of \
                  the process less --request-memory); try again later, or send less",
                 size(asked),
                 size(limit)
             ),
-            Refusal::System { asked } => {
+            AllocationRefusal::System { asked } => {
                 format!("the run needs {} more for a tensor, and the operating system has no memory", size(asked))
             }
         }
@@ -88,7 +88,7 @@ mod tests {
     fn refusals_name_sizes_settings_and_the_node() {
         let words =
             "Non-zero status code returned while running Expand node. Name:'grow' Status Message: std::bad_alloc";
-        let refusal = Refusal::Run { asked: 3 << 30, held: 1 << 20, limit: 1 << 30 };
+        let refusal = AllocationRefusal::Run { asked: 3 << 30, held: 1 << 20, limit: 1 << 30 };
         let error = refusal.error(words);
         assert_eq!(error.code(), Code::ResourceExhausted);
         for part in

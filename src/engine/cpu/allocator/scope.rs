@@ -10,13 +10,13 @@ use std::{
 use super::{
     block,
     pool::{Pool, free},
-    refusal::Refusal,
+    refusal::AllocationRefusal,
 };
 
 thread_local! {
     static CURRENT: Cell<*const Scope<'static>> = const { Cell::new(ptr::null()) };
     /// Why the last run or load of this thread got no memory.
-    static REFUSAL: Cell<Option<Refusal>> = const { Cell::new(None) };
+    static REFUSAL: Cell<Option<AllocationRefusal>> = const { Cell::new(None) };
 }
 
 /// A run or a load. It holds what it has not freed yet; answers outlive it.
@@ -56,12 +56,12 @@ impl Drop for Reset {
 }
 
 /// Why the last run or load of this thread got no memory, if that is so and nobody has asked before.
-pub(in crate::engine) fn take_refusal() -> Option<Refusal> {
+pub(in crate::engine) fn take_refusal() -> Option<AllocationRefusal> {
     REFUSAL.take()
 }
 
 /// The error of a run whose inputs got no memory: [`take_refusal`] knows the reason.
-pub(in crate::engine) fn refused(refusal: Refusal) -> ort::Error {
+pub(in crate::engine) fn refused(refusal: AllocationRefusal) -> ort::Error {
     REFUSAL.set(Some(refusal));
     ort::Error::new(refusal.reason())
 }
@@ -83,7 +83,7 @@ pub(super) fn allocate(length: usize, other: &Arc<Pool>, is_limited: bool) -> Op
         let used = scope.used.get();
         let allocated = match block::block_size(length) {
             Some(bytes) if bytes > scope.limit.saturating_sub(used) && is_limited => {
-                Err(Refusal::Run { asked: length, held: used, limit: scope.limit })
+                Err(AllocationRefusal::Run { asked: length, held: used, limit: scope.limit })
             }
             _ => scope.pool.allocate(length, scope.zeroed),
         };

@@ -1,7 +1,7 @@
 //! The operators of ONNX Runtime 1.31.1 that are known to end the process, and by what. `tests/soak/operators.py` finds them.
 
 use super::{
-    super::onnx::{INT32, INT64, Node},
+    super::onnx::{INT32, INT64, NodeProto},
     flow::Value,
 };
 
@@ -66,7 +66,7 @@ const DEADLY: &[(&str, &str, &[Danger])] = &[
 ];
 
 /// Reason that an operator can end the process with these inputs, for people.
-pub(super) fn deadly(node: &Node, inputs: &[Value]) -> Option<String> {
+pub(super) fn deadly(node: &NodeProto, inputs: &[Value]) -> Option<String> {
     let domain = standard(&node.domain);
     if domain.is_empty() && matches!(node.operator.as_str(), "Div" | "Mod") {
         return division(inputs)
@@ -89,7 +89,7 @@ pub(super) enum Needed {
 }
 
 /// True if an operator ends the process, never ends, or leaves outputs unwritten where a request has no elements on these axes.
-pub(super) fn needs_elements(node: &Node, inputs: &[Value], needed: Needed) -> bool {
+pub(super) fn needs_elements(node: &NodeProto, inputs: &[Value], needed: Needed) -> bool {
     let of = (standard(&node.domain), node.operator.as_str());
     let depends = |danger: &Danger| match danger {
         NoElements(indices) => needed == Needed::All && (indices.is_empty() || open(node, inputs, indices).is_some()),
@@ -115,17 +115,17 @@ fn division(inputs: &[Value]) -> bool {
 }
 
 /// The input that a node is given at an index, if it is.
-fn given<'a>(node: &Node, inputs: &'a [Value], index: usize) -> Option<&'a Value> {
+fn given<'a>(node: &NodeProto, inputs: &'a [Value], index: usize) -> Option<&'a Value> {
     node.inputs.get(index).filter(|name| !name.is_empty()).and(inputs.get(index))
 }
 
 /// The first of these inputs of which a client decides anything.
-fn open(node: &Node, inputs: &[Value], indices: &[usize]) -> Option<usize> {
+fn open(node: &NodeProto, inputs: &[Value], indices: &[usize]) -> Option<usize> {
     indices.iter().copied().find(|index| given(node, inputs, *index).is_some_and(Value::is_open))
 }
 
 impl Danger {
-    fn reason(self, node: &Node, inputs: &[Value]) -> Option<String> {
+    fn reason(self, node: &NodeProto, inputs: &[Value]) -> Option<String> {
         match self {
             Elements(indices) => {
                 let by_client = |index: &&usize| given(node, inputs, **index).is_some_and(|input| input.by_client);

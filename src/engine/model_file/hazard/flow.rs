@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::super::{
     cost,
-    onnx::{BOOL, FLOAT, Graph, INT32, INT64, Node, Tensor, ValueInfo},
+    onnx::{BOOL, FLOAT, GraphProto, INT32, INT64, NodeProto, TensorProto, ValueInfoProto},
 };
 
 /// A value of the graph, as far as a client decides it.
@@ -52,13 +52,14 @@ impl Value {
         sized_by_values: false,
     };
 
-    fn constant(tensor: &Tensor) -> Self {
+    fn constant(tensor: &TensorProto) -> Self {
         Value { element: tensor.element, minus_one: holds_minus_one(tensor), ..Value::CONSTANT }
     }
 
-    fn input(info: &ValueInfo, index: usize) -> Self {
+    fn input(info: &ValueInfoProto, index: usize) -> Self {
         let Some(kind) = info.kind.as_ref().and_then(|kind| kind.tensor.as_ref()) else { return Value::UNKNOWN };
-        let open = |shape: &super::super::onnx::TensorShape| shape.dimensions.iter().any(|axis| axis.extent.is_none());
+        let open =
+            |shape: &super::super::onnx::TensorShapeProto| shape.dimensions.iter().any(|axis| axis.extent.is_none());
         let extents = if kind.shape.as_ref().is_none_or(open) { 1 << index.min(63) } else { 0 };
         Value {
             element: kind.element,
@@ -89,7 +90,7 @@ impl Value {
 const MAX_CONSTANT_BYTES: usize = 1 << 16;
 
 /// True if an element of a constant may be -1. One that can't be read may.
-fn holds_minus_one(tensor: &Tensor) -> bool {
+fn holds_minus_one(tensor: &TensorProto) -> bool {
     let raw = &tensor.raw_data;
     if !tensor.external_data.is_empty() || raw.len() > MAX_CONSTANT_BYTES {
         return true;
@@ -114,7 +115,7 @@ pub(super) struct Scope<'a> {
 
 impl<'a> Scope<'a> {
     /// The inputs and constants of a model's graph.
-    pub(super) fn of_model(graph: &Graph) -> Self {
+    pub(super) fn of_model(graph: &GraphProto) -> Self {
         let mut scope = Scope { values: HashMap::new(), outer: None };
         scope.add_constants(graph);
         // An initializer that is an input too may be replaced.
@@ -125,7 +126,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The values of a graph inside another: a client may have decided what its inputs are.
-    pub(super) fn inside(outer: &'a Scope<'a>, graph: &Graph) -> Self {
+    pub(super) fn inside(outer: &'a Scope<'a>, graph: &GraphProto) -> Self {
         let mut scope = Scope { values: HashMap::new(), outer: Some(outer) };
         scope.add_constants(graph);
         for info in &graph.inputs {
@@ -140,7 +141,7 @@ impl<'a> Scope<'a> {
         Scope { values: inputs.collect(), outer: None }
     }
 
-    fn add_constants(&mut self, graph: &Graph) {
+    fn add_constants(&mut self, graph: &GraphProto) {
         let constants = graph.initializers.iter().map(|tensor| (tensor.name.clone(), Value::constant(tensor)));
         self.values.extend(constants);
     }
@@ -155,12 +156,12 @@ impl<'a> Scope<'a> {
     }
 
     /// The inputs of a node.
-    pub(super) fn inputs(&self, node: &Node) -> Vec<Value> {
+    pub(super) fn inputs(&self, node: &NodeProto) -> Vec<Value> {
         node.inputs.iter().map(|name| self.value(name)).collect()
     }
 
     /// Adds what a node gives.
-    pub(super) fn add(&mut self, node: &Node, outputs: impl Iterator<Item = Value>) {
+    pub(super) fn add(&mut self, node: &NodeProto, outputs: impl Iterator<Item = Value>) {
         self.values.extend(node.outputs.iter().cloned().zip(outputs));
     }
 }
@@ -209,7 +210,7 @@ const SIZED_BY_VALUES: [&str; 6] =
 const OF_ONE_RANK: [&str; 4] = ["Flatten", "Gemm", "NonZero", "Size"];
 
 /// The value of one of a node's outputs. What the graphs inside it give is `inner`, where it has any.
-pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<Value>) -> Value {
+pub(super) fn output(node: &NodeProto, inputs: &[Value], index: usize, inner: Option<Value>) -> Value {
     let operator = node.operator.as_str();
     if operator == "Constant" {
         let tensor = node.attributes.iter().find_map(|attribute| attribute.tensor.as_ref());
@@ -269,8 +270,9 @@ pub(super) fn output(node: &Node, inputs: &[Value], index: usize, inner: Option<
 }
 
 /// True if one branch of an `If` drops or adds an axis: PyTorch exports such a branch for an extent that may be 1.
-fn has_branches_of_other_ranks(node: &Node) -> bool {
-    let changes = |graph: &Graph| graph.nodes.iter().any(|node| matches!(&*node.operator, "Squeeze" | "Unsqueeze"));
+fn has_branches_of_other_ranks(node: &NodeProto) -> bool {
+    let changes =
+        |graph: &GraphProto| graph.nodes.iter().any(|node| matches!(&*node.operator, "Squeeze" | "Unsqueeze"));
     let mut branches = node.attributes.iter().filter_map(|attribute| attribute.graph.as_ref()).map(changes);
     branches.next() != branches.next()
 }
@@ -288,7 +290,7 @@ impl Value {
 }
 
 /// The type of the elements that a node gives.
-fn element(node: &Node, inputs: &[Value], index: usize) -> i32 {
+fn element(node: &NodeProto, inputs: &[Value], index: usize) -> i32 {
     let attribute = |name: &str| node.attributes.iter().find(|attribute| attribute.name == name);
     let of = |index: usize| inputs.get(index).map_or(0, |input| input.element);
     let integer = |name: &str| attribute(name).map(|attribute| i32::try_from(attribute.integer).unwrap_or(0));
@@ -313,7 +315,7 @@ fn element(node: &Node, inputs: &[Value], index: usize) -> i32 {
 }
 
 /// The type of a `Constant` that is written as an attribute of its own.
-fn constant_element(node: &Node) -> i32 {
+fn constant_element(node: &NodeProto) -> i32 {
     match node.attributes.first().map(|attribute| attribute.name.as_str()) {
         Some("value_int" | "value_ints") => INT64,
         Some("value_float" | "value_floats") => FLOAT,
@@ -321,7 +323,7 @@ fn constant_element(node: &Node) -> i32 {
     }
 }
 
-fn constant_is_minus_one(node: &Node) -> bool {
+fn constant_is_minus_one(node: &NodeProto) -> bool {
     node.attributes.iter().any(|attribute| match attribute.name.as_str() {
         "value_int" => attribute.integer == -1,
         "value_ints" => attribute.integers.contains(&-1),

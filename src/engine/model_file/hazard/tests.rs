@@ -1,31 +1,34 @@
 use super::{
-    super::onnx::{Attribute, BOOL, Dimension, FLOAT, INT64, Tensor, TensorShape, TensorType, Type, ValueInfo},
+    super::onnx::{
+        AttributeProto, BOOL, DimensionProto, FLOAT, INT64, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto,
+        ValueInfoProto,
+    },
     *,
 };
 
-fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
     let inputs = inputs.iter().map(ToString::to_string).collect();
-    Node { operator: operator.into(), inputs, outputs: vec![output.into()], ..Node::default() }
+    NodeProto { operator: operator.into(), inputs, outputs: vec![output.into()], ..NodeProto::default() }
 }
 
-fn int(name: &str, integer: i64) -> Attribute {
-    Attribute { name: name.into(), integer, ..Attribute::default() }
+fn int(name: &str, integer: i64) -> AttributeProto {
+    AttributeProto { name: name.into(), integer, ..AttributeProto::default() }
 }
 
 /// An input; `None` declares no rank.
-fn input(name: &str, element: i32, axes: Option<&[i64]>) -> ValueInfo {
-    let dimension = |extent: &i64| Dimension { extent: (*extent >= 0).then_some(*extent), name: None };
-    let shape = axes.map(|axes| TensorShape { dimensions: axes.iter().map(dimension).collect() });
-    ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element, shape }) }) }
+fn input(name: &str, element: i32, axes: Option<&[i64]>) -> ValueInfoProto {
+    let dimension = |extent: &i64| DimensionProto { extent: (*extent >= 0).then_some(*extent), name: None };
+    let shape = axes.map(|axes| TensorShapeProto { dimensions: axes.iter().map(dimension).collect() });
+    ValueInfoProto { name: name.into(), kind: Some(TypeProto { tensor: Some(TensorTypeProto { element, shape }) }) }
 }
 
-fn constant(name: &str, values: &[i64]) -> Tensor {
+fn constant(name: &str, values: &[i64]) -> TensorProto {
     let (extents, int64_data) = (vec![values.len() as i64], values.to_vec());
-    Tensor { name: name.into(), element: INT64, extents, int64_data, ..Tensor::default() }
+    TensorProto { name: name.into(), element: INT64, extents, int64_data, ..TensorProto::default() }
 }
 
 /// A graph with the inputs `ids` INT64 [-1,8], `x` FLOAT [-1,8], `any` FLOAT and the constants `two` and `minus_one`.
-fn graph(nodes: Vec<Node>) -> Graph {
+fn graph(nodes: Vec<NodeProto>) -> GraphProto {
     let inputs = vec![
         input("ids", INT64, Some(&[-1, 8])),
         input("x", FLOAT, Some(&[-1, 8])),
@@ -33,17 +36,17 @@ fn graph(nodes: Vec<Node>) -> Graph {
         input("go", BOOL, Some(&[])),
     ];
     let initializers = vec![constant("two", &[2]), constant("minus_one", &[3, -1]), constant("axes", &[4, 2])];
-    Graph { nodes, inputs, initializers, ..Graph::default() }
+    GraphProto { nodes, inputs, initializers, ..GraphProto::default() }
 }
 
-fn hazard_of(nodes: Vec<Node>) -> Option<String> {
+fn hazard_of(nodes: Vec<NodeProto>) -> Option<String> {
     hazard(&graph(nodes), &[])
 }
 
 #[test]
 fn integer_division_is_a_hazard_where_a_client_has_both_sides() {
     let shape = || node("Shape", &["x"], "shape");
-    let cast = |from: &str, to: &str, kind: i32| Node {
+    let cast = |from: &str, to: &str, kind: i32| NodeProto {
         attributes: vec![int("to", kind.into())],
         ..node("Cast", &[from], to)
     };
@@ -68,7 +71,7 @@ fn integer_division_is_a_hazard_where_a_client_has_both_sides() {
     ] {
         assert!(hazard_of(deadly.clone()).is_some(), "{deadly:?}");
     }
-    let reason = hazard_of(vec![Node { name: "/bucket".into(), ..node("Mod", &["ids", "ids"], "y") }]);
+    let reason = hazard_of(vec![NodeProto { name: "/bucket".into(), ..node("Mod", &["ids", "ids"], "y") }]);
     let expected = "operator 'Mod' (node '/bucket') divides integers of a request, and the smallest of them divided by -1 \
                     can end the process";
     assert_eq!(reason.as_deref(), Some(expected));
@@ -115,46 +118,46 @@ fn extents_that_follow_from_elements_are_a_hazard_where_none_end_the_process() {
 #[test]
 fn branches_that_drop_an_axis_are_a_hazard() {
     let branch = |operator| {
-        let outputs = vec![ValueInfo { name: "b".into(), kind: None }];
-        let graph = Graph { nodes: vec![node(operator, &["x", "two"], "b")], outputs, ..Graph::default() };
-        Attribute { graph: Some(graph), ..Attribute::default() }
+        let outputs = vec![ValueInfoProto { name: "b".into(), kind: None }];
+        let graph = GraphProto { nodes: vec![node(operator, &["x", "two"], "b")], outputs, ..GraphProto::default() };
+        AttributeProto { graph: Some(graph), ..AttributeProto::default() }
     };
     let concatenated =
-        |attributes| vec![Node { attributes, ..node("If", &["go"], "y") }, node("Concat", &["y", "y"], "z")];
+        |attributes| vec![NodeProto { attributes, ..node("If", &["go"], "y") }, node("Concat", &["y", "y"], "z")];
     assert!(hazard_of(concatenated(vec![branch("Squeeze"), branch("Reshape")])).is_some());
     assert_eq!(hazard_of(concatenated(vec![branch("Squeeze"), branch("Squeeze")])), None);
 }
 
 #[test]
 fn graphs_and_functions_inside_are_looked_at() {
-    let inner = Graph { nodes: vec![node("Mod", &["ids", "ids"], "m")], ..Graph::default() };
-    let body = Attribute { name: "then_branch".into(), graph: Some(inner), ..Attribute::default() };
-    let branch = Node { attributes: vec![body], ..node("If", &["go"], "y") };
+    let inner = GraphProto { nodes: vec![node("Mod", &["ids", "ids"], "m")], ..GraphProto::default() };
+    let body = AttributeProto { name: "then_branch".into(), graph: Some(inner), ..AttributeProto::default() };
+    let branch = NodeProto { attributes: vec![body], ..node("If", &["go"], "y") };
     assert!(hazard_of(vec![branch]).is_some());
 
-    let function = Function {
+    let function = FunctionProto {
         name: "Bucket".into(),
         domain: "mine".into(),
         inputs: vec!["a".into(), "b".into()],
         outputs: vec!["c".into()],
         nodes: vec![node("Mod", &["a", "b"], "c")],
-        ..Function::default()
+        ..FunctionProto::default()
     };
-    let call = |a: &str, b: &str| graph(vec![Node { domain: "mine".into(), ..node("Bucket", &[a, b], "y") }]);
+    let call = |a: &str, b: &str| graph(vec![NodeProto { domain: "mine".into(), ..node("Bucket", &[a, b], "y") }]);
     assert!(hazard(&call("ids", "ids"), std::slice::from_ref(&function)).is_some());
     assert_eq!(hazard(&call("ids", "two"), &[function]), None);
 }
 
 #[test]
 fn functions_that_call_each_other_for_ever_end() {
-    let calls = Node { domain: "mine".into(), ..node("Twice", &["a"], "b") };
-    let function = Function {
+    let calls = NodeProto { domain: "mine".into(), ..node("Twice", &["a"], "b") };
+    let function = FunctionProto {
         name: "Twice".into(),
         domain: "mine".into(),
         inputs: vec!["a".into()],
         outputs: vec!["b".into()],
         nodes: vec![calls.clone(), calls.clone()],
-        ..Function::default()
+        ..FunctionProto::default()
     };
     assert!(hazard(&graph(vec![calls]), &[function]).is_some());
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{
-    super::onnx::{Attribute, BOOL, DOUBLE, FLOAT, INT32, INT64, Node, Tensor},
+    super::onnx::{AttributeProto, BOOL, DOUBLE, FLOAT, INT32, INT64, NodeProto, TensorProto},
     extent::Extent,
     rules::MAX_ELEMENTS,
     symbols::Symbols,
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A tensor that is part of the model.
-pub(super) fn value(tensor: &Tensor, symbols: &mut Symbols) -> Value {
+pub(super) fn value(tensor: &TensorProto, symbols: &mut Symbols) -> Value {
     let shape = tensor.extents.iter().map(|extent| (*extent >= 0).then_some(Extent::Number(*extent))).collect();
     let data = elements(tensor, symbols).map(Rc::from);
     Value { data, ..Value::constant(tensor.element, shape) }
@@ -19,7 +19,7 @@ pub(super) fn value(tensor: &Tensor, symbols: &mut Symbols) -> Value {
 
 /// The elements of a tensor; `None` where they are many, lie in a file of their own, or are neither numbers nor truth values.
 /// A fraction is an unknown element.
-pub(super) fn elements(tensor: &Tensor, symbols: &mut Symbols) -> Option<Vec<Extent>> {
+pub(super) fn elements(tensor: &TensorProto, symbols: &mut Symbols) -> Option<Vec<Extent>> {
     let count = tensor.extents.iter().try_fold(1_i64, |count, extent| count.checked_mul(*extent))?;
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_ELEMENTS)?;
     let raw = &tensor.raw_data[..];
@@ -43,7 +43,7 @@ pub(super) fn elements(tensor: &Tensor, symbols: &mut Symbols) -> Option<Vec<Ext
 }
 
 /// The value of a `Constant`.
-pub(super) fn constant_node(node: &Node, symbols: &mut Symbols) -> Value {
+pub(super) fn constant_node(node: &NodeProto, symbols: &mut Symbols) -> Value {
     let list = |element: i32, data: Vec<Extent>| Value {
         data: Some(data.as_slice().into()).filter(|_| data.len() <= MAX_ELEMENTS),
         ..Value::constant(element, Some([Extent::Number(data.len() as i64)].into()))
@@ -51,7 +51,7 @@ pub(super) fn constant_node(node: &Node, symbols: &mut Symbols) -> Value {
     let only =
         |element: i32, data: Extent| Value { data: Some([data].into()), ..Value::constant(element, Some([].into())) };
     let Some(attribute) = node.attributes.first() else { return Value::constant(0, None) };
-    let Attribute { name, integer, integers, float, .. } = attribute;
+    let AttributeProto { name, integer, integers, float, .. } = attribute;
     match (name.as_str(), &attribute.tensor) {
         (_, Some(tensor)) => value(tensor, symbols),
         ("value_int", _) => only(INT64, Extent::Number(*integer)),

@@ -1,7 +1,7 @@
 //! Branches and loops: what decides them must be the same for all rows.
 
 use super::{
-    super::onnx::{BOOL, Graph, INT64},
+    super::onnx::{BOOL, GraphProto, INT64},
     extent::Extent,
     rules::{Op, Ruled, mixes, unproven},
     scope::Scope,
@@ -12,7 +12,7 @@ use super::{
 /// The interpreter, as far as branches and loops need it.
 pub(super) trait Subgraphs {
     /// The values of the outputs of a graph inside another; those of its inputs are given.
-    fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value>;
+    fn subgraph(&mut self, graph: &GraphProto, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value>;
 
     /// The symbols of the model.
     fn symbols(&mut self) -> &mut Symbols;
@@ -21,7 +21,7 @@ pub(super) trait Subgraphs {
 /// Times that a loop's body is interpreted at most until the values of its states stay the same.
 const MAX_ROUNDS: usize = 8;
 
-fn graph<'a>(op: &'a Op<'_>, name: &str) -> Ruled<&'a Graph> {
+fn graph<'a>(op: &'a Op<'_>, name: &str) -> Ruled<&'a GraphProto> {
     let attribute = op.node.attributes.iter().find(|attribute| attribute.name == name);
     attribute
         .and_then(|attribute| attribute.graph.as_ref())

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    super::onnx::{Dimension, Function, Graph, Node, OperatorSet, ValueInfo},
+    super::onnx::{DimensionProto, FunctionProto, GraphProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     constants,
     control::{self, Subgraphs},
     extent::Extent,
@@ -24,14 +24,14 @@ const MAX_DEPTH: usize = 24;
 pub(super) struct Interpreter<'m> {
     pub symbols: Symbols,
     /// By domain and name; `None` where several have the same.
-    functions: HashMap<(&'m str, &'m str), Option<&'m Function>>,
+    functions: HashMap<(&'m str, &'m str), Option<&'m FunctionProto>>,
     depth: usize,
     /// Extents of the names of axes.
     names: HashMap<String, Extent>,
 }
 
 impl<'m> Interpreter<'m> {
-    pub(super) fn new(functions: &'m [Function]) -> Self {
+    pub(super) fn new(functions: &'m [FunctionProto]) -> Self {
         let mut named = HashMap::new();
         for function in functions {
             let found = named.entry((&*function.domain, &*function.name));
@@ -41,7 +41,7 @@ impl<'m> Interpreter<'m> {
     }
 
     /// Adds the constants of a graph, and what its nodes give, to its scope.
-    pub(super) fn run<'a>(&mut self, graph: &'a Graph, scope: &mut Scope<'a>) {
+    pub(super) fn run<'a>(&mut self, graph: &'a GraphProto, scope: &mut Scope<'a>) {
         self.symbols.work(graph.initializers.len());
         for tensor in &graph.initializers {
             let value = constants::value(tensor, &mut self.symbols);
@@ -56,11 +56,12 @@ impl<'m> Interpreter<'m> {
     }
 
     /// A value whose shape is declared to be another: ONNX Runtime takes what is declared for the shape.
-    fn contradiction(&mut self, info: &ValueInfo, value: &Value) -> Option<Value> {
+    fn contradiction(&mut self, info: &ValueInfoProto, value: &Value) -> Option<Value> {
         let (declared, shape) = (axes(info)?, value.shape.as_ref()?);
         let (symbols, names) = (&self.symbols, &mut self.names);
         // Axes of one name have one extent for it, too: that of the batch must not be taken for another.
-        let fits = |(dimension, extent): (&Dimension, &Extent)| match (dimension.extent, dimension.name.as_deref()) {
+        let fits = |(dimension, extent): (&DimensionProto, &Extent)| match (dimension.extent, dimension.name.as_deref())
+        {
             (Some(declared @ 0..), _) => symbols.may_be(extent, declared),
             (_, None | Some("")) => true,
             (_, Some(name)) => {
@@ -80,11 +81,11 @@ impl<'m> Interpreter<'m> {
 
     fn run_nodes<'a>(
         &mut self,
-        nodes: &'a [Node],
-        declared: impl Iterator<Item = &'a ValueInfo>,
+        nodes: &'a [NodeProto],
+        declared: impl Iterator<Item = &'a ValueInfoProto>,
         scope: &mut Scope<'a>,
     ) {
-        let mut by_name: HashMap<&str, Vec<&ValueInfo>> = HashMap::new();
+        let mut by_name: HashMap<&str, Vec<&ValueInfoProto>> = HashMap::new();
         for info in declared {
             self.symbols.work(1);
             // Values that are here already: inputs, and what is captured.
@@ -107,12 +108,13 @@ impl<'m> Interpreter<'m> {
     /// ONNX Runtime runs the nodes of a function with the operator sets of the model, whatever the function imports.
     fn function(
         &mut self,
-        function: &Function,
-        node: &Node,
+        function: &FunctionProto,
+        node: &NodeProto,
         inputs: &[Option<Value>],
         scope: &Scope<'_>,
     ) -> Vec<Value> {
-        let differs = |opset: &OperatorSet| scope.opset(&opset.domain).is_some_and(|version| version != opset.version);
+        let differs =
+            |opset: &OperatorSetIdProto| scope.opset(&opset.domain).is_some_and(|version| version != opset.version);
         if function.opsets.iter().any(differs) {
             return all(
                 node,
@@ -134,7 +136,7 @@ impl<'m> Interpreter<'m> {
     }
 
     /// The values of a node's outputs.
-    fn node(&mut self, node: &Node, scope: &Scope<'_>) -> Vec<Value> {
+    fn node(&mut self, node: &NodeProto, scope: &Scope<'_>) -> Vec<Value> {
         if self.symbols.is_exhausted() {
             return all(node, &unproven(&shown(node), "the model is too large to be followed to its end".into()));
         }
@@ -211,7 +213,7 @@ impl<'m> Interpreter<'m> {
 }
 
 impl Subgraphs for Interpreter<'_> {
-    fn subgraph(&mut self, graph: &Graph, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
+    fn subgraph(&mut self, graph: &GraphProto, outer: &Scope<'_>, inputs: Vec<Value>) -> Vec<Value> {
         let mut scope = Scope::inside(outer);
         scope.values.extend(graph.inputs.iter().map(|info| &*info.name).zip(inputs));
         if self.depth == MAX_DEPTH {
@@ -234,15 +236,15 @@ impl Subgraphs for Interpreter<'_> {
 }
 
 /// One value for all outputs of a node, whose shapes are not known.
-fn all(node: &Node, value: &Value) -> Vec<Value> {
+fn all(node: &NodeProto, value: &Value) -> Vec<Value> {
     vec![Value::of(value.flow.clone(), None, value.element); node.outputs.len()]
 }
 
-fn is_random(node: &Node) -> bool {
+fn is_random(node: &NodeProto) -> bool {
     node.operator.starts_with("Random") || matches!(&*node.operator, "Bernoulli" | "Multinomial" | "Dropout")
 }
 
-fn has_graphs(node: &Node) -> bool {
+fn has_graphs(node: &NodeProto) -> bool {
     node.attributes.iter().any(|attribute| attribute.graph.is_some() || !attribute.graphs.is_empty())
 }
 
@@ -251,7 +253,7 @@ fn too_deep(name: &str) -> Value {
     unproven(name, format!("functions and graphs are followed {MAX_DEPTH} deep, and these are deeper"))
 }
 
-fn blamed(node: &Node, blame: Blame) -> Value {
+fn blamed(node: &NodeProto, blame: Blame) -> Value {
     let cause = |why| Rc::new(Cause { node: shown(node), why });
     let flow = match blame {
         Blame::Mixes(why) => Flow::Mixed(cause(why)),

@@ -7,31 +7,31 @@ use std::{
 };
 
 use super::{
-    super::onnx::{Dimension, Model, Node},
+    super::onnx::{DimensionProto, ModelProto, NodeProto},
     extent::{BATCH, Extent},
     interpreter::Interpreter,
     node_names::{axes, shown},
     scope::Scope,
     tables,
     value::{Cause, Flow, Rows, Value},
-    verdict::{Finding, RowAnalysis, RowProof},
+    verdict::{RowAnalysis, RowFinding, RowProof},
 };
 
 /// Analyses a model.
-pub(in crate::engine::model_file) fn analyse(model: &Model) -> RowAnalysis {
+pub(in crate::engine::model_file) fn analyse(model: &ModelProto) -> RowAnalysis {
     let table_sizes = model.graph.as_ref().map(tables::table_sizes).unwrap_or_default();
     // A defect of the analysis is to cost the batches of a model, and not its load.
     let proof = panic::catch_unwind(AssertUnwindSafe(|| prove(model)));
     let (proof, required_extents) = proof.unwrap_or_else(|_| {
         let why = "the analysis of the graph panicked, a defect of onnxd";
-        (RowProof::Unproven(Finding::without_node(why.into())), BTreeMap::new())
+        (RowProof::Unproven(RowFinding::without_node(why.into())), BTreeMap::new())
     });
     RowAnalysis { proof, required_extents, table_sizes }
 }
 
 /// Proves that rows are independent along axis 0 of all required inputs and outputs, or says why that is not proven; with the
 /// extents that requests must have for it.
-fn prove(model: &Model) -> (RowProof, BTreeMap<(String, usize), usize>) {
+fn prove(model: &ModelProto) -> (RowProof, BTreeMap<(String, usize), usize>) {
     let mut interpreter = Interpreter::new(&model.functions);
     let mut symbols_of_inputs = Vec::new();
     let proof = prove_with(&mut interpreter, model, &mut symbols_of_inputs);
@@ -44,11 +44,11 @@ fn prove(model: &Model) -> (RowProof, BTreeMap<(String, usize), usize>) {
 
 fn prove_with<'m>(
     interpreter: &mut Interpreter<'m>,
-    model: &'m Model,
+    model: &'m ModelProto,
     symbols_of_inputs: &mut Vec<(String, usize, Extent)>,
 ) -> RowProof {
     let Some(graph) = &model.graph else {
-        return RowProof::Unproven(Finding::without_node("the file holds no graph".into()));
+        return RowProof::Unproven(RowFinding::without_node("the file holds no graph".into()));
     };
     let mut scope = Scope::of_model(&model.opsets);
     let kept: HashSet<&str> = graph.initializers.iter().map(|tensor| &*tensor.name).collect();
@@ -68,31 +68,31 @@ fn prove_with<'m>(
             })
         };
         let Some(axes) = axes(info) else {
-            return RowProof::Unproven(Finding::without_node(format!("input '{}' declares no shape", info.name)));
+            return RowProof::Unproven(RowFinding::without_node(format!("input '{}' declares no shape", info.name)));
         };
         match axes.first() {
             None => {
-                return RowProof::Unproven(Finding::without_node(format!(
+                return RowProof::Unproven(RowFinding::without_node(format!(
                     "input '{}' is a scalar, so it has no batch axis",
                     info.name
                 )));
             }
             Some(first) if first.extent.is_some_and(|extent| extent >= 0) => {
-                return RowProof::Unproven(Finding::without_node(format!(
+                return RowProof::Unproven(RowFinding::without_node(format!(
                     "axis 0 of input '{}' has a fixed extent",
                     info.name
                 )));
             }
             Some(_) => {}
         }
-        let is_batch = |axis: &&Dimension| {
+        let is_batch = |axis: &&DimensionProto| {
             axis.name.as_deref().is_some_and(|name| !name.is_empty() && batch_names.contains(&name))
         };
         if let Some(axis) = axes.iter().skip(1).find(is_batch) {
             let name = axis.name.as_deref().unwrap_or_default();
             let why =
                 format!("another axis of input '{}' than its first has the name of a batch axis, '{name}'", info.name);
-            return RowProof::Unproven(Finding::without_node(why));
+            return RowProof::Unproven(RowFinding::without_node(why));
         }
         let rest = (1..axes.len()).filter_map(|axis| symbol(axis, interpreter));
         let shape: Rc<[Extent]> = [Extent::symbol(BATCH)].into_iter().chain(rest).collect();
@@ -114,9 +114,9 @@ fn prove_with<'m>(
 }
 
 /// The verdict on one output.
-fn verdict(name: &str, value: Option<&Value>, nodes: &[Node], scope: &Scope<'_>) -> RowProof {
-    let without_node = |why: String| RowProof::Unproven(Finding::without_node(why));
-    let finding = |cause: &Rc<Cause>| Finding {
+fn verdict(name: &str, value: Option<&Value>, nodes: &[NodeProto], scope: &Scope<'_>) -> RowProof {
+    let without_node = |why: String| RowProof::Unproven(RowFinding::without_node(why));
+    let finding = |cause: &Rc<Cause>| RowFinding {
         why: format!("{}: {}", cause.node, cause.why),
         chain: chain(name, cause, nodes, scope),
     };
@@ -129,21 +129,21 @@ fn verdict(name: &str, value: Option<&Value>, nodes: &[Node], scope: &Scope<'_>)
         Some(Flow::Rows(rows)) => without_node(format!("output '{name}' holds the rows along axis {}", rows.axis)),
         Some(Flow::Constant) => without_node(format!("output '{name}' is the same whatever the rows are")),
         Some(Flow::BatchSize) => {
-            RowProof::Mixes(Finding::without_node(format!("the number of rows decides output '{name}'")))
+            RowProof::Mixes(RowFinding::without_node(format!("the number of rows decides output '{name}'")))
         }
         Some(Flow::Positions { .. } | Flow::RowTuples { .. }) => {
-            RowProof::Mixes(Finding::without_node(format!("output '{name}' counts the rows of the batch")))
+            RowProof::Mixes(RowFinding::without_node(format!("output '{name}' counts the rows of the batch")))
         }
-        Some(Flow::Padded(..)) => {
-            RowProof::Mixes(Finding::without_node(format!("output '{name}' is padded to the longest row of the batch")))
-        }
+        Some(Flow::Padded(..)) => RowProof::Mixes(RowFinding::without_node(format!(
+            "output '{name}' is padded to the longest row of the batch"
+        ))),
         Some(Flow::Mixed(cause)) => RowProof::Mixes(finding(cause)),
         Some(Flow::Unproven(cause)) => RowProof::Unproven(finding(cause)),
     }
 }
 
 /// The nodes from the one that lost the rows to an output.
-fn chain(output: &str, cause: &Rc<Cause>, nodes: &[Node], scope: &Scope<'_>) -> Vec<String> {
+fn chain(output: &str, cause: &Rc<Cause>, nodes: &[NodeProto], scope: &Scope<'_>) -> Vec<String> {
     let has_cause = |name: &str| {
         let flow = scope.values.get(name).map(|value| &value.flow);
         matches!(flow, Some(Flow::Mixed(other) | Flow::Unproven(other)) if Rc::ptr_eq(other, cause))

@@ -18,4 +18,4 @@ mod samples;
 mod sized;
 
 pub(super) use dispatch::{apply, constant_shape, is_domain_of_kernels};
-pub(super) use op::{Blame, MAX_ELEMENTS, Op, Ruled, Shape, mixes, unproven};
+pub(super) use op::{Blame, MAX_ELEMENTS, Op, Ruled, SymbolicShape, mixes, unproven};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{
-    super::onnx::{Attribute, Function, Node, OperatorSet},
+    super::onnx::{AttributeProto, FunctionProto, NodeProto, OperatorSetIdProto},
     value::Value,
 };
 
@@ -11,14 +11,14 @@ use super::{
 pub(super) struct Scope<'a> {
     pub values: HashMap<&'a str, Value>,
     pub outer: Option<&'a Scope<'a>>,
-    pub opsets: &'a [OperatorSet],
+    pub opsets: &'a [OperatorSetIdProto],
     /// The node that called the function that the graph is in.
-    pub caller: Option<(&'a Function, &'a Node)>,
+    pub caller: Option<(&'a FunctionProto, &'a NodeProto)>,
 }
 
 impl<'a> Scope<'a> {
     /// The scope of a model's graph.
-    pub(super) fn of_model(opsets: &'a [OperatorSet]) -> Self {
+    pub(super) fn of_model(opsets: &'a [OperatorSetIdProto]) -> Self {
         Scope { values: HashMap::new(), outer: None, opsets, caller: None }
     }
 
@@ -40,19 +40,19 @@ impl<'a> Scope<'a> {
     }
 
     /// A node of a function with the attributes that its caller gives.
-    pub(super) fn resolved(&self, node: &Node) -> Option<Node> {
+    pub(super) fn resolved(&self, node: &NodeProto) -> Option<NodeProto> {
         let (function, caller) = self.caller?;
         if node.attributes.iter().all(|attribute| attribute.reference.is_empty()) {
             return None;
         }
-        let resolve = |attribute: &Attribute| -> Option<Attribute> {
+        let resolve = |attribute: &AttributeProto| -> Option<AttributeProto> {
             if attribute.reference.is_empty() {
                 return Some(attribute.clone());
             }
             let mut given = caller.attributes.iter().chain(&function.defaults);
             let given = given.find(|given| given.name == attribute.reference)?;
-            Some(Attribute { name: attribute.name.clone(), ..given.clone() })
+            Some(AttributeProto { name: attribute.name.clone(), ..given.clone() })
         };
-        Some(Node { attributes: node.attributes.iter().filter_map(resolve).collect(), ..node.clone() })
+        Some(NodeProto { attributes: node.attributes.iter().filter_map(resolve).collect(), ..node.clone() })
     }
 }

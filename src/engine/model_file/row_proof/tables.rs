@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::onnx::Graph;
+use super::super::onnx::GraphProto;
 
 /// For each input that indexes constant tables, the extent of the smallest.
-pub(super) fn table_sizes(graph: &Graph) -> BTreeMap<String, i64> {
+pub(super) fn table_sizes(graph: &GraphProto) -> BTreeMap<String, i64> {
     let extents: HashMap<&str, &[i64]> =
         graph.initializers.iter().map(|tensor| (&*tensor.name, &*tensor.extents)).collect();
     // The input that a tensor has the elements of.

@@ -1,34 +1,40 @@
 use super::{
     super::onnx::{
-        Attribute, Dimension, FLOAT, Graph, INT64, Model, Node, OperatorSet, Tensor, TensorShape, TensorType, Type,
-        ValueInfo,
+        AttributeProto, DimensionProto, FLOAT, GraphProto, INT64, ModelProto, NodeProto, OperatorSetIdProto,
+        TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, ValueInfoProto,
     },
     RowProof, analyse,
 };
 
-fn node(operator: &str, inputs: &[&str], output: &str) -> Node {
+fn node(operator: &str, inputs: &[&str], output: &str) -> NodeProto {
     let inputs = inputs.iter().map(ToString::to_string).collect();
-    Node { operator: operator.into(), inputs, outputs: vec![output.into()], ..Node::default() }
+    NodeProto { operator: operator.into(), inputs, outputs: vec![output.into()], ..NodeProto::default() }
 }
 
-fn with_axis(node: Node, axis: i64) -> Node {
-    Node { attributes: vec![Attribute { name: "axis".into(), integer: axis, ..Attribute::default() }], ..node }
+fn with_axis(node: NodeProto, axis: i64) -> NodeProto {
+    NodeProto {
+        attributes: vec![AttributeProto { name: "axis".into(), integer: axis, ..AttributeProto::default() }],
+        ..node
+    }
 }
 
-fn numbers(name: &str, numbers: &[i64]) -> Tensor {
+fn numbers(name: &str, numbers: &[i64]) -> TensorProto {
     let extents = vec![numbers.len() as i64];
-    Tensor { name: name.into(), extents, element: INT64, int64_data: numbers.to_vec(), ..Tensor::default() }
+    TensorProto { name: name.into(), extents, element: INT64, int64_data: numbers.to_vec(), ..TensorProto::default() }
 }
 
 /// A tensor `[batch, 16]`.
-fn rows_of_16(name: &str) -> ValueInfo {
-    let batch = Dimension { extent: None, name: Some("batch".into()) };
-    let shape = Some(TensorShape { dimensions: vec![batch, Dimension { extent: Some(16), name: None }] });
-    ValueInfo { name: name.into(), kind: Some(Type { tensor: Some(TensorType { element: FLOAT, shape }) }) }
+fn rows_of_16(name: &str) -> ValueInfoProto {
+    let batch = DimensionProto { extent: None, name: Some("batch".into()) };
+    let shape = Some(TensorShapeProto { dimensions: vec![batch, DimensionProto { extent: Some(16), name: None }] });
+    ValueInfoProto {
+        name: name.into(),
+        kind: Some(TypeProto { tensor: Some(TensorTypeProto { element: FLOAT, shape }) }),
+    }
 }
 
 /// So many layers, each reshaped by its own shape and back, and behind them a softmax over an axis. Eight nodes a layer.
-fn layers(count: usize, softmax_axis: i64) -> Model {
+fn layers(count: usize, softmax_axis: i64) -> ModelProto {
     let (mut nodes, mut before) = (Vec::new(), "x".to_owned());
     for layer in 0..count {
         let of = |name: &str| format!("{name}{layer}");
@@ -45,19 +51,20 @@ fn layers(count: usize, softmax_axis: i64) -> Model {
         before = of("y");
     }
     nodes.push(with_axis(node("Softmax", &[&before], "y"), softmax_axis));
-    let weights = Tensor { name: "weights".into(), extents: vec![16, 16], element: FLOAT, ..Tensor::default() };
-    let bias = Tensor { name: "bias".into(), extents: vec![16], element: FLOAT, ..Tensor::default() };
+    let weights =
+        TensorProto { name: "weights".into(), extents: vec![16, 16], element: FLOAT, ..TensorProto::default() };
+    let bias = TensorProto { name: "bias".into(), extents: vec![16], element: FLOAT, ..TensorProto::default() };
     let shapes = [("zero", &[0][..]), ("one", &[1]), ("four_by_four", &[4, 4]), ("flat", &[-1, 16])];
     let initializers = shapes.map(|(name, values)| numbers(name, values)).into_iter().chain([weights, bias]).collect();
-    let graph = Graph {
+    let graph = GraphProto {
         nodes,
         initializers,
         inputs: vec![rows_of_16("x")],
         outputs: vec![rows_of_16("y")],
-        ..Graph::default()
+        ..GraphProto::default()
     };
-    let opsets = vec![OperatorSet { domain: String::new(), version: 17 }];
-    Model { graph: Some(graph), opsets, ..Model::default() }
+    let opsets = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
+    ModelProto { graph: Some(graph), opsets, ..ModelProto::default() }
 }
 
 #[test]

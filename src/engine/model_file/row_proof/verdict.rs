@@ -20,14 +20,14 @@ pub enum RowProof {
     /// Each row of each output depends on one row of the inputs alone.
     Proven,
     /// An operator lets rows influence each other.
-    Mixes(Finding),
+    Mixes(RowFinding),
     /// It is not known.
-    Unproven(Finding),
+    Unproven(RowFinding),
 }
 
 /// The place where the rows are lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct RowFinding {
     /// The node, by its operator and name, and the reason, which names the tensor.
     pub why: String,
     /// The nodes from there to an output.
@@ -36,18 +36,18 @@ pub struct Finding {
 
 impl Default for RowProof {
     fn default() -> Self {
-        RowProof::Unproven(Finding::without_node("its graph can't be read".into()))
+        RowProof::Unproven(RowFinding::without_node("its graph can't be read".into()))
     }
 }
 
-impl Finding {
+impl RowFinding {
     /// A finding that no node is to blame for.
     pub(super) fn without_node(why: String) -> Self {
-        Finding { why, chain: Vec::new() }
+        RowFinding { why, chain: Vec::new() }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for RowFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{super::account::Total, *};
+use super::{super::account::MemoryTotal, *};
 use crate::config::ByteSize;
 
 const RUN_LIMIT: usize = usize::MAX;
@@ -40,20 +40,20 @@ impl Taken {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum PoolStep {
     Allocate(usize),
     Free(usize),
     Sweep,
     ReleaseKept,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<PoolStep>> {
     let length = prop_oneof![0_usize..2000, 0_usize..100_000, 200_000_usize..600_000];
     let step = prop_oneof![
-        5 => length.prop_map(Step::Allocate),
-        4 => any::<usize>().prop_map(Step::Free),
-        1 => Just(Step::Sweep),
-        1 => Just(Step::ReleaseKept),
+        5 => length.prop_map(PoolStep::Allocate),
+        4 => any::<usize>().prop_map(PoolStep::Free),
+        1 => Just(PoolStep::Sweep),
+        1 => Just(PoolStep::ReleaseKept),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -70,11 +70,11 @@ proptest! {
         let mut taken: Vec<Taken> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
-                Step::Allocate(length) => taken.push(Taken::new(&pool, length, number as u8)),
-                Step::Free(index) if !taken.is_empty() => taken.swap_remove(index % taken.len()).free(),
-                Step::Free(_) => {}
-                Step::Sweep => pool.sweep(),
-                Step::ReleaseKept => pool.release_kept(),
+                PoolStep::Allocate(length) => taken.push(Taken::new(&pool, length, number as u8)),
+                PoolStep::Free(index) if !taken.is_empty() => taken.swap_remove(index % taken.len()).free(),
+                PoolStep::Free(_) => {}
+                PoolStep::Sweep => pool.sweep(),
+                PoolStep::ReleaseKept => pool.release_kept(),
             }
             let (in_use, kept) = pool.state();
             prop_assert_eq!(held.runs(), in_use + kept);
@@ -193,7 +193,7 @@ fn blocks_outlive_the_last_handle_of_their_pool() {
 #[test]
 fn memory_that_no_machine_has_is_refused() {
     let refused = pool().allocate(usize::MAX / 2, false).unwrap_err();
-    assert_eq!(refused, Refusal::System { asked: usize::MAX / 2 });
+    assert_eq!(refused, AllocationRefusal::System { asked: usize::MAX / 2 });
     let refused = pool().allocate(1 << 46, false);
     assert!(refused.is_err() || cfg!(not(target_os = "linux")));
 }
@@ -208,7 +208,7 @@ fn pools_hold_no_more_together_than_the_process_may() {
     assert_eq!(taken.len(), 4, "of {} and a header each", ByteSize(2 * MIB));
     let refused = pools[7].allocate(2 * MIB, false).unwrap_err();
     assert!(
-        matches!(refused, Refusal::Process { asked, limit } if asked > 2 * MIB && limit == 10 * MIB),
+        matches!(refused, AllocationRefusal::Process { asked, limit } if asked > 2 * MIB && limit == 10 * MIB),
         "{refused:?}"
     );
     release(taken);
@@ -254,6 +254,6 @@ impl Pool {
 
 /// Accounts that together may hold so much.
 fn accounts_sharing<const COUNT: usize>(limit: usize) -> [Arc<Account>; COUNT] {
-    let total = Box::leak(Total::new(limit).into());
+    let total = Box::leak(MemoryTotal::new(limit).into());
     std::array::from_fn(|_| Account::of_total(total, usize::MAX, false).into())
 }

@@ -7,7 +7,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    Op, Ruled, Shape, elementwise, mixes, unproven,
+    Op, Ruled, SymbolicShape, elementwise, mixes, unproven,
 };
 
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
@@ -81,7 +81,7 @@ fn feature_extractor(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     // A list gives a matrix of one row.
     let ahead = if shape.len() == 1 { vec![Extent::ONE] } else { shape[..last].to_vec() };
     let axis = ahead.len();
-    let extents: Shape = ahead.into_iter().chain([count]).collect();
+    let extents: SymbolicShape = ahead.into_iter().chain([count]).collect();
     match (&table.flow, &indices.flow) {
         (Flow::Rows(rows), Flow::Constant) if rows.axis != last => {
             Ok(Value::rows(rows.clone(), table.element, Some(extents)))

@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        super::onnx::Node,
+        super::onnx::NodeProto,
         symbols::Symbols,
         value::{Flow, Value},
     },
     attention, classical, cutting, elementwise, gather, layout,
-    op::{Op, Ruled, Shape, mixes, unproven},
+    op::{Op, Ruled, SymbolicShape, mixes, unproven},
     products, quantized, recurrent, reductions, reshape, samples, sized,
 };
 
@@ -83,7 +83,10 @@ pub(in crate::engine::model_file::row_proof) fn apply(op: &Op<'_>, symbols: &mut
 }
 
 /// The shape of a constant that an operator computes, where it is known without the operator's rule: the proof needs ranks.
-pub(in crate::engine::model_file::row_proof) fn constant_shape(op: &Op<'_>, symbols: &mut Symbols) -> Option<Shape> {
+pub(in crate::engine::model_file::row_proof) fn constant_shape(
+    op: &Op<'_>,
+    symbols: &mut Symbols,
+) -> Option<SymbolicShape> {
     let first = op.input(0)?.shape.clone()?;
     let mut of_rank = |rank: usize| Some((0..rank).map(|_| symbols.extent()).collect());
     let operator = op.node.operator.as_str();
@@ -102,7 +105,7 @@ pub(in crate::engine::model_file::row_proof) fn constant_shape(op: &Op<'_>, symb
 }
 
 fn no_rule(op: &Op<'_>) -> Ruled<Vec<Value>> {
-    let Node { domain, operator, .. } = op.node;
+    let NodeProto { domain, operator, .. } = op.node;
     let of = if domain.is_empty() { String::new() } else { format!(" of {domain}") };
     unproven(format!("nothing is known of the operator {operator}{of}"))
 }

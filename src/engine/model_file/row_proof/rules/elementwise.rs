@@ -10,7 +10,7 @@ use super::{
         symbols::Symbols,
         value::{Cause, Flow, Rows, Value},
     },
-    Op, Ruled, Shape, arithmetic, mixes, unproven,
+    Op, Ruled, SymbolicShape, arithmetic, mixes, unproven,
 };
 
 /// True if an operator of ONNX computes element by element.
@@ -126,7 +126,11 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
 }
 
 /// The flow and the shape of what is computed element by element from some of a node's inputs.
-pub(super) fn broadcast(op: &Op<'_>, operands: &[usize], symbols: &mut Symbols) -> Ruled<(Flow, Option<Shape>)> {
+pub(super) fn broadcast(
+    op: &Op<'_>,
+    operands: &[usize],
+    symbols: &mut Symbols,
+) -> Ruled<(Flow, Option<SymbolicShape>)> {
     let values = || operands.iter().filter_map(|index| Some((*index, op.input(*index)?)));
     // Alone it needs no rank: the rows stay where they are.
     if let [index] = operands
@@ -138,12 +142,12 @@ pub(super) fn broadcast(op: &Op<'_>, operands: &[usize], symbols: &mut Symbols) 
         };
     }
     if values().all(|(_, value)| value.is_without_rows()) {
-        let shapes: Option<Vec<&Shape>> = values().map(|(_, value)| value.shape.as_ref()).collect();
+        let shapes: Option<Vec<&SymbolicShape>> = values().map(|(_, value)| value.shape.as_ref()).collect();
         let of_batch = values().any(|(_, value)| matches!(value.flow, Flow::BatchSize));
         let flow = if of_batch { Flow::BatchSize } else { Flow::Constant };
         return Ok((flow, shapes.map(|shapes| broadcast_shapes(&shapes, symbols))));
     }
-    let shapes = operands.iter().map(|index| op.shape(*index)).collect::<Ruled<Vec<&Shape>>>()?;
+    let shapes = operands.iter().map(|index| op.shape(*index)).collect::<Ruled<Vec<&SymbolicShape>>>()?;
     let shape = broadcast_shapes(&shapes, symbols);
     let mut found: Option<(usize, Rows)> = None;
     for (index, value) in values() {
@@ -255,7 +259,7 @@ fn positions_of_parts(op: &Op<'_>, symbols: &mut Symbols) -> Option<Value> {
     Some(Value::of(Flow::Positions { axis, stride, has_own_part }, Some(shape), positions.element))
 }
 
-fn broadcast_shapes(shapes: &[&Shape], symbols: &mut Symbols) -> Shape {
+fn broadcast_shapes(shapes: &[&SymbolicShape], symbols: &mut Symbols) -> SymbolicShape {
     let rank = shapes.iter().map(|shape| shape.len()).max().unwrap_or(0);
     let extent = |axis: usize, symbols: &mut Symbols| {
         shapes.iter().fold(Extent::ONE, |extent, shape| match (axis + shape.len()).checked_sub(rank) {

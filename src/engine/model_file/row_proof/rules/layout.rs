@@ -8,7 +8,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    MAX_ELEMENTS, Op, Ruled, Shape, arithmetic, mixes, sized, unproven,
+    MAX_ELEMENTS, Op, Ruled, SymbolicShape, arithmetic, mixes, sized, unproven,
 };
 
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
@@ -122,7 +122,7 @@ fn concat(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     let parts: Vec<(usize, &Value)> =
         op.inputs.iter().enumerate().filter_map(|(index, value)| Some((index, value.as_ref()?))).collect();
     let Some((_, first)) = parts.first() else { return unproven("it has no inputs") };
-    let shapes: Vec<&Shape> = parts.iter().map(|(index, _)| op.shape(*index)).collect::<Ruled<_>>()?;
+    let shapes: Vec<&SymbolicShape> = parts.iter().map(|(index, _)| op.shape(*index)).collect::<Ruled<_>>()?;
     let rank = shapes[0].len();
     let axis = op.axis(op.integer("axis", if op.opset < 4 { 1 } else { -1 }), rank)?;
     if shapes.iter().any(|shape| shape.len() != rank) {
@@ -138,7 +138,7 @@ fn concat(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
         });
     }
     shape[axis] = length;
-    let shape: Shape = shape.into();
+    let shape: SymbolicShape = shape.into();
     if parts.iter().all(|(_, value)| value.is_without_rows()) {
         let data: Option<Vec<&[Extent]>> = parts.iter().map(|(_, value)| value.data.as_deref()).collect();
         return match data.filter(|_| rank == 1) {
@@ -212,7 +212,7 @@ fn expand(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
             false => symbols.broadcast(&own, &other),
         });
     }
-    let extents: Shape = extents.into();
+    let extents: SymbolicShape = extents.into();
     let ahead = rank - shape.len();
     let flow = match &value.flow {
         Flow::Constant => {
@@ -254,7 +254,8 @@ fn tile(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Value> {
     if repeats.len() != shape.len() {
         return unproven(format!("it repeats {} axes of {}", repeats.len(), shape.len()));
     }
-    let extents: Shape = shape.iter().zip(repeats.iter()).map(|(extent, times)| symbols.mul(extent, times)).collect();
+    let extents: SymbolicShape =
+        shape.iter().zip(repeats.iter()).map(|(extent, times)| symbols.mul(extent, times)).collect();
     let mut by_batch = (0..repeats.len()).filter(|axis| symbols.is_of_batch(&repeats[*axis]));
     let flow = match (&value.flow, by_batch.next(), by_batch.next()) {
         (Flow::Constant, None, _) => Flow::Constant,

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::super::{
-    super::onnx::{Attribute, Node},
+    super::onnx::{AttributeProto, NodeProto},
     extent::Extent,
     value::{Flow, Rows, Value},
 };
@@ -16,7 +16,7 @@ const MAX_RANK: usize = 32;
 
 /// A node with the values of its inputs.
 pub(in crate::engine::model_file::row_proof) struct Op<'a> {
-    pub node: &'a Node,
+    pub node: &'a NodeProto,
     /// `None` for an input that is left out.
     pub inputs: Vec<Option<Value>>,
     /// Version of the operator set that the node's domain is imported with.
@@ -43,7 +43,7 @@ pub(in crate::engine::model_file::row_proof) fn unproven<T>(why: impl Into<Strin
 }
 
 /// The shape of a tensor.
-pub(in crate::engine::model_file::row_proof) type Shape = Rc<[Extent]>;
+pub(in crate::engine::model_file::row_proof) type SymbolicShape = Rc<[Extent]>;
 
 impl Op<'_> {
     pub(super) fn input(&self, index: usize) -> Option<&Value> {
@@ -59,7 +59,7 @@ impl Op<'_> {
         self.node.inputs.get(index).map_or("", String::as_str)
     }
 
-    pub(super) fn attribute(&self, name: &str) -> Option<&Attribute> {
+    pub(super) fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.node.attributes.iter().find(|attribute| attribute.name == name)
     }
 
@@ -76,7 +76,7 @@ impl Op<'_> {
     }
 
     /// The shape of an input.
-    pub(super) fn shape(&self, index: usize) -> Ruled<&Shape> {
+    pub(super) fn shape(&self, index: usize) -> Ruled<&SymbolicShape> {
         // More axes are no tensors, but work.
         let shape = self.required(index)?.shape.as_ref().filter(|shape| shape.len() <= MAX_RANK);
         shape.map_or_else(|| unproven(format!("the rank of '{}' is not known", self.name(index))), Ok)

@@ -6,7 +6,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    Op, Ruled, Shape, elementwise, mixes, unproven,
+    Op, Ruled, SymbolicShape, elementwise, mixes, unproven,
 };
 
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
@@ -91,7 +91,7 @@ pub(super) fn matmul(op: &Op<'_>, [first, second]: [usize; 2], symbols: &mut Sym
 }
 
 fn product(op: &Op<'_>, [(first, left), (second, right)]: [(usize, &Value); 2], symbols: &mut Symbols) -> Ruled<Value> {
-    let known = |value: &Value, index: usize| -> Ruled<Shape> {
+    let known = |value: &Value, index: usize| -> Ruled<SymbolicShape> {
         value.shape.clone().map_or_else(|| unproven(format!("the rank of '{}' is not known", op.name(index))), Ok)
     };
     let (left_shape, right_shape) = (known(left, first)?, known(right, second)?);
@@ -103,10 +103,11 @@ fn product(op: &Op<'_>, [(first, left), (second, right)]: [(usize, &Value); 2], 
     }
     // A vector on the right is a column that is dropped again.
     let is_vector = right_shape.len() == 1;
-    let right_shape: Shape = if is_vector { [right_shape[0].clone(), Extent::ONE].into() } else { right_shape };
+    let right_shape: SymbolicShape = if is_vector { [right_shape[0].clone(), Extent::ONE].into() } else { right_shape };
     let rank = left_shape.len().max(right_shape.len());
     let mut extents = Vec::with_capacity(rank);
-    let batch = |shape: &Shape, axis: usize| (axis + shape.len()).checked_sub(rank).map(|own| shape[own].clone());
+    let batch =
+        |shape: &SymbolicShape, axis: usize| (axis + shape.len()).checked_sub(rank).map(|own| shape[own].clone());
     for axis in 0..rank - 2 {
         let pair = [batch(&left_shape, axis), batch(&right_shape, axis)];
         let [left, right] = pair.map(|extent| extent.unwrap_or(Extent::ONE));
@@ -116,7 +117,8 @@ fn product(op: &Op<'_>, [(first, left), (second, right)]: [(usize, &Value); 2], 
     if !is_vector {
         extents.push(right_shape[right_shape.len() - 1].clone());
     }
-    let place = |value: &Value, shape: &Shape| value.as_rows().map(|rows| rows.at(rows.axis + rank - shape.len()));
+    let place =
+        |value: &Value, shape: &SymbolicShape| value.as_rows().map(|rows| rows.at(rows.axis + rank - shape.len()));
     let (left_rows, right_rows) = (place(left, &left_shape), place(right, &right_shape));
     if let Some(rows) = left_rows.as_ref().filter(|rows| rows.axis == rank - 1) {
         return op.takes_rows_together(first, rows.axis + left_shape.len() - rank);
@@ -129,7 +131,7 @@ fn product(op: &Op<'_>, [(first, left), (second, right)]: [(usize, &Value); 2], 
             return mixes(format!("the number of rows or their positions in '{}' are computed with", op.name(index)));
         }
     }
-    let alone = |rows: Rows, other: &Shape, index: usize| -> Ruled<Rows> {
+    let alone = |rows: Rows, other: &SymbolicShape, index: usize| -> Ruled<Rows> {
         match batch(other, rows.axis).filter(|_| rows.axis < rank - 2) {
             None | Some(Extent::Number(1)) => Ok(rows),
             Some(_) => unproven(format!("'{}' has entries of its own along the axis of the batch", op.name(index))),

@@ -7,7 +7,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Value},
     },
-    Op, Ruled, Shape, arithmetic, elementwise, mixes, unproven,
+    Op, Ruled, SymbolicShape, arithmetic, elementwise, mixes, unproven,
 };
 
 /// True if an operator of ONNX is one of these.
@@ -127,7 +127,7 @@ fn reduced(op: &Op<'_>, named: &[i64], symbols: &mut Symbols) -> Ruled<Value> {
         true if is_sure => Extent::ONE,
         true => symbols.extent(),
     };
-    let extents: Option<Shape> = (is_kept || is_sure).then(|| extents.map(&mut extent).collect());
+    let extents: Option<SymbolicShape> = (is_kept || is_sure).then(|| extents.map(&mut extent).collect());
     let before = if is_kept { 0 } else { (0..rows.axis).filter(gone).count() };
     Ok(Value::rows(rows.at(rows.axis - before), op.element(0), extents))
 }
@@ -187,7 +187,7 @@ pub(super) fn reduced_by_attribute(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<
 }
 
 /// The shape of a reduction of a constant, where its axes are known.
-pub(super) fn constant_shape(op: &Op<'_>, shape: &[Extent]) -> Option<Shape> {
+pub(super) fn constant_shape(op: &Op<'_>, shape: &[Extent]) -> Option<SymbolicShape> {
     let is_kept = op.integer("keepdims", 1) == 1;
     let axes = match op.node.operator.as_str() {
         "ArgMax" | "ArgMin" => Some(vec![op.integer("axis", 0)]),

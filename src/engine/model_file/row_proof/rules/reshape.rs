@@ -6,7 +6,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    Op, Ruled, Shape, mixes, unproven,
+    Op, Ruled, SymbolicShape, mixes, unproven,
 };
 
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
@@ -119,7 +119,7 @@ fn reshaped(op: &Op<'_>, mut extents: Vec<Extent>, left: Option<usize>, symbols:
 fn rows_reshaped(
     op: &Op<'_>,
     rows: &Rows,
-    shape: &Shape,
+    shape: &SymbolicShape,
     (mut extents, left, product): (Vec<Extent>, Option<usize>, &Extent),
     symbols: &mut Symbols,
 ) -> Ruled<Value> {

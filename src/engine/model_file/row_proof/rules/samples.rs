@@ -6,7 +6,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    Op, Ruled, Shape, mixes, unproven,
+    Op, Ruled, SymbolicShape, mixes, unproven,
 };
 
 /// True if an operator of ONNX is one of these.
@@ -79,7 +79,7 @@ pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
         shape.and_then(|shape| shape.get(axis).cloned()).unwrap_or_else(|| symbols.extent())
     };
     let start = [shape[0].clone()];
-    let shape: Option<Shape> = match op.node.operator.as_str() {
+    let shape: Option<SymbolicShape> = match op.node.operator.as_str() {
         "InstanceNormalization" | "GroupNormalization" | "LRN" | "GroupNorm" => Some(shape.clone()),
         "GlobalAveragePool" | "GlobalMaxPool" | "GlobalLpPool" => {
             Some(start.into_iter().chain([channels.clone()]).chain(shape[2..].iter().map(|_| Extent::ONE)).collect())
@@ -147,7 +147,7 @@ fn first_axis_rows(op: &Op<'_>, with_rows: &[usize]) -> Ruled<Rows> {
 
 /// Extents of the spatial axes behind a convolution or pool: `floor((extent + pads - dilation * (kernel - 1) - 1) / stride) + 1`
 /// (ONNX, Conv and MaxPool).
-fn spatial(op: &Op<'_>, shape: &Shape, weights: Option<&[Extent]>, symbols: &mut Symbols) -> Vec<Extent> {
+fn spatial(op: &Op<'_>, shape: &SymbolicShape, weights: Option<&[Extent]>, symbols: &mut Symbols) -> Vec<Extent> {
     let axes = shape.len() - 2;
     let attribute = |name: &str, axis: usize, default: i64| {
         op.integers(name).and_then(|values| values.get(axis)).copied().unwrap_or(default)
@@ -187,7 +187,7 @@ fn spatial(op: &Op<'_>, shape: &Shape, weights: Option<&[Extent]>, symbols: &mut
 }
 
 /// Extents behind a transposed convolution: `stride * (extent - 1) + output_padding + dilation * (kernel - 1) + 1 - pads`.
-fn transposed(op: &Op<'_>, shape: &Shape, symbols: &mut Symbols) -> Vec<Extent> {
+fn transposed(op: &Op<'_>, shape: &SymbolicShape, symbols: &mut Symbols) -> Vec<Extent> {
     let axes = shape.len() - 2;
     let kernel = op.input(1).and_then(|weights| weights.shape.clone()).filter(|kernel| kernel.len() == shape.len());
     let attribute = |name: &str, axis: usize, default: i64| {
@@ -210,7 +210,7 @@ fn transposed(op: &Op<'_>, shape: &Shape, symbols: &mut Symbols) -> Vec<Extent> 
         .collect()
 }
 
-fn blocks(op: &Op<'_>, shape: &Shape, symbols: &mut Symbols) -> Shape {
+fn blocks(op: &Op<'_>, shape: &SymbolicShape, symbols: &mut Symbols) -> SymbolicShape {
     let block = Extent::Number(op.integer("blocksize", 1).clamp(1, 1 << 16));
     let square = symbols.mul(&block, &block);
     let is_depth = op.node.operator == "SpaceToDepth";

@@ -8,7 +8,7 @@ use super::{
         symbols::Symbols,
         value::{Flow, Rows, Value},
     },
-    MAX_ELEMENTS, Op, Ruled, Shape, arithmetic, mixes, unproven,
+    MAX_ELEMENTS, Op, Ruled, SymbolicShape, arithmetic, mixes, unproven,
 };
 
 pub(super) fn apply(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
@@ -56,7 +56,7 @@ fn constant_of_shape(op: &Op<'_>, symbols: &mut Symbols) -> Ruled<Vec<Value>> {
 }
 
 /// The flow of a tensor of equal elements in a shape.
-pub(super) fn spread(shape: &Shape, symbols: &Symbols) -> Ruled<Flow> {
+pub(super) fn spread(shape: &SymbolicShape, symbols: &Symbols) -> Ruled<Flow> {
     let mut of_batch = shape.iter().enumerate().filter(|(_, extent)| symbols.is_of_batch(extent));
     match (of_batch.next(), of_batch.next()) {
         (None, _) => Ok(Flow::Constant),
