@@ -1,6 +1,8 @@
-//! Words of the sources: comments begin with their subject, constants say what they bound, log messages are constants.
+//! Words of the sources: comments begin with their subject, constants say what they bound, log messages are constants, names of
+//! types are unique.
 
 mod log_events;
+mod type_names;
 
 use std::{
     fs,
