@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listen_addresses() {
+    fn listen_address_parses_or_reports_the_form() {
         assert_eq!("off".parse(), Ok(Listen::Off));
         for address in ["localhost:0", "[::1]:80", "0.0.0.0:8000"] {
             assert_eq!(address.parse(), Ok(Listen::At(address.into())));

@@ -90,7 +90,7 @@ mod tests {
     type FuzzTarget = fn(&[u8]);
 
     #[test]
-    fn the_kept_corpora_are_decoded() {
+    fn fuzz_corpora_decode_without_panic() {
         let targets: [(&str, FuzzTarget); 6] = [
             ("http_json", super::http_json),
             ("http_binary", super::http_binary),

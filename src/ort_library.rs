@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_library_in_order_is_found() {
+    fn library_search_returns_the_first_in_order() {
         let root = env::temp_dir().join(format!("onnxd-locate-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         let cache = root.join("cache");
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_are_those_of_the_pinned_release() {
+    fn library_names_match_the_pinned_release() {
         for build in [fetch::cpu_build, fetch::cuda_build] {
             if let Some(build) = build(env::consts::OS, env::consts::ARCH) {
                 assert_eq!(build.library, LIBRARY_NAMES[0]);

@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_what_stands_there() {
+    fn terminal_text_escapes_control_characters() {
         for (text, shown) in [
             ("größe \"a\" \\ 👩\u{200d}🔬", "größe \"a\" \\ 👩\u{200d}🔬"),
             ("a\nb\tc", "a\\nb\\tc"),

@@ -277,7 +277,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weights_are_right_or_can_not_be_built() {
+    fn weights_reject_invalid_numbers() {
         let weights = |pairs: &[(u64, f64)]| Weights::new(pairs.iter().copied().collect());
         assert!(weights(&[]).unwrap().is_empty());
         let built = weights(&[(2, 95.0), (3, 5.0), (4, 0.0)]).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_an_alias_or_nothing() {
+    fn selector_parses_versions_and_aliases() {
         let parse = |text| Selector::parse("m", text);
         assert_eq!(parse(""), Ok(Selector::Any));
         assert_eq!(parse("7"), Ok(Selector::Version(7)));

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_ramps() {
+    fn ramps_and_shapes_parse() {
         assert_eq!("1,16,2..64".parse(), Ok(Ramps(vec![(1, 1), (16, 16), (2, 64)])));
         assert_eq!("0.5".parse(), Ok(Ramps(vec![(0.5, 0.5)])));
         for wrong in ["", "0", "-1", "a", "1..", "1,,2", "NaN"] {

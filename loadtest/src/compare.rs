@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_of_students_distribution_are_those_of_the_tables() {
+    fn student_t_quantiles_match_the_tables() {
         for (degrees, expected) in
             [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (19, 2.093), (100, 1.984)]
         {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_and_intervals() {
+    fn median_and_interval_match_known_values() {
         assert_eq!((median(vec![3.0, 1.0, 2.0]), median(vec![4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
         let (mean, half) = interval(&[1.0, 2.0, 3.0]);
         assert!((mean - 2.0).abs() < 1e-12 && (half - 4.303 / 3f64.sqrt()).abs() < 1e-9, "{half}");

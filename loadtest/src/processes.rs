@@ -92,7 +92,7 @@ mod tests {
     use std::net::TcpListener;
 
     #[test]
-    fn a_port_leads_to_its_process() {
+    fn port_leads_to_its_process() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let found = Processes::listening_on(port).expect("this process listens there");

@@ -82,7 +82,7 @@ fn echo(target: &str) -> (Running, String) {
 }
 
 #[test]
-fn every_protocol_and_loop_is_measured() {
+fn load_test_measures_every_protocol_and_loop() {
     let Some(onnxd) = onnxd() else { return };
     let (_server, [http, grpc, metrics]) = serve(&onnxd);
     let metrics = format!("http://{metrics}/metrics");
@@ -108,7 +108,7 @@ fn every_protocol_and_loop_is_measured() {
 }
 
 #[test]
-fn a_mix_gives_a_report_to_look_at() {
+fn target_mix_writes_an_html_report() {
     let Some(onnxd) = onnxd() else { return };
     let (_server, [http, grpc, _]) = serve(&onnxd);
     let report = env::temp_dir().join(format!("loadtest-{}.html", std::process::id()));
@@ -121,7 +121,7 @@ fn a_mix_gives_a_report_to_look_at() {
 }
 
 #[test]
-fn two_servers_are_compared_in_turns() {
+fn comparison_reports_ratios_with_intervals() {
     let Some(onnxd) = onnxd() else { return };
     let (_server, [_, grpc, _]) = serve(&onnxd);
     let target = format!("grpc://{grpc}/simple");
@@ -137,7 +137,7 @@ fn two_servers_are_compared_in_turns() {
 }
 
 #[test]
-fn what_is_wrong_is_told() {
+fn wrong_target_reports_the_cause() {
     let Some(onnxd) = onnxd() else { return };
     let (_server, [http, grpc, _]) = serve(&onnxd);
     for (target, says) in [
@@ -169,7 +169,7 @@ fn deadline_is_sent_and_bounds_goodput() {
 }
 
 #[test]
-fn a_model_runs_without_a_server() {
+fn raw_command_runs_a_model_without_a_server() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/simple/1/model.onnx");
     // The second is over before the first run.
     for duration in ["50ms", "1us"] {

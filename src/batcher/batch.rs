@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn batch_is_of_interest_while_anybody_waits_for_its_members() {
+    fn batch_stops_when_every_client_left_or_expired() {
         let now = Instant::now();
         let (mut batch, mut answers) = batch(&[None, Some(now + Duration::from_secs(1)), None]);
         let shared = |batch: &Batch| match batch {

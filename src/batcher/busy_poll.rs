@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_polls_where_that_pays_and_seldom_where_not() {
+    fn backoff_polls_often_only_while_polling_pays() {
         let mut backoff = Backoff::default();
         assert_eq!(polls(&mut backoff, 1000, true), 1000);
         assert!(polls(&mut backoff, 100_000, false) < 120);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_pauses_for_long_where_others_want_the_cpu() {
+    fn backoff_pauses_long_when_the_cpu_is_contended() {
         let mut backoff = Backoff::default();
         backoff.held_up();
         assert_eq!(polls(&mut backoff, 2000, true), 0);

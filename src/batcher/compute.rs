@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn device_threads_are_not_started_after_the_end() {
+    fn device_threads_never_start_after_shutdown() {
         let (compute, gpu) = (Compute::start(1).unwrap(), [Provider::Cuda { gpu: 0 }]);
         assert!(compute.on_devices(&gpu, 2).is_ok());
         compute.stop();

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn inline_runs_that_become_long_move_and_come_back() {
+    fn inline_runs_move_when_long_and_return_when_short() {
         let time = InlineRunTime::new();
         let runs = |took: Duration, times: usize| (0..times).for_each(|_| time.add(took));
         runs(MAX_INLINE_TIME / 4, 1000);

@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn deaths_in_a_row_end_in_quarantine_and_old_ones_are_forgotten(
+        fn repeated_deaths_quarantine_and_old_deaths_expire(
             pauses in prop::collection::vec(0..1_000u64, 1..20),
         ) {
             let (mut deaths, mut now) = (RecentDeaths::default(), Instant::now());

@@ -105,7 +105,7 @@ mod tests {
     use clap::Parser as _;
 
     #[test]
-    fn defaults_of_the_command_line_are_those_of_a_server() {
+    fn command_line_defaults_match_the_server_config() {
         let Command::Serve(serve) = Cli::parse_from(["onnxd", "serve", "models"]).command else { unreachable!() };
         let config = server_config(&serve.repository, &serve.sources.settings);
         assert_eq!(config, ServerConfig::of_repository("models"));

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_told_with_what_was_meant() {
+    fn unknown_device_suggests_the_nearest_name() {
         for (text, meant) in [
             ("cuds", Some("cuda")),
             ("CUDA", Some("cuda")),

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_key_is_the_one_that_was_meant() {
+    fn nearest_key_corrects_spelling_mistakes() {
         let known = ["max_batch_size", "max_queue_delay", "max_queue_size", "batching", "instances", "http"];
         for (word, meant) in [
             ("max_batch_sise", Some("max_batch_size")),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_problems_the_first_are_told() {
+    fn document_reports_first_problems_and_counts_the_rest() {
         let problems = Document::parse(&"f", &"=\n".repeat(100_000), &[]).finish().unwrap_err();
         assert_eq!(problems.len(), MAX_PROBLEMS + 1);
         assert!(problems[0].starts_with("f:1:1: not valid TOML: "), "{problems:?}");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn only_text_of_a_sensible_size_is_read() {
+    fn document_rejects_binary_and_oversized_files() {
         let read = |bytes: &[u8]| read(&"f", Ok(bytes));
         assert_eq!(read(b"a = 1"), Ok("a = 1".into()));
         assert_eq!(read(b""), Ok(String::new()));

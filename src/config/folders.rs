@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_stand_behind_commas() {
+    fn folders_split_at_commas() {
         let read = |text: &str| text.parse::<Folders>().unwrap().0;
         assert_eq!(read(""), Vec::<PathBuf>::new());
         assert_eq!(read("/data"), [PathBuf::from("/data")]);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_those_of_the_device() {
+    fn options_of_the_device_are_accepted() {
         for (device, option) in [
             ("cuda", "gpu_mem_limit"),
             ("cuda:1", "use_tf32"),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_is_told() {
+    fn unknown_option_suggests_the_known_options() {
         for (device, option, says) in [
             (
                 "cuda",
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_wrongly_is_refused() {
+    fn option_that_corrupts_answers_is_rejected() {
         let check = |device: &str, value| check(device.parse().unwrap(), "do_copy_in_default_stream", value);
         for device in ["auto", "cuda", "cuda:1", "tensorrt"] {
             assert_eq!([check(device, "1"), check(device, "true")], [Ok(()), Ok(())], "{device}");
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stand_once_and_in_order() {
+    fn option_names_are_sorted_and_unique() {
         for known in [CUDA, TENSORRT, OPENVINO, MIGRAPHX, COREML, XNNPACK] {
             assert!(known.is_sorted() && known.windows(2).all(|pair| pair[0] != pair[1]), "{known:?}");
         }

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ratios() {
+    fn ratio_parses_and_takes_its_share() {
         let takes = |text: &str, random: f64| text.parse::<Ratio>().unwrap().takes(|| random);
         assert!(takes("1", 0.999_999) && takes("0.25", 0.249) && takes("1e-3", 0.0));
         assert!(!takes("0", 0.0) && !takes("0.25", 0.25));

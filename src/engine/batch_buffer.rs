@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_part_is_copied_only_where_it_is_not_aligned() {
+    fn single_part_is_copied_only_when_unaligned() {
         let pool = Pool::new(Account::new(usize::MAX, false).into(), Purpose::Runs);
         for (offset, length) in [(0, 388), (0, 1 << 20), (4, 388), (16, 388), (32, 1 << 20), (63, 1)] {
             let part = lying_at(offset, length);

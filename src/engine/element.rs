@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_datatype_has_an_element_type() {
+    fn element_types_cover_every_datatype() {
         for known in Datatype::ALL {
             assert_eq!(datatype(element_type(known)), Some(known));
         }

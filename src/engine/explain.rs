@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_want_of_memory_passes() {
+    fn memory_shortage_is_the_only_retryable_failure() {
         let passing: Vec<_> = MESSAGES
             .iter()
             .filter(|(words, _)| failure(&ort::Error::new(*words)).may_pass)

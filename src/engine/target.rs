@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_configuration_win() {
+    fn configured_options_override_the_defaults() {
         let options = target(Provider::Cuda { gpu: 2 }, true, &[("use_tf32", "true"), ("trt_fp16_enable", "1")]);
         let options = options.options_of_cuda(2);
         let expected = [
@@ -173,13 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn what_tensorrt_leaves_is_no_graph() {
+    fn tensorrt_fallback_disables_cuda_graphs() {
         let options = target(Provider::TensorRt { gpu: 0 }, true, &[]).options_of_cuda(0);
         assert!(!options.contains_key("enable_cuda_graph"), "{options:?}");
     }
 
     #[test]
-    fn core_ml_gets_numbers() {
+    fn core_ml_booleans_become_numbers() {
         let options = [("EnableOnSubgraphs", "true"), ("ModelFormat", "MLProgram")];
         let options =
             |other| target(Provider::Other(other), false, &options).options_of_other()["EnableOnSubgraphs"].clone();

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_spans_the_batches() {
+    fn profile_spans_the_batch_sizes() {
         let shapes =
             |inputs: &[ValueInfoProto], rows| profile(inputs, rows).map(|shapes| shapes.map(|(_, shapes)| shapes));
         let image = || input("image:0", &["batch", "3", "224", "224"]);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn engines_of_other_weights_options_and_gpus_lie_elsewhere() {
+    fn engine_cache_separates_weights_options_and_gpus() {
         let file = |encoded: &[u8]| ModelFile {
             encoded: encoded.to_vec(),
             weights: Vec::new(),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_made_and_where_they_cant_be_nothing_is_kept() {
+    fn engine_cache_creates_its_folders_or_is_off() {
         let file = ModelFile {
             encoded: b"model".to_vec(),
             weights: Vec::new(),
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_cant_be_read_is_built_anew() {
+    fn unreadable_cached_engine_is_removed_for_a_retry() {
         let root = tempfile::tempdir().unwrap();
         let target = Target { cache: Some(root.path().into()), ..Target::cpu(NonZeroUsize::MIN) };
         let own = root.path().join("tensorrt/L4/0a/TensorrtExecutionProvider_x_sm89.engine");

@@ -115,7 +115,7 @@ fn rows(count: usize, seed: usize) -> ModelInputs {
 }
 
 #[test]
-fn every_datatype_goes_in_and_out() {
+fn device_run_carries_every_datatype() {
     for (name, element, _) in onnx::ELEMENT_TYPES {
         let datatype = Datatype::from_name(name).unwrap();
         let mut pair = Pair::of(onnx::identity(element, &["batch", "3"]), false);
@@ -131,7 +131,7 @@ fn every_datatype_goes_in_and_out() {
 }
 
 #[test]
-fn several_inputs_and_outputs_keep_their_places() {
+fn inputs_and_outputs_keep_their_order() {
     let mut pair = Pair::of(onnx::pair(), false);
     for counts in [&[1][..], &[3, 1], &[2, 2, 2], &[1]] {
         let request = |count: &usize| -> ModelInputs {
@@ -142,7 +142,7 @@ fn several_inputs_and_outputs_keep_their_places() {
 }
 
 #[test]
-fn answers_stay_as_they_are_when_the_next_batch_comes_and_the_session_goes() {
+fn answers_outlive_the_next_batch_and_the_session() {
     let mut pair = Pair::of(onnx::add(1.0), false);
     let mut answers = Vec::new();
     for round in 0..20 {
@@ -162,7 +162,7 @@ fn answers_stay_as_they_are_when_the_next_batch_comes_and_the_session_goes() {
 }
 
 #[test]
-fn what_passes_through_is_copied() {
+fn passed_through_output_is_copied() {
     // The output is the input, without a node between.
     let graph = Graph {
         node: vec![node("Neg", &["x"], &["y"])],
@@ -178,7 +178,7 @@ fn what_passes_through_is_copied() {
 }
 
 #[test]
-fn a_constant_output_comes_every_time() {
+fn constant_output_is_returned_by_every_run() {
     let graph = onnx::add(3.0);
     let output = vec![value("y", FLOAT, &["batch", "2"]), value("number", FLOAT, &["1"])];
     let mut pair = Pair::of(Graph { output, ..graph }, false);
@@ -217,7 +217,7 @@ fn nonzero() -> Graph {
 }
 
 #[test]
-fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
+fn output_shapes_are_right_despite_wrong_declarations() {
     let mut pair = Pair::of(nonzero(), false);
     let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
     pair.agree(&[input(&[1.0, 2.0])]);
@@ -229,7 +229,7 @@ fn shapes_that_were_declared_wrongly_or_depend_on_values_are_right() {
 }
 
 #[test]
-fn errors_of_runs_are_told_as_ever() {
+fn device_run_errors_match_ordinary_errors() {
     if on_a_gpu() {
         // CUDA's kernels take any index.
         return;
@@ -266,7 +266,7 @@ fn ordinary(graph: Graph) -> Instance {
 }
 
 #[test]
-fn the_run_of_lone_requests_is_kept() {
+fn cached_binding_serves_lone_requests() {
     let mut pair = ordinary(onnx::pair());
     let request = |count: usize, seed: usize| -> ModelInputs {
         vec![rows(count, seed).required.remove(0), rows(count, seed + 50).required.remove(0)].into()
@@ -290,7 +290,7 @@ fn the_run_of_lone_requests_is_kept() {
 }
 
 #[test]
-fn no_run_is_kept_where_what_is_bound_may_be_copied_to_a_device() {
+fn cached_binding_is_off_for_copying_providers() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model.onnx");
     onnx::add(1.0).save(&path);
@@ -303,7 +303,7 @@ fn no_run_is_kept_where_what_is_bound_may_be_copied_to_a_device() {
 }
 
 #[test]
-fn runs_that_differ_or_are_large_are_not_kept() {
+fn cached_binding_skips_large_and_varying_runs() {
     let mut add = ordinary(onnx::add(1.0));
     assert!(!lone(&mut add, &[rows(5000, 1)]), "large");
     for round in 0..500 {
@@ -322,7 +322,7 @@ fn runs_that_differ_or_are_large_are_not_kept() {
 }
 
 #[test]
-fn a_kept_run_that_fails_is_made_anew() {
+fn cached_binding_is_rebuilt_after_a_failed_run() {
     let mut nonzero = ordinary(nonzero());
     let input = |values: &[f32]| -> ModelInputs { vec![fp32(&[values.len()], values.iter().copied())].into() };
     assert!(lone(&mut nonzero, &[input(&[1.0, 2.0])]), "it was as declared");
@@ -340,7 +340,7 @@ fn a_kept_run_that_fails_is_made_anew() {
 }
 
 #[test]
-fn graph_batches_are_filled_up_and_cut_back() {
+fn graph_batches_are_padded_and_trimmed() {
     let mut pair = Pair::of(onnx::pair(), true);
     let request = |count: usize, seed: usize| -> ModelInputs {
         vec![rows(count, seed).required.remove(0), rows(count, seed + 50).required.remove(0)].into()
@@ -370,7 +370,7 @@ fn graph_batches_are_filled_up_and_cut_back() {
 
 /// The last slice of an answer takes the memory with it that it lies in, whenever and wherever it is dropped.
 #[test]
-fn memory_goes_back_while_no_graph_is_captured() {
+fn memory_return_waits_for_the_graph_capture() {
     let mut pair = Pair::of(onnx::add(1.0), false);
     // The first run shows the shape, the second writes to memory for it.
     pair.agree(&[rows(2, 1)]);
@@ -390,7 +390,7 @@ fn memory_goes_back_while_no_graph_is_captured() {
 }
 
 #[test]
-fn rows_of_another_size_are_not_filled_up() {
+fn rows_of_another_size_are_not_padded() {
     let mut pair = Pair::of(onnx::identity(FLOAT, &["batch", "width"]), true);
     let row = rows(1, 1);
     pair.on_device.capture_graph(&[&row, &row, &row, &row]).unwrap();

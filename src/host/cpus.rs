@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cpu_time_of_groups() {
+    fn cgroup_cpu_limit_is_read_from_both_versions() {
         let files = |path: &Path| {
             let text = match path.to_str().unwrap() {
                 "/sys/fs/cgroup/a/b/cpu.max" => "max 100000",

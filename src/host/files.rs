@@ -165,7 +165,7 @@ mod tests {
     use tempfile::TempDir;
 
     #[test]
-    fn only_files_are_read_and_so_far() {
+    fn text_reader_rejects_large_and_irregular_files() {
         let folder = TempDir::new().unwrap();
         let roots = Roots::new(folder.path(), &[PathBuf::from("/dev")]);
         let path = folder.path().join("text");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn links_may_lead_about_inside_and_to_what_is_allowed() {
+    fn links_are_followed_inside_roots_and_allowed_folders() {
         let (folder, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let (root, outside) = (folder.path().join("repository"), folder.path().join("repository-of-others"));
         for path in [&root, &outside, &root.join("data"), &root.join("model")] {

@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_memory_of_machine_and_groups() {
+    fn machine_and_cgroup_memory_are_parsed() {
         let total = |meminfo| field(meminfo, "MemTotal:");
         assert_eq!(total("MemTotal:       24614844 kB\nMemFree:         5 kB\n"), Some(24_614_844 * 1024));
         assert_eq!(total("MemFree: 5 kB"), None);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_the_process_counts() {
+    fn process_memory_limit_is_the_least_rlimit() {
         let least = |addresses, data| {
             let soft = |resource| Some(if resource == Resource::AS { addresses } else { data });
             process_limit(soft).map(|limit| (limit.name, limit.value))

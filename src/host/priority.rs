@@ -271,12 +271,12 @@ mod tests {
 
     /// Regardless of the threads of other tests, this thread is at normal priority again, if the process may restore it.
     #[test]
-    fn what_stepped_aside_comes_forward_again() {
+    fn lowered_threads_return_to_normal_priority() {
         steps_aside_and_comes_forward();
     }
 
     #[test]
-    fn no_thread_is_left_behind_where_others_end() {
+    fn priority_restore_misses_no_thread_while_others_end() {
         let end = AtomicBool::new(false);
         let begin_and_end = || {
             while !end.load(Relaxed) {

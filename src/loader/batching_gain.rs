@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_worth_it_where_it_saves_a_tenth() {
+    fn batch_pays_when_it_saves_a_tenth() {
         let worth = |apart, together| {
             is_worth(Times { apart: Duration::from_micros(apart), together: Duration::from_micros(together) })
         };

@@ -218,7 +218,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_file_is_read_and_records_come_back(text in "(?s).{0,200}", version: u64, time: u64, is_new: bool) {
+        fn death_records_round_trip_and_survive_any_text(text in "(?s).{0,200}", version: u64, time: u64, is_new: bool) {
             text.lines().filter_map(DeathRecord::parse).for_each(|record| drop(record.when()));
             let record = DeathRecord { is_new, time, version, ..record("m", 1, "a") };
             prop_assert_eq!(DeathRecord::parse(record.line().trim_end()), Some(record));

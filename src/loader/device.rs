@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_had_or_told() {
+    fn device_choice_returns_working_gpus_or_the_cause() {
         let none = || Fake { cuda: nothing(), tensorrt: nothing() };
         let two = || Fake { cuda: gpus(&[true, true]), tensorrt: nothing() };
         let one_of_two = || Fake { cuda: gpus(&[false, true]), tensorrt: gpus(&[false, true]) };

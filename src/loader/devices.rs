@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_once_and_together() {
+    fn missing_libraries_are_listed_once_by_cause() {
         let missing = |library: &str, why: &str, advice| Missing { library: library.into(), why: why.into(), advice };
         let all = [
             missing("libcudart.so.13", "no such file", "of CUDA"),

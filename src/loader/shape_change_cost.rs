@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_times_a_row_and_a_millisecond_matter() {
+    fn shape_change_matters_beyond_several_rows_and_a_millisecond() {
         let matters = |row, changed| matters(Duration::from_micros(row), Duration::from_micros(changed));
         assert!(matters(1_000, 55_000) && matters(50, 2_750));
         assert!(!matters(1_000, 1_200) && !matters(50, 400) && !matters(20_000, 60_000) && !matters(10, 1));

@@ -238,7 +238,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn cases_are_read_and_mistakes_told() {
+    fn test_case_parser_reports_mistakes() {
         let case = |text: &str| Case::read(text).map(drop).unwrap_err();
         let good = r#"{"id": "7", "model_version": "1", "tolerance": {"absolute": 0},
             "inputs": [], "outputs": [{"name": "y", "parameters": {}, "data": [1]}]}"#;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn places_count_like_rows() {
+    fn element_place_is_row_major() {
         let shape = Shape::new(vec![2, 3, 4]);
         for (element, indices) in [(0, [0, 0, 0]), (5, [0, 1, 1]), (23, [1, 2, 3])] {
             assert_eq!(place(&shape, element), Shape::new(indices.into()));
@@ -294,7 +294,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_borne(text in prop_oneof![text(), "(?s).{0,100}"]) {
+        fn test_case_parser_survives_any_text(text in prop_oneof![text(), "(?s).{0,100}"]) {
             let _ = Case::read(&text);
         }
     }

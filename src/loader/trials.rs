@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_no_trial_and_is_replaced() {
+    fn damaged_trial_file_is_ignored_and_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let line = |line: &str| format!("{HEADER}\n{line}\n").into_bytes();
         let key_of_other_length = line("short\tpassed");

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_on_a_bound_belongs_to_it() {
+    fn value_on_a_bound_falls_into_its_bucket() {
         let histogram = Histogram::new(&ROWS);
         for value in [1, 2, 3, 64, 1000] {
             histogram.record(value);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_told_in_seconds() {
+    fn durations_are_exported_in_seconds() {
         let histogram = Histogram::new(&DURATIONS);
         histogram.record(2_000_000_000);
         let histogram = histogram.snapshot();

@@ -186,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_written_as_the_format_has_them() {
+    fn series_follow_the_prometheus_text_format() {
         let families = [Family::<f64>::gauge("a_seconds", "What it is.", |series, value| {
             series.value(*value);
             series.labelled("code", "ok", 7_u64);

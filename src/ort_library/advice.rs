@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_library_has_its_owner() {
+    fn library_advice_names_the_owning_package() {
         for (library, says) in [
             ("libcuda.so.1", "driver"),
             ("libcudart.so.13", "of CUDA"),

@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_executable_names_its_libraries() {
+    fn executable_names_its_libraries() {
         if cfg!(target_os = "linux") {
             let named = named(&std::env::current_exe().unwrap()).unwrap();
             assert!(named.iter().any(|name| name == "libc.so.6"), "{named:?}");
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_opened_later_is_of_the_version_that_is_named() {
+    fn later_libraries_match_the_named_cuda_version() {
         let of = |names: &[&str]| opened_later(&names.iter().map(ToString::to_string).collect::<Vec<_>>());
         let cudnn = ["libcudnn.so.9", "libcudnn_graph.so.9"];
         assert_eq!(of(&["libc.so.6", "libcudart.so.13"])[..2], cudnn);

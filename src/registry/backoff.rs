@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_in_a_row_end_in_quarantine_and_a_recovered_version_begins_anew() {
+    fn repeated_losses_quarantine_and_recovery_resets_the_count() {
         let (mut losses, mut now) = (None, Instant::now());
         for count in 1..=MAX_LOSSES {
             let after = Losses::after(losses, now);

@@ -29,7 +29,7 @@ fn memory() -> impl Strategy<Value = Option<MemoryLimit>> {
 
 proptest! {
     #[test]
-    fn registry_loses_nothing_and_meets_every_wish(
+    fn registry_reaches_the_desired_state_without_loss(
         control in control(),
         memory in memory(),
         before in prop::collection::vec(op(), 0..20),

@@ -273,7 +273,7 @@ fn add_endless(repository: &Path, version: u64) -> PathBuf {
 
 /// A load steps aside for a minute, and not for ever.
 #[test]
-fn load_that_takes_long_yields_no_longer() {
+fn long_load_returns_to_normal_priority() {
     let repository = TempDir::new().unwrap();
     add_version(repository.path(), 1);
     let mut registry = registry(repository.path(), MemoryStore::default(), ModelControl::Poll);
@@ -331,7 +331,7 @@ fn change_does_not_wait_for_a_load() {
 }
 
 #[test]
-fn explicit_control_loads_only_what_calls_ask_for() {
+fn explicit_control_loads_only_requested_versions() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     (1..=2).for_each(|version| add_version(repository.path(), version));
     let running = RunningRegistry::start(repository.path(), state.path(), ModelControl::Explicit);

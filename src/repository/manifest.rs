@@ -136,7 +136,7 @@ mod tests {
     const HASH: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789ABCDEF";
 
     #[test]
-    fn lines_are_those_of_sha256sum() {
+    fn manifest_parses_sha256sum_lines() {
         let text = format!("# made by hand\n{HASH}  model.onnx\r\n\n{HASH} *./weights/a  b.bin\n");
         let lines = parse(&text).unwrap();
         let paths: Vec<_> = lines.iter().map(|line| (line.number, line.path.to_str().unwrap())).collect();
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_borne(text in "(?s).{0,200}") {
+        fn manifest_parser_survives_any_text(text in "(?s).{0,200}") {
             let _ = parse(&text);
         }
     }

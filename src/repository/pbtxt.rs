@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_borne(text in "(?s).{0,200}") {
+        fn pbtxt_parser_survives_any_text(text in "(?s).{0,200}") {
             let _ = keys(&text);
         }
     }

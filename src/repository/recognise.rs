@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_model_is_left_to_onnx_runtime() {
+    fn possible_models_are_left_to_onnx_runtime() {
         // As exporters begin: IR version, then the producer, the graph or the operator sets.
         for head in [
             &b"\x08\x08\x12\x07pytorch\x1a\x052.9.0"[..],
@@ -273,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_borne(head in prop::collection::vec(any::<u8>(), 0..300), size in any::<u64>()) {
+        fn recognition_survives_any_bytes(head in prop::collection::vec(any::<u8>(), 0..300), size in any::<u64>()) {
             let _ = recognise(&head, size);
         }
     }

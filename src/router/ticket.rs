@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_key_that_is_not_empty_counts() {
+    fn routing_key_is_the_first_non_empty_one() {
         let read = |key: Option<&str>, given: &[(&str, &str)], headers: &[&str]| {
             let header = |name: &str| Some(given.iter().find(|(given, _)| *given == name)?.1.as_bytes());
             let ticket = Ticket { key: key.map(str::as_bytes), header: &header, ..Ticket::default() };

@@ -330,7 +330,7 @@ mod tests {
     proptest! {
         /// Connections that were opened a moment ago are not idle yet: none is evicted for another.
         #[test]
-        fn places_are_bounded_and_come_back(
+        fn connection_permits_are_bounded_and_returned(
             changes in prop::collection::vec((0..4u8, any::<bool>(), any::<prop::sample::Index>()), 0..400),
             total in 1..20usize,
             per_client in 1..20usize,

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_is_allowed_for_ever() {
+    fn allowed_frame_rate_never_ends_a_connection() {
         let start = Instant::now();
         let mut meter = begun(start);
         let ping = frame(PING, 0, 0, 8);

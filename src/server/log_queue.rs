@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn flush_waits_for_what_is_being_written() {
+    fn flush_waits_for_lines_being_written() {
         let queue = LogQueue::default();
         assert!(queue.flush(Duration::ZERO));
         queue.push(b"line\n", Importance::Usual);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_replaced() {
+    fn progress_bars_are_replaced() {
         let queue = LogQueue::default();
         queue.update_bar(|_| Some(Bar { total: 2, ..Bar::default() }));
         queue.update_bar(|bar| bar.map(|bar| Bar { done: bar.done + 1, latest: "m 1".into(), ..bar }));

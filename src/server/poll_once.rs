@@ -30,7 +30,7 @@ mod tests {
     use tokio::{sync::mpsc::unbounded_channel, task::yield_now};
 
     #[test]
-    fn what_has_not_to_wait_needs_no_task() {
+    fn ready_stream_needs_no_task() {
         // There is no runtime here, which a task would need.
         let (sender, mut receiver) = unbounded_channel();
         PollOnceExecutor.execute(async move { sender.send(1).unwrap() });
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_to_wait_goes_on() {
+    async fn pending_stream_continues_on_a_task() {
         let (sender, mut receiver) = unbounded_channel();
         let (others, mut waited_for) = unbounded_channel::<()>();
         PollOnceExecutor.execute(async move {
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_ends_nothing_else() {
+    async fn panicking_stream_ends_no_other() {
         PollOnceExecutor.execute(async { panic!("a test panics") });
         let (sender, mut receiver) = unbounded_channel();
         PollOnceExecutor.execute(async move {

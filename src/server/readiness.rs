@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_is_one_that_can_be_asked() {
+    fn reachable_address_replaces_unspecified_hosts() {
         for (bound, expected) in [
             ("0.0.0.0:8000", "localhost:8000"),
             ("[::]:8000", "localhost:8000"),

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_repository_has_a_folder_of_its_own() {
+    fn state_folder_is_unique_per_repository() {
         let place = |repository: &str, variables: &[(&str, &str)]| {
             let variable =
                 |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).into());

@@ -93,7 +93,7 @@ fn change_of_another_server_is_reported_and_loaded() {
 }
 
 #[test]
-fn one_of_two_writers_wins_a_revision() {
+fn revision_goes_to_one_of_two_writers() {
     on_each(|Implementation { open, .. }| {
         for expected in 0..20 {
             let both_have_loaded = Barrier::new(2);

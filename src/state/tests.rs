@@ -64,7 +64,7 @@ fn ready(facts: &ModelFacts) -> BTreeSet<u64> {
 
 proptest! {
     #[test]
-    fn whatever_is_asked_for_the_state_is_right(steps in prop::collection::vec((change(), facts()), 0..40)) {
+    fn state_stays_valid_under_random_changes(steps in prop::collection::vec((change(), facts()), 0..40)) {
         let mut state = ModelState::default();
         for (revision, (change, facts)) in (1..).zip(steps) {
             let before = state.clone();
@@ -114,7 +114,7 @@ proptest! {
     }
 
     #[test]
-    fn shares_are_those_of_the_weights(weights in prop::collection::btree_map(1..6u64, weight(), 1..5), facts in facts()) {
+    fn shares_follow_the_weights_of_ready_versions(weights in prop::collection::btree_map(1..6u64, weight(), 1..5), facts in facts()) {
         let Ok(weights) = Weights::new(weights) else { return Ok(()) };
         let ready = ready(&facts);
         let shares = shares(&Traffic { weights: weights.clone(), ..Traffic::default() }, &ready);
@@ -127,7 +127,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_refused_says_why() {
+fn refused_change_reports_the_cause() {
     let versions = BTreeMap::from([(1, Ok(())), (2, Ok(())), (3, Err("it is being loaded".to_owned()))]);
     let on_disk = BTreeSet::from([1, 2, 3]);
     let facts = ModelFacts { on_disk: on_disk.clone(), loaded: on_disk, versions, ..ModelFacts::default() };
@@ -178,7 +178,7 @@ fn what_is_refused_says_why() {
 
 /// Wishes for versions without files are kept, up to a bound.
 #[test]
-fn the_last_versions_that_are_gone_are_remembered() {
+fn recently_deleted_versions_are_remembered() {
     let facts = |version: u64| ModelFacts {
         versions: BTreeMap::from([(version, Ok(()))]),
         on_disk: BTreeSet::from([version]),
@@ -196,7 +196,7 @@ fn the_last_versions_that_are_gone_are_remembered() {
 }
 
 #[test]
-fn the_models_that_were_changed_last_are_remembered() {
+fn recently_changed_models_are_remembered() {
     let mut desired = Desired::default();
     for revision in 1..=300 {
         desired.models.insert(format!("m{revision}"), ModelState { revision, ..ModelState::default() });

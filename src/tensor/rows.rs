@@ -114,7 +114,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn joining_the_pieces_gives_the_whole((tensor, cuts) in tensor_and_cuts()) {
+        fn joined_pieces_equal_the_whole_tensor((tensor, cuts) in tensor_and_cuts()) {
             let mut cutter = RowCutter::new(&tensor);
             let mut pieces = Vec::new();
             for rows in cuts {

@@ -126,7 +126,7 @@ async fn requests_wait_no_longer_than_the_queue_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_higher_level_goes_first_and_finds_room() {
+async fn higher_priority_level_goes_first_and_finds_room() {
     let config = "batching = \"off\"\nmax_queue_size = 3\npriority_levels = 2\n[priority.1]\nmax_queue_size = 2";
     let (_repository, server) = start(config, &NO_TIME_LIMITS);
     let client = inference(&server).await;
@@ -174,7 +174,7 @@ async fn the_higher_level_goes_first_and_finds_room() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn priorities_that_are_none_are_refused_and_others_ignored_without_levels() {
+async fn priority_is_validated_and_ignored_without_levels() {
     let (_repository, server) = start("", &[]);
     let client = inference(&server).await;
     for level in [0, 1, u64::MAX] {

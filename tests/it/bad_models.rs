@@ -187,7 +187,7 @@ async fn serves(server: &Server, model: &str) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_tells_why_and_serves_the_others() {
+async fn server_reports_the_cause_and_serves_other_models() {
     let (folder, all) = repository();
     let server = Server::start(folder.path());
     let mut complaints = Vec::new();
@@ -211,7 +211,7 @@ async fn a_server_tells_why_and_serves_the_others() {
 
 /// The same words, without a server.
 #[test]
-fn a_check_tells_why_and_checks_the_others() {
+fn check_reports_the_cause_and_checks_other_models() {
     let (folder, all) = repository();
     let output = onnxd().args(["check", "--json"]).arg(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -234,7 +234,7 @@ fn a_check_tells_why_and_checks_the_others() {
 
 /// A reload that can't replace a serving version leaves it in its place, whatever is wrong, and costs no memory.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_reload_keeps_what_serves() {
+async fn failed_reload_keeps_the_serving_version() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model/1/model.onnx");
     // The version's folder is a link that is turned, since a folder that is gone for a while would be unloaded.
@@ -289,7 +289,7 @@ async fn a_failed_reload_keeps_what_serves() {
 
 /// A file outside of the watched files may come later: the load is retried, and logged once.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_may_pass_is_tried_again() {
+async fn transient_load_failure_is_retried() {
     let folder = TempDir::new().unwrap();
     // A version that is a file has no folder of its own whose files would be watched.
     external("weights.bin").save(&folder.path().join("model/1.onnx"));
@@ -305,7 +305,7 @@ async fn what_may_pass_is_tried_again() {
 
 /// A file in a folder of the version's folder belongs to it, and so does a copy that keeps the time of its original.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_that_hide_are_seen() {
+async fn hidden_weight_changes_are_detected() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("model/1/model.onnx");
     external("weights/all.bin").save(&path);
@@ -357,7 +357,7 @@ async fn pipes_are_not_waited_for() {
 
 /// No answer to a client shows where files lie, or what is in them.
 #[tokio::test(flavor = "multi_thread")]
-async fn data_ports_tell_nothing_of_the_host() {
+async fn data_ports_disclose_no_host_paths() {
     let (folder, all) = repository();
     let root = fs::canonicalize(folder.path()).unwrap();
     fs::create_dir(root.join("unreadable")).unwrap();
@@ -415,7 +415,7 @@ fn slow_to_load(number: f32) -> Graph {
 
 /// A version that changes or goes while it is loaded is not served, and the one that takes its place is.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_while_it_loads_is_loaded_again() {
+async fn version_changed_during_its_load_is_reloaded() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(folder.path());
     for model in ["changes", "vanishes"] {

@@ -57,7 +57,7 @@ async fn concurrent_rows_share_batches_and_keep_their_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_gathers_a_full_batch() {
+async fn queue_delay_gathers_a_full_batch() {
     // Longer than any test may take: only a full batch ends the wait.
     let repository = repository("add", onnx::add(1.0), "max_batch_size = 4\nmax_queue_delay = \"1h\"");
     let server = Server::start(repository.path());
@@ -77,7 +77,7 @@ async fn a_delay_gathers_a_full_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_ends() {
+async fn queue_delay_ends_without_a_full_batch() {
     let repository = repository("add", onnx::add(1.0), "max_queue_delay = \"20ms\"");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -88,7 +88,7 @@ async fn a_delay_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_does_not_outlast_a_deadline() {
+async fn queue_delay_does_not_outlast_a_deadline() {
     let repository = repository("add", onnx::add(1.0), "max_queue_delay = \"2h\"");
     let server = Server::start(repository.path());
     let mut request = tonic::Request::new(raw_request("add", "x", "FP32", &[1, 2], float_bytes(&[1.0, 2.0])));
@@ -98,7 +98,7 @@ async fn a_delay_does_not_outlast_a_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_larger_than_a_batch_is_split_and_rejoined() {
+async fn request_larger_than_a_batch_is_split_and_rejoined() {
     let repository = repository("add", onnx::add(1.0), "max_batch_size = 4");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -113,7 +113,7 @@ async fn a_request_larger_than_a_batch_is_split_and_rejoined() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_fails_fails_alone() {
+async fn failing_request_fails_alone() {
     let repository = repository("lookup", onnx::lookup(), "max_batch_size = 8\nmax_queue_delay = \"1h\"");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -142,7 +142,7 @@ async fn a_request_that_fails_fails_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_influence_each_other_are_not_joined() {
+async fn rows_that_influence_each_other_are_not_batched() {
     let repository = repository("across", onnx::across_rows(), "");
     onnx::add(1.0).save(&repository.path().join("off/1/model.onnx"));
     fs::write(repository.path().join("off/config.toml"), "batching = \"off\"").unwrap();
@@ -175,7 +175,7 @@ async fn rows_that_influence_each_other_are_not_joined() {
 /// Rows that take longer to stack than to run are not joined, unless the configuration wants it; a request of more rows than
 /// a batch may have is cut all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_cost_more_to_join_than_to_run_are_not_joined() {
+async fn rows_that_cost_more_to_stack_are_not_batched() {
     const WIDTH: usize = 1 << 18;
     for (config, expected) in [
         ("max_batch_size = 2", "off: 4 rows of 1024 KiB take "),
@@ -237,7 +237,7 @@ async fn different_inner_shapes_never_mix() {
 }
 
 #[test]
-fn the_sample_models_are_batched() {
+fn sample_models_are_batched() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let server = Server::start(&models);
     let ready = |line: &serde_json::Value| line["message"] == "ready" && line["batching"] == "on: up to 64 rows";
@@ -245,7 +245,7 @@ fn the_sample_models_are_batched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_that_waits_does_not_hold_up_a_full_one() {
+async fn waiting_batch_does_not_hold_up_a_full_one() {
     let config = "max_batch_size = 4\nmax_queue_delay = \"1h\"";
     let repository = repository("identity", onnx::identity(onnx::FLOAT, &["batch", "length"]), config);
     let server = Server::start(repository.path());
@@ -263,7 +263,7 @@ async fn a_batch_that_waits_does_not_hold_up_a_full_one() {
 
 /// Rows take few bytes or none, and pieces of a request take memory: a small message may not ask for any number of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_without_end_are_refused() {
+async fn excessive_row_counts_are_rejected() {
     let repository = repository("echo", onnx::identity(onnx::UINT8, &["batch", "length"]), "max_batch_size = 4");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -279,7 +279,7 @@ async fn rows_without_end_are_refused() {
 
 /// Waiting requests go to every free instance, though they came with one push or waited for company.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_instance_stays_free_while_something_waits() {
+async fn free_instances_take_waiting_requests_at_once() {
     if std::thread::available_parallelism().unwrap().get() < 2 {
         return;
     }
@@ -296,7 +296,7 @@ async fn no_instance_stays_free_while_something_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_gets_no_more_threads_than_there_are_cpus() {
+async fn run_threads_are_limited_to_the_cpus() {
     let repository = repository("add", onnx::add(1.0), "intra_op_threads = 100000");
     let server = Server::start(repository.path());
     let metadata = get(server.http, "/v2/models/add").await.json();
@@ -306,7 +306,7 @@ async fn a_run_gets_no_more_threads_than_there_are_cpus() {
 
 /// Cheap models run where requests are read; what a client could make long does not.
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_run_where_their_cost_allows() {
+async fn inline_runs_are_chosen_by_cost() {
     let mlp = || onnx::mlp(&[32, 64, 64, 2]);
     for (graph, config, expected) in [
         (mlp(), "", "on: up to 64 rows"),
@@ -331,7 +331,7 @@ async fn versions_run_where_their_cost_allows() {
 
 /// The same answers come from both places, whoever asks at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_don_t_depend_on_where_a_version_runs() {
+async fn answers_are_equal_inline_and_on_compute_threads() {
     let mut answers = Vec::new();
     for config in ["in_place = \"auto\"", "in_place = \"off\""] {
         let repository = repository("mlp", onnx::mlp(&[32, 64, 64, 2]), config);

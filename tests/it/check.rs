@@ -42,10 +42,10 @@ fn write(path: &Path, contents: impl AsRef<[u8]>) {
 
 /// The request that is printed for a version gets an answer from a server, as it stands but for the port.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_printed_requests_work() {
+async fn check_prints_requests_that_work() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(std::env::var_os("ONNXD_TEST_REQUIRE").is_none(), "curl is missing");
-        eprintln!("SKIPPED the_printed_requests_work: there is no curl");
+        eprintln!("SKIPPED check_prints_requests_that_work: there is no curl");
         return;
     }
     let folder = TempDir::new().unwrap();
@@ -117,7 +117,7 @@ fn talkative() -> TempDir {
 }
 
 #[test]
-fn it_tells_what_was_found_and_derived() {
+fn check_reports_findings_and_derived_settings() {
     let folder = talkative();
     let document = document(folder.path(), 0);
     assert_eq!((&document["ok"], &document["problems"]), (&json!(true), &json!([])));
@@ -241,7 +241,7 @@ async fn runs_of_a_check_have_the_memory_limit_of_a_server() {
 
 /// Every path that may be meant, and the versions that are checked.
 #[test]
-fn any_part_of_a_repository_can_be_checked() {
+fn check_accepts_any_part_of_a_repository() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     for path in ["folders/1/model.onnx", "folders/2/model.onnx", "files/3.onnx", "files/4.onnx", "alone.onnx"] {
@@ -281,7 +281,7 @@ fn any_part_of_a_repository_can_be_checked() {
 
 /// Versions that would not serve, and paths that can't be checked: the exit code and the messages.
 #[test]
-fn what_would_not_serve_is_told() {
+fn check_fails_for_versions_that_would_not_serve() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     fs::create_dir(root.join("empty")).unwrap();
@@ -323,7 +323,7 @@ fn what_would_not_serve_is_told() {
 
 /// Names come from whoever made the model; a terminal must not obey them.
 #[test]
-fn names_do_not_reach_the_terminal_as_they_are() {
+fn model_names_are_escaped_for_the_terminal() {
     let folder = TempDir::new().unwrap();
     let name = "x\x1b[2J\u{7}";
     let graph = Graph {
@@ -352,7 +352,7 @@ fn state(folder: &Path, found: &mut BTreeMap<PathBuf, [i64; 5]>) {
 }
 
 #[test]
-fn nothing_is_changed() {
+fn check_changes_no_file() {
     let folder = talkative();
     let state = || {
         let mut found = BTreeMap::new();

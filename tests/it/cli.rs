@@ -49,7 +49,7 @@ pub fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn help_and_version() {
+fn help_and_version_print_to_stdout() {
     let version = format!("onnxd {}\n", env!("CARGO_PKG_VERSION"));
     for (line, says) in [("--help", "Usage: onnxd"), ("help serve", "Usage: onnxd serve"), ("--version", &version)] {
         let output = ended(onnxd().args(line.split_whitespace()));
@@ -117,7 +117,7 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
 
 /// Each mistake ends the command with one message that says what to do, on stderr.
 #[test]
-fn mistakes_are_told_at_once() {
+fn mistakes_end_the_command_with_one_message() {
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("repository")).unwrap();
     fs::write(folder.path().join("file"), "neither a library nor a folder").unwrap();
@@ -184,7 +184,7 @@ impl Running {
 
 /// Whoever read the log has ended: that is no reason to stop following the repository, nor to end in disorder.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_without_readers_ends_nothing() {
+async fn server_outlives_the_readers_of_its_log() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
     let mut command = serve(repository.path());
@@ -217,7 +217,7 @@ fn serve(repository: &Path) -> Command {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_win_over_the_environment_and_that_over_the_file() {
+async fn setting_precedence_is_option_environment_file() {
     let (folder, repository) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     onnx::add(1.0).save(&repository.path().join("add.onnx"));
     let file = folder.path().join("onnxd.toml");

@@ -53,7 +53,7 @@ const WRONG: &[(&[u8], &[&str])] = &[
 ];
 
 #[test]
-fn every_problem_of_a_file_is_told_in_a_line_with_its_place() {
+fn config_file_problems_are_reported_with_their_place() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("onnxd.toml");
     let told = |command: &mut Command| {
@@ -82,7 +82,7 @@ fn every_problem_of_a_file_is_told_in_a_line_with_its_place() {
 }
 
 #[test]
-fn variables_are_named_and_empty_ones_are_not_set() {
+fn wrong_variables_are_named_and_empty_ones_ignored() {
     let output = ended(config(&[]).env("ONNXD_GRPC", "9").env("ONNXD_LOG_FORMAT", "jsno").env("ONNXD_CONFIG", "/none"));
     let lines: Vec<_> = text(&output.stderr).lines().collect();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -126,7 +126,7 @@ fn unknown_variables_are_warned_of_with_the_nearest() {
 }
 
 #[test]
-fn what_holds_is_shown_with_its_origin() {
+fn effective_settings_are_shown_with_their_origin() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("onnxd.toml");
     fs::write(&file, "# ours\nhttp = \"h:1\"\ngrpc = \"h:2\"\nmetrics = \"h:3\"\n").unwrap();
@@ -156,7 +156,7 @@ fn what_holds_is_shown_with_its_origin() {
 
 /// The documentation is complete and true: given back, it changes nothing.
 #[test]
-fn the_documented_defaults_are_the_defaults() {
+fn documented_defaults_are_the_defaults() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("onnxd.toml");
     let documented = printed(&mut config(&["--defaults"]));
@@ -185,7 +185,7 @@ fn the_documented_defaults_are_the_defaults() {
 }
 
 #[test]
-fn the_documented_defaults_of_a_model_serve_it() {
+fn documented_model_defaults_serve_the_model() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     fs::write(repository.path().join("add/config.toml"), printed(&mut config(&["--defaults", "--model"]))).unwrap();

@@ -32,7 +32,7 @@ fn error(server: &Server, part: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_latest_versions_are_loaded_and_none_goes_before_its_successor_serves() {
+async fn latest_versions_serve_before_older_ones_unload() {
     let (repository, last) = (TempDir::new().unwrap(), 1000);
     let root = repository.path();
     // Of these, two are loaded.
@@ -62,7 +62,7 @@ async fn the_latest_versions_are_loaded_and_none_goes_before_its_successor_serve
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_counts_when_its_marker_is_there() {
+async fn version_loads_once_its_ready_marker_exists() {
     let repository = TempDir::new().unwrap();
     let root = repository.path();
     add(root, 1);
@@ -85,7 +85,7 @@ async fn a_version_counts_when_its_marker_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_rule_says_is_loaded() {
+async fn model_control_decides_which_versions_load() {
     let repository = TempDir::new().unwrap();
     let root = repository.path();
     add(root, 1);
@@ -109,7 +109,7 @@ async fn what_the_rule_says_is_loaded() {
 
 /// Word of the operating system comes long before a look would.
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_told_by_the_operating_system() {
+async fn file_notifications_trigger_loads_before_polling() {
     let repository = TempDir::new().unwrap();
     add(repository.path(), 1);
     let server = Server::start_with(repository.path(), &["--poll-interval", "1h"]);
@@ -118,7 +118,7 @@ async fn changes_are_told_by_the_operating_system() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_room_is_not_loaded() {
+async fn load_beyond_the_memory_limit_is_rejected() {
     let repository = TempDir::new().unwrap();
     let root = repository.path();
     add(root, 1);
@@ -142,7 +142,7 @@ async fn what_has_no_room_is_not_loaded() {
 /// A version that made room for a successor which can't be loaded serves nobody, and says so; others are not touched, and it
 /// comes back with a file that is right.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_went_first_for_a_load_that_fails_says_so() {
+async fn version_unloaded_for_a_failed_load_reports_it() {
     let repository = TempDir::new().unwrap();
     let root = repository.path();
     (1..=2).for_each(|version| add(root, version));

@@ -154,7 +154,7 @@ fn fp32(values: &[f32], json: Value) -> Elements {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_datatype_in_every_form() {
+async fn datatypes_round_trip_in_every_form() {
     let repository = TempDir::new().unwrap();
     for (name, elem_type, _) in onnx::ELEMENT_TYPES {
         onnx::identity(elem_type, &["batch"]).save(&repository.path().join(format!("{name}.onnx")));
@@ -192,7 +192,7 @@ async fn every_datatype_in_every_form() {
 
 /// A raw binary request for BYTES is one element, without the length that stands in front elsewhere.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_is_one_element() {
+async fn raw_body_is_one_bytes_element() {
     let repository = TempDir::new().unwrap();
     onnx::identity(onnx::STRING, &["batch"]).save(&repository.path().join("echo.onnx"));
     let server = Embedded::start(repository.path()).await;
@@ -203,7 +203,7 @@ async fn a_body_that_is_one_element() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_rank_and_extent() {
+async fn ranks_and_extents_round_trip() {
     let repository = TempDir::new().unwrap();
     for (name, dims) in
         [("scalar", &[][..]), ("batched", &["batch", "n"]), ("open", &["n", "m"]), ("fixed", &["2", "3"])]
@@ -265,7 +265,7 @@ async fn every_rank_and_extent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_inputs_and_outputs_and_none() {
+async fn models_with_mixed_or_no_inputs_answer() {
     let repository = TempDir::new().unwrap();
     onnx::Graph {
         name: "mixed".into(),
@@ -337,7 +337,7 @@ async fn several_inputs_and_outputs_and_none() {
 
 /// A model need not say how many axes an input has.
 #[tokio::test(flavor = "multi_thread")]
-async fn any_rank() {
+async fn undeclared_shape_accepts_any_rank() {
     let repository = TempDir::new().unwrap();
     let mut graph = onnx::identity(FLOAT, &[]);
     for info in graph.input.iter_mut().chain(&mut graph.output) {
@@ -382,7 +382,7 @@ async fn inputs_that_disagree_are_the_clients_fault() {
 
 /// An input that is an initializer too may be given; its rows are nobody's, so such a request runs alone.
 #[tokio::test(flavor = "multi_thread")]
-async fn optional_inputs() {
+async fn optional_inputs_make_their_requests_run_alone() {
     let repository = TempDir::new().unwrap();
     let mut graph = onnx::add(1.0);
     graph.input.push(value("number", FLOAT, &["1"]));

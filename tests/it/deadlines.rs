@@ -83,7 +83,7 @@ async fn deadlines_that_are_far_away_or_none_are_met() {
 /// Nobody behind an endless run on the only instance can be answered. No run has ended before, so the server predicts nothing,
 /// and lets in who has little time.
 #[tokio::test(flavor = "multi_thread")]
-async fn late_requests_are_told_so() {
+async fn late_requests_get_deadline_exceeded() {
     let (_repository, server) = start();
     let mut client = client(&server);
     let busy = occupy(&server).await;
@@ -122,7 +122,7 @@ fn frames(stream: u32, request: &ModelInferRequest) -> Vec<u8> {
 
 /// Many deadlines may pass at once, before the server has looked at the requests.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_cancelled_requests_costs_the_connection_nothing() {
+async fn cancelled_burst_leaves_its_connection_open() {
     const CANCEL: [u8; 4] = 8u32.to_be_bytes();
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));

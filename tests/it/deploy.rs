@@ -60,7 +60,7 @@ pub fn words<'a>(text: &'a str, prefix: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn every_variable_is_a_setting() {
+fn deploy_variables_are_settings() {
     let output = ended(onnxd().args(["serve", "--help"]));
     let help = text(&output.stdout);
     let known: BTreeSet<_> = words(help, "ONNXD_").into_iter().chain(OTHERS).collect();
@@ -71,7 +71,7 @@ fn every_variable_is_a_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_autoscaler_asks_for_is_exported() {
+async fn autoscaler_metrics_are_exported() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     let server = Server::start(repository.path());
@@ -86,16 +86,16 @@ async fn what_the_autoscaler_asks_for_is_exported() {
 }
 
 #[test]
-fn the_dockerfile_is_as_hadolint_wants_it() {
-    const TEST: &str = "the_dockerfile_is_as_hadolint_wants_it";
+fn dockerfile_passes_hadolint() {
+    const TEST: &str = "dockerfile_passes_hadolint";
     let Some(packages) = python::packages_of(TEST, REQUIREMENTS) else { return };
     let output = Command::new(packages.join("bin/hadolint")).arg(root().join("Dockerfile")).output().unwrap();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
 #[test]
-fn the_manifests_are_valid_and_fit_together() {
-    const TEST: &str = "the_manifests_are_valid_and_fit_together";
+fn kubernetes_manifests_are_valid_and_consistent() {
+    const TEST: &str = "kubernetes_manifests_are_valid_and_consistent";
     let Some(packages) = python::packages_of(TEST, REQUIREMENTS) else { return };
     let folder = root().join("deploy/kubernetes");
     let printed = python::run_with(TEST, &packages, "manifests.py", &[folder.to_str().unwrap()]);
@@ -107,7 +107,7 @@ fn the_manifests_are_valid_and_fit_together() {
 
 /// Systems have systemd or not; where they have not, that is no failure even where tools are required.
 #[test]
-fn the_unit_is_as_systemd_wants_it() {
+fn systemd_unit_passes_systemd_analyze() {
     let folder = TempDir::new().unwrap();
     let unit = folder.path().join("onnxd.service");
     let text_of_unit = fs::read_to_string(root().join("deploy/systemd/onnxd.service")).unwrap();
@@ -115,7 +115,7 @@ fn the_unit_is_as_systemd_wants_it() {
     fs::write(&unit, text_of_unit.replace("/usr/local/bin/onnxd", env!("CARGO_BIN_EXE_onnxd"))).unwrap();
     let analyze = |arguments: &[&str]| Command::new("systemd-analyze").args(arguments).arg(&unit).output();
     let Ok(verified) = analyze(&["verify", "--man=no", "--recursive-errors=no"]) else {
-        let _ = writeln!(io::stderr(), "SKIPPED the_unit_is_as_systemd_wants_it: there is no systemd-analyze");
+        let _ = writeln!(io::stderr(), "SKIPPED systemd_unit_passes_systemd_analyze: there is no systemd-analyze");
         return;
     };
     assert!(verified.status.success() && verified.stderr.is_empty(), "{verified:?}");

@@ -51,7 +51,7 @@ async fn failure(server: &Server, model: &str) -> String {
 const GET_A_GPU_BUILD: &str = "run `onnxd runtime install --cuda`";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_that_cannot_be_had_fails_its_model_alone() {
+async fn unavailable_device_fails_its_model_alone() {
     let repository = repository(&[
         ("plain", ""),
         ("chosen", "device = \"cpu\""),
@@ -91,7 +91,7 @@ async fn a_device_that_cannot_be_had_fails_its_model_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_device_is_the_servers() {
+async fn default_device_comes_from_the_server_setting() {
     let repository = repository(&[("plain", ""), ("chosen", "device = \"cpu\"\ninstances = 3")]);
     let mut command = onnxd();
     command.env("ONNXD_DEVICE", "cuda");
@@ -103,7 +103,7 @@ async fn the_default_device_is_the_servers() {
 
 /// Where nothing is asked for and nothing is amiss, nothing is said.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_machine_without_gpus_is_no_news() {
+async fn machine_without_gpus_logs_no_warning() {
     let repository = repository(&[("one", ""), ("two", "device = \"auto\"\nprovider_options.gpu_mem_limit = 1000000")]);
     let server = Server::start_with(repository.path(), &["--device", "auto"]);
     for model in ["one", "two"] {
@@ -116,7 +116,7 @@ async fn a_machine_without_gpus_is_no_news() {
 
 /// The log reports once to somebody who has GPUs why nothing runs on them. CUDA's part of the driver is not loaded for that.
 #[tokio::test(flavor = "multi_thread")]
-async fn gpus_that_nothing_runs_on_are_told_once() {
+async fn unused_gpus_are_logged_once() {
     let repository =
         repository(&[("one", ""), ("two", ""), ("three", "device = \"auto\""), ("four", "device = \"cpu\"")]);
     let folder = TempDir::new().unwrap();
@@ -138,7 +138,7 @@ async fn gpus_that_nothing_runs_on_are_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_device_is_a_reload() {
+async fn device_change_reloads_the_version() {
     let repository = repository(&[("add", "")]);
     let server = Server::start(repository.path());
     assert_eq!(version(&server, "add").await["generation"], 1);
@@ -157,7 +157,7 @@ async fn another_device_is_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn options_that_the_device_does_not_take_are_told_with_their_place() {
+async fn unsupported_device_options_are_reported_with_their_place() {
     let wrong = "device = \"cuda\"\n[provider_options]\ngpu_mem_limt = 1\ndevice_id = 1\n\
                  do_copy_in_default_stream = false";
     let repository = repository(&[("wrong", wrong), ("right", "")]);
@@ -175,7 +175,7 @@ async fn options_that_the_device_does_not_take_are_told_with_their_place() {
 }
 
 #[test]
-fn check_tells_the_device() {
+fn check_reports_the_device() {
     let repository = repository(&[("plain", ""), ("chosen", "device = \"cpu\"")]);
     let path = repository.path().to_str().unwrap();
     let output = ended(onnxd().args(["check", path]));

@@ -44,7 +44,7 @@ fn finding<'a>(document: &'a Value, group: &str, name: &str) -> &'a Value {
 }
 
 #[test]
-fn this_machine_is_well() {
+fn doctor_finds_no_problem_on_this_machine() {
     let document = document(&mut doctor(&[]), 0);
     assert!(document["problems"] == 0 && document["onnxd"] == env!("CARGO_PKG_VERSION"), "{document:#}");
     let facts = |group, name| &finding(&document, group, name)["facts"];
@@ -73,7 +73,7 @@ fn this_machine_is_well() {
 }
 
 #[test]
-fn what_would_keep_a_server_from_serving_is_a_problem() {
+fn doctor_reports_obstacles_to_serving_as_problems() {
     let (folder, occupied) = (TempDir::new().unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let address = occupied.local_addr().unwrap().to_string();
     let problem = |command: &mut Command, group: &str, name: &str, says: &[&str]| {
@@ -113,7 +113,7 @@ fn what_would_keep_a_server_from_serving_is_a_problem() {
 }
 
 #[test]
-fn what_a_server_would_miss_is_a_warning() {
+fn doctor_reports_limitations_as_warnings() {
     let folder = TempDir::new().unwrap();
     let warning = |options: &[&str], group: &str, name: &str| {
         let document = document(&mut doctor(options), 0);
@@ -131,7 +131,7 @@ fn what_a_server_would_miss_is_a_warning() {
 
 /// By libraries that are made here.
 #[test]
-fn gpus_are_told_with_their_driver() {
+fn doctor_reports_gpus_with_their_driver() {
     let folder = TempDir::new().unwrap();
     libraries::driver(folder.path());
     let cuda = "int cudaRuntimeGetVersion(int *version) { *version = 13000; return 0; }";

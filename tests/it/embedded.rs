@@ -28,7 +28,7 @@ async fn ask(addresses: &Addresses) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_is_started_asked_and_ended_in_process() {
+async fn embedded_server_starts_answers_and_shuts_down() {
     let (models, state) = (repository(2.0), TempDir::new().unwrap());
     let server = Server::start(config(models.path(), &state)).await.unwrap();
     server.ready().await;
@@ -71,7 +71,7 @@ async fn server_takes_the_sockets_that_it_is_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn server_without_a_repository_says_so_and_leaves_nothing_behind() {
+async fn server_without_a_repository_reports_the_cause() {
     let state = TempDir::new().unwrap();
     let missing = state.path().join("missing");
     let why = Server::start(config(&missing, &state)).await.err().unwrap();

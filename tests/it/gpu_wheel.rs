@@ -84,8 +84,8 @@ async fn answers(server: &Server, model: &str) -> bool {
 
 /// Each library that it needs is named or there.
 #[test]
-fn the_real_provider_names_what_it_needs() {
-    let Some(unpacked) = unpacked("the_real_provider_names_what_it_needs") else { return };
+fn real_provider_names_its_missing_libraries() {
+    let Some(unpacked) = unpacked("real_provider_names_its_missing_libraries") else { return };
     let (cache, library) = (TempDir::new().unwrap(), &unpacked.library);
     let told = document(&ended(runtime(cache.path(), &["--json"]).env("ORT_DYLIB_PATH", library)));
     assert_eq!(told["library"], library.to_str().unwrap());
@@ -110,8 +110,8 @@ fn the_real_provider_names_what_it_needs() {
 
 /// On a machine without a GPU: models run on the CPU, what is missing for those that ask for more is named, each piece of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing() {
-    let Some(unpacked) = unpacked_where(false, "without_a_gpu_it_serves_on_the_cpu_and_names_what_is_missing") else {
+async fn gpu_build_without_a_gpu_serves_on_the_cpu() {
+    let Some(unpacked) = unpacked_where(false, "gpu_build_without_a_gpu_serves_on_the_cpu") else {
         return;
     };
     let repository = TempDir::new().unwrap();
@@ -296,8 +296,8 @@ async fn reloads_leave_nothing_behind() {
 
 /// GPU memory that other processes have taken when the server starts may be given back later.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gpu_that_was_full_at_the_start_is_used_later() {
-    let Some(unpacked) = unpacked_where(false, "a_gpu_that_was_full_at_the_start_is_used_later") else { return };
+async fn gpu_full_at_the_start_is_used_later() {
+    let Some(unpacked) = unpacked_where(false, "gpu_full_at_the_start_is_used_later") else { return };
     let (repository, driver) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     cuda::make(driver.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
     for (model, config) in [("auto", ""), ("first", "device = \"cuda:0\"")] {
@@ -323,8 +323,8 @@ async fn a_gpu_that_was_full_at_the_start_is_used_later() {
 
 /// A container that was given a driver and no GPU.
 #[test]
-fn a_driver_without_a_gpu_is_told_with_what_to_look_at() {
-    let test = "a_driver_without_a_gpu_is_told_with_what_to_look_at";
+fn driver_without_a_gpu_is_reported_with_advice() {
+    let test = "driver_without_a_gpu_is_reported_with_advice";
     let Some(unpacked) = unpacked_where(false, test) else { return };
     let (cuda, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     cuda::make(cuda.path(), &unpacked.library.with_file_name("libonnxruntime_providers_cuda.so"));
@@ -363,8 +363,8 @@ const OPTIONS: &str = r#"
 
 /// Where a GPU is: models that ask for nothing run on it.
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_gpu_models_run_on_it() {
-    let Some(unpacked) = unpacked_where(true, "with_a_gpu_models_run_on_it") else { return };
+async fn models_run_on_a_real_gpu() {
+    let Some(unpacked) = unpacked_where(true, "models_run_on_a_real_gpu") else { return };
     let repository = TempDir::new().unwrap();
     for (model, config) in [("one", ""), ("chosen", "device = \"cpu\""), ("none", "device = \"cuda:99\"")] {
         onnx::add(1.0).save(&repository.path().join(model).join("1/model.onnx"));

@@ -136,7 +136,7 @@ fn set(parameters: &mut std::collections::BTreeMap<String, InferParameter>, name
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_requests_are_told_what_is_wrong() {
+async fn wrong_requests_report_the_cause() {
     let repository = TempDir::new().unwrap();
     onnx::pair().save(&repository.path().join("pair/1/model.onnx"));
     for (name, elem_type, _) in onnx::ELEMENT_TYPES {
@@ -169,7 +169,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_name_what_answered() {
+async fn answers_name_the_model_and_version() {
     let repository = TempDir::new().unwrap();
     for version in [1, 2, 10] {
         onnx::pair().save(&repository.path().join(format!("pair/{version}/model.onnx")));
@@ -217,7 +217,7 @@ async fn answers_name_what_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_tells_what_is_there() {
+async fn metadata_lists_models_versions_and_tensors() {
     let repository = TempDir::new().unwrap();
     for version in [1, 3] {
         onnx::pair().save(&repository.path().join(format!("pair/{version}/model.onnx")));

@@ -29,7 +29,7 @@ fn save_broken(repository: &Path, name: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_server_and_every_model_tell_how_they_are() {
+async fn health_reports_the_server_and_every_model() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("good/1/model.onnx"));
     save_broken(repository.path(), "broken");
@@ -95,7 +95,7 @@ async fn the_server_and_every_model_tell_how_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_are_told_every_change() {
+async fn health_watch_streams_every_change() {
     let repository = TempDir::new().unwrap();
     save_broken(repository.path(), "model");
     let mut server = Server::start_with(repository.path(), &["--drain-delay", "1h"]);

@@ -50,7 +50,7 @@ fn repository() -> TempDir {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_in_json_name_what_answered() {
+async fn json_answers_name_the_model_and_version() {
     let repository = repository();
     onnx::pair().save(&repository.path().join("pair/12/model.onnx"));
     let server = Embedded::start(repository.path()).await;
@@ -158,7 +158,7 @@ async fn json_of_other_writers_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_and_names_of_any_kind() {
+async fn metadata_and_inference_accept_any_model_name() {
     let repository = repository();
     let name = "my \"odd\" m\u{f6}del+1%";
     onnx::pair().save(&repository.path().join(format!("{name}/3.onnx")));
@@ -229,7 +229,7 @@ async fn connections_are_kept_and_may_be_http2() {
 
 /// A body that is too large is refused by the length that its header gives, before any of it has come.
 #[tokio::test(flavor = "multi_thread")]
-async fn too_large_bodies_are_refused_at_once() {
+async fn oversized_bodies_are_rejected_at_once() {
     let repository = repository();
     let server = Embedded::start(repository.path()).await;
     let mut stream = TcpStream::connect(server.http).await.unwrap();

@@ -179,7 +179,7 @@ fn bytes<const N: usize>(elements: &[[u8; N]]) -> Vec<u8> {
 
 #[test]
 #[rustfmt::skip]
-fn every_form_of_input_gives_the_same_answer() {
+fn input_forms_give_the_same_answer() {
     let setting = Setting::new();
     setting.file("rows.json", "[[1, 2], [3, 4]]");
     setting.file("rows.csv", "1,2\n3,4\n");
@@ -212,7 +212,7 @@ fn every_form_of_input_gives_the_same_answer() {
 }
 
 #[test]
-fn an_answer_is_a_table_or_the_protocols_json() {
+fn answer_prints_as_table_or_protocol_json() {
     let setting = Setting::new();
     let output = setting.run("pair", "{\"a\": [[1,2],[30,4]], \"b\": [[1,1],[1,1]]}");
     let expected = "pair version 1 (default)\n\nsum[0]  sum[1]  difference[0]  difference[1]\n   2.0     3.0            0.0            1.0\n  31.0     5.0           29.0            3.0\n";
@@ -248,7 +248,7 @@ fn an_answer_is_a_table_or_the_protocols_json() {
 
 #[test]
 #[rustfmt::skip]
-fn mistakes_are_told_in_one_line() {
+fn mistakes_are_reported_in_one_line() {
     let setting = Setting::new();
     setting.file("empty", "");
     setting.file("binary", [0, 159, 146, 150]);
@@ -318,7 +318,7 @@ fn mistakes_are_told_in_one_line() {
 }
 
 #[test]
-fn what_is_no_server_is_told() {
+fn unreachable_and_foreign_servers_are_reported() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.csv");
     fs::write(&file, "1,2").unwrap();

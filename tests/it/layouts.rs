@@ -47,7 +47,7 @@ fn is_warning(line: &Value, parts: &[&str]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn layouts_that_match_nothing_are_named_with_what_to_do() {
+async fn unmatched_layouts_are_named_with_advice() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     let model = || onnx::add(1.0);
@@ -132,7 +132,7 @@ async fn layouts_that_match_nothing_are_named_with_what_to_do() {
 
 /// An unserved file that comes while the server runs is named too, once.
 #[tokio::test(flavor = "multi_thread")]
-async fn layouts_that_match_nothing_are_named_when_they_come() {
+async fn unmatched_layouts_are_named_when_they_appear() {
     let folder = TempDir::new().unwrap();
     let server = Server::start(folder.path());
     server.wait_for_log(|line| is_warning(line, &["holds no models"]));
@@ -145,7 +145,7 @@ async fn layouts_that_match_nothing_are_named_when_they_come() {
 
 /// Models of other platforms in a place that is served say what to do instead of failing to be read.
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_of_other_platforms_are_told_how_to_become_onnx() {
+async fn versions_of_other_platforms_get_conversion_advice() {
     let folder = TempDir::new().unwrap();
     for (model, file, says) in [
         ("engine", "model.plan", ["model.plan (an engine of TensorRT)", "serve the ONNX model that it was made from"]),
@@ -235,7 +235,7 @@ async fn changes_of_a_file_that_is_served_alone_are_followed() {
 
 /// KServe's runtimes name the model that lies in the folder.
 #[tokio::test(flavor = "multi_thread")]
-async fn model_name_is_that_of_the_only_model() {
+async fn model_name_option_names_the_only_model() {
     let one = TempDir::new().unwrap();
     onnx::add(1.0).save(&one.path().join("model.onnx"));
     let server = Server::start_with(one.path(), &["--model-name", "shop"]);
@@ -305,7 +305,7 @@ async fn ignored_settings_of_triton_are_named() {
 
 /// Links of a path are followed as far as the path was named, and no further.
 #[tokio::test(flavor = "multi_thread")]
-async fn links_out_of_what_is_served_alone_are_refused() {
+async fn links_out_of_a_lone_model_are_rejected() {
     let (folder, outside) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let root = folder.path();
     onnx::add(7.0).save(&outside.path().join("secret/1/model.onnx"));
@@ -326,7 +326,7 @@ async fn links_out_of_what_is_served_alone_are_refused() {
 
 /// A link may serve what lies in a place that no layout matches; then there is nothing to say.
 #[tokio::test(flavor = "multi_thread")]
-async fn files_that_a_link_serves_are_not_complained_about() {
+async fn linked_files_cause_no_layout_warning() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     onnx::add(1.0).save(&root.join("hub/blobs/aa"));

@@ -124,7 +124,7 @@ async fn memory_bombs_are_refused_and_cost_nothing() {
 
 /// A model's own setting overrides the server's, both ways.
 #[tokio::test(flavor = "multi_thread")]
-async fn each_model_may_have_a_limit_of_its_own() {
+async fn model_setting_overrides_the_run_memory_limit() {
     let repository = TempDir::new().unwrap();
     for (model, settings) in
         [("small", "max_run_memory = \"1MiB\""), ("large", "max_run_memory = \"1GiB\""), ("other", "")]

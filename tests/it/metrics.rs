@@ -129,7 +129,7 @@ fn label_names(series: &str) -> BTreeSet<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_that_is_exported_is_documented_and_nothing_else() {
+async fn exported_metrics_match_the_documentation() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("plain/1/model.onnx"));
     fs::write(repository.path().join("plain/config.toml"), "[aliases]\nstable = 1\n").unwrap();
@@ -150,7 +150,7 @@ async fn all_that_is_exported_is_documented_and_nothing_else() {
         text.contains("onnxd_requests_total{model=\"the \\\"odd\\\" \\\\one\",version=\"1\",code=\"ok\"} 0\n"),
         "{text}"
     );
-    lint("all_that_is_exported_is_documented_and_nothing_else", &text);
+    lint("exported_metrics_match_the_documentation", &text);
 
     assert!(exported.iter().all(|family| told(&text, family.name)), "{text}");
 
@@ -185,7 +185,7 @@ async fn all_that_is_exported_is_documented_and_nothing_else() {
 
 /// By a driver's library that is made here. GPUs are numbered as CUDA numbers them, which is not as the driver does.
 #[tokio::test(flavor = "multi_thread")]
-async fn gpus_are_told_where_there_is_a_driver() {
+async fn gpu_metrics_are_exported_with_a_driver() {
     let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     libraries::driver(libraries.path());
@@ -202,7 +202,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
     let server = start(None);
     let text = scrape_with(&server, "onnxd_gpu_info").await;
     agree(&only(documented(), is_of_gpus), &only(exported(&text), is_of_gpus));
-    lint("gpus_are_told_where_there_is_a_driver", &text);
+    lint("gpu_metrics_are_exported_with_a_driver", &text);
     let told = values(&text);
     for (series, expected) in [
         (r#"onnxd_gpu_info{gpu="0",uuid="GPU-aaaaaaaa-1111",name="Fake \"40\""}"#, 1.0),
@@ -238,7 +238,7 @@ async fn gpus_are_told_where_there_is_a_driver() {
 
 /// A driver that has broken: its calls never end.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_driver_that_hangs_holds_nothing_up() {
+async fn hanging_gpu_driver_blocks_no_scrape() {
     let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     libraries::driver(libraries.path());
@@ -295,7 +295,7 @@ fn values(text: &str) -> BTreeMap<&str, f64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scraper_that_reads_gzip_gets_the_same_in_less() {
+async fn gzip_scrape_has_the_same_content() {
     let repository = TempDir::new().unwrap();
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     let server = Server::start(repository.path());
@@ -312,7 +312,7 @@ async fn a_scraper_that_reads_gzip_gets_the_same_in_less() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_serve_is_seen() {
+async fn metrics_show_models_that_do_not_serve() {
     let repository = TempDir::new().unwrap();
     let file = repository.path().join("add/1/model.onnx");
     onnx::add(1.0).save(&file);
@@ -356,7 +356,7 @@ async fn what_does_not_serve_is_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_and_readiness_are_told() {
+async fn settings_and_readiness_are_exported() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     let state = state.path().to_str().unwrap();

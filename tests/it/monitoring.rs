@@ -34,8 +34,8 @@ fn promtool(arguments: &[&str], files: &[PathBuf]) {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
-    if !installed("promtool_has_nothing_to_say") {
+fn prometheus_files_pass_promtool() {
+    if !installed("prometheus_files_pass_promtool") {
         return;
     }
     let file = |name: &str| configuration().join(name);
@@ -58,8 +58,8 @@ fn promtool_has_nothing_to_say() {
 }
 
 #[test]
-fn the_dashboards_are_as_grafana_wants_them() {
-    const TEST: &str = "the_dashboards_are_as_grafana_wants_them";
+fn dashboards_match_the_types_of_grafana() {
+    const TEST: &str = "dashboards_match_the_types_of_grafana";
     let Some(packages) = python::packages_of(TEST, REQUIREMENTS) else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/dashboards");
     python::run_with(TEST, &packages, "dashboards.py", &[folder.to_str().unwrap()]);
@@ -71,7 +71,7 @@ fn names<'a>(text: &'a str, key: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
-fn every_alert_has_a_runbook_and_a_test() {
+fn alerts_have_a_runbook_and_a_test() {
     let alerts = names(ALERTS, "- alert:");
     assert!(alerts.len() > 10, "{alerts:?}");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
@@ -103,7 +103,7 @@ fn every_alert_has_a_runbook_and_a_test() {
 }
 
 #[test]
-fn the_commands_and_metrics_of_the_runbooks_are_there() {
+fn runbook_commands_and_metrics_exist() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/runbooks");
     let mut lines = BTreeSet::new();
     for entry in fs::read_dir(folder).unwrap() {

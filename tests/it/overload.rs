@@ -23,7 +23,7 @@ fn start(config: &str) -> (TempDir, Server) {
 const QUICK_JSON: &str = r#"{"inputs":[{"name":"iterations","shape":[1,1],"datatype":"INT64","data":[1]}]}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_queue_refuses_at_once_and_the_accepted_go_on() {
+async fn full_queue_rejects_at_once_and_serves_the_accepted() {
     let (_repository, server) = start("max_queue_size = 4");
     let busy = occupy(&server).await;
     let client = inference(&server).await;
@@ -125,7 +125,7 @@ async fn cancelled_and_expired_requests_never_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_of_requests_that_nobody_wants_is_not_full() {
+async fn queue_of_cancelled_requests_is_not_full() {
     let (_repository, server) = start("max_queue_size = 2");
     let busy = occupy(&server).await;
     let client = inference(&server).await;

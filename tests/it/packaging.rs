@@ -39,7 +39,7 @@ fn printed(arguments: &[&str]) -> String {
 }
 
 #[test]
-fn every_shell_completes_every_command() {
+fn completions_of_every_shell_cover_every_command() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = printed(&["completions", shell]);
         for command in commands() {
@@ -50,7 +50,7 @@ fn every_shell_completes_every_command() {
 }
 
 #[test]
-fn bash_completes_with_what_is_printed() {
+fn bash_completes_with_the_printed_script() {
     let script = printed(&["completions", "bash"]);
     let complete = |words: &str, current: &str| {
         let ask = format!(
@@ -68,7 +68,7 @@ fn bash_completes_with_what_is_printed() {
 }
 
 #[test]
-fn every_command_has_a_manual_page() {
+fn manual_pages_cover_every_command() {
     let page = printed(&["man"]);
     assert!(page.contains(".TH onnxd 1") && page.contains("ONNX"), "{page}");
     let folder = TempDir::new().unwrap();
@@ -95,7 +95,7 @@ fn health(url: &str) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_told_by_the_exit_code() {
+async fn health_command_exits_by_readiness() {
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let server = Server::start_with(repository.path(), &["--drain-delay", "1h"]);
@@ -110,7 +110,7 @@ async fn health_is_told_by_the_exit_code() {
 }
 
 #[test]
-fn health_of_no_server_is_a_failure_that_says_so() {
+fn health_command_fails_without_a_server() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

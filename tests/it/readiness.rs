@@ -115,7 +115,7 @@ async fn readiness_follows_its_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_minds_no_model_that_an_admin_unloads() {
+async fn readiness_ignores_models_that_an_admin_unloads() {
     let repository = half_broken();
     onnx::add(1.0).save(&repository.path().join("other/1/model.onnx"));
     let server = Server::start(repository.path());

@@ -37,10 +37,10 @@ fn sample_models() -> Server {
 }
 
 #[test]
-fn curl_examples_print_what_they_promise() {
+fn curl_examples_print_the_documented_output() {
     if Command::new("curl").arg("--version").output().is_err() {
         assert!(std::env::var_os("ONNXD_TEST_REQUIRE").is_none(), "curl is missing");
-        eprintln!("SKIPPED curl_examples_print_what_they_promise: there is no curl");
+        eprintln!("SKIPPED curl_examples_print_the_documented_output: there is no curl");
         return;
     }
     let server = sample_models();
@@ -65,7 +65,7 @@ fn without_in_place(body: &str) -> String {
 }
 
 #[test]
-fn shell_example_prints_what_it_promises() {
+fn shell_example_prints_the_documented_output() {
     let examples = examples(REQUESTS, "sh", "printf");
     assert_eq!(examples.len(), 1, "the example was not found");
     let server = sample_models();
@@ -78,19 +78,19 @@ fn shell_example_prints_what_it_promises() {
 }
 
 #[test]
-fn python_example_prints_what_it_promises() {
+fn python_example_prints_the_documented_output() {
     let examples = examples(REQUESTS, "python", "import numpy");
     assert_eq!(examples.len(), 1, "the example was not found");
     let server = sample_models();
     for (script, prints) in examples {
         let script = script.replace("localhost:8001", &server.grpc.to_string());
-        let Some(printed) = python::run_text("python_example_prints_what_it_promises", &script) else { return };
+        let Some(printed) = python::run_text("python_example_prints_the_documented_output", &script) else { return };
         assert_eq!(printed.trim_end(), prints);
     }
 }
 
 #[test]
-fn check_example_prints_what_it_promises() {
+fn check_example_prints_the_documented_output() {
     let examples = examples(MODELS, "sh", "onnxd check");
     assert_eq!(examples.len(), 1, "the example was not found");
     // The time of a row is another one every time, and the machine's memory decides what a run may hold.
@@ -112,12 +112,12 @@ fn check_example_prints_what_it_promises() {
 }
 
 #[test]
-fn canary_of_the_readme_prints_what_it_promises() {
+fn readme_canary_prints_the_documented_output() {
     assert_eq!(walk(README), 3);
 }
 
 #[test]
-fn canary_guide_prints_what_it_promises() {
+fn canary_guide_prints_the_documented_output() {
     assert_eq!(walk(CANARY), 5);
 }
 

@@ -99,7 +99,7 @@ async fn magika_answers_as_in_python() {
 
 /// The example of models/README.md: what the client that lies beside the model says of some files.
 #[test]
-fn magika_tells_the_types_of_files() {
+fn magika_identifies_file_types() {
     const README: &str = include_str!("../../models/README.md");
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
     let promised = README.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```")).unwrap().0;
@@ -112,7 +112,7 @@ fn magika_tells_the_types_of_files() {
         let file = models.join(file);
         let arguments = ["--url", &url, file.to_str().unwrap()];
         let script = "../../models/magika/identify.py";
-        let Some(said) = python::run("magika_tells_the_types_of_files", script, &arguments) else { return };
+        let Some(said) = python::run("magika_identifies_file_types", script, &arguments) else { return };
         // Not the score: files change, but not their types.
         let label = label.split_once(' ').unwrap().0;
         assert!(said.starts_with(&format!("{}: {label} ", file.display())), "{said} instead of {line}");

@@ -88,7 +88,7 @@ async fn concurrent_clients_get_their_own_answers() {
 }
 
 #[test]
-fn tritonclient_finds_what_it_knows() {
+fn tritonclient_calls_get_their_answers() {
     let repository = repository();
     for name in ODD_NAMES {
         copy(&sample("simple"), &repository.path().join(name));

@@ -37,7 +37,7 @@ async fn versions(server: &Server, model: &str) -> (Value, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_layout_is_served() {
+async fn repository_layouts_are_all_served() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     onnx::add(1.0).save(&root.join("folders/1/model.onnx"));
@@ -72,7 +72,7 @@ async fn every_layout_is_served() {
 
 /// A model with something wrong does not keep the others from being served, and says what it is.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_told_where_it_is_looked_for() {
+async fn wrong_models_report_the_cause_everywhere() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     onnx::add(1.0).save(&root.join("good/1/model.onnx"));
@@ -157,7 +157,7 @@ async fn what_is_wrong_is_told_where_it_is_looked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changes_are_followed() {
+async fn repository_changes_are_followed() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     let server = Server::start(root);
@@ -256,7 +256,7 @@ async fn links_are_followed() {
 
 /// A link that leads nowhere, since what it leads to is on a disk that is gone for a while, is no wish to unload.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_links_lead_to_may_be_gone_for_a_while() {
+async fn dangling_links_unload_nothing() {
     let (folder, disk) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mounted = disk.path().join("mounted");
     onnx::add(1.0).save(&mounted.join("model/1/model.onnx"));
@@ -287,7 +287,7 @@ async fn what_links_lead_to_may_be_gone_for_a_while() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stable_decides_until_it_is_told_otherwise() {
+async fn stable_alias_decides_until_it_changes() {
     let folder = TempDir::new().unwrap();
     let root = folder.path();
     let config = root.join("model/config.toml");
@@ -326,11 +326,11 @@ async fn stable_decides_until_it_is_told_otherwise() {
 
 /// Where a disk is unmounted, an empty folder of another disk is left.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_empty_folder_of_another_disk_unloads_nothing() {
+async fn empty_folder_of_another_disk_unloads_nothing() {
     let (disk, elsewhere) = (TempDir::new().unwrap(), TempDir::new_in("/dev/shm"));
     let device = |path: &Path| std::os::unix::fs::MetadataExt::dev(&fs::metadata(path).unwrap());
     let Some(other_disk) = elsewhere.ok().filter(|other| device(other.path()) != device(disk.path())) else {
-        eprintln!("SKIPPED an_empty_folder_of_another_disk_unloads_nothing: /dev/shm is no other disk");
+        eprintln!("SKIPPED empty_folder_of_another_disk_unloads_nothing: /dev/shm is no other disk");
         return;
     };
     onnx::add(1.0).save(&disk.path().join("models/add/1/model.onnx"));
@@ -351,7 +351,7 @@ async fn an_empty_folder_of_another_disk_unloads_nothing() {
 
 /// A name that no request can contain is reported, and not passed over.
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_are_no_utf_8_are_told() {
+async fn names_that_are_not_utf_8_are_reported() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt, process::Command};
     let folder = TempDir::new().unwrap();
     let name = OsStr::from_bytes(b"caf\xe9");

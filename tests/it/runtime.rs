@@ -49,7 +49,7 @@ fn make(folder: &Path, name: &str, source: &str, needs: &[&str]) {
 }
 
 #[test]
-fn where_there_is_none_is_told_with_what_to_do() {
+fn missing_runtime_is_reported_with_advice() {
     let cache = TempDir::new().unwrap();
     let output = ended(&mut runtime(cache.path(), &[]));
     assert_eq!(output.status.code(), Some(1));
@@ -69,7 +69,7 @@ fn where_there_is_none_is_told_with_what_to_do() {
 }
 
 #[test]
-fn the_build_for_gpus_goes_first_once_it_is_whole() {
+fn gpu_build_goes_first_once_it_is_complete() {
     let Some(gpu) = cuda_build() else { return };
     let cpu = fetch::cpu_build(env::consts::OS, env::consts::ARCH).unwrap();
     let cache = TempDir::new().unwrap();
@@ -97,7 +97,7 @@ fn the_build_for_gpus_goes_first_once_it_is_whole() {
 
 /// Named each by itself, and found in the cache without a word of where they are.
 #[test]
-fn what_a_provider_needs_is_found_or_named() {
+fn provider_libraries_are_found_or_named() {
     let Some(build) = cuda_build() else { return };
     let (folder, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let library = folder.path().join("libonnxruntime.so");
@@ -150,7 +150,7 @@ pub fn libraries_of_the_system() -> BTreeSet<String> {
 }
 
 #[test]
-fn what_can_not_be_fetched_is_told_and_counts_as_nothing() {
+fn failed_install_is_reported_and_leaves_no_build() {
     let Some(build) = cuda_build() else { return };
     let cache = TempDir::new().unwrap();
     // No index, and no folder of wheels.

@@ -54,7 +54,7 @@ fn is_refused(status: &Status) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn under_load_no_accepted_request_fails() {
+async fn shutdown_under_load_fails_no_accepted_request() {
     let (_repository, mut server) = start(&[]);
     let answered = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
@@ -104,7 +104,7 @@ async fn under_load_no_accepted_request_fails() {
 /// Clients that open a connection for each request meet the moment at which the port closes. What the kernel has let in has
 /// been let in.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_connection_that_was_let_in_is_reset() {
+async fn shutdown_resets_no_accepted_connection() {
     for protocol in ["HTTP/1.1", "HTTP/2"] {
         for _ in 0..2 {
             let (_repository, mut server) = start(&[]);
@@ -163,7 +163,7 @@ async fn occupied(server: &Server) -> (Endless, JoinHandle<Vec<i64>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_flight_is_finished_while_readiness_is_off() {
+async fn drain_finishes_requests_while_readiness_is_off() {
     let (_repository, mut server) = start(&["--drain-delay", "1h"]);
     let client = inference(&server).await;
     let mut watch = health(&server).await.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
@@ -187,7 +187,7 @@ async fn what_is_in_flight_is_finished_while_readiness_is_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_waits_for_requests_in_flight() {
+async fn shutdown_waits_for_requests_in_flight() {
     let (_repository, mut server) = start(&["--drain-timeout", "1h"]);
     let (busy, waiting) = occupied(&server).await;
     // Connections that nobody uses hold nothing up.
@@ -201,7 +201,7 @@ async fn the_end_waits_for_requests_in_flight() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_end_is_bounded() {
+async fn shutdown_ends_at_the_drain_timeout() {
     let (_repository, mut server) = start(&["--drain-timeout", "100ms"]);
     let busy = occupy(&server).await;
     server.signal("TERM");
@@ -211,7 +211,7 @@ async fn the_end_is_bounded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_nobody_waits_for_does_not_hold_up_the_end() {
+async fn cancelled_run_does_not_hold_up_shutdown() {
     let (_repository, mut server) = start(&["--drain-timeout", "1h"]);
     let busy = occupy(&server).await;
     server.signal("TERM");
@@ -221,7 +221,7 @@ async fn a_run_that_nobody_waits_for_does_not_hold_up_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_it_at_once() {
+async fn second_signal_ends_the_server_at_once() {
     let (_repository, mut server) = start(&["--drain-timeout", "1h"]);
     let busy = occupy(&server).await;
     server.signal("TERM");
@@ -232,7 +232,7 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_stops_reading_hurts_nobody() {
+async fn stalled_reader_blocks_neither_clients_nor_shutdown() {
     let (_repository, mut server) = start(&["--drain-timeout", "2s"]);
     onnx::identity(onnx::FLOAT, &["batch", "length"]).save(&_repository.path().join("echo/1/model.onnx"));
     server.wait_for_log(|line| line["message"] == "ready" && line["model"] == "echo");

@@ -94,7 +94,7 @@ fn repository() -> (TempDir, PathBuf) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replacing_a_file_under_load_fails_no_request() {
+async fn file_replacement_under_load_fails_no_request() {
     let (repository, path) = repository();
     let server = Server::start(repository.path());
     let load = Load::start(&server).await;
@@ -118,7 +118,7 @@ async fn replacing_a_file_under_load_fails_no_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_file_does_not_replace_a_good_one() {
+async fn bad_file_does_not_replace_a_good_one() {
     let (repository, path) = repository();
     let server = Server::start(repository.path());
     let load = Load::start(&server).await;
@@ -137,7 +137,7 @@ async fn a_bad_file_does_not_replace_a_good_one() {
 
 /// Weights beside the model are the version's own once they are loaded, whatever is done to their file.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_written_over_weights_does_not_reach_the_version_that_serves() {
+async fn overwritten_weights_do_not_reach_the_serving_version() {
     const SIZE: usize = 1 << 20;
     let repository = TempDir::new().unwrap();
     let mut graph = onnx::add(0.0);
@@ -189,7 +189,7 @@ async fn versions_come_and_go_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_version_does_not_take_over_from_a_stable_one() {
+async fn new_version_does_not_replace_a_stable_one() {
     let (repository, _) = repository();
     let config = repository.path().join("add/config.toml");
     fs::write(&config, "[aliases]\nstable = 1\n").unwrap();

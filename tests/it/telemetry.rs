@@ -12,7 +12,7 @@ use onnxd::ort_library::fetch;
 
 /// Where it reports, it keeps an identifier of the device and what it has not sent yet in `~/.cache/Microsoft`.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_kept_to_be_reported() {
+async fn telemetry_writes_nothing_to_the_home_folder() {
     let (repository, home) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     onnx::add(1.0).save(&repository.path().join("add/1/model.onnx"));
     let mut command = onnxd();

@@ -153,7 +153,7 @@ async fn requests_are_divided_by_weight_over_both_protocols() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_stays_with_its_version_whichever_way_it_comes() {
+async fn routing_key_is_sticky_however_it_is_sent() {
     let repository = repository("routing_key_headers = [\"X-User-Id\", \"x-session\"]\n[weights]\n2 = 1\n3 = 1");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -191,7 +191,7 @@ async fn a_key_stays_with_its_version_whichever_way_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_are_any_bytes_of_a_bounded_number() {
+async fn routing_keys_are_bytes_of_bounded_length() {
     let repository = repository("[weights]\n2 = 1\n3 = 1");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -225,7 +225,7 @@ async fn keys_are_any_bytes_of_a_bounded_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_process_sends_a_key_to_the_same_version() {
+async fn routing_key_picks_one_version_in_every_process() {
     let repository = repository("[weights]\n2 = 9\n3 = 1");
     let server = Server::start(repository.path());
     let versions = versions_of_keys(&server, 200).await;
@@ -317,7 +317,7 @@ async fn aliases_stand_where_versions_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_nothing_that_is_ready_has_weight_nothing_answers() {
+async fn model_without_ready_weight_is_unavailable() {
     let repository = repository("[aliases]\nstable = 1\n[weights]\n4 = 95\n9 = 5");
     let server = Server::start(repository.path());
     let client = inference(&server).await;
@@ -350,7 +350,7 @@ async fn where_nothing_that_is_ready_has_weight_nothing_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_people_have_name_aliases_and_give_keys() {
+async fn tritonclient_sends_aliases_and_routing_keys() {
     let repository =
         repository("routing_key_headers = [\"x-user-id\"]\n[aliases]\ncanary = 3\n[weights]\n2 = 9\n3 = 1");
     let server = Server::start(repository.path());
@@ -358,5 +358,5 @@ async fn clients_that_people_have_name_aliases_and_give_keys() {
     let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
     let repository = repository.path().to_str().unwrap();
     let arguments = ["--grpc", &grpc, "--http", &http, "--repository", repository, "--versions", &versions];
-    python::run("clients_that_people_have_name_aliases_and_give_keys", "traffic.py", &arguments);
+    python::run("tritonclient_sends_aliases_and_routing_keys", "traffic.py", &arguments);
 }

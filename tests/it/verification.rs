@@ -68,7 +68,7 @@ async fn all_say_why(wrong: &[Wrong<'_>]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_does_not_hold_is_told() {
+async fn broken_manifest_is_reported() {
     const ZEROS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
     let manifest = |lines: &'static str| {
         move |version: &Path| {
@@ -103,7 +103,7 @@ async fn a_manifest_that_does_not_hold_is_told() {
 /// As `sha256sum` makes it. A file that it does not list is reported; a version whose files are swapped without it does not
 /// serve.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_guards_a_version() {
+async fn manifest_guards_its_version() {
     let folder = TempDir::new().unwrap();
     let version = folder.path().join("model/1");
     onnx::Graph { initializer: vec![external_floats("number", &[1], "weights/all.bin")], ..onnx::add(1.0) }
@@ -139,7 +139,7 @@ fn with(mut case: Value, key: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_test_case_that_fails_is_told() {
+async fn failed_test_case_is_reported() {
     let text = |contents: String| move |version: &Path| write(&version.join("tests/a.json"), &contents);
     let good = || case(json!([1, 2]), json!([2, 3]));
     let edited = |pointer: &str, value: Value| {

@@ -93,7 +93,7 @@ fn comments_report_instead_of_telling() {
 }
 
 #[test]
-fn constants_say_what_they_bound() {
+fn constants_name_their_bound() {
     for (path, text) in sources().into_iter().filter(|(path, _)| !path.ends_with("words.rs")) {
         let names = text.lines().filter_map(|line| line.split_once("const ")?.1.split_once(':')).map(|(name, _)| name);
         for name in names {

@@ -127,7 +127,7 @@ async fn forms_of_grpc_that_are_not_spoken_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_methods_are_told_which_are_allowed() {
+async fn wrong_methods_get_the_allowed_methods() {
     let (_repository, server) = start();
     for (method, address, path, allowed) in [
         (Method::GET, server.http, "/v2/models/add/infer", "POST"),

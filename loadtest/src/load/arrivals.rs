@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn as_many_come_as_the_rate_says() {
+    fn arrivals_match_the_configured_rate() {
         for (from, to) in [(100.0, 100.0), (0.0, 200.0), (200.0, 0.0), (50.0, 150.0)] {
             assert_eq!(count(from, to, Spacing::Constant), 1000, "{from} to {to}");
             // Four standard deviations.
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_has_most_where_the_rate_is_high() {
+    fn ramp_spaces_arrivals_by_its_rate() {
         let times: Vec<Duration> = Arrivals::new(0.0, 200.0, 10 * SECOND, Spacing::Constant, 0.5, 7).collect();
         assert!(times.is_sorted());
         let half = times.iter().filter(|time| **time < 5 * SECOND).count();

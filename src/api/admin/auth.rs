@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_only_this_machine_has() {
+    fn host_check_accepts_only_names_of_this_machine() {
         for local in ["localhost", "LocalHost:80", "a.b.localhost:1", "127.0.0.1", "[::1]:8003", "192.168.1.9:8003"] {
             assert!(is_local(local.as_bytes()), "{local}");
         }

@@ -149,7 +149,7 @@ mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt};
 
     #[test]
-    fn one_per_line_with_a_name_or_without() {
+    fn token_file_parses_one_token_per_line() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("tokens");
         let written = |text: &str| {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_every_user_may_write_to_are_refused() {
+    fn token_file_rejects_world_writable_modes() {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("tokens");
         std::fs::write(&file, "s3cret").unwrap();

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_failures_a_second() {
+    fn access_log_limits_failures_per_second() {
         let (start, mut second) = (Instant::now(), Second::default());
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
         assert!((0..u64::from(ERRORS)).all(|at_once| second.take(at(at_once)) == Some(0)));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_has_its_part_and_failures_are_told() {
+    fn access_log_samples_successes_and_keeps_failures() {
         assert_eq!(count(&log("1"), 10_000, None), 10_000);
         let part = count(&log("0.1"), 10_000, None);
         // Six times the standard deviation.
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_nobody_takes_are_bounded() {
+    fn access_log_bounds_unwritten_lines() {
         let log = log("1");
         let long = vec![b'x'; 1 << 20];
         (0..9).for_each(|_| log.note(&|line| line.extend_from_slice(&long)));

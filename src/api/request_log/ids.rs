@@ -56,7 +56,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn ids_of_clients() {
+    fn request_id_accepts_bounded_printable_ascii() {
         let longest = "x".repeat(MAX_ID_BYTES);
         for id in ["1", "a-b_c:d/e=f", "{\"quoted\"}", &longest] {
             assert_eq!(request_id(id.as_bytes()), Some(id));
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn made_ids() {
+    fn generated_request_ids_are_unique_uuids() {
         assert_eq!(&*uuid(0x0123_4567_89ab, 0xffff, u64::MAX), "01234567-89ab-7fff-bfff-ffffffffffff");
         assert_eq!(&*uuid(u128::MAX, 0, 0), "ffffffff-ffff-7000-8000-000000000000");
         let made: BTreeSet<_> = (0..10_000).map(|_| new_request_id()).collect();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_traces() {
+    fn trace_id_parses_traceparent_headers() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
         for right in [
             format!("00-{trace}-00f067aa0ba902b7-01"),

@@ -193,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn record_is_one_line_whatever_clients_send(texts in [any::<String>(), any::<String>(), any::<String>(), any::<String>()]) {
+        fn record_stays_one_line_for_any_text(texts in [any::<String>(), any::<String>(), any::<String>(), any::<String>()]) {
             let [model, message, request, error] = &texts;
             let record = record(model, message, request, Some(Error::new(Code::Internal, error.clone())));
             let mut line = Vec::new();

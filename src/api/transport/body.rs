@@ -439,7 +439,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_body_is_what_came_and_its_tensor_is_aligned(
+        fn body_keeps_its_bytes_and_aligns_the_tensor(
             pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..5000), 1..9),
             tensor in 0..1000usize,
             announced: bool,

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn cancelled_and_expired_jobs_are_left_out() {
+    async fn cancelled_and_expired_jobs_never_run() {
         let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let (release, held) = mpsc::channel::<()>();
         let (begin, begun) = mpsc::channel();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_sees_that_its_result_is_not_wanted_any_more() {
+    async fn running_job_observes_its_cancellation() {
         let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let (report, reports) = mpsc::channel();
         let running = tokio::spawn({
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_fails_its_job_alone() {
+    async fn panic_fails_its_job_alone() {
         let pool = CodecPool::start(1, CodecMetrics::default()).unwrap();
         let failed = pool.run(LARGE, None, || panic!("a test panics")).await;
         assert_eq!(failed.unwrap_err().code(), Code::Internal);

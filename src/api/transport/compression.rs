@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_accept() {
+    fn accept_encoding_picks_the_preferred_encoding() {
         use Encoding::{Deflate, Gzip, Zstd};
         for (value, expected) in [
             ("", None),
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_name() {
+    fn content_encoding_names_one_known_encoding() {
         let named = |value| Encoding::named(&headers(CONTENT_ENCODING, value), CONTENT_ENCODING);
         for (value, expected) in
             [("identity", None), ("", None), ("zstd", Some(Encoding::Zstd)), ("identity, x-gzip", Some(Encoding::Gzip))]
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_packed_is_unpacked_in_any_pieces() {
+    async fn compressed_data_round_trips_in_any_pieces() {
         let data: Vec<u8> = (0..1_000_000u32).flat_map(|number| (number / 7).to_le_bytes()).collect();
         for encoding in Encoding::ALL {
             let packed = compress(encoding, &data).await.unwrap();
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn deflate_may_be_bare() {
+    async fn deflate_decodes_without_a_zlib_header() {
         let mut packed = Vec::with_capacity(1000);
         Compress::new(Compression::fast(), false).compress_vec(b"bare", &mut packed, FlushCompress::Finish).unwrap();
         assert_eq!(unpack(Encoding::Deflate, &packed, 1).unwrap(), (b"bare".into(), true));

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_comes_back() {
+    fn budget_shares_return_their_bytes() {
         let budget = Budget::new(100);
         let (mut one, mut other) = (Share::new(&budget), Share::new(&budget));
         assert!(one.grow(60) && other.grow(40));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_large_leave_some_to_the_small() {
+    fn budget_reserves_room_for_small_requests() {
         let budget = Budget::new(80 * MAX_SMALL_BYTES);
         let (mut large, mut other, mut small) = (Share::new(&budget), Share::new(&budget), Share::new(&budget));
         assert!(large.grow(69 * MAX_SMALL_BYTES) && large.grow(MAX_SMALL_BYTES) && !large.grow(1));

@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn advice_names_the_port_of_what_was_asked_for() {
+    fn advice_names_the_port_that_serves_the_request() {
         let ports = Ports::default();
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         ports.set(vec![("http", address(8000)), ("grpc", address(8001)), ("admin", address(8003))]);

@@ -68,7 +68,7 @@ fn goodput_holds_where_run_times_vary() {
 }
 
 #[test]
-fn a_lane_below_its_capacity_refuses_next_to_nothing() {
+fn lane_below_its_capacity_rejects_almost_nothing() {
     for (deadline, most) in [(None, 0.0), (Some(250), 0.001), (Some(50), 0.03)] {
         for rows in [0, 64] {
             let mut lane = Lane::new(rows, 1, LINEAR, 0.05, &[QueueTime::Auto]);
@@ -80,7 +80,7 @@ fn a_lane_below_its_capacity_refuses_next_to_nothing() {
 }
 
 #[test]
-fn a_lane_recovers_within_a_second() {
+fn lane_recovers_within_a_second() {
     for deadline in [250, 50] {
         let mut lane = Lane::new(64, 1, LINEAR, 0.05, &[QueueTime::Auto]);
         overload(&mut lane, 5.0, Some(deadline));
@@ -98,7 +98,7 @@ fn a_lane_recovers_within_a_second() {
 }
 
 #[test]
-fn a_queue_without_deadlines_is_bounded_in_time() {
+fn queue_without_deadlines_is_bounded_in_time() {
     for rows in [0, 64] {
         let mut lane = Lane::new(rows, 1, LINEAR, 0.05, &[QueueTime::Auto]);
         let outcome = overload(&mut lane, 2.0, None);
@@ -120,7 +120,7 @@ fn a_queue_without_deadlines_is_bounded_in_time() {
 }
 
 #[test]
-fn the_lower_level_is_refused_first() {
+fn lower_priority_level_is_rejected_first() {
     let mut lane = Lane::new(64, 1, LINEAR, 0.05, &[QueueTime::Auto; 2]);
     let high = clients(&lane, 0.5, Some(250));
     let low = Clients { level: 1, ..clients(&lane, 2.0, Some(250)) };
@@ -133,7 +133,7 @@ fn the_lower_level_is_refused_first() {
 }
 
 #[test]
-fn what_was_never_measured_refuses_nobody() {
+fn unmeasured_lane_rejects_nobody() {
     let mut lane = Lane::new(64, 1, BATCHED, 0.0, &[QueueTime::Auto]);
     let burst = Clients { rate: 1e6, deadline: Some(Duration::from_millis(50)), level: 0 };
     let outcome = lane.run(&[burst], Duration::from_micros(100));
@@ -141,7 +141,7 @@ fn what_was_never_measured_refuses_nobody() {
 }
 
 #[test]
-fn who_has_waited_for_a_run_that_was_stopped_is_not_refused_for_it() {
+fn stopped_run_does_not_reject_the_waiting_requests() {
     let mut lane = Lane::new(0, 1, LINEAR, 0.0, &[QueueTime::Auto]);
     let calm = [clients(&lane, 0.8, Some(250))];
     lane.run(&calm, SECOND);
@@ -155,7 +155,7 @@ fn who_has_waited_for_a_run_that_was_stopped_is_not_refused_for_it() {
 
 /// One of 60 ms, and then requests that have 50.
 #[test]
-fn a_lone_request_is_tried_whatever_the_forecast() {
+fn lone_request_runs_despite_the_forecast() {
     let mut lane = Lane::new(64, 1, LINEAR, 0.0, &[QueueTime::Auto]);
     lane.slowness = 11.0;
     let lone = |deadline| Clients { rate: 2.0, deadline: Some(Duration::from_millis(deadline)), level: 0 };

@@ -221,7 +221,7 @@ impl History {
 
 proptest! {
     #[test]
-    fn keeps_its_promises(
+    fn queue_keeps_its_promises_in_random_histories(
         steps in steps(),
         // None: the version is not batched, every job runs alone.
         max_rows in 0..8usize,
@@ -255,7 +255,7 @@ proptest! {
     }
 
     #[test]
-    fn without_delay_a_free_instance_never_waits(steps in steps(), max_rows in 1..8usize) {
+    fn queue_without_delay_never_holds_a_free_instance(steps in steps(), max_rows in 1..8usize) {
         let mut history = History::new(limits(max_rows, 100, Duration::ZERO, 2));
         for step in steps {
             match step {
@@ -286,7 +286,7 @@ impl Cancel for Leaving {
 }
 
 #[test]
-fn a_client_that_goes_meanwhile_leaves_no_empty_batch() {
+fn departing_client_leaves_no_empty_batch() {
     let now = Instant::now();
     for looks in 0..6 {
         let (mut queue, forecast) = (Queue::new(limits(4, 4, Duration::ZERO, 1)), Forecast::new());
@@ -320,7 +320,7 @@ impl Cancel for CountingJob<'_> {
 }
 
 #[test]
-fn many_shapes_cost_no_more_than_few() {
+fn shape_count_does_not_raise_queue_cost() {
     const JOBS: usize = 2000;
     let looks = Cell::new(0);
     let now = Instant::now();
@@ -387,7 +387,7 @@ proptest! {
 }
 
 #[test]
-fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
+fn request_pieces_do_not_expire_behind_the_first() {
     let (now, limit) = (Instant::now(), Duration::from_millis(10));
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::AtMost(limit) };
     let limits = QueueLimits { max_rows: 1, max_jobs: 9, max_delay: Duration::ZERO, levels: vec![level].into() };
@@ -411,7 +411,7 @@ fn later_pieces_wait_for_the_first_and_are_not_dropped_for_it() {
 }
 
 #[test]
-fn the_wait_for_a_full_batch_is_no_time_in_the_queue() {
+fn batching_delay_does_not_count_as_queue_time() {
     let (now, delay) = (Instant::now(), Duration::from_secs(60));
     let level = LevelLimits { max_jobs: usize::MAX, max_wait: QueueTime::Auto };
     let limits = QueueLimits { max_rows: 2, max_jobs: 9, max_delay: delay, levels: vec![level].into() };

@@ -56,7 +56,7 @@ fn jobs(slots: usize) -> impl Strategy<Value = Vec<Job>> {
 
 proptest! {
     #[test]
-    fn line_runs_every_job_once_within_the_slots((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
+    fn slot_queue_runs_every_job_once_within_the_slots((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
         let done = simulate(slots, &jobs);
         let numbers: BTreeSet<usize> = done.iter().map(|(job, ..)| job.number).collect();
         prop_assert_eq!(numbers.len(), jobs.len());
@@ -67,7 +67,7 @@ proptest! {
     }
 
     #[test]
-    fn first_in_line_waits_for_twice_the_longest_run((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
+    fn slot_queue_head_waits_at_most_two_longest_runs((slots, jobs) in (1..5usize).prop_flat_map(|slots| (Just(slots), jobs(slots)))) {
         let done = simulate(slots, &jobs);
         let longest = jobs.iter().map(|job| job.takes).max().unwrap_or(0);
         for (job, began, _) in &done {
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn line_is_in_order_where_all_take_as_many_slots(jobs in jobs(1)) {
+    fn slot_queue_keeps_the_order_of_equal_jobs(jobs in jobs(1)) {
         let same: Vec<Job> = jobs.iter().map(|job| Job { slots: 1, ..*job }).collect();
         let order: Vec<usize> = simulate(2, &same).iter().map(|(job, ..)| job.number).collect();
         prop_assert!(order.is_sorted());
@@ -88,7 +88,7 @@ proptest! {
 
 /// A run that never ends stands between the first in queue and its slots; the others go on.
 #[test]
-fn short_runs_pass_one_that_is_stuck_behind_a_long_run() {
+fn short_runs_pass_jobs_stuck_behind_long_runs() {
     let (mut queue, start) = (SlotQueue::new(), Instant::now());
     (0..2).for_each(|_| queue.add_slot());
     let expected = |name: &&str| match *name {

@@ -176,7 +176,7 @@ fn model_that_breaks_in_a_run_answers_every_request() {
 }
 
 #[test]
-fn worker_that_dies_in_a_run_is_restarted_for_the_requests_that_wait() {
+fn worker_death_in_a_run_restarts_for_waiting_requests() {
     in_many_orders(|| {
         let compute = Compute::start(1);
         let script = Script::new(vec![Course::EndsWorker, Course::Normal]);
@@ -189,7 +189,7 @@ fn worker_that_dies_in_a_run_is_restarted_for_the_requests_that_wait() {
 }
 
 #[test]
-fn worker_that_dies_while_idle_is_restarted_for_the_requests_that_come() {
+fn idle_worker_death_restarts_for_later_requests() {
     in_many_orders(|| {
         let compute = Compute::start(1);
         let script = Script::in_worker();
@@ -249,7 +249,7 @@ fn batches_of_one_request_run_side_by_side() {
 }
 
 #[test]
-fn compute_threads_end_whatever_goes_on() {
+fn compute_threads_end_while_requests_are_pending() {
     in_many_orders(|| {
         let compute = Compute::start(2);
         let batcher = batcher(&compute, &Script::new(Vec::new()), [2, 0], settings(true, 1));

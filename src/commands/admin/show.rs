@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_tells_little_from_nothing() {
+    fn percent_distinguishes_tiny_shares_from_zero() {
         for (share, expected) in [
             (0.0, "0 %"),
             (1.0, "100 %"),

@@ -440,7 +440,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_an_admin_api_is() {
+    fn server_address_gets_default_scheme_and_port() {
         let at = |text| server(text).map(|server| server.to_string());
         assert_eq!(at("models.example"), Ok("http://models.example:8003/".into()));
         assert_eq!(at("models.example:9"), Ok("http://models.example:9/".into()));
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_as_they_are_typed() {
+    fn weight_argument_parses_version_and_number() {
         assert_eq!("3=5".parse(), Ok(Weight { version: VersionName::Number(3), weight: 5.0 }));
         assert_eq!("canary=0.5".parse(), Ok(Weight { version: VersionName::Alias("canary".into()), weight: 0.5 }));
         for wrong in ["3", "3=", "=5", "3:5", "0=5", "a b=5", "3=-1", "3=NaN", "3=inf", "-3=5"] {

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_driver_is_told() {
+    fn driver_findings_report_the_cause_and_advice() {
         assert_eq!(none("no library", false).level, Level::Ok);
         let advice = |why: &str| none(why, true).advice.unwrap();
         assert!(advice(&format!("{}: no library", gpus::NO_NVML)).contains("container toolkit"));
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn gpus_are_told_and_where_their_numbers_are_in_doubt() {
+    fn gpu_findings_warn_of_ambiguous_numbers() {
         let levels = |gpus: &[Gpu], by_bus| {
             gpu_findings(gpus, None, by_bus)
                 .into_iter()

@@ -116,7 +116,7 @@ mod tests {
     use crate::commands::doctor::report::Level;
 
     #[test]
-    fn cpus_that_are_shared_are_told() {
+    fn cpu_findings_report_affinity_and_group_limit() {
         let finding = |limit: Option<f64>| {
             let limit = limit.map(|value| ControlGroupLimit { value, file: "/sys/fs/cgroup/cpu.max".into() });
             let mut finding = cpus_findings(&Cpus { usable: 2, affinity: Some("0-1".into()), limit });
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_is_not_there_is_told() {
+    fn memory_findings_warn_of_settings_beyond_the_memory() {
         let limit = Some(ControlGroupLimit { value: 1 << 30, file: "/limit".into() });
         let memory = Memory { machine: Some(8 << 30), available: None, limit, process: None };
         let finding = |models| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn open_files_are_held_against_connections() {
+    fn file_finding_warns_below_the_connection_limit() {
         let finding = |soft, hard, connections| {
             let finding = files_findings(soft, hard, connections);
             (finding.level, finding.text)

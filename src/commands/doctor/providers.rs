@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_provider_is_told_with_what_it_lacks() {
+    fn provider_findings_name_missing_libraries() {
         let cuda = |missing: &[&str], tried: &[(&str, Result<(), &str>)]| {
             let tried = tried.iter().map(|(on, works)| ((*on).to_owned(), works.map_err(Into::into))).collect();
             let missing = missing.iter().map(|&line| line.into()).collect();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_asked_for_and_not_there_is_a_problem() {
+    fn missing_configured_device_is_a_problem() {
         let there = device(Device::Auto, Ok(vec![Provider::Cuda { gpu: 0 }, Provider::Cuda { gpu: 1 }]));
         assert_eq!((there.level, there.text.as_str()), (Level::Ok, "auto: models run on cuda:0, cuda:1"));
         let missing = device(Device::Cuda(None), Err("no driver".into()));

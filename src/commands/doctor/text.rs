@@ -65,7 +65,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_found_is_told_with_what_to_do() {
+    fn page_lists_findings_with_their_advice() {
         let well = FindingGroup::new("a", "First", vec![Finding::ok("one", "is\nthere\u{1b}[2J", json!({}))]);
         let none = FindingGroup::new("b", "Nothing", vec![]);
         let text = page(&Report { groups: vec![well, none] });

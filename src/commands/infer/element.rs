@@ -133,7 +133,7 @@ mod tests {
     };
 
     #[test]
-    fn elements_become_what_the_datatype_has() {
+    fn elements_convert_to_the_datatype_of_the_input() {
         let push = |datatype: &str, element: &Element<'_>| {
             let datatype = Datatype::from_name(datatype).unwrap();
             let mut data = Vec::new();

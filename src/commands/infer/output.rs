@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_given_what_fits() {
+    fn terminal_table_shows_the_rows_that_fit() {
         let elements: Vec<_> = (0..300).map(|number| number.to_string()).collect();
         let elements: Vec<_> = elements.iter().map(String::as_str).collect();
         let text = tables(&[output("x", &[100, 3], &elements)], Some((12, 4)));

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_takes_is_told() {
+    fn install_notice_lists_download_and_disk_sizes() {
         let all: Vec<&Wheel> = fetch::cuda_build("linux", "x86_64").unwrap().wheels.iter().collect();
         assert_eq!(
             needs(&all),

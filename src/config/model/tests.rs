@@ -5,7 +5,7 @@ fn parse(text: &str) -> Result<ModelConfig, Vec<String>> {
 }
 
 #[test]
-fn every_key_is_read() {
+fn model_config_reads_every_key() {
     let text = r#"
         batching = "off"
         max_batch_size = 8
@@ -77,14 +77,14 @@ fn every_key_is_read() {
 }
 
 #[test]
-fn where_requests_go_does_not_touch_what_is_loaded() {
+fn traffic_settings_do_not_affect_loads() {
     let text = "instances = 3\nrouting_key_headers = [\"a\"]\naliases.stable = 2\nweights.2 = 1";
     assert_eq!(parse(text).unwrap().for_load(), parse("instances = 3").unwrap());
 }
 
 #[test]
 #[rustfmt::skip]
-fn problems_name_place_key_and_what_was_expected() {
+fn problems_name_place_key_and_expected_value() {
     for (text, expected) in [
         ("max_batch_sise = 8", "1:1: unknown key 'max_batch_sise'; did you mean 'max_batch_size'? known keys: batching, max_batch_size,"),
         ("\n  colour = 8", "2:3: unknown key 'colour'; known keys: batching,"),
@@ -163,14 +163,14 @@ fn problems_name_place_key_and_what_was_expected() {
 }
 
 #[test]
-fn every_problem_is_told_in_the_order_of_the_file() {
+fn problems_are_reported_in_file_order() {
     let problems = parse("instances = 0\nx = 1\nbatching = 1\n[aliases]\na = 0\nb = -1").unwrap_err();
     let lines: Vec<_> = problems.iter().map(|problem| problem.split(':').nth(1).unwrap()).collect();
     assert_eq!(lines, ["1", "2", "3", "5", "6"], "{problems:?}");
 }
 
 #[test]
-fn what_nests_without_end_is_refused() {
+fn deeply_nested_config_is_rejected() {
     for text in [format!("x = {}", "[".repeat(100_000)), format!("[{}a]", "a.".repeat(100_000))] {
         assert!(parse(&text).is_err());
     }
@@ -178,7 +178,7 @@ fn what_nests_without_end_is_refused() {
 
 /// Documented values are the defaults, and every key is documented.
 #[test]
-fn the_documentation_is_a_configuration_that_changes_nothing() {
+fn documented_config_equals_the_defaults() {
     let text = ModelConfig::documented();
     assert_eq!(parse(&text), Ok(ModelConfig::default()), "{text}");
     for key in ModelConfig::KEYS {
@@ -188,7 +188,7 @@ fn the_documentation_is_a_configuration_that_changes_nothing() {
 }
 
 #[test]
-fn versions_are_chosen() {
+fn versions_setting_selects_latest_or_listed() {
     for (text, expected, written) in [
         ("versions = \"all\"", vec![1, 3, 4, 9], "versions = \"all\""),
         ("versions = { latest = 1 }", vec![9], "versions = { latest = 1 }"),

@@ -31,7 +31,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_batch_has_a_bucket_of_less_than_twice_its_rows(most in 1..5000usize, rows in 1..5000usize) {
+        fn bucket_has_less_than_twice_the_batch_rows(most in 1..5000usize, rows in 1..5000usize) {
             let sizes = buckets(most);
             prop_assert!(sizes.is_sorted_by(|first, second| first < second));
             prop_assert_eq!(sizes.last(), Some(&most));
@@ -43,7 +43,7 @@ mod tests {
         }
 
         #[test]
-        fn rows_come_first_and_the_last_again(
+        fn padding_repeats_the_last_row(
             row_bytes in 0..9usize,
             rows in prop::collection::vec(1..4usize, 1..6),
             spare in 0..8usize,

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_as_declared_is_foreseen() {
+    fn shape_is_predicted_once_observed_as_declared() {
         let by_rows = spec("y", Datatype::Fp32, &["batch", "3"]);
         let fixed = spec("z", Datatype::Int64, &["5"]);
         let signature = signature(vec![by_rows.clone(), fixed.clone()]);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_otherwise_is_not_foreseen() {
+    fn shape_is_not_predicted_after_a_deviation() {
         let output = spec("y", Datatype::Fp32, &["batch", "3"]);
         let mut predicted = PredictedShapes::new(&signature(vec![output.clone()]));
         predicted.observe(0, &output, 4, &Shape::new(vec![3, 4]));
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn open_shapes_and_what_is_passed_through_are_not_foreseen() {
+    fn open_and_passed_through_shapes_are_not_predicted() {
         let open = [
             spec("y", Datatype::Fp32, &["batch", "tokens"]),
             spec("y", Datatype::Fp32, &["boxes", "4"]),

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_values_decide_is_found() {
+    fn value_dependent_operators_are_found() {
         let initializers = vec![TensorProto { name: "kept".into(), ..TensorProto::default() }];
         let inputs = vec![ValueInfoProto { name: "x".into(), kind: None }];
         let graph = |last: NodeProto| {

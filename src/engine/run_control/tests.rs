@@ -7,7 +7,7 @@ use crate::{
 use std::{num::NonZeroUsize, path::Path, sync::atomic::AtomicUsize, thread};
 
 #[test]
-fn stop_reaches_the_run_that_it_names_and_no_other() {
+fn stop_reaches_only_the_named_run() {
     let _engine = Engine::for_tests();
     let control = Arc::new(RunControl::new(&Arc::default(), false).unwrap());
     RunControl::enter(Some(control.clone()));

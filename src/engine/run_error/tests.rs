@@ -31,7 +31,7 @@ const MESSAGES: [(&str, &str); 13] = [
 ];
 
 #[test]
-fn messages_lose_what_only_cpp_means() {
+fn messages_lose_their_cpp_details() {
     for (words, expected) in MESSAGES {
         assert_eq!(cleaned(words), expected);
     }
@@ -39,7 +39,7 @@ fn messages_lose_what_only_cpp_means() {
 
 proptest::proptest! {
     #[test]
-    fn any_text_is_cleaned_without_panic(words in "(Non-zero status code returned while running |\\[with |a\\.cc:1 |/x/a\\.h:2 |[a-z():<>\\[\\]{}' ü.&]){0,12}") {
+    fn message_cleaning_survives_any_text(words in "(Non-zero status code returned while running |\\[with |a\\.cc:1 |/x/a\\.h:2 |[a-z():<>\\[\\]{}' ü.&]){0,12}") {
         let _ = cleaned(&words);
     }
 }

@@ -198,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_borne(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn location_search_survives_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = found(&bytes, 8);
         }
     }

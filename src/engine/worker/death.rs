@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_told_from_what_may_pass() {
+    fn faults_are_distinguished_from_transient_deaths() {
         let by_signal =
             |signal, words: Option<&str>| Death::of(ExitStatus::from_raw(signal), words.map(str::to_owned)).is_fault();
         assert!(

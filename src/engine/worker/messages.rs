@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signatures_come_back_as_they_went() {
+    fn signatures_round_trip_unchanged() {
         let spec = |name: &str, datatype, shape| TensorSpec { name: name.into(), datatype, shape, labels: Vec::new() };
         let named = || Dimension::Symbolic(Some("batch".into()));
         let inputs = vec![
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_datatype_that_there_is_not_is_no_signature() {
+    fn signature_rejects_an_unknown_datatype() {
         let spec = TensorDeclaration { datatype: "FP31".into(), ..TensorDeclaration::default() };
         assert_eq!(ModelSignature { inputs: vec![spec], ..ModelSignature::default() }.read(), None);
     }

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn large_regions_give_their_memory_back_and_their_place_is_used_again() {
+    fn large_regions_release_memory_and_reuse_their_offset() {
         let regions = Regions::create().unwrap();
         let pages = || regions.file().file().metadata().unwrap().blocks() * 512;
         let large = 64 << 20;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_can_not_shrink_the_file() {
+    fn worker_cannot_shrink_the_shared_file() {
         let regions = Regions::create().unwrap();
         let _region = regions.region(1).unwrap();
         assert!(regions.file().file().set_len(0).is_err());

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_come_whole_however_they_are_cut() {
+    fn messages_arrive_whole_from_any_pieces() {
         let (mut receiver, mut raw) = pair();
         receiver.socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
         let sent = RequestMessage::from(RequestBody::Room(Area { offset: 1 << 40, size: 77 }));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message_is_refused() {
+    fn malformed_message_is_rejected() {
         for bytes in [&[0xff; 4][..], &[2, 0, 0, 0, 0xff, 0xff]] {
             let (mut receiver, mut raw) = pair();
             raw.write_all(bytes).unwrap();

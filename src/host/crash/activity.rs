@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_one_field_and_bounded() {
+    fn activity_names_are_one_field_and_bounded() {
         let text = |model: &str| {
             let Activity { text, length, .. } = Activity::new(model, 7, &"f".repeat(64));
             let bytes: Vec<u8> = text.iter().flat_map(|word| word.to_le_bytes()).take(length).collect();
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn slot_holds_what_its_thread_does() {
+    fn slot_holds_the_activity_of_its_thread() {
         let mut text = [0; MAX_TEXT];
         let (first, second) = (Activity::new("first", 1, "a"), Activity::new("second", 2, "b"));
         let mut read = || {

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_hold_what_fits() {
+    fn crash_line_truncates_at_its_capacity() {
         let mut line = StackLine { bytes: [0; MAX_TEXT + 128], length: 0 };
         line.push_number(0);
         line.push(b" ");

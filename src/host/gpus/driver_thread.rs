@@ -110,7 +110,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn every_answer_is_new_and_a_late_one_is_not_waited_for() {
+    fn driver_call_times_out_and_returns_fresh_answers() {
         let (give, given) = channel();
         let driver = DriverThread::start("test", move || {
             let mut number = 0;
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_nobody_to_ask_it_is_told_why() {
+    fn driver_call_without_a_driver_reports_the_cause() {
         let open = || if true { Err("there is no driver".to_owned()) } else { Ok(|| ()) };
         let driver = DriverThread::start("test", open);
         for _ in 0..2 {

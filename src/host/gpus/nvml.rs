@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_driver_it_is_told_why_there_are_none() {
+    fn nvml_without_a_driver_reports_the_cause() {
         let why = Gpus::by("libnvidia-ml-that-there-is-not.so.1").unwrap_err();
         assert!(
             why.starts_with("the NVIDIA driver's NVML can't be loaded: libnvidia-ml-that-there-is-not.so.1: "),

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cuda_sees() {
+    fn visible_devices_list_selects_gpus_as_cuda_does() {
         let uuids = ["GPU-aa11", "GPU-ab22", "GPU-cc33"];
         let whole = |indices: &[usize]| indices.iter().copied().map(Seen::Whole).collect::<Vec<_>>();
         for (list, expected) in [

@@ -27,7 +27,7 @@ mod tests {
     use crate::metrics::GpuMemory;
 
     #[test]
-    fn what_has_no_room_is_told() {
+    fn allocation_beyond_free_gpu_memory_is_rejected() {
         let mut gpu = Gpu {
             index: 1,
             uuid: "GPU-1".into(),

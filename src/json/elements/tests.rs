@@ -23,7 +23,7 @@ fn tensor() -> impl Strategy<Value = Tensor> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_back(tensor in tensor()) {
+    fn elements_round_trip_through_json(tensor in tensor()) {
         let mut text = Vec::new();
         write_elements(&mut text, &tensor);
         let text = String::from_utf8(text).unwrap();
@@ -37,7 +37,7 @@ proptest! {
 
     /// Rounded once, from the text.
     #[test]
-    fn fp32_is_read_as_its_text_says(mantissa in any::<u64>(), exponent in -60..40i32) {
+    fn fp32_is_rounded_once_from_its_text(mantissa in any::<u64>(), exponent in -60..40i32) {
         let text = format!("{mantissa}e{exponent}");
         let expected: f32 = text.parse().unwrap();
         prop_assume!(expected.is_finite());
@@ -46,7 +46,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_that_are_none() {
+fn non_finite_numbers_are_read() {
     let floats = |values: &[f32]| Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
     let expected = floats(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY]);
     assert_eq!(read(Datatype::Fp32, "[NaN, Infinity, -Infinity]"), expected);
@@ -59,7 +59,7 @@ fn numbers_that_are_none() {
 }
 
 #[test]
-fn errors_name_what_came() {
+fn errors_name_the_received_value() {
     for (datatype, text, expected) in [
         (Datatype::Fp32, "[1, null]", "expected a number, got null (a missing one is sent as NaN) at line 1 column 5"),
         (Datatype::Fp32, "[1, \"two\"]", "expected a number, got \"two\" at line 1 column 5"),

@@ -57,14 +57,14 @@ fn json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(value in json()) {
+    fn reader_reads_any_written_json(value in json()) {
         prop_assert_eq!(whole(&value.to_string()), Ok(value.clone()));
         prop_assert_eq!(whole(&serde_json::to_string_pretty(&value).unwrap()), Ok(value));
     }
 
     /// JSON with a few characters changed: what serde_json refuses is refused, and the other way round.
     #[test]
-    fn what_is_no_json_is_refused(value in json(), changes in prop::collection::vec((any::<usize>(), "[\\[\\]{}\",:0-9eE.+\\-tnu\\\\ a]"), 1..4)) {
+    fn reader_rejects_invalid_json_like_serde(value in json(), changes in prop::collection::vec((any::<usize>(), "[\\[\\]{}\",:0-9eE.+\\-tnu\\\\ a]"), 1..4)) {
         let mut characters: Vec<char> = value.to_string().chars().collect();
         for (at, with) in changes {
             let at = at % characters.len();
@@ -80,13 +80,13 @@ proptest! {
     }
 
     #[test]
-    fn any_text_ends(text in any::<String>()) {
+    fn reader_terminates_on_any_text(text in any::<String>()) {
         let _ = whole(&text);
     }
 }
 
 #[test]
-fn escapes() {
+fn string_escapes_decode_or_are_rejected() {
     for (text, expected) in [
         (r#""\"\\\/\b\f\n\r\t""#, "\"\\/\u{8}\u{c}\n\r\t"),
         (r#""a\u00e4b\u0000""#, "aäb\0"),
@@ -102,7 +102,7 @@ fn escapes() {
 }
 
 #[test]
-fn errors_tell_what_came_and_where() {
+fn errors_name_the_token_and_its_position() {
     for (text, expected) in [
         ("", "expected a value, got the end of the text (EOF) at line 1 column 1"),
         ("[1, 2", "expected a comma or the array's end, got the end of the text (EOF) at line 1 column 6"),

@@ -71,7 +71,7 @@ fn ask(version: &Arc<Version>, rows: usize, first: usize) {
 }
 
 #[test]
-fn a_version_runs_on_every_gpu_and_takes_no_cpu() {
+fn version_runs_on_every_gpu_and_takes_no_cpu() {
     let loader = machine(2);
     let loaded = load(&loader, onnx::add(1.0), on("cuda"));
     let version = Arc::new(loaded.version);
@@ -91,7 +91,7 @@ fn a_version_runs_on_every_gpu_and_takes_no_cpu() {
 }
 
 #[test]
-fn as_many_instances_as_configured_on_the_gpu_that_is_named() {
+fn named_gpu_gets_the_configured_instances() {
     let config = ModelConfig { instances: Some(3), ..on("tensorrt:1") };
     let loaded = load(&machine(2), onnx::add(1.0), config);
     let version = Arc::new(loaded.version);
@@ -101,7 +101,7 @@ fn as_many_instances_as_configured_on_the_gpu_that_is_named() {
 }
 
 #[test]
-fn recorded_runs_answer_as_ordinary_ones() {
+fn cuda_graph_runs_answer_like_ordinary_runs() {
     let config = ModelConfig { cuda_graphs: Some(true), max_batch_size: 12, ..on("cuda") };
     let loaded = load(&machine(2), onnx::add(1.0), config);
     assert_eq!(loaded.version.derived.graphs, Some(Ok(())), "{:?}", loaded.warnings());
@@ -117,7 +117,7 @@ fn recorded_runs_answer_as_ordinary_ones() {
 }
 
 #[test]
-fn what_can_not_be_recorded_runs_and_says_why() {
+fn uncapturable_model_runs_and_reports_the_cause() {
     let open = Graph {
         input: vec![value("x", FLOAT, &["batch", "width"])],
         output: vec![value("y", FLOAT, &["batch", "width"])],

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gist_keeps_the_last_attempt_and_the_errors() {
+    fn pip_gist_keeps_the_last_attempt_and_errors() {
         let message = "WARNING: Retrying (4)\n\nWARNING: Retrying (0): refused\nERROR: none found\n";
         assert_eq!(gist(message), "WARNING: Retrying (0): refused\nERROR: none found");
     }

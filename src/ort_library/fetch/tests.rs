@@ -111,7 +111,7 @@ fn cache_directory_follows_the_environment() {
 }
 
 #[test]
-fn what_is_needed_is_taken_out_once() {
+fn install_unpacks_the_needed_files_once() {
     let index = Index::new("once");
     assert!(!index.build.is_complete(&index.cache()));
     assert_eq!(index.install(&index.python).unwrap(), ["onnxd-test-first", "onnxd-test-second"]);
@@ -134,7 +134,7 @@ fn what_is_needed_is_taken_out_once() {
 }
 
 #[test]
-fn only_what_is_not_whole_is_fetched_again() {
+fn install_fetches_only_incomplete_wheels_again() {
     let index = Index::new("again");
     index.install(&index.python).unwrap();
     let (folder, cache) = (index.folder(), index.cache());
@@ -160,7 +160,7 @@ fn only_what_is_not_whole_is_fetched_again() {
 
 /// To open a pipe is to wait for its other end.
 #[test]
-fn a_pipe_is_not_waited_for() {
+fn install_does_not_block_on_pipes() {
     let index = Index::new("pipe");
     index.install(&index.python).unwrap();
     let pipe = |name: &str| {
@@ -181,7 +181,7 @@ fn a_pipe_is_not_waited_for() {
 }
 
 #[test]
-fn only_the_pinned_wheel_is_taken() {
+fn install_accepts_only_the_pinned_wheel() {
     let index = Index::new("pinned");
     let root = index.root.display().to_string();
     let (first, other) = ("onnxd_test_first-1-py3-none-any.whl", "onnxd_test_second-1-py3-none-any.whl");
@@ -197,7 +197,7 @@ fn only_the_pinned_wheel_is_taken() {
 }
 
 #[test]
-fn of_two_at_once_one_fetches_and_one_waits() {
+fn concurrent_installs_fetch_each_wheel_once() {
     let index = Index::new("two");
     let fetched = AtomicU32::new(0);
     std::thread::scope(|scope| {
@@ -214,7 +214,7 @@ fn of_two_at_once_one_fetches_and_one_waits() {
 }
 
 #[test]
-fn a_machine_without_pip_is_told_what_to_do() {
+fn missing_pip_error_names_the_fix() {
     let index = Index::new("none");
     let error = index.install(NO_PYTHON).unwrap_err().to_string();
     assert!(error.contains("/no/such/python: No such file"), "{error}");
@@ -222,7 +222,7 @@ fn a_machine_without_pip_is_told_what_to_do() {
 }
 
 #[test]
-fn a_full_disk_is_told_as_that() {
+fn full_disk_error_names_the_cause() {
     let index = Index::new("full");
     let python = script(&index.root, "echo 'Traceback\nOSError: [Errno 28] No space left on device' >&2; exit 2");
     let error = index.install(&python).unwrap_err().to_string();
@@ -231,7 +231,7 @@ fn a_full_disk_is_told_as_that() {
 }
 
 #[test]
-fn the_pins_are_whole() {
+fn pinned_builds_are_complete() {
     let all = [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64")];
     let builds: Vec<_> =
         all.iter().flat_map(|(os, arch)| [cpu_build(os, arch), cuda_build(os, arch)]).flatten().collect();

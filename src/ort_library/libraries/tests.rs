@@ -46,7 +46,7 @@ fn libraries_are_loaded_by_name_once_they_are_loaded_by_path() {
 }
 
 #[test]
-fn a_file_that_is_no_library_and_another_version_are_told() {
+fn broken_library_and_other_version_are_reported() {
     let folder = scratch("wrong");
     fs::write(folder.join("libonnxdtext.so.2"), "text").unwrap();
     fs::write(folder.join("libonnxdtext.so.1"), "text").unwrap();
@@ -59,7 +59,7 @@ fn a_file_that_is_no_library_and_another_version_are_told() {
 }
 
 #[test]
-fn a_driver_says_which_cuda_it_is_for() {
+fn old_driver_is_reported_with_its_cuda_version() {
     let folder = scratch("driver");
     let source = "int cuDriverGetVersion(int *version) { *version = 12040; return 0; }";
     make(&folder, "libonnxddriver.so.1", source, &[]);
@@ -72,7 +72,7 @@ fn a_driver_says_which_cuda_it_is_for() {
 }
 
 #[test]
-fn a_build_without_the_provider_is_told_as_that() {
+fn build_without_the_provider_is_reported() {
     let folder = scratch("cpu");
     for provider in [ProviderLibrary::Cuda, ProviderLibrary::TensorRt] {
         let all = prepare(&folder.join("libonnxruntime.so"), provider);

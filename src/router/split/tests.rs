@@ -21,7 +21,7 @@ fn sweep(split: &Split, tickets: u64) -> BTreeMap<u64, u64> {
 }
 
 #[test]
-fn a_sweep_over_the_tickets_is_divided_exactly() {
+fn ticket_sweep_divides_exactly_by_weight() {
     for (weights, tickets, expected) in [
         (&[(2, 99.0), (3, 1.0)][..], 100_000, &[(2, 99_000), (3, 1_000)][..]),
         (&[(2, 95.0), (3, 5.0)], 100, &[(2, 95), (3, 5)]),
@@ -36,13 +36,13 @@ fn a_sweep_over_the_tickets_is_divided_exactly() {
 }
 
 #[test]
-fn the_ends_of_the_tickets_belong_to_the_first_and_the_last_version() {
+fn extreme_tickets_pick_the_first_and_last_version() {
     let split = split(&[(1, 1.0), (2, 1.0)]);
     assert_eq!([0, u64::MAX / 2, u64::MAX / 2 + 1, u64::MAX].map(|ticket| split.random(ticket)), [1, 1, 2, 2]);
 }
 
 #[test]
-fn weights_count_over_what_is_ready() {
+fn weights_count_over_ready_versions() {
     let weights = [(1, 50.0), (2, 30.0), (3, 10.0), (4, 0.0)];
     let split = split_over(&weights, |version| version != 1).unwrap();
     assert_eq!([1, 2, 3, 4, 5].map(|version| split.share(version)), [0.0, 0.75, 0.25, 0.0, 0.0]);
@@ -54,14 +54,14 @@ fn weights_count_over_what_is_ready() {
 }
 
 #[test]
-fn thousands_of_versions_share() {
+fn split_divides_over_thousands_of_versions() {
     let weights: Vec<_> = (1..=5_000).map(|version| (version, 1.5)).collect();
     assert!(sweep(&split(&weights), 10_000).values().eq([2; 5_000].iter()));
 }
 
 /// Computed by Python with `xxhash` and `math.log`, as docs/traffic.md has it: the same in every process, for ever.
 #[test]
-fn keys_fall_where_every_client_computes_that_they_do() {
+fn keys_map_to_versions_as_documented() {
     let split = split(&[(1, 1.0), (2, 2.5), (30, 0.5)]);
     for (key, version) in [
         (&b"user-1"[..], 2),
@@ -96,7 +96,7 @@ fn keys(seed: u64) -> impl Iterator<Item = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn a_raised_weight_moves_keys_in_and_a_lowered_one_out(
+    fn weight_change_moves_keys_one_way(
         weights in weights(), index: prop::sample::Index, factor in 1.0..20.0, seed: u64
     ) {
         let index = index.index(weights.len());
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn a_version_that_goes_moves_its_own_keys_only(weights in weights(), index: prop::sample::Index, seed: u64) {
+    fn removed_version_moves_only_its_own_keys(weights in weights(), index: prop::sample::Index, seed: u64) {
         let gone = weights[index.index(weights.len())].0;
         let all = split(&weights);
         let Some(rest) = split_over(&weights, |version| version != gone) else { return Ok(()) };
@@ -122,7 +122,7 @@ proptest! {
     }
 
     #[test]
-    fn shares_are_the_weights_and_draws_keep_to_them(weights in weights(), seed: u64) {
+    fn shares_and_draws_follow_the_weights(weights in weights(), seed: u64) {
         const TICKETS: u64 = 2_000;
         let split = split(&weights);
         let total: f64 = weights.iter().map(|(_, weight)| weight).sum();

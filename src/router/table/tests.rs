@@ -91,7 +91,7 @@ fn shown(table: &Table) -> Option<u64> {
 }
 
 #[test]
-fn without_weights_the_highest_or_stable_takes_all() {
+fn default_route_is_stable_or_the_highest_version() {
     let highest = table(&[], &[("canary", 1)]);
     assert_eq!(pick(&highest, "", Some("key"), 0), Ok((3, Reason::Default)));
     assert_eq!((shown(&highest), [1, 3].map(|version| highest.models["m"].share(version))), (Some(3), [0.0, 1.0]));
@@ -105,7 +105,7 @@ fn without_weights_the_highest_or_stable_takes_all() {
 }
 
 #[test]
-fn weights_count_where_versions_are_ready_and_the_ticket_decides() {
+fn weighted_route_counts_ready_versions_by_ticket() {
     let table = table(&[(2, 3.0), (3, 1.0), (4, 90.0), (9, 5.0)], &[("stable", 1)]);
     assert_eq!(pick(&table, "", None, 0), Ok((2, Reason::Weighted)));
     assert_eq!(pick(&table, "", Some(""), u64::MAX), Ok((3, Reason::Weighted)));
@@ -119,7 +119,7 @@ fn weights_count_where_versions_are_ready_and_the_ticket_decides() {
 }
 
 #[test]
-fn headers_and_chance_are_asked_only_where_they_decide() {
+fn headers_and_chance_are_read_only_when_decisive() {
     let never = Ticket { key: None, header: &|name| panic!("{name}"), random: &|| panic!("chance") };
     let picked = |table: &Table, selector: &str| {
         let selector = Selector::parse("m", selector).unwrap();
@@ -142,13 +142,13 @@ fn headers_and_chance_are_asked_only_where_they_decide() {
 }
 
 #[test]
-fn what_tells_of_a_model_is_stable_if_ready_else_what_gets_most() {
+fn metadata_version_is_stable_or_the_heaviest_ready() {
     assert_eq!(shown(&table(&[(1, 1.0), (2, 5.0), (3, 5.0)], &[("stable", 6)])), Some(2));
     assert_eq!(shown(&table(&[(4, 1.0)], &[("stable", 1)])), None);
 }
 
 #[test]
-fn refusals_say_what_there_is() {
+fn refusals_list_the_existing_versions() {
     let table = table(&[(4, 95.0), (3, 0.0), (9, 5.0)], &[("canary", 5), ("gone", 9)]);
     for (selector, code, expected) in [
         (
@@ -178,7 +178,7 @@ fn refusals_say_what_there_is() {
 }
 
 #[test]
-fn an_explanation_leaves_open_what_chance_decides() {
+fn explanation_leaves_random_choices_open() {
     let split = table(&[(2, 3.0), (3, 1.0)], &[("canary", 1)]);
     let explain = |table: &Table, selector: &str, key: Option<&str>| {
         let explained = table.explain("m", &Selector::parse("m", selector).unwrap(), key.map(str::as_bytes)).unwrap();

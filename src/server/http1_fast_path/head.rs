@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn head_that_may_mean_something_else_is_not_known() {
+    fn ambiguous_head_is_not_known() {
         let with = |headers: &str| format!("POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
         for headers in [
             "",
@@ -384,7 +384,7 @@ mod tests {
     proptest! {
         /// Every name that is not in the allowlist, in any case.
         #[test]
-        fn any_other_name_is_not_known(name in "[a-zA-Z][a-zA-Z0-9-]{0,40}") {
+        fn header_name_outside_the_allowlist_is_not_known(name in "[a-zA-Z][a-zA-Z0-9-]{0,40}") {
             prop_assume!(KnownHeader::of(&name).is_none());
             let head = format!("{HEAD}{name}: 1\r\n\r\n");
             prop_assert!(!is_known(&head));
@@ -392,7 +392,7 @@ mod tests {
 
         /// For any bytes: a known head ends in an empty line, and each of its prefixes parses as partial.
         #[test]
-        fn heads_of_any_bytes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
+        fn known_head_is_complete_for_any_bytes(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4)) {
             let good = b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello";
             let mut bytes = good.to_vec();
             for (place, byte) in changes {

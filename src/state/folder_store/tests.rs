@@ -40,7 +40,7 @@ fn refused(store: &mut FolderStore, before: &Desired) -> Error {
 
 /// As a child has one between its start and the program that it is to be.
 #[test]
-fn a_copy_of_the_lock_holds_nothing() {
+fn lock_copy_holds_nothing_after_the_release() {
     let folder = tempfile::tempdir().unwrap();
     let holds = || FolderStore::unread(folder.path().into()).lock_folder();
     let lock = holds().unwrap();
@@ -73,7 +73,7 @@ fn audited(path: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_saved_is_there_and_one_server_writes() {
+fn saved_state_survives_and_one_server_writes() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, found) = open(&path);
     assert_eq!(found, last);
@@ -98,7 +98,7 @@ fn what_is_saved_is_there_and_one_server_writes() {
 
 /// A log that has become large is renamed, whole, and nothing is written twice.
 #[test]
-fn a_large_audit_log_is_put_aside() {
+fn large_audit_log_is_rotated() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, _) = open(&path);
     let file = fs::File::options().write(true).open(path.join("audit.jsonl")).unwrap();
@@ -115,7 +115,7 @@ fn a_large_audit_log_is_put_aside() {
 }
 
 #[test]
-fn who_may_not_write_follows_and_takes_over() {
+fn standby_follows_and_takes_over() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, _) = open(&path);
     assert_eq!(store.load().unwrap(), last);
@@ -135,7 +135,7 @@ fn who_may_not_write_follows_and_takes_over() {
 
 /// The folder is made before it is locked.
 #[test]
-fn who_follows_does_not_come_before_a_first_change() {
+fn standby_does_not_preempt_the_first_change() {
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("state");
     let (mut first, desired) = open(&path);
@@ -148,7 +148,7 @@ fn who_follows_does_not_come_before_a_first_change() {
 
 /// A state that another server wrote during a change is not overwritten, and the next change is based on it.
 #[test]
-fn what_comes_between_is_taken_over_by_the_next_change() {
+fn foreign_state_is_adopted_before_the_next_change() {
     let (_other, theirs, [_, last]) = folder();
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("state");
@@ -161,7 +161,7 @@ fn what_comes_between_is_taken_over_by_the_next_change() {
 
 /// Where the folder goes, the known state is not lost.
 #[test]
-fn a_folder_that_is_removed_is_made_again() {
+fn removed_state_folder_is_recreated() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, _) = open(&path);
     fs::remove_dir_all(&path).unwrap();
@@ -191,7 +191,7 @@ fn state_that_can_not_be_read_is_not_replaced() {
 }
 
 #[test]
-fn a_file_that_is_cut_or_changed_anywhere_is_set_aside() {
+fn damaged_state_file_is_set_aside() {
     let (_parent, path, [before, last]) = folder();
     let current = path.join("state.json");
     let good = fs::read(&current).unwrap();
@@ -229,7 +229,7 @@ fn a_file_that_is_cut_or_changed_anywhere_is_set_aside() {
 }
 
 #[test]
-fn what_a_newer_server_wrote_is_left_alone() {
+fn newer_state_format_is_refused_and_kept() {
     let (_parent, path, _) = folder();
     let current = path.join("state.json");
     let newer = fs::read_to_string(&current).unwrap().replace("\"version\":2", "\"version\":3");
@@ -244,7 +244,7 @@ fn what_a_newer_server_wrote_is_left_alone() {
 
 /// A crash at any step of a change loses at most the change in flight.
 #[test]
-fn a_crash_between_the_steps_loses_nothing() {
+fn crash_between_steps_loses_no_earlier_change() {
     let (_parent, path, [before, last]) = folder();
     let text = fs::read_to_string(path.join("state.json")).unwrap();
     // Files that were being written.
@@ -270,7 +270,7 @@ fn a_crash_between_the_steps_loses_nothing() {
 
 /// The state before the last change is what this server wrote, though the file has been changed by another hand meanwhile.
 #[test]
-fn the_state_before_is_the_one_that_was_written() {
+fn previous_state_is_the_last_written_one() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, _) = open(&path);
     let previous = || fs::read_to_string(path.join("state.previous.json")).unwrap();
@@ -284,7 +284,7 @@ fn the_state_before_is_the_one_that_was_written() {
 }
 
 #[test]
-fn where_nothing_can_be_written_nothing_changes() {
+fn failed_write_changes_nothing() {
     let (_parent, path, [_, last]) = folder();
     let (mut store, _) = open(&path);
     let text = fs::read_to_string(path.join("state.json")).unwrap();

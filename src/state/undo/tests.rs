@@ -45,7 +45,7 @@ fn held(state: &ModelState) -> String {
 
 /// Traffic after these changes and one abort; empty: there is nothing to abort.
 #[test]
-fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_for_good() {
+fn abort_returns_to_the_start_of_the_rollout() {
     let facts = facts(&[1, 2, 3]);
     let alias = |version| Change::SetAlias { alias: "canary".into(), version };
     let steps = [weights(&[(2, 99.0), (3, 1.0)]), weights(&[(2, 75.0), (3, 25.0)])];
@@ -77,7 +77,7 @@ fn series_begin_where_all_requests_went_to_one_version_or_something_was_decided_
 
 /// Each revision can be returned to from the last, and has the traffic that it had.
 #[test]
-fn every_revision_in_the_history_can_be_returned_to() {
+fn rollback_reaches_every_revision_in_the_history() {
     let facts = facts(&[1, 2, 3]);
     let changes = [
         weights(&[(2, 1.0)]),
@@ -106,7 +106,7 @@ fn every_revision_in_the_history_can_be_returned_to() {
 
 /// A reset that gives nothing back is no step, so that going back past it is like so many rollbacks.
 #[test]
-fn resets_of_what_the_configuration_decides_are_no_steps() {
+fn ineffective_resets_are_no_undo_steps() {
     let facts = facts(&[1, 2]);
     let changes = [weights(&[(1, 1.0)]), Change::ResetTraffic, Change::ResetTraffic, weights(&[(2, 1.0)])];
     let state = after(&changes, &facts);
@@ -134,7 +134,7 @@ fn revisions_before_the_history_are_refused() {
 
 /// A state that an older server wrote holds, and can be undone.
 #[test]
-fn format_1_is_read() {
+fn state_format_1_is_read_and_undone() {
     let body = r#"{"revision":3,"models":{"m":{"revision":3,"traffic":{"weights":{"2":1.0},"aliases":{"stable":2}},
         "loaded":{"1":false},"undo":[null,{"weights":{"1":9.0,"2":1.0},"aliases":{}}],"history":[
         {"revision":1,"time":"t","actor":"a","reason":"","change":{"set_weights":{"1":9.0,"2":1.0}},
@@ -158,7 +158,7 @@ fn format_1_is_read() {
 
 /// Without any setting the highest version takes the requests; going back to that is going back to the version.
 #[test]
-fn going_back_to_the_highest_version_is_going_back_to_that_version() {
+fn rollback_to_the_highest_version_keeps_that_version() {
     let state = after(&[weights(&[(1, 1.0)])], &facts(&[1, 2, 3]));
     let back = |versions: &[u64]| apply(&state, &Change::Rollback, &facts(versions), 2).map(|state| held(&state));
     assert_eq!(back(&[1, 2, 3]).unwrap(), "config");

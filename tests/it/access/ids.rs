@@ -9,7 +9,7 @@ use crate::support::{python, server::Server};
 const WRONG: [&[u8]; 5] = [b"", b"a b", b"\xff", "\u{e4}".as_bytes(), &[b'x'; 129]];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_comes_back_where_it_is_one() {
+async fn valid_request_id_is_echoed() {
     let repository = repository();
     let server = Server::start(repository.path());
     for way in WAYS {
@@ -29,7 +29,7 @@ async fn an_id_comes_back_where_it_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_log_every_answer_has_one() {
+async fn access_log_gives_every_answer_an_id() {
     let repository = repository();
     let (_folder, path) = log_file();
     let server = start(&repository, &path, &[]);
@@ -64,7 +64,7 @@ async fn with_a_log_every_answer_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tritonclient_sends_them() {
+async fn tritonclient_sends_request_ids() {
     let repository = repository();
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/simple/1/model.onnx");
     std::fs::create_dir_all(repository.path().join("simple/1")).unwrap();

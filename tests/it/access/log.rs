@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_tells_what_the_answer_does() {
+async fn log_line_matches_its_answer() {
     let repository = repository();
     let (_folder, path) = log_file();
     let server = start(&repository, &path, &[]);
@@ -54,7 +54,7 @@ async fn a_line_tells_what_the_answer_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_say_what_and_where() {
+async fn failures_are_logged_with_error_and_version() {
     let repository = repository();
     onnx::lookup().save(&repository.path().join("lookup/1/model.onnx"));
     let (_folder, path) = log_file();
@@ -90,7 +90,7 @@ async fn failures_say_what_and_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_goes_before_the_answer_is_told() {
+async fn departed_client_is_logged_as_cancelled() {
     let repository = repository();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let (_folder, path) = log_file();
@@ -118,7 +118,7 @@ async fn who_goes_before_the_answer_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_comes_a_line_stays_one() {
+async fn log_line_stays_one_line_for_any_request() {
     let repository = repository();
     let (_folder, path) = log_file();
     let server = start(&repository, &path, &[]);
@@ -150,7 +150,7 @@ async fn whatever_comes_a_line_stays_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_failures_are_told_in_part_and_counted() {
+async fn failure_floods_are_logged_in_part_and_counted() {
     const FLOOD: usize = 2000;
     let repository = repository();
     let (_folder, path) = log_file();

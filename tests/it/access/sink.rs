@@ -38,7 +38,7 @@ fn pipe(path: &Path) {
 }
 
 #[test]
-fn what_can_not_be_opened_ends_the_start() {
+fn unopenable_log_ends_the_start() {
     let repository = repository();
     let (folder, path) = log_file();
     for (path, why) in
@@ -68,7 +68,7 @@ fn flood(server: &Server, requests: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_does_not_read_holds_up_nothing() {
+async fn stalled_log_reader_holds_up_nothing() {
     const REQUESTS: usize = 12_000;
     let repository = repository();
     let (_folder, path) = log_file();
@@ -86,7 +86,7 @@ async fn a_reader_that_does_not_read_holds_up_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_costs_lines_and_is_told_once() {
+async fn full_disk_drops_lines_and_is_logged_once() {
     let repository = repository();
     let mut server = start(&repository, Path::new("/dev/full"), &[]);
     let lost = async || metric(&server, "onnxd_access_log_dropped_total", &["reason=\"write\""]).await;
@@ -101,7 +101,7 @@ async fn a_full_disk_costs_lines_and_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_moved_away_begins_anew() {
+async fn moved_log_file_is_reopened() {
     let repository = repository();
     let (folder, path) = log_file();
     let mut server = start(&repository, &path, &[]);
@@ -135,7 +135,7 @@ async fn a_log_that_is_moved_away_begins_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_goes_to_stdout() {
+async fn access_log_writes_to_stdout() {
     let repository = repository();
     let (_folder, path) = log_file();
     let mut command = onnxd();

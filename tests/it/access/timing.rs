@@ -34,7 +34,7 @@ fn metrics(header: &str) -> BTreeMap<&str, f64> {
 const PHASES: [&str; 4] = ["queue", "input", "run", "output"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_is_told() {
+async fn server_timing_is_sent_on_request() {
     let repository = repository();
     let server = Server::start(repository.path());
     for way in WAYS {
@@ -87,7 +87,7 @@ async fn call(server: &Server, model: &str) -> (http::HeaderMap, http::HeaderMap
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_grpc_times_come_behind_the_message() {
+async fn grpc_timing_comes_in_the_trailers() {
     let repository = repository();
     let server = Server::start(repository.path());
     let (headers, trailers) = call(&server, "add").await;
@@ -104,7 +104,7 @@ async fn over_grpc_times_come_behind_the_message() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn times_of_requests_that_share_a_batch() {
+async fn batched_requests_report_their_batch_size() {
     let repository = repository();
     std::fs::write(repository.path().join("aside/config.toml"), "max_queue_delay = \"1h\"\nmax_batch_size = 2")
         .unwrap();

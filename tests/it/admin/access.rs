@@ -38,7 +38,7 @@ fn write(file: &Path, tokens: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_asked_for_and_may_change() {
+async fn admin_token_is_required_and_reloaded() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let file = folder.path().join("tokens");
     write(&file, "first-token \n");
@@ -99,7 +99,7 @@ async fn a_token_is_asked_for_and_may_change() {
 
 /// Whoever can write a token into the file controls the server.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_file_that_every_user_may_write_to_is_refused() {
+async fn world_writable_token_file_is_rejected() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let file = folder.path().join("tokens");
     write(&file, "a-token\n");
@@ -123,7 +123,7 @@ async fn a_token_file_that_every_user_may_write_to_is_refused() {
 
 /// A page that somebody looks at can send requests to this machine. Without tokens they are refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn web_pages_may_not_call() {
+async fn web_pages_cannot_call_the_admin_api() {
     let repository = repository();
     let server = Server::start(repository.path());
     let request = Request::post(format!("http://{}/admin/v1/models/add/rollback", server.admin));
@@ -134,7 +134,7 @@ async fn web_pages_may_not_call() {
 
 /// Nor may one whose name has come to lead here (DNS rebinding): its requests have no `Origin`, but its name.
 #[tokio::test(flavor = "multi_thread")]
-async fn names_of_other_machines_are_not_taken() {
+async fn foreign_host_names_are_rejected() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let named = async |server: &Server, host: &str| {
         let request = Request::get(format!("http://{}/admin/v1/models", server.admin)).header(header::HOST, host);
@@ -172,7 +172,7 @@ async fn names_of_other_machines_are_not_taken() {
 }
 
 #[test]
-fn a_door_to_others_takes_a_token() {
+fn non_loopback_admin_port_requires_a_token() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let token = folder.path().join("token");
     let serve = |options: &[&str]| {

@@ -33,7 +33,7 @@ fn comparable(mut answer: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_call_has_one_answer_over_both_protocols() {
+async fn admin_calls_answer_alike_over_both_protocols() {
     let repository = repository();
     let (by_grpc, by_http) = (Server::start(repository.path()), Server::start(repository.path()));
     let mut client = client(&by_grpc).await;
@@ -169,7 +169,7 @@ async fn every_call_has_one_answer_over_both_protocols() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_for_a_reload_waits_for_what_is_loaded_anew() {
+async fn wait_call_waits_for_the_reloaded_generation() {
     let repository = repository();
     let server = Server::start(repository.path());
     let generation = |model: &Value| model["versions"][2]["generation"].as_u64().unwrap();
@@ -184,7 +184,7 @@ async fn waiting_for_a_reload_waits_for_what_is_loaded_anew() {
 
 /// While requests come without a pause, each that begins after a rollback has returned goes where it went before.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollback_is_seen_by_every_request_that_begins_after_it() {
+async fn rollback_holds_for_every_later_request() {
     let repository = repository();
     let server = Server::start(repository.path());
     change(&server, "/models/add/weights", r#"{"weights": {"2": 1}}"#).await;
@@ -214,7 +214,7 @@ async fn a_rollback_is_seen_by_every_request_that_begins_after_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_and_reflection_are_on_the_port_too() {
+async fn admin_port_serves_health_and_reflection() {
     use onnxd::api::proto::health::{HealthCheckRequest, health_client::HealthClient};
     use tonic::transport::Channel;
     use tonic_reflection::pb::v1::{

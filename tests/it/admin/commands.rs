@@ -40,7 +40,7 @@ fn words(text: &str) -> Vec<Vec<&str>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rollout_from_the_shell() {
+async fn rollout_works_from_the_shell() {
     let repository = repository();
     let server = Server::start(repository.path());
     assert_eq!(
@@ -115,7 +115,7 @@ VERSION  STATE   BEFORE  WEIGHT  SHARE  ALIASES
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn loading_waits_and_tells() {
+async fn load_command_waits_and_reports_the_result() {
     let repository = repository();
     let server = Server::start_with(repository.path(), &["--model-control", "explicit"]);
     let loaded = printed(&server, "load add 2");
@@ -145,7 +145,7 @@ async fn loading_waits_and_tells() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_scripts_read() {
+async fn json_option_prints_the_answer_of_the_api() {
     let repository = repository();
     let server = Server::start(repository.path());
     for (line, has) in [
@@ -177,7 +177,7 @@ async fn what_scripts_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_say_why() {
+async fn command_failures_report_the_cause() {
     let repository = repository();
     let server = Server::start(repository.path());
     printed(&server, "traffic set add 2=1 --reason first");
@@ -218,7 +218,7 @@ async fn failures_say_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_and_warnings() {
+async fn commands_send_tokens_and_print_warnings() {
     let (repository, folder) = (repository(), TempDir::new().unwrap());
     let file = folder.path().join("tokens");
     fs::write(&file, "bob:a-token\n").unwrap();
@@ -234,7 +234,7 @@ async fn tokens_and_warnings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn watching_prints_a_line_for_each_event() {
+async fn watch_command_prints_a_line_for_each_event() {
     let repository = repository();
     let mut server = Server::start(repository.path());
     for options in ["", " --json"] {
@@ -264,7 +264,7 @@ async fn watching_prints_a_line_for_each_event() {
 }
 
 #[test]
-fn help_teaches() {
+fn help_shows_groups_examples_and_variables() {
     let help = |line: &str| String::from_utf8(ended(onnxd().args(line.split_whitespace())).stdout).unwrap();
     let all = help("--help");
     for group in ["Serve models:", "Ask a server for predictions:", "See and change what a server does:"] {

@@ -20,7 +20,7 @@ use crate::support::server::Server;
 const ROUNDS: u64 = 4;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_outlives_kill_9() {
+async fn acknowledged_changes_survive_kill_9() {
     let (repository, state) = (repository(), TempDir::new().unwrap());
     let acknowledged = Arc::new(AtomicU64::new(0));
     for round in 1..=ROUNDS {

@@ -55,7 +55,7 @@ async fn weights_and_aliases_are_bounded() {
 
 /// A weight that is there stays, and may be said again, when its version has gone; new ones need a version that there is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_weight_needs_a_version() {
+async fn new_weight_needs_an_existing_version() {
     let repository = repository();
     let server = Server::start(repository.path());
     change(&server, "/models/add/weights", r#"{"weights": {"1": 5, "2": 95, "3": 0}}"#).await;
@@ -72,7 +72,7 @@ async fn a_weight_needs_a_version() {
 
 /// Watchers leave places for callers who would help.
 #[tokio::test(flavor = "multi_thread")]
-async fn watchers_leave_places_for_calls() {
+async fn watchers_leave_connections_for_calls() {
     let repository = repository();
     let server = Server::start(repository.path());
     let mut watching = Vec::new();
@@ -101,7 +101,7 @@ async fn watchers_leave_places_for_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_are_read_no_deeper_than_they_can_mean_anything() {
+async fn deeply_nested_bodies_are_rejected() {
     let repository = repository();
     let server = Server::start(repository.path());
     let deep = format!("{{\"weights\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
@@ -112,7 +112,7 @@ async fn bodies_are_read_no_deeper_than_they_can_mean_anything() {
 
 /// Text of one caller is read by others on their terminals and in their logs.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_and_why_are_plain_text() {
+async fn actor_and_reason_are_plain_text() {
     let repository = repository();
     let server = Server::start(repository.path());
     for (field, text) in [
@@ -136,7 +136,7 @@ async fn who_and_why_are_plain_text() {
 
 /// A version that a call has unloaded, and that is deleted and comes back, says why it is not loaded.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_unloaded_stays_so_and_says_so() {
+async fn unloaded_version_stays_unloaded_and_reports_the_cause() {
     let repository = repository();
     let server = Server::start(repository.path());
     change(&server, "/models/add/versions/3/unload", r#"{"force": true}"#).await;

@@ -7,7 +7,7 @@ use super::{call, change, repository};
 use crate::support::{client::get, python, server::Server};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_route_that_is_described_answers() {
+async fn openapi_routes_all_answer() {
     let repository = repository();
     let server = Server::start(repository.path());
     let answer = get(server.admin, "/admin/v1/openapi.json").await;
@@ -43,11 +43,11 @@ async fn every_route_that_is_described_answers() {
 
 /// By a validator that others wrote; and what the server answers is what the description says.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_description_is_valid_and_answers_keep_to_it() {
+async fn openapi_document_is_valid_and_matches_answers() {
     let repository = repository();
     let server = Server::start(repository.path());
     change(&server, "/models/add/weights", r#"{"weights": {"2": 9, "3": 1}}"#).await;
-    let test = "the_description_is_valid_and_answers_keep_to_it";
+    let test = "openapi_document_is_valid_and_matches_answers";
     let address = server.admin.to_string();
     let script = move || python::run(test, "openapi.py", &[&address]);
     let Some(printed) = tokio::task::spawn_blocking(script).await.unwrap() else { return };

@@ -13,7 +13,7 @@ fn warnings(server: &Server) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edit_that_does_not_count_is_warned_of() {
+async fn shadowed_config_edit_is_warned_of() {
     let (repository, state) = (repository(), TempDir::new().unwrap());
     let root = repository.path();
     let start = || Server::start_with(root, &["--state-dir", state.path().to_str().unwrap()]);

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_follows_and_takes_over() {
+async fn standby_server_follows_and_takes_over() {
     let (repository, state) = (repository(), TempDir::new().unwrap());
     let start = || Server::start_with(repository.path(), &["--state-dir", state.path().to_str().unwrap()]);
     let first = start();
@@ -54,7 +54,7 @@ async fn the_second_follows_and_takes_over() {
 
 /// Both were there before the folder was.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_changes_something_first_writes() {
+async fn first_changing_server_becomes_the_writer() {
     let (repository, parent) = (repository(), TempDir::new().unwrap());
     let state = parent.path().join("state");
     let start = || Server::start_with(repository.path(), &["--state-dir", state.to_str().unwrap()]);

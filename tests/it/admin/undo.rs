@@ -110,7 +110,7 @@ async fn rollback_returns_to_the_version_that_answered_not_to_a_newer_one() {
 
 /// Loads and unloads that move no traffic are no changes of it; a version that traffic returns to is loaded again.
 #[tokio::test(flavor = "multi_thread")]
-async fn rollback_takes_back_traffic_whatever_was_loaded_or_unloaded_since() {
+async fn rollback_restores_traffic_despite_later_loads() {
     let repository = repository();
     super::configure(repository.path(), A);
     let server = Server::start(repository.path());

@@ -13,7 +13,7 @@ use super::{
 use crate::support::server::{Server, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_gets_requests_is_unloaded_by_force_only() {
+async fn serving_version_is_unloaded_only_by_force() {
     let repository = repository();
     let server = Server::start(repository.path());
     // Without any setting: the highest gets all.

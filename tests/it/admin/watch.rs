@@ -61,7 +61,7 @@ impl Events {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_and_then_every_change() {
+async fn watch_sends_the_state_then_every_change() {
     let repository = repository();
     let server = Server::start(repository.path());
     let mut events = Events::open(&server, "?model=add").await;
@@ -133,7 +133,7 @@ async fn streams_outlive_the_idle_timeout_and_end_with_the_server() {
 
 /// A replaced generation is reported until its last request is answered, beside the version that goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn generations_that_drain_are_told_of() {
+async fn draining_generations_are_reported() {
     let repository = TempDir::new().unwrap();
     onnx::slow().save(&repository.path().join("slow/1/model.onnx"));
     let server = Server::start_with(repository.path(), &load::NO_TIME_LIMITS);
@@ -165,7 +165,7 @@ async fn generations_that_drain_are_told_of() {
 
 /// Nothing is kept for a client that does not read: it gets a report that it has missed something, and the state again.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_falls_behind_begins_anew() {
+async fn slow_watcher_restarts_from_the_current_state() {
     let repository = repository();
     // In memory, where there is such a place: a thousand changes are a thousand times the state written.
     let state = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();

@@ -90,7 +90,7 @@ const CASES: &[Case] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_told_and_changes_nothing() {
+async fn wrong_call_reports_the_cause_and_changes_nothing() {
     let repository = repository();
     super::save_version(repository.path(), 5);
     let server = Server::start_with(repository.path(), &["--model-control", "explicit"]);
@@ -139,7 +139,7 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
 
 /// Two admins both act on the state that they saw: the second gets a report of the first one's change.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_admins_the_second_is_told() {
+async fn second_of_two_admins_gets_a_conflict() {
     let repository = repository();
     let server = Server::start(repository.path());
     let revision = model(&server).await["revision"].as_u64().unwrap();
@@ -161,7 +161,7 @@ async fn of_two_admins_the_second_is_told() {
 
 /// A version that is being loaded, or that is going away, gets no traffic.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_loading_or_retiring_takes_no_weight() {
+async fn loading_or_retiring_version_takes_no_weight() {
     let repository = tempfile::TempDir::new().unwrap();
     for version in [1, 2] {
         onnx::slow().save(&repository.path().join(format!("slow/{version}/model.onnx")));

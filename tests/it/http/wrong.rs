@@ -236,7 +236,7 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_requests_are_told_what_is_wrong() {
+async fn wrong_requests_report_the_cause() {
     let repository = repository();
     for (name, elem_type, _) in onnx::ELEMENT_TYPES {
         onnx::identity(elem_type, &["batch", "2"]).save(&repository.path().join(format!("{name}.onnx")));

@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on() {
+async fn request_that_ends_its_worker_fails_alone() {
     let repository = TempDir::new().unwrap();
     killer_and_bystander(repository.path());
     let server = Server::start(repository.path());
@@ -43,7 +43,7 @@ async fn request_that_ends_its_worker_is_unavailable_and_everything_else_goes_on
 }
 
 #[tokio::test]
-async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_loads_it() {
+async fn version_with_repeated_worker_deaths_is_quarantined() {
     let repository = TempDir::new().unwrap();
     killer_and_bystander(repository.path());
     let server = Server::start(repository.path());
@@ -69,7 +69,7 @@ async fn version_whose_workers_die_again_and_again_is_quarantined_until_a_call_l
 }
 
 #[tokio::test]
-async fn worker_that_is_killed_while_it_rests_costs_no_request() {
+async fn worker_killed_while_idle_costs_no_request() {
     let repository = TempDir::new().unwrap();
     killer_and_bystander(repository.path());
     let server = Server::start(repository.path());
@@ -88,7 +88,7 @@ async fn worker_that_is_killed_while_it_rests_costs_no_request() {
 }
 
 #[tokio::test]
-async fn workers_that_die_while_idle_are_restarted_before_a_request_comes() {
+async fn idle_workers_are_restarted_before_a_request_comes() {
     let repository = TempDir::new().unwrap();
     save(modulo(), repository.path(), "modulo", "instances = 2\n");
     let server = Server::start(repository.path());
@@ -118,7 +118,7 @@ async fn workers_that_die_while_idle_are_restarted_before_a_request_comes() {
 }
 
 #[tokio::test]
-async fn one_that_ends_the_worker_in_a_batch_ends_no_other_batch_after_it() {
+async fn worker_death_in_a_batch_ends_no_later_batch() {
     let repository = TempDir::new().unwrap();
     killer_and_bystander(repository.path());
     let server = Server::start(repository.path());

@@ -25,7 +25,7 @@ async fn end(server: &mut Server) {
 }
 
 #[tokio::test]
-async fn version_that_ends_the_server_twice_is_quarantined_until_a_call_lifts_it_for_good() {
+async fn version_that_ends_the_server_twice_is_quarantined() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     save(modulo(), repository.path(), "modulo", "isolation = \"none\"\n");
     save(onnx::add(1.0), repository.path(), "add", "");

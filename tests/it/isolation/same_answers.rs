@@ -48,7 +48,7 @@ fn elements(size: usize, count: usize, seed: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn every_datatype_and_size_comes_back_as_in_process() {
+async fn worker_answers_match_in_process_for_every_datatype() {
     let graphs = ELEMENT_TYPES.iter().map(|(name, element, _)| (*name, onnx::identity(*element, &["batch", "3"])));
     let (_repository, server) = start(graphs.collect());
     assert!(isolation(&server, "FP32-there").await.is_some());
@@ -111,7 +111,7 @@ async fn optional_inputs_and_scalars_go_to_workers_too() {
 }
 
 #[tokio::test]
-async fn many_clients_of_a_worker_get_their_own_answers() {
+async fn concurrent_clients_of_a_worker_get_their_own_answers() {
     let (_repository, server) = start(vec![("add", onnx::add(1.0))]);
     let client = inference(&server).await;
     let ask = async |number: usize| {

@@ -96,7 +96,7 @@ async fn file_that_ends_the_process_fails_and_the_others_serve() {
 }
 
 #[tokio::test]
-async fn what_has_passed_is_not_tried_again() {
+async fn passed_file_is_not_tried_again() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     save(onnx::add(1.0), repository.path(), "add", "");
     let options = ["--state-dir", state.path().to_str().unwrap()];
@@ -119,7 +119,7 @@ async fn version(server: &Server, model: &str) -> Value {
 }
 
 #[tokio::test]
-async fn failed_trial_is_remembered_until_a_call_or_other_files_ask_for_another() {
+async fn failed_trial_holds_until_a_call_or_new_files() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     save(deadly(), repository.path(), "deadly", "isolation = \"none\"\n");
     let start = || Server::start_with(repository.path(), &["--state-dir", state.path().to_str().unwrap()]);
@@ -149,7 +149,7 @@ async fn failed_trial_is_remembered_until_a_call_or_other_files_ask_for_another(
 }
 
 #[tokio::test]
-async fn trial_that_somebody_else_ends_is_not_remembered() {
+async fn trial_killed_from_outside_is_not_remembered() {
     let (repository, state) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     save(onnx::add(1.0), repository.path(), "add", "");
     let options = ["--state-dir", state.path().to_str().unwrap()];
@@ -185,7 +185,7 @@ fn workers_are_not_started_by_hand() {
 }
 
 #[tokio::test]
-async fn no_child_of_a_trial_is_left() {
+async fn trials_leave_no_child_process() {
     let repository = TempDir::new().unwrap();
     for number in 1..=5u8 {
         save(onnx::add(number.into()), repository.path(), &format!("add{number}"), "");

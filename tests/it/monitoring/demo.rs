@@ -36,8 +36,8 @@ async fn all_have_ended(addresses: &[SocketAddr]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demonstration_counts_as_its_clients_do() {
-    if !installed("the_demonstration_counts_as_its_clients_do") {
+async fn demonstration_counts_match_its_clients() {
+    if !installed("demonstration_counts_match_its_clients") {
         return;
     }
     let output = demo(&["--seconds", "4"]).wait_with_output().unwrap();
@@ -56,8 +56,8 @@ async fn the_demonstration_counts_as_its_clients_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_interrupt_ends_the_demonstration_and_all_that_it_started() {
-    if !installed("an_interrupt_ends_the_demonstration_and_all_that_it_started") {
+async fn interrupt_ends_the_demonstration_and_its_processes() {
+    if !installed("interrupt_ends_the_demonstration_and_its_processes") {
         return;
     }
     let mut child = demo(&["--seconds", "600"]);

@@ -156,8 +156,8 @@ async fn change(server: &Server, method: &str, what: &str, body: &'static str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_is_seen_by_prometheus_as_clients_see_it() {
-    if !installed("a_canary_is_seen_by_prometheus_as_clients_see_it") {
+async fn prometheus_sees_a_canary_as_clients_do() {
+    if !installed("prometheus_sees_a_canary_as_clients_do") {
         return;
     }
     let (repository, libraries) = (TempDir::new().unwrap(), TempDir::new().unwrap());

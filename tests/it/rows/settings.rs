@@ -57,7 +57,7 @@ async fn unproven_models_are_batched_where_a_probe_may_decide() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_users_word_batches_a_mixing_model_with_a_warning() {
+async fn batching_on_batches_a_mixing_model_with_a_warning() {
     let config = "batching = \"on\"\nmax_batch_size = 8\nmax_queue_delay = \"1h\"\nmax_queue_time = \"none\"\n";
     for graph in [onnx::across_rows(), graphs::first_of_sequence(ROWS)] {
         let (_repository, server, told) = serve(graph, config).await;
@@ -71,7 +71,7 @@ async fn the_users_word_batches_a_mixing_model_with_a_warning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn models_are_not_batched_where_the_user_says_so() {
+async fn batching_off_keeps_models_unbatched() {
     for graph in [onnx::add(1.0), graphs::first_of_sequence(COLUMNS)] {
         let (_repository, server, told) = serve(graph, "batching = \"off\"\nmax_queue_time = \"none\"\n").await;
         assert!(told.starts_with("off: ") && told.contains("config.toml"), "{told}");

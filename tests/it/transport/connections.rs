@@ -83,7 +83,7 @@ async fn idle_connections_make_room_for_new_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_answers_where_no_place_is_left() {
+async fn health_answers_at_the_connection_limit() {
     let (_repository, server) = start(&[&["--max-connections", "4"], &PATIENT[..]].concat());
     let _busy = busy(&server, 4);
     eventually("all are there", async || open(&server).await == 4.0).await;
@@ -113,7 +113,7 @@ async fn health_answers_where_no_place_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_places_are_not_kept_by_one_client() {
+async fn health_connections_are_not_held_by_one_client() {
     let (_repository, server) = start(&[&["--max-connections", "2"], &PATIENT[..]].concat());
     let _busy = busy(&server, 2);
     eventually("all are there", async || open(&server).await == 2.0).await;

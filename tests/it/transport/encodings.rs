@@ -44,7 +44,7 @@ async fn http_reads_and_writes_every_encoding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http_packs_only_what_pays() {
+async fn http_compresses_only_when_it_pays() {
     let (_repository, server) = start(&[]);
     let gzip = ("accept-encoding", "gzip".to_owned());
     let small = ask(server.http, Version::HTTP_11, INFER, std::slice::from_ref(&gzip), echo_json(4)).await;
@@ -96,7 +96,7 @@ async fn grpc_reads_every_encoding_and_answers_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_encodings_are_told_the_known() {
+async fn unknown_encodings_are_rejected_with_the_known_list() {
     let (_repository, server) = start(&[]);
     for unknown in ["br", "compress", "gzip, gzip"] {
         let headers = [("content-encoding", unknown.to_owned())];
@@ -113,7 +113,7 @@ async fn unknown_encodings_are_told_the_known() {
 }
 
 #[test]
-fn tritonclient_speaks_in_encodings() {
+fn tritonclient_sends_and_reads_encodings() {
     let (repository, server) = start(&[]);
     let (grpc, http) = (server.grpc.to_string(), server.http.to_string());
     let repository = repository.path().to_str().unwrap();

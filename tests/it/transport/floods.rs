@@ -79,7 +79,7 @@ async fn floods_of_frames_end_their_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn flood_is_told_by_goaway() {
+async fn flood_is_answered_by_goaway() {
     let (_repository, server) = start(&[]);
     // More than may come at once, and in one piece with what a connection begins with.
     let unknown = frame(UNKNOWN, 0, 0, &[]).repeat(5_000);

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn malformed_calls_are_told_what_is_wrong() {
+async fn malformed_calls_report_the_cause() {
     let (_repository, server) = start(&[]);
     let message = echo(4).encode_to_vec();
     let good = framed(false, &message);
@@ -48,7 +48,7 @@ async fn malformed_calls_are_told_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_that_there_are_not_are_named() {
+async fn unknown_methods_are_named() {
     let (_repository, server) = start(&[]);
     for path in ["/inference.GRPCInferenceService/ModelInfers", "/tensorflow.serving.PredictionService/Predict", "/x"] {
         let (status, ..) = call(&server, path, &[], framed(false, &[])).await;

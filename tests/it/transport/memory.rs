@@ -27,7 +27,7 @@ async fn held(server: &Server) -> f64 {
 const MIB: usize = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_budget_refuses_at_once_and_is_given_back() {
+async fn full_budget_rejects_at_once_and_recovers() {
     let (_repository, server) = start(&["--request-memory", "8MiB"]);
     assert_eq!(metric(&server, "onnxd_request_memory_limit_bytes", &[]).await, (8 * MIB) as f64);
     // Bodies that began and stay where they are: each has a MiB.
@@ -75,7 +75,7 @@ async fn a_full_budget_refuses_at_once_and_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_a_queue_is_counted_though_its_client_has_gone() {
+async fn queued_requests_count_after_their_client_leaves() {
     let (_repository, server) = start(&NO_TIME_LIMITS);
     // As JSON it is decoded into memory of its own.
     let numbers = vec![0; 50_000];

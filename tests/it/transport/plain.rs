@@ -41,7 +41,7 @@ fn assert_echo(reply: &Reply) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_odd_may_come_between() {
+async fn odd_requests_may_come_between_plain_ones() {
     let (_repository, server) = start(&[]);
     for between in [odd(), chunked(), GET.to_vec(), [b"\r\n", GET].concat()] {
         let mut connection = Connection::open(server.http).unwrap();
@@ -99,7 +99,7 @@ fn told(server: &Server, request: &[u8]) -> (Vec<String>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_ways_tell_the_same() {
+async fn fast_path_and_hyper_answer_alike() {
     let (_repository, server) = start(&[]);
     let (binary, [(name, length)]) = echo_binary(COUNT);
     let (large, [(_, large_length)]) = echo_binary(10_000);
@@ -179,7 +179,7 @@ async fn preface_of_http2_may_only_begin_a_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_and_readers_have_to_go_on() {
+async fn stalled_bodies_and_readers_time_out() {
     let timeouts = ["--body-timeout", "1s", "--write-timeout", "1s"];
     let (_repository, server) = start(&timeouts);
     let whole = plain();

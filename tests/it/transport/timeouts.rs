@@ -45,7 +45,7 @@ async fn closed(server: &Server, reason: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_that_do_not_go_on_are_not_waited_for() {
+async fn stalled_clients_time_out_and_waiting_ones_do_not() {
     let (_repository, server) = start(&[&TIMEOUTS[..], &NO_TIME_LIMITS].concat());
     // Connections over gRPC rest for as long as they like, before their first call and between calls.
     let (young, resting) = (inference(&server).await, inference(&server).await);
@@ -108,7 +108,7 @@ fn stuck(beginning: Vec<u8>) -> Body {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_have_to_come() {
+async fn stalled_bodies_time_out() {
     let (_repository, server) = start(&TIMEOUTS);
     let mut refused = 0.0;
     for version in [Version::HTTP_11, Version::HTTP_2] {
@@ -136,7 +136,7 @@ async fn bodies_have_to_come() {
 const MANY: usize = 8 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_have_to_be_read() {
+async fn unread_answers_time_out() {
     // The others would end a client that has to wait for the CPU while it sends.
     let (_repository, server) = start(&["--write-timeout", "1s"]);
     let (body, [(name, length)]) = echo_binary(MANY);

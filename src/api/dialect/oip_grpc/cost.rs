@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_more_decoded_is_seen() {
+    fn decoded_cost_counts_inputs_shapes_and_parameters() {
         let input = |contents| InferInputTensor { contents: Some(Box::new(contents)), ..InferInputTensor::default() };
         let request = |inputs| ModelInferRequest { inputs, ..ModelInferRequest::default() }.encode_to_vec();
         assert_eq!(decoded(&request(vec![])), 0);

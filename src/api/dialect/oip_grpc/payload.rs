@@ -36,7 +36,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_where_decoding_finds_it(model in "[a-z]{1,200}", names in prop::collection::vec("[a-z]{0,9}", 1..4), large in 0..4usize) {
+        fn payload_offset_matches_the_decoder(model in "[a-z]{1,200}", names in prop::collection::vec("[a-z]{0,9}", 1..4), large in 0..4usize) {
             let input = |name: &String| InferInputTensor { name: name.clone(), shape: vec![1, 300], ..Default::default() };
             let raw = |index| Bytes::from(vec![7; if index == large { 1000 } else { index }]);
             let message = ModelInferRequest {
@@ -57,7 +57,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_no_message_has_none(bytes: Vec<u8>) {
+        fn payload_offset_stays_within_arbitrary_bytes(bytes: Vec<u8>) {
             prop_assert!(first(&bytes, 1).is_none_or(|place| place <= bytes.len()));
         }
     }

@@ -99,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn short_jobs_pass_long_ones_that_came_little_earlier() {
+    fn short_jobs_pass_slightly_older_long_jobs() {
         let (start, mut queue) = (Instant::now(), JobQueue::new(1));
         queue.push(start, 20 << 20, "long");
         queue.push(start + Duration::from_millis(500), 1 << 20, "soon");
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_large_jobs_run_at_once() {
+    fn queue_limits_concurrent_large_jobs() {
         let (now, mut queue) = (Instant::now(), JobQueue::new(2));
         (0..3).for_each(|number| queue.push(now, LARGE_BYTES + 1, number));
         queue.push(now + Duration::from_secs(1), 1, 3);
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_job_comes_out_once_and_those_of_one_size_in_order(jobs in prop::collection::vec((0..5000u64, 0..5usize), 0..50)) {
+        fn queue_pops_jobs_once_and_in_order_within_size(jobs in prop::collection::vec((0..5000u64, 0..5usize), 0..50)) {
             let (start, mut queue) = (Instant::now(), JobQueue::new(50));
             let mut at = start;
             for (index, (wait, megabytes)) in jobs.iter().enumerate() {

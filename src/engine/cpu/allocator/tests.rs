@@ -64,7 +64,7 @@ fn run_that_needs_more_than_its_limit_is_refused() {
 }
 
 #[test]
-fn runs_up_to_the_limit_are_not_refused_however_many_there_are() {
+fn runs_within_the_limit_are_never_rejected() {
     let mut instance = load(expand(), 1 << 20);
     let kept: Vec<_> = (0..10).map(|_| expanded(&mut instance, 200_000).unwrap()).collect();
     assert!(instance.held_memory().runs() > 10 * 800_000, "answers that somebody holds count");
@@ -72,7 +72,7 @@ fn runs_up_to_the_limit_are_not_refused_however_many_there_are() {
 }
 
 #[test]
-fn session_and_its_answers_give_everything_back() {
+fn session_and_answers_release_all_their_memory() {
     let mut instance = load(mlp(&[64, 128, 8]), 1 << 30);
     let held = instance.held_memory().clone();
     let weights = held.counted_weights();

@@ -107,7 +107,7 @@ fn undeclared_ranks_are_a_hazard_where_operators_index_shapes() {
 }
 
 #[test]
-fn extents_that_follow_from_elements_are_a_hazard_where_none_end_the_process() {
+fn element_dependent_extents_are_a_hazard_for_some_operators() {
     assert_eq!(hazard_of(vec![node("Unique", &["x"], "y")]), None);
     assert!(hazard_of(vec![node("NonZero", &["x"], "n"), node("Unique", &["n"], "y")]).is_some());
     let step = vec![node("STFT", &["x", "ids", "", "two"], "y")];
@@ -129,7 +129,7 @@ fn branches_that_drop_an_axis_are_a_hazard() {
 }
 
 #[test]
-fn graphs_and_functions_inside_are_looked_at() {
+fn subgraphs_and_functions_are_searched() {
     let inner = GraphProto { nodes: vec![node("Mod", &["ids", "ids"], "m")], ..GraphProto::default() };
     let body = AttributeProto { name: "then_branch".into(), graph: Some(inner), ..AttributeProto::default() };
     let branch = NodeProto { attributes: vec![body], ..node("If", &["go"], "y") };
@@ -149,7 +149,7 @@ fn graphs_and_functions_inside_are_looked_at() {
 }
 
 #[test]
-fn functions_that_call_each_other_for_ever_end() {
+fn recursive_functions_do_not_hang_the_search() {
     let calls = NodeProto { domain: "mine".into(), ..node("Twice", &["a"], "b") };
     let function = FunctionProto {
         name: "Twice".into(),

@@ -64,7 +64,7 @@ proptest! {
     /// Whatever is taken and freed in whatever order: blocks don't overlap, the account holds what the pool has, and all of it is
     /// gone in the end.
     #[test]
-    fn pools_count_what_they_hold(steps in steps()) {
+    fn pools_count_the_memory_they_hold(steps in steps()) {
         let pool = pool();
         let held = pool.account().held().clone();
         let mut taken: Vec<Taken> = Vec::new();
@@ -88,7 +88,7 @@ proptest! {
 }
 
 #[test]
-fn pool_reuses_what_was_freed() {
+fn pool_reuses_freed_blocks() {
     let pool = pool();
     let first = Taken::new(&pool, 1 << 20, 1);
     let address = first.memory;
@@ -102,7 +102,7 @@ fn pool_reuses_what_was_freed() {
 }
 
 #[test]
-fn pool_releases_what_no_run_has_used_for_two_sweeps() {
+fn pool_releases_blocks_unused_for_two_sweeps() {
     let pool = pool();
     Taken::new(&pool, 64 << 20, 1).free();
     Taken::new(&pool, 1000, 1).free();
@@ -114,7 +114,7 @@ fn pool_releases_what_no_run_has_used_for_two_sweeps() {
 }
 
 #[test]
-fn pool_keeps_what_runs_use_again_and_again() {
+fn pool_keeps_blocks_that_runs_reuse() {
     let pool = pool();
     let address = |pool| {
         let taken = Taken::new(pool, 4 << 20, 1);
@@ -228,7 +228,7 @@ fn kept_memory_makes_room() {
 
 /// Weights may take nearly all that the process has: small models serve all the same.
 #[test]
-fn runs_get_a_little_where_weights_have_taken_all() {
+fn runs_get_a_reserve_when_weights_fill_the_memory() {
     let [weights, runs] = accounts_sharing::<2>(16 * MIB);
     let (weights, runs) = (Pool::unswept(weights, Purpose::Weights), Pool::unswept(runs, Purpose::Runs));
     let held = weights.allocate(15 * MIB, false).unwrap();
