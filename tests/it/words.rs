@@ -1,7 +1,8 @@
-//! Words of the sources: comments begin with their subject, constants say what they bound, log messages are constants, names of
-//! types are unique.
+//! Words of the sources: comments and names of tests begin with their subject, constants say what they bound, log messages are
+//! constants, names of types are unique.
 
 mod log_events;
+mod test_names;
 mod type_names;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 /// Folders of the sources whose words are held.
-const FOLDERS: [&str; 4] = ["src", "loadtest/src", "tests/it", "build"];
+const FOLDERS: [&str; 5] = ["src", "loadtest/src", "loadtest/tests", "tests/it", "build"];
 
 /// Beginnings of a comment that hide its subject.
 const HIDDEN_SUBJECTS: [&str; 8] = ["What", "Who", "Whose", "Whether", "That", "Those", "How", "Which"];
