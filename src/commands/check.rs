@@ -25,7 +25,7 @@ use crate::{
     ort_library,
     repository::{Repository, RepositoryModel, Scan, Source},
     router::{Meta, ModelEntry, Router, Routing, Table, Version, VersionEntry},
-    server::limit_settings::run_memory,
+    server::derived_limits::run_memory,
     tensor::{Datatype, Dimension, OutputTensor, TensorSpec},
     traffic::{STABLE, Traffic},
 };

@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-use super::connection_limits::ConnectionLimits;
+use super::http_limits::HttpLimits;
 use crate::{api::PendingResponses, clock, metrics::Closed};
 
 /// Activity of a connection.
@@ -154,14 +154,14 @@ pub(super) async fn until_greeted(activity: &ConnectionActivity, grace: Duration
 }
 
 /// Ends when the connection is to be closed, with the reason.
-pub(super) async fn until_closed(activity: &ConnectionActivity, limits: &ConnectionLimits) -> Closed {
+pub(super) async fn until_closed(activity: &ConnectionActivity, limits: &HttpLimits) -> Closed {
     // Often enough that no timeout is exceeded by much. Seldom enough for ten thousand connections.
     let shortest = limits.header_timeout.min(limits.idle_timeout).min(limits.write_timeout);
     let tick = (shortest / 4).clamp(Duration::from_millis(10), Duration::from_secs(5));
     let mut watch = Watch { rest: IdlePeriod::new(activity, Instant::now()), stalled: None };
     loop {
         sleep(tick).await;
-        if let Some(why) = watch.look(activity, limits, Instant::now()) {
+        if let Some(why) = watch.check(activity, limits, Instant::now()) {
             activity.given_up.store(true, Relaxed);
             return why;
         }
@@ -191,7 +191,7 @@ impl IdlePeriod {
 }
 
 impl Watch {
-    fn look(&mut self, activity: &ConnectionActivity, limits: &ConnectionLimits, now: Instant) -> Option<Closed> {
+    fn check(&mut self, activity: &ConnectionActivity, limits: &HttpLimits, now: Instant) -> Option<Closed> {
         let blocked = activity.blocked.load(Relaxed);
         let written = activity.written.load(Relaxed);
         match self.stalled {

@@ -32,8 +32,8 @@ use super::{
     client_stream::ClientStream,
     coarse_timer::CoarseTimer,
     connection_limit::Full,
-    connection_limits::ConnectionLimits,
     half_close::until_gone,
+    http_limits::HttpLimits,
     http1_fast_path::{self, ConnectionRules, FastPath, Head},
     http2_flood,
     poll_once::PollOnceExecutor,
@@ -79,7 +79,7 @@ pub(super) struct PortConfig {
     builder: Arc<auto::Builder<PollOnceExecutor>>,
     /// Accepts HTTP/1.1 only, for connections that have begun with it.
     http1_builder: Arc<auto::Builder<PollOnceExecutor>>,
-    limits: Arc<ConnectionLimits>,
+    limits: Arc<HttpLimits>,
     phase: watch::Receiver<ServerPhase>,
     metrics: TransportMetrics,
 }
@@ -95,7 +95,7 @@ pub(super) struct Peer {
 /// Context that the requests of one connection share.
 struct Requests {
     service: Service,
-    limits: Arc<ConnectionLimits>,
+    limits: Arc<HttpLimits>,
     phase: watch::Receiver<ServerPhase>,
     client: SocketAddr,
     activity: Arc<ConnectionActivity>,
@@ -105,7 +105,7 @@ struct Requests {
 impl PortConfig {
     pub(super) fn new(
         service: Service,
-        limits: Arc<ConnectionLimits>,
+        limits: Arc<HttpLimits>,
         phase: watch::Receiver<ServerPhase>,
         metrics: TransportMetrics,
     ) -> Self {
@@ -334,7 +334,7 @@ fn keeping_open(answer: HttpResponse, open: Open) -> HttpResponse {
 }
 
 /// The refusal of a request whose head is too long.
-fn too_long(request: &Request<Incoming>, limits: &ConnectionLimits) -> Option<HttpResponse> {
+fn too_long(request: &Request<Incoming>, limits: &HttpLimits) -> Option<HttpResponse> {
     let refusal = |status, message| Some(refusal(status, message).map(AnswerBody::Other));
     let uri = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
     if uri > limits.uri_bytes {

@@ -12,8 +12,8 @@ use super::{
     config::ServerConfig,
     connection::PortConfig,
     connection_limit::{ConnectionLimit, ConnectionLimitConfig},
+    derived_limits,
     io_threads::IoThreads,
-    limit_settings,
     port::Port,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub(super) async fn open(
     io: &IoThreads,
 ) -> Result<(Addresses, Vec<Port>), String> {
     let ConnectionLimitConfig { total, per_client, .. } = places.limits();
-    let (max_run_memory, _) = limit_settings::run_memory(config.models.max_run_memory, config.clients.request_memory);
+    let (max_run_memory, _) = derived_limits::run_memory(config.models.max_run_memory, config.clients.request_memory);
     tracing::info!(
         request_memory = %ByteSize(context.limits.budget.limit()),
         max_run_memory = %ByteSize(max_run_memory),
@@ -109,7 +109,7 @@ pub(super) async fn open(
     };
     // Set before the first port answers.
     context.ports.set(bound);
-    let limits = Arc::new(limit_settings::connection_limits(&config.clients));
+    let limits = Arc::new(derived_limits::http_limits(&config.clients));
     let open = |(protocol, _, listener, (service, grace, places, io)): (
         _,
         _,

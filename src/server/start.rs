@@ -16,8 +16,8 @@ use super::{
     access_log::Writer,
     config::{AccessLogConfig, DrainConfig, ModelDefaults, RepositoryConfig, ServerConfig},
     connection_limit::ConnectionLimit,
+    derived_limits::{self, run_memory},
     io_threads::IoThreads,
-    limit_settings::{self, run_memory},
     port::Port,
     ports::{self, Addresses, Sockets},
     readiness, scrape_gauges,
@@ -120,14 +120,14 @@ impl Server {
             router,
             phase: phase.subscribe(),
             ready_when: config.ready,
-            limits: Arc::new(limit_settings::limits(&config.clients)),
+            limits: Arc::new(derived_limits::limits(&config.clients)),
             codecs,
             compute: compute.clone(),
             access_log: access_log.as_ref().map(|(log, _)| log.clone()),
             ports: Arc::default(),
         };
         let transport = &exposition.server().transport;
-        let places = ConnectionLimit::new(limit_settings::place_limits(&config.clients), Some(transport.clone()));
+        let places = ConnectionLimit::new(derived_limits::place_limits(&config.clients), Some(transport.clone()));
         let read = scrape_gauges::reader(&config, &context, control.clone(), &io, places.limits().total, cpus);
         let scraped = Service::metrics(&context, exposition.clone(), read);
         let services = [

@@ -32,8 +32,8 @@ use super::{
     byte_stream::{ByteStream, StreamHandle},
     config::ServerConfig,
     connection::{Peer, PortConfig},
-    connection_limits::ConnectionLimits,
-    limit_settings,
+    derived_limits,
+    http_limits::HttpLimits,
 };
 use crate::{
     api::{
@@ -180,7 +180,7 @@ impl StreamHandle for ShortHandle {
 struct ServerFixture {
     context: Context,
     transport: TransportMetrics,
-    limits: ConnectionLimits,
+    limits: HttpLimits,
     runtime: Runtime,
     _phase: watch::Sender<ServerPhase>,
     _registry: Registry,
@@ -219,7 +219,7 @@ impl ServerFixture {
             router,
             phase: phase.subscribe(),
             ready_when: config.ready,
-            limits: Arc::new(limit_settings::limits(&config.clients)),
+            limits: Arc::new(derived_limits::limits(&config.clients)),
             codecs,
             compute,
             access_log: None,
@@ -228,7 +228,7 @@ impl ServerFixture {
         ServerFixture {
             context,
             transport,
-            limits: limit_settings::connection_limits(&config.clients),
+            limits: derived_limits::http_limits(&config.clients),
             runtime: Runtime::new().unwrap(),
             _phase: phase,
             _registry: registry,
@@ -386,7 +386,7 @@ fn slow_clients_are_reset_over_any_stream() {
         in_time(silent.end).await.unwrap();
         assert!(silent.handle.state().resets);
     });
-    bench.limits = ConnectionLimits { header_timeout: TEST_TIMEOUT, write_timeout: SHORT_TIMEOUT, ..bench.limits };
+    bench.limits = HttpLimits { header_timeout: TEST_TIMEOUT, write_timeout: SHORT_TIMEOUT, ..bench.limits };
     bench.runtime.block_on(async {
         // The answer is taken in one write, and waits for the flush.
         let mut deaf = bench.serve(service, &[], 100, 50).await;

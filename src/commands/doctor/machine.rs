@@ -8,7 +8,7 @@ use crate::{
     commands::cli::Settings,
     config::rounded,
     host::{self, ControlGroupLimit, Cpus, Memory},
-    server::limit_settings::{request_memory, room_for_connections},
+    server::derived_limits::{request_memory, room_for_connections},
 };
 
 pub(super) fn cpus() -> Vec<Finding> {

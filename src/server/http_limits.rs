@@ -1,10 +1,10 @@
-//! Limits of one connection.
+//! Limits of one HTTP connection: sizes, streams, timeouts.
 
 use std::time::Duration;
 
-/// Limits of one connection.
+/// Limits of one HTTP connection.
 #[derive(Debug, Clone)]
-pub(super) struct ConnectionLimits {
+pub(super) struct HttpLimits {
     /// Streams that may be open at once. Batches form out of their requests.
     pub streams: u32,
     pub header_bytes: usize,

@@ -3,7 +3,7 @@
 use super::{
     config::ClientLimits,
     connection_limit::{BEYOND_LIMIT, ConnectionLimitConfig},
-    connection_limits::ConnectionLimits,
+    http_limits::HttpLimits,
 };
 use crate::{
     api::{Budget, Limits},
@@ -54,8 +54,8 @@ fn default_run_memory(usable: usize) -> usize {
 }
 
 /// Limits of each connection.
-pub(super) fn connection_limits(clients: &ClientLimits) -> ConnectionLimits {
-    ConnectionLimits {
+pub(super) fn http_limits(clients: &ClientLimits) -> HttpLimits {
+    HttpLimits {
         streams: u32::try_from(clients.streams).unwrap_or(u32::MAX),
         header_bytes: clients.header_bytes.0,
         headers: clients.headers,
