@@ -24,7 +24,7 @@ fn loadtest(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap()
 }
 
-/// What a run prints as JSON.
+/// Report of a run, as its JSON gives it.
 fn measured(arguments: &[&str]) -> Value {
     measured_for("200ms", arguments)
 }

@@ -111,9 +111,7 @@ fn real_provider_names_its_missing_libraries() {
 /// On a machine without a GPU: models run on the CPU, what is missing for those that ask for more is named, each piece of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn gpu_build_without_a_gpu_serves_on_the_cpu() {
-    let Some(unpacked) = unpacked_where(false, "gpu_build_without_a_gpu_serves_on_the_cpu") else {
-        return;
-    };
+    let Some(unpacked) = unpacked_where(false, "gpu_build_without_a_gpu_serves_on_the_cpu") else { return };
     let repository = TempDir::new().unwrap();
     for (model, config) in [
         ("one", ""),
