@@ -169,9 +169,10 @@ impl PortConfig {
             closing.right_future().left_future(),
             overdue.right_future().right_future(),
         ]);
-        let accepted = until_ended(pin!(accepting), &mut events, &self.metrics, |_| false).await;
         // The error is not logged: the client may just have gone.
-        let Some(Ok(stream)) = accepted else { return };
+        let Some(Ok(stream)) = until_ended(pin!(accepting), &mut events, &self.metrics, |_| false).await else {
+            return;
+        };
         let mut stream = ClientStream::new(stream, activity.clone(), self.limits.streams);
         let handle = stream.handle();
         let gone = until_gone(&activity, stream.handle()).map(|()| ConnectionEvent::End);
