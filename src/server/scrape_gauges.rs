@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_linux_says() {
+    fn linux_reports_figures_of_this_process() {
         let stat =
             "42 (a ) name) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 7 0 999 1048576 33 18446744073709551615";
         let read = parse(stat, "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t7\n");
