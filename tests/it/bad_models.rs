@@ -254,7 +254,7 @@ async fn failed_reload_keeps_the_serving_version() {
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     };
     let failures = |line: &Value| line["level"] == "ERROR" && line["model"] == "model";
-    let mut told = 0;
+    let mut failure_count = 0;
     let mut after_first_round = 0;
     for round in 0..3 {
         for bad in bad_models() {
@@ -265,9 +265,9 @@ async fn failed_reload_keeps_the_serving_version() {
                     symlink(&path, aside).unwrap();
                 }
             });
-            told += 1;
-            let what = format!("failure {told} ({}) is told", bad.name);
-            eventually(&what, async || server.count_log(failures) == told).await;
+            failure_count += 1;
+            let what = format!("failure {failure_count} ({}) is reported", bad.name);
+            eventually(&what, async || server.count_log(failures) == failure_count).await;
             assert!(serves(&server, "model").await, "{}", bad.name);
         }
         if round == 0 {
@@ -275,8 +275,8 @@ async fn failed_reload_keeps_the_serving_version() {
         }
     }
     let grown = memory().saturating_sub(after_first_round);
-    assert!(grown < 32, "{grown} MiB more after {told} failures; {after_first_round} MiB before");
-    server.wait_for_logs(told, |line| line["is_serving"] == true);
+    assert!(grown < 32, "{grown} MiB more after {failure_count} failures; {after_first_round} MiB before");
+    server.wait_for_logs(failure_count, |line| line["is_serving"] == true);
 
     // And once it is good again it takes over.
     turn("better", &|path| onnx::add(2.0).save(path));
@@ -386,8 +386,8 @@ async fn data_ports_disclose_no_host_paths() {
         for answer in answers {
             let parts =
                 [root.to_str().unwrap(), folder.path().to_str().unwrap(), "model.onnx", "root:x", "config.toml"];
-            let told: Vec<_> = parts.iter().filter(|part| answer.contains(**part)).collect();
-            assert!(told.is_empty(), "{name}: {told:?} in {answer}");
+            let failure_count: Vec<_> = parts.iter().filter(|part| answer.contains(**part)).collect();
+            assert!(failure_count.is_empty(), "{name}: {failure_count:?} in {answer}");
         }
     }
 }
@@ -436,7 +436,7 @@ async fn version_changed_during_its_load_is_reloaded() {
         });
     }
     eventually("what is there now serves", async || serves(&server, "changes").await).await;
-    eventually("what is not there is told", async || reasons(&server, "vanishes").await.contains("no such file")).await;
+    eventually("missing file is reported", async || reasons(&server, "vanishes").await.contains("no such file")).await;
     // A version that was loaded of the first files was never reported ready.
     server.wait_for_logs(1, |line| line["message"] == "ready" && line["model"] == "changes");
     assert_eq!(server.count_log(|line| line["message"] == "ready" && line["model"] == "vanishes"), 0);

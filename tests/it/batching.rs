@@ -185,8 +185,8 @@ async fn rows_that_cost_more_to_stack_are_not_batched() {
         let repository = repository("column", onnx::column(WIDTH, WIDTH - 1), config);
         let server = Server::start(repository.path());
         let metadata = get(server.http, "/v2/models/column").await.json();
-        let told = metadata["properties"]["batching"].as_str().unwrap_or_default();
-        assert!(told.starts_with(expected), "{config}: {told}");
+        let reported = metadata["properties"]["batching"].as_str().unwrap_or_default();
+        assert!(reported.starts_with(expected), "{config}: {reported}");
         let client = inference(&server).await;
         let mut tasks = JoinSet::new();
         for number in 0..10_usize {
@@ -321,11 +321,11 @@ async fn inline_runs_are_chosen_by_cost() {
         let repository = repository("m", graph, config);
         let server = Server::start(repository.path());
         let metadata = get(server.http, "/v2/models/m").await.json();
-        let told = metadata["properties"]["in_place"].as_str().unwrap_or_default();
+        let reported = metadata["properties"]["in_place"].as_str().unwrap_or_default();
         // The speed of the machine decides too; nothing else may speak against it.
         let is_slow = |text: &str| text.starts_with("off: a batch of") || text.starts_with("off: a row takes");
-        let by_speed = (expected.starts_with("on") || is_slow(expected)) && is_slow(told);
-        assert!(told.starts_with(expected) || by_speed, "{config}: {told}");
+        let by_speed = (expected.starts_with("on") || is_slow(expected)) && is_slow(reported);
+        assert!(reported.starts_with(expected) || by_speed, "{config}: {reported}");
     }
 }
 

@@ -142,8 +142,9 @@ fn mistakes_end_the_command_with_one_message() {
         let unsaid: Vec<_> = says.iter().filter(|part| !err.contains(&filled(part))).collect();
         // Usage errors are reported by the parser of the command line, in its own form.
         let messages = err.lines().filter(|line| line.starts_with("onnxd: ")).count();
-        let told = unsaid.is_empty() && out.is_empty() && (messages == 1 || *code == 2) && !err.contains("panicked");
-        if output.status.code() != Some(*code) || !told {
+        let is_one_message =
+            unsaid.is_empty() && out.is_empty() && (messages == 1 || *code == 2) && !err.contains("panicked");
+        if output.status.code() != Some(*code) || !is_one_message {
             complaints.push(format!("{line}: {}, without {unsaid:?}\n{out}{err}", output.status));
         }
     }

@@ -56,7 +56,7 @@ const WRONG: &[(&[u8], &[&str])] = &[
 fn config_file_problems_are_reported_with_their_place() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("onnxd.toml");
-    let told = |command: &mut Command| {
+    let reported = |command: &mut Command| {
         let output = ended(command);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{output:?}");
         text(&output.stderr).lines().map(str::to_owned).collect::<Vec<_>>()
@@ -65,7 +65,7 @@ fn config_file_problems_are_reported_with_their_place() {
         fs::write(&file, contents).unwrap();
         // Both where it is only shown and where it is served with.
         for command in [&["config"][..], &["serve", "."]] {
-            let lines = told(onnxd().args(command).arg("--config").arg(&file));
+            let lines = reported(onnxd().args(command).arg("--config").arg(&file));
             assert_eq!(lines.len(), says.len(), "{lines:#?}");
             for (line, part) in lines.iter().zip(*says) {
                 let expected = format!("onnxd: {}:{part}", file.display());
@@ -74,11 +74,11 @@ fn config_file_problems_are_reported_with_their_place() {
         }
     }
     for (path, why) in [(folder.path(), "can't be read: Is a directory"), ("/dev/zero".as_ref(), "larger than 1 MiB")] {
-        let lines = told(config(&["--config"]).arg(path));
+        let lines = reported(config(&["--config"]).arg(path));
         assert!(lines.len() == 1 && lines[0].contains(path.to_str().unwrap()) && lines[0].contains(why), "{lines:?}");
     }
     fs::write(&file, format!("x = {}", "[".repeat(100_000))).unwrap();
-    assert!(told(config(&["--config"]).arg(&file))[0].contains("not valid TOML"));
+    assert!(reported(config(&["--config"]).arg(&file))[0].contains("not valid TOML"));
 }
 
 #[test]
@@ -195,12 +195,12 @@ fn documented_model_defaults_serve_the_model() {
     fs::remove_file(repository.path().join("add/config.toml")).unwrap();
     let pipe = repository.path().join("add/config.toml");
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    let told = |part: &str| {
+    let reported = |part: &str| {
         server.wait_for_log(|line| field(line, "error").contains(part));
     };
-    told("add/config.toml can't be read: it is a pipe");
+    reported("add/config.toml can't be read: it is a pipe");
     fs::remove_file(&pipe).unwrap();
     fs::write(&pipe, "instances = 0\nmax_batch_sise = 1").unwrap();
-    told("add/config.toml:1:13: instances must be an integer from 1 to 1024, got 0; ");
-    told("add/config.toml:2:1: unknown key 'max_batch_sise'; did you mean 'max_batch_size'?");
+    reported("add/config.toml:1:13: instances must be an integer from 1 to 1024, got 0; ");
+    reported("add/config.toml:2:1: unknown key 'max_batch_sise'; did you mean 'max_batch_size'?");
 }

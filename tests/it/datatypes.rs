@@ -309,9 +309,10 @@ async fn models_with_mixed_or_no_inputs_answer() {
         ..ModelInferRequest::default()
     };
     let answer = infer(&client, request).await.unwrap();
-    let told: Vec<_> = answer.outputs.iter().map(|output| (&*output.name, &*output.datatype, &*output.shape)).collect();
+    let reported: Vec<_> =
+        answer.outputs.iter().map(|output| (&*output.name, &*output.datatype, &*output.shape)).collect();
     assert_eq!(
-        told,
+        reported,
         [("same truth", "BOOL", &[3, 2][..]), ("same count", "INT64", &[3]), ("same number", "FP32", &[])]
     );
     assert_eq!(answer.raw_output_contents, [vec![1, 0, 0, 1, 1, 1], int64_bytes(&[5, 6, 7]), float_bytes(&[0.5])]);

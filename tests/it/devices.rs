@@ -82,9 +82,9 @@ async fn unavailable_device_fails_its_model_alone() {
         let public = ask(&server, model).await.unwrap_err();
         assert!(public.contains("it failed to load") && !public.contains("libonnxruntime"), "{public}");
         assert_eq!(version(&server, model).await["devices"], json!([]));
-        let told = |line: &Value| line["level"] == "ERROR" && line["model"] == model;
-        assert!(field(&server.wait_for_log(told), "error").contains(lacks));
-        assert_eq!(server.count_log(told), 1);
+        let reported = |line: &Value| line["level"] == "ERROR" && line["model"] == model;
+        assert!(field(&server.wait_for_log(reported), "error").contains(lacks));
+        assert_eq!(server.count_log(reported), 1);
     }
     assert_eq!(metric(&server, "onnxd_device_instances", &["device=\"cpu\""]).await, 2.0);
     assert_eq!(metric(&server, "onnxd_device_fallback_versions", &[]).await, 0.0);

@@ -64,11 +64,11 @@ fn doctor_finds_no_problem_on_this_machine() {
 
     // The same for people, in groups.
     let Output { status, stdout, stderr } = ended(&mut doctor(&[]));
-    let told = text(&stdout);
-    assert!(status.code() == Some(0) && stderr.is_empty(), "{told}");
-    let words = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    let reported = text(&stdout);
+    assert!(status.code() == Some(0) && stderr.is_empty(), "{reported}");
+    let words = reported.split_whitespace().collect::<Vec<_>>().join(" ");
     for says in [&format!("CPUs ok usable {cpus} "), " ok version 1.31.1 ", " a server would start and serve."] {
-        assert!(words.contains(says), "{says:?} in\n{told}");
+        assert!(words.contains(says), "{says:?} in\n{reported}");
     }
 }
 
@@ -81,8 +81,8 @@ fn doctor_reports_obstacles_to_serving_as_problems() {
         assert_eq!(document["problems"], 1, "{document:#}");
         let finding = finding(&document, group, name);
         assert_eq!(finding["level"], "problem");
-        let told = finding["text"].as_str().unwrap();
-        assert!(says.iter().all(|says| told.contains(says)), "{says:?} in {told}");
+        let reported = finding["text"].as_str().unwrap();
+        assert!(says.iter().all(|says| reported.contains(says)), "{says:?} in {reported}");
     };
     problem(&mut doctor(&["--grpc", &address]), "ports", "grpc", &[&address, "in use", "--grpc HOST:PORT"]);
     // Two of its own on one address, of which each process here has another.

@@ -87,8 +87,8 @@ async fn answers(server: &Server, model: &str) -> bool {
 fn real_provider_names_its_missing_libraries() {
     let Some(unpacked) = unpacked("real_provider_names_its_missing_libraries") else { return };
     let (cache, library) = (TempDir::new().unwrap(), &unpacked.library);
-    let told = document(&ended(runtime(cache.path(), &["--json"]).env("ORT_DYLIB_PATH", library)));
-    assert_eq!(told["library"], library.to_str().unwrap());
+    let reported = document(&ended(runtime(cache.path(), &["--json"]).env("ORT_DYLIB_PATH", library)));
+    assert_eq!(reported["library"], library.to_str().unwrap());
     let system = libraries_of_the_system();
     let expected = |all: &[&str]| all.iter().filter(|name| !system.contains(**name)).map(ToString::to_string).collect();
     let cuda: Vec<String> = expected(&[
@@ -102,10 +102,10 @@ fn real_provider_names_its_missing_libraries() {
         "libcufft.so.12",
         "libnvrtc.so.13",
     ]);
-    assert_eq!(missing(&told, "cuda"), cuda);
+    assert_eq!(missing(&reported, "cuda"), cuda);
     let tensorrt: Vec<String> =
         expected(&["libcublas.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10", "libcudart.so.13", "libcudnn.so.9"]);
-    assert_eq!(missing(&told, "tensorrt"), tensorrt);
+    assert_eq!(missing(&reported, "tensorrt"), tensorrt);
 }
 
 /// On a machine without a GPU: models run on the CPU, what is missing for those that ask for more is named, each piece of it.
@@ -151,12 +151,13 @@ async fn gpu_build_without_a_gpu_serves_on_the_cpu() {
     }
 
     // Once, not for each model.
-    let told = |line: &Value| line["level"] == "WARN" && field(line, "message").starts_with("models run on the CPU");
-    let line = server.wait_for_log(told);
+    let reported =
+        |line: &Value| line["level"] == "WARN" && field(line, "message").starts_with("models run on the CPU");
+    let line = server.wait_for_log(reported);
     for says in ["libcuda.so.1", "`onnxd doctor`", "--device cpu"] {
         assert!(field(&line, "reason").contains(says), "{line}");
     }
-    assert_eq!(server.count_log(told), 1);
+    assert_eq!(server.count_log(reported), 1);
     assert!(answers(&server, "one").await, "it goes on");
 }
 
@@ -225,8 +226,9 @@ async fn models_run_on_gpus_that_work() {
     assert!(field(&line, "warning").starts_with("it does not run on every GPU: cuda:0 can't run it: "), "{line}");
     let large = version(&server, "large").await;
     assert_eq!(large["devices"], json!(["cpu"]), "{large}");
-    let told = get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
-    assert!(told.starts_with("cpu: cuda:0 can't run it: ") && told.contains("not enough memory"), "{told}");
+    let reported =
+        get(server.http, "/v2/models/large").await.json()["properties"]["device"].as_str().unwrap().to_owned();
+    assert!(reported.starts_with("cpu: cuda:0 can't run it: ") && reported.contains("not enough memory"), "{reported}");
     let warned = |line: &Value| line["level"] == "WARN" && line["model"] == "large";
     let line = server.wait_for_log(warned);
     assert!(
@@ -330,10 +332,10 @@ fn driver_without_a_gpu_is_reported_with_advice() {
     command.env("ORT_DYLIB_PATH", &unpacked.library).env("LD_LIBRARY_PATH", cuda.path()).env("FAKE_GPUS", "0");
     command.env("ONNXD_CACHE_DIR", cache.path()).args(["doctor", "--device", "cuda"]);
     let output = ended(&mut command);
-    let told = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{told}");
+    let reported = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{reported}");
     for says in ["cuda can't be had: the NVIDIA driver sees no GPU", "`nvidia-smi`", "CUDA_VISIBLE_DEVICES"] {
-        assert!(told.contains(says), "{says} is not in {told}");
+        assert!(reported.contains(says), "{says} is not in {reported}");
     }
 }
 

@@ -236,12 +236,12 @@ async fn metadata_lists_models_versions_and_tensors() {
     let metadata = client.model_metadata(request("pair", "")).await.unwrap().into_inner();
     assert_eq!((&*metadata.name, &*metadata.platform), ("pair", "onnxruntime_onnx"));
     assert_eq!(metadata.versions, ["1", "3"]);
-    let told = |tensors: &[onnxd::api::proto::model_metadata_response::TensorMetadata]| -> Vec<_> {
+    let reported = |tensors: &[onnxd::api::proto::model_metadata_response::TensorMetadata]| -> Vec<_> {
         tensors.iter().map(|tensor| (tensor.name.clone(), tensor.datatype.clone(), tensor.shape.clone())).collect()
     };
     let fp32 = |name: &str| (name.to_string(), "FP32".to_string(), vec![-1, 2]);
-    assert_eq!(told(&metadata.inputs), ["a", "b"].map(fp32));
-    assert_eq!(told(&metadata.outputs), ["sum", "difference"].map(fp32));
+    assert_eq!(reported(&metadata.inputs), ["a", "b"].map(fp32));
+    assert_eq!(reported(&metadata.outputs), ["sum", "difference"].map(fp32));
     assert_eq!(metadata.properties["batching"], "on: up to 64 rows");
 
     let metadata = client.model_metadata(request("across_rows", "1")).await.unwrap().into_inner();

@@ -116,10 +116,10 @@ async fn runs_that_fail_for_their_inputs_are_the_clients_fault() {
         [("a", "FP32", &[1, 1], json!([[1]])), ("b", "FP32", &[2, 1], json!([[1], [2]]))];
     let mismatched = ask(&server, "axis", &inputs).await;
     expect(&mismatched, 400, &["operator Concat", "Non concat axis dimensions must match"]);
-    for told in [answer.error(), mismatched.error()] {
+    for message in [answer.error(), mismatched.error()] {
         let cpp: Vec<_> =
-            ["onnxruntime", "::", ".cc", ".h:", "was false"].iter().filter(|part| told.contains(**part)).collect();
-        assert!(cpp.is_empty(), "{cpp:?} in {told}");
+            ["onnxruntime", "::", ".cc", ".h:", "was false"].iter().filter(|part| message.contains(**part)).collect();
+        assert!(cpp.is_empty(), "{cpp:?} in {message}");
     }
     // Nothing shows that this model works: its failure is not reported as the client's.
     expect(&ask(&server, "seven", &[("x", "FP32", &[2], json!([1, 2]))]).await, 500, &["operator Reshape"]);

@@ -168,22 +168,22 @@ async fn metadata_and_inference_accept_any_model_name() {
         "name": "onnxd", "version": env!("CARGO_PKG_VERSION"), "extensions": ["binary_tensor_data", "parameters"],
     });
     assert_eq!(get(server.http, "/v2").await.json(), expected);
-    let mut told = get(server.http, "/v2/models/pair").await.json();
-    assert_eq!(told["properties"]["batching"], "on: up to 64 rows");
-    told.as_object_mut().unwrap().remove("properties");
+    let mut reported = get(server.http, "/v2/models/pair").await.json();
+    assert_eq!(reported["properties"]["batching"], "on: up to 64 rows");
+    reported.as_object_mut().unwrap().remove("properties");
     let tensors = |names: [&str; 2]| names.map(|name| json!({ "name": name, "datatype": "FP32", "shape": [-1, 2] }));
     let mut expected = json!({
         "name": "pair", "versions": ["1"], "platform": "onnxruntime_onnx",
         "inputs": tensors(["a", "b"]), "outputs": tensors(["sum", "difference"]),
     });
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert_eq!(get(server.http, "/v2/models/pair/versions/1").await.json()["versions"], json!(["1"]));
 
     let path = "/v2/models/my%20%22odd%22%20m%C3%B6del+1%25";
-    let mut told = get(server.http, path).await.json();
-    told.as_object_mut().unwrap().remove("properties");
+    let mut reported = get(server.http, path).await.json();
+    reported.as_object_mut().unwrap().remove("properties");
     (expected["name"], expected["versions"]) = (json!(name), json!(["3"]));
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     let answer = post(server.http, &format!("{path}/versions/3/infer"), good().to_string()).await;
     assert_eq!((answer.status, &answer.json()["model_name"]), (StatusCode::OK, &json!(name)));
     assert_eq!(get(server.http, &format!("{path}/ready")).await.status, StatusCode::OK);

@@ -83,8 +83,11 @@ fn optional_inputs_may_be_left_out() {
     assert_eq!(setting.answer("add", "{\"number\": [5], \"x\": [[1, 2]]}"), given);
     assert_eq!(setting.answer("add x=row.csv number=number.json", ""), given);
     let output = setting.run("add", "{\"number\": [5]}");
-    let told = text(&output.stderr);
-    assert!(told.contains("input 'x' is missing") && told.contains("'number' (FP32 [1], optional)"), "{told}");
+    let reported = text(&output.stderr);
+    assert!(
+        reported.contains("input 'x' is missing") && reported.contains("'number' (FP32 [1], optional)"),
+        "{reported}"
+    );
 }
 
 /// A model with an input for each column.
@@ -307,9 +310,9 @@ fn mistakes_are_reported_in_one_line() {
         ("a/../b?x#y", "[1]", "'a/../b?x#y'"),
     ] {
         let output = setting.run(line, stdin);
-        let told = text(&output.stderr);
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{line} < {stdin}: {told}");
-        assert!(told.starts_with("onnxd: ") && told.lines().count() == 1 && told.contains(says), "{line} < {stdin}: {told}");
+        let reported = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), ""), "{line} < {stdin}: {reported}");
+        assert!(reported.starts_with("onnxd: ") && reported.lines().count() == 1 && reported.contains(says), "{line} < {stdin}: {reported}");
     }
     for (line, says) in [("", "<MODEL>"), ("add --version 0", "a version is an integer > 0, or an alias"), ("add --version a/b", "an alias"), ("add --url https://h", "https is not supported"), ("add --url ftp://h", "expected http://")] {
         let output = ended(&mut setting.command(line));
@@ -322,7 +325,7 @@ fn unreachable_and_foreign_servers_are_reported() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("x.csv");
     fs::write(&file, "1,2").unwrap();
-    let told = |url: &str, more: &[&str]| {
+    let reported = |url: &str, more: &[&str]| {
         let output = ended(onnxd().args(["infer", "add", "--url", url]).args(more).arg(Path::new(&file)));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         text(&output.stderr).to_owned()
@@ -331,13 +334,13 @@ fn unreachable_and_foreign_servers_are_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
-    let refused = told(&address, &[]);
+    let refused = reported(&address, &[]);
     assert!(refused.contains("Connection refused") && refused.contains("onnxd serve DIR"), "{refused}");
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     // Accepted by the kernel, and never answered.
-    assert!(told(&address, &["--timeout", "100ms"]).contains("no answer within 100ms"));
+    assert!(reported(&address, &["--timeout", "100ms"]).contains("no answer within 100ms"));
     thread::spawn(move || {
         let answers = [
             "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\n\r\nbad",
@@ -351,9 +354,9 @@ fn unreachable_and_foreign_servers_are_reported() {
             let _ = connection.write_all(answer.as_bytes());
         }
     });
-    assert!(told(&address, &[]).contains("/v2/models/add answered HTTP 502 Bad Gateway: bad"));
-    assert!(told(&address, &[]).contains("the metadata of model 'add' can't be understood"));
-    assert!(told(&address, &[]).starts_with(&format!("onnxd: http://{address}/: ")));
+    assert!(reported(&address, &[]).contains("/v2/models/add answered HTTP 502 Bad Gateway: bad"));
+    assert!(reported(&address, &[]).contains("the metadata of model 'add' can't be understood"));
+    assert!(reported(&address, &[]).starts_with(&format!("onnxd: http://{address}/: ")));
 }
 
 /// Files that NumPy really writes.

@@ -82,7 +82,7 @@ fn only(families: BTreeSet<Family<'_>>, wanted: impl Fn(&str) -> bool) -> BTreeS
 }
 
 /// True if a family has series.
-fn told(text: &str, name: &str) -> bool {
+fn reported(text: &str, name: &str) -> bool {
     text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{', '_'])))
 }
 
@@ -107,11 +107,11 @@ async fn scrape(server: &Server) -> String {
 /// The same once this series is exported: a driver that is late with its answer has none.
 async fn scrape_with(server: &Server, series: &str) -> String {
     let mut text = String::new();
-    let told = async || {
+    let reported = async || {
         text = scrape(server).await;
         text.contains(series)
     };
-    eventually(series, told).await;
+    eventually(series, reported).await;
     text
 }
 
@@ -152,7 +152,7 @@ async fn exported_metrics_match_the_documentation() {
     );
     lint("exported_metrics_match_the_documentation", &text);
 
-    assert!(exported.iter().all(|family| told(&text, family.name)), "{text}");
+    assert!(exported.iter().all(|family| reported(&text, family.name)), "{text}");
 
     let values = values(&text);
     let version = format!("onnxd_build_info{{version=\"{}\",onnxruntime=\"ORT Build Info: ", env!("CARGO_PKG_VERSION"));
@@ -203,7 +203,7 @@ async fn gpu_metrics_are_exported_with_a_driver() {
     let text = scrape_with(&server, "onnxd_gpu_info").await;
     agree(&only(documented(), is_of_gpus), &only(exported(&text), is_of_gpus));
     lint("gpu_metrics_are_exported_with_a_driver", &text);
-    let told = values(&text);
+    let reported = values(&text);
     for (series, expected) in [
         (r#"onnxd_gpu_info{gpu="0",uuid="GPU-aaaaaaaa-1111",name="Fake \"40\""}"#, 1.0),
         (r#"onnxd_gpu_info{gpu="1",uuid="GPU-bbbbbbbb-2222",name="Fake \"80\""}"#, 1.0),
@@ -216,9 +216,9 @@ async fn gpu_metrics_are_exported_with_a_driver() {
         (r#"nv_gpu_memory_total_bytes{gpu_uuid="GPU-aaaaaaaa-1111"}"#, (40_u64 << 30) as f64),
         (r#"nv_gpu_power_usage{gpu_uuid="GPU-aaaaaaaa-1111"}"#, 123.456),
     ] {
-        assert_eq!(told.get(series), Some(&expected), "{series} in\n{text}");
+        assert_eq!(reported.get(series), Some(&expected), "{series} in\n{text}");
     }
-    assert!(told[r#"onnxd_gpu_energy_joules_total{gpu="0"}"#] >= 5000.0, "{text}");
+    assert!(reported[r#"onnxd_gpu_energy_joules_total{gpu="0"}"#] >= 5000.0, "{text}");
 
     // It falls off the bus: there is nothing to report of it, and all else goes on.
     fs::write(&lost, "").unwrap();
@@ -252,9 +252,9 @@ async fn hanging_gpu_driver_blocks_no_scrape() {
         let text = timeout(WAIT_TIMEOUT, scrape(&server)).await.expect("a scrape waits for the driver");
         assert!(text.contains("onnxd_ready 1") && !text.contains("_gpu_"), "{text}");
     }
-    let told = |line: &Value| field(line, "error").contains("(NVML) does not answer");
-    assert_eq!(server.wait_for_log(told)["level"], "WARN");
-    assert_eq!(server.count_log(told), 1);
+    let reported = |line: &Value| field(line, "error").contains("(NVML) does not answer");
+    assert_eq!(server.wait_for_log(reported)["level"], "WARN");
+    assert_eq!(server.count_log(reported), 1);
     fs::remove_file(&hangs).unwrap();
     scrape_with(&server, "onnxd_gpu_info").await;
 
@@ -323,7 +323,7 @@ async fn metrics_show_models_that_do_not_serve() {
     fs::write(repository.path().join("empty/config.toml"), "").unwrap();
     let server = Server::start(repository.path());
     let text = scrape(&server).await;
-    let told = values(&text);
+    let reported = values(&text);
     for (series, expected) in [
         ("onnxd_model_ready_versions{model=\"add\"}", 1.0),
         ("onnxd_model_ready_versions{model=\"broken\"}", 0.0),
@@ -336,13 +336,13 @@ async fn metrics_show_models_that_do_not_serve() {
         ("onnxd_traffic_weight{model=\"broken\",version=\"2\"}", 1.0),
         ("onnxd_model_memory_limit_bytes", f64::INFINITY),
     ] {
-        assert_eq!(told.get(series), Some(&expected), "{series} in\n{text}");
+        assert_eq!(reported.get(series), Some(&expected), "{series} in\n{text}");
     }
 
     // A version that fails to be reloaded goes on serving.
     fs::write(&file, "no model").unwrap();
     let labels = ["model=\"add\"", "version=\"1\""];
-    eventually("the failure is told", async || {
+    eventually("failure is reported", async || {
         metric(&server, "onnxd_version_last_load_successful", &labels).await == 0.0
     })
     .await;

@@ -97,8 +97,8 @@ fn alerts_have_a_runbook_and_a_test() {
         // The name is followed by the expectation, or by nothing where it must not fire.
         let name = format!("alertname: {alert}\n");
         let cases = tests.split(&name).skip(1);
-        let (told, not): (Vec<_>, Vec<_>) = cases.partition(|case| case.trim_start().starts_with("exp_alerts"));
-        assert!(!told.is_empty() && !not.is_empty(), "{alert}: {} told, {} not", told.len(), not.len());
+        let (reported, not): (Vec<_>, Vec<_>) = cases.partition(|case| case.trim_start().starts_with("exp_alerts"));
+        assert!(!reported.is_empty() && !not.is_empty(), "{alert}: {} reported, {} not", reported.len(), not.len());
     }
 }
 

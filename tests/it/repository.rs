@@ -371,6 +371,6 @@ async fn names_that_are_not_utf_8_are_reported() {
     let models = get(server.admin, "/admin/v1/models").await.json();
     assert_eq!(models["models"].as_array().unwrap().len(), 3, "{models}");
     let output = Command::new(env!("CARGO_BIN_EXE_onnxd")).arg("check").arg(folder.path()).output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.code() == Some(1) && told.contains(r"caf\xe9"), "{told}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.code() == Some(1) && printed.contains(r"caf\xe9"), "{printed}");
 }

@@ -53,8 +53,8 @@ fn missing_runtime_is_reported_with_advice() {
     let cache = TempDir::new().unwrap();
     let output = ended(&mut runtime(cache.path(), &[]));
     assert_eq!(output.status.code(), Some(1));
-    let told = text(&output.stdout);
-    assert!(told.starts_with("ONNX Runtime: none") && told.contains("onnxd runtime install"), "{told}");
+    let reported = text(&output.stdout);
+    assert!(reported.starts_with("ONNX Runtime: none") && reported.contains("onnxd runtime install"), "{reported}");
 
     let output = ended(&mut runtime(cache.path(), &["--json"]));
     assert_eq!(output.status.code(), Some(1));
@@ -85,14 +85,17 @@ fn gpu_build_goes_first_once_it_is_complete() {
         assert_eq!(output.status.code(), Some(0));
         text(&output.stdout).to_owned()
     };
-    let told = show();
+    let reported = show();
     let first_line = |build: &Build| format!("ONNX Runtime: {}\n", library(build).display());
-    assert!(told.starts_with(&first_line(cpu)) && told.contains("not whole"), "{told}");
-    assert!(told.contains("libonnxruntime_providers_cuda.so (this is a build of ONNX Runtime without GPUs"), "{told}");
+    assert!(reported.starts_with(&first_line(cpu)) && reported.contains("not whole"), "{reported}");
+    assert!(
+        reported.contains("libonnxruntime_providers_cuda.so (this is a build of ONNX Runtime without GPUs"),
+        "{reported}"
+    );
 
     fs::write(gpu.folder(cache.path()).join(first.list()), "").unwrap();
-    let told = show();
-    assert!(told.starts_with(&first_line(gpu)) && !told.contains("not whole"), "{told}");
+    let reported = show();
+    assert!(reported.starts_with(&first_line(gpu)) && !reported.contains("not whole"), "{reported}");
 }
 
 /// Named each by itself, and found in the cache without a word of where they are.
@@ -114,14 +117,14 @@ fn provider_libraries_are_found_or_named() {
         command.env("ORT_DYLIB_PATH", &library);
         command
     };
-    let told = document(&ended(&mut command()));
+    let reported = document(&ended(&mut command()));
     let all: Vec<_> = named.iter().chain(&later).copied().collect();
     let system = libraries_of_the_system();
     let expected: Vec<_> = all.iter().filter(|name| !system.contains(**name)).copied().collect();
-    assert_eq!(missing(&told, "cuda"), expected);
-    let told = told["providers"]["cuda"]["missing"].to_string();
+    assert_eq!(missing(&reported, "cuda"), expected);
+    let reported = reported["providers"]["cuda"]["missing"].to_string();
     for advice in ["`onnxd runtime install --cuda` fetches it", "580", "cannot open shared object file"] {
-        assert!(told.contains(advice), "{advice} is not in {told}");
+        assert!(reported.contains(advice), "{advice} is not in {reported}");
     }
 
     let cached = build.folder(cache.path());
@@ -134,11 +137,11 @@ fn provider_libraries_are_found_or_named() {
     // The driver is the system's.
     let driver = TempDir::new().unwrap();
     make(driver.path(), "libcuda.so.1", "int cuDriverGetVersion(int *version) { *version = 13000; return 0; }", &[]);
-    let told = document(&ended(command().env("LD_LIBRARY_PATH", driver.path())));
-    assert!(missing(&told, "cuda").is_empty(), "{told}");
+    let reported = document(&ended(command().env("LD_LIBRARY_PATH", driver.path())));
+    assert!(missing(&reported, "cuda").is_empty(), "{reported}");
     make(driver.path(), "libcuda.so.1", "int cuDriverGetVersion(int *version) { *version = 12040; return 0; }", &[]);
-    let told = document(&ended(command().env("LD_LIBRARY_PATH", driver.path())));
-    let why = &told["providers"]["cuda"]["missing"][0]["why"];
+    let reported = document(&ended(command().env("LD_LIBRARY_PATH", driver.path())));
+    let why = &reported["providers"]["cuda"]["missing"][0]["why"];
     assert_eq!(why, "it is for CUDA 12.4, and CUDA 13 is needed");
 }
 

@@ -61,8 +61,8 @@ async fn ask(
         request.metadata_mut().insert(name, value.parse().unwrap());
     }
     let response = client.clone().model_infer(request).await?;
-    let told = |name| response.metadata().get(name).unwrap().to_str().unwrap().to_owned();
-    let (version, reason) = (told("onnxd-model-version"), told("onnxd-routing-reason"));
+    let reported = |name| response.metadata().get(name).unwrap().to_str().unwrap().to_owned();
+    let (version, reason) = (reported("onnxd-model-version"), reported("onnxd-routing-reason"));
     let answer = response.into_inner();
     assert_eq!(answer.model_version, version);
     assert_eq!(floats(&answer)[0].to_string(), version);
@@ -77,10 +77,10 @@ async fn post(server: &Server, version: &str, parameters: Value, headers: &[(&st
 }
 
 /// The version that an answer over HTTP comes from, by all that shows it, and why.
-fn told(answer: &Answer) -> (u64, String) {
+fn reported(answer: &Answer) -> (u64, String) {
     assert_eq!(answer.status, 200, "{answer:?}");
-    let told = |name| answer.headers[name].to_str().unwrap().to_owned();
-    let (version, reason) = (told("onnxd-model-version"), told("onnxd-routing-reason"));
+    let reported = |name| answer.headers[name].to_str().unwrap().to_owned();
+    let (version, reason) = (reported("onnxd-model-version"), reported("onnxd-routing-reason"));
     let json = answer.json();
     assert_eq!(
         (&json["model_version"], &json["outputs"][0]["data"][0]),
@@ -174,12 +174,12 @@ async fn routing_key_is_sticky_however_it_is_sent() {
             given.extend(headers[..index].iter().map(|name| (*name, "")));
             assert_eq!(ask(&client, request(""), &given).await.unwrap(), expected, "{given:?}");
             let given: Vec<_> = given.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
-            assert_eq!(told(&post(&server, "", json!({}), &given).await), expected, "{given:?}");
+            assert_eq!(reported(&post(&server, "", json!({}), &given).await), expected, "{given:?}");
         }
         let other = [("onnxd-routing-key", "other")];
         assert_eq!(ask(&client, with_parameter(request(""), parameter()), &other).await.unwrap(), expected);
         let other = other.map(|(name, value)| (name, value.to_owned()));
-        assert_eq!(told(&post(&server, "", json!({ "routing_key": key }), &other).await), expected);
+        assert_eq!(reported(&post(&server, "", json!({ "routing_key": key }), &other).await), expected);
     }
     assert!(counts.len() == 2 && counts.values().all(|count| *count > 8), "{counts:?}");
 
@@ -200,7 +200,7 @@ async fn routing_keys_are_bytes_of_bounded_length() {
         let body = r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[0,0]}]}"#;
         let request = http::Request::post(format!("http://{}/v2/models/add/infer", server.http));
         let request = request.header("onnxd-routing-key", &bytes).body(body.into()).unwrap();
-        told(&crate::support::client::send(request).await)
+        reported(&crate::support::client::send(request).await)
     };
     let first = raw().await;
     assert_eq!(first.1, "sticky");
@@ -281,13 +281,13 @@ async fn aliases_stand_where_versions_may() {
     for (alias, version) in [("stable", 2), ("canary", 3)] {
         assert_eq!(ask(&client, request(alias), &[]).await.unwrap(), (version, "alias".into()));
         assert_eq!(
-            told(&post(&server, &format!("/versions/{alias}"), json!({}), &[]).await),
+            reported(&post(&server, &format!("/versions/{alias}"), json!({}), &[]).await),
             (version, "alias".into())
         );
     }
     // All requests without a version go to the only one that has weight, whatever comes with them.
     assert_eq!(ask(&client, request(""), &[("onnxd-routing-key", "k")]).await.unwrap(), (2, "weighted".into()));
-    assert_eq!(told(&post(&server, "", json!({}), &[]).await), (2, "weighted".into()));
+    assert_eq!(reported(&post(&server, "", json!({}), &[]).await), (2, "weighted".into()));
 
     for (alias, code, says) in [
         ("blue", Code::NotFound, "model 'add' has no alias 'blue'; its aliases are: canary, next, old-one, stable"),
@@ -345,7 +345,7 @@ async fn model_without_ready_weight_is_unavailable() {
             asked.is_ok_and(|answer| answer == expected)
         };
         eventually("the version takes all", answers).await;
-        assert_eq!(told(&post(&server, "", json!({ "routing_key": "k" }), &[]).await), expected);
+        assert_eq!(reported(&post(&server, "", json!({ "routing_key": "k" }), &[]).await), expected);
     }
 }
 

@@ -84,21 +84,21 @@ async fn commands_at_the_wrong_port_name_the_right_one() {
     let (repository, server) = start();
     let file = repository.path().join("row.csv");
     std::fs::write(&file, "1,2").unwrap();
-    let told = |command: &[&str], option: &str, address: SocketAddr| {
+    let reported = |command: &[&str], option: &str, address: SocketAddr| {
         let output = ended(onnxd().args(command).args([option, &address.to_string()]));
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         text(&output.stderr).to_owned()
     };
     let (http, admin) = (server.http.port(), server.admin.port());
     for (address, here) in [(server.http, "inferences over HTTP"), (server.grpc, "gRPC"), (server.metrics, "metrics")] {
-        let told = told(&["models"], "--server", address);
-        assert!(told.contains(&format!("this port answers {here}")), "{told}");
-        assert!(told.contains(&format!("port {admin} answers the admin API")), "{told}");
+        let reported = reported(&["models"], "--server", address);
+        assert!(reported.contains(&format!("this port answers {here}")), "{reported}");
+        assert!(reported.contains(&format!("port {admin} answers the admin API")), "{reported}");
     }
     for address in [server.grpc, server.metrics, server.admin] {
         for command in [&["infer", "add", file.to_str().unwrap()][..], &["health"]] {
-            let told = told(command, "--url", address);
-            assert!(told.contains(&format!("port {http} answers inferences over HTTP")), "{command:?}: {told}");
+            let reported = reported(command, "--url", address);
+            assert!(reported.contains(&format!("port {http} answers inferences over HTTP")), "{command:?}: {reported}");
         }
     }
 }

@@ -15,13 +15,13 @@ async fn valid_request_id_is_echoed() {
     for way in WAYS {
         for model in ["add", "missing"] {
             for id in ["1", "a/b:c=\"d\"", &"x".repeat(128)] {
-                let told = ask(&server, way, model, 1, &[("x-request-id", id.as_bytes())]).await;
-                assert_eq!(told.get("x-request-id"), Some(id), "{way:?} {told:?}");
-                assert_eq!([0, 200].contains(&told.status), model == "add", "{way:?} {told:?}");
+                let reported = ask(&server, way, model, 1, &[("x-request-id", id.as_bytes())]).await;
+                assert_eq!(reported.get("x-request-id"), Some(id), "{way:?} {reported:?}");
+                assert_eq!([0, 200].contains(&reported.status), model == "add", "{way:?} {reported:?}");
             }
             for id in WRONG {
-                let told = ask(&server, way, model, 1, &[("x-request-id", id)]).await;
-                assert_eq!(told.get("x-request-id"), None, "{way:?} {told:?}");
+                let reported = ask(&server, way, model, 1, &[("x-request-id", id)]).await;
+                assert_eq!(reported.get("x-request-id"), None, "{way:?} {reported:?}");
             }
             assert_eq!(ask(&server, way, model, 1, &[]).await.get("x-request-id"), None);
         }
@@ -36,8 +36,8 @@ async fn access_log_gives_every_answer_an_id() {
     let mut expected = Vec::new();
     for way in WAYS {
         for id in WRONG {
-            let told = ask(&server, way, "add", 1, &[("x-request-id", id)]).await;
-            expected.push(told.get("x-request-id").unwrap().to_owned());
+            let reported = ask(&server, way, "add", 1, &[("x-request-id", id)]).await;
+            expected.push(reported.get("x-request-id").unwrap().to_owned());
         }
         let made = ask(&server, way, "missing", 1, &[]).await;
         expected.push(made.get("x-request-id").unwrap().to_owned());
@@ -55,8 +55,8 @@ async fn access_log_gives_every_answer_an_id() {
         }
     }
     let lines = lines(&path, expected.len()).await;
-    let told = lines.iter().map(|line| line["trace_id"].as_str().unwrap_or(line["request_id"].as_str().unwrap()));
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    let reported = lines.iter().map(|line| line["trace_id"].as_str().unwrap_or(line["request_id"].as_str().unwrap()));
+    assert_eq!(reported.collect::<Vec<_>>(), expected);
     let mut ids: Vec<_> = expected[..18].to_vec();
     ids.sort();
     ids.dedup();

@@ -19,7 +19,7 @@ async fn log_line_matches_its_answer() {
     let server = start(&repository, &path, &[]);
     for (index, way) in WAYS.into_iter().enumerate() {
         let headers: [(&str, &[u8]); 2] = [("x-request-id", b"mine"), ("onnxd-server-timing", b"1")];
-        let told = ask(&server, way, "split", 10, &headers).await;
+        let reported = ask(&server, way, "split", 10, &headers).await;
         let line = lines(&path, index + 1).await.pop().unwrap();
         let is_http = way != Way::Grpc;
         let expected = [
@@ -28,9 +28,9 @@ async fn log_line_matches_its_answer() {
             ("message_id", json!("message")),
             ("model", json!("split")),
             ("version", json!(1)),
-            ("reason", json!(told.get("onnxd-routing-reason").unwrap())),
+            ("reason", json!(reported.get("onnxd-routing-reason").unwrap())),
             ("code", json!("ok")),
-            ("status", json!(told.status)),
+            ("status", json!(reported.status)),
             ("rows", json!(10)),
             ("batch_rows", json!(4)),
         ];
@@ -40,15 +40,15 @@ async fn log_line_matches_its_answer() {
         assert!(line["client"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
         if is_http {
             assert_eq!(line["bytes_in"], body(10, "message").to_string().len(), "{line}");
-            assert_eq!(line["bytes_out"].to_string(), told.get("content-length").unwrap(), "{line}");
+            assert_eq!(line["bytes_out"].to_string(), reported.get("content-length").unwrap(), "{line}");
         }
         for (phase, milliseconds) in
-            told.get("server-timing").unwrap().split(", ").map(|metric| metric.split_once(';').unwrap())
+            reported.get("server-timing").unwrap().split(", ").map(|metric| metric.split_once(';').unwrap())
         {
             let name = if phase == "total" { "duration" } else { phase };
             let Some(milliseconds) = milliseconds.strip_prefix("dur=") else { continue };
             let logged = line[format!("{name}_seconds")].as_f64().unwrap() * 1000.0;
-            assert!((logged - milliseconds.parse::<f64>().unwrap()).abs() <= 0.0011, "{phase}: {line} {told:?}");
+            assert!((logged - milliseconds.parse::<f64>().unwrap()).abs() <= 0.0011, "{phase}: {line} {reported:?}");
         }
     }
 }
@@ -67,9 +67,9 @@ async fn failures_are_logged_with_error_and_version() {
             .into_iter()
             .enumerate()
     {
-        let told = ask(&server, way, model, rows, &[]).await;
+        let reported = ask(&server, way, model, rows, &[]).await;
         let line = lines(&path, index + 1).await.pop().unwrap();
-        assert_eq!((&line["model"], &line["status"]), (&json!(model), &json!(told.status)), "{line}");
+        assert_eq!((&line["model"], &line["status"]), (&json!(model), &json!(reported.status)), "{line}");
         let code = if rows == 1 { "not_found" } else { "resource_exhausted" };
         assert!(line["code"] == code && line.get("version").is_none() && line.get("rows").is_none(), "{line}");
     }
@@ -125,8 +125,8 @@ async fn log_line_stays_one_line_for_any_request() {
     let nasty = "a\n\"b\"\\\r\u{0}\u{2028}\u{1f980}";
     for way in [Way::Plain, Way::Hyper] {
         let odd: &[(&str, &[u8])] = if way == Way::Plain { &[] } else { &[("te", b"trailers")] };
-        let told = http(&server, "add", odd, &body(1, nasty).to_string()).await;
-        assert_eq!(told.status, 200);
+        let reported = http(&server, "add", odd, &body(1, nasty).to_string()).await;
+        assert_eq!(reported.status, 200);
         http(&server, "a%0A%22%7D%0Db", odd, "{}").await;
         http(&server, "a%FFb", odd, "{}").await;
         http(&server, "add", odd, "\u{0}\n\"").await;
@@ -163,10 +163,10 @@ async fn failure_floods_are_logged_in_part_and_counted() {
         (0..100).for_each(|_| assert_eq!(connection.reply().unwrap().status, 404));
     }
     let left_out = metric(&server, "onnxd_access_log_dropped_total", &["reason=\"errors\""]).await;
-    let told = FLOOD - left_out as usize;
-    let lines = lines(&path, told).await;
+    let reported = FLOOD - left_out as usize;
+    let lines = lines(&path, reported).await;
     let most = 100 * (began.elapsed().as_secs() as usize + 2);
-    assert!(told >= 100 && told <= most, "{told} of {most}");
+    assert!(reported >= 100 && reported <= most, "{reported} of {most}");
     // The next line reports how many were left out, but for those behind the last.
     let known: u64 = lines.iter().filter_map(|line| line["errors_left_out"].as_u64()).sum();
     assert!(known as f64 <= left_out, "{known} of {left_out}");

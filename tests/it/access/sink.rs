@@ -44,12 +44,15 @@ fn unopenable_log_ends_the_start() {
     for (path, why) in
         [(folder.path(), "Is a directory"), (&folder.path().join("no/such"), "No such file or directory")]
     {
-        let told = refused(repository.path(), path);
-        assert!(told.contains(&format!("onnxd: --access-log {}: {why}", path.display())), "{told}");
+        let reported = refused(repository.path(), path);
+        assert!(reported.contains(&format!("onnxd: --access-log {}: {why}", path.display())), "{reported}");
     }
     pipe(&path);
-    let told = refused(repository.path(), &path);
-    assert!(told.contains(&format!("--access-log {}: it is a pipe that nobody reads", path.display())), "{told}");
+    let reported = refused(repository.path(), &path);
+    assert!(
+        reported.contains(&format!("--access-log {}: it is a pipe that nobody reads", path.display())),
+        "{reported}"
+    );
 }
 
 /// Sends so many requests to `add` and reads their answers.
@@ -94,8 +97,8 @@ async fn full_disk_drops_lines_and_is_logged_once() {
         flood(&server, 50);
         eventually("the lines are lost", async || lost().await == requests).await;
     }
-    let told = |line: &Value| line["path"] == "/dev/full" && field(line, "error").starts_with("No space left");
-    server.wait_for_logs(1, told);
+    let reported = |line: &Value| line["path"] == "/dev/full" && field(line, "error").starts_with("No space left");
+    server.wait_for_logs(1, reported);
     server.signal("TERM");
     assert!(server.wait().success());
 }

@@ -39,8 +39,8 @@ async fn server_timing_is_sent_on_request() {
     let server = Server::start(repository.path());
     for way in WAYS {
         for (model, rows, batch) in [("add", 3, 3), ("aside", 3, 3), ("alone", 3, 1), ("split", 10, 4)] {
-            let told = ask(&server, way, model, rows, &[ASKS]).await;
-            let metrics = metrics(told.get("server-timing").unwrap_or_else(|| panic!("{way:?} {told:?}")));
+            let response = ask(&server, way, model, rows, &[ASKS]).await;
+            let metrics = metrics(response.get("server-timing").unwrap_or_else(|| panic!("{way:?} {response:?}")));
             assert_eq!(
                 metrics.keys().copied().collect::<Vec<_>>(),
                 ["batch-size", "input", "output", "queue", "run", "total"]
@@ -52,17 +52,17 @@ async fn server_timing_is_sent_on_request() {
             assert!(metrics["run"] > 0.0 && metrics["total"] > 0.0, "{way:?} {model} {metrics:?}");
         }
         // A request that fails has not run.
-        let told = ask(&server, way, "missing", 1, &[ASKS]).await;
-        assert_eq!(metrics(told.get("server-timing").unwrap()).keys().copied().collect::<Vec<_>>(), ["total"]);
+        let response = ask(&server, way, "missing", 1, &[ASKS]).await;
+        assert_eq!(metrics(response.get("server-timing").unwrap()).keys().copied().collect::<Vec<_>>(), ["total"]);
         for (headers, is_told) in [
             (vec![], false),
             (vec![("onnxd-server-timing", &b"0"[..])], false),
             (vec![("onnxd-server-timing", &b"\xff"[..])], false),
             (vec![("onnxd-server-timing", &b"True"[..])], true),
         ] {
-            let told = ask(&server, way, "add", 1, &headers).await;
-            assert_eq!(told.get("server-timing").is_some(), is_told, "{way:?} {headers:?}");
-            assert_eq!(told.get("x-request-id"), None);
+            let response = ask(&server, way, "add", 1, &headers).await;
+            assert_eq!(response.get("server-timing").is_some(), is_told, "{way:?} {headers:?}");
+            assert_eq!(response.get("x-request-id"), None);
         }
     }
 }
@@ -112,7 +112,7 @@ async fn batched_requests_report_their_batch_size() {
     // Two rows make the batch full, and end the delay.
     let (first, second) =
         tokio::join!(ask(&server, Way::Plain, "aside", 1, &[ASKS]), ask(&server, Way::Grpc, "aside", 1, &[ASKS]));
-    for told in [first, second] {
-        assert_eq!(metrics(told.get("server-timing").unwrap())["batch-size"], 2.0, "{told:?}");
+    for response in [first, second] {
+        assert_eq!(metrics(response.get("server-timing").unwrap())["batch-size"], 2.0, "{response:?}");
     }
 }

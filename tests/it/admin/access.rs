@@ -85,11 +85,11 @@ async fn admin_token_is_required_and_reloaded() {
     }
 
     // The name that a token has is recorded as the actor of a change.
-    for (actor, told) in [("", "ann"), ("carl", "carl (token of ann)")] {
+    for (actor, reported) in [("", "ann"), ("carl", "carl (token of ann)")] {
         let path = format!("http://{}/admin/v1/models/add/weights", server.admin);
         let body = format!(r#"{{"weights": {{"2": 1}}, "actor": "{actor}"}}"#);
         let request = Request::post(path).header("authorization", "Bearer second-token").body(body.into()).unwrap();
-        assert_eq!(send(request).await.json()["record"]["actor"], told);
+        assert_eq!(send(request).await.json()["record"]["actor"], reported);
     }
     let mut request = tonic::Request::new(RollbackRequest { model: "add".into(), ..Default::default() });
     request.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer third-token"));
@@ -106,9 +106,9 @@ async fn world_writable_token_file_is_rejected() {
     let allow = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     allow(0o666);
     let output = ended(onnxd().arg("serve").arg(repository.path()).arg("--admin-token-file").arg(&file));
-    let told = text(&output.stderr);
-    assert!(!output.status.success() && told.contains("every user may write to it (mode 666)"), "{told}");
-    assert!(told.contains("chmod o-w") && !told.contains("a-token"), "{told}");
+    let reported = text(&output.stderr);
+    assert!(!output.status.success() && reported.contains("every user may write to it (mode 666)"), "{reported}");
+    assert!(reported.contains("chmod o-w") && !reported.contains("a-token"), "{reported}");
     // Secrets are mounted so.
     allow(0o644);
     let server = Server::start_with(repository.path(), &["--admin-token-file", file.to_str().unwrap()]);
@@ -182,18 +182,18 @@ fn non_loopback_admin_port_requires_a_token() {
         let output = ended(&mut command);
         (output.status.code(), text(&output.stderr).to_owned())
     };
-    let (code, told) = serve(&["--admin", "0.0.0.0:0"]);
-    assert_eq!(code, Some(1), "{told}");
+    let (code, reported) = serve(&["--admin", "0.0.0.0:0"]);
+    assert_eq!(code, Some(1), "{reported}");
     for part in ["0.0.0.0:0", "--admin-token-file", "127.0.0.1:8003", "--admin-insecure"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(reported.contains(part), "{part}: {reported}");
     }
     for (tokens, says) in [(None, "No such file"), (Some(" \n"), "it has no token"), (Some("a b"), "line 1")] {
         if let Some(tokens) = tokens {
             fs::write(&token, tokens).unwrap();
         }
-        let (code, told) = serve(&["--admin", "127.0.0.1:0", "--admin-token-file", token.to_str().unwrap()]);
-        assert_eq!(code, Some(1), "{told}");
-        assert!(told.contains(token.to_str().unwrap()) && told.contains(says), "{told}");
+        let (code, reported) = serve(&["--admin", "127.0.0.1:0", "--admin-token-file", token.to_str().unwrap()]);
+        assert_eq!(code, Some(1), "{reported}");
+        assert!(reported.contains(token.to_str().unwrap()) && reported.contains(says), "{reported}");
     }
     // With a token, or the option to do without, it opens.
     fs::write(&token, "a-token").unwrap();

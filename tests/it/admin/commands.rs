@@ -283,8 +283,8 @@ fn help_shows_groups_examples_and_variables() {
         "watch",
         "explain",
     ] {
-        let told = help(&format!("{command} --help"));
-        assert!(told.contains("Example") && told.contains(&format!("onnxd {command}")), "{told}");
-        assert!(told.contains("ONNXD_SERVER") && told.contains("ONNXD_TOKEN_FILE"), "{told}");
+        let reported = help(&format!("{command} --help"));
+        assert!(reported.contains("Example") && reported.contains(&format!("onnxd {command}")), "{reported}");
+        assert!(reported.contains("ONNXD_SERVER") && reported.contains("ONNXD_TOKEN_FILE"), "{reported}");
     }
 }

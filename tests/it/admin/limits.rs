@@ -27,10 +27,10 @@ async fn weights_and_aliases_are_bounded() {
     let before = model(&server).await;
     for refused in [weights(65), json!({"weights": {"1": 1, "99": 0}}).to_string()] {
         let answer = post(&server, "/models/add/weights", refused).await;
-        let told = answer.error();
+        let reported = answer.error();
         let known = match answer.status.as_u16() {
-            400 => told.contains("'add'") && told.contains("65") && told.contains("64"),
-            404 => told.contains("'add'") && told.contains("version 99"),
+            400 => reported.contains("'add'") && reported.contains("65") && reported.contains("64"),
+            404 => reported.contains("'add'") && reported.contains("version 99"),
             _ => false,
         };
         assert!(known, "{answer:?}");

@@ -144,12 +144,12 @@ async fn draining_generations_are_reported() {
     let last = tokio::spawn(async move { infer(&grpc, load::request(7)).await });
     load::queued(&server, 1.0).await;
     change(&server, "/models/slow/versions/1/reload", "").await;
-    let mut told = Vec::new();
-    while told.len() < 2 {
+    let mut states = Vec::new();
+    while states.len() < 2 {
         let (_, _, event) = events.next().await.unwrap();
-        told.push(json!([event["kind"], event["version"]["state"], event["version"]["generation"]]));
+        states.push(json!([event["kind"], event["version"]["state"], event["version"]["generation"]]));
     }
-    assert_eq!(json!(told), json!([["version", "READY", 2], ["generation", "RETIRING", 1]]));
+    assert_eq!(json!(states), json!([["version", "READY", 2], ["generation", "RETIRING", 1]]));
     // A watcher that comes now gets a report of it too.
     let mut later = Events::open(&server, "").await;
     let seen = later.until(|event| event["kind"] == "generation").await;

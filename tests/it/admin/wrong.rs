@@ -107,11 +107,11 @@ async fn wrong_call_reports_the_cause_and_changes_nothing() {
     let mut complaints = Vec::new();
     for (method, path, body, status, code, says) in CASES {
         let answer = call(server.admin, Method::from_bytes(method.as_bytes()).unwrap(), path, *body).await;
-        let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let error = told["error"].as_str().unwrap_or_default();
-        if answer.status != *status || told["code"] != *code || !says.iter().all(|part| error.contains(part)) {
+        let reported: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let error = reported["error"].as_str().unwrap_or_default();
+        if answer.status != *status || reported["code"] != *code || !says.iter().all(|part| error.contains(part)) {
             complaints.push(format!(
-                "{method} {path} {body}\n    {} {told}, expected {status} {code} {says:?}",
+                "{method} {path} {body}\n    {} {reported}, expected {status} {code} {says:?}",
                 answer.status
             ));
         }
@@ -154,8 +154,11 @@ async fn second_of_two_admins_gets_a_conflict() {
     assert_eq!((made.status.as_u16(), refused.status.as_u16()), (200, 412), "{refused:?}");
     assert_eq!(refused.json()["code"], "aborted");
     let actor = made.json()["record"]["actor"].as_str().unwrap().to_owned();
-    let told = refused.error();
-    assert!(told.contains("revision 1: set weights") && told.contains(&actor) && told.contains("why not"), "{told}");
+    let reported = refused.error();
+    assert!(
+        reported.contains("revision 1: set weights") && reported.contains(&actor) && reported.contains("why not"),
+        "{reported}"
+    );
     assert_eq!(model(&server).await["revision"], 1);
 }
 

@@ -44,11 +44,14 @@ async fn demonstration_counts_match_its_clients() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
     let counted = paragraph(&text, "What clients counted");
-    let told = paragraph(&text, "Requests that succeeded, by version");
+    let reported = paragraph(&text, "Requests that succeeded, by version");
     for version in ["version 2: ", "version 3: "] {
         let of = |lines: &[&str]| lines.iter().find_map(|line| line.trim().strip_prefix(version)?.parse::<f64>().ok());
-        let (counted, told) = (of(&counted).unwrap(), of(&told).unwrap());
-        assert!(counted > 0.0 && (told / counted - 1.0).abs() < 0.02, "{version} {counted}, Prometheus {told}\n{text}");
+        let (counted, reported) = (of(&counted).unwrap(), of(&reported).unwrap());
+        assert!(
+            counted > 0.0 && (reported / counted - 1.0).abs() < 0.02,
+            "{version} {counted}, Prometheus {reported}\n{text}"
+        );
     }
     assert_eq!(paragraph(&text, "Changes by admin calls"), ["    all: 4"], "{text}");
     assert_eq!(paragraph(&text, "Alerts that fire"), ["    none"], "{text}");

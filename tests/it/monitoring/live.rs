@@ -290,9 +290,9 @@ async fn rates_agree(prometheus: &Prometheus, counts: &Counts, begin: f64, end: 
         |model: &str| counts.iter().filter(|((of, _), _)| *of == model).map(|(_, count)| count).sum::<u64>() as f64;
     let of =
         |model, version: Option<&str>| counts.get(&(model, version.map(String::from))).copied().unwrap_or(0) as f64;
-    let agree = |what: String, told: f64, counted: f64| {
+    let agree = |what: String, reported: f64, counted: f64| {
         assert!(counted > 100.0, "{what}: only {counted} were counted");
-        assert!((told / counted - 1.0).abs() < 0.02, "{what}: Prometheus {told}, clients {counted}");
+        assert!((reported / counted - 1.0).abs() < 0.02, "{what}: Prometheus {reported}, clients {counted}");
     };
     for (model, _) in MODELS {
         for dashboard in dashboards::opened(prometheus, model).await {
@@ -307,12 +307,13 @@ async fn rates_agree(prometheus: &Prometheus, counts: &Counts, begin: f64, end: 
                         agree(place, samples[0].value * (end - begin), expected);
                     }
                     "model | Requests by version A" => {
-                        let told: f64 = requests.await.iter().map(|sample| sample.value).sum();
-                        agree(place, told * (end - begin), total(model));
+                        let reported: f64 = requests.await.iter().map(|sample| sample.value).sum();
+                        agree(place, reported * (end - begin), total(model));
                     }
                     "fleet | Requests by model A" => {
-                        let told = requests.await.into_iter().find(|sample| sample.labels["model"] == model).unwrap();
-                        agree(place, told.value * (end - begin), total(model));
+                        let reported =
+                            requests.await.into_iter().find(|sample| sample.labels["model"] == model).unwrap();
+                        agree(place, reported.value * (end - begin), total(model));
                     }
                     "model | Failed A" if of(model, None) > 0.0 => {
                         agree(place, requests.await[0].value * total(model), of(model, None));
@@ -338,7 +339,7 @@ async fn rates_agree(prometheus: &Prometheus, counts: &Counts, begin: f64, end: 
             None => (String::new(), "!="),
         };
         let selector = format!("onnxd_requests_total{{model=\"{model}\",{label}code{code}\"ok\"}}");
-        let told = prometheus.sum_at(&selector, end).await - prometheus.sum_at(&selector, begin).await;
-        assert_eq!(told, *count as f64, "{selector}");
+        let reported = prometheus.sum_at(&selector, end).await - prometheus.sum_at(&selector, begin).await;
+        assert_eq!(reported, *count as f64, "{selector}");
     }
 }

@@ -21,8 +21,8 @@ async fn serve(graph: Graph, batching: &str) -> (TempDir, Server, String) {
     graphs::save(graph, repository.path(), "m", batching);
     let server = Server::start(repository.path());
     let metadata: Value = get(server.http, "/v2/models/m").await.json();
-    let told = metadata["properties"]["batching"].as_str().unwrap_or_default().to_owned();
-    (repository, server, told)
+    let reported = metadata["properties"]["batching"].as_str().unwrap_or_default().to_owned();
+    (repository, server, reported)
 }
 
 /// Batches that eight requests of one row each took.
@@ -41,18 +41,18 @@ async fn batches(server: &Server) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn unproven_models_are_batched_where_a_probe_may_decide() {
     let waiting = "max_batch_size = 8\nmax_queue_delay = \"1h\"\nmax_queue_time = \"none\"\n";
-    let (_repository, server, told) = serve(graphs::first_of_sequence(COLUMNS), waiting).await;
-    assert!(told.starts_with("off: it is not proven that rows are independent: SplitToSequence"), "{told}");
-    assert!(told.contains("batching = \"probed\" in config.toml"), "{told}");
+    let (_repository, server, reported) = serve(graphs::first_of_sequence(COLUMNS), waiting).await;
+    assert!(reported.starts_with("off: it is not proven that rows are independent: SplitToSequence"), "{reported}");
+    assert!(reported.contains("batching = \"probed\" in config.toml"), "{reported}");
     assert_eq!(batches(&server).await, 8.0);
 
     let probed = format!("batching = \"probed\"\n{waiting}");
-    let (_repository, server, told) = serve(graphs::first_of_sequence(COLUMNS), &probed).await;
-    assert_eq!(told, "on: up to 8 rows");
+    let (_repository, server, reported) = serve(graphs::first_of_sequence(COLUMNS), &probed).await;
+    assert_eq!(reported, "on: up to 8 rows");
     assert_eq!(batches(&server).await, 1.0);
 
-    let (_repository, server, told) = serve(graphs::first_of_sequence(ROWS), &probed).await;
-    assert!(told.starts_with("off: "), "{told}");
+    let (_repository, server, reported) = serve(graphs::first_of_sequence(ROWS), &probed).await;
+    assert!(reported.starts_with("off: "), "{reported}");
     assert_eq!(batches(&server).await, 8.0);
 }
 
@@ -60,8 +60,8 @@ async fn unproven_models_are_batched_where_a_probe_may_decide() {
 async fn batching_on_batches_a_mixing_model_with_a_warning() {
     let config = "batching = \"on\"\nmax_batch_size = 8\nmax_queue_delay = \"1h\"\nmax_queue_time = \"none\"\n";
     for graph in [onnx::across_rows(), graphs::first_of_sequence(ROWS)] {
-        let (_repository, server, told) = serve(graph, config).await;
-        assert_eq!(told, "on: up to 8 rows");
+        let (_repository, server, reported) = serve(graph, config).await;
+        assert_eq!(reported, "on: up to 8 rows");
         server.wait_for_log(|line| {
             let text = line.to_string();
             line["level"] == "WARN" && text.contains("batching = \\\"on\\\"") && text.contains("\"m\"")
@@ -73,8 +73,8 @@ async fn batching_on_batches_a_mixing_model_with_a_warning() {
 #[tokio::test(flavor = "multi_thread")]
 async fn batching_off_keeps_models_unbatched() {
     for graph in [onnx::add(1.0), graphs::first_of_sequence(COLUMNS)] {
-        let (_repository, server, told) = serve(graph, "batching = \"off\"\nmax_queue_time = \"none\"\n").await;
-        assert!(told.starts_with("off: ") && told.contains("config.toml"), "{told}");
+        let (_repository, server, reported) = serve(graph, "batching = \"off\"\nmax_queue_time = \"none\"\n").await;
+        assert!(reported.starts_with("off: ") && reported.contains("config.toml"), "{reported}");
         assert_eq!(batches(&server).await, 8.0);
     }
 }

@@ -81,7 +81,7 @@ async fn requests_come_in_any_pieces() {
 }
 
 /// Headers and body of an answer, but for the date, in any order.
-fn told(server: &Server, request: &[u8]) -> (Vec<String>, String) {
+fn reported(server: &Server, request: &[u8]) -> (Vec<String>, String) {
     let mut stream = TcpStream::connect(server.http).unwrap();
     stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     // A request that closes is not plain.
@@ -117,19 +117,19 @@ async fn fast_path_and_hyper_answer_alike() {
         cases.push((format!("{name}: {wrong}\r\n"), binary.clone()));
     }
     for (headers, body) in cases {
-        let short = told(&server, &request(&headers, &body));
-        let long = told(&server, &request(&format!("TE: trailers\r\n{headers}"), &body));
+        let short = reported(&server, &request(&headers, &body));
+        let long = reported(&server, &request(&format!("TE: trailers\r\n{headers}"), &body));
         assert_eq!(short, long, "{headers}");
     }
     for path in ["/v2", "/v2/models/echo", "/v2/models/none", "/v2/models/echo/ready", "/nothing?at=all", INFER] {
         let request = |headers: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{headers}\r\n").into_bytes();
-        assert_eq!(told(&server, &request("")), told(&server, &request("TE: trailers\r\n")), "{path}");
+        assert_eq!(reported(&server, &request("")), reported(&server, &request("TE: trailers\r\n")), "{path}");
     }
     for path in ["/v2/models/none/infer", "/v2/models/echo/versions/9/infer", "/v2/models/echo/versions/x/infer"] {
         let request = |headers: &str| {
             format!("POST {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 2\r\n\r\n{{}}").into_bytes()
         };
-        assert_eq!(told(&server, &request("")), told(&server, &request("TE: trailers\r\n")), "{path}");
+        assert_eq!(reported(&server, &request("")), reported(&server, &request("TE: trailers\r\n")), "{path}");
     }
 }
 
