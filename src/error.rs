@@ -15,7 +15,7 @@ pub enum Code {
     InvalidArgument,
     /// There is no such model or version.
     NotFound,
-    /// The queue is full: the same request may succeed later.
+    /// The server lacks room or time for the request. Over HTTP 429 may succeed later, 413 may not.
     ResourceExhausted,
     /// The request's own deadline passed before it was answered.
     DeadlineExceeded,

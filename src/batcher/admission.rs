@@ -71,8 +71,8 @@ const MAX_FILL_OF_OVERLOAD: f64 = 0.65;
 /// which no queue shows.
 const MIN_FILL: f64 = 0.3;
 const MIN_FILL_OF_LOWER: f64 = 0.02;
-/// Changes of the part: a miss cuts it; a refusal adds to it once no refusal is owed for misses, or takes from it where it is too
-/// large for overload.
+/// Changes of the part. A miss lowers it by `CUT`. A refusal lowers it by `LOSS` while it is too large for overload. Otherwise a
+/// refusal first pays off those that are owed for misses, then raises it by `GAIN`.
 const CUT: f64 = 0.1;
 const GAIN: f64 = 0.002;
 const LOSS: f64 = 0.01;

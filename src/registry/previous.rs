@@ -1,11 +1,11 @@
-//! State of a version that holds while its next load waits or runs: pure.
+//! Standing of a version (never loaded, serving or failed) that stays valid until its next load ends: pure.
 
 use std::{mem, sync::Arc, time::Instant};
 
 use super::backoff::{Losses, Retry};
 use crate::{error::Failure, loader::LoadRequest};
 
-/// State that holds while a load waits or runs.
+/// Standing that stays valid until the next load ends.
 #[derive(Debug)]
 pub(super) enum Previous<G> {
     /// The version has never been loaded, or an admin call has forgiven its failure.

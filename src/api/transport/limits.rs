@@ -95,7 +95,7 @@ impl ByteLimit {
     }
 }
 
-/// Reason why a request does not come as far as being decoded.
+/// Reason why a request was refused or failed. It decides the HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RefusalKind {
     /// It is larger than its limit.
@@ -110,11 +110,11 @@ pub(crate) enum RefusalKind {
     CutOff,
     /// There is no room for it at the moment.
     Full,
-    /// It failed behind that: the error's code says all.
+    /// It failed after it was decoded: the error's code alone decides the status.
     AfterDecoding,
 }
 
-/// A request that does not come as far as being decoded.
+/// A request that was refused or failed: its error, and the kind that decides the HTTP status.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub kind: RefusalKind,
