@@ -42,8 +42,8 @@ struct BusyPollState {
     answered: Arc<Notify>,
 }
 
-/// Successes in a row after which failures are forgotten. A client that waits for each answer gives that many at once. Requests
-/// that come by chance, one in two soon enough, hardly ever do, and polling for them costs more CPU time than it saves.
+/// Successes in a row after which failures are forgotten. A client that sends on and on gives that many at once. Short bursts
+/// and requests that come by chance do not, and polling for them costs more CPU time than it saves.
 const SUCCESSES_TO_FORGET: u32 = 8;
 
 /// Decides after which requests polling is worth it, by how it went. Pure.
@@ -80,6 +80,7 @@ impl Backoff {
 
     /// Others are at work.
     fn held_up(&mut self) {
+        self.successes = 0;
         self.pause = PAUSE_FOR_OTHERS;
     }
 }

@@ -48,7 +48,7 @@ struct Proposal {
     /// The revision of that state.
     expected: u64,
     /// The state with the change.
-    desired: Desired,
+    desired: Arc<Desired>,
     record: Record,
     /// The model before the change.
     before: Option<ModelStatus>,
@@ -181,11 +181,11 @@ impl Control {
         };
         let Applied { state, warnings } = state.apply(model, &change, &facts, record)?;
         let record = state.history.last().cloned().ok_or_else(|| Error::internal("a change was not recorded"))?;
-        let mut desired = inventory.desired.clone();
+        let mut desired = Desired::clone(&inventory.desired);
         desired.revision = revision;
         desired.models.insert(model.to_owned(), state);
         let forgotten = desired.forget(|name| inventory.has(name));
-        Ok(Proposal { expected, desired, record, before, warnings, forgotten })
+        Ok(Proposal { expected, desired: Arc::new(desired), record, before, warnings, forgotten })
     }
 
     /// The last changes of a model, oldest first.

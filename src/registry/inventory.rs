@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Instant,
 };
 
@@ -29,7 +30,7 @@ pub(super) struct Inventory<G> {
     /// Time of the last scan.
     pub scanned_at: Option<Instant>,
     /// Changes that admin calls have made.
-    pub desired: Desired,
+    pub desired: Arc<Desired>,
     /// The versions that are loaded, are to be loaded, failed to load, or have leftovers.
     pub versions: BTreeMap<VersionKey, Tracked<G>>,
     /// Counters of loads, as long as the version exists.
@@ -90,7 +91,7 @@ fn configured(config: &ModelConfig) -> Traffic {
 
 impl<G> Inventory<G> {
     /// An inventory before the first scan.
-    pub(super) fn new(control: ModelControl, desired: Desired) -> Self {
+    pub(super) fn new(control: ModelControl, desired: Arc<Desired>) -> Self {
         Inventory {
             control,
             phase: RegistryPhase::Unread,
@@ -128,7 +129,7 @@ impl<G> Inventory<G> {
     }
 
     /// Takes over changes that admin calls have made.
-    pub(super) fn set_desired(&mut self, desired: Desired) {
+    pub(super) fn set_desired(&mut self, desired: Arc<Desired>) {
         self.desired = desired;
         self.touch();
     }

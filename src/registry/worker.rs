@@ -29,7 +29,7 @@ use crate::{
     loader::{Loader, VersionKey},
     repository::{Repository, RepositoryModel, Scan},
     router::Router,
-    state::{Desired, Store},
+    state::Store,
 };
 
 /// Time between two scans that are to agree, where the poll interval is not shorter.
@@ -68,6 +68,8 @@ pub struct Registry {
     unserved: Unserved,
     /// The failure of the last scan, which is logged once.
     scan_error: Option<String>,
+    /// The error of the last load of the state, which is logged once.
+    state_error: Option<String>,
     /// True if another server may have changed the state since it was read last.
     is_state_unread: bool,
     /// Set when the server ends.
@@ -89,7 +91,7 @@ impl Registry {
         store.watch(Box::new(move || drop(inbox_of_store.send(Message::StateChanged))));
         let desired = store.load().unwrap_or_else(|error| {
             tracing::error!(%error, "state unreadable, configurations of the models decide");
-            Desired::default()
+            Arc::default()
         });
         let inventory = Inventory::new(control, desired);
         let mut shared = SharedState::new(repository, (router, loader.exposition()), store, inventory, sender);
@@ -98,8 +100,8 @@ impl Registry {
         let shared = Arc::new(shared);
         let limits = LoadLimits { loads_at_start: loader.cpus(), memory, load_timeout };
         let executor = Executor::new(shared.clone(), loader, limits);
-        let (last_scan, unserved, scan_error) = Default::default();
-        Registry { shared, executor, inbox, last_scan, unserved, scan_error, is_state_unread: false, stop }
+        let (last_scan, unserved, scan_error, state_error) = Default::default();
+        Registry { shared, executor, inbox, last_scan, unserved, scan_error, state_error, is_state_unread: false, stop }
     }
 
     /// The registry as admin calls see it.
@@ -214,7 +216,13 @@ impl Registry {
             }
         };
         self.is_state_unread = false;
-        let _ = self.shared.catch_up(&mut **store);
+        let error = self.shared.catch_up(&mut **store).err().map(|error| error.to_string());
+        if error != self.state_error {
+            if let Some(error) = &error {
+                tracing::error!(error, "state unreadable, the last known one holds");
+            }
+            self.state_error = error;
+        }
     }
 
     /// True if an admin call or a retry waits for a scan.

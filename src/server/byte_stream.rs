@@ -38,10 +38,11 @@ pub(super) trait StreamHandle: Send + Sync + 'static {
     /// True if a vectored write writes more than its first slice.
     fn is_write_vectored(&self) -> bool;
 
-    /// Sends bytes that were written and that the stream has kept.
+    /// Sends bytes that were written and that the stream has kept. A stream that keeps more than the client reads within the write
+    /// timeout has to send them in `poll_write`: a flush that stays blocked for that long counts as a client that does not read.
     fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Ends the direction to the client.
+    /// Ends the direction to the client, behind all bytes that the stream has kept.
     fn poll_shutdown(&self, context: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Writes without waiting. The error is `WouldBlock` if there is no room.

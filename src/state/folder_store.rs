@@ -12,6 +12,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -47,7 +48,7 @@ pub struct FolderStore {
     /// Held while this server may change the state.
     lock: Option<Lock>,
     /// The state as it was read or written last.
-    known: Desired,
+    known: Arc<Desired>,
     /// True unless the last attempt to read the state failed.
     is_known: bool,
     /// The state on the disk, as text.
@@ -80,7 +81,7 @@ impl FolderStore {
             }
         }
         match store.read(store.lock.is_some()) {
-            Ok(read) => store.known = read.unwrap_or_default(),
+            Ok(read) => store.known = Arc::new(read.unwrap_or_default()),
             Err(Unread::Newer(why)) => return Err(format!("{store}: {why}")),
             Err(Unread::Failed(_)) => (store.lock, store.is_known) = (None, false),
         }
@@ -114,7 +115,7 @@ impl FolderStore {
             // The folder was emptied. The state that this server knows is written with the next change.
             self.current = before;
         } else if self.current != before {
-            self.known = read.unwrap_or_default();
+            self.known = Arc::new(read.unwrap_or_default());
         }
         Ok(())
     }
@@ -298,7 +299,7 @@ impl FolderStore {
 impl Store for FolderStore {
     /// Reads the changes of the server that has locked the folder, and takes the lock once that has ended. A server that holds the
     /// lock reads nothing.
-    fn load(&mut self) -> Result<Desired> {
+    fn load(&mut self) -> Result<Arc<Desired>> {
         // A folder without a state is that of a server that makes its first change, and has not locked it yet.
         let has_nothing = || !self.folder.exists() || self.is_known && !self.has_state();
         if self.holds_lock() || has_nothing() {
@@ -322,11 +323,13 @@ impl Store for FolderStore {
         if self.folder.exists() { self.lock_and_read() } else { Ok(()) }
     }
 
-    fn compare_and_swap(&mut self, expected: u64, next: &Desired) -> Result<Option<String>, SwapError> {
+    fn compare_and_swap(&mut self, expected: u64, next: &Arc<Desired>) -> Result<Option<String>, SwapError> {
         let text = document::encode(next).map_err(Error::internal)?;
         self.create_folder().map_err(|error| self.unavailable(&format!("can't be made: {error}")))?;
+        let before = self.known.clone();
         self.lock_and_read()?;
-        if self.known.revision != expected {
+        // A folder that was put in the place of the other may be at the same revision.
+        if self.known.revision != expected || !Arc::ptr_eq(&self.known, &before) {
             return Err(SwapError::Conflict { found: self.known.revision });
         }
         self.replace(&text).map_err(|error| self.unavailable(&format!("can't be written: {error}")))?;

@@ -17,7 +17,7 @@ pub(crate) struct MemoryStore(Arc<Mutex<Contents>>);
 
 #[derive(Default)]
 struct Contents {
-    desired: Desired,
+    desired: Arc<Desired>,
     watchers: Vec<OnChange>,
 }
 
@@ -28,7 +28,7 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn load(&mut self) -> Result<Desired> {
+    fn load(&mut self) -> Result<Arc<Desired>> {
         Ok(self.contents().desired.clone())
     }
 
@@ -36,7 +36,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn compare_and_swap(&mut self, expected: u64, next: &Desired) -> Result<Option<String>, SwapError> {
+    fn compare_and_swap(&mut self, expected: u64, next: &Arc<Desired>) -> Result<Option<String>, SwapError> {
         let mut contents = self.contents();
         if contents.desired.revision != expected {
             return Err(SwapError::Conflict { found: contents.desired.revision });

@@ -2,7 +2,7 @@
 //!
 //! A store keeps the document, its history and the audit log. Changes are judged and applied above it, by pure functions.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use super::Desired;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ pub trait Store: Display + Send {
     ///
     /// # Errors
     /// The state can't be read (UNAVAILABLE). The message names the store.
-    fn load(&mut self) -> Result<Desired>;
+    fn load(&mut self) -> Result<Arc<Desired>>;
 
     /// Makes sure that this server may change the state, before a change is judged. Where several servers may at once, this does nothing.
     ///
@@ -29,7 +29,7 @@ pub trait Store: Display + Send {
     ///
     /// # Errors
     /// The state is the one before: it is at another revision, or it can't be written.
-    fn compare_and_swap(&mut self, expected: u64, next: &Desired) -> Result<Option<String>, SwapError>;
+    fn compare_and_swap(&mut self, expected: u64, next: &Arc<Desired>) -> Result<Option<String>, SwapError>;
 
     /// Has a function called after each change that another server makes, as far as the store learns of it. It may be called
     /// without such a change. A caller that must not miss one loads the state at intervals too.

@@ -1,7 +1,7 @@
 //! The contract of a store, which every implementation keeps.
 
 use std::{
-    sync::{Barrier, mpsc},
+    sync::{Arc, Barrier, mpsc},
     thread,
     time::Duration,
 };
@@ -39,8 +39,8 @@ fn on_each(test: impl Fn(&Implementation<'_>)) {
 fn swap_at_another_revision_is_a_conflict_that_names_it() {
     on_each(|Implementation { open, .. }| {
         let mut store = open();
-        assert_eq!(store.load().unwrap(), Desired::default());
-        let first = changed(&Desired::default());
+        assert_eq!(store.load().unwrap(), Arc::<Desired>::default());
+        let first = changed(&Arc::<Desired>::default());
         store.compare_and_swap(0, &first).unwrap();
         for expected in [0, 2, u64::MAX] {
             let conflict = store.compare_and_swap(expected, &changed(&first)).unwrap_err();
@@ -58,7 +58,7 @@ fn swap_at_another_revision_is_a_conflict_that_names_it() {
 fn acknowledged_state_is_there_for_the_next_server() {
     on_each(|Implementation { open, .. }| {
         let mut store = open();
-        let mut desired = Desired::default();
+        let mut desired = Arc::<Desired>::default();
         for _ in 0..3 {
             let next = changed(&desired);
             store.compare_and_swap(desired.revision, &next).unwrap();
@@ -78,7 +78,7 @@ fn change_of_another_server_is_reported_and_loaded() {
         reader.watch(Box::new(move || {
             let _ = sender.send(());
         }));
-        let mut desired = Desired::default();
+        let mut desired = Arc::<Desired>::default();
         for _ in 0..3 {
             let next = changed(&desired);
             writer.compare_and_swap(desired.revision, &next).unwrap();

@@ -1,7 +1,10 @@
 //! Promises of changes, under random changes.
 
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{Change, Desired, ModelFacts, ModelState, Record, shares};
 use crate::{
@@ -210,12 +213,12 @@ fn recently_changed_models_are_remembered() {
 }
 
 /// A state with one change more than before.
-pub(super) fn changed(desired: &Desired) -> Desired {
+pub(super) fn changed(desired: &Desired) -> Arc<Desired> {
     let mut next = desired.clone();
     next.revision += 1;
     let facts = ModelFacts { versions: BTreeMap::from([(1, Ok(())), (2, Ok(()))]), ..ModelFacts::default() };
     let state = next.models.entry("m".into()).or_default();
     let change = Change::Promote(1 + next.revision % 2);
     *state = apply(state, &change, &facts, next.revision).unwrap();
-    next
+    Arc::new(next)
 }

@@ -126,7 +126,8 @@ impl World {
             Operation::SetStable((name, version)) => {
                 let mut desired = self.inventory.desired.clone();
                 let aliases = BTreeMap::from([(STABLE.to_owned(), version)]);
-                desired.models.entry(name).or_default().traffic = Some(Traffic { aliases, ..Traffic::default() });
+                Arc::make_mut(&mut desired).models.entry(name).or_default().traffic =
+                    Some(Traffic { aliases, ..Traffic::default() });
                 self.inventory.set_desired(desired);
                 self.after_call()?;
             }
@@ -174,7 +175,7 @@ impl World {
         let on_disk: BTreeSet<u64> =
             self.read_repository().get(name).into_iter().flat_map(|model| model.versions.keys().copied()).collect();
         let mut desired = self.inventory.desired.clone();
-        let state = desired.models.entry(name.to_owned()).or_default();
+        let state = Arc::make_mut(&mut desired).models.entry(name.to_owned()).or_default();
         match change {
             Change::Load(Some(version)) if !on_disk.contains(&version) => return Ok(()),
             Change::Load(None) if on_disk.is_empty() => return Ok(()),

@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -25,7 +26,6 @@ use crate::{
         status::{EventKind, Standing, VersionState},
     },
     repository::RepositoryModel,
-    state::Desired,
 };
 
 pub(super) type CheckResult<T = ()> = Result<T, TestCaseError>;
@@ -56,7 +56,7 @@ impl World {
     pub(super) fn new(control: ModelControl, memory: Option<MemoryLimit>) -> Self {
         let limits = LoadLimits { loads_at_start: LOADS_AT_START, memory, load_timeout: LOAD_TIMEOUT };
         World {
-            inventory: Inventory::new(control, Desired::default()),
+            inventory: Inventory::new(control, Arc::default()),
             limits,
             now: Instant::now(),
             folders: BTreeMap::new(),

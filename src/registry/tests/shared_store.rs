@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Display},
+    sync::Arc,
     thread,
 };
 use tempfile::TempDir;
@@ -44,7 +45,7 @@ struct ContendedStore {
 }
 
 impl Store for ContendedStore {
-    fn load(&mut self) -> Result<Desired> {
+    fn load(&mut self) -> Result<Arc<Desired>> {
         self.store.load()
     }
 
@@ -52,12 +53,12 @@ impl Store for ContendedStore {
         self.store.claim()
     }
 
-    fn compare_and_swap(&mut self, expected: u64, next: &Desired) -> Result<Option<String>, SwapError> {
+    fn compare_and_swap(&mut self, expected: u64, next: &Arc<Desired>) -> Result<Option<String>, SwapError> {
         if self.foreign_changes > 0 {
             self.foreign_changes -= 1;
-            let mut desired = self.load()?;
+            let mut desired = Desired::clone(&*self.load()?);
             desired.revision += 1;
-            self.store.compare_and_swap(expected, &desired)?;
+            self.store.compare_and_swap(expected, &Arc::new(desired))?;
         }
         self.store.compare_and_swap(expected, next)
     }

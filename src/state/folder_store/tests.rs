@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -17,14 +18,14 @@ use crate::{
 };
 
 /// The store in a folder, with the state that it holds.
-fn open(path: &Path) -> (FolderStore, Desired) {
+fn open(path: &Path) -> (FolderStore, Arc<Desired>) {
     let mut store = FolderStore::open(path.into()).unwrap();
     let desired = store.load().unwrap();
     (store, desired)
 }
 
 /// Writes the state that comes after `before`.
-fn save(store: &mut FolderStore, before: &Desired) -> (Desired, Option<String>) {
+fn save(store: &mut FolderStore, before: &Desired) -> (Arc<Desired>, Option<String>) {
     let next = changed(before);
     let problem = store.compare_and_swap(before.revision, &next).unwrap();
     (next, problem)
@@ -51,7 +52,7 @@ fn lock_copy_holds_nothing_after_the_release() {
 }
 
 /// A folder that has seen three changes, with the states after the second and the third.
-fn folder() -> (TempDir, PathBuf, [Desired; 2]) {
+fn folder() -> (TempDir, PathBuf, [Arc<Desired>; 2]) {
     let parent = TempDir::new().unwrap();
     let path = parent.path().join("deep/state");
     let (mut store, mut desired) = open(&path);
@@ -179,7 +180,7 @@ fn state_that_can_not_be_read_is_not_replaced() {
     fs::rename(&current, &aside).unwrap();
     fs::create_dir(&current).unwrap();
     let mut store = FolderStore::open(path.clone()).unwrap();
-    for error in [store.load().unwrap_err(), refused(&mut store, &Desired::default())] {
+    for error in [store.load().unwrap_err(), refused(&mut store, &Arc::<Desired>::default())] {
         assert_eq!(error.code(), Code::Unavailable);
         let says = [path.to_str().unwrap(), "holds a state.json that can't be read"];
         assert!(says.iter().all(|part| error.message().contains(part)), "{error}");
