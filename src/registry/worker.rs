@@ -204,7 +204,8 @@ impl Registry {
         self.executor.receive(message, on_progress)
     }
 
-    /// Takes over the state where another server has changed it. A state that can't be read is reported to callers who make changes.
+    /// Takes over the state where another server has changed it. A state that can't be read is logged once, and reported to callers
+    /// who make changes.
     fn follow_state(&mut self) {
         let mut store = match self.shared.store.try_lock() {
             Ok(store) => store,

@@ -2,7 +2,10 @@
 
 use std::{
     fmt::{self, Display},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
 };
 use tempfile::TempDir;
@@ -10,7 +13,8 @@ use tempfile::TempDir;
 use super::{RunningRegistry, TEST_TIMEOUT, add_version, registry};
 use crate::{
     config::ModelControl,
-    error::{Code, Result},
+    error::{Code, Error, Result},
+    registry::message::Message,
     state::{Change, ChangeContext, Desired, OnChange, Store, SwapError, memory_store::MemoryStore},
     traffic::Selector,
 };
@@ -72,6 +76,59 @@ impl Display for ContendedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.store.fmt(f)
     }
+}
+
+/// A store that can't be read for a while.
+struct UnreadableStore {
+    store: MemoryStore,
+    is_readable: Arc<AtomicBool>,
+}
+
+impl Store for UnreadableStore {
+    fn load(&mut self) -> Result<Arc<Desired>> {
+        let why = || Error::new(Code::Unavailable, "the disk is gone");
+        if self.is_readable.load(Relaxed) { self.store.load() } else { Err(why()) }
+    }
+
+    fn claim(&mut self) -> Result<()> {
+        self.load().map(drop)
+    }
+
+    fn compare_and_swap(&mut self, expected: u64, next: &Arc<Desired>) -> Result<Option<String>, SwapError> {
+        self.store.compare_and_swap(expected, next)
+    }
+
+    fn watch(&mut self, on_change: OnChange) {
+        self.store.watch(on_change);
+    }
+}
+
+impl Display for UnreadableStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+/// Nothing is changed meanwhile: a change would be judged by a state that is not the one that holds.
+#[test]
+fn unreadable_state_is_taken_over_once_it_can_be_read() {
+    let (repository, store) = (TempDir::new().unwrap(), MemoryStore::default());
+    (1..=2).for_each(|version| add_version(repository.path(), version));
+    RunningRegistry::start_with(repository.path(), store.clone(), ModelControl::Poll)
+        .change(Change::Promote(1))
+        .unwrap();
+    let is_readable = Arc::new(AtomicBool::new(false));
+    let store = UnreadableStore { store, is_readable: is_readable.clone() };
+    let mut registry = registry(repository.path(), store, ModelControl::Poll);
+    let control = registry.control();
+    registry.receive(Message::StateChanged, &|_| ());
+    assert_eq!(control.revision(), 0);
+    let refused = control.change("m", |_| Ok(Change::Promote(2)), ChangeContext::default()).unwrap_err();
+    assert!(refused.message().contains("nothing was changed: the disk is gone"), "{refused}");
+    is_readable.store(true, Relaxed);
+    registry.receive(Message::StateChanged, &|_| ());
+    assert_eq!(control.revision(), 1);
+    assert_eq!(control.history("m").unwrap().len(), 1);
 }
 
 #[test]

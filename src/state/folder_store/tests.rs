@@ -160,6 +160,27 @@ fn foreign_state_is_adopted_before_the_next_change() {
     assert_eq!(store.load().unwrap(), last);
 }
 
+/// A folder that was put in the place of the known one may be at the same revision: its state is not overwritten either.
+#[test]
+fn foreign_state_at_the_same_revision_is_a_conflict() {
+    let (_parent, path, [_, last]) = folder();
+    let (mut store, _) = open(&path);
+    let parent = TempDir::new().unwrap();
+    let theirs = parent.path().join("state");
+    let mut other = Desired::default();
+    other.models.entry("other".into()).or_default();
+    let (mut foreign, mut found) = (open(&theirs).0, Arc::new(other));
+    while found.revision < last.revision {
+        found = save(&mut foreign, &found).0;
+    }
+    drop(foreign);
+    fs::remove_dir_all(&path).unwrap();
+    fs::rename(&theirs, &path).unwrap();
+    let conflict = store.compare_and_swap(last.revision, &changed(&last)).unwrap_err();
+    assert!(matches!(conflict, SwapError::Conflict { found } if found == last.revision), "{conflict:?}");
+    assert_eq!(store.load().unwrap(), found);
+}
+
 /// Where the folder goes, the known state is not lost.
 #[test]
 fn removed_state_folder_is_recreated() {
