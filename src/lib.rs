@@ -24,6 +24,7 @@ pub mod router;
 pub mod loader;
 pub mod registry;
 pub mod repository;
+pub mod rollout;
 pub mod state;
 
 pub mod api;
