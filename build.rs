@@ -37,14 +37,14 @@ fn compile_protos() -> Result<(), Box<dyn Error>> {
         .btree_map(&package);
     let admin = descriptors.file.iter().filter(|file| file.package() == ADMIN);
     for request in admin.flat_map(|file| &file.message_type).filter(|message| message.name().ends_with("Request")) {
-        // What is not known is a mistake of whoever asks. In answers it is something that a newer server tells.
+        // An unknown field of a request is its sender's mistake. In an answer it is something that a newer server reports.
         builder = builder.message_attribute(format!("{package}.{}", request.name()), "#[serde(deny_unknown_fields)]");
     }
     builder
         // Tensors stay slices of the message that they came in.
         .build_transport(false)
         .bytes(".inference")
-        // What most messages have no use for takes no room in those: lists of such messages begin with room for four.
+        // Most messages don't use this field, and take no room for it: lists of such messages begin with room for four.
         .boxed(".inference.ModelInferRequest.InferInputTensor.contents")
         .btree_map(".inference")
         .compile_fds(descriptors)?;

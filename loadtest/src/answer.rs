@@ -40,7 +40,7 @@ impl Expected {
     /// Compares an answer with the expected one.
     ///
     /// # Errors
-    /// What differs, for people.
+    /// The answer differs. The message says where, for people.
     pub(crate) fn check(&self, reply: &Reply, protocol: Protocol) -> Result<(), String> {
         if self.bytes.as_ref() == Some(&reply.body) {
             return Ok(());

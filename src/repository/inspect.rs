@@ -20,7 +20,7 @@ impl Source {
     /// Checks that the model file may be a model.
     ///
     /// # Errors
-    /// What it is instead; the path is in the message.
+    /// It is something else. The message has the path, and what it is.
     pub fn inspect(&self) -> Result<(), Failure> {
         self.inspect_file().map_err(|failure| failure.at(&self.path))
     }

@@ -8,7 +8,7 @@
 //! L(d) = C(n, x) C(k, m - x) e^(d x) / sum_j C(n, j) C(k, m - j) e^(d j)
 //! ```
 //!
-//! What both versions share cancels: the rate of failures, and the split of the traffic. So weights may change without a reset.
+//! The rate of failures and the split of the traffic, which both versions share, cancel. So weights may change without a reset.
 //!
 //! The e-value against "the log odds ratio is at most `d0`" is a mixture over alternatives, `sum_d w(d) prod L(d0 + d) / L(d0)`. Under
 //! that hypothesis it reaches `1 / alpha` with a probability of at most `alpha`, however often it is looked at (Ville's inequality).

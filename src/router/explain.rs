@@ -21,7 +21,7 @@ impl Table {
     /// The version that a request with or without a routing key would get.
     ///
     /// # Errors
-    /// Those of [`Table::pick`].
+    /// As [`Table::pick`].
     pub fn explain(&self, model: &str, selector: &Selector, key: Option<&[u8]>) -> Result<Explanation> {
         let entry = self.model(model)?;
         let shares = entry.versions().keys().map(|version| (*version, entry.share(*version))).collect();

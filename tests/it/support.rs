@@ -10,3 +10,4 @@ pub mod onnx;
 pub mod prometheus;
 pub mod python;
 pub mod server;
+pub mod sources;

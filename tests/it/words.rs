@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::support::sources::rust_files;
+
 /// Folders of the sources whose words are held.
 const FOLDERS: [&str; 5] = ["src", "loadtest/src", "loadtest/tests", "tests/it", "build"];
 
@@ -24,58 +26,34 @@ const MAX_TELLINGS: usize = 10;
 
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = Vec::new();
-    for folder in FOLDERS {
-        collect(&root.join(folder), &mut files);
-    }
+    let mut files: Vec<PathBuf> = FOLDERS.iter().flat_map(|folder| rust_files(&root.join(folder))).collect();
+    files.push(root.join("build.rs"));
     assert!(files.len() > 100, "the sources were not found");
     files.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-}
-
-/// The text of a line of documentation, with the mark that it begins with.
-fn documentation(line: &str) -> Option<(&str, &str)> {
-    let line = line.trim_start();
-    ["//!", "///"].into_iter().find_map(|mark| Some((mark, line.strip_prefix(mark)?.trim_start())))
-}
-
-/// First lines of documentation that hide their subject.
-fn hidden_subjects(text: &str) -> Vec<String> {
-    let mut before = None;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let documentation = documentation(line);
-        let mark = documentation.map(|(mark, _)| mark);
-        if let Some((_, text)) = documentation.filter(|_| mark != before) {
-            let first: String = text.chars().take_while(|character| character.is_alphabetic()).collect();
-            if HIDDEN_SUBJECTS.contains(&first.as_str()) {
-                found.push(line.trim().to_owned());
-            }
-        }
-        before = mark;
-    }
-    found
+/// Lines of comments and documentation that begin with a sentence which hides its subject.
+fn hidden_subjects(text: &str) -> Vec<&str> {
+    let is_hidden = |line: &&str| {
+        let Some(comment) = line.strip_prefix("//") else { return false };
+        let words = comment.trim_start_matches(['/', '!']).trim_start();
+        let first = words.split(|character: char| !character.is_alphabetic()).next().unwrap_or_default();
+        HIDDEN_SUBJECTS.contains(&first)
+    };
+    text.lines().map(str::trim_start).filter(is_hidden).collect()
 }
 
 #[test]
-fn documentation_begins_with_its_subject() {
+fn comments_begin_with_their_subject() {
     for (path, text) in sources() {
         let found = hidden_subjects(&text);
         assert!(found.is_empty(), "{}: begin with the concrete noun: {found:#?}", path.display());
     }
     assert_eq!(
-        hidden_subjects("/// Time of a run.\n/// What it is.\nfn f() {}\n/// Whether it runs."),
-        ["/// Whether it runs."]
+        hidden_subjects(
+            "/// Time of a run, and\n/// what it is.\n  // How it is.\n//!\n//! Those.\n/// Whether it runs."
+        ),
+        ["// How it is.", "//! Those.", "/// Whether it runs."]
     );
 }
 

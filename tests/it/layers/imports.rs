@@ -4,10 +4,11 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use super::root;
+use crate::support::sources::rust_files;
 
 /// Path of a module in the crate.
 pub type Module = Vec<String>;
@@ -42,8 +43,7 @@ pub struct Sources {
 impl Sources {
     pub fn read() -> Self {
         let src = root().join("src");
-        let mut files = Vec::new();
-        collect(&src, &mut files);
+        let files = rust_files(&src);
         assert!(files.len() > 20, "the sources were not found");
         let file = |path: PathBuf| {
             let inner = path.strip_prefix(&src).unwrap().with_extension("");
@@ -278,15 +278,4 @@ pub fn circles(graph: &BTreeMap<Module, BTreeMap<Module, String>>) -> Vec<Vec<Mo
         circles.push(together.cloned().collect());
     }
     circles
-}
-
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
 }

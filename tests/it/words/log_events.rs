@@ -35,7 +35,7 @@ impl Event {
 
     fn add(&mut self, argument: &[TokenTree]) {
         match argument {
-            // What follows a message is put into it.
+            // Arguments behind a message are put into it.
             _ if self.message.is_some() => self.has_arguments = true,
             [TokenTree::Literal(literal), ..] => self.message = Some(text(&literal.to_string())),
             [TokenTree::Group(fields)] if fields.delimiter() == Delimiter::Brace => {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::collect;
+use crate::support::sources::rust_files;
 
 /// Words that declare a type, in front of its name.
 const DECLARING: [&str; 5] = ["struct", "enum", "union", "trait", "type"];
@@ -23,8 +23,7 @@ enum Body {
 #[test]
 fn type_names_are_unique_across_rooms() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    collect(&src, &mut paths);
+    let paths = rust_files(&src);
     assert!(paths.len() > 100, "the sources were not found");
     let files: Vec<(PathBuf, String)> = paths
         .into_iter()
