@@ -1,7 +1,7 @@
 //! Escapes untrusted text for terminals.
 
 /// A text in which nothing moves the cursor, breaks the line, or turns the direction of what follows.
-pub fn printable(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -35,7 +35,7 @@ mod tests {
             ("\u{1b}[2J\u{9b}2J\u{7f}", "\\u{1b}[2J\\u{9b}2J\\u{7f}"),
             ("ann\u{202e}bob", "ann\\u{202e}bob"),
         ] {
-            assert_eq!(printable(text), shown);
+            assert_eq!(escape(text), shown);
         }
     }
 }

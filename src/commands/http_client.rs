@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::{io, time::Duration};
 use tokio::{net::TcpStream, time::timeout};
 
-use crate::terminal::printable;
+use crate::terminal::escape;
 
 /// Bytes to show of an answer that is no JSON.
 const EXCERPT: usize = 300;
@@ -106,9 +106,9 @@ impl Client {
     fn refusal(&self, path: &str, parts: &Parts, body: &[u8]) -> String {
         let announced: Option<Value> = serde_json::from_slice(body).ok();
         match announced.as_ref().and_then(|announced| announced["error"].as_str()) {
-            Some(error) => format!("{} (HTTP {})", printable(error), parts.status.as_u16()),
+            Some(error) => format!("{} (HTTP {})", escape(error), parts.status.as_u16()),
             None => {
-                let text = printable(String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim());
+                let text = escape(String::from_utf8_lossy(&body[..body.len().min(EXCERPT)]).trim());
                 format!("{}{path} answered HTTP {}: {text}", self.base(), parts.status)
             }
         }

@@ -24,7 +24,7 @@ pub(in crate::loader) fn record(instance: &mut Instance, probe: &Probe, max_batc
 
 fn record_all(instance: &mut Instance, probe: &Probe, max_batch_size: usize) -> Result<(), String> {
     // Batches are filled up with rows that nobody asked for.
-    probe.by_rows.clone()?;
+    probe.rows_independent.clone()?;
     fixed_size(instance.signature(), true)?;
     let example = probe.example.as_ref().ok_or("no made-up inputs could be run")?;
     for size in buckets(max_batch_size) {

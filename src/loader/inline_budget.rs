@@ -36,7 +36,7 @@ pub(in crate::loader) fn rows_in_place(
     if threads > 1 {
         return Err(format!("a run takes {threads} threads"));
     }
-    fixed_size(instance.signature(), probe.by_rows.is_ok())?;
+    fixed_size(instance.signature(), probe.rows_independent.is_ok())?;
     if let Some(why) = instance.uneven() {
         return Err(why.to_owned());
     }
@@ -64,13 +64,13 @@ pub(in crate::loader) fn rows_in_place(
 }
 
 /// `Ok` if rows have one size, else the reason, for people: large rows of one client must not hold up others.
-pub(in crate::loader) fn fixed_size(signature: &Signature, by_rows: bool) -> Result<(), String> {
+pub(in crate::loader) fn fixed_size(signature: &Signature, rows_independent: bool) -> Result<(), String> {
     let fixed = |spec: &TensorSpec| {
         if spec.datatype == Datatype::Bytes {
             return Err(format!("the elements of '{}' have no fixed size", spec.name));
         }
         let open = |shape: &[Dimension]| {
-            let mut axes = shape.iter().skip(usize::from(by_rows));
+            let mut axes = shape.iter().skip(usize::from(rows_independent));
             axes.any(|dimension| matches!(dimension, Dimension::Symbolic(_)))
         };
         if spec.shape.as_deref().is_none_or(open) {

@@ -171,7 +171,7 @@ impl Loader {
             lacking.extend(why);
         }
         let derived = Derived {
-            by_rows: settings.rows_independent,
+            rows_independent: settings.rows_independent,
             rows_must_agree: settings.rows_independent
                 && (config.batching == Batching::On || signature.batch_axis().is_ok()),
             row_proof,
@@ -259,16 +259,16 @@ fn settings(
     probe: &Probe,
     levels: Levels,
 ) -> BatcherSettings {
-    let joined = probe.batching().is_ok();
-    let inputs = signature.inputs.iter().enumerate().filter(|_| joined);
+    let is_batched = probe.batching().is_ok();
+    let inputs = signature.inputs.iter().enumerate().filter(|_| is_batched);
     let open_axes = inputs.flat_map(|(input, spec)| {
         let axes = spec.shape.iter().flatten().enumerate().skip(1);
         let open = axes.filter(|(_, dimension)| matches!(dimension, Dimension::Symbolic(_)));
         open.map(move |(axis, _)| (input, axis))
     });
     BatcherSettings {
-        rows_independent: probe.by_rows.is_ok(),
-        batched: joined,
+        rows_independent: probe.rows_independent.is_ok(),
+        batched: is_batched,
         shared_extents: signature.shared_extents(),
         required_extents: required_extents(signature, analysis),
         open_axes: open_axes.collect(),

@@ -113,8 +113,8 @@ impl Loader {
         let target = Target { graphs: false, ..target };
         let mut first = self.first_unrecorded(request, target.clone())?;
         first.graphs = refused.map(Err);
-        let joined = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
-        match joined.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
+        let is_batched = matches!(provider, Provider::Cuda { .. }) && first.probe.batching().is_ok();
+        match is_batched.then(|| cost_of_changing(&mut first.instance, &first.probe)).flatten() {
             Some(cost) => self.first_of_few_sizes(request, target, first, cost),
             None => Ok(first),
         }
@@ -145,7 +145,7 @@ impl Loader {
         );
         if !asks_for_batches(&request.config) {
             let cost = cost.as_secs_f64() * 1e3;
-            first.probe.joining = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
+            first.probe.batching_gain = Err(format!("another number of rows takes {cost:.1} ms to prepare, and {why}"));
         }
         Ok(first)
     }
@@ -153,7 +153,10 @@ impl Loader {
     fn first_unrecorded(&self, request: &LoadRequest, mut target: Target) -> Result<WarmInstance, Failure> {
         let mut first = self.first_instance(request, &target)?;
         // Requests of such a model are not split: TensorRT is not to build for so many rows and no more.
-        if matches!(target.provider, Provider::TensorRt { .. }) && target.splits && first.probe.by_rows.is_err() {
+        if matches!(target.provider, Provider::TensorRt { .. })
+            && target.splits
+            && first.probe.rows_independent.is_err()
+        {
             target.splits = false;
             first = self.first_instance(request, &target)?;
         }

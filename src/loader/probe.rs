@@ -25,11 +25,11 @@ pub(super) use thorough::thorough;
 #[derive(Debug)]
 pub(in crate::loader) struct Probe {
     /// `Ok` if axis 0 is the batch and rows are independent, so that requests may be batched; else the reason.
-    pub by_rows: Result<(), String>,
+    pub rows_independent: Result<(), String>,
     /// An influence of rows on each other that the probe saw, though the graph proves that there is none, or the user says so.
     pub disagreement: Option<String>,
     /// `Ok` if batches save time; else the reason.
-    pub joining: Result<(), String>,
+    pub batching_gain: Result<(), String>,
     /// Time of one row on the warm instance; `None` where no made-up input could be run.
     pub row: Option<Duration>,
     /// Made-up inputs that ran.
@@ -45,14 +45,14 @@ pub(in crate::loader) struct Probe {
 impl Probe {
     /// `Ok` if requests are batched; else the reason.
     pub(in crate::loader) fn batching(&self) -> Result<(), String> {
-        self.by_rows.clone().and(self.joining.clone())
+        self.rows_independent.clone().and(self.batching_gain.clone())
     }
 
-    pub(in crate::loader) fn without_run(by_rows: Result<(), String>) -> Self {
+    pub(in crate::loader) fn without_run(rows_independent: Result<(), String>) -> Self {
         Probe {
-            by_rows,
+            rows_independent,
             disagreement: None,
-            joining: Ok(()),
+            batching_gain: Ok(()),
             row: None,
             example: None,
             refused: None,
@@ -92,18 +92,18 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
             Ok(_) => {
                 let row = time(instance, &rows[0]);
                 let mut times = Times { apart: Duration::MAX, together: Duration::ZERO };
-                let (by_rows, disagreement) = match &allowed {
+                let (rows_independent, disagreement) = match &allowed {
                     Ok(()) => rows_independent(instance, (&rows, open), config, &analysis.proof, &mut times),
                     Err(why) => (Err(why.clone()), None),
                 };
-                let joins = by_rows.is_ok() && !batching_gain::asks_for_batches(config);
+                let joins = rows_independent.is_ok() && !batching_gain::asks_for_batches(config);
                 let larger = joins.then(|| larger_rows(instance)).flatten();
                 let pays = |()| batching_gain::pays(instance, &rows, row, times, larger.as_ref(), config);
-                let joining = by_rows.clone().map_or(Ok(()), pays);
+                let batching_gain = rows_independent.clone().map_or(Ok(()), pays);
                 return Probe {
-                    by_rows,
+                    rows_independent,
                     disagreement,
-                    joining,
+                    batching_gain,
                     row: Some(row),
                     example: Some(rows.swap_remove(0)),
                     refused: None,
@@ -119,8 +119,8 @@ fn find_out(instance: &mut Instance, config: &ModelConfig) -> Probe {
     // A proof needs no run, nor does the user's word.
     let is_known = config.batching == Batching::On || analysis.proof == RowProof::Proven;
     let why = format!("the probe's made-up inputs could not be run: {refusal}");
-    let by_rows = if is_known { allowed } else { allowed.and(Err(why)) };
-    Probe { refused: Some(refusal), is_refused_by_device, ..Probe::without_run(by_rows) }
+    let rows_independent = if is_known { allowed } else { allowed.and(Err(why)) };
+    Probe { refused: Some(refusal), is_refused_by_device, ..Probe::without_run(rows_independent) }
 }
 
 /// Verdict of the probe on the rows, and the influence that it saw against the proof or the user's word.

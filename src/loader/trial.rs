@@ -143,8 +143,8 @@ fn run_in(
     }
     // Last, since a model that does not survive that serves all other requests.
     if let Some(example) = example {
-        for by_rows in [Ok(()), Err(String::new())] {
-            let probe = Probe { example: Some(example.clone()), ..Probe::without_run(by_rows) };
+        for rows_independent in [Ok(()), Err(String::new())] {
+            let probe = Probe { example: Some(example.clone()), ..Probe::without_run(rows_independent) };
             zero_extents(&mut child, &probe, Provider::Cpu);
         }
     }

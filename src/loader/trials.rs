@@ -16,7 +16,7 @@ use crate::{
     engine::{Engine, Instance, ModelFile},
     error::Failure,
     host::crash::recorded_name,
-    terminal::printable,
+    terminal::escape,
 };
 
 const FILE: &str = "trials";
@@ -188,13 +188,13 @@ impl Trials {
 
     /// Remembers a trial that has passed.
     pub(in crate::loader) fn add_passed(&self, key: TrialKey, passed: Passed) {
-        let needs_elements = passed.needs_elements.map(|why| printable(&why));
+        let needs_elements = passed.needs_elements.map(|why| escape(&why));
         self.add(TrialRecord { key, outcome: TrialOutcome::Passed(Passed { needs_elements }) });
     }
 
     /// Remembers a trial of a version that failed for what its files are.
     pub(in crate::loader) fn add_failed(&self, key: TrialKey, model: &str, version: u64, why: &str) {
-        let failed = FailedTrial { version, model: recorded_name(model), why: printable(why) };
+        let failed = FailedTrial { version, model: recorded_name(model), why: escape(why) };
         self.add(TrialRecord { key, outcome: TrialOutcome::Failed(failed) });
     }
 

@@ -37,7 +37,7 @@ pub(in crate::loader) fn zero_extents(instance: &mut Instance, probe: &Probe, pr
     };
     let started = Instant::now();
     let mut found = refused("the model was not checked with it".into());
-    for group in groups(&signature, probe.by_rows.is_ok()) {
+    for group in groups(&signature, probe.rows_independent.is_ok()) {
         if started.elapsed() > MAX_TIME {
             break;
         }
@@ -73,7 +73,7 @@ fn needed(needs: &NeedsElements, example: &ModelInputs, group: &AxisGroup) -> Op
 }
 
 /// The open axes of the inputs, those together that have one extent.
-fn groups(signature: &Signature, by_rows: bool) -> Vec<AxisGroup> {
+fn groups(signature: &Signature, rows_independent: bool) -> Vec<AxisGroup> {
     let mut named: BTreeMap<Arc<str>, AxisGroup> = BTreeMap::new();
     let (mut batch, mut single) = (AxisGroup::new(), Vec::new());
     for (input, spec) in signature.inputs.iter().enumerate() {
@@ -84,7 +84,7 @@ fn groups(signature: &Signature, by_rows: bool) -> Vec<AxisGroup> {
         for (axis, dimension) in shape.iter().enumerate() {
             match dimension {
                 Dimension::Fixed(_) => {}
-                Dimension::Symbolic(_) if axis == 0 && by_rows => batch.push((input, axis)),
+                Dimension::Symbolic(_) if axis == 0 && rows_independent => batch.push((input, axis)),
                 Dimension::Symbolic(Some(name)) => named.entry(name.clone()).or_default().push((input, axis)),
                 Dimension::Symbolic(None) => single.push(vec![(input, axis)]),
             }

@@ -42,7 +42,7 @@ pub struct Version {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// True if axis 0 is the batch.
-    pub by_rows: bool,
+    pub rows_independent: bool,
     /// True if all inputs of a request must have the same extent of axis 0, by the model's or the user's word. Otherwise a request
     /// whose inputs differ runs alone.
     pub rows_must_agree: bool,

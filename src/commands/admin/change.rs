@@ -13,7 +13,7 @@ use crate::{
         cli::admin::{Loading, ServerArgs, Terms, Weight, split_version},
         output::{print, remark},
     },
-    terminal::printable,
+    terminal::escape,
     traffic::VersionName,
     url::percent_encoded,
 };
@@ -132,7 +132,7 @@ pub(super) async fn load(loading: &Loading, verb: &str) -> Result<(), String> {
         Some(stayed) => Err(format!(
             "model '{model}': version {} was not loaded anew{}",
             stayed.version,
-            stayed.problem.as_ref().map(|why| format!(": {}", printable(why))).unwrap_or_default()
+            stayed.problem.as_ref().map(|why| format!(": {}", escape(why))).unwrap_or_default()
         )),
         None => Ok(()),
     }
@@ -156,12 +156,12 @@ fn report(server: &ServerArgs, answer: &[u8]) -> Result<(), String> {
     } else {
         show::traffic_change(&model, record.before.as_ref())
     };
-    let [name, change] = [&model.name, &record.change].map(|text| printable(text));
+    let [name, change] = [&model.name, &record.change].map(|text| escape(text));
     print(format!("{name} revision {}: {change}\n\n{table}", changed.revision))
 }
 
 fn warn(changed: &ChangeResponse) {
-    changed.warnings.iter().for_each(|warning| remark(&format!("warning: {}", printable(warning))));
+    changed.warnings.iter().for_each(|warning| remark(&format!("warning: {}", escape(warning))));
 }
 
 /// Adds a version to the message, by its number or its alias.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::proto::admin::ExplainResponse,
     commands::{cli::admin::ServerArgs, output::print},
-    terminal::printable,
+    terminal::escape,
     url::percent_encoded,
 };
 
@@ -37,6 +37,6 @@ fn shown(answer: &ExplainResponse) -> String {
     for share in &answer.shares {
         table.row(vec![share.version.to_string(), percent(share.share)]);
     }
-    let [model, reason, explanation] = [&answer.model, &answer.reason, &answer.explanation].map(|text| printable(text));
+    let [model, reason, explanation] = [&answer.model, &answer.reason, &answer.explanation].map(|text| escape(text));
     format!("{model}: {version}, {reason}: {explanation}\n\n{}", table.text())
 }

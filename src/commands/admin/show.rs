@@ -7,7 +7,7 @@ use crate::{
     api::proto::admin::{Model, Record, Traffic, Version},
     clock,
     config::rounded,
-    terminal::printable,
+    terminal::escape,
 };
 
 /// Cell of an absent value.
@@ -19,7 +19,7 @@ pub(super) fn model(model: &[Model]) -> String {
     for model in model {
         for version in &model.versions {
             if let Some(reason) = &version.isolation_reason {
-                let [name, reason] = [&model.name, reason].map(|text| printable(text));
+                let [name, reason] = [&model.name, reason].map(|text| escape(text));
                 let _ = writeln!(reasons, "{name} version {} runs in a worker process: {reason}", version.version);
             }
         }
@@ -48,14 +48,14 @@ pub(super) fn models(models: &[Model]) -> String {
     let mut problems = String::new();
     for model in models {
         if let Some(problem) = &model.problem {
-            let _ = writeln!(problems, "{}: {}", printable(&model.name), printable(problem));
+            let _ = writeln!(problems, "{}: {}", escape(&model.name), escape(problem));
         }
         for warning in &model.warnings {
-            let _ = writeln!(problems, "{}: {}", printable(&model.name), printable(warning));
+            let _ = writeln!(problems, "{}: {}", escape(&model.name), escape(warning));
         }
         for version in &model.versions {
             if let Some(problem) = &version.problem {
-                let [name, problem] = [&model.name, problem].map(|text| printable(text));
+                let [name, problem] = [&model.name, problem].map(|text| escape(text));
                 let _ = writeln!(problems, "{name} version {}: {problem}", version.version);
             }
             let [weight, share, aliases] = traffic_cells(version);
@@ -165,13 +165,13 @@ fn missing(models: &[Model]) -> String {
     let mut text = String::new();
     for model in models {
         let Some(traffic) = &model.traffic else { continue };
-        let name = printable(&model.name);
+        let name = escape(&model.name);
         let is_missing = |number: &u64| !model.versions.iter().any(|version| version.version == *number);
         for (number, weight) in traffic.weights.iter().filter(|(number, _)| is_missing(number)) {
             let _ = writeln!(text, "{name} has no version {number}: its weight {weight} counts for nothing");
         }
         for (alias, number) in traffic.aliases.iter().filter(|(_, number)| is_missing(number)) {
-            let _ = writeln!(text, "{name} has no version {number}: its alias {} answers nobody", printable(alias));
+            let _ = writeln!(text, "{name} has no version {number}: its alias {} answers nobody", escape(alias));
         }
     }
     text
@@ -183,9 +183,9 @@ fn shadowed(models: &[Model]) -> String {
     for model in models {
         let Some(traffic) = &model.shadowed else { continue };
         let weights = traffic.weights.iter().map(|(version, weight)| format!("{version}={weight}"));
-        let aliases = traffic.aliases.iter().map(|(alias, version)| format!("{}={version}", printable(alias)));
+        let aliases = traffic.aliases.iter().map(|(alias, version)| format!("{}={version}", escape(alias)));
         let asked: Vec<String> = weights.chain(aliases).collect();
-        let (name, asked, source) = (printable(&model.name), asked.join(" "), printable(&model.source));
+        let (name, asked, source) = (escape(&model.name), asked.join(" "), escape(&model.source));
         let _ = writeln!(
             text,
             "{name}: config.toml asks for {asked}, which does not count since {source}; `onnxd traffic reset {name}` gives the \
@@ -199,7 +199,7 @@ fn shadowed(models: &[Model]) -> String {
 fn with_empty(table: &TextTable, models: &[Model]) -> String {
     let mut text = table.text();
     for model in models.iter().filter(|model| model.versions.is_empty()) {
-        let _ = writeln!(text, "{} has no versions", printable(&model.name));
+        let _ = writeln!(text, "{} has no versions", escape(&model.name));
     }
     if text.is_empty() { "no models\n".into() } else { text }
 }

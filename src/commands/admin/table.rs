@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::{commands::output::is_coloured, terminal::printable};
+use crate::{commands::output::is_coloured, terminal::escape};
 
 /// Gap between columns.
 const GAP: &str = "  ";
@@ -30,7 +30,7 @@ impl TextTable {
     }
 
     pub(super) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.into_iter().map(|cell| printable(&cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| escape(&cell)).collect());
     }
 
     /// The text of the table; empty if it has no rows.

@@ -14,7 +14,7 @@ use crate::{
         cli::admin::ServerArgs,
         output::{is_coloured, remark},
     },
-    terminal::printable,
+    terminal::escape,
     url::percent_encoded,
 };
 
@@ -51,12 +51,12 @@ fn write(text: &str) -> Result<bool, String> {
 /// Formats an event as a line, or as nothing.
 fn shown(event: &Event) -> String {
     let what = match (event.kind.as_str(), &event.version, &event.traffic) {
-        ("begin" | "current", ..) => printable(&event.reason),
+        ("begin" | "current", ..) => escape(&event.reason),
         (_, Some(version), _) => of_version(version),
         (_, _, Some(traffic)) => of_traffic(traffic),
-        (kind, ..) => printable(kind),
+        (kind, ..) => escape(kind),
     };
-    let (time, model) = (moment(&event.time), printable(&event.model));
+    let (time, model) = (moment(&event.time), escape(&event.model));
     match event.kind.as_str() {
         "begin" => format!("{time}  {what}\n"),
         "current" => format!("{time}  that is how it is now\n"),
@@ -65,17 +65,17 @@ fn shown(event: &Event) -> String {
 }
 
 fn of_version(event: &VersionEvent) -> String {
-    let state = if is_coloured() { painted(&event.state) } else { printable(&event.state) };
+    let state = if is_coloured() { painted(&event.state) } else { escape(&event.state) };
     let generation = event.generation.map(|generation| format!(" (generation {generation})")).unwrap_or_default();
-    let reason = event.reason.as_ref().map(|reason| format!(": {}", printable(reason))).unwrap_or_default();
+    let reason = event.reason.as_ref().map(|reason| format!(": {}", escape(reason))).unwrap_or_default();
     format!("version {} {state}{generation}{reason}", event.version)
 }
 
 fn of_traffic(event: &TrafficEvent) -> String {
     let now = event.traffic.clone().unwrap_or_default();
-    let aliases = now.aliases.iter().map(|(alias, version)| format!(" {}={version}", printable(alias)));
+    let aliases = now.aliases.iter().map(|(alias, version)| format!(" {}={version}", escape(alias)));
     let aliases: String = aliases.collect();
-    let actor = if event.actor.is_empty() { String::new() } else { format!(" by {}", printable(&event.actor)) };
-    let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", printable(&event.reason)) };
+    let actor = if event.actor.is_empty() { String::new() } else { format!(" by {}", escape(&event.actor)) };
+    let reason = if event.reason.is_empty() { String::new() } else { format!(": {}", escape(&event.reason)) };
     format!("traffic weights {}{aliases}{actor}{reason}", weights(&now))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::report::{Level, Report};
-use crate::{api::SERVER_VERSION, terminal::printable};
+use crate::{api::SERVER_VERSION, terminal::escape};
 
 pub(super) fn page(report: &Report) -> String {
     let colour = io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -23,9 +23,9 @@ pub(super) fn page(report: &Report) -> String {
             // The text about a library may have several lines. A name from outside must not move the cursor.
             let mut lines = finding.text.lines().chain(finding.advice.iter().flat_map(|advice| advice.lines()));
             let first = lines.next().unwrap_or_default();
-            let _ = writeln!(page, "  {level}  {:<width$}  {}", printable(&finding.name), printable(first));
+            let _ = writeln!(page, "  {level}  {:<width$}  {}", escape(&finding.name), escape(first));
             for line in lines {
-                let _ = writeln!(page, "  {:7}  {:width$}  {}", "", "", printable(line));
+                let _ = writeln!(page, "  {:7}  {:width$}  {}", "", "", escape(line));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::headers::{JSON_LENGTH, ROUTING_REASON};
 use crate::{
     json::{Reader, TensorObject, once, write_elements},
     tensor::{BytesElements, Datatype, Shape, Tensor},
-    terminal::printable,
+    terminal::escape,
 };
 
 /// Rows that are printed on a terminal.
@@ -67,7 +67,7 @@ impl InferAnswer {
         for output in self.outputs.iter_mut().filter(|output| output.shape.len() == 2) {
             let labels = labels(&output.name);
             if labels.len() == output.shape[1] {
-                output.classes = labels.iter().map(|label| printable(label)).collect();
+                output.classes = labels.iter().map(|label| escape(label)).collect();
             }
         }
     }
@@ -77,7 +77,7 @@ impl InferAnswer {
         let terminal = io::stdout().is_terminal();
         let size = if terminal { terminal_size::terminal_size() } else { None };
         let limits = size.map(|(terminal_size::Width(width), _)| (usize::from(width), TERMINAL_ROWS));
-        let text = |text: &Option<String>| printable(text.as_deref().unwrap_or_default());
+        let text = |text: &Option<String>| escape(text.as_deref().unwrap_or_default());
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         format!("{} version {}{reason}\n{}", text(&self.model), text(&self.version), tables(&self.outputs, limits))
     }
@@ -136,7 +136,7 @@ impl InferOutput {
         };
         let column = |column| {
             let cells = self.elements.iter().skip(column).step_by(width);
-            [heading(column)].into_iter().chain(cells.map(|cell| printable(cell))).collect()
+            [heading(column)].into_iter().chain(cells.map(|cell| escape(cell))).collect()
         };
         (0..width).map(column).collect()
     }
@@ -159,7 +159,7 @@ fn texts(tensor: &Tensor) -> Vec<String> {
 /// Reason why that version has answered, if the answer has one.
 pub(super) fn reason((parts, _): &(Parts, Bytes)) -> Option<String> {
     let reason = parts.headers.get(ROUTING_REASON)?.to_str().ok()?;
-    Some(printable(reason))
+    Some(escape(reason))
 }
 
 /// One table where all outputs have the same rows, else one for each.

@@ -42,7 +42,7 @@ fn ready(version: u64) -> VersionEntry {
         signature: Signature::new(Vec::new(), Vec::new(), Vec::new()),
         zero_extents: ZeroExtents::refused(&Signature::new(Vec::new(), Vec::new(), Vec::new()), ""),
         derived: Derived {
-            by_rows: false,
+            rows_independent: false,
             rows_must_agree: false,
             row_proof: RowProof::default(),
             batching: no(),
